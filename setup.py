@@ -1,0 +1,33 @@
+"""Package metadata; the tools are set up in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (here / "uvicorn" / "__init__.py").read_text())
+
+setup(
+    name="uvicorn",
+    version=version.group(1),
+    description="An asyncio server, and a bridge between the synchronous and the asynchronous web",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    python_requires=">=3.11",
+    packages=find_packages(include=["uvicorn", "uvicorn.*"]),
+    package_data={"uvicorn": ["py.typed"]},
+    install_requires=[
+        # The command line.
+        "click>=8.1",
+        # Request heads; 0.8 is the first with an llhttp that has the fixes of 2025.
+        "httptools>=0.8",
+        # The event loop, where it exists.
+        "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
+    ],
+    extras_require={
+        "test": ["coverage>=7", "h11>=0.16", "hypothesis>=6", "mypy>=1.13", "pytest>=8", "ruff>=0.8"],
+    },
+    entry_points={"console_scripts": ["uvicorn=uvicorn.cli:main"]},
+)

@@ -1,0 +1,170 @@
+"""The composition root's first half: what a user says, as settings, sockets and an interface."""
+
+from __future__ import annotations
+
+import difflib
+import logging.config
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field, fields
+from socket import socket
+from typing import Any, Final
+
+from uvicorn.errors import ConfigError
+from uvicorn.importer import import_from_string
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, open_sockets, parse_bind
+from uvicorn.settings import Limits, Settings
+
+LOG_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+
+#: Passed to `logging.config.dictConfig` unless another one is given: everything to stderr, access lines to stdout.
+LOGGING_CONFIG: Final[dict[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "default": {"format": "%(asctime)s %(levelname)-7s %(message)s"},
+        "access": {"format": "%(asctime)s %(message)s"},
+    },
+    "handlers": {
+        "default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"},
+        "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
+
+
+def keyword(field: Field[Any]) -> str:
+    """What a setting is called as a keyword; its flag, and its environment variable, are made from that."""
+    flag: str = field.metadata["flag"]
+    return flag.removeprefix("--").replace("-", "_") or field.name
+
+
+def setting_fields() -> Iterable[Field[Any]]:
+    """Every setting there is."""
+    for owner in (Settings, Limits):
+        yield from (field for field in fields(owner) if field.metadata)
+
+
+def build_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from keywords; those that are missing or None have their defaults.
+
+    Raises ConfigError for an unknown keyword or a value that does not fit.
+    """
+    known = {keyword(field): field for field in setting_fields()}
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown setting {name!r}; {hint}")
+    chosen = {
+        known[name].name: _checked(name, known[name], value) for name, value in values.items() if value is not None
+    }
+    limits = {name: chosen.pop(name) for name in [field.name for field in fields(Limits)] if name in chosen}
+    settings = Settings(limits=Limits(**limits), **chosen)
+    root_path = settings.root_path
+    if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
+        raise ConfigError(f"root_path: expected a path such as '/api', without a slash at its end, got {root_path!r}")
+    return settings
+
+
+class Config:
+    """What `uvicorn.run` and `uvicorn.Server` need to know.
+
+    `app` is an application, or 'module:attribute'. Where to listen is `bind` (one address or several, in the syntax
+    of --bind), or else `uds`, `fd`, or `host` and `port`. Other keywords are those of the command line.
+
+    Raises ConfigError for anything that cannot be used.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any] | str,
+        host: str | None = None,
+        port: int | None = None,
+        uds: str | None = None,
+        fd: int | None = None,
+        *,
+        bind: str | Sequence[str] | None = None,
+        app_dir: str | None = None,
+        log_level: str | int | None = None,
+        log_config: dict[str, Any] | None = LOGGING_CONFIG,
+        **settings: Any,
+    ) -> None:
+        self.app = app
+        self.app_dir = app_dir
+        self.settings = build_settings(settings)
+        self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
+        self.log_level = _log_level(log_level)
+        self.log_config = log_config
+
+    def configure_logging(self) -> None:
+        """Set up the loggers named `uvicorn`; nothing if `log_config` is None."""
+        if self.log_config is not None:
+            logging.config.dictConfig(self.log_config)
+        if self.log_level is not None:
+            for name in ("uvicorn", "uvicorn.access"):
+                logging.getLogger(name).setLevel(self.log_level)
+
+    def load(self) -> Interface:
+        """Import the application, and find how it is called."""
+        if not isinstance(self.app, str):
+            return build_interface(self.app, self.settings)
+        folder = os.path.abspath(self.app_dir or "")
+        if sys.path[:1] != [folder]:
+            sys.path.insert(0, folder)
+        return build_interface(import_from_string(self.app), self.settings, repr(self.app))
+
+    def open_sockets(self) -> list[socket]:
+        """Listen on every address."""
+        return open_sockets(self.addresses, self.settings.backlog)
+
+
+def _addresses(
+    host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
+) -> tuple[Address, ...]:
+    tcp = host is not None or port is not None
+    if sum((tcp, uds is not None, fd is not None, bool(binds))) > 1:
+        raise ConfigError(
+            "more than one way to say where to listen; expected --bind, --uds, --fd, or --host and --port"
+        )
+    if uds is not None:
+        return (Address(path=uds),)
+    if fd is not None:
+        return (Address(descriptor=fd),)
+    if binds:
+        return tuple(parse_bind(bind) for bind in binds)
+    number = DEFAULT_PORT if port is None else port
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 65536:
+        raise ConfigError(f"port: expected a number from 0 to 65535, got {port!r}")
+    return (Address(DEFAULT_HOST if host is None else host, number),)
+
+
+def _log_level(level: str | int | None) -> int | None:
+    if level is None or isinstance(level, int):
+        return level
+    if level.lower() not in LOG_LEVELS:
+        raise ConfigError(f"log level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
+    return logging.getLevelNamesMapping()[level.upper()]
+
+
+def _checked(name: str, field: Field[Any], value: Any) -> Any:
+    default = field.default
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{name}: expected True or False, got {value!r}")
+    if isinstance(default, str):
+        choices = field.metadata.get("choices")
+        if isinstance(value, str) and (choices is None or value in choices):
+            return value
+        raise ConfigError(f"{name}: expected {'one of ' + ', '.join(choices) if choices else 'text'}, got {value!r}")
+    kind = float if isinstance(default, float) else int
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value >= field.metadata["low"]:
+        raise ConfigError(f"{name}: expected a number not below {field.metadata['low']:g}, got {value!r}")
+    return value

@@ -1,0 +1,70 @@
+"""Every exception of the project, sorted by whose fault it is.
+
+UvicornError
+├── ConfigError                 the person who started the server can mend it
+│   ├── ImportFromStringError   'module:attribute' leads nowhere
+│   └── InterfaceError          the application speaks no interface we know
+├── StartupError                the application's own startup failed
+├── ProtocolError
+│   ├── LocalProtocolError      the application broke the contract
+│   └── RemoteProtocolError     the client broke the protocol; says which status to refuse with
+└── ClientDisconnected          the client left before its request was whole
+
+ChannelClosed (a CancelledError) stands apart: it ends a handler quietly, as cancelling it would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class UvicornError(Exception):
+    """Base of everything that the project raises."""
+
+
+class ConfigError(UvicornError):
+    """A setting, an address or an application that cannot be used; the message says what to do."""
+
+
+class ImportFromStringError(ConfigError):
+    """`module:attribute` could not be resolved; a failure inside the module itself is the `__cause__`."""
+
+
+class InterfaceError(ConfigError):
+    """The application's signature fits no interface, or one that is not served."""
+
+
+class StartupError(UvicornError):
+    """The application's own startup failed; what it raised has been logged."""
+
+
+class ProtocolError(UvicornError):
+    """Somebody broke the rules of a protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The application sent something that cannot be put on the wire honestly."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The client sent something that is refused.
+
+    `status_hint` is the status code to answer with. The message is constant text and numbers of ours,
+    never the client's bytes, so it may be logged as it stands.
+    """
+
+    def __init__(self, message: str, status_hint: int = 400) -> None:
+        super().__init__(message)
+        self.status_hint = status_hint
+
+
+class ClientDisconnected(UvicornError):
+    """The request's content ended early: what was received so far is not the whole of it."""
+
+
+class ChannelClosed(asyncio.CancelledError):
+    """`send` on the reply channel of a client that has gone, from a task of that client's own.
+
+    A CancelledError, so that an endless `while True: await reply.send(...)` ends without a traceback
+    and `except Exception` does not hold it up.
+    """

@@ -1,0 +1,395 @@
+"""The waist, HTTP: one request and its response (RFC 9110's exchange), between a gateway and an interface.
+
+A gateway (PEP 3333's word: whatever carries requests in and responses out) creates an `HTTPExchange`, feeds it
+content, and puts on its wire what the exchange tells it to. An interface reads the head, receives content, and
+responds. Neither knows the other.
+
+The response's state machine, whole (R: respond, W: write):
+
+    state      R(more=False)  R(more=True)  W(more=True)    W(more=False)   disconnect  application failed
+    WAITING    COMPLETE       STREAMING     error           error           CLOSED      500, then COMPLETE
+    STREAMING  error          error         STREAMING       COMPLETE        CLOSED      abort, then CLOSED
+    COMPLETE   error          error         warn, ignore    warn, ignore    COMPLETE    nothing
+    CLOSED     drop           drop          drop            drop            CLOSED      nothing
+
+The request's content is NONE, OPEN, COMPLETE or BROKEN. An exchange is touched by its event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol, final
+from urllib.parse import quote, unquote_to_bytes
+
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+
+logger = logging.getLogger("uvicorn.app")
+
+WAITING: Final = 0
+STREAMING: Final = 1
+COMPLETE: Final = 2
+CLOSED: Final = 3
+STATE_NAMES: Final = ("WAITING", "STREAMING", "COMPLETE", "CLOSED")
+
+_NONE: Final = 0
+_OPEN: Final = 1
+_WHOLE: Final = 2
+_BROKEN: Final = 3
+
+#: What a client is told when the application failed: constant, so that nothing leaks.
+ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
+
+
+@final
+class Endpoint:
+    """Where a connection leads from and to; shared by its exchanges.
+
+    `template` is scratch space in which an interface may keep what is the same for all of them.
+    """
+
+    __slots__ = ("client", "loop", "root_path", "scheme", "server", "template", "thread")
+
+    def __init__(
+        self,
+        scheme: str = "http",
+        root_path: str = "",
+        server: tuple[str, int] | None = None,
+        client: tuple[str, int] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """To be made on the thread of `loop`, the event loop that serves the connection."""
+        self.scheme = scheme
+        self.root_path = root_path
+        self.server = server
+        self.client = client
+        self.template: dict[str, Any] | None = None
+        self.loop = loop
+        self.thread = threading.get_ident()
+
+
+class HTTPGateway:
+    """The left side: subclassed once for each way of hosting."""
+
+    __slots__ = ()
+
+    #: Whether more unsent bytes are waiting than the client should be owed; `drain` waits it out.
+    write_paused = False
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Iterable[Sequence[bytes]],
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        """Begin the response. Raises LocalProtocolError, having sent nothing, if it cannot be sent honestly."""
+        raise NotImplementedError
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        """Go on with the response. Raises LocalProtocolError, having ended the connection, for wrong content."""
+        raise NotImplementedError
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        """The application is about to wait for content: see to it that it comes."""
+        raise NotImplementedError
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        """The response is COMPLETE or CLOSED."""
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        """The response cannot be finished: make sure that it never looks complete."""
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        """Wait until `write_paused` is false or the client has gone."""
+
+
+class HTTPInterface(Protocol):
+    """The right side, as gateways see it: handed to them, never imported by them."""
+
+    name: str
+
+    async def startup(self) -> None: ...
+
+    async def shutdown(self, seconds: float) -> None: ...
+
+    def serve_http(self, exchange: HTTPExchange) -> None: ...
+
+
+@final
+class HTTPExchange:
+    """One request and its response. The head's attributes are set once and never change."""
+
+    __slots__ = (
+        "__weakref__",
+        "_content",
+        "_content_state",
+        "_end_callbacks",
+        "_gateway",
+        "_half_closed",
+        "_receivers",
+        "_warned",
+        "_watchers",
+        "buffered_bytes",
+        "endpoint",
+        "headers",
+        "http_version",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+        "sends",
+        "state",
+        "status",
+    )
+
+    def __init__(
+        self,
+        gateway: HTTPGateway,
+        endpoint: Endpoint,
+        method: str,
+        target: bytes,
+        http_version: str,
+        headers: list[list[bytes]],
+        has_content: bool,
+    ) -> None:
+        """`target` is the request target in origin-form: the raw path, and the query after a `?` if there is one."""
+        raw_path, _, self.query_string = target.partition(b"?")
+        path = raw_path.decode("latin-1")
+        if "%" in path:
+            # Not UTF-8: U+FFFD, so that an application may encode it again (interface rule R18).
+            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        if endpoint.root_path and not _is_below(path, endpoint.root_path):
+            # A proxy has cut its prefix off; `path` is the full path all the same.
+            raw_path = quote(endpoint.root_path).encode() + raw_path
+            path = endpoint.root_path + path
+        self.endpoint = endpoint
+        self.method = method
+        self.path = path
+        self.raw_path = raw_path
+        self.http_version = http_version
+        self.headers = headers
+        self.state = WAITING
+        self.status = 0
+        #: How often the application has sent without waiting; for interfaces, which let others run now and then.
+        self.sends = 0
+        #: Content that has arrived and was not received yet.
+        self.buffered_bytes = 0
+        self._gateway = gateway
+        self._content_state = _OPEN if has_content else _NONE
+        self._content: list[bytes] | None = None
+        self._receivers: tuple[asyncio.Future[None], ...] = ()
+        self._watchers: tuple[asyncio.Future[None], ...] = ()
+        self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
+        self._half_closed = False
+        self._warned = False
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the request announced content."""
+        return self._content_state != _NONE
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client takes the response more slowly than the application makes it."""
+        return self._gateway.write_paused
+
+    # For interfaces: the application's side
+
+    async def receive(self) -> tuple[bytes, bool]:
+        """Content that has arrived, and whether more will follow; waits for some.
+
+        After the last piece, `(b"", False)`. Raises ClientDisconnected if the content ended early, or was given
+        up because the response was complete.
+        """
+        while True:
+            if self._content is not None:
+                content = b"".join(self._content) if len(self._content) > 1 else self._content[0]
+                self._content = None
+                self.buffered_bytes = 0
+                return content, self._content_state != _WHOLE
+            if self._content_state == _BROKEN:
+                raise ClientDisconnected("the client went away before its request was complete")
+            if self._content_state != _OPEN:
+                return b"", False
+            receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._receivers = (*self._receivers, receiver)
+            self._gateway.want_content(self)
+            await receiver
+
+    def respond(
+        self,
+        status: int,
+        headers: Iterable[Sequence[bytes]] = (),
+        content: bytes = b"",
+        more_content: bool = False,
+        reason: bytes = b"",
+    ) -> None:
+        """Begin the response, and end it unless `more_content`.
+
+        Raises LocalProtocolError if a response has begun, or if this one cannot be sent honestly; in the second
+        case another one may be tried. Dropped if the client has gone.
+        """
+        if self.state != WAITING:
+            if self.state == CLOSED:
+                return
+            raise LocalProtocolError(f"response: expected content to follow, got a status in state {self.state_name}")
+        if type(content) is not bytes:
+            content = _as_bytes(content)
+        self._gateway.send_response(self, status, headers, content, more_content, reason)
+        self.status = status
+        if more_content:
+            self.state = STREAMING
+        else:
+            self.state = COMPLETE
+            self._end()
+
+    def write(self, content: bytes, more_content: bool = True) -> None:
+        """Go on with the response, and end it unless `more_content`. Dropped if the client has gone.
+
+        Raises LocalProtocolError before `respond`, and when content contradicts content-length.
+        """
+        if self.state != STREAMING:
+            if self.state == WAITING:
+                raise LocalProtocolError("response: expected a status, got content in state WAITING")
+            if self.state == COMPLETE and not self._warned:
+                self._warned = True
+                logger.warning("%s: content after the end of the response was ignored", self)
+            return
+        if type(content) is not bytes:
+            content = _as_bytes(content)
+        try:
+            self._gateway.send_content(self, content, more_content)
+        except LocalProtocolError:
+            self.disconnect()
+            raise
+        if not more_content:
+            self.state = COMPLETE
+            self._end()
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of the response, or has gone."""
+        await self._gateway.drain()
+
+    async def wait_disconnect(self) -> None:
+        """Wait until the exchange has ended, or the client has closed its side of the connection."""
+        if self.state < COMPLETE and not self._half_closed:
+            watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watchers = (*self._watchers, watcher)
+            await watcher
+
+    def on_end(self, callback: Callable[[HTTPExchange], object]) -> None:
+        """Have `callback(exchange)` called once, when the response is complete or the client has gone."""
+        if self.state >= COMPLETE:
+            callback(self)
+        elif self._end_callbacks is None:
+            self._end_callbacks = [callback]
+        else:
+            self._end_callbacks.append(callback)
+
+    def app_failed(self, reason: str) -> None:
+        """The application will not answer any more: 500 if it has not begun to, else the response is aborted.
+
+        Logging the failure is the caller's business, who knows what it was.
+        """
+        if self.state == WAITING:
+            self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
+        elif self.state == STREAMING:
+            self.abort(reason)
+
+    def abort(self, reason: str) -> None:
+        """Break the connection off, so that the response does not look complete."""
+        if self.state < COMPLETE:
+            self._gateway.abort(self, reason)
+            self.disconnect()
+
+    # For gateways
+
+    def feed_content(self, content: bytes) -> None:
+        """Content has arrived; dropped if the response is over."""
+        if self._content_state == _OPEN and self.state < COMPLETE:
+            if self._content is None:
+                self._content = [content]
+            else:
+                self._content.append(content)
+            self.buffered_bytes += len(content)
+            self._wake_receivers()
+
+    def feed_eof(self) -> None:
+        """The content is whole."""
+        if self._content_state == _OPEN:
+            self._content_state = _WHOLE
+            self._wake_receivers()
+
+    def break_content(self) -> None:
+        """The rest of the content will not come."""
+        if self._content_state == _OPEN:
+            self._content_state = _BROKEN
+            self._wake_receivers()
+
+    def half_close(self) -> None:
+        """The client sends no more, but may still be reading (architecture, A10.14)."""
+        self._half_closed = True
+        self.break_content()
+        self._wake_watchers()
+
+    def disconnect(self) -> None:
+        """The client has gone: what the application still sends is dropped."""
+        self.break_content()
+        if self.state < COMPLETE:
+            self.state = CLOSED
+            self._end()
+
+    @property
+    def state_name(self) -> str:
+        """The response's state as errors show it."""
+        return STATE_NAMES[self.state]
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.path!r} {self.state_name}>"
+
+    def _end(self) -> None:
+        # Content that nobody has waited for is dropped from now on; who still asks must not take a part for the whole.
+        self.break_content()
+        self._wake_watchers()
+        self._gateway.exchange_ended(self)
+        callbacks = self._end_callbacks
+        if callbacks is not None:
+            self._end_callbacks = None
+            for callback in callbacks:
+                try:
+                    callback(self)
+                except Exception:
+                    logger.exception("%s: a callback for its end failed", self)
+
+    def _wake_receivers(self) -> None:
+        if self._receivers:
+            receivers, self._receivers = self._receivers, ()
+            _wake(receivers)
+
+    def _wake_watchers(self) -> None:
+        if self._watchers:
+            watchers, self._watchers = self._watchers, ()
+            _wake(watchers)
+
+
+def _wake(waiters: tuple[asyncio.Future[None], ...]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def _as_bytes(content: Any) -> bytes:
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
+    raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
+
+
+def _is_below(path: str, root_path: str) -> bool:
+    """Whether `path` is `root_path` or lies below it, segment by segment: /apple is not below /app."""
+    return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")

@@ -1,0 +1,1 @@
+"""How an application of each kind is called."""

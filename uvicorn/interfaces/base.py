@@ -1,0 +1,48 @@
+"""What every interface shares: one is made for each served application."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.exchange import HTTPExchange
+from uvicorn.interfaces.tasks import HandlerTasks
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+
+class Interface:
+    """How an application of one kind is called. Subclasses set `name` and say how an exchange is served."""
+
+    name = ""
+
+    def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.tasks = HandlerTasks()
+
+    async def startup(self) -> None:
+        """Once per process, before the first exchange: the application's own `startup`, if it has one (rule R15)."""
+        await self._call_hook("startup")
+
+    async def shutdown(self, seconds: float) -> None:
+        """Once per process, after the last exchange.
+
+        Handlers that still run get `seconds` to finish and are cancelled then; the application's `shutdown` follows.
+        """
+        cancelled = await self.tasks.finish(seconds)
+        if cancelled:
+            logger.warning("%d handlers were still running after %g seconds and were cancelled", cancelled, seconds)
+        await self._call_hook("shutdown")
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Have the application answer `exchange`. Never raises: what goes wrong is the exchange's to tell."""
+        raise NotImplementedError
+
+    async def _call_hook(self, name: str) -> None:
+        hook = getattr(self.app, name, None)
+        if inspect.iscoroutinefunction(hook):
+            await hook()

@@ -1,0 +1,360 @@
+"""The project's own interface: `async def app(message, channels)`.
+
+The shapes of messages and channels are those of the interface document; rules R1 to R18 are named where they apply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from functools import partial
+from typing import Any, Final, Never, final
+
+from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
+from uvicorn.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.tasks import OWNER
+from uvicorn.settings import Settings
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
+
+# How many sends in a row may pass without letting others run. A client that reads as fast as a handler writes, or
+# one that has gone, would otherwise keep the event loop to that handler (rule R6). Two figures from there.
+_SENDS_IN_A_ROW: Final = 256
+_DROPS_IN_A_ROW: Final = 1000
+
+
+class ChannelNames:
+    """Names that are unique among all processes (rule R4): `<kind>.<process>.<number>`."""
+
+    def __init__(self) -> None:
+        self._renew()
+        # A forked process must not go on with its parent's names.
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._process = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+
+    def new(self, kind: str) -> str:
+        """A name that nobody else has."""
+        return f"{kind}.{self._process}.{next(self._numbers)}"
+
+
+_names: Final = ChannelNames()
+
+
+class Sent(Coroutine[Any, Any, None]):
+    """What `send` returns when there is nothing to wait for: finished, shared, and it may be dropped (rule R5)."""
+
+    __slots__ = ()
+    _nothing: Iterator[Any] = iter(())
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        # An exhausted iterator is a finished generator in all that `await` asks of it.
+        return self._nothing  # type: ignore[return-value]
+
+    def send(self, value: Any) -> Never:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Never:
+        raise error[0]
+
+    def close(self) -> None:
+        pass
+
+
+class Waiting(Coroutine[Any, Any, None]):
+    """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited."""
+
+    __slots__ = ("_coroutine", "_wait")
+
+    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._wait = wait
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._wait().__await__()
+
+    def send(self, value: Any) -> Any:
+        if self._coroutine is None:
+            self._coroutine = self._wait()
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._coroutine is None:
+            raise error[0]
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+
+SENT: Final = Sent()
+
+
+async def _let_others_run() -> None:
+    await asyncio.sleep(0)
+
+
+@final
+class ReplyChannel:
+    """`channels['reply']` of one exchange: hashable, and the same object for as long as the exchange lives.
+
+    Usable from any task and any thread. After the response has ended a chunk is ignored with a warning.
+    """
+
+    __slots__ = ("__weakref__", "_exchange", "_name")
+
+    def __init__(self, exchange: HTTPExchange) -> None:
+        self._exchange = exchange
+        self._name = ""
+
+    @property
+    def name(self) -> str:
+        """Unique among all channels of all processes."""
+        if not self._name:
+            self._name = _names.new("reply")
+        return self._name
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
+        (`content`, `more_content`).
+
+        Acts at once. Awaiting what it returns waits while the client is slow; from a task that is not this
+        client's own it never waits (rule R17). Once the client has gone, raises ChannelClosed in the client's own
+        tasks, and drops the message in others (rule R6).
+
+        Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
+        """
+        exchange = self._exchange
+        if threading.get_ident() != exchange.endpoint.thread:
+            return self._send_from_thread(message)
+        if exchange.state == CLOSED:
+            return self._send_to_nobody()
+        if exchange.state == WAITING:
+            try:
+                status = message["status"]
+            except KeyError:
+                raise LocalProtocolError(
+                    f"reply.send: expected a response with 'status', got {_shape(message)} in state WAITING"
+                ) from None
+            exchange.respond(
+                status,
+                message.get("headers") or (),
+                message.get("content") or b"",
+                message.get("more_content", False),
+                message.get("status_text") or b"",
+            )
+        elif "status" in message:
+            raise LocalProtocolError(
+                f"reply.send: expected a chunk without 'status', got {_shape(message)} in state {exchange.state_name}"
+            )
+        else:
+            exchange.write(message.get("content") or b"", message.get("more_content", False))
+        if exchange.state == COMPLETE:
+            return SENT
+        exchange.sends += 1
+        if exchange.write_paused:
+            return Waiting(self._drain) if OWNER.get() is exchange else SENT
+        if exchange.sends % _SENDS_IN_A_ROW == 0 and OWNER.get() is exchange:
+            return Waiting(_let_others_run)
+        return SENT
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, however the exchange ends; at once if it has ended (rule R15)."""
+        self._exchange.on_end(lambda exchange: callback())
+
+    def __repr__(self) -> str:
+        return f"<ReplyChannel {self.name} of {self._exchange!r}>"
+
+    async def _drain(self) -> None:
+        await self._exchange.drain()
+        if self._exchange.state == CLOSED:
+            raise ChannelClosed("the client has gone")
+
+    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+        exchange = self._exchange
+        if OWNER.get() is exchange:
+            raise ChannelClosed("the client has gone")
+        exchange.sends += 1
+        return SENT if exchange.sends % _DROPS_IN_A_ROW else Waiting(_let_others_run)
+
+    def _send_from_thread(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send on the event loop's thread, and hold this one up until it is done."""
+        loop = self._exchange.endpoint.loop
+        if loop is not None and not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._send_on_loop(message), loop).result()
+        return SENT
+
+    async def _send_on_loop(self, message: Message) -> None:
+        await self.send(message)
+        await self._exchange.drain()
+
+
+@final
+class BodyChannel:
+    """`channels['body']`: the request's content, in pieces as they arrive."""
+
+    __slots__ = ("_exchange", "_name")
+
+    def __init__(self, exchange: HTTPExchange) -> None:
+        self._exchange = exchange
+        self._name = ""
+
+    @property
+    def name(self) -> str:
+        """Unique among all channels of all processes."""
+        if not self._name:
+            self._name = _names.new("body")
+        return self._name
+
+    async def receive(self) -> Message:
+        """The next piece, `{'content': bytes, 'more_content': bool}`; the last one again and again after it.
+
+        If the client leaves first, `{'closed': True, 'more_content': False}`, in which reading `content` raises
+        ClientDisconnected: no loop that adds the pieces up can take a part for the whole (rule R7).
+        """
+        try:
+            content, more_content = await self._exchange.receive()
+        except ClientDisconnected:
+            return ClosedChunk(closed=True, more_content=False)
+        return {"content": content, "more_content": more_content}
+
+
+class ClosedChunk(dict[str, Any]):
+    """A body chunk that says that there will be no more, although there should have been."""
+
+    def __missing__(self, key: str) -> Never:
+        if key == "content":
+            raise ClientDisconnected("the client went away before its request was complete")
+        raise KeyError(key)
+
+
+@final
+class ChannelsInterface(Interface):
+    """Calls `app(message, channels)` for each exchange, as a task of its own."""
+
+    name = "channels"
+
+    def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
+        super().__init__(app, settings)
+        self._wants_disconnect = getattr(app, "wants_http_disconnect", False) is True
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Start the handler. It may reply later than it returns, but not never: `reply_seconds` bounds that."""
+        endpoint = exchange.endpoint
+        template = endpoint.template
+        if template is None:
+            template = endpoint.template = {
+                "channel": "http.request",
+                "scheme": endpoint.scheme,
+                "root_path": endpoint.root_path,
+                "server": endpoint.server,
+                "client": endpoint.client,
+            }
+        message = template.copy()
+        message["http_version"] = exchange.http_version
+        message["method"] = exchange.method
+        message["path"] = exchange.path
+        message["raw_path"] = exchange.raw_path
+        message["query_string"] = exchange.query_string
+        message["headers"] = exchange.headers
+        reply = ReplyChannel(exchange)
+        channels: dict[str, Any] = {"reply": reply}
+        if exchange.has_content:
+            channels["body"] = BodyChannel(exchange)
+        try:
+            task = self.tasks.start(self.app(message, channels), exchange)
+        except Exception as error:
+            # Not a coroutine function after all, or wrong parameters.
+            self._failed(exchange, error)
+            return
+        if task.done() and exchange.state == COMPLETE and not task.cancelled() and task.exception() is None:
+            if self._wants_disconnect:
+                self._tell_disconnect(exchange, reply)
+            return
+        if self._wants_disconnect:
+            exchange.on_end(partial(self._tell_disconnect, reply=reply))
+        handler_ended = partial(self._handler_ended, exchange=exchange, reply=weakref.ref(reply))
+        if task.done():
+            handler_ended(task)
+        else:
+            task.add_done_callback(handler_ended)
+            exchange.on_end(partial(self._exchange_ended, task=task))
+
+    def _handler_ended(self, task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
+        if task.cancelled():
+            if exchange.state < COMPLETE:
+                logger.error("%s: the handler was cancelled before its response was complete", exchange)
+                exchange.app_failed("the handler was cancelled")
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed(exchange, error)
+        elif exchange.state == WAITING:
+            self._await_late_reply(exchange, reply)
+
+    def _failed(self, exchange: HTTPExchange, error: BaseException) -> None:
+        if isinstance(error, ClientDisconnected):
+            logger.info("%s: the client went away before its request was complete", exchange)
+            if exchange.state == WAITING:
+                # It may have closed only its own side, and still be reading (RFC 9112, section 8).
+                exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
+        else:
+            logger.error("%s: exception in the application", exchange, exc_info=error)
+        exchange.app_failed("exception in the application")
+
+    def _await_late_reply(self, exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
+        """The handler has returned without a reply, perhaps having handed the channel to a task (A10.3)."""
+        loop = asyncio.get_running_loop()
+
+        def give_up() -> None:
+            if exchange.state == WAITING:
+                logger.error("%s: the handler returned and nobody replied", exchange)
+                exchange.app_failed("nobody replied")
+
+        def abandoned(reference: object) -> None:
+            # The garbage collector may run in any thread, and at any time.
+            if exchange.state == WAITING and not loop.is_closed():
+                loop.call_soon_threadsafe(give_up)
+
+        timer = loop.call_later(self.settings.reply_seconds, give_up)
+        channel = reply()
+        watch = weakref.ref(channel, abandoned) if channel is not None else None
+        if watch is None:
+            loop.call_soon(give_up)
+        del channel
+
+        def replied(exchange: HTTPExchange) -> None:
+            timer.cancel()
+            # Names the weak reference, which thereby lives for as long as it is of use.
+            nonlocal watch
+            watch = None
+
+        exchange.on_end(replied)
+
+    def _exchange_ended(self, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
+        """The client has gone while the handler runs: it may finish what it is about, within bounds (rule R6)."""
+        if exchange.state == CLOSED and not task.done():
+            timer = asyncio.get_running_loop().call_later(self.settings.disconnect_seconds, task.cancel)
+            task.add_done_callback(lambda task: timer.cancel())
+
+    def _tell_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
+        """`http.disconnect`, to applications that ask for it with `wants_http_disconnect = True` (rule R8)."""
+        message: Message = {"channel": "http.disconnect", "path": exchange.path}
+        task = self.tasks.start(self.app(message, {"reply": reply}), exchange)
+        task.add_done_callback(partial(self._handler_ended, exchange=exchange, reply=weakref.ref(reply)))
+
+
+def _shape(message: Any) -> str:
+    """A message as errors show it: its keys, never its content."""
+    return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

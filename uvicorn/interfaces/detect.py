@@ -1,0 +1,108 @@
+"""Which interface an application speaks, told from its signature; and the interface made for it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.errors import InterfaceError
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.settings import Settings
+
+#: Every interface there is. `auto` is not one of them.
+INTERFACE_NAMES: Final = ("channels", "consumer", "wsgi", "asgi3")
+
+# Names beat numbers: a decorator may hide that a function is a coroutine function, not how it calls its parameters.
+_BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
+    ("message", "channels"): "channels",
+    ("environ", "start_response"): "wsgi",
+    ("scope", "receive", "send"): "asgi3",
+    ("message",): "consumer",
+}
+
+#: The interfaces that are served today.
+INTERFACES: Final[dict[str, type[Interface]]] = {"channels": ChannelsInterface}
+
+
+def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
+    """The interface that `app` is to be called through: the one that `settings` names, or the one it speaks.
+
+    Raises InterfaceError if there is none, or it is not served.
+    """
+    name = settings.interface if settings.interface != "auto" else detect_interface(app, source)
+    served = INTERFACES.get(name)
+    if served is None:
+        raise InterfaceError(
+            f"{source} speaks {name}, which this version does not serve; it serves {', '.join(INTERFACES)}"
+        )
+    if not callable(app):
+        raise InterfaceError(f"{source} is not callable: expected an application, got {type(app).__name__}")
+    return served(app, settings)
+
+
+def detect_interface(app: Any, source: str = "the application") -> str:
+    """The name of the interface that `app` speaks; `source` is how errors call the application.
+
+    An attribute `__uvicorn_interface__` decides. Otherwise the required positional parameters do: three of a
+    coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer.
+
+    Raises InterfaceError, naming what was seen and what may be chosen.
+    """
+    declared = getattr(app, "__uvicorn_interface__", None)
+    if isinstance(declared, str):
+        return declared
+    if not callable(app):
+        raise InterfaceError(
+            f"{source} is not callable: expected an application, got {type(app).__name__} {app!r:.100}"
+        )
+    function, is_coroutine = _unwrap(app)
+    names = _required_parameters(function)
+    if names is None:
+        raise _undecided(source, "its signature cannot be read")
+    by_names = _BY_PARAMETER_NAMES.get(names)
+    if by_names is not None:
+        return by_names
+    if inspect.isclass(app):
+        raise _undecided(source, f"it is a class that takes ({', '.join(names)})")
+    if len(names) == 3 and is_coroutine:
+        return "asgi3"
+    if len(names) == 2:
+        return "channels" if is_coroutine else "wsgi"
+    if len(names) == 1:
+        return "consumer"
+    raise _undecided(source, f"it takes ({', '.join(names)})")
+
+
+def _undecided(source: str, seen: str) -> InterfaceError:
+    choices = ", ".join(INTERFACE_NAMES[:-1])
+    return InterfaceError(
+        f"cannot tell which interface {source} speaks: {seen}; pass --interface {choices} or {INTERFACE_NAMES[-1]}"
+    )
+
+
+def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
+    """The function that a call of `app` runs in the end, as far as it can be seen, and whether it is a coroutine's."""
+    function: Any = app
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function) and not inspect.isclass(function):
+        function = type(function).__call__.__get__(function)
+    is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function))
+    # A partial's signature leaves out what it has bound, so it is read from the partial itself.
+    return (app if isinstance(app, functools.partial) else function), is_coroutine
+
+
+def _required_parameters(function: Callable[..., Any]) -> tuple[str, ...] | None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    return tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    )

@@ -1,0 +1,54 @@
+"""Running handlers: started at once, kept alive, watched to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any, Final, final
+
+#: The exchange or session on whose behalf code runs; inherited by the tasks that a handler starts.
+#: It tells a client's own handlers, which wait for that client, from others that send to it in passing.
+OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
+
+
+@final
+class HandlerTasks:
+    """The handlers of one interface that are running."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def start(self, handler: Coroutine[Any, Any, Any], owner: object) -> asyncio.Task[Any]:
+        """Run `handler` as a task that belongs to `owner`; on 3.12+ up to its first suspension before this returns.
+
+        Must be called on the event loop's thread, outside of any task.
+        """
+        # Always the running loop: an eager start under another one corrupts the current task.
+        loop = asyncio.get_running_loop()
+        token = OWNER.set(owner)
+        try:
+            if sys.version_info >= (3, 12):
+                task: asyncio.Task[Any] = asyncio.Task(handler, loop=loop, eager_start=True)
+                if task.done():
+                    return task
+            else:
+                task = loop.create_task(handler)
+        finally:
+            OWNER.reset(token)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def finish(self, seconds: float) -> int:
+        """Wait up to `seconds` for all handlers to end, then cancel them; return how many had to be."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(seconds, 0))
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            # One more second for handlers that clean up; who swallows the cancellation is left behind.
+            await asyncio.wait(running, timeout=1)
+        return len(running)

@@ -1,0 +1,1 @@
+"""Sans-IO: bytes in, calls out. Nothing here knows about sockets, loops, clocks or randomness."""

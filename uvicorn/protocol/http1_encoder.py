@@ -1,0 +1,206 @@
+"""HTTP/1.1 responses: what an application says, as bytes (RFC 9112)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Final, final
+
+from uvicorn.errors import LocalProtocolError
+from uvicorn.protocol.headers import CONTROLS, LOWER_NAMES, DefaultFields, lower_name, split_tokens
+
+#: Status code to reason phrase.
+PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+
+#: Status lines with their CRLF. An unknown code gets an empty phrase, which section 4 allows.
+STATUS_LINES: Final[dict[int, bytes]] = {
+    status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode() for status in range(200, 600)
+}
+
+# Ready lines for the lengths of most pages; formatting an int costs more than all the rest of the line.
+_LENGTH_LINES: Final = [b"content-length: %d\r\n\r\n" % length for length in range(2048)]
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# Fields of the connection, not of the response: they are ours to set (RFC 9110, section 7.6.1).
+_HOP_BY_HOP: Final = frozenset(
+    (b"transfer-encoding", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade")
+)
+_WATCHED: Final = _HOP_BY_HOP | {b"content-length", b"connection", b"server", b"date"}
+
+# How the end of the content is told (RFC 9112, section 6); fixed by start().
+_NO_CONTENT: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_UNTIL_CLOSE: Final = 3
+
+
+class ContentTooLong(LocalProtocolError):
+    """More content than content-length promised. `allowed` is the part that still fits."""
+
+    def __init__(self, message: str, allowed: bytes) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+@final
+class HTTP1ResponseEncoder:
+    """The responses of one connection, one after another; `start` begins a new one.
+
+    `keep_alive` tells after `start` whether another response may follow on the connection, and `dropped` the
+    hop-by-hop fields of the application that were left out.
+    """
+
+    def __init__(self, defaults: DefaultFields) -> None:
+        self.keep_alive = True
+        self.dropped: tuple[bytes, ...] = ()
+        self._defaults = defaults
+        self._framing = _NO_CONTENT
+        self._length = 0
+        self._left = 0
+
+    def start(
+        self,
+        method: str,
+        http_version: str,
+        keep_alive: bool,
+        status: int,
+        reason: bytes,
+        headers: Iterable[Sequence[bytes]],
+        content_length: int,
+        more_content: bool,
+    ) -> bytes:
+        """Begin a response and return its head.
+
+        Framing is fixed here and cannot change later (RFC 9112, section 6): no content in answer to HEAD or with 204
+        and 304; the given content-length; exact length when `more_content` is false, `content_length` being that
+        of the content at hand; otherwise chunked, or until close on 1.0.
+
+        Raises LocalProtocolError for a bad field, or when content contradicts content-length; then nothing may be
+        written, and `start` may be called again for another response.
+        """
+        status_line = STATUS_LINES.get(status)
+        if status_line is None:
+            raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40}")
+        if reason:
+            status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
+        default_fields = self._defaults.block
+        parts: list[bytes] = []
+        lines = 0
+        declared = -1
+        self.dropped = ()
+        try:
+            for name, value in headers:
+                lower = LOWER_NAMES.get(name)
+                if lower is None:
+                    lower = lower_name(name)
+                if lower in _WATCHED:
+                    if lower == b"content-length":
+                        if declared >= 0:
+                            raise LocalProtocolError("content-length is given twice")
+                        declared = _declared_length(value)
+                        continue
+                    if lower == b"connection":
+                        keep_alive = keep_alive and b"close" not in split_tokens(value)
+                        continue
+                    if lower in _HOP_BY_HOP:
+                        self.dropped += (lower,)
+                        continue
+                    default_fields = self._defaults.without(lower, default_fields)
+                parts += (lower, b": ", value, b"\r\n")
+                lines += 1
+        except (TypeError, ValueError):
+            raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
+
+        if status == 204 or status == 304 or method == "HEAD":
+            self._framing = _NO_CONTENT
+            if method != "HEAD" and content_length:
+                self.dropped += (b"content of a %d response" % status,)
+            elif declared < 0 and content_length and not more_content and method == "HEAD" and status == 200:
+                declared = content_length
+            if declared >= 0 and status != 204:
+                parts.append(b"content-length: %d\r\n" % declared)
+                lines += 1
+        elif declared >= 0:
+            if not more_content and content_length != declared:
+                stopped = " and stopped" if content_length < declared else ""
+                raise LocalProtocolError(
+                    f"content-length is {declared} but the app sent {content_length} bytes{stopped}"
+                )
+            self._framing = _LENGTH
+            self._length = self._left = declared
+            parts.append(b"content-length: %d\r\n" % declared)
+            lines += 1
+        elif not more_content:
+            self._framing = _LENGTH
+            self._length = self._left = content_length
+            if keep_alive and http_version == "1.1" and content_length < 2048:
+                self.keep_alive = True
+                parts.append(_LENGTH_LINES[content_length])
+                return status_line + default_fields + _joined(parts, lines + 2)
+            parts.append(b"content-length: %d\r\n" % content_length)
+            lines += 1
+        elif http_version == "1.1":
+            self._framing = _CHUNKED
+            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
+        else:
+            self._framing = _UNTIL_CLOSE
+            keep_alive = False
+
+        self.keep_alive = keep_alive
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        elif http_version == "1.0":
+            parts.append(b"connection: keep-alive\r\n")
+            lines += 1
+        parts.append(b"\r\n")
+        return status_line + default_fields + _joined(parts, lines + 1)
+
+    def content(self, content: bytes, more_content: bool) -> bytes:
+        """Frame a piece of content; the last one when `more_content` is false.
+
+        Raises ContentTooLong, or LocalProtocolError when the response would end short of its content-length.
+        """
+        framing = self._framing
+        if framing == _LENGTH:
+            left = self._left - len(content)
+            if left < 0:
+                allowed, self._left = content[: self._left], 0
+                raise ContentTooLong(f"content-length is {self._length} but the app sent more", allowed)
+            if left and not more_content:
+                raise LocalProtocolError(
+                    f"content-length is {self._length} but the app sent {self._length - left} bytes and stopped"
+                )
+            self._left = left
+            return content
+        if framing == _CHUNKED:
+            if more_content:
+                return b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+            return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
+        return content if framing == _UNTIL_CLOSE else b""
+
+
+def _joined(parts: list[bytes], lines: int) -> bytes:
+    """The field lines as one; LocalProtocolError if a value has a control character in it."""
+    try:
+        fields = b"".join(parts)
+    except TypeError:
+        raise LocalProtocolError(f"header values: expected bytes, got {parts[2::4]!r:.200}") from None
+    # One pass over all of them costs less than one each: the only controls must be our own line ends.
+    if len(fields.translate(None, CONTROLS)) != len(fields) - 2 * lines:
+        raise LocalProtocolError("a header value has a control character in it")
+    return fields
+
+
+def _declared_length(value: object) -> int:
+    if not isinstance(value, bytes) or not value.isdigit() or len(value) > 18:
+        raise LocalProtocolError(f"content-length: expected digits as bytes, got {value!r:.40}")
+    return int(value)
+
+
+def _checked_reason(reason: object) -> bytes:
+    if not isinstance(reason, bytes) or reason.translate(None, CONTROLS) != reason:
+        raise LocalProtocolError(f"reason phrase: expected bytes without control characters, got {reason!r:.100}")
+    return reason

@@ -1,0 +1,381 @@
+"""HTTP/1.1 requests: bytes in, calls out (RFC 9112).
+
+Heads are delimited here and given whole to httptools; content is read here. Each decision depends only on the
+bytes of the stream so far, so any way of cutting a stream into pieces gives the same requests and refusals.
+
+The checks that framing hangs on (line ends, field count, content-length, transfer-encoding) are made here as
+well as in llhttp: two readers have to be wrong in the same way before a request can be smuggled.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Protocol, final
+
+import httptools
+
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.protocol.headers import LOWER_NAMES, is_token, split_tokens
+from uvicorn.protocol.http1_chunked import ChunkedDecoder
+from uvicorn.settings import Limits
+
+# Methods that llhttp knows for HTTP, but CONNECT: we are no proxy. Others are answered with 501.
+METHODS: Final[dict[bytes, str]] = {
+    name.encode(): name
+    for name in (
+        "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY "
+        "MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE QUERY REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK "
+        "UNLOCK UNSUBSCRIBE"
+    ).split()
+}
+
+_REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) (/[!\"$-~]*) HTTP/1\.([01])\r\n")
+_ANY_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ \r\n]+) ([^ \r\n]+)\r\n")
+_ABSOLUTE_FORM: Final = re.compile(rb"(?i:https?)://([^/?#@]+)(/[!\"$-~]*|\?[!\"$-~]*|)")
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]{0,5})?")
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+
+# Fields whose repetition is an attack or a mistake; picking one of two would be guessing.
+_SINGULAR: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"upgrade")
+)
+_FRAMING: Final = _SINGULAR - {b"content-type", b"authorization"} | {b"connection", b"expect"}
+_WATCHED: Final = _SINGULAR | _FRAMING
+
+_HEAD: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_COMPLETE: Final = 3
+_REFUSED: Final = 4
+
+
+class RequestSink(Protocol):
+    """What the parser calls; a call must not feed the parser again."""
+
+    def on_request(self) -> None:
+        """A head is complete: read it from the parser's attributes."""
+
+    def on_content(self, content: bytes) -> None:
+        """Some content of the current request."""
+
+    def on_message_complete(self) -> None:
+        """The current request is whole. The parser holds what follows until `next_message`."""
+
+
+@final
+class HTTP1RequestParser:
+    """The requests of one connection, one at a time; until the next one the parser *is* the head.
+
+    `target` is in origin-form, or `*`. `headers` is a fresh list for each request. `content_length` is -1 when
+    the content is chunked.
+    """
+
+    def __init__(self, sink: RequestSink, limits: Limits) -> None:
+        self.method = ""
+        self.target = b""
+        self.http_version = ""
+        self.headers: list[list[bytes]] = []
+        self.content_length = 0
+        self.keep_alive = True
+        self.expect_continue = False
+        self.upgrade = b""
+        #: Whether part of a head, or a whole pipelined request, is held here.
+        self.buffer = bytearray()
+        self._sink = sink
+        self._limits = limits
+        self._state = _HEAD
+        self._watched: dict[bytes, bytes] = {}
+        self._repeated = False
+        self._good_host: bytes | None = None
+        self._left = 0
+        self._chunked: ChunkedDecoder | None = None
+        self._blank_line_seen = False
+        # Where the request line of a head that is still arriving ends; 0 until it has been checked.
+        self._line_end = 0
+        self._llhttp: Any = None
+        # A head no longer than this cannot exceed either limit, so its parts need not be measured.
+        self._small = min(limits.max_request_line_bytes, limits.max_header_bytes)
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the current request announced content."""
+        return self.content_length != 0
+
+    @property
+    def content_left(self) -> int:
+        """Bytes of content still to come; -1 if not known, because it is chunked."""
+        return self._left if self._state != _CHUNKED else -1
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes off the wire; calls the sink.
+
+        Stops after the end of a message and holds the rest. Raises RemoteProtocolError, after which everything
+        is ignored: nothing that follows a refused request is ever read as one.
+        """
+        try:
+            if self._state == _HEAD:
+                self._receive_head(data)
+            else:
+                self._receive_content(data)
+        except RemoteProtocolError:
+            self._state = _REFUSED
+            self.buffer.clear()
+            raise
+
+    def next_message(self) -> None:
+        """Go on to the next request, when the current one is whole and has been answered."""
+        if self._state == _REFUSED:
+            return
+        self._state = _HEAD
+        self._blank_line_seen = False
+        self._line_end = 0
+        if self.buffer:
+            data = bytes(self.buffer)
+            self.buffer.clear()
+            self.receive_data(data)
+
+    def stop(self) -> None:
+        """Ignore whatever comes: the connection is about to be closed."""
+        self._state = _REFUSED
+        self.buffer.clear()
+
+    # Head
+
+    def _receive_head(self, data: bytes) -> None:
+        buffer = self.buffer
+        if not buffer and data[:1] > b"\r":
+            end = data.find(b"\r\n\r\n") + 4
+            if end > 3:
+                self._parse_head(data[:end], data[end:])
+                return
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        if buffer[:1] == b"\r":
+            # One empty line before a request is a known mistake of old clients (RFC 9112, section 2.2).
+            if len(buffer) == 1 and not self._blank_line_seen:
+                return
+            if self._blank_line_seen or buffer[1] != 10:
+                raise RemoteProtocolError("a request must begin with its method")
+            self._blank_line_seen = True
+            del buffer[:2]
+            searched = 0
+        if not buffer:
+            return
+        if not is_token(bytes(buffer[:1])):
+            raise RemoteProtocolError("a request must begin with its method")
+        end = buffer.find(b"\r\n\r\n", searched) + 4
+        if end > 3:
+            head, rest = bytes(buffer[:end]), bytes(buffer[end:])
+            buffer.clear()
+            self._parse_head(head, rest)
+        else:
+            self._check_unfinished_head(buffer, searched)
+
+    def _check_unfinished_head(self, head: bytes | bytearray, searched: int = 0) -> None:
+        """Refuse what is too long or bound to be refused, as soon as that is certain."""
+        line_end = self._line_end
+        if not line_end:
+            longest_line = self._limits.max_request_line_bytes
+            line_end = head.find(b"\n", 0, longest_line + 2) + 1
+            if not line_end:
+                if len(head) >= longest_line + 2:
+                    raise RemoteProtocolError(f"request line over {longest_line} bytes", 414)
+                return
+            self._parse_request_line(bytes(head[:line_end]))
+            self._line_end = line_end
+        longest = line_end + self._limits.max_header_bytes + 2
+        if _BARE_LF.search(head, max(line_end - 1, searched), longest):
+            raise RemoteProtocolError("a line ends with LF alone")
+        if len(head) > longest:
+            raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
+
+    def _parse_head(self, head: bytes, rest: bytes) -> None:
+        if len(head) > self._small:
+            self._check_unfinished_head(head)
+        match = _REQUEST_LINE.match(head)
+        method, target, minor = match.groups() if match is not None else (b"", b"", b"")
+        authority = b""
+        if method in METHODS:
+            self.method = METHODS[method]
+            self.target = target
+            self.http_version = "1.1" if minor == b"1" else "1.0"
+        else:
+            authority = self._parse_request_line(head[: head.find(b"\n") + 1])
+
+        lines = head.count(b"\r\n")
+        if head.count(b"\n") != lines or head.count(b"\r") != lines:
+            raise RemoteProtocolError("a line ends with LF or CR alone")
+        headers: list[list[bytes]] = []
+        self.headers = headers
+        self._watched.clear()
+        self._repeated = False
+        llhttp = self._llhttp
+        if llhttp is None:
+            llhttp = self._llhttp = httptools.HttpRequestParser(self)
+        try:
+            llhttp.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._llhttp = None
+        except httptools.HttpParserError as error:
+            raise RemoteProtocolError(f"malformed head: {error}") from None
+        # The request line and the empty line make two: a folded line, for one, would upset the sum.
+        if len(headers) != lines - 2:
+            raise RemoteProtocolError("malformed header section")
+        if len(headers) > self._limits.max_header_fields:
+            raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
+        if self._repeated:
+            raise RemoteProtocolError("a header field that must stand once is repeated")
+        if head.find(b" \r\n") > 0 or head.find(b"\t\r\n") > 0:
+            for field in headers:
+                field[1] = field[1].rstrip(b" \t")
+            self._watched = {name: value.rstrip(b" \t") for name, value in self._watched.items()}
+        self._apply_fields(authority)
+
+        self._sink.on_request()
+        if self.content_length == 0:
+            self._state = _COMPLETE
+            self._left = 0
+            if rest:
+                self.buffer += rest
+            self._sink.on_message_complete()
+            return
+        # llhttp now waits for the content, which it will not get.
+        self._llhttp = None
+        if self.content_length > 0:
+            self._state = _LENGTH
+            self._left = self.content_length
+        else:
+            self._state = _CHUNKED
+            line_end = head.find(b"\n") + 1
+            self._chunked = ChunkedDecoder(self._limits, len(head) - line_end - 2, len(headers), self._sink.on_content)
+        if rest:
+            self._receive_content(rest)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools for each field."""
+        lower = LOWER_NAMES.get(name)
+        if lower is None:
+            lower = name.lower()
+        self.headers.append([lower, value])
+        if lower in _WATCHED:
+            watched = self._watched
+            if lower not in watched:
+                watched[lower] = value
+            elif lower in _SINGULAR:
+                self._repeated = True
+            else:
+                watched[lower] += b"," + value
+
+    def _parse_request_line(self, line: bytes) -> bytes:
+        """Read a request line that is not of the usual form; return the authority of an absolute-form target."""
+        match = _ANY_REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise RemoteProtocolError("malformed request line")
+        method, target, version = match.groups()
+        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+            if version.startswith(b"HTTP/"):
+                raise RemoteProtocolError("HTTP version other than 1.0 and 1.1", 505)
+            raise RemoteProtocolError("malformed request line")
+        if method not in METHODS:
+            raise RemoteProtocolError("method not implemented", 501)
+        authority = b""
+        if target[0] != 47 and not (target == b"*" and method == b"OPTIONS"):
+            absolute = _ABSOLUTE_FORM.fullmatch(target)
+            if absolute is None:
+                raise RemoteProtocolError("request target is neither a path nor an http URL")
+            authority, target = absolute.groups()
+            if target[:1] != b"/":
+                target = b"*" if not target and method == b"OPTIONS" else b"/" + target
+        elif _REQUEST_LINE.fullmatch(b"GET " + target + b" HTTP/1.1\r\n") is None and target != b"*":
+            raise RemoteProtocolError("request target has a fragment or a byte that must be percent-encoded")
+        self.method = METHODS[method]
+        self.target = target
+        self.http_version = "1.1" if version == b"HTTP/1.1" else "1.0"
+        return authority
+
+    def _apply_fields(self, authority: bytes) -> None:
+        """Check the fields that decide framing, connection and host, and set the attributes that follow from them."""
+        watched = self._watched
+        modern = self.http_version == "1.1"
+        if authority:
+            # The target's authority replaces Host (RFC 9112, section 3.2.2), for the application too.
+            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
+            self.headers.insert(0, [b"host", authority])
+            watched[b"host"] = authority
+        host = watched.get(b"host")
+        if host is None:
+            if modern:
+                raise RemoteProtocolError("HTTP/1.1 request without a host field")
+        elif host != self._good_host:
+            if _HOST.fullmatch(host) is None:
+                raise RemoteProtocolError("malformed host field")
+            self._good_host = host
+
+        self.content_length = 0
+        self.keep_alive = modern
+        self.expect_continue = False
+        self.upgrade = b""
+        if len(watched) == 1 and host is not None:
+            return
+
+        length = watched.get(b"content-length")
+        coding = watched.get(b"transfer-encoding")
+        if coding is not None:
+            if length is not None:
+                # Picking one is how smuggling starts (RFC 9112, section 6.3).
+                raise RemoteProtocolError("both transfer-encoding and content-length")
+            if not modern:
+                raise RemoteProtocolError("transfer-encoding in HTTP/1.0")
+            if coding.lower() != b"chunked":
+                raise RemoteProtocolError("transfer-encoding other than chunked", 501)
+            self.content_length = -1
+        elif length is not None:
+            # 18 digits stay below 2**63; bytes.isdigit knows ASCII digits only.
+            if not length.isdigit() or len(length) > 18:
+                raise RemoteProtocolError("malformed content-length")
+            self.content_length = int(length)
+            if 0 < self._limits.max_content_bytes < self.content_length:
+                raise RemoteProtocolError(f"content over {self._limits.max_content_bytes} bytes", 413)
+        connection = watched.get(b"connection")
+        if connection is not None:
+            options = split_tokens(connection)
+            self.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+            if modern and b"upgrade" in options:
+                self.upgrade = watched.get(b"upgrade", b"").lower()
+                if self.content_length and self.upgrade == b"websocket":
+                    raise RemoteProtocolError("content in a request to upgrade to websocket")
+        expect = watched.get(b"expect")
+        if expect is not None and modern:
+            if expect.lower() != b"100-continue":
+                raise RemoteProtocolError("expectation other than 100-continue", 417)
+            self.expect_continue = self.content_length != 0
+
+    # Content
+
+    def _receive_content(self, data: bytes) -> None:
+        if self._state == _LENGTH:
+            if len(data) < self._left:
+                self._left -= len(data)
+                self._sink.on_content(data)
+                return
+            rest = data[self._left :]
+            data = data[: self._left]
+            self._left = 0
+        elif self._state == _CHUNKED:
+            assert self._chunked is not None
+            self._chunked.decode(data)
+            if not self._chunked.complete:
+                return
+            data = b""
+            rest = self._chunked.rest
+            self._chunked = None
+        elif self._state == _COMPLETE:
+            self.buffer += data
+            return
+        else:
+            return
+        self._state = _COMPLETE
+        self.buffer += rest
+        if data:
+            self._sink.on_content(data)
+        self._sink.on_message_complete()

@@ -1,0 +1,68 @@
+"""Lines about clients: one for each response, and a bounded number about clients that misbehave.
+
+What a client sent is escaped and cut: no line end, no terminal escape and no megabyte of it reaches a log.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+access_logger: Final = logging.getLogger("uvicorn.access")
+server_logger: Final = logging.getLogger("uvicorn.server")
+
+# Enough for any honest URL; the rest of a dishonest one is of no use to a reader.
+_LONGEST: Final = 1000
+
+# So many warnings about clients in a second; the others are counted and summed up on the next tick.
+_WARNINGS_A_SECOND: Final = 10
+
+
+def printable(text: str | bytes) -> str:
+    r"""`text` with everything but printable ASCII as `\xNN` escapes, and cut to 1,000 characters."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "..."
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if " " <= c <= "~" else "".join(f"\\x{b:02x}" for b in c.encode("utf-8", "replace")) for c in text)
+
+
+def peer_name(client: tuple[str, int] | None) -> str:
+    """A client as logs call it."""
+    if client is None:
+        return "a local client"
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def log_access(
+    client: tuple[str, int] | None, method: str, raw_path: bytes, query_string: bytes, http_version: str, status: int
+) -> None:
+    """One line for a response that has ended."""
+    target = raw_path + b"?" + query_string if query_string else raw_path
+    access_logger.info('%s - "%s %s HTTP/%s" %d', peer_name(client), method, printable(target), http_version, status)
+
+
+class ClientWarnings:
+    """Warnings about clients, at most ten a second; a flood of bad requests is not to become a flood of lines."""
+
+    def __init__(self) -> None:
+        self._left = _WARNINGS_A_SECOND
+        self._held_back = 0
+
+    def warn(self, client: tuple[str, int] | None, what: str) -> None:
+        """Say that `client` did `what`, or count it."""
+        if self._left:
+            self._left -= 1
+            server_logger.warning("%s %s", peer_name(client), what)
+        else:
+            self._held_back += 1
+
+    def tick(self) -> None:
+        """Begin a new second."""
+        if self._held_back:
+            server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
+            self._held_back = 0
+        self._left = _WARNINGS_A_SECOND

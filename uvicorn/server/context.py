@@ -1,0 +1,86 @@
+"""What all connections of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import logging
+from typing import Any, Final, Protocol
+
+from uvicorn.exchange import HTTPInterface
+from uvicorn.protocol.headers import DefaultFields
+from uvicorn.server.access_log import ClientWarnings
+from uvicorn.server.clock import Clock
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.server")
+
+# 64 KiB: one read of it empties a usual socket buffer; smaller reads cost more system calls, larger ones more memory.
+_RECEIVE_BYTES: Final = 65536
+
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Connection(Protocol):
+    """What a server asks of its connections, whatever protocol they speak."""
+
+    def tick(self) -> None:
+        """A second has passed: see whether something is overdue."""
+
+    def stop(self) -> None:
+        """The server is stopping: close as soon as no request is lost by it."""
+
+    def reset(self) -> None:
+        """Break the connection off now."""
+
+
+class ServerContext:
+    """One per server. The receive buffer is shared: it is filled and emptied within one callback."""
+
+    def __init__(self, interface: HTTPInterface, settings: Settings, clock: Clock) -> None:
+        self.loop = asyncio.get_running_loop()
+        #: Context variables as the server was started with: what no handler has touched.
+        self.variables = contextvars.copy_context()
+        self.interface = interface
+        self.settings = settings
+        self.clock = clock
+        self.warnings = ClientWarnings()
+        self.connections: set[Connection] = set()
+        #: Exchanges whose response has not ended.
+        self.requests = 0
+        #: Connections accepted since the start.
+        self.accepted = 0
+        self.stopping = False
+        self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self.defaults = DefaultFields(b"uvicorn" if settings.server_header else b"", settings.date_header)
+        self._told: set[bytes] = set()
+        self._exhausted = False
+
+    def tick(self) -> None:
+        """Called by the clock."""
+        self.defaults.update(self.clock.unix_seconds())
+        self.warnings.tick()
+        self._exhausted = False
+        for connection in tuple(self.connections):
+            connection.tick()
+
+    def dropped_fields(self, names: tuple[bytes, ...]) -> None:
+        """Say, once for each, that what an application sent is not its own to send."""
+        for name in names:
+            if name not in self._told:
+                self._told.add(name)
+                logger.warning("the application sends %s, which is the server's to decide; left out", name.decode())
+
+    def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
+        """The event loop's exception handler: running out of descriptors is one line a second, not one per attempt."""
+        error = report.get("exception")
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            if not self._exhausted:
+                logger.error(
+                    "cannot accept connections: %s; raise the limit (ulimit -n), or lower --limit-concurrency",
+                    error.strerror,
+                )
+            self._exhausted = True
+        else:
+            loop.default_exception_handler(report)

@@ -1,0 +1,46 @@
+"""Whether a client is too slow. Sans-IO: asked on each tick, told how much has passed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A slow start is forgiven: the rate counts from here on.
+_RATE_AFTER_SECONDS: Final = 10.0
+
+
+class ContentPace:
+    """How fast a request's content arrives, over the time in which it is the client that we wait for."""
+
+    __slots__ = ("_idle", "_received", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._idle = 0.0
+        self._received = 0
+
+    def check(self, elapsed: float, received: int, idle_seconds: float, least_rate: int) -> str:
+        """Why the client is too slow, or nothing. `received` is the count of bytes so far."""
+        self._seconds += elapsed
+        self._idle = 0.0 if received > self._received else self._idle + elapsed
+        self._received = received
+        if self._idle >= idle_seconds:
+            return f"no request content for {idle_seconds:g} seconds"
+        if self._seconds > _RATE_AFTER_SECONDS and received < least_rate * self._seconds:
+            return f"request content slower than {least_rate} bytes per second"
+        return ""
+
+
+class WriteStall:
+    """For how long a client has taken nothing of what it is owed."""
+
+    __slots__ = ("_seconds", "_unsent")
+
+    def __init__(self) -> None:
+        self._unsent = 0
+        self._seconds = 0.0
+
+    def check(self, elapsed: float, unsent: int) -> float:
+        """Seconds without progress, given how many bytes are unsent."""
+        self._seconds = self._seconds + elapsed if unsent >= self._unsent > 0 else 0.0
+        self._unsent = unsent
+        return self._seconds

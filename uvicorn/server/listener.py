@@ -1,0 +1,216 @@
+"""Listening sockets: what `--bind` means, and making it so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from uvicorn.errors import ConfigError
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One thing to listen on: a host and port, a Unix socket's path, or an inherited descriptor."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    path: str = ""
+    descriptor: int = -1
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        if self.descriptor >= 0:
+            return f"fd://{self.descriptor}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _OwnUnixSocket(socket.socket):
+    """A Unix socket whose file we made, and remove, unless another server has put its own in that place."""
+
+    def remember_file(self, path: str) -> None:
+        self._path = os.path.abspath(path)
+        self._inode = os.stat(path).st_ino
+
+    def remove_file(self) -> None:
+        try:
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+
+def parse_bind(text: str) -> Address:
+    """The address that `text` means, in gunicorn's syntax: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N.
+
+    Raises ConfigError, which repeats the text and says what was expected.
+    """
+    expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise ConfigError(f"bind {text!r} names no path; {expected}")
+        return Address(path=path)
+    if text.startswith("fd://"):
+        number = text.removeprefix("fd://")
+        if not (number.isascii() and number.isdigit() and len(number) < 7):
+            raise ConfigError(f"bind {text!r} names no descriptor; {expected}")
+        return Address(descriptor=int(number))
+    match = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]/]*))(?::(?P<port>[^:]*))?", text)
+    if match is None:
+        raise ConfigError(f"bind {text!r} is not an address; {expected}")
+    port = match["port"] if match["port"] is not None else str(DEFAULT_PORT)
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
+        raise ConfigError(f"bind {text!r} has port {port!r}; expected a number from 0 to 65535")
+    # An empty host is every interface, as in gunicorn's ":8000".
+    return Address(host=match["ipv6"] or match["host"] or "0.0.0.0", port=int(port))
+
+
+def open_sockets(addresses: Sequence[Address], backlog: int) -> list[socket.socket]:
+    """Listening sockets, non-blocking, for all of `addresses`; all or none.
+
+    Raises ConfigError, which names the address, the reason, and what to do.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            if address.path:
+                sockets.append(_open_unix(address))
+            elif address.descriptor >= 0:
+                sockets.append(_open_descriptor(address))
+            else:
+                sockets += _open_tcp(address)
+        for sock in sockets:
+            sock.setblocking(False)
+            sock.listen(backlog)
+            os.set_inheritable(sock.fileno(), True)
+    except OSError as error:
+        close_sockets(sockets)
+        raise ConfigError(f"cannot listen: {error.strerror}") from None
+    except BaseException:
+        close_sockets(sockets)
+        raise
+    return sockets
+
+
+def close_sockets(sockets: Sequence[socket.socket]) -> None:
+    """Close them, and remove the files of the Unix sockets that we made."""
+    for sock in sockets:
+        if isinstance(sock, _OwnUnixSocket):
+            sock.remove_file()
+        sock.close()
+
+
+def describe(sock: socket.socket, scheme: str = "http") -> str:
+    """Where to point a browser, or what to give to a proxy."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"{scheme}://{host}:{name[1]}"
+
+
+def _open_tcp(address: Address) -> list[socket.socket]:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConfigError(
+            f"cannot listen on {address}: host {address.host!r} is unknown ({error}); expected a name or "
+            "address of this machine"
+        ) from None
+    sockets: list[socket.socket] = []
+    port = address.port
+    failure: OSError | None = None
+    try:
+        for family, kind, protocol, _, (host, _, *rest) in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((host, port, *rest))
+            except OSError as error:
+                sock.close()
+                # "localhost" is two addresses on a machine that may know only one of them.
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                failure = error
+                continue
+            # Port 0: one port, whatever the number of addresses.
+            port = sock.getsockname()[1]
+            sockets.append(sock)
+        if not sockets and failure is not None:
+            raise failure
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
+    return sockets
+
+
+def _open_unix(address: Address) -> socket.socket:
+    path = address.path
+    mode = 0o666  # A proxy usually runs as another user; its folder says who may reach it.
+    try:
+        found = os.stat(path)
+        if not stat.S_ISSOCK(found.st_mode):
+            raise ConfigError(f"cannot listen on {address}: the path exists and is not a socket; choose another")
+        if _answers(path):
+            raise ConfigError(f"cannot listen on {address}: {_advice(OSError(errno.EADDRINUSE, ''))}")
+        mode = stat.S_IMODE(found.st_mode)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
+    sock = _OwnUnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        os.chmod(path, mode)
+        sock.remember_file(path)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
+    return sock
+
+
+def _open_descriptor(address: Address) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=os.dup(address.descriptor))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror}; expected the number of an inherited socket"
+        ) from None
+    if sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise ConfigError(f"cannot listen on {address}: expected a stream socket, found {sock.type!r}")
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use by another program; stop that, or choose another with --bind"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "permission denied; ports below 1024 and foreign folders need rights, choose another with --bind"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; 0.0.0.0 means all of its addresses"
+    return f"{error.strerror}; choose another address with --bind"

@@ -1,0 +1,120 @@
+"""Every setting, once: its name, its default with the reason for it, its help text.
+
+The command line, the environment and `uvicorn.Config` are all made from these fields. A field's flag is
+its own name with dashes, unless today's users know the setting by another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Groups of `uvicorn --help`, in the order in which they are printed.
+ADDRESS = "Where to listen"
+APPLICATION = "The application"
+LOGGING = "Logging"
+LIMITS = "Limits (bytes or counts; 0 means no limit where that is said)"
+TIMEOUTS = "Deadlines (seconds)"
+OTHER = "Other"
+
+
+def setting(default: Any, group: str, help: str, *, flag: str = "", low: float = 0, **more: Any) -> Any:
+    """A dataclass field with what the command line must know: `low` is the least value allowed."""
+    return field(default=default, metadata={"group": group, "help": help, "flag": flag, "low": low, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may use. Protocol code sees only this part of the settings."""
+
+    # 8 KiB: what nginx and gunicorn allow, give or take; longer URLs do not survive most proxies.
+    max_request_line_bytes: int = setting(8192, LIMITS, "Longest request line; more is refused with 414.", low=64)
+    # 64 KiB: room for many cookies. Trailers count towards it, and towards the number of fields.
+    max_header_bytes: int = setting(65536, LIMITS, "Largest header section; more is refused with 431.", low=256)
+    # 100: gunicorn's figure, and Apache's. Browsers send about 20.
+    max_header_fields: int = setting(100, LIMITS, "Most header fields in a request; more are refused with 431.", low=1)
+    # 1 GiB, as waitress has it: content is streamed, so this bounds an application's disk, not our memory.
+    max_content_bytes: int = setting(
+        1 << 30, LIMITS, "Largest request content; more is refused with 413. 0: no limit.", flag="--max-content-bytes"
+    )
+    # Nobody is known to use chunk extensions; the figures only keep them from being a place to hide bytes.
+    max_chunk_extension_bytes: int = setting(256, LIMITS, "Longest extension of one chunk.")
+    max_chunk_extensions_bytes: int = setting(8192, LIMITS, "All chunk extensions of one request together.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the server behaves. Immutable: what a running server was told does not change under it."""
+
+    limits: Limits = field(default_factory=Limits)
+
+    interface: str = setting(
+        "auto",
+        APPLICATION,
+        "How the application is called; auto looks at its signature.",
+        choices=("auto", "channels", "consumer", "wsgi", "asgi3"),
+    )
+    root_path: str = setting("", APPLICATION, "Path under which a proxy has mounted the application.")
+
+    loop: str = setting(
+        "auto",
+        OTHER,
+        "Event loop; auto is uvloop where it is installed.",
+        choices=("auto", "uvloop", "asyncio"),
+    )
+
+    access_log: bool = setting(True, LOGGING, "One line for each response, on logger uvicorn.access.")
+    server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
+    date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
+
+    # 2,048: the accept queue that today's users know; the kernel cuts it to net.core.somaxconn.
+    backlog: int = setting(2048, LIMITS, "Connections that the kernel holds until they are accepted.", low=1)
+    # Off by default: the right number depends on the application. Above it clients get 503 at once.
+    limit_concurrency: int = setting(
+        0, LIMITS, "Most connections, and most requests, at one time; 503 above it. 0: no limit."
+    )
+    # 64 KiB each way: one receive buffer; beyond it a slow peer costs memory, not speed.
+    read_buffer_bytes: int = setting(
+        65536, LIMITS, "Unread content, or unserved pipelined requests, above which reading pauses.", low=1
+    )
+    write_buffer_bytes: int = setting(65536, LIMITS, "Unsent response bytes above which send() waits.", low=1)
+    # 4 MiB: what a handler that never awaits send() may pile up for one client before it is cut off.
+    max_unsent_bytes: int = setting(4 << 20, LIMITS, "Unsent bytes above which a response is aborted.", low=1)
+    # Up to here it is cheaper to read and drop what the application left unread than to reconnect.
+    max_drain_bytes: int = setting(65536, LIMITS, "Unread request content that is read and dropped after a reply.")
+
+    # 5 s: today's users know this default; long enough for a page's next resource.
+    keep_alive_seconds: float = setting(
+        5.0, TIMEOUTS, "Idle time after which a kept-alive connection is closed.", flag="--timeout-keep-alive"
+    )
+    # 10 s from the first byte, or from accept: honest clients need one round trip.
+    header_seconds: float = setting(
+        10.0, TIMEOUTS, "Time for a whole request head; 408 after it.", flag="--timeout-header", low=0.1
+    )
+    # 20 s without a byte, or under 500 B/s after 10 s: slower than any modem, faster than any slow-body attack.
+    content_idle_seconds: float = setting(
+        20.0, TIMEOUTS, "Longest pause within request content; 408 after it.", flag="--timeout-content-idle", low=0.1
+    )
+    min_content_rate: int = setting(500, LIMITS, "Least bytes per second of request content, after 10 seconds.")
+    # 60 s: nginx's send_timeout.
+    write_stall_seconds: float = setting(
+        60.0, TIMEOUTS, "Time a client may take no byte of a response; reset after it.", flag="--timeout-write-stall"
+    )
+    # 60 s: a handler may hand its reply channel to another task, but not for ever.
+    reply_seconds: float = setting(
+        60.0, TIMEOUTS, "Time for a reply after the handler has returned without one; 500 after it.",
+        flag="--reply-timeout",
+    )  # fmt: skip
+    # 30 s: long enough to commit or roll back, short enough not to pile up work for clients that left.
+    disconnect_seconds: float = setting(
+        30.0, TIMEOUTS, "Time a handler may go on once its client has gone; cancelled after it.",
+        flag="--timeout-disconnect",
+    )  # fmt: skip
+    # 30 s: gunicorn's graceful_timeout, and what process managers wait before they kill.
+    graceful_seconds: float = setting(
+        30.0, TIMEOUTS, "Time for requests in flight to finish at shutdown.", flag="--timeout-graceful-shutdown"
+    )
+    # 1 s: enough for a client on the other side of the world to have our last bytes.
+    linger_seconds: float = setting(
+        1.0, TIMEOUTS, "Time unread input is dropped before a refused connection is closed.", flag="--timeout-linger"
+    )
