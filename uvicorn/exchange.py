@@ -127,6 +127,7 @@ class HTTPExchange:
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_content",
         "_content_state",
         "_end_callbacks",
@@ -181,6 +182,8 @@ class HTTPExchange:
         #: Content that has arrived and was not received yet.
         self.buffered_bytes = 0
         self._gateway = gateway
+        # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
+        self._asked = False
         self._content_state = _OPEN if has_content else _NONE
         self._content: list[bytes] | None = None
         self._receivers: tuple[asyncio.Future[None], ...] = ()
@@ -207,6 +210,10 @@ class HTTPExchange:
         After the last piece, `(b"", False)`. Raises ClientDisconnected if the content ended early, or was given
         up because the response was complete.
         """
+        if not self._asked:
+            self._asked = True
+            if self._content_state != _NONE and self.state == WAITING:
+                self._gateway.want_content(self)
         while True:
             if self._content is not None:
                 content = b"".join(self._content) if len(self._content) > 1 else self._content[0]

@@ -202,7 +202,6 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def on_content(self, content: bytes) -> None:
         """Some content of the current request."""
         self._received += len(content)
-        self._continue_due = False
         if self._phase == _DRAINING:
             self._discarded += len(content)
         elif self._exchange is not None:
@@ -228,11 +227,13 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         """Write the head, and the content that is at hand, at once."""
         encoder = self._encoder
         keep_alive = self._keep_alive and not self._context.stopping
+        if self._continue_due:
+            # The client may or may not send its content now; the next bytes could be either.
+            keep_alive = False
         if not self._content_done:
-            # More unread content than is worth reading, or a client that may or may not send it: close instead.
+            # More unread content than is worth reading: closing is cheaper.
             left = self._parser.content_left
-            wanted = left <= self._context.settings.max_drain_bytes and not self._continue_due
-            keep_alive = keep_alive and wanted and not self._eof
+            keep_alive = keep_alive and left <= self._context.settings.max_drain_bytes and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
         length = len(content)
@@ -281,6 +282,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._continue_due:
             self._continue_due = False
             if exchange.state == WAITING:
+                # Even if content has come already, which would excuse us: what a client is told depends on what it
+                # sent and what the application did, not on how packets were cut.
                 self._transport.write(CONTINUE)
         if self._reading_paused:
             self._update_reading()

@@ -1,0 +1,44 @@
+"""Tests that are coroutine functions run on each kind of event loop, and fail if they leave anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from typing import Any
+
+import pytest
+
+from uvicorn.server.loops import loop_factory
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("loop_name")
+        one = metafunc.definition.get_closest_marker("any_loop") is not None
+        metafunc.parametrize("loop_name", ["asyncio"] if one else ["asyncio", "uvloop"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    with asyncio.Runner(loop_factory=loop_factory(pyfuncitem.callspec.params["loop_name"])) as runner:
+        runner.run(_watched(pyfuncitem.obj(**arguments)))
+    return True
+
+
+async def _watched(test: Any) -> None:
+    """Run `test`; whatever reaches the loop's exception handler, or still runs at the end, is a failure."""
+    reports: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, report: reports.append(report))
+    await test
+    gc.collect()
+    await asyncio.sleep(0)
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in left:
+        task.cancel()
+    assert not left, f"tasks left behind: {left}"
+    assert not reports, f"reached the loop's exception handler: {reports}"

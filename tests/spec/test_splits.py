@@ -1,0 +1,72 @@
+"""Any way of cutting a stream into pieces gives the same messages, the same replies and the same end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.corpus import INVALID, VALID
+from tests.helpers import Conversation, Recorder, echo, hello, settle
+
+STREAMS = {**VALID, **{name: stream for name, (stream, status) in INVALID.items()}}
+
+
+async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: bool = False) -> tuple[Any, ...]:
+    recorder = Recorder(app)
+    conversation = Conversation(recorder, date_header=False)
+    position = 0
+    while position < len(stream):
+        size = next(cuts)
+        conversation.send(stream[position : position + size], piece=1 << 30)
+        position += size
+        if clock_moves:
+            await settle(3)
+    await settle(60)
+    transport = conversation.transport
+    result = (
+        [(message["method"], message["raw_path"], message["headers"]) for message in recorder.messages],
+        conversation.received,
+        # Whether the end is told by closing both ways or only ours makes no difference to what the client sees.
+        "reset" if transport.aborted else "closed" if transport.closing or transport.eof_written else "open",
+    )
+    await conversation.lose()
+    return result
+
+
+def at_once() -> Iterator[int]:
+    while True:
+        yield 1 << 30
+
+
+def byte_by_byte() -> Iterator[int]:
+    while True:
+        yield 1
+
+
+def at_random(seed: int) -> Iterator[int]:
+    source = random.Random(seed)
+    largest = source.choice((2, 10, 100, 1000))
+    while True:
+        yield source.randint(1, largest)
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("app", [echo, hello], ids=["reads", "reads nothing"])
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_stream_means_the_same_however_it_is_cut(name: str, app: Any) -> None:
+    stream = STREAMS[name]
+    whole = await outcome(app, stream, at_once())
+    assert await outcome(app, stream, byte_by_byte()) == whole
+    for seed in range(200 if len(stream) < 2000 else 20):
+        assert await outcome(app, stream, at_random(seed)) == whole, f"seed {seed}"
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 500])
+async def test_a_stream_means_the_same_when_it_comes_slowly(name: str) -> None:
+    stream = STREAMS[name]
+    whole = await outcome(echo, stream, at_once())
+    assert await outcome(echo, stream, byte_by_byte(), clock_moves=True) == whole

@@ -1,0 +1,63 @@
+"""Whose fault it is can be told from an exception's type."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from uvicorn.errors import (
+    ChannelClosed,
+    ClientDisconnected,
+    ConfigError,
+    ImportFromStringError,
+    InterfaceError,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+    StartupError,
+    UvicornError,
+)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, StartupError, ProtocolError, ClientDisconnected])
+def test_one_except_clause_catches_all_errors_of_the_project(kind: type[Exception]) -> None:
+    assert issubclass(kind, UvicornError)
+
+
+@pytest.mark.parametrize("kind", [ImportFromStringError, InterfaceError])
+def test_what_the_user_can_mend_is_a_config_error(kind: type[Exception]) -> None:
+    assert issubclass(kind, ConfigError)
+
+
+@pytest.mark.parametrize("kind", [StartupError, ProtocolError, ClientDisconnected])
+def test_what_the_user_cannot_mend_is_no_config_error(kind: type[Exception]) -> None:
+    assert not issubclass(kind, ConfigError)
+
+
+def test_the_fault_of_the_application_is_not_the_fault_of_the_client() -> None:
+    assert not issubclass(LocalProtocolError, RemoteProtocolError)
+
+
+def test_a_client_is_refused_with_400_unless_said_otherwise() -> None:
+    assert RemoteProtocolError("malformed").status_hint == 400
+
+
+def test_a_client_is_refused_with_the_status_that_was_said() -> None:
+    assert RemoteProtocolError("too long", 414).status_hint == 414
+
+
+def test_a_closed_channel_is_not_held_up_by_except_exception() -> None:
+    assert not issubclass(ChannelClosed, Exception)
+
+
+def test_a_closed_channel_ends_a_task_quietly() -> None:
+    async def handler() -> None:
+        raise ChannelClosed("the client has gone")
+
+    async def main() -> bool:
+        task = asyncio.create_task(handler())
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(main())

@@ -1,0 +1,221 @@
+"""What `module:attribute` leads to, and what is said when it leads nowhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from uvicorn.errors import ImportFromStringError
+from uvicorn.importer import import_from_string
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write a module into a folder of its own, from which modules are imported; they are forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    known = set(sys.modules)
+
+    def write_module(name: str, source: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+
+    yield write_module
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+def complaint(source: str) -> str:
+    """What is said about `source`, which leads nowhere."""
+    with pytest.raises(ImportFromStringError) as caught:
+        import_from_string(source)
+    return str(caught.value)
+
+
+# What leads somewhere
+
+
+def test_an_attribute_of_a_module_is_found(write: Write) -> None:
+    write("shop.py", "def serve(): ...")
+    assert import_from_string("shop:serve").__name__ == "serve"
+
+
+def test_an_attribute_of_a_module_in_a_package_is_found(write: Write) -> None:
+    write("mall/__init__.py", "")
+    write("mall/shop.py", "def serve(): ...")
+    assert import_from_string("mall.shop:serve").__name__ == "serve"
+
+
+def test_an_attribute_of_an_attribute_is_found(write: Write) -> None:
+    write("shop.py", "class Till:\n    def serve(self): ...\n\ntill = Till()")
+    assert import_from_string("shop:till.serve").__name__ == "serve"
+
+
+def test_a_module_alone_means_its_application(write: Write) -> None:
+    write("shop.py", "application = 1\napp = 2")
+    assert import_from_string("shop") == 1
+
+
+def test_a_module_alone_means_its_app_if_it_has_no_application(write: Write) -> None:
+    write("shop.py", "app = 2")
+    assert import_from_string("shop") == 2
+
+
+def test_a_module_and_a_colon_mean_the_module_alone(write: Write) -> None:
+    write("shop.py", "app = 2")
+    assert import_from_string("shop:") == 2
+
+
+# What is no module:attribute at all
+
+
+@pytest.mark.parametrize("source", ["", ":app", "shop/main.py:app", "./shop", "-x", "shop..main:app", "1shop:app"])
+def test_what_cannot_be_a_module_is_told_what_one_looks_like(source: str) -> None:
+    assert complaint(source) == f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'"
+
+
+# No such module
+
+
+def test_a_missing_module_is_named_with_the_folder_it_was_looked_for_in(write: Write, tmp_path: Path) -> None:
+    assert f"no module 'shop' in {tmp_path}" in complaint("shop:serve")
+
+
+def test_a_misspelled_module_is_told_the_right_one(write: Write) -> None:
+    write("shop.py", "")
+    assert complaint("shp:serve").endswith("did you mean 'shop'?")
+
+
+def test_a_missing_module_is_told_what_modules_there_are(write: Write) -> None:
+    write("warehouse.py", "")
+    write("mall/__init__.py", "")
+    write("notes.txt", "")
+    write("data/numbers.csv", "")
+    write("not-a-module.py", "")
+    assert complaint("zzz:serve").endswith("; it has mall, warehouse")
+
+
+def test_a_missing_module_in_an_empty_folder_is_told_about_app_dir(write: Write) -> None:
+    assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
+
+
+def test_a_folder_that_does_not_exist_has_nothing(write: Write, tmp_path: Path) -> None:
+    sys.path.insert(0, str(tmp_path / "nowhere"))
+    assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
+
+
+def test_not_more_than_ten_modules_are_listed(write: Write) -> None:
+    for number in range(12):
+        write(f"warehouse_{number:02}.py", "")
+    assert complaint("zzz:serve").endswith("warehouse_09, ...")
+
+
+def test_a_missing_module_of_a_package_is_told_what_the_package_has(write: Write) -> None:
+    write("mall/__init__.py", "")
+    write("mall/warehouse.py", "")
+    assert "no module 'zzz' in package 'mall'; it has warehouse" in complaint("mall.zzz:serve")
+
+
+def test_a_module_of_a_missing_package_is_told_that_the_package_is_missing(write: Write) -> None:
+    assert "no module 'mall' in" in complaint("mall.shop:serve")
+
+
+def test_a_file_name_is_told_the_module_that_it_holds(write: Write) -> None:
+    write("shop.py", "def app(): ...")
+    assert "did you mean 'shop'" in complaint("shop.py")
+
+
+# No such attribute
+
+
+def test_a_missing_attribute_is_named_with_its_module(write: Write) -> None:
+    write("shop.py", "")
+    assert "module 'shop' has no 'serve'" in complaint("shop:serve")
+
+
+def test_a_misspelled_attribute_is_told_the_right_one(write: Write) -> None:
+    write("shop.py", "def serve(): ...")
+    assert complaint("shop:sreve").endswith("did you mean 'serve'?")
+
+
+def test_a_missing_attribute_is_told_what_could_be_meant(write: Write) -> None:
+    write("shop.py", "import os\nfrom json import dumps\nprice = 3\ndef _private(): ...\ndef serve(): ...")
+    assert complaint("shop:zzz").endswith("; it has serve")
+
+
+def test_an_application_made_by_a_class_from_elsewhere_could_be_meant(write: Write) -> None:
+    write("framework.py", "class Framework:\n    def __call__(self): ...")
+    write("shop.py", "from framework import Framework\nserve = Framework()")
+    assert complaint("shop:sreve").endswith("did you mean 'serve'?")
+
+
+def test_a_missing_attribute_of_an_attribute_is_named_with_the_type_that_lacks_it(write: Write) -> None:
+    write("shop.py", "class Till: ...\n\ntill = Till()")
+    assert "Till has no 'serve'" in complaint("shop:till.serve")
+
+
+def test_an_attribute_of_what_can_have_none_is_told_so(write: Write) -> None:
+    write("shop.py", "till = 3")
+    assert "int has no 'serve'" in complaint("shop:till.serve")
+
+
+def test_a_module_alone_without_application_is_told_both_names_that_were_looked_for(write: Write) -> None:
+    write("shop.py", "def serve(): ...")
+    assert complaint("shop").endswith("module 'shop' has no 'application' or 'app'; it has serve")
+
+
+# A module that fails
+
+
+def test_a_module_that_fails_is_named_with_its_failure(write: Write) -> None:
+    write("shop.py", "raise RuntimeError('no stock')")
+    assert complaint("shop:serve") == "cannot import 'shop:serve': module 'shop' fails with RuntimeError: no stock"
+
+
+def test_a_module_that_fails_has_its_exception_as_the_cause(write: Write) -> None:
+    write("shop.py", "raise RuntimeError('no stock')")
+    with pytest.raises(ImportFromStringError) as caught:
+        import_from_string("shop:serve")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_failure_of_several_lines_is_told_in_one(write: Write) -> None:
+    write("shop.py", "raise RuntimeError('no stock\\nand no staff')")
+    assert "\n" not in complaint("shop:serve")
+
+
+def test_a_module_that_needs_another_is_told_which(write: Write) -> None:
+    write("shop.py", "import warehouse_that_is_missing")
+    assert complaint("shop:serve").endswith(
+        "module 'shop' needs 'warehouse_that_is_missing', which is not installed",
+    )
+
+
+def test_a_module_that_needs_another_has_that_as_the_cause(write: Write) -> None:
+    write("shop.py", "import warehouse_that_is_missing")
+    with pytest.raises(ImportFromStringError) as caught:
+        import_from_string("shop:serve")
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_a_typo_has_no_cause_to_print(write: Write) -> None:
+    with pytest.raises(ImportFromStringError) as caught:
+        import_from_string("shop:serve")
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_module_without_a_name_is_told_in_its_own_words(write: Write) -> None:
+    write("shop.py", "raise ModuleNotFoundError('install the warehouse first')")
+    assert "install the warehouse first" in complaint("shop:serve")
+
+
+def test_a_package_whose_own_import_is_missing_is_not_taken_for_missing(write: Write) -> None:
+    write("mall/__init__.py", "import mall.cellar")
+    write("mall/shop.py", "")
+    assert "needs 'mall.cellar'" in complaint("mall.shop:serve")
