@@ -27,7 +27,15 @@ setup(
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
     ],
     extras_require={
-        "test": ["coverage>=7", "h11>=0.16", "hypothesis>=6", "mypy>=1.13", "pytest>=8", "ruff>=0.8"],
+        "test": [
+            "coverage>=7.6",
+            "h11>=0.16",
+            "packaging",
+            "pytest>=8",
+            # What they complain about changes from one release to the next.
+            "mypy==2.4.1",
+            "ruff==0.17.5",
+        ],
     },
     entry_points={"console_scripts": ["uvicorn=uvicorn.cli:main"]},
 )

@@ -238,6 +238,12 @@ async def settle(turns: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for what another thread, or a timer, brings about."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 async def read_body(message: dict[str, Any], channels: dict[str, Any]) -> bytes:
     """As the interface's documents have it."""
     body = message.get("body", b"")

@@ -1,0 +1,45 @@
+# The two commands of the README, and what contributors use besides.
+
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.PHONY: run test check coverage bench faults clean
+
+run: $(VENV)/installed
+	@echo "Serving examples/hello. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
+	@cd examples/hello && exec "$(abspath $(VENV))/bin/uvicorn" app:hello_world --host $(HOST) --port $(PORT)
+
+test: $(VENV)/installed-test
+	VENV="$(VENV)" scripts/check
+	VENV="$(VENV)" scripts/test
+
+check: $(VENV)/installed-test
+	VENV="$(VENV)" scripts/check
+
+coverage: $(VENV)/installed-test
+	VENV="$(VENV)" scripts/coverage
+
+bench: $(VENV)/installed
+	$(VENV)/bin/python bench/protocol.py
+	$(VENV)/bin/python bench/hello.py
+
+faults: $(VENV)/installed
+	$(VENV)/bin/python scripts/faults
+
+clean:
+	rm -rf .venv* build *.egg-info bench/.environments
+
+# Debian's python3 without python3-venv makes no pip of its own; the one beside it can install into the environment.
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
+	{ rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(VENV)/bin/python install pip; }
+
+$(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
