@@ -191,8 +191,6 @@ async def _accept_the_queue(sockets: Sequence[socket.socket]) -> None:
     for sock in sockets:
         poll.register(sock.fileno(), select.POLLIN)
     for _ in range(_ACCEPT_ROUNDS):
-        readable = poll.poll(0)
-        # One more turn after the last: what was accepted in this one has its first bytes read in the next.
-        await asyncio.sleep(0)
-        if not readable:
+        if not poll.poll(0):
             break
+        await asyncio.sleep(0)

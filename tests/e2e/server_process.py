@@ -1,0 +1,182 @@
+"""A server in a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import uvicorn
+
+#: Keeps a test that has failed from hanging; no test may depend on it.
+LONGEST_WAIT: Final = 30.0
+
+_HOW_TO_LISTEN: Final = re.compile(r"--(bind|host|port|uds|fd)(=|$)|-b")
+_LISTENING: Final = re.compile(r"listening on (\S+)")
+
+
+class ServerProcess:
+    """A running server. `port` is that of the first address it listens on, 0 if there is none."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._changed = threading.Condition()
+        self._readers: list[threading.Thread] = []
+        for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
+            assert pipe is not None
+            reader = threading.Thread(target=self._read, args=(name, pipe), daemon=True)
+            reader.start()
+            self._readers.append(reader)
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        return "".join(self._lines["stderr"])
+
+    @property
+    def stdout(self) -> str:
+        """Its access log so far."""
+        return "".join(self._lines["stdout"])
+
+    @property
+    def addresses(self) -> list[str]:
+        """What it has said that it listens on: URLs, and `unix:PATH`."""
+        return _LISTENING.findall(self.stderr)
+
+    @property
+    def port(self) -> int:
+        """The port of the first URL it listens on."""
+        return next((int(address.rpartition(":")[2]) for address in self.addresses if "://" in address), 0)
+
+    def wait_for_line(self, text: str, name: str = "stderr", count: int = 1) -> None:
+        """Wait until `count` lines with `text` in them have been printed."""
+        self._wait_until(lambda: sum(text in line for line in self._lines[name]) >= count, f"{text!r} on {name}")
+
+    def wait(self) -> int:
+        """Wait until it ends; its exit code, negative if a signal has killed it."""
+        code = self.process.wait(LONGEST_WAIT)
+        for reader in self._readers:
+            reader.join(LONGEST_WAIT)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, and go on."""
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the end; the exit code."""
+        self.send_signal(number)
+        return self.wait()
+
+    def get(self, path: str = "/", host: str = "127.0.0.1", port: int = 0) -> tuple[int, str]:
+        """Status and content of a response, on a connection of its own."""
+        connection = http.client.HTTPConnection(host, port or self.port, timeout=LONGEST_WAIT)
+        try:
+            connection.request("GET", path, headers={"connection": "close"})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Whatever has happened, leave nothing behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def _read(self, name: str, pipe: IO[str]) -> None:
+        for line in pipe:
+            with self._changed:
+                self._lines[name].append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        def over() -> bool:
+            return happened() or not any(reader.is_alive() for reader in self._readers)
+
+        with self._changed:
+            self._changed.wait_for(over, LONGEST_WAIT)
+        assert happened(), f"waited for {what} in vain; stderr:\n{self.stderr}\nstdout:\n{self.stdout}"
+
+
+@contextmanager
+def running_server(
+    folder: Path,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    program: Sequence[str] = ("-m", "uvicorn"),
+    addresses: int = 1,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[ServerProcess]:
+    """A server that runs in `folder`, and has said that it listens on as many `addresses`; killed at the end.
+
+    It listens on a free port of 127.0.0.1 unless `arguments` or `env` say where. `program` is what Python runs.
+    """
+    variables = _environment(env)
+    told = any(map(_HOW_TO_LISTEN.match, arguments)) or any(
+        name in variables for name in ("UVICORN_BIND", "UVICORN_HOST", "UVICORN_PORT", "UVICORN_UDS", "UVICORN_FD")
+    )
+    if not told and program[0] == "-m":
+        arguments = (*arguments, "--bind", "127.0.0.1:0")
+    server = ServerProcess(
+        subprocess.Popen(
+            [sys.executable, *program, *arguments],
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=pass_fds,
+        )
+    )
+    try:
+        if addresses:
+            server.wait_for_line("listening on ", count=addresses)
+        yield server
+    finally:
+        server.close()
+
+
+def run_command(
+    folder: Path, *arguments: str, env: dict[str, str] | None = None, program: Sequence[str] = ("-m", "uvicorn")
+) -> subprocess.CompletedProcess[str]:
+    """A command that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=folder,
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_WAIT,
+        check=False,
+    )
+
+
+def _environment(more: dict[str, str] | None) -> dict[str, str]:
+    """The environment, less what would set options, with our package on the path wherever the server runs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("UVICORN_")}
+    here = str(Path(uvicorn.__file__).parents[1])
+    # A socket that is left open is to be seen on stderr.
+    return {
+        **kept,
+        "PYTHONPATH": here,
+        "PYTHONWARNINGS": "always::ResourceWarning",
+        "PYTHONUNBUFFERED": "1",
+        **(more or {}),
+    }

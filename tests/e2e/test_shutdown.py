@@ -1,0 +1,162 @@
+"""Stopping under load: requirement D13, and what clients do to handlers: D12, D16."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+APPS = """
+import asyncio
+
+async def slow(message, channels):
+    await asyncio.sleep(0.02)
+    await channels['reply'].send({'status': 200, 'content': b'x' * 1000})
+
+async def endless(message, channels):
+    if message['path'] == '/hello':
+        await channels['reply'].send({'status': 200, 'content': b'hello'})
+        return
+    print('begun', flush=True)
+    try:
+        await channels['reply'].send({'status': 200, 'more_content': True})
+        while True:
+            await channels['reply'].send({'content': b'x' * 1000, 'more_content': True})
+    finally:
+        print('ended', flush=True)
+
+async def hanging(message, channels):
+    print('begun', flush=True)
+    await asyncio.Event().wait()
+"""
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APPS)
+    return tmp_path
+
+
+class Client(threading.Thread):
+    """Asks again and again on one connection, until it is told `connection: close` or cannot connect any more."""
+
+    def __init__(self, server: ServerProcess, begun: threading.Barrier) -> None:
+        super().__init__()
+        self._server = server
+        self._begun = begun
+        self.answered = 0
+        self.lost: list[str] = []
+
+    def run(self) -> None:
+        port = self._server.port
+        for attempt in range(10_000):
+            try:
+                connection = socket.create_connection(("127.0.0.1", port), LONGEST_WAIT)
+            except ConnectionRefusedError:
+                return
+            with connection:
+                if attempt == 0:
+                    self._begun.wait(LONGEST_WAIT)
+                if not self._ask_while_kept_alive(connection):
+                    return
+
+    def _ask_while_kept_alive(self, connection: socket.socket) -> bool:
+        asked = 0
+        while True:
+            try:
+                connection.sendall(GET)
+                answer = self._read_response(connection)
+            except OSError as error:
+                # A reset before anything was answered: the kernel still had the connection in its queue when the
+                # socket was closed, so that it was never accepted.
+                if asked or not isinstance(error, ConnectionResetError):
+                    self.lost.append(f"{error!r} after {asked}")
+                return False
+            if answer is None:
+                self.lost.append(f"cut off after {asked}")
+                return False
+            asked += 1
+            self.answered += 1
+            if b"connection: close" in answer:
+                return True
+
+    def _read_response(self, connection: socket.socket) -> bytes | None:
+        data = b""
+        while len(data.partition(HEAD_END)[2]) < 1000:
+            received = connection.recv(65536)
+            if not received:
+                return None
+            data += received
+        return data.partition(HEAD_END)[0]
+
+
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+def test_D13_sigterm_under_load_loses_nothing_that_was_accepted(folder: Path, loop: str) -> None:
+    with running_server(folder, "app:slow", "--loop", loop, "--no-access-log") as server:
+        begun = threading.Barrier(17)
+        clients = [Client(server, begun) for _ in range(16)]
+        for client in clients:
+            client.start()
+        begun.wait(LONGEST_WAIT)
+        while sum(client.answered for client in clients) < 200:
+            clients[0].join(0.01)
+        assert server.stop(signal.SIGTERM) == 0
+        for client in clients:
+            client.join(LONGEST_WAIT)
+        assert [client.lost for client in clients if client.lost] == []
+
+
+def test_D13_a_handler_that_hangs_is_broken_off_in_the_end(folder: Path) -> None:
+    with running_server(folder, "app:hanging", "--timeout-graceful-shutdown", "0.2") as server:
+        with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
+            connection.sendall(GET)
+            server.wait_for_line("begun", "stdout")
+            assert server.stop(signal.SIGTERM) == 1
+        assert "1 requests were broken off" in server.stderr
+
+
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+@pytest.mark.parametrize("fault", ["reset", "close"])
+def test_D16_a_client_that_leaves_in_the_middle_ends_the_handler_and_harms_nobody(
+    folder: Path, loop: str, fault: str
+) -> None:
+    with running_server(folder, "app:endless", "--loop", loop) as server:
+        connection = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
+        connection.sendall(GET)
+        server.wait_for_line("begun", "stdout")
+        connection.recv(1000)
+        if fault == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        server.wait_for_line("ended", "stdout")
+        assert server.get("/hello") == (200, "hello")
+        assert server.stop() == 0
+        assert "Traceback" not in server.stderr
+
+
+def test_D16_others_are_answered_while_a_handler_streams_without_end(folder: Path) -> None:
+    with running_server(folder, "app:endless", "--loop", "asyncio") as server:
+        with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
+            connection.sendall(GET)
+            stop = threading.Event()
+
+            def read() -> None:
+                while not stop.is_set():
+                    connection.recv(1 << 20)
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            try:
+                assert server.get("/hello") == (200, "hello")
+            finally:
+                stop.set()
+                reader.join(LONGEST_WAIT)
