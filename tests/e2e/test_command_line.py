@@ -1,0 +1,826 @@
+"""`uvicorn module:attribute` as a user types it, in a process of its own; and the same from Python."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+
+HELLO = """
+async def hello(message, channels):
+    await channels["reply"].send({"status": 200, "content": b"hello"})
+"""
+
+# Answers when it has the whole of the content; says on stderr that it waits for it.
+PATIENT = """
+import sys
+
+
+async def app(message, channels):
+    print("waiting", file=sys.stderr, flush=True)
+    content = b""
+    more_content = True
+    while more_content:
+        piece = await channels["body"].receive()
+        content += piece["content"]
+        more_content = piece["more_content"]
+    await channels["reply"].send({"status": 200, "content": content})
+"""
+
+HALF_A_REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345"
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with the application `app:hello`; its name is short enough for a Unix socket in it."""
+    with tempfile.TemporaryDirectory(prefix="u") as name:
+        path = Path(name).resolve()
+        (path / "app.py").write_text(HELLO)
+        yield path
+
+
+@pytest.fixture
+def patient(folder: Path) -> Path:
+    """A folder whose `app` waits for the content of requests."""
+    (folder / "app.py").write_text(PATIENT)
+    return folder
+
+
+def mistake(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
+    """The one line that a user gets for a mistake, without the newline."""
+    ended = run_command(folder, *arguments, env=env)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith("uvicorn: ")
+    return ended.stderr.removeprefix("uvicorn: ").rstrip("\n")
+
+
+def half_a_request(server: ServerProcess) -> socket.socket:
+    """A connection on which the application waits for the second half."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT)
+    client.sendall(HALF_A_REQUEST)
+    server.wait_for_line("waiting")
+    return client
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What a client reads until the connection is closed."""
+    data = b""
+    while piece := client.recv(65536):
+        data += piece
+    return data
+
+
+def get_unix(path: Path) -> bytes:
+    """What the server on a Unix socket answers."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(LONGEST_WAIT)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        return read_all(client)
+
+
+# Serving
+
+
+def test_an_application_is_served(folder: Path) -> None:
+    with running_server(folder, "app:hello") as server:
+        assert server.get() == (200, "hello")
+
+
+def test_the_installed_command_is_the_same(folder: Path) -> None:
+    script = Path(sys.executable).with_name("uvicorn")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this interpreter")
+    with running_server(folder, "app:hello", "--port", "0", program=(str(script),)) as server:
+        assert server.get() == (200, "hello")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_application_is_served_on_each_loop(folder: Path, loop: str) -> None:
+    with running_server(folder, "app:hello", "--loop", loop) as server:
+        assert server.get() == (200, "hello")
+
+
+@pytest.mark.parametrize("name", ["application", "app"])
+def test_a_module_alone_means_its_application_or_app(folder: Path, name: str) -> None:
+    (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
+    with running_server(folder, "shop") as server:
+        assert server.get() == (200, "hello")
+
+
+def test_an_application_is_found_in_another_folder(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "shop.py").write_text(HELLO)
+    with running_server(folder, "shop:hello", "--app-dir", "deep") as server:
+        assert server.get() == (200, "hello")
+
+
+def test_a_root_path_is_told_to_the_application(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "async def app(message, channels):\n"
+        "    content = f\"{message['root_path']} {message['path']}\".encode()\n"
+        "    await channels['reply'].send({'status': 200, 'content': content})\n"
+    )
+    with running_server(folder, "app", "--root-path", "/shop") as server:
+        assert server.get("/tea") == (200, "/shop /shop/tea")
+
+
+# Where to listen
+
+
+def test_a_unix_socket_is_served(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--uds", "web.sock") as server:
+        assert server.addresses == ["unix:web.sock"]
+        assert get_unix(folder / "web.sock").endswith(b"hello")
+
+
+def test_a_unix_socket_is_served_by_bind_as_well(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--bind", "unix:web.sock"):
+        assert get_unix(folder / "web.sock").endswith(b"hello")
+
+
+def test_a_unix_socket_is_gone_when_the_server_is(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--uds", "web.sock") as server:
+        server.stop()
+    assert not (folder / "web.sock").exists()
+
+
+def test_a_unix_socket_of_a_server_that_was_killed_is_taken_over(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--uds", "web.sock") as server:
+        server.stop(signal.SIGKILL)
+    with running_server(folder, "app:hello", "--uds", "web.sock"):
+        assert get_unix(folder / "web.sock").endswith(b"hello")
+
+
+@pytest.mark.parametrize("option", ["--fd", "--bind"])
+def test_an_inherited_socket_is_served(folder: Path, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        number = inherited.fileno()
+        value = str(number) if option == "--fd" else f"fd://{number}"
+        with running_server(folder, "app:hello", option, value, pass_fds=[number]) as server:
+            assert server.get(port=inherited.getsockname()[1]) == (200, "hello")
+
+
+def test_every_bind_is_served(folder: Path) -> None:
+    with running_server(
+        folder, "app:hello", "--bind", "127.0.0.1:0", "--bind", "unix:web.sock", "-b", "127.0.0.1:0", addresses=3
+    ) as server:
+        ports = [int(address.rpartition(":")[2]) for address in server.addresses if "://" in address]
+        answers = [server.get(port=port)[1] for port in ports]
+        assert [*answers, get_unix(folder / "web.sock")[-5:].decode()] == ["hello"] * 3
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_an_ipv6_address_is_served(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--bind", "[::1]:0") as server:
+        assert server.addresses == [f"http://[::1]:{server.port}"]
+        assert server.get(host="::1") == (200, "hello")
+
+
+def test_a_name_is_served_on_one_port(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--host", "localhost", "--port", "0") as server:
+        assert server.get(host="localhost") == (200, "hello")
+
+
+# The environment
+
+
+def test_the_port_is_taken_from_the_environment(folder: Path) -> None:
+    with running_server(folder, "app:hello", env={"UVICORN_PORT": "0"}) as server:
+        assert server.get() == (200, "hello")
+
+
+def test_binds_are_taken_from_the_environment(folder: Path) -> None:
+    binds = {"UVICORN_BIND": "127.0.0.1:0 unix:web.sock"}
+    with running_server(folder, "app:hello", env=binds, addresses=2) as server:
+        assert server.get() == (200, "hello")
+        assert get_unix(folder / "web.sock").endswith(b"hello")
+
+
+def test_the_access_log_is_switched_off_from_the_environment(folder: Path) -> None:
+    with running_server(folder, "app:hello", env={"UVICORN_ACCESS_LOG": "false"}) as server:
+        server.get()
+        server.stop()
+        assert server.stdout == ""
+
+
+# What is logged
+
+
+def test_the_server_says_where_it_listens_and_what_it_serves(folder: Path) -> None:
+    with running_server(folder, "app:hello") as server:
+        assert re.search(r" INFO    listening on http://127\.0\.0\.1:[0-9]+ \(channels\)\n$", server.stderr)
+
+
+def test_each_response_is_a_line_of_the_access_log(folder: Path) -> None:
+    with running_server(folder, "app:hello") as server:
+        server.get("/tea?cups=2")
+        server.stop()
+        assert re.search(r' 127\.0\.0\.1:[0-9]+ - "GET /tea\?cups=2 HTTP/1\.1" 200\n$', server.stdout)
+
+
+def test_there_is_no_access_log_when_it_is_switched_off(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--no-access-log") as server:
+        server.get()
+        server.stop()
+        assert server.stdout == ""
+
+
+def test_a_quiet_server_says_nothing(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        number = inherited.fileno()
+        with running_server(
+            folder, "app:hello", "--log-level", "error", "--fd", str(number), addresses=0, pass_fds=[number]
+        ) as server:
+            assert server.get(port=inherited.getsockname()[1]) == (200, "hello")
+            server.stop()
+            assert (server.stdout, server.stderr) == ("", "")
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_server_that_is_stopped_exits_0(folder: Path, number: int, loop: str) -> None:
+    with running_server(folder, "app:hello", "--loop", loop) as server:
+        server.get()
+        assert server.stop(number) == 0
+
+
+def test_a_server_that_is_stopped_says_so_without_a_traceback(folder: Path) -> None:
+    with running_server(folder, "app:hello") as server:
+        server.stop(signal.SIGINT)
+        lines = [line.partition(" INFO    ")[2] for line in server.stderr.splitlines()]
+        assert lines[1:] == ["stopping: 0 requests in flight", "stopped"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_server_that_is_stopped_finishes_what_is_in_flight(patient: Path, number: int, loop: str) -> None:
+    with running_server(patient, "app", "--loop", loop) as server, half_a_request(server) as client:
+        server.send_signal(number)
+        server.wait_for_line("stopping: 1 requests in flight")
+        client.sendall(b"67890")
+        assert read_all(client).endswith(b"\r\n\r\n1234567890")
+        assert server.wait() == 0
+
+
+def is_refused(port: int) -> bool:
+    """Whether a connection to `port` is refused at last: the loop may need a turn to close what it listens on."""
+    for _ in range(1000):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=LONGEST_WAIT).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return True
+    return False
+
+
+def test_a_server_that_is_stopped_accepts_no_more(patient: Path) -> None:
+    with running_server(patient, "app") as server, half_a_request(server) as client:
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("stopping")
+        refused = is_refused(server.port)
+        client.sendall(b"67890")
+        # While the request was in flight: the server was still there.
+        assert (refused, read_all(client)[-10:]) == (True, b"1234567890")
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_second_signal_breaks_off_what_is_in_flight(patient: Path, numbers: tuple[int, int], loop: str) -> None:
+    with running_server(patient, "app", "--loop", loop) as server, half_a_request(server):
+        server.send_signal(numbers[0])
+        server.wait_for_line("stopping")
+        assert server.stop(numbers[1]) == 1
+
+
+def test_a_response_that_is_broken_off_does_not_look_complete(patient: Path) -> None:
+    with running_server(patient, "app") as server, half_a_request(server) as client:
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("stopping")
+        server.stop()
+        with pytest.raises(ConnectionResetError):
+            read_all(client)
+
+
+def test_requests_that_are_broken_off_are_counted(patient: Path) -> None:
+    with running_server(patient, "app") as server, half_a_request(server):
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("stopping")
+        server.stop()
+        assert "1 requests were broken off after a second signal" in server.stderr
+
+
+def test_requests_that_outlast_the_grace_are_broken_off(patient: Path) -> None:
+    with running_server(patient, "app", "--timeout-graceful-shutdown", "0") as server, half_a_request(server):
+        assert server.stop() == 1
+
+
+def test_a_signal_ends_a_server_that_is_still_starting(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "import asyncio, sys\n\n\nclass Slow:\n"
+        "    async def startup(self):\n"
+        "        print('starting', file=sys.stderr, flush=True)\n"
+        "        await asyncio.Event().wait()\n\n"
+        "    async def __call__(self, message, channels): ...\n\n\napp = Slow()\n"
+    )
+    with running_server(folder, "app", addresses=0) as server:
+        server.wait_for_line("starting")
+        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() != 0
+
+
+def test_a_signal_ends_a_server_that_is_still_importing(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "import sys, threading\n\nprint('importing', file=sys.stderr, flush=True)\nthreading.Event().wait()\n"
+    )
+    with running_server(folder, "app", addresses=0) as server:
+        server.wait_for_line("importing")
+        assert server.stop(signal.SIGINT) != 0
+
+
+# Hooks
+
+
+def test_a_startup_that_fails_exits_3(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "class Failing:\n"
+        "    async def startup(self):\n        raise RuntimeError('no database')\n\n"
+        "    async def __call__(self, message, channels): ...\n\n\napp = Failing()\n"
+    )
+    ended = run_command(folder, "app", "--port", "0")
+    assert (ended.returncode, ended.stderr.splitlines()[-2:]) == (
+        3,
+        ["RuntimeError: no database", "uvicorn: the application's startup failed, see above"],
+    )
+
+
+def test_a_shutdown_that_fails_is_logged_as_a_startup_would_be(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "class Failing:\n"
+        "    async def shutdown(self):\n        raise RuntimeError('no database')\n\n"
+        "    async def __call__(self, message, channels): ...\n\n\napp = Failing()\n"
+    )
+    with running_server(folder, "app") as server:
+        server.stop()
+        assert re.search(r" ERROR   .*shutdown failed", server.stderr)
+
+
+def test_hooks_run_once_around_serving(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "import sys\n\n\nclass Telling:\n"
+        "    async def startup(self):\n        print('startup', file=sys.stderr)\n\n"
+        "    async def shutdown(self):\n        print('shutdown', file=sys.stderr)\n\n"
+        "    async def __call__(self, message, channels):\n"
+        "        await channels['reply'].send({'status': 200})\n\n\napp = Telling()\n"
+    )
+    with running_server(folder, "app") as server:
+        server.get()
+        server.stop()
+        words = re.findall("startup|listening|stopping|shutdown|stopped", server.stderr)
+        assert words == ["startup", "listening", "stopping", "shutdown", "stopped"]
+
+
+# Mistakes
+
+
+def test_a_misspelled_module_is_one_helpful_line(folder: Path) -> None:
+    assert mistake(folder, "ap:hello") == (f"cannot import 'ap:hello': no module 'ap' in {folder}; did you mean 'app'?")
+
+
+def test_a_missing_module_is_told_what_is_there(folder: Path) -> None:
+    assert mistake(folder, "warehouse:hello") == (
+        f"cannot import 'warehouse:hello': no module 'warehouse' in {folder}; it has app"
+    )
+
+
+def test_a_misspelled_attribute_is_one_helpful_line(folder: Path) -> None:
+    assert mistake(folder, "app:helo") == (
+        "cannot import 'app:helo': module 'app' has no 'helo'; did you mean 'hello'?"
+    )
+
+
+def test_a_missing_attribute_is_told_what_is_there(folder: Path) -> None:
+    assert mistake(folder, "app:zzz") == "cannot import 'app:zzz': module 'app' has no 'zzz'; it has hello"
+
+
+def test_a_module_without_application_is_told_what_is_there(folder: Path) -> None:
+    assert mistake(folder, "app") == ("cannot import 'app': module 'app' has no 'application' or 'app'; it has hello")
+
+
+def test_a_file_name_is_told_the_module_that_it_holds(folder: Path) -> None:
+    assert "'app'" in mistake(folder, "app.py").partition(";")[2]
+
+
+@pytest.mark.parametrize("port", ["http", "65536", "-1", "8000x"])
+def test_a_port_that_is_none_is_one_helpful_line(folder: Path, port: str) -> None:
+    assert re.search(rf"'--port'.*{re.escape(port)}", mistake(folder, "app:hello", "--port", port))
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:http", "::1:80", "unix:", "fd://x", "http://127.0.0.1:80"])
+def test_a_bind_that_is_none_is_one_helpful_line(folder: Path, bind: str) -> None:
+    assert re.search(rf"{re.escape(repr(bind))}.*; expected ", mistake(folder, "app:hello", "--bind", bind))
+
+
+def test_a_port_in_use_is_one_helpful_line(folder: Path) -> None:
+    with running_server(folder, "app:hello") as server:
+        assert mistake(folder, "app:hello", "--port", str(server.port)) == (
+            f"cannot listen on 127.0.0.1:{server.port}: the address is in use by another program; "
+            "stop that, or choose another with --bind"
+        )
+
+
+def test_a_port_in_use_leaves_the_other_server_alone(folder: Path) -> None:
+    with running_server(folder, "app:hello") as server:
+        mistake(folder, "app:hello", "--port", str(server.port))
+        assert server.get() == (200, "hello")
+
+
+def test_a_unix_socket_in_use_is_one_helpful_line(folder: Path) -> None:
+    with running_server(folder, "app:hello", "--uds", "web.sock"):
+        assert "unix:web.sock: the address is in use" in mistake(folder, "app:hello", "--uds", "web.sock")
+
+
+def test_a_descriptor_that_is_not_there_is_one_helpful_line(folder: Path) -> None:
+    assert "fd://99" in mistake(folder, "app:hello", "--fd", "99")
+
+
+def test_an_unknown_option_is_one_helpful_line(folder: Path) -> None:
+    assert "--prt" in mistake(folder, "app:hello", "--prt", "80")
+
+
+def test_no_application_at_all_is_one_helpful_line(folder: Path) -> None:
+    assert mistake(folder) == "Missing argument 'APP'; see uvicorn --help"
+
+
+def test_what_is_no_application_is_one_helpful_line(folder: Path) -> None:
+    (folder / "app.py").write_text("hello = 3\n")
+    assert "'app:hello' is not callable" in mistake(folder, "app:hello")
+
+
+def test_an_application_that_could_be_anything_is_one_helpful_line(folder: Path) -> None:
+    (folder / "app.py").write_text("def make_app(): ...\n")
+    assert mistake(folder, "app:make_app") == (
+        "cannot tell which interface 'app:make_app' speaks: it takes (); "
+        "pass --interface channels, consumer, wsgi or asgi3"
+    )
+
+
+def test_a_folder_that_does_not_exist_is_one_helpful_line(folder: Path) -> None:
+    assert "nowhere" in mistake(folder, "app:hello", "--app-dir", "nowhere", "--uds", "missing/web.sock")
+
+
+def test_a_loop_that_is_not_installed_is_one_helpful_line(folder: Path) -> None:
+    (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
+    assert "--loop asyncio" in mistake(folder, "app:hello", "--loop", "uvloop", "--bind", "127.0.0.1:0")
+
+
+def test_a_module_that_fails_shows_the_users_own_traceback_and_one_line(folder: Path) -> None:
+    (folder / "app.py").write_text("import settings\n")
+    (folder / "settings.py").write_text("def load():\n    raise RuntimeError('no secret')\n\n\nload()\n")
+    ended = run_command(folder, "app:hello")
+    # Newer interpreters underline the part of a line that failed.
+    lines = [line for line in ended.stderr.splitlines() if line.strip(" ~^")]
+    assert (ended.returncode, lines) == (
+        2,
+        [
+            f'  File "{folder}/app.py", line 1, in <module>',
+            "    import settings",
+            f'  File "{folder}/settings.py", line 5, in <module>',
+            "    load()",
+            f'  File "{folder}/settings.py", line 2, in load',
+            "    raise RuntimeError('no secret')",
+            "RuntimeError: no secret",
+            "uvicorn: cannot import 'app:hello': module 'app' fails with RuntimeError: no secret",
+        ],
+    )
+
+
+def test_a_module_that_needs_another_is_told_which(folder: Path) -> None:
+    (folder / "app.py").write_text("import warehouse_that_is_missing\n")
+    assert run_command(folder, "app:hello").stderr.splitlines()[-1] == (
+        "uvicorn: cannot import 'app:hello': module 'app' needs 'warehouse_that_is_missing', which is not installed"
+    )
+
+
+# What the command says about itself
+
+
+def test_the_version_is_told(folder: Path) -> None:
+    assert run_command(folder, "--version").stdout.startswith(f"uvicorn {uvicorn.__version__} with ")
+
+
+def test_the_help_is_told(folder: Path) -> None:
+    ended = run_command(folder, "--help")
+    assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "Usage: uvicorn [OPTIONS] APP")
+
+
+def test_the_help_needs_no_warning(folder: Path) -> None:
+    assert run_command(folder, "--help").stderr == ""
+
+
+# From Python
+
+
+def test_run_serves_an_application(folder: Path) -> None:
+    (folder / "start.py").write_text("import uvicorn\nfrom app import hello\n\nuvicorn.run(hello, port=0)\n")
+    with running_server(folder, program=("start.py",)) as server:
+        assert server.get() == (200, "hello")
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_run_serves_an_application_by_its_name(folder: Path) -> None:
+    (folder / "start.py").write_text("import uvicorn\n\nuvicorn.run('app:hello', host='127.0.0.1', port=0)\n")
+    with running_server(folder, program=("start.py",)) as server:
+        assert server.get() == (200, "hello")
+
+
+def test_run_returns_when_the_server_has_been_stopped(folder: Path) -> None:
+    (folder / "start.py").write_text("import uvicorn\n\nuvicorn.run('app:hello', port=0)\nprint('and after that')\n")
+    with running_server(folder, program=("start.py",)) as server:
+        server.stop()
+        assert server.stdout == "and after that\n"
+
+
+def test_run_raises_what_the_user_can_mend(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(uvicorn.errors.ConfigError, match="in use"):
+        uvicorn.run(hello, port=other.getsockname()[1], log_config=None)
+
+
+async def hello(message: dict[str, Any], channels: dict[str, Any]) -> None:
+    await channels["reply"].send({"status": 200, "content": b"hello"})
+
+
+def listening(app: Callable[..., Any], **options: Any) -> tuple[uvicorn.Server, socket.socket]:
+    """A server for `app`, and the socket that it is to be given."""
+    config = uvicorn.Config(app, port=0, log_config=None, **options)
+    [sock] = config.open_sockets()
+    return uvicorn.Server(config), sock
+
+
+async def get(sock: socket.socket) -> bytes:
+    """What the server behind a listening socket answers."""
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    try:
+        return await asyncio.wait_for(reader.read(), LONGEST_WAIT)
+    finally:
+        writer.close()
+
+
+def test_a_server_is_awaited_beside_other_tasks_until_it_should_exit() -> None:
+    async def main() -> bytes:
+        server, sock = listening(hello)
+        serving = asyncio.create_task(server.serve([sock]))
+        answer = await get(sock)
+        server.should_exit = True
+        await asyncio.wait_for(serving, LONGEST_WAIT)
+        return answer
+
+    assert asyncio.run(main()).endswith(b"hello")
+
+
+def test_a_server_opens_the_sockets_of_its_configuration(folder: Path) -> None:
+    path = folder / "web.sock"
+
+    class Telling:
+        """Stops the server when it has started: where it listens is known by then."""
+
+        async def startup(self) -> None:
+            found.append(path.exists())
+            server.should_exit = True
+
+        async def __call__(self, message: Any, channels: Any) -> None: ...
+
+    found: list[bool] = []
+    server = uvicorn.Server(uvicorn.Config(Telling(), uds=str(path), log_config=None))
+    server.run()
+    assert found == [True]
+
+
+def test_a_server_that_should_exit_before_it_starts_exits() -> None:
+    server, sock = listening(hello)
+    server.should_exit = True
+    asyncio.run(asyncio.wait_for(server.serve([sock]), LONGEST_WAIT))
+    assert sock.fileno() == -1
+
+
+def test_a_server_tells_whether_it_has_started() -> None:
+    async def main() -> list[bool]:
+        server, sock = listening(hello)
+        told = [server.started]
+        serving = asyncio.create_task(server.serve([sock]))
+        await get(sock)
+        told.append(server.started)
+        server.should_exit = True
+        await asyncio.wait_for(serving, LONGEST_WAIT)
+        return [*told, server.started]
+
+    assert asyncio.run(main()) == [False, True, False]
+
+
+def test_a_server_is_run_and_stopped_from_other_threads() -> None:
+    server, sock = listening(hello)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
+    thread.start()
+    try:
+        with closing(http.client.HTTPConnection(*sock.getsockname(), timeout=LONGEST_WAIT)) as client:
+            client.request("GET", "/", headers={"connection": "close"})
+            content = client.getresponse().read()
+    finally:
+        server.should_exit = True
+        thread.join(LONGEST_WAIT)
+    assert (content, thread.is_alive()) == (b"hello", False)
+
+
+def test_a_server_in_a_thread_leaves_signals_alone() -> None:
+    server, sock = listening(hello)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    server.should_exit = True
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
+    thread.start()
+    thread.join(LONGEST_WAIT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_server_gives_signals_back() -> None:
+    server, sock = listening(hello)
+    server.should_exit = True
+    own = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        kept = signal.getsignal(signal.SIGTERM)
+        asyncio.run(server.serve([sock]))
+        assert signal.getsignal(signal.SIGTERM) is kept
+    finally:
+        signal.signal(signal.SIGTERM, own)
+
+
+def test_force_exit_breaks_off_what_is_in_flight() -> None:
+    async def main() -> int:
+        arrived = asyncio.Event()
+
+        async def endless(message: Any, channels: Any) -> None:
+            arrived.set()
+            await asyncio.Event().wait()
+
+        server, sock = listening(endless)
+        serving = asyncio.create_task(server.serve([sock]))
+        asking = asyncio.create_task(get(sock))
+        await asyncio.wait_for(arrived.wait(), LONGEST_WAIT)
+        server.force_exit = True
+        await asyncio.wait_for(serving, LONGEST_WAIT)
+        await asyncio.gather(asking, return_exceptions=True)
+        return server.broken_off
+
+    assert asyncio.run(main()) == 1
+
+
+class OnStopping(logging.Handler):
+    """Calls something when the server says that it is stopping."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        super().__init__()
+        self._callback = callback
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("stopping"):
+            self._callback()
+
+
+def test_to_be_told_twice_to_exit_does_not_break_off_what_is_in_flight(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "uvicorn.server")
+
+    async def main() -> tuple[bytes, int]:
+        arrived, released = asyncio.Event(), asyncio.Event()
+
+        async def patient(message: Any, channels: Any) -> None:
+            arrived.set()
+            await released.wait()
+            await channels["reply"].send({"status": 200, "content": b"hello"})
+
+        # Of use only when the test fails: the request is broken off then.
+        server, sock = listening(patient, timeout_graceful_shutdown=2)
+
+        def tell_again() -> None:
+            server.should_exit = True
+            # On a later turn of the event loop: there has to be one.
+            loop.call_soon(loop.call_soon, released.set)
+
+        loop = asyncio.get_running_loop()
+        handler = OnStopping(tell_again)
+        logging.getLogger("uvicorn.server").addHandler(handler)
+        try:
+            serving = asyncio.create_task(server.serve([sock]))
+            asking = asyncio.create_task(get(sock))
+            await asyncio.wait_for(arrived.wait(), LONGEST_WAIT)
+            server.should_exit = True
+            await asyncio.wait_for(serving, LONGEST_WAIT)
+            [answer] = await asyncio.gather(asking, return_exceptions=True)
+            return answer if isinstance(answer, bytes) else b"", server.broken_off
+        finally:
+            logging.getLogger("uvicorn.server").removeHandler(handler)
+
+    answer, broken_off = asyncio.run(main())
+    assert (answer[-5:], broken_off) == (b"hello", 0)
+
+
+# Out of descriptors
+
+
+@pytest.fixture
+def few_descriptors(folder: Path) -> Path:
+    """A folder whose application may have 40 descriptors open."""
+    (folder / "app.py").write_text(
+        "import resource\n\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n" + HELLO
+    )
+    return folder
+
+
+def exhaust(server: ServerProcess) -> None:
+    """Open more connections than the server has descriptors; the first is answered; all of them are closed again."""
+    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT) for _ in range(80)]
+    try:
+        clients[0].sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert read_all(clients[0]).endswith(b"hello")
+    finally:
+        for client in clients:
+            client.close()
+
+
+def get_at_last(server: ServerProcess) -> tuple[int, str]:
+    """A response, at the latest when the server has seen that its old clients are gone; uvloop drops what it must."""
+    for _ in range(1000):
+        try:
+            return server.get()
+        except (ConnectionError, http.client.HTTPException):
+            continue
+    raise AssertionError("no response in a thousand attempts")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_D10_a_server_that_ran_out_of_descriptors_serves_again(few_descriptors: Path, loop: str) -> None:
+    with running_server(few_descriptors, "app:hello", "--loop", loop) as server:
+        exhaust(server)
+        assert get_at_last(server) == (200, "hello")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_D10_a_server_that_ran_out_of_descriptors_makes_no_storm_when_it_stops(
+    few_descriptors: Path, loop: str
+) -> None:
+    with running_server(few_descriptors, "app:hello", "--loop", loop) as server:
+        exhaust(server)
+        get_at_last(server)
+        server.stop()
+        assert len(server.stderr.splitlines()) < 20
+
+
+def test_nothing_is_left_open_by_a_whole_life(patient: Path) -> None:
+    # Warnings are on in the process: what it leaves behind would be told on stderr.
+    with running_server(patient, "app", "--uds", "web.sock") as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LONGEST_WAIT)
+            client.connect(str(patient / "web.sock"))
+            client.sendall(HALF_A_REQUEST + b"67890")
+            assert client.recv(65536)
+        server.stop()
+        assert "Warning" not in server.stderr
+
+
+def test_a_server_runs_in_the_folder_it_was_started_in(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "import os\n\n\nasync def app(message, channels):\n"
+        "    await channels['reply'].send({'status': 200, 'content': os.getcwd().encode()})\n"
+    )
+    with running_server(folder, "app") as server:
+        assert server.get() == (200, os.path.realpath(folder))

@@ -1,0 +1,217 @@
+"""Which interface an application speaks, told from how it takes its parameters."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from uvicorn.errors import InterfaceError
+from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.detect import INTERFACE_NAMES, build_interface, detect_interface
+from uvicorn.settings import Settings
+
+
+async def channels_app(message: Any, channels: Any) -> None: ...
+
+
+async def renamed_channels_app(event: Any, ways: Any) -> None: ...
+
+
+def undecorated_channels_app(message: Any, channels: Any) -> Any: ...
+
+
+async def channels_app_with_option(message: Any, channels: Any, depth: int = 0, *, loud: bool = False) -> None: ...
+
+
+async def channels_app_with_setting(settings: Any, message: Any, channels: Any) -> None: ...
+
+
+def wsgi_app(environ: Any, start_response: Any) -> Any: ...
+
+
+def renamed_wsgi_app(env: Any, start: Any) -> Any: ...
+
+
+async def asgi3_app(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+async def renamed_asgi3_app(a: Any, b: Any, c: Any) -> None: ...
+
+
+def undecorated_asgi3_app(scope: Any, receive: Any, send: Any) -> Any: ...
+
+
+def consumer(message: Any) -> Any: ...
+
+
+def renamed_consumer(event: Any) -> Any: ...
+
+
+class Consumer:
+    def __init__(self, message: Any) -> None: ...
+
+
+class ChannelsObject:
+    async def __call__(self, message: Any, channels: Any) -> None: ...
+
+    async def renamed(self, event: Any, ways: Any) -> None: ...
+
+    @classmethod
+    async def of_class(cls, event: Any, ways: Any) -> None: ...
+
+
+class RenamedChannelsObject:
+    async def __call__(self, event: Any, ways: Any) -> None: ...
+
+
+class WSGIObject:
+    def __call__(self, environ: Any, start_response: Any) -> Any: ...
+
+
+class ASGI3Object:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class DeclaredObject:
+    __uvicorn_interface__ = "asgi3"
+
+    def __call__(self, environ: Any, start_response: Any) -> Any: ...
+
+
+def kept_signature(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> Any: ...
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("app", "name"),
+    [
+        (channels_app, "channels"),
+        (renamed_channels_app, "channels"),
+        (undecorated_channels_app, "channels"),
+        (channels_app_with_option, "channels"),
+        (functools.partial(channels_app_with_setting, None), "channels"),
+        (functools.partial(functools.partial(renamed_asgi3_app, None)), "channels"),
+        (kept_signature(channels_app), "channels"),
+        (kept_signature(renamed_channels_app), "channels"),
+        (ChannelsObject(), "channels"),
+        (RenamedChannelsObject(), "channels"),
+        (ChannelsObject().renamed, "channels"),
+        (ChannelsObject.of_class, "channels"),
+        (functools.partial(RenamedChannelsObject()), "channels"),
+        (wsgi_app, "wsgi"),
+        (renamed_wsgi_app, "wsgi"),
+        (WSGIObject(), "wsgi"),
+        (asgi3_app, "asgi3"),
+        (renamed_asgi3_app, "asgi3"),
+        (undecorated_asgi3_app, "asgi3"),
+        (ASGI3Object(), "asgi3"),
+        (consumer, "consumer"),
+        (renamed_consumer, "consumer"),
+        (Consumer, "consumer"),
+    ],
+)
+def test_an_application_is_known_by_its_parameters(app: Any, name: str) -> None:
+    assert detect_interface(app) == name
+
+
+def test_what_an_application_declares_beats_its_parameters() -> None:
+    assert detect_interface(DeclaredObject()) == "asgi3"
+
+
+def undecided(app: Any) -> str:
+    """What is said about an application that could be anything."""
+    with pytest.raises(InterfaceError) as caught:
+        detect_interface(app, "'app:make_app'")
+    return str(caught.value)
+
+
+def make_app(settings: Any, database: Any, cache: Any) -> Any: ...
+
+
+def nothing() -> None: ...
+
+
+def anything(*arguments: Any) -> None: ...
+
+
+class Ambiguous:
+    def __init__(self, scope: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("app", "seen"),
+    [
+        (make_app, "it takes (settings, database, cache)"),
+        (nothing, "it takes ()"),
+        (anything, "it takes ()"),
+        (Ambiguous, "it is a class that takes (scope)"),
+    ],
+)
+def test_an_application_that_could_be_anything_is_told_what_was_seen(app: Any, seen: str) -> None:
+    assert seen in undecided(app)
+
+
+def test_an_application_that_could_be_anything_is_told_what_may_be_chosen() -> None:
+    assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi or asgi3")
+
+
+def test_an_application_that_could_be_anything_is_called_as_the_user_called_it() -> None:
+    assert undecided(make_app).startswith("cannot tell which interface 'app:make_app' speaks: ")
+
+
+def test_an_application_whose_signature_cannot_be_read_is_told_so() -> None:
+    assert "its signature cannot be read" in undecided(dict)
+
+
+def test_what_cannot_be_called_is_no_application() -> None:
+    with pytest.raises(InterfaceError, match=r"^'app:thing' is not callable: .* got int 3$"):
+        detect_interface(3, "'app:thing'")
+
+
+def test_a_long_thing_that_cannot_be_called_is_cut_short() -> None:
+    with pytest.raises(InterfaceError) as caught:
+        detect_interface("x" * 10_000)
+    assert len(str(caught.value)) < 300
+
+
+# The interface that is made
+
+
+def test_a_channels_application_is_served_as_one() -> None:
+    assert isinstance(build_interface(channels_app, Settings()), ChannelsInterface)
+
+
+def test_the_interface_keeps_the_application() -> None:
+    assert build_interface(channels_app, Settings()).app is channels_app
+
+
+def test_the_chosen_interface_beats_the_signature() -> None:
+    assert build_interface(renamed_wsgi_app, Settings(interface="channels")).name == "channels"
+
+
+def test_the_chosen_interface_beats_what_the_application_declares() -> None:
+    assert build_interface(DeclaredObject(), Settings(interface="channels")).name == "channels"
+
+
+def test_the_chosen_interface_needs_something_that_can_be_called() -> None:
+    with pytest.raises(InterfaceError, match="'app:thing' is not callable: expected an application, got int"):
+        build_interface(3, Settings(interface="channels"), "'app:thing'")
+
+
+def test_an_interface_that_is_not_served_is_told_which_are() -> None:
+    class Unknown:
+        __uvicorn_interface__ = "telepathy"
+
+    with pytest.raises(InterfaceError, match=r"^'app:x' speaks telepathy, .* it serves .*\bchannels\b"):
+        build_interface(Unknown(), Settings(), "'app:x'")
+
+
+def test_the_interfaces_that_may_be_chosen_are_those_of_the_settings() -> None:
+    field = next(field for field in Settings.__dataclass_fields__.values() if field.name == "interface")
+    assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from uvicorn.errors import LocalProtocolError
+from uvicorn.protocol.headers import DefaultFields
+from uvicorn.protocol.http1_encoder import ContentTooLong, HTTP1ResponseEncoder
+
+
+def encoder() -> HTTP1ResponseEncoder:
+    return HTTP1ResponseEncoder(DefaultFields(b"", send_date=False))
+
+
+def start(encoder: HTTP1ResponseEncoder, length: int = 0, more_content: bool = False, **changes: Any) -> bytes:
+    arguments: dict[str, Any] = {
+        "method": "GET",
+        "http_version": "1.1",
+        "keep_alive": True,
+        "status": 200,
+        "reason": b"",
+        "headers": [],
+    }
+    return encoder.start(**{**arguments, **changes}, content_length=length, more_content=more_content)
+
+
+def test_a_whole_response_has_its_length() -> None:
+    assert start(encoder(), 5) == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
+
+
+def test_a_long_whole_response_has_its_length_too() -> None:
+    assert start(encoder(), 1 << 40) == b"HTTP/1.1 200 OK\r\ncontent-length: 1099511627776\r\n\r\n"
+
+
+def test_a_streamed_response_is_chunked() -> None:
+    response = encoder()
+    head = start(response, 2, more_content=True)
+    assert head == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert response.content(b"hello world", True) == b"b\r\nhello world\r\n"
+    assert response.content(b"", True) == b""
+    assert response.content(b"!", False) == b"1\r\n!\r\n0\r\n\r\n"
+
+
+def test_a_streamed_response_may_end_without_content() -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.content(b"", False) == b"0\r\n\r\n"
+
+
+def test_a_streamed_response_with_a_length_is_not_chunked() -> None:
+    response = encoder()
+    head = start(response, more_content=True, headers=[[b"Content-Length", b"3"]])
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
+    assert response.content(b"ab", True) + response.content(b"c", False) == b"abc"
+
+
+def test_a_streamed_response_to_http_1_0_ends_with_the_connection() -> None:
+    response = encoder()
+    head = start(response, more_content=True, http_version="1.0")
+    assert head == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+    assert response.content(b"ab", True) + response.content(b"c", False) == b"abc"
+    assert not response.keep_alive
+
+
+def test_http_1_0_is_told_that_it_is_kept_alive() -> None:
+    assert start(encoder(), http_version="1.0") == (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
+    )
+
+
+def test_a_client_is_told_that_it_is_not_kept_alive() -> None:
+    assert start(encoder(), keep_alive=False) == (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(("length", "expected"), [(5, b"content-length: 5\r\n"), (0, b"")])
+def test_head_has_the_length_that_get_would_have_if_it_is_known(length: int, expected: bytes) -> None:
+    assert start(encoder(), length, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
+
+
+def test_head_keeps_the_applications_own_length() -> None:
+    head = start(encoder(), method="HEAD", headers=[(b"content-length", b"7")])
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+
+
+@pytest.mark.parametrize("changes", [{"status": 204}, {"status": 304}, {"method": "HEAD"}])
+def test_content_where_there_is_none_is_left_out(changes: dict[str, Any]) -> None:
+    response = encoder()
+    start(response, 3, **changes)
+    assert response.content(b"abc", False) == b""
+
+
+def test_204_has_no_length_even_if_the_application_gives_one() -> None:
+    assert b"content-length" not in start(encoder(), status=204, headers=[[b"content-length", b"0"]])
+
+
+def test_304_may_have_the_length_of_what_it_stands_for() -> None:
+    assert b"content-length: 9" in start(encoder(), status=304, headers=[[b"content-length", b"9"]])
+
+
+def test_a_status_without_a_registered_phrase_has_an_empty_one() -> None:
+    assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
+
+
+def test_too_much_content_says_what_still_fits() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"3"]])
+    with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
+        response.content(b"abcd", True)
+    assert raised.value.allowed == b"abc"
+
+
+def test_too_little_content_says_how_much_there_was() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"12"]])
+    response.content(b"abcdefgh", True)
+    with pytest.raises(LocalProtocolError, match="content-length is 12 but the app sent 9 bytes and stopped"):
+        response.content(b"i", False)
+
+
+def test_a_head_that_is_refused_may_be_followed_by_another() -> None:
+    response = encoder()
+    with pytest.raises(LocalProtocolError):
+        start(response, headers=[[b"a", b"b\n"]])
+    assert start(response, 1) == b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n"
+
+
+@pytest.mark.parametrize("value", [b"+1", b"", b"1" * 19, b"1 ", "1", 1])
+def test_a_length_that_is_none_is_shown(value: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="content-length: expected digits"):
+        start(encoder(), headers=[[b"content-length", value]])
+
+
+def test_a_value_that_is_text_is_shown() -> None:
+    with pytest.raises(LocalProtocolError, match="expected bytes, got .*'text'"):
+        start(encoder(), headers=[[b"x-a", "text"]])

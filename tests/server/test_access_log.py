@@ -1,0 +1,149 @@
+"""Lines about clients: nothing that a client sends can forge one, or make too many of them."""
+
+from __future__ import annotations
+
+import logging
+import string
+
+import pytest
+
+from uvicorn.server.access_log import ClientWarnings, log_access, peer_name, printable
+
+CLIENT = ("192.0.2.7", 51234)
+PRINTABLE = set(string.printable) - set("\t\n\r\x0b\x0c")
+
+
+def access_line(
+    caplog: pytest.LogCaptureFixture, raw_path: bytes = b"/", query_string: bytes = b"", client: object = CLIENT
+) -> str:
+    """The line for a response."""
+    with caplog.at_level(logging.INFO, "uvicorn.access"):
+        log_access(client, "GET", raw_path, query_string, "1.1", 200)  # type: ignore[arg-type]
+    [record] = caplog.records
+    return record.getMessage()
+
+
+def test_a_response_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert access_line(caplog, b"/shop/tea%20pot") == '192.0.2.7:51234 - "GET /shop/tea%20pot HTTP/1.1" 200'
+
+
+def test_a_response_is_logged_as_information_for_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
+    access_line(caplog)
+    assert [(record.name, record.levelname) for record in caplog.records] == [("uvicorn.access", "INFO")]
+
+
+def test_the_query_is_part_of_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert '"GET /shop?page=2 HTTP/1.1"' in access_line(caplog, b"/shop", b"page=2")
+
+
+def test_a_client_of_a_unix_socket_has_a_name(caplog: pytest.LogCaptureFixture) -> None:
+    assert access_line(caplog, client=None).startswith("a local client - ")
+
+
+def test_a_client_is_named_by_host_and_port() -> None:
+    assert peer_name(CLIENT) == "192.0.2.7:51234"
+
+
+def test_an_ipv6_client_is_named_as_in_an_url() -> None:
+    assert peer_name(("2001:db8::7", 51234)) == "[2001:db8::7]:51234"
+
+
+# Escapes
+
+
+def test_plain_text_is_left_as_it_is() -> None:
+    assert printable("/shop?page=2&q=%41~") == "/shop?page=2&q=%41~"
+
+
+def test_B4_every_octet_is_shown_in_printable_ascii() -> None:
+    assert set(printable(bytes(range(256)))) <= PRINTABLE
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"),
+    [(b"\r\n", r"\x0d\x0a"), (b"\x1b[31m", r"\x1b[31m"), (b"\0", r"\x00"), (b"\x7f", r"\x7f"), (b"\t", r"\x09")],
+)
+def test_B4_control_octets_are_shown_as_escapes(octets: bytes, shown: str) -> None:
+    assert printable(b"/" + octets) == "/" + shown
+
+
+def test_B4_an_octet_that_is_not_ascii_is_shown_as_itself() -> None:
+    assert printable(b"/\xe9\xff") == r"/\xe9\xff"
+
+
+def test_B4_text_that_is_not_ascii_is_shown_as_its_octets() -> None:
+    assert printable("/\u00e9\u202e") == r"/\xc3\xa9\xe2\x80\xae"
+
+
+def test_B4_half_a_character_does_not_fail() -> None:
+    assert set(printable("/\ud800")) <= PRINTABLE
+
+
+def test_B4_a_path_cannot_begin_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    line = access_line(caplog, b'/\r\n192.0.2.9:1 - "GET /forged HTTP/1.1" 200', b"\r\n\x1b[2J")
+    assert set(line) <= PRINTABLE
+
+
+def test_B4_a_percent_sign_of_a_client_is_no_format(caplog: pytest.LogCaptureFixture) -> None:
+    assert "/%s%d%n" in access_line(caplog, b"/%s%d%n")
+
+
+def test_B4_a_long_path_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    assert len(access_line(caplog, b"/" + b"x" * 100_000, b"y" * 100_000)) < 1100
+
+
+def test_B4_what_was_cut_is_marked() -> None:
+    assert printable(b"x" * 1001) == "x" * 1000 + "..."
+
+
+def test_B4_what_was_not_cut_is_not_marked() -> None:
+    assert printable(b"x" * 1000) == "x" * 1000
+
+
+# Storms
+
+
+def test_a_warning_names_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    ClientWarnings().warn(CLIENT, "refused: malformed head (400)")
+    assert caplog.messages == ["192.0.2.7:51234 refused: malformed head (400)"]
+
+
+def test_B4_a_storm_of_bad_requests_is_ten_lines_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = ClientWarnings()
+    for _ in range(10_000):
+        warnings.warn(CLIENT, "refused")
+    assert len(caplog.messages) == 10
+
+
+def test_B4_a_storm_of_bad_requests_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = ClientWarnings()
+    for _ in range(10_000):
+        warnings.warn(CLIENT, "refused")
+    warnings.tick()
+    assert caplog.messages[10:] == ["9990 more clients were refused or dropped within a second"]
+
+
+def test_B4_a_storm_is_summed_up_once(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = ClientWarnings()
+    for _ in range(11):
+        warnings.warn(CLIENT, "refused")
+    warnings.tick()
+    warnings.tick()
+    assert len(caplog.messages) == 11
+
+
+def test_B4_the_next_second_has_its_own_ten_lines(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = ClientWarnings()
+    for _ in range(3):
+        for _ in range(100):
+            warnings.warn(CLIENT, "refused")
+        warnings.tick()
+    assert len(caplog.messages) == 3 * (10 + 1)
+
+
+def test_ten_warnings_are_not_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = ClientWarnings()
+    for _ in range(10):
+        warnings.warn(CLIENT, "refused")
+    warnings.tick()
+    assert len(caplog.messages) == 10

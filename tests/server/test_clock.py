@@ -1,0 +1,165 @@
+"""The server's time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from uvicorn.server import clock as clock_module
+from uvicorn.server.clock import TICK_SECONDS, Clock
+
+
+class HandClock(Clock):
+    """Time that the test sets."""
+
+    seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_now_is_the_time_of_the_last_tick() -> None:
+    clock = HandClock()
+    clock.seconds = 1001.5
+    assert clock.now == 1000.0
+
+
+def test_a_tick_reads_the_time() -> None:
+    clock = HandClock()
+    clock.seconds = 1001.5
+    clock.tick()
+    assert clock.now == 1001.5
+
+
+def test_elapsed_is_what_has_passed_between_two_ticks() -> None:
+    clock = HandClock()
+    for clock.seconds in (1001.5, 1004.0):
+        clock.tick()
+    assert clock.elapsed == 2.5
+
+
+def test_everybody_is_told_in_the_order_in_which_they_asked() -> None:
+    clock = HandClock()
+    told: list[str] = []
+    clock.on_tick(lambda: told.append("first"))
+    clock.on_tick(lambda: told.append("second"))
+    clock.tick()
+    assert told == ["first", "second"]
+
+
+def test_who_is_told_sees_the_new_time() -> None:
+    clock = HandClock()
+    seen: list[float] = []
+    clock.on_tick(lambda: seen.append(clock.now))
+    clock.seconds = 1001.0
+    clock.tick()
+    assert seen == [1001.0]
+
+
+@pytest.mark.parametrize(("later", "is_over"), [(0.0, False), (5.0, False), (5.9, False), (6.0, True), (60.0, True)])
+def test_a_deadline_is_kept_a_tick_late_rather_than_early(later: float, is_over: bool) -> None:
+    clock = HandClock()
+    began = clock.now
+    clock.seconds += later
+    clock.tick()
+    assert clock.is_over(began, 5.0) is is_over
+
+
+def test_a_deadline_is_never_over_before_its_time_has_passed() -> None:
+    # Begun just before a tick, when `now` is nearly a tick old.
+    clock = HandClock()
+    clock.seconds += TICK_SECONDS - 0.001
+    began, really_began = clock.now, clock.seconds
+    while not clock.is_over(began, 5.0):
+        clock.seconds += 0.001
+        clock.tick()
+    assert clock.seconds - really_began >= 5.0
+
+
+def test_monotonic_is_the_time_that_only_goes_forward() -> None:
+    before = time.monotonic()
+    assert before <= Clock().monotonic() <= time.monotonic()
+
+
+def test_unix_seconds_are_the_time_of_day() -> None:
+    before = time.time()
+    assert before <= Clock().unix_seconds() <= time.time()
+
+
+def test_jitter_is_from_0_to_1() -> None:
+    clock = Clock()
+    assert all(0 <= clock.jitter() <= 1 for _ in range(1000))
+
+
+def test_jitter_spreads() -> None:
+    clock = Clock()
+    assert len({clock.jitter() for _ in range(100)}) > 50
+
+
+def test_a_started_clock_ticks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "TICK_SECONDS", 0.0)
+
+    async def main() -> None:
+        clock = Clock()
+        ticks: list[float] = []
+        third = asyncio.Event()
+
+        def ticked() -> None:
+            ticks.append(clock.now)
+            if len(ticks) == 3:
+                third.set()
+
+        clock.on_tick(ticked)
+        clock.start()
+        await asyncio.wait_for(third.wait(), 30)
+        clock.stop()
+
+    asyncio.run(main())
+
+
+def test_a_clock_goes_on_after_somebody_who_was_told_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "TICK_SECONDS", 0.0)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, report: None)
+        clock = Clock()
+        second = asyncio.Event()
+        calls: list[None] = []
+
+        def fail() -> None:
+            calls.append(None)
+            if len(calls) == 2:
+                second.set()
+            raise RuntimeError("a bug")
+
+        clock.on_tick(fail)
+        clock.start()
+        await asyncio.wait_for(second.wait(), 30)
+        clock.stop()
+
+    asyncio.run(main())
+
+
+def test_a_stopped_clock_does_not_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "TICK_SECONDS", 0.0)
+    ticks: list[None] = []
+
+    async def main() -> None:
+        clock = Clock()
+        clock.on_tick(lambda: ticks.append(None))
+        clock.start()
+        clock.stop()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert ticks == []
+
+
+def test_a_clock_that_does_not_run_may_be_stopped() -> None:
+    clock = HandClock()
+    clock.stop()
+    clock.tick()
+    assert clock.elapsed == 0.0

@@ -1,0 +1,171 @@
+"""What all connections of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.helpers import ManualClock, hello
+from uvicorn.config import build_settings
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.server.context import ServerContext
+
+
+def with_context(use: Callable[[ServerContext], None], **settings: Any) -> None:
+    """Call `use` with the context of a server, on its event loop."""
+
+    async def main() -> None:
+        chosen = build_settings(settings)
+        context = ServerContext(build_interface(hello, chosen), chosen, ManualClock())
+        context.clock.on_tick(context.tick)
+        use(context)
+
+    asyncio.run(main())
+
+
+class TickingConnection:
+    """A connection that counts its ticks, and leaves on the last of them."""
+
+    def __init__(self, context: ServerContext, leave_after: int = 1000) -> None:
+        self.ticks = 0
+        self._context = context
+        self._leave_after = leave_after
+        context.connections.add(self)
+
+    def tick(self) -> None:
+        self.ticks += 1
+        if self.ticks == self._leave_after:
+            self._context.connections.discard(self)
+
+    def stop(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+def test_every_connection_is_told_of_a_tick() -> None:
+    def use(context: ServerContext) -> None:
+        connections = [TickingConnection(context) for _ in range(3)]
+        context.clock.tick()
+        assert [connection.ticks for connection in connections] == [1, 1, 1]
+
+    with_context(use)
+
+
+def test_a_connection_may_go_on_a_tick() -> None:
+    def use(context: ServerContext) -> None:
+        connections = [TickingConnection(context, leave_after=1) for _ in range(3)]
+        context.clock.tick()
+        context.clock.tick()
+        assert [connection.ticks for connection in connections] == [1, 1, 1]
+
+    with_context(use)
+
+
+def test_the_date_is_fresh_on_each_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    def use(context: ServerContext) -> None:
+        monkeypatch.setattr(context.clock, "unix_seconds", lambda: 784111777.0)
+        context.clock.tick()
+        assert context.defaults.date == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+
+    with_context(use)
+
+
+def test_the_server_is_named() -> None:
+    with_context(lambda context: _equal(context.defaults.server, b"server: uvicorn\r\n"))
+
+
+def test_the_server_is_not_named_when_it_was_told_not_to() -> None:
+    with_context(lambda context: _equal(context.defaults.server, b""), server_header=False)
+
+
+def test_there_is_no_date_when_it_was_told_not_to() -> None:
+    def use(context: ServerContext) -> None:
+        context.clock.tick()
+        assert context.defaults.block == b"server: uvicorn\r\n"
+
+    with_context(use, date_header=False)
+
+
+def test_handlers_start_from_the_context_variables_of_the_server() -> None:
+    user = contextvars.ContextVar("user", default="nobody")
+    user.set("the server")
+    with_context(lambda context: _equal(context.variables[user], "the server"))
+
+
+def _equal(found: object, expected: object) -> None:
+    assert found == expected
+
+
+# Fields that an application cannot decide
+
+
+def test_a_field_that_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with_context(lambda context: context.dropped_fields((b"connection",)))
+    assert caplog.messages == ["the application sends connection, which is the server's to decide; left out"]
+
+
+def test_a_field_that_is_left_out_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def use(context: ServerContext) -> None:
+        for _ in range(100):
+            context.dropped_fields((b"connection", b"upgrade"))
+
+    with_context(use)
+    assert len(caplog.messages) == 2
+
+
+# What reaches the event loop's exception handler
+
+
+def run_out(context: ServerContext, number: int) -> None:
+    """What the event loop reports when an attempt to accept has failed."""
+    error = OSError(number, "Too many open files")
+    context.loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": error})
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_D10_running_out_is_one_line_however_often_it_is_tried(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    def use(context: ServerContext) -> None:
+        context.loop.set_exception_handler(context.loop_exception)
+        for _ in range(10_000):
+            run_out(context, number)
+
+    with_context(use)
+    assert caplog.messages == [
+        "cannot accept connections: Too many open files; raise the limit (ulimit -n), or lower --limit-concurrency"
+    ]
+
+
+def test_D10_running_out_is_an_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    with_context(lambda context: context.loop_exception(context.loop, {"exception": OSError(errno.EMFILE, "")}))
+    assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.server", logging.ERROR)]
+
+
+def test_D10_running_out_is_told_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
+    def use(context: ServerContext) -> None:
+        context.loop.set_exception_handler(context.loop_exception)
+        for _ in range(3):
+            run_out(context, errno.EMFILE)
+            run_out(context, errno.EMFILE)
+            context.clock.tick()
+
+    with_context(use)
+    assert len(caplog.messages) == 3
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"message": "something else", "exception": OSError(errno.EIO, "Input/output error")},
+        {"message": "something else", "exception": ValueError("a bug")},
+        {"message": "something else"},
+    ],
+)
+def test_D10_other_reports_are_left_to_the_event_loop(report: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    with_context(lambda context: context.loop_exception(context.loop, report))
+    assert [(record.name, record.message) for record in caplog.records] == [("asyncio", "something else")]

@@ -1,0 +1,445 @@
+"""Where a server listens: what addresses mean, and what is said about those that cannot be had."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from uvicorn.errors import ConfigError
+from uvicorn.server import listener
+from uvicorn.server.listener import Address, close_sockets, describe, open_sockets, parse_bind
+
+ANY_PORT = Address("127.0.0.1", 0)
+
+
+@contextmanager
+def listening(*addresses: Address) -> Iterator[list[socket.socket]]:
+    """The sockets of `addresses`; closed at the end."""
+    sockets = open_sockets(addresses, 16)
+    try:
+        yield sockets
+    finally:
+        close_sockets(sockets)
+
+
+def complaint(*addresses: Address) -> str:
+    """What is said about `addresses`, which cannot be listened on."""
+    with pytest.raises(ConfigError) as caught, listening(*addresses):
+        pass
+    return str(caught.value)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a name short enough for a Unix socket in it."""
+    with tempfile.TemporaryDirectory(prefix="u") as name:
+        yield Path(name)
+
+
+# What --bind means
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8001", Address("127.0.0.1", 8001)),
+        ("127.0.0.1", Address("127.0.0.1", 8000)),
+        ("localhost:0", Address("localhost", 0)),
+        (":8001", Address("0.0.0.0", 8001)),
+        ("example.org:65535", Address("example.org", 65535)),
+        ("[::1]:8001", Address("::1", 8001)),
+        ("[::1]", Address("::1", 8000)),
+        ("unix:/run/web.sock", Address(path="/run/web.sock")),
+        ("unix:///run/web.sock", Address(path="/run/web.sock")),
+        ("unix:web.sock", Address(path="web.sock")),
+        ("fd://3", Address(descriptor=3)),
+        ("fd://0", Address(descriptor=0)),
+    ],
+)
+def test_an_address_is_read_as_gunicorn_reads_it(text: str, address: Address) -> None:
+    assert parse_bind(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:+80",
+        "127.0.0.1:999999999999999999999",
+        "127.0.0.1:\u0668\u0660",
+        "127.0.0.1:80:80",
+        "::1",
+        "[::1",
+        "::1]:80",
+        "[]:80",
+        "http://127.0.0.1:80",
+        "/run/web.sock",
+        "unix:",
+        "unix://",
+        "fd://",
+        "fd://x",
+        "fd://-1",
+        "fd://\u0663",
+        "fd://99999999",
+    ],
+)
+def test_what_is_no_address_is_repeated_with_what_was_expected(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_bind(text)
+    message = str(caught.value)
+    assert message.startswith(f"bind {text!r} ")
+    assert "; expected " in message
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8001", "[::1]:8001", "unix:/run/web.sock", "fd://3"])
+def test_an_address_is_shown_as_it_was_given(text: str) -> None:
+    assert str(parse_bind(text)) == text
+
+
+# Listening
+
+
+def test_a_port_is_listened_on() -> None:
+    with listening(ANY_PORT) as [sock], socket.create_connection(sock.getsockname(), timeout=30):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def test_a_listening_socket_does_not_block() -> None:
+    with listening(ANY_PORT) as [sock]:
+        assert sock.getblocking() is False
+
+
+def test_a_listening_socket_may_be_inherited_by_worker_processes() -> None:
+    with listening(ANY_PORT) as [sock]:
+        assert os.get_inheritable(sock.fileno())
+
+
+def test_a_port_can_be_taken_again_at_once() -> None:
+    with listening(ANY_PORT) as [first]:
+        name = first.getsockname()
+        with socket.create_connection(name, timeout=30):
+            # Closed by us first, so that it is our side that lingers in TIME_WAIT.
+            first.setblocking(True)
+            first.accept()[0].close()
+    with listening(Address(*name)) as [second]:
+        assert second.getsockname() == name
+
+
+def test_every_address_is_listened_on(folder: Path) -> None:
+    with listening(ANY_PORT, Address(path=str(folder / "web.sock")), ANY_PORT) as sockets:
+        assert [sock.family for sock in sockets] == [socket.AF_INET, socket.AF_UNIX, socket.AF_INET]
+
+
+@needs_ipv6
+def test_an_ipv6_address_is_listened_on() -> None:
+    with listening(Address("::1", 0)) as [sock], socket.create_connection(sock.getsockname()[:2], timeout=30):
+        assert sock.family == socket.AF_INET6
+
+
+@needs_ipv6
+def test_a_name_with_two_addresses_has_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
+    found = [(family, socket.SOCK_STREAM, 6, "", name) for family, name in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
+    with listening(Address("localhost", 0)) as [first, second]:
+        assert first.getsockname()[1] == second.getsockname()[1]
+
+
+@needs_ipv6
+def test_ipv6_leaves_the_same_port_of_ipv4_alone() -> None:
+    with listening(Address("::", 0)) as [first], listening(Address("0.0.0.0", first.getsockname()[1])) as [second]:
+        assert second.family == socket.AF_INET
+
+
+def test_an_address_that_the_machine_lacks_is_left_out_if_the_name_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
+    with listening(Address("localhost", 0)) as [sock]:
+        assert sock.getsockname()[0] == "127.0.0.1"
+
+
+# What cannot be listened on
+
+
+def test_a_port_in_use_is_named_with_what_to_do() -> None:
+    with listening(ANY_PORT) as [sock]:
+        port = sock.getsockname()[1]
+        assert complaint(Address("127.0.0.1", port)) == (
+            f"cannot listen on 127.0.0.1:{port}: the address is in use by another program; "
+            "stop that, or choose another with --bind"
+        )
+
+
+def test_an_address_that_is_given_twice_is_named() -> None:
+    with listening(ANY_PORT) as [sock]:
+        port = sock.getsockname()[1]
+    assert f"cannot listen on 127.0.0.1:{port}: " in complaint(*2 * [Address("127.0.0.1", port)])
+
+
+def test_an_address_that_the_machine_lacks_is_named() -> None:
+    # TEST-NET-1 (RFC 5737): nobody's address.
+    assert complaint(Address("192.0.2.1", 0)) == (
+        "cannot listen on 192.0.2.1:0: this machine has no such address; 0.0.0.0 means all of its addresses"
+    )
+
+
+def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    message = complaint(Address("nowhere.example", 8000))
+    assert message.startswith("cannot listen on nowhere.example:8000: host 'nowhere.example' is unknown (")
+
+
+def test_a_host_that_cannot_be_one_is_unknown() -> None:
+    assert "is unknown" in complaint(Address("x" * 64 + ".example", 8000))
+
+
+def test_one_address_that_fails_closes_the_others(folder: Path) -> None:
+    path = folder / "web.sock"
+    complaint(Address(path=str(path)), Address("192.0.2.1", 0))
+    assert not path.exists()
+
+
+@needs_ipv6
+def test_one_address_of_a_name_that_fails_closes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A socket that is left open is a ResourceWarning, which fails the test.
+    with listening(ANY_PORT) as [sock]:
+        names = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, sock.getsockname())]
+        found = [(family, socket.SOCK_STREAM, 6, "", name) for family, name in names]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
+        assert "in use" in complaint(Address("localhost", sock.getsockname()[1]))
+
+
+# Unix sockets
+
+
+def test_a_unix_socket_is_listened_on(folder: Path) -> None:
+    path = str(folder / "web.sock")
+    with listening(Address(path=path)), closing(socket.socket(socket.AF_UNIX)) as client:
+        client.connect(path)
+
+
+def test_a_unix_socket_is_open_to_a_proxy_that_runs_as_another_user(folder: Path) -> None:
+    path = folder / "web.sock"
+    with listening(Address(path=str(path))):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+def test_a_unix_socket_is_removed_at_the_end(folder: Path) -> None:
+    path = folder / "web.sock"
+    with listening(Address(path=str(path))):
+        pass
+    assert not path.exists()
+
+
+def test_a_unix_socket_is_removed_at_the_end_though_the_folder_was_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with listening(Address(path="web.sock")):
+        monkeypatch.chdir("/")
+    assert not (folder / "web.sock").exists()
+
+
+def test_a_unix_socket_that_is_gone_already_is_no_trouble(folder: Path) -> None:
+    path = folder / "web.sock"
+    with listening(Address(path=str(path))):
+        path.unlink()
+    assert not path.exists()
+
+
+def test_a_unix_socket_that_another_server_has_taken_over_stays(folder: Path) -> None:
+    path = folder / "web.sock"
+    with listening(Address(path=str(path))):
+        # Kept under another name, so that the new file cannot have the same inode.
+        path.rename(folder / "old.sock")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+    assert path.exists()
+
+
+def test_a_unix_socket_that_nobody_serves_is_replaced(folder: Path) -> None:
+    path = folder / "web.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with listening(Address(path=str(path))), closing(socket.socket(socket.AF_UNIX)) as client:
+        client.connect(str(path))
+
+
+def test_a_unix_socket_that_is_replaced_passes_its_permissions_on(folder: Path) -> None:
+    path = folder / "web.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    path.chmod(0o600)
+    with listening(Address(path=str(path))):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_unix_socket_that_another_program_serves_is_in_use(folder: Path) -> None:
+    path = folder / "web.sock"
+    with listening(Address(path=str(path))):
+        assert complaint(Address(path=str(path))).startswith(
+            f"cannot listen on unix:{path}: the address is in use by another program; "
+        )
+
+
+def test_a_unix_socket_that_another_program_serves_is_left_alone(folder: Path) -> None:
+    path = str(folder / "web.sock")
+    with listening(Address(path=path)):
+        complaint(Address(path=path))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+
+
+def test_a_file_that_is_no_socket_is_not_replaced(folder: Path) -> None:
+    path = folder / "diary.txt"
+    path.write_text("Dear diary")
+    complaint(Address(path=str(path)))
+    assert path.read_text() == "Dear diary"
+
+
+def test_a_file_that_is_no_socket_is_named(folder: Path) -> None:
+    path = folder / "diary.txt"
+    path.write_text("Dear diary")
+    assert complaint(Address(path=str(path))) == (
+        f"cannot listen on unix:{path}: the path exists and is not a socket; choose another"
+    )
+
+
+def test_a_unix_socket_in_a_folder_that_does_not_exist_is_named(folder: Path) -> None:
+    path = folder / "nowhere" / "web.sock"
+    assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: No such file or directory; ")
+
+
+def test_a_unix_socket_below_a_file_is_named(folder: Path) -> None:
+    (folder / "diary.txt").write_text("Dear diary")
+    path = folder / "diary.txt" / "web.sock"
+    assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")
+
+
+def test_a_unix_socket_whose_path_is_too_long_is_told_so(folder: Path) -> None:
+    assert "too long" in complaint(Address(path=str(folder / ("x" * 150))))
+
+
+def test_missing_rights_are_told_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # Tests may run as root, who is refused nothing.
+    monkeypatch.setattr(listener.os, "chmod", refuse)
+    assert "permission denied; ports below 1024 and foreign folders need rights" in complaint(
+        Address(path=str(folder / "web.sock"))
+    )
+
+
+# Inherited descriptors
+
+
+def test_an_inherited_socket_is_listened_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        with listening(Address(descriptor=inherited.fileno())) as [sock]:
+            assert sock.getsockname() == inherited.getsockname()
+
+
+def test_an_inherited_socket_that_is_only_bound_is_listened_on() -> None:
+    with socket.socket() as inherited:
+        inherited.bind(("127.0.0.1", 0))
+        with listening(Address(descriptor=inherited.fileno())) as [sock]:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def test_an_inherited_socket_stays_open_for_who_handed_it_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        with listening(Address(descriptor=inherited.fileno())):
+            pass
+        assert inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def test_an_inherited_unix_socket_is_not_removed(folder: Path) -> None:
+    path = folder / "web.sock"
+    with socket.socket(socket.AF_UNIX) as inherited:
+        inherited.bind(str(path))
+        with listening(Address(descriptor=inherited.fileno())):
+            pass
+    assert path.exists()
+
+
+def test_a_descriptor_that_is_not_open_is_named() -> None:
+    with tempfile.TemporaryFile() as file:
+        number = file.fileno()
+    assert complaint(Address(descriptor=number)) == (
+        f"cannot listen on fd://{number}: Bad file descriptor; expected the number of an inherited socket"
+    )
+
+
+def test_a_descriptor_that_is_no_socket_is_named() -> None:
+    with tempfile.TemporaryFile() as file:
+        assert complaint(Address(descriptor=file.fileno())).startswith(f"cannot listen on fd://{file.fileno()}: ")
+
+
+def test_a_descriptor_that_is_no_socket_leaves_none_behind() -> None:
+    with tempfile.TemporaryFile() as file:
+        with tempfile.TemporaryFile() as probe:
+            lowest_free = probe.fileno()
+        complaint(Address(descriptor=file.fileno()))
+        with tempfile.TemporaryFile() as probe:
+            assert probe.fileno() == lowest_free
+
+
+def test_a_datagram_socket_is_refused() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as inherited:
+        assert "expected a stream socket" in complaint(Address(descriptor=inherited.fileno()))
+
+
+def test_an_inherited_socket_that_cannot_listen_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert f"fd://{client.fileno()}" in complaint(Address(descriptor=client.fileno()))
+
+
+# What is said about where we listen
+
+
+def test_a_port_is_described_as_an_url() -> None:
+    with listening(ANY_PORT) as [sock]:
+        assert describe(sock) == f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def test_a_port_with_tls_is_described_as_an_url() -> None:
+    with listening(ANY_PORT) as [sock]:
+        assert describe(sock, "https") == f"https://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@needs_ipv6
+def test_an_ipv6_port_is_described_as_an_url() -> None:
+    with listening(Address("::1", 0)) as [sock]:
+        assert describe(sock) == f"http://[::1]:{sock.getsockname()[1]}"
+
+
+def test_a_unix_socket_is_described_by_its_path(folder: Path) -> None:
+    with listening(Address(path=str(folder / "web.sock"))) as [sock]:
+        assert describe(sock) == f"unix:{folder / 'web.sock'}"

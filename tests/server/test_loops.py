@@ -1,0 +1,96 @@
+"""Which event loop a server runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from uvicorn.errors import ConfigError
+from uvicorn.server.loops import loop_factory, run
+
+
+def loop_module(name: str) -> str:
+    """The library that the event loop called `name` is from."""
+    found: list[str] = []
+
+    async def main() -> None:
+        found.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+
+    run(main(), name)
+    return found[0]
+
+
+@pytest.fixture
+def without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if uvloop were not installed."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+
+@pytest.fixture
+def with_uvloop() -> None:
+    pytest.importorskip("uvloop")
+
+
+def test_asyncio_is_the_loop_of_the_standard_library() -> None:
+    assert loop_module("asyncio") == "asyncio"
+
+
+@pytest.mark.usefixtures("with_uvloop")
+def test_uvloop_is_the_loop_of_uvloop() -> None:
+    assert loop_module("uvloop") == "uvloop"
+
+
+@pytest.mark.usefixtures("with_uvloop")
+def test_auto_is_uvloop_where_it_is_installed() -> None:
+    assert loop_module("auto") == "uvloop"
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_auto_is_asyncio_where_uvloop_is_not_installed() -> None:
+    assert loop_module("auto") == "asyncio"
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_uvloop_that_is_not_installed_is_told_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="install uvloop, or pass --loop asyncio"):
+        loop_factory("uvloop")
+
+
+def test_an_unknown_loop_is_told_which_there_are() -> None:
+    with pytest.raises(ConfigError, match="^loop: expected one of auto, uvloop, asyncio, got 'trio'$"):
+        loop_factory("trio")
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_a_loop_that_cannot_be_had_leaves_no_coroutine_behind() -> None:
+    ran = False
+
+    async def main() -> None:
+        nonlocal ran
+        ran = True
+
+    # A coroutine that is dropped without having been closed is a RuntimeWarning, which fails the test.
+    with pytest.raises(ConfigError):
+        run(main(), "uvloop")
+    assert not ran
+
+
+@pytest.mark.parametrize("name", ["asyncio", "auto"])
+def test_what_the_main_coroutine_raises_is_passed_on(name: str) -> None:
+    async def main() -> None:
+        raise LookupError("nothing here")
+
+    with pytest.raises(LookupError, match="nothing here"):
+        run(main(), name)
+
+
+def test_the_loop_is_closed_at_the_end() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def main() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    run(main())
+    assert loops[0].is_closed()

@@ -1,0 +1,343 @@
+"""The command line, but for what takes a process of its own (`tests/e2e/test_command_line.py`)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uvicorn
+from uvicorn.cli import command, main
+from uvicorn.config import keyword, setting_fields
+from uvicorn.server.listener import Address
+from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, TIMEOUTS, Limits
+
+ALL_FIELDS = list(setting_fields())
+Run = Callable[..., tuple[int, str, str]]
+
+APP = """
+async def hello(message, channels):
+    await channels["reply"].send({"status": 200, "content": b"hello"})
+"""
+
+# Stops the server as Ctrl-C would, as soon as it has started.
+STOPPING_APP = """
+import signal
+
+
+class Stopping:
+    async def startup(self):
+        signal.raise_signal(signal.SIGINT)
+
+    async def __call__(self, message, channels): ...
+
+
+app = Stopping()
+"""
+
+FAILING_APP = """
+class Failing:
+    async def startup(self):
+        raise RuntimeError("no database")
+
+    async def __call__(self, message, channels): ...
+
+
+app = Failing()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("UVICORN_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with an application in it; what the command line changes is put back afterwards."""
+    (tmp_path / "shop.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access")]
+    kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    known = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+    for logger, handlers, level, propagate in kept:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Type `uvicorn` and arguments: exit code, stdout, stderr."""
+
+    def type_command(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        output = capsys.readouterr()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, output.out, output.err
+
+    return type_command
+
+
+def typed(*arguments: str) -> uvicorn.Config:
+    """The configuration that arguments lead to."""
+    context = command.make_context("uvicorn", ["shop:hello", *arguments])
+    return uvicorn.Config(**context.params)
+
+
+# Exit codes
+
+
+def test_a_server_that_was_interrupted_exits_0(run: Run, folder: Path) -> None:
+    (folder / "stopping.py").write_text(STOPPING_APP)
+    assert run("stopping", "--port", "0")[0] == 0
+
+
+def test_a_server_that_was_interrupted_says_so(run: Run, folder: Path) -> None:
+    (folder / "stopping.py").write_text(STOPPING_APP)
+    lines = [line.partition(" INFO    ")[2] for line in run("stopping", "--port", "0")[2].splitlines()]
+    assert lines[1:] == ["stopping: 0 requests in flight", "stopped"]
+
+
+def test_a_startup_that_fails_exits_3(run: Run, folder: Path) -> None:
+    (folder / "failing.py").write_text(FAILING_APP)
+    assert run("failing", "--port", "0")[0] == 3
+
+
+def test_a_startup_that_fails_is_told_with_its_traceback(run: Run, folder: Path) -> None:
+    (folder / "failing.py").write_text(FAILING_APP)
+    assert "RuntimeError: no database" in run("failing", "--port", "0")[2]
+
+
+def test_a_startup_that_fails_ends_with_one_line(run: Run, folder: Path) -> None:
+    (folder / "failing.py").write_text(FAILING_APP)
+    assert run("failing", "--port", "0")[2].splitlines()[-1] == ("uvicorn: the application's startup failed, see above")
+
+
+# Mistakes: one line, exit code 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "Missing argument 'APP'; see uvicorn --help"),
+        (("shp:hello",), "did you mean 'shop'?"),
+        (("shop:helo",), "did you mean 'hello'?"),
+        (("shop",), "module 'shop' has no 'application' or 'app'; it has hello"),
+        (("shop:hello", "warehouse:app"), "warehouse:app"),
+        (("shop:hello", "--prot", "80"), "'--port'"),
+        (("shop:hello", "--port"), "'--port'"),
+        (("shop:hello", "--port", "http"), "'http'"),
+        (("shop:hello", "--port", "65536"), "65536"),
+        (("shop:hello", "--port", "-1"), "-1"),
+        (("shop:hello", "--fd", "-1"), "-1"),
+        (("shop:hello", "--bind", "127.0.0.1:http"), "expected a number from 0 to 65535"),
+        (("shop:hello", "--bind", "::1:80"), "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
+        (("shop:hello", "--host", "0.0.0.0", "--bind", ":80"), "more than one way to say where to listen"),
+        (("shop:hello", "--uds", "nowhere/web.sock"), "cannot listen on unix:nowhere/web.sock: "),
+        (("shop:hello", "--log-level", "loud"), "'critical', 'error', 'warning', 'info', 'debug'"),
+        (("shop:hello", "--loop", "trio"), "'auto', 'uvloop', 'asyncio'"),
+        (("shop:hello", "--interface", "rack"), "'channels', 'consumer', 'wsgi', 'asgi3'"),
+        (("shop:hello", "--root-path", "api"), "such as '/api'"),
+        (("shop:hello", "--access-log=maybe"), "--access-log"),
+        (("shop:hello", "--timeout-header", "0"), "0.1"),
+        (("shop:hello", "--timeout-keep-alive", "soon"), "'soon'"),
+        (("shop:hello", "--max-header-fields", "0"), "0"),
+        (("shop:hello", "--app-dir", "nowhere"), "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(run: Run, arguments: tuple[str, ...], line: str) -> None:
+    code, output, errors = run(*arguments)
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("uvicorn: ")
+    assert line in errors
+
+
+def test_a_port_in_use_is_one_line(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert run("shop:hello", "--port", str(port)) == (
+            2,
+            "",
+            f"uvicorn: cannot listen on 127.0.0.1:{port}: the address is in use by another program; "
+            "stop that, or choose another with --bind\n",
+        )
+
+
+def test_a_module_that_fails_is_one_line_below_its_traceback(run: Run, folder: Path) -> None:
+    (folder / "closed.py").write_text("def open_shop():\n    raise RuntimeError('no stock')\n\nopen_shop()\n")
+    code, output, errors = run("closed:hello")
+    # Newer interpreters underline the part of a line that failed.
+    lines = [line for line in errors.splitlines() if line.strip(" ~^")]
+    assert (code, output, lines) == (
+        2,
+        "",
+        [
+            f'  File "{folder}/closed.py", line 4, in <module>',
+            "    open_shop()",
+            f'  File "{folder}/closed.py", line 2, in open_shop',
+            "    raise RuntimeError('no stock')",
+            "RuntimeError: no stock",
+            "uvicorn: cannot import 'closed:hello': module 'closed' fails with RuntimeError: no stock",
+        ],
+    )
+
+
+def test_a_module_with_a_syntax_error_shows_where(run: Run, folder: Path) -> None:
+    (folder / "broken.py").write_text("def open_shop(:\n    pass\n")
+    errors = run("broken:hello")[2]
+    assert errors.startswith(f'  File "{folder}/broken.py", line 1\n    def open_shop(:\n')
+
+
+def test_a_module_that_fails_shows_what_made_it_fail(run: Run, folder: Path) -> None:
+    (folder / "closed.py").write_text(
+        "try:\n    {}['STOCK_URL']\nexcept KeyError as error:\n    raise RuntimeError('not configured') from error\n"
+    )
+    assert "KeyError: 'STOCK_URL'" in run("closed:hello")[2]
+
+
+def test_an_environment_variable_that_does_not_fit_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_PORT", "http")
+    code, output, errors = run("shop:hello")
+    assert (code, errors.count("\n"), "'http'" in errors) == (2, 1, True)
+
+
+def test_an_environment_variable_that_does_not_fit_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What Kubernetes sets for a service that is called uvicorn.
+    monkeypatch.setenv("UVICORN_PORT", "tcp://10.0.0.7:8000")
+    assert "UVICORN_PORT" in run("shop:hello")[2]
+
+
+# Options
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS, ids=keyword)
+def test_every_setting_is_an_option(field: Field[Any]) -> None:
+    flag = "--" + keyword(field).replace("_", "-")
+    if isinstance(field.default, bool):
+        value: Any = not field.default
+        config = typed(flag if value else flag.replace("--", "--no-", 1))
+    elif isinstance(field.default, str):
+        value = field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
+        config = typed(flag, value)
+    else:
+        value = field.default + 7
+        config = typed(flag, str(value))
+    owner = config.settings.limits if field in fields(Limits) else config.settings
+    assert getattr(owner, field.name) == value
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS, ids=keyword)
+def test_every_setting_is_an_environment_variable(field: Field[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(field.default, bool):
+        value: Any = not field.default
+    elif isinstance(field.default, str):
+        value = field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
+    else:
+        value = field.default + 7
+    monkeypatch.setenv("UVICORN_" + keyword(field).upper(), str(value))
+    config = typed()
+    owner = config.settings.limits if field in fields(Limits) else config.settings
+    assert getattr(owner, field.name) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "addresses"),
+    [
+        ((), [Address("127.0.0.1", 8000)]),
+        (("--port", "8001"), [Address("127.0.0.1", 8001)]),
+        (("--host", "0.0.0.0"), [Address("0.0.0.0", 8000)]),
+        (("--uds", "web.sock"), [Address(path="web.sock")]),
+        (("--fd", "0"), [Address(descriptor=0)]),
+        (("-b", ":8001", "--bind", "unix:web.sock"), [Address("0.0.0.0", 8001), Address(path="web.sock")]),
+    ],
+)
+def test_where_to_listen_is_an_option(arguments: tuple[str, ...], addresses: list[Address]) -> None:
+    assert list(typed(*arguments).addresses) == addresses
+
+
+def test_several_binds_are_one_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_BIND", "127.0.0.1:8001 unix:web.sock")
+    assert list(typed().addresses) == [Address("127.0.0.1", 8001), Address(path="web.sock")]
+
+
+def test_an_option_beats_its_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_PORT", "8001")
+    assert list(typed("--port", "8002").addresses) == [Address("127.0.0.1", 8002)]
+
+
+def test_a_bind_beats_the_port_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_PORT", "8001")
+    assert list(typed("--bind", "127.0.0.1:8002").addresses) == [Address("127.0.0.1", 8002)]
+
+
+def test_the_log_level_is_an_option() -> None:
+    assert typed("--log-level", "debug").log_level == logging.DEBUG
+
+
+def test_the_log_level_may_be_in_capitals() -> None:
+    assert typed("--log-level", "DEBUG").log_level == logging.DEBUG
+
+
+# What the command line says about itself
+
+
+def test_the_version_is_told_with_the_interpreter(run: Run) -> None:
+    interpreter = f"{platform.python_implementation()} {platform.python_version()}"
+    assert run("--version") == (0, f"uvicorn {uvicorn.__version__} with {interpreter}\n", "")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert importlib.metadata.version("uvicorn") == uvicorn.__version__
+
+
+def test_the_version_in_the_environment_is_not_taken_for_an_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a container image may well set for its own use.
+    monkeypatch.setenv("UVICORN_VERSION", "1.2.3")
+    assert "shp" in run("shp:hello")[2]
+
+
+def test_the_help_exits_0(run: Run) -> None:
+    assert run("--help")[0] == 0
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS, ids=keyword)
+def test_the_help_has_every_setting(run: Run, field: Field[Any]) -> None:
+    assert f" --{keyword(field).replace('_', '-')} " in run("--help")[1]
+
+
+@pytest.mark.parametrize("flag", ["--bind", "--host", "--port", "--uds", "--fd", "--app-dir", "--log-level", "--help"])
+def test_the_help_has_every_other_option(run: Run, flag: str) -> None:
+    assert f" {flag} " in run("--help")[1].replace(",", " ")
+
+
+def test_the_help_is_in_groups(run: Run) -> None:
+    lines = run("--help")[1].splitlines()
+    groups = [line.removesuffix(":") for line in lines if line and not line.startswith((" ", "Usage"))]
+    assert groups == [ADDRESS, APPLICATION, LOGGING, TIMEOUTS, LIMITS, OTHER]
+
+
+def test_the_help_lists_options_only(run: Run) -> None:
+    lines = run("--help")[1].splitlines()
+    assert [line for line in lines if line.strip() == "APP"] == []
+
+
+def test_the_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run("--help")[1].splitlines())) <= 80

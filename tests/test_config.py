@@ -1,0 +1,323 @@
+"""What a user says, as settings, addresses and an interface."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.helpers import hello
+from uvicorn.config import build_settings, keyword, setting_fields
+from uvicorn.errors import ConfigError, ImportFromStringError, InterfaceError
+from uvicorn.server.listener import Address
+from uvicorn.settings import Limits, Settings
+
+ALL_FIELDS = list(setting_fields())
+ALL_KEYWORDS = [keyword(field) for field in ALL_FIELDS]
+NUMBERS = [
+    field for field in ALL_FIELDS if isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
+]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_restored() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access")]
+    kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in kept:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def complaint(**options: Any) -> str:
+    """What is said about `options`, which cannot be used."""
+    with pytest.raises(ConfigError) as caught:
+        uvicorn.Config(hello, **options)
+    return str(caught.value)
+
+
+def value_of(settings: Settings, field: Field[Any]) -> Any:
+    return getattr(settings.limits if field in fields(Limits) else settings, field.name)
+
+
+def other_value(field: Field[Any]) -> Any:
+    """A value that a setting may have, and that is not its default."""
+    if isinstance(field.default, bool):
+        return not field.default
+    if isinstance(field.default, str):
+        return field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
+    return field.default + 7
+
+
+# Settings
+
+
+def test_settings_that_are_not_given_have_their_defaults() -> None:
+    assert build_settings({}) == Settings()
+
+
+@pytest.mark.parametrize("name", ALL_KEYWORDS)
+def test_a_setting_that_is_none_has_its_default(name: str) -> None:
+    assert build_settings({name: None}) == Settings()
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS, ids=keyword)
+def test_a_setting_has_the_value_that_was_given(field: Field[Any]) -> None:
+    assert value_of(build_settings({keyword(field): other_value(field)}), field) == other_value(field)
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS, ids=keyword)
+def test_a_default_is_a_value_that_may_be_given(field: Field[Any]) -> None:
+    assert build_settings({keyword(field): field.default}) == Settings()
+
+
+def test_no_two_settings_have_the_same_keyword() -> None:
+    assert len(set(ALL_KEYWORDS)) == len(ALL_KEYWORDS)
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=keyword)
+def test_a_number_below_the_least_is_refused(field: Field[Any]) -> None:
+    name = keyword(field)
+    low = field.metadata["low"]
+    assert complaint(**{name: low - 1}) == f"{name}: expected a number not below {low:g}, got {low - 1!r}"
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=keyword)
+@pytest.mark.parametrize("value", ["10", True, [], float("nan")])
+def test_a_number_that_is_none_is_refused(field: Field[Any], value: Any) -> None:
+    assert complaint(**{keyword(field): value}).startswith(f"{keyword(field)}: expected a number ")
+
+
+def test_a_count_must_be_whole() -> None:
+    assert "backlog: expected a number" in complaint(backlog=2.5)
+
+
+def test_seconds_may_be_whole() -> None:
+    assert uvicorn.Config(hello, timeout_keep_alive=7).settings.keep_alive_seconds == 7
+
+
+@pytest.mark.parametrize("value", [1, "yes", "false"])
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    assert complaint(access_log=value) == f"access_log: expected True or False, got {value!r}"
+
+
+def test_a_choice_that_there_is_not_is_told_which_there_are() -> None:
+    assert complaint(loop="trio") == "loop: expected one of auto, uvloop, asyncio, got 'trio'"
+
+
+def test_text_must_be_text() -> None:
+    assert complaint(root_path=3) == "root_path: expected text, got 3"
+
+
+@pytest.mark.parametrize("root_path", ["api", "/api/", "/"])
+def test_a_root_path_is_told_what_one_looks_like(root_path: str) -> None:
+    assert complaint(root_path=root_path).startswith("root_path: expected a path such as '/api'")
+
+
+def test_a_misspelled_setting_is_told_the_right_one() -> None:
+    assert complaint(acces_log=False) == "unknown setting 'acces_log'; did you mean 'access_log'?"
+
+
+def test_an_unknown_setting_is_told_which_there_are() -> None:
+    assert complaint(zzz=1).startswith("unknown setting 'zzz'; expected one of access_log, backlog, ")
+
+
+# Addresses
+
+
+def addresses(**options: Any) -> tuple[Address, ...]:
+    return uvicorn.Config(hello, **options).addresses
+
+
+def test_the_default_is_port_8000_of_this_machine() -> None:
+    assert addresses() == (Address("127.0.0.1", 8000),)
+
+
+def test_a_host_alone_has_the_default_port() -> None:
+    assert addresses(host="0.0.0.0") == (Address("0.0.0.0", 8000),)
+
+
+def test_a_port_alone_has_the_default_host() -> None:
+    assert addresses(port=0) == (Address("127.0.0.1", 0),)
+
+
+def test_one_bind_is_one_address() -> None:
+    assert addresses(bind="127.0.0.1:8001") == (Address("127.0.0.1", 8001),)
+
+
+def test_several_binds_are_several_addresses() -> None:
+    assert addresses(bind=["127.0.0.1:8001", "unix:web.sock"]) == (
+        Address("127.0.0.1", 8001),
+        Address(path="web.sock"),
+    )
+
+
+def test_no_binds_are_the_default() -> None:
+    assert addresses(bind=()) == (Address("127.0.0.1", 8000),)
+
+
+def test_uds_is_a_unix_socket() -> None:
+    assert addresses(uds="web.sock") == (Address(path="web.sock"),)
+
+
+def test_fd_is_an_inherited_socket() -> None:
+    assert addresses(fd=0) == (Address(descriptor=0),)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"port": 8001, "bind": ":8002"},
+        {"host": "0.0.0.0", "uds": "web.sock"},
+        {"uds": "web.sock", "fd": 3},
+        {"fd": 3, "bind": ":8002"},
+    ],
+)
+def test_more_than_one_way_to_say_where_to_listen_is_refused(options: dict[str, Any]) -> None:
+    assert complaint(**options).startswith("more than one way to say where to listen; ")
+
+
+@pytest.mark.parametrize("port", [-1, 65536, "8000", True, 80.0])
+def test_a_port_that_is_none_is_refused(port: Any) -> None:
+    assert complaint(port=port) == f"port: expected a number from 0 to 65535, got {port!r}"
+
+
+@pytest.mark.parametrize("options", [{"uds": ""}, {"bind": ""}, {"fd": -1}])
+def test_an_address_that_is_empty_does_not_fall_back_on_another(options: dict[str, Any]) -> None:
+    assert complaint(**options)
+
+
+def test_the_sockets_are_those_of_the_addresses(tmp_path: Path) -> None:
+    config = uvicorn.Config(hello, port=0)
+    [sock] = config.open_sockets()
+    with sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+# The application
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a module `shop` in it; imported modules are forgotten afterwards."""
+    (tmp_path / "shop.py").write_text("async def serve(message, channels): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    known = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+def test_an_application_is_served_as_it_is() -> None:
+    assert uvicorn.Config(hello).load().app is hello
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_application_is_imported_from_the_current_folder() -> None:
+    assert uvicorn.Config("shop:serve").load().name == "channels"
+
+
+def test_an_application_is_imported_from_the_folder_that_was_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    assert uvicorn.Config("shop:serve", app_dir=str(folder)).load().name == "channels"
+
+
+def test_the_folder_comes_first_wherever_the_user_is_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    uvicorn.Config("shop:serve", app_dir=folder.name).load()
+    assert sys.path[0] == str(folder)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_folder_is_added_once() -> None:
+    config = uvicorn.Config("shop:serve")
+    config.load()
+    before = len(sys.path)
+    config.load()
+    assert len(sys.path) == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_application_is_not_imported_before_it_is_needed() -> None:
+    uvicorn.Config("shop:serve")
+    assert "shop" not in sys.modules
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_misspelled_application_is_told() -> None:
+    with pytest.raises(ImportFromStringError, match="did you mean 'serve'?"):
+        uvicorn.Config("shop:sreve").load()
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_application_that_speaks_nothing_we_know_is_called_as_the_user_called_it() -> None:
+    Path("mill.py").write_text("def grind(): ...\n")
+    with pytest.raises(InterfaceError, match="'mill:grind'"):
+        uvicorn.Config("mill:grind").load()
+
+
+def test_the_interface_has_the_settings() -> None:
+    config = uvicorn.Config(hello, root_path="/shop")
+    assert config.load().settings.root_path == "/shop"
+
+
+# Logging
+
+
+def test_the_server_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    uvicorn.Config(hello).configure_logging()
+    logging.getLogger("uvicorn.server").info("listening")
+    assert capsys.readouterr().err.endswith(" INFO    listening\n")
+
+
+def test_the_access_log_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    uvicorn.Config(hello).configure_logging()
+    logging.getLogger("uvicorn.access").info("a line")
+    output = capsys.readouterr()
+    assert (output.out[-7:], output.err) == ("a line\n", "")
+
+
+@pytest.mark.parametrize("level", ["warning", "WARNING", logging.WARNING])
+def test_less_severe_lines_are_left_out(level: str | int, capsys: pytest.CaptureFixture[str]) -> None:
+    uvicorn.Config(hello, log_level=level).configure_logging()
+    for name in ("uvicorn.server", "uvicorn.app", "uvicorn.access"):
+        logging.getLogger(name).info("hidden")
+        logging.getLogger(name).warning("shown")
+    output = capsys.readouterr()
+    assert (output.out + output.err).count("shown") == 3
+    assert "hidden" not in output.out + output.err
+
+
+def test_information_is_logged_unless_said_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    uvicorn.Config(hello).configure_logging()
+    logging.getLogger("uvicorn.server").debug("hidden")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_log_level_is_told_which_there_are() -> None:
+    expected = "log level: expected one of critical, error, warning, info, debug, got 'loud'"
+    assert complaint(log_level="loud") == expected
+
+
+def test_logging_is_left_alone_when_it_was_told_to_be() -> None:
+    before = logging.getLogger("uvicorn").handlers[:]
+    uvicorn.Config(hello, log_config=None).configure_logging()
+    assert logging.getLogger("uvicorn").handlers == before
+
+
+def test_loggers_of_the_application_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("shop")
+    uvicorn.Config(hello).configure_logging()
+    assert not logger.disabled

@@ -1,0 +1,232 @@
+"""The waist by itself: its state machine, whole, with a gateway that writes down what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
+
+
+class RecordingGateway(HTTPGateway):
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Iterable[Sequence[bytes]],
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        if status == 0:
+            raise LocalProtocolError("bad status")
+        self.calls.append((status, content, more_content))
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        if content == b"bad":
+            raise LocalProtocolError("bad content")
+        self.calls.append((content, more_content))
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        self.calls.append("want")
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        self.calls.append("abort")
+
+
+def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]:
+    gateway = RecordingGateway()
+    return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", [], has_content), gateway
+
+
+def in_state(state: int) -> tuple[HTTPExchange, RecordingGateway]:
+    made, gateway = exchange()
+    if state == STREAMING:
+        made.respond(200, more_content=True)
+    elif state == COMPLETE:
+        made.respond(200)
+    elif state == CLOSED:
+        made.disconnect()
+    gateway.calls.clear()
+    return made, gateway
+
+
+MOVES = {
+    "respond, whole": lambda made: made.respond(200, (), b"x"),
+    "respond, begun": lambda made: made.respond(200, (), b"x", more_content=True),
+    "write": lambda made: made.write(b"x"),
+    "write, last": lambda made: made.write(b"x", more_content=False),
+    "disconnect": lambda made: made.disconnect(),
+    "failure": lambda made: made.app_failed("reason"),
+}
+ERROR = "error"
+
+
+@pytest.mark.parametrize(
+    ("state", "move", "after", "calls"),
+    [
+        (WAITING, "respond, whole", COMPLETE, [(200, b"x", False)]),
+        (WAITING, "respond, begun", STREAMING, [(200, b"x", True)]),
+        (WAITING, "write", ERROR, []),
+        (WAITING, "write, last", ERROR, []),
+        (WAITING, "disconnect", CLOSED, []),
+        (WAITING, "failure", COMPLETE, [(500, b"Internal Server Error\n", False)]),
+        (STREAMING, "respond, whole", ERROR, []),
+        (STREAMING, "respond, begun", ERROR, []),
+        (STREAMING, "write", STREAMING, [(b"x", True)]),
+        (STREAMING, "write, last", COMPLETE, [(b"x", False)]),
+        (STREAMING, "disconnect", CLOSED, []),
+        (STREAMING, "failure", CLOSED, ["abort"]),
+        (COMPLETE, "respond, whole", ERROR, []),
+        (COMPLETE, "respond, begun", ERROR, []),
+        (COMPLETE, "write", COMPLETE, []),
+        (COMPLETE, "write, last", COMPLETE, []),
+        (COMPLETE, "disconnect", COMPLETE, []),
+        (COMPLETE, "failure", COMPLETE, []),
+        (CLOSED, "respond, whole", CLOSED, []),
+        (CLOSED, "respond, begun", CLOSED, []),
+        (CLOSED, "write", CLOSED, []),
+        (CLOSED, "write, last", CLOSED, []),
+        (CLOSED, "disconnect", CLOSED, []),
+        (CLOSED, "failure", CLOSED, []),
+    ],
+)
+def test_the_state_machine_is_the_documented_one(state: int, move: str, after: Any, calls: list[Any]) -> None:
+    made, gateway = in_state(state)
+    if after == ERROR:
+        with pytest.raises(LocalProtocolError, match=made.state_name):
+            MOVES[move](made)
+        after = state
+    else:
+        MOVES[move](made)
+    assert (made.state, gateway.calls) == (after, calls)
+
+
+def test_the_head_is_split_into_path_and_query() -> None:
+    made, gateway = exchange()
+    assert (made.path, made.raw_path, made.query_string) == ("/a", b"/a", b"b")
+
+
+def test_a_response_that_cannot_be_sent_may_be_followed_by_another() -> None:
+    made, gateway = exchange()
+    with pytest.raises(LocalProtocolError):
+        made.respond(0)
+    made.respond(200)
+    assert made.state == COMPLETE
+
+
+def test_content_that_cannot_be_sent_closes_the_exchange() -> None:
+    made, gateway = in_state(STREAMING)
+    with pytest.raises(LocalProtocolError):
+        made.write(b"bad")
+    assert made.state == CLOSED
+
+
+@pytest.mark.parametrize("content", [bytearray(b"x"), memoryview(b"x")])
+def test_content_may_be_any_kind_of_bytes(content: Any) -> None:
+    made, gateway = in_state(STREAMING)
+    made.write(content)
+    assert gateway.calls == [(b"x", True)]
+
+
+def test_content_that_is_text_is_shown() -> None:
+    made, gateway = in_state(STREAMING)
+    with pytest.raises(LocalProtocolError, match="content: expected bytes, got str 'x'"):
+        made.write("x")  # type: ignore[arg-type]
+
+
+@pytest.mark.any_loop
+async def test_a_request_without_content_has_none_to_receive() -> None:
+    made, gateway = exchange()
+    assert await made.receive() == (b"", False)
+    assert gateway.calls == []
+
+
+@pytest.mark.any_loop
+async def test_pieces_that_have_arrived_are_received_as_one() -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"a")
+    made.feed_content(b"b")
+    made.feed_eof()
+    assert made.buffered_bytes == 2
+    assert await made.receive() == (b"ab", False)
+    assert made.buffered_bytes == 0
+    assert await made.receive() == (b"", False)
+
+
+@pytest.mark.any_loop
+async def test_whoever_waits_for_content_is_woken_when_it_comes() -> None:
+    made, gateway = exchange(has_content=True)
+    receiving = asyncio.ensure_future(made.receive())
+    await asyncio.sleep(0)
+    assert gateway.calls == ["want", "want"]
+    made.feed_content(b"a")
+    assert await receiving == (b"a", True)
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("end", ["disconnect", "half_close", "break_content", "respond"])
+async def test_content_that_ends_early_is_an_error_after_what_there_was(end: str) -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"a")
+    if end == "respond":
+        made.respond(200)
+    else:
+        getattr(made, end)()
+    assert await made.receive() == (b"a", True)
+    with pytest.raises(ClientDisconnected):
+        await made.receive()
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
+async def test_who_waits_for_the_disconnect_is_woken_by_it(end: str) -> None:
+    made, gateway = exchange()
+    waiting = asyncio.ensure_future(made.wait_disconnect())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    made.respond(200) if end == "respond" else getattr(made, end)()
+    await waiting
+    await made.wait_disconnect()
+
+
+@pytest.mark.any_loop
+async def test_one_who_waits_may_be_cancelled_without_harm_to_another() -> None:
+    made, gateway = exchange()
+    first = asyncio.ensure_future(made.wait_disconnect())
+    second = asyncio.ensure_future(made.wait_disconnect())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    made.disconnect()
+    await second
+
+
+@pytest.mark.any_loop
+async def test_a_gateway_without_back_pressure_never_waits() -> None:
+    made, gateway = exchange()
+    assert not made.write_paused
+    await made.drain()
+
+
+def test_end_callbacks_are_called_once_with_the_exchange() -> None:
+    made, gateway = exchange()
+    ended: list[HTTPExchange] = []
+    made.on_end(ended.append)
+    made.on_end(ended.append)
+    made.respond(200)
+    made.disconnect()
+    assert ended == [made, made]
+
+
+def test_abort_of_a_complete_exchange_does_nothing() -> None:
+    made, gateway = in_state(COMPLETE)
+    made.abort("reason")
+    assert gateway.calls == []
