@@ -112,7 +112,7 @@ def test_a_server_that_was_interrupted_exits_0(run: Run, folder: Path) -> None:
 def test_a_server_that_was_interrupted_says_so(run: Run, folder: Path) -> None:
     (folder / "stopping.py").write_text(STOPPING_APP)
     lines = [line.partition(" INFO    ")[2] for line in run("stopping", "--port", "0")[2].splitlines()]
-    assert lines[1:] == ["stopping: 0 requests in flight", "stopped"]
+    assert lines[1:] == ["stopping; requests in flight: 0", "stopped"]
 
 
 def test_a_startup_that_fails_exits_3(run: Run, folder: Path) -> None:
@@ -189,6 +189,7 @@ def test_a_module_that_fails_is_one_line_below_its_traceback(run: Run, folder: P
         2,
         "",
         [
+            "Traceback (most recent call last):",
             f'  File "{folder}/closed.py", line 4, in <module>',
             "    open_shop()",
             f'  File "{folder}/closed.py", line 2, in open_shop',

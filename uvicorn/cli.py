@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import sys
 import traceback
@@ -10,12 +11,12 @@ from dataclasses import Field
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from uvicorn import __version__
+from uvicorn import __version__, importer
 from uvicorn.config import LOG_LEVELS, Config, keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
-from uvicorn.server.loops import run as run_on_loop
 from uvicorn.server.server import Server
 from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, TIMEOUTS
 
@@ -32,9 +33,27 @@ class _Option(click.Option):
         super().__init__(list(names), show_envvar=False, **attributes)
         self.group = group
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Defaults alone; a range such as x>=0 is told to those who miss it."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
 
 class _Command(click.Command):
-    """Prints its options in groups, and complaints in one line."""
+    """Prints its options in groups; and an address that is typed beats one of the environment."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave out what the environment says about where to listen, if the command line says something about it."""
+        rest = super().parse_args(ctx, args)
+        sources = {name: ctx.get_parameter_source(name) for name in ("bind", "host", "port", "uds", "fd")}
+        typed = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
+        if typed:
+            # A host and a port go together, wherever they come from.
+            kept = typed | ({"host", "port"} if typed <= {"host", "port"} else set())
+            for name in sources.keys() - kept:
+                ctx.params[name] = None
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One section for each group of settings."""
@@ -42,11 +61,16 @@ class _Command(click.Command):
             records = [
                 record
                 for option in self.get_params(ctx)
-                if getattr(option, "group", OTHER) == group and (record := option.get_help_record(ctx))
+                if isinstance(option, click.Option) and getattr(option, "group", OTHER) == group
+                if (record := option.get_help_record(ctx))
             ]
             if records:
                 with formatter.section(group):
                     formatter.write_dl(records, col_max=34)
+
+
+class _Number(click.IntRange):
+    name = "number"
 
 
 def _setting_option(field: Field[Any]) -> _Option:
@@ -60,7 +84,7 @@ def _setting_option(field: Field[Any]) -> _Option:
     elif isinstance(field.default, float):
         attributes.update(type=click.FloatRange(min=low), metavar="SECONDS")
     elif isinstance(field.default, int):
-        attributes.update(type=click.IntRange(min=int(low)), metavar="N")
+        attributes.update(type=_Number(min=int(low)), metavar="N")
     else:
         attributes["metavar"] = "TEXT"
     return _Option(f"--{name}", default=field.default, show_default=bool(field.default), **attributes)
@@ -76,7 +100,7 @@ def _serve(app: str, **options: Any) -> None:
     config = Config(app, **options)
     config.configure_logging()
     server = Server(config)
-    run_on_loop(server.serve(), config.settings.loop)
+    server.run()
     if server.broken_off:
         raise SystemExit(_BROKEN_OFF)
 
@@ -95,21 +119,22 @@ command = _Command(
         ),
         _Option("--host", group=ADDRESS, metavar="HOST", help=f"Address or name.  [default: {DEFAULT_HOST}]"),
         _Option(
-            "--port", group=ADDRESS, type=click.IntRange(0, 65535), metavar="N",
+            "--port", group=ADDRESS, type=_Number(0, 65535), metavar="N",
             help=f"Port; 0 means any that is free.  [default: {DEFAULT_PORT}]",
         ),
         _Option("--uds", group=ADDRESS, metavar="PATH", help="Unix socket to listen on."),
-        _Option("--fd", group=ADDRESS, type=click.IntRange(0), metavar="N", help="Inherited socket to listen on."),
+        _Option("--fd", group=ADDRESS, type=_Number(0), metavar="N", help="Inherited socket to listen on."),
         _Option(
             "--app-dir", group=APPLICATION, metavar="FOLDER", help="Where to look for APP.  [default: this folder]"
         ),
         _Option(
-            "--log-level", group=LOGGING, type=click.Choice(LOG_LEVELS),
+            "--log-level", group=LOGGING, type=click.Choice(LOG_LEVELS, case_sensitive=False),
             help="Least severe lines to log.  [default: info]",
         ),
         *map(_setting_option, setting_fields()),
         _Option(
-            "--version", group=OTHER, is_flag=True, expose_value=False, is_eager=True, help="Print the version.",
+            "--version", group=OTHER, is_flag=True, expose_value=False, is_eager=True, allow_from_autoenv=False,
+            help="Print the version.",
             callback=_print_version,
         ),
     ],
@@ -122,8 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = command.main(args=arguments, prog_name="uvicorn", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.UsageError as error:
-        hint = "" if "--help" in error.format_message() else "; see uvicorn --help"
-        _complain(error.format_message().rstrip(".") + hint)
+        _complain(_usage_error(error))
     except ConfigError as error:
         if error.__cause__ is not None:
             _print_cause(error.__cause__)
@@ -134,6 +158,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_BROKEN_OFF)
 
 
+def _usage_error(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None:
+        name = error.param.name or ""
+        if error.ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+            message += f", from the environment variable UVICORN_{name.upper()}"
+    return message if "--help" in message else f"{message}; see uvicorn --help"
+
+
 def _complain(what: str, status: int = _USAGE_ERROR) -> None:
     click.echo(f"uvicorn: {what}", err=True)
     sys.exit(status)
@@ -141,13 +174,18 @@ def _complain(what: str, status: int = _USAGE_ERROR) -> None:
 
 def _print_cause(error: BaseException) -> None:
     """The traceback of an exception in the user's module, from that module on."""
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((i for i, frame in enumerate(frames) if not _is_machinery(frame.filename)), len(frames))
-    lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
-    click.echo("".join(lines).rstrip(), err=True)
+    told = traceback.TracebackException.from_exception(error)
+    _leave_out_machinery(told)
+    click.echo("".join(told.format()).rstrip(), err=True)
+
+
+def _leave_out_machinery(told: traceback.TracebackException | None) -> None:
+    if told is not None:
+        frames = [frame for frame in told.stack if not _is_machinery(frame.filename)]
+        told.stack = traceback.StackSummary.from_list(frames)
+        _leave_out_machinery(told.__cause__)
+        _leave_out_machinery(told.__context__)
 
 
 def _is_machinery(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or filename.endswith(
-        ("uvicorn/importer.py", "importlib/__init__.py")
-    )
+    return filename.startswith("<frozen importlib") or filename in (importer.__file__, importlib.__file__)

@@ -116,6 +116,8 @@ class Config:
         if not isinstance(self.app, str):
             return build_interface(self.app, self.settings)
         folder = os.path.abspath(self.app_dir or "")
+        if not os.path.isdir(folder):
+            raise ConfigError(f"app_dir: expected a folder, found none at {folder!r}")
         if sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
         return build_interface(import_from_string(self.app), self.settings, repr(self.app))
@@ -128,6 +130,11 @@ class Config:
 def _addresses(
     host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
 ) -> tuple[Address, ...]:
+    for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
+        if given == "":
+            raise ConfigError(f"{name}: expected an address, got nothing; leave it out to listen on the default one")
+    if fd is not None and fd < 0:
+        raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
     tcp = host is not None or port is not None
     if sum((tcp, uds is not None, fd is not None, bool(binds))) > 1:
         raise ConfigError(

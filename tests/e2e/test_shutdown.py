@@ -121,7 +121,7 @@ def test_D13_a_handler_that_hangs_is_broken_off_in_the_end(folder: Path) -> None
             connection.sendall(GET)
             server.wait_for_line("begun", "stdout")
             assert server.stop(signal.SIGTERM) == 1
-        assert "1 requests were broken off" in server.stderr
+        assert "requests broken off after 0.2 seconds: 1" in server.stderr
 
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])

@@ -35,7 +35,9 @@ class Interface:
         """
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
-            logger.warning("%d handlers were still running after %g seconds and were cancelled", cancelled, seconds)
+            logger.warning(
+                "handlers cancelled because they were still running after %g seconds: %d", seconds, cancelled
+            )
         await self._call_hook("shutdown")
 
     def serve_http(self, exchange: HTTPExchange) -> None:

@@ -10,6 +10,7 @@ well as in llhttp: two readers have to be wrong in the same way before a request
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any, Final, Protocol, final
 
 import httptools
@@ -39,8 +40,6 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _SINGULAR: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"upgrade")
 )
-_FRAMING: Final = _SINGULAR - {b"content-type", b"authorization"} | {b"connection", b"expect"}
-_WATCHED: Final = _SINGULAR | _FRAMING
 
 _HEAD: Final = 0
 _LENGTH: Final = 1
@@ -84,8 +83,9 @@ class HTTP1RequestParser:
         self._sink = sink
         self._limits = limits
         self._state = _HEAD
-        self._watched: dict[bytes, bytes] = {}
-        self._repeated = False
+        # llhttp puts the fields in here without a call of ours in between. What it cannot hold, a name that comes
+        # twice, is read again; the count tells.
+        self._seen: dict[bytes, bytes] = {}
         self._good_host: bytes | None = None
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
@@ -205,31 +205,26 @@ class HTTP1RequestParser:
         lines = head.count(b"\r\n")
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
             raise RemoteProtocolError("a line ends with LF or CR alone")
-        headers: list[list[bytes]] = []
-        self.headers = headers
-        self._watched.clear()
-        self._repeated = False
+        seen = self._seen
+        seen.clear()
         llhttp = self._llhttp
         if llhttp is None:
-            llhttp = self._llhttp = httptools.HttpRequestParser(self)
+            llhttp = self._llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=seen.setdefault))
+        self._feed(llhttp, head)
         try:
-            llhttp.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._llhttp = None
-        except httptools.HttpParserError as error:
-            raise RemoteProtocolError(f"malformed head: {error}") from None
-        # The request line and the empty line make two: a folded line, for one, would upset the sum.
-        if len(headers) != lines - 2:
-            raise RemoteProtocolError("malformed header section")
-        if len(headers) > self._limits.max_header_fields:
+            fields = {LOWER_NAMES[name]: value for name, value in seen.items()}
+        except KeyError:
+            fields = {LOWER_NAMES.get(name) or name.lower(): value for name, value in seen.items()}
+        # The request line and the empty line make two.
+        if len(fields) == lines - 2:
+            if head.find(b" \r\n") > 0 or head.find(b"\t\r\n") > 0:
+                fields = {name: value.rstrip(b" \t") for name, value in fields.items()}
+            self.headers = list(map(list, fields.items()))
+        else:
+            fields = self._parse_repeated_fields(head, lines - 2)
+        if len(self.headers) > self._limits.max_header_fields:
             raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
-        if self._repeated:
-            raise RemoteProtocolError("a header field that must stand once is repeated")
-        if head.find(b" \r\n") > 0 or head.find(b"\t\r\n") > 0:
-            for field in headers:
-                field[1] = field[1].rstrip(b" \t")
-            self._watched = {name: value.rstrip(b" \t") for name, value in self._watched.items()}
-        self._apply_fields(authority)
+        self._apply_fields(fields, authority)
 
         self._sink.on_request()
         if self.content_length == 0:
@@ -247,24 +242,38 @@ class HTTP1RequestParser:
         else:
             self._state = _CHUNKED
             line_end = head.find(b"\n") + 1
-            self._chunked = ChunkedDecoder(self._limits, len(head) - line_end - 2, len(headers), self._sink.on_content)
+            self._chunked = ChunkedDecoder(
+                self._limits, len(head) - line_end - 2, len(self.headers), self._sink.on_content
+            )
         if rest:
             self._receive_content(rest)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools for each field."""
-        lower = LOWER_NAMES.get(name)
-        if lower is None:
-            lower = name.lower()
-        self.headers.append([lower, value])
-        if lower in _WATCHED:
-            watched = self._watched
-            if lower not in watched:
-                watched[lower] = value
-            elif lower in _SINGULAR:
-                self._repeated = True
+    def _feed(self, llhttp: Any, head: bytes) -> None:
+        try:
+            llhttp.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._llhttp = None
+        except httptools.HttpParserError as error:
+            raise RemoteProtocolError(f"malformed head: {error}") from None
+
+    def _parse_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
+        """Read a head again that has a field name more than once; return the values by name, lists joined."""
+        pairs: list[tuple[bytes, bytes]] = []
+        self._llhttp = None
+        self._feed(httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair))), head)
+        self.headers = [[LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")] for name, value in pairs]
+        # A folded line, for one, would upset the count.
+        if len(pairs) != count:
+            raise RemoteProtocolError("malformed header section")
+        fields: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            if name not in fields:
+                fields[name] = value
+            elif name in _SINGULAR:
+                raise RemoteProtocolError("a header field that must stand once is repeated")
             else:
-                watched[lower] += b"," + value
+                fields[name] += b"," + value
+        return fields
 
     def _parse_request_line(self, line: bytes) -> bytes:
         """Read a request line that is not of the usual form; return the authority of an absolute-form target."""
@@ -293,16 +302,15 @@ class HTTP1RequestParser:
         self.http_version = "1.1" if version == b"HTTP/1.1" else "1.0"
         return authority
 
-    def _apply_fields(self, authority: bytes) -> None:
+    def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
         """Check the fields that decide framing, connection and host, and set the attributes that follow from them."""
-        watched = self._watched
         modern = self.http_version == "1.1"
         if authority:
             # The target's authority replaces Host (RFC 9112, section 3.2.2), for the application too.
             self.headers[:] = [field for field in self.headers if field[0] != b"host"]
             self.headers.insert(0, [b"host", authority])
-            watched[b"host"] = authority
-        host = watched.get(b"host")
+            fields[b"host"] = authority
+        host = fields.get(b"host")
         if host is None:
             if modern:
                 raise RemoteProtocolError("HTTP/1.1 request without a host field")
@@ -315,11 +323,11 @@ class HTTP1RequestParser:
         self.keep_alive = modern
         self.expect_continue = False
         self.upgrade = b""
-        if len(watched) == 1 and host is not None:
+        if len(fields) == 1 and host is not None:
             return
 
-        length = watched.get(b"content-length")
-        coding = watched.get(b"transfer-encoding")
+        length = fields.get(b"content-length")
+        coding = fields.get(b"transfer-encoding")
         if coding is not None:
             if length is not None:
                 # Picking one is how smuggling starts (RFC 9112, section 6.3).
@@ -336,15 +344,15 @@ class HTTP1RequestParser:
             self.content_length = int(length)
             if 0 < self._limits.max_content_bytes < self.content_length:
                 raise RemoteProtocolError(f"content over {self._limits.max_content_bytes} bytes", 413)
-        connection = watched.get(b"connection")
-        if connection is not None:
+        connection = fields.get(b"connection")
+        if connection is not None and (connection != b"keep-alive" or not modern):
             options = split_tokens(connection)
             self.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
             if modern and b"upgrade" in options:
-                self.upgrade = watched.get(b"upgrade", b"").lower()
+                self.upgrade = fields.get(b"upgrade", b"").lower()
                 if self.content_length and self.upgrade == b"websocket":
                     raise RemoteProtocolError("content in a request to upgrade to websocket")
-        expect = watched.get(b"expect")
+        expect = fields.get(b"expect")
         if expect is not None and modern:
             if expect.lower() != b"100-continue":
                 raise RemoteProtocolError("expectation other than 100-continue", 417)

@@ -6,6 +6,7 @@ What a client sent is escaped and cut: no line end, no terminal escape and no me
 from __future__ import annotations
 
 import logging
+import re
 from typing import Final
 
 access_logger: Final = logging.getLogger("uvicorn.access")
@@ -14,19 +15,19 @@ server_logger: Final = logging.getLogger("uvicorn.server")
 # Enough for any honest URL; the rest of a dishonest one is of no use to a reader.
 _LONGEST: Final = 1000
 
+_HARMLESS: Final = re.compile(rb"[ !#-\[\]-~]*")
+_ESCAPED: Final = [chr(c) if _HARMLESS.fullmatch(bytes([c])) else f"\\x{c:02x}" for c in range(256)]
+
 # So many warnings about clients in a second; the others are counted and summed up on the next tick.
 _WARNINGS_A_SECOND: Final = 10
 
 
 def printable(text: str | bytes) -> str:
-    r"""`text` with everything but printable ASCII as `\xNN` escapes, and cut to 1,000 characters."""
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST] + "..."
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if " " <= c <= "~" else "".join(f"\\x{b:02x}" for b in c.encode("utf-8", "replace")) for c in text)
+    r"""`text` cut to 1,000 characters, with `\xNN` in place of quotes, backslashes and all but printable ASCII."""
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    cut = data[:_LONGEST]
+    shown = cut.decode("ascii") if _HARMLESS.fullmatch(cut) else "".join(map(_ESCAPED.__getitem__, cut))
+    return shown + "..." if len(data) > _LONGEST else shown
 
 
 def peer_name(client: tuple[str, int] | None) -> str:

@@ -82,5 +82,7 @@ class ServerContext:
                     error.strerror,
                 )
             self._exhausted = True
-        else:
+        elif not (self.stopping and "_start_serving" in report.get("message", "")):
+            # The exception: asyncio, out of descriptors, tries again a second later even if the socket is closed by
+            # then, once for every place in its queue.
             loop.default_exception_handler(report)

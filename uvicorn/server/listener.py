@@ -83,19 +83,15 @@ def open_sockets(addresses: Sequence[Address], backlog: int) -> list[socket.sock
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
-            if address.path:
-                sockets.append(_open_unix(address))
-            elif address.descriptor >= 0:
-                sockets.append(_open_descriptor(address))
-            else:
-                sockets += _open_tcp(address)
-        for sock in sockets:
-            sock.setblocking(False)
-            sock.listen(backlog)
-            os.set_inheritable(sock.fileno(), True)
-    except OSError as error:
-        close_sockets(sockets)
-        raise ConfigError(f"cannot listen: {error.strerror}") from None
+            opened = _open(address)
+            sockets += opened
+            for sock in opened:
+                sock.setblocking(False)
+                os.set_inheritable(sock.fileno(), True)
+                try:
+                    sock.listen(backlog)
+                except OSError as error:
+                    raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
     except BaseException:
         close_sockets(sockets)
         raise
@@ -117,6 +113,14 @@ def describe(sock: socket.socket, scheme: str = "http") -> str:
         return f"unix:{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
     return f"{scheme}://{host}:{name[1]}"
+
+
+def _open(address: Address) -> list[socket.socket]:
+    if address.path:
+        return [_open_unix(address)]
+    if address.descriptor >= 0:
+        return [_open_descriptor(address)]
+    return _open_tcp(address)
 
 
 def _open_tcp(address: Address) -> list[socket.socket]:
@@ -184,9 +188,13 @@ def _open_unix(address: Address) -> socket.socket:
 
 
 def _open_descriptor(address: Address) -> socket.socket:
+    descriptor = -1
     try:
-        sock = socket.socket(fileno=os.dup(address.descriptor))
+        descriptor = os.dup(address.descriptor)
+        sock = socket.socket(fileno=descriptor)
     except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
         raise ConfigError(
             f"cannot listen on {address}: {error.strerror}; expected the number of an inherited socket"
         ) from None
@@ -213,4 +221,4 @@ def _advice(error: OSError) -> str:
         return "permission denied; ports below 1024 and foreign folders need rights, choose another with --bind"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; 0.0.0.0 means all of its addresses"
-    return f"{error.strerror}; choose another address with --bind"
+    return f"{error.strerror or error}; choose another address with --bind"

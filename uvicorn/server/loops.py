@@ -27,5 +27,10 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
     """Run `main` to its end on a new event loop of the kind called `name`."""
-    with asyncio.Runner(loop_factory=loop_factory(name)) as runner:
+    try:
+        factory = loop_factory(name)
+    except ConfigError:
+        main.close()
+        raise
+    with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)

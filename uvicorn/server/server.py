@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from uvicorn.errors import StartupError
 from uvicorn.exchange import HTTPInterface
@@ -57,6 +57,7 @@ class Server:
         self._clock = clock
         self._should_exit = False
         self._force_exit = False
+        self._interface: HTTPInterface | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
 
@@ -86,7 +87,7 @@ class Server:
 
         Raises ConfigError before anything is served, and StartupError if the application's own startup fails.
         """
-        interface = self.config.load()
+        interface = self._interface = self._interface or self.config.load()
         settings = self.config.settings
         loop = self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -97,7 +98,7 @@ class Server:
         signals = self._catch_signals(loop)
         loop.set_exception_handler(context.loop_exception)
         try:
-            await _start_up(interface)
+            await self._start_up(interface)
             clock.on_tick(context.tick)
             clock.tick()
             clock.start()
@@ -120,19 +121,38 @@ class Server:
                 listener.close()
             close_sockets(listening)
             clock.stop()
-            for number in signals:
+            for number, previous in signals.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, previous)
 
     def run(self) -> None:
         """`serve`, on an event loop of its own."""
+        # Before there is a loop, which would hold a Ctrl-C back until the import is over.
+        self._interface = self.config.load()
         run(self.serve(), self.config.settings.loop)
+
+    async def _start_up(self, interface: HTTPInterface) -> None:
+        """The application's own startup; a signal ends it, for there is nothing yet that could be lost."""
+        assert self._changed is not None
+        starting = asyncio.ensure_future(interface.startup())
+        stopped = asyncio.ensure_future(self._changed.wait())
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
+            raise StartupError("told to stop before the application's startup had finished")
+        error = starting.exception()
+        if error is not None:
+            logger.error("the application's startup failed", exc_info=error)
+            raise StartupError("the application's startup failed, see above")
 
     async def _drain(self, context: ServerContext) -> None:
         """Finish what is in flight: nothing that was accepted is lost while it can be answered in time."""
         context.stopping = True
         clock = context.clock
         grace = context.settings.graceful_seconds
-        logger.info("stopping: %d requests in flight", context.requests)
+        logger.info("stopping; requests in flight: %d", context.requests)
         started = clock.monotonic()
         left = grace
         while context.connections and left > 0 and not self._force_exit:
@@ -145,15 +165,19 @@ class Server:
         self.broken_off = context.requests
         if self.broken_off:
             cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
-            logger.warning("%d requests were broken off after %s", self.broken_off, cause)
+            logger.warning("requests broken off after %s: %d", cause, self.broken_off)
         for connection in tuple(context.connections):
             connection.reset()
-        await context.interface.shutdown(0 if self._force_exit else max(left, 0))
+        try:
+            await context.interface.shutdown(0 if self._force_exit else max(left, 0))
+        except Exception as error:
+            logger.error("the application's shutdown failed", exc_info=error)
         logger.info("stopped")
 
     async def _pause(self) -> None:
         """A moment for clients, cut short by a second signal."""
         assert self._changed is not None
+        self._changed.clear()
         try:
             await asyncio.wait_for(self._changed.wait(), _STOP_POLL_SECONDS)
         except TimeoutError:
@@ -163,26 +187,20 @@ class Server:
         if self._loop is not None and self._changed is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _catch_signals(self, loop: asyncio.AbstractEventLoop) -> tuple[int, ...]:
+    def _catch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[int, Any]:
+        """Handle the signals that stop a server; return who handled them before."""
         if threading.current_thread() is not threading.main_thread():
-            return ()
+            return {}
+        previous: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._signalled)
-        return _SIGNALS
+        return previous
 
     def _signalled(self) -> None:
         if self._should_exit:
             self.force_exit = True
         else:
             self.should_exit = True
-
-
-async def _start_up(interface: HTTPInterface) -> None:
-    try:
-        await interface.startup()
-    except Exception as error:
-        logger.error("the application's startup failed", exc_info=error)
-        raise StartupError("the application's startup failed, see above") from None
 
 
 async def _accept_the_queue(sockets: Sequence[socket.socket]) -> None:
