@@ -163,6 +163,7 @@ INVALID: dict[str, tuple[bytes, int]] = {
     "A7 extensions too long together": (chunked((b"1;" + b"a" * 200 + b"\r\nx\r\n") * 50 + b"0\r\n\r\n"), 400),
     # A8
     "A8 trailers too long": (chunked(b"0\r\n" + b"x: " + b"a" * 66000 + b"\r\n\r\n"), 431),
+    "A8 a trailer that is whole but too long": (chunked(b"0\r\nx: y\r\nz: " + b"a" * 65530 + b"\r\n\r\n"), 431),
     "A8 too many trailers": (chunked(b"0\r\n" + b"x: y\r\n" * 120 + b"\r\n"), 431),
     "A8 fields and trailers together": (
         chunked(b"0\r\n" + b"x: " + b"a" * 40000 + b"\r\n\r\n", b"y: " + b"a" * 40000),

@@ -230,3 +230,11 @@ def test_abort_of_a_complete_exchange_does_nothing() -> None:
     made, gateway = in_state(COMPLETE)
     made.abort("reason")
     assert gateway.calls == []
+
+
+def test_content_that_comes_after_the_end_is_dropped() -> None:
+    made, gateway = exchange(has_content=True)
+    made.disconnect()
+    made.feed_content(b"x")
+    made.feed_eof()
+    assert made.buffered_bytes == 0

@@ -319,7 +319,7 @@ class HTTPExchange:
 
     def feed_content(self, content: bytes) -> None:
         """Content has arrived; dropped if the response is over."""
-        if self._content_state == _OPEN and self.state < COMPLETE:
+        if self._content_state == _OPEN:
             if self._content is None:
                 self._content = [content]
             else:

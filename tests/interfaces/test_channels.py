@@ -98,6 +98,7 @@ async def test_R4_a_name_is_made_of_the_characters_that_names_may_have() -> None
     for channel in recorder.channels[0].values():
         assert channel.name.replace(".", "").isalnum()
         assert channel.name.isascii()
+        assert channel.name is channel.name
 
 
 def test_R4_a_forked_process_does_not_go_on_with_its_parents_names() -> None:
@@ -901,3 +902,102 @@ async def test_reprs_say_what_they_are() -> None:
     await settle()
     reply = recorder.channels[0]["reply"]
     assert repr(reply) == f"<ReplyChannel {reply.name} of <GET '/' COMPLETE>>"
+
+
+async def test_R5_a_send_that_waits_may_be_driven_by_hand() -> None:
+    """As `asyncio.Task` does it, and as a debugger or another library may."""
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        reply = channels["reply"]
+        big = {"content": b"x" * 100000, "more_content": True}
+        reply.send({"status": 200, **big})
+        waiting = reply.send(big)
+        assert waiting.send(None) is not None
+        waiting.close()
+        waiting = reply.send(big)
+        waiting.send(None)
+        with pytest.raises(ValueError, match="thrown"):
+            waiting.throw(ValueError("thrown"))
+        sent = reply.send({"content": b"last"})
+        with pytest.raises(ValueError, match="thrown"):
+            sent.throw(ValueError("thrown"))
+        sent.close()
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await settle()
+    assert conversation.responses()[0].complete
+    await conversation.lose()
+
+
+async def test_a_late_reply_whose_channel_goes_after_it_is_not_answered_twice() -> None:
+    kept: list[Any] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        kept.append(channels["reply"])
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    await kept[0].send({"status": 200})
+    kept.clear()
+    gc.collect()
+    await settle()
+    assert conversation.statuses == [200]
+
+
+async def test_a_handler_that_dropped_its_channel_long_ago_is_500_when_it_returns() -> None:
+    may_return = asyncio.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        del channels["reply"], channels
+        await may_return.wait()
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    may_return.set()
+    await settle()
+    assert conversation.statuses == [500]
+
+
+async def test_a_reply_channel_that_goes_with_its_client_is_nobodys_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    kept: list[Any] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        kept.append(channels["reply"])
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    kept.clear()
+    conversation.connection.connection_lost(None)
+    await settle()
+    assert "nobody replied" not in caplog.text
+
+
+def test_a_reply_channel_may_outlive_its_event_loop() -> None:
+    kept: list[Any] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        kept.append(channels["reply"])
+
+    async def main() -> Conversation:
+        conversation = Conversation(app)
+        conversation.send(GET)
+        await settle()
+        return conversation
+
+    conversation = asyncio.run(main())
+    kept.clear()
+    assert conversation.received == b""
+
+
+async def test_a_message_after_the_loop_has_gone_is_dropped() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder)
+    conversation.send(GET)
+    await settle()
+    recorder.channels[0]["reply"]._exchange.endpoint.loop = None
+    await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})

@@ -138,3 +138,13 @@ def test_chunk_data_cut_after_its_cr_goes_on_with_lf() -> None:
     parser, log = parse(chunked(b"1\r\na\r"))
     parser.receive_data(b"\n0\r\n\r\n")
     assert (log.content, log.calls[-1]) == (b"a", "complete")
+
+
+@pytest.mark.parametrize("size", [61, 60])
+def test_trailers_share_the_limit_of_the_header_section_to_the_byte(size: int) -> None:
+    stream = chunked(b"0\r\n" + b"x:" + b"a" * size + b"\r\n\r\n")
+    # "host: x" and "transfer-encoding: chunked" with their line ends are 37 bytes.
+    fits = Limits(max_header_bytes=37 + 2 + size + 2)
+    assert parse(stream, fits)[1].calls[-1] == "complete"
+    with pytest.raises(RemoteProtocolError, match="header and trailer sections over"):
+        parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))

@@ -324,23 +324,17 @@ class ChannelsInterface(Interface):
 
         def abandoned(reference: object) -> None:
             # The garbage collector may run in any thread, and at any time.
-            if exchange.state == WAITING and not loop.is_closed():
+            if not loop.is_closed():
                 loop.call_soon_threadsafe(give_up)
 
-        timer = loop.call_later(self.settings.reply_seconds, give_up)
         channel = reply()
-        watch = weakref.ref(channel, abandoned) if channel is not None else None
-        if watch is None:
-            loop.call_soon(give_up)
-        del channel
-
-        def replied(exchange: HTTPExchange) -> None:
-            timer.cancel()
-            # Names the weak reference, which thereby lives for as long as it is of use.
-            nonlocal watch
-            watch = None
-
-        exchange.on_end(replied)
+        if channel is None:
+            give_up()
+            return
+        timer = loop.call_later(self.settings.reply_seconds, give_up)
+        watch = weakref.ref(channel, abandoned)
+        # A weak reference calls back only while it lives itself, so it is kept for as long as it is of use.
+        exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]
 
     def _exchange_ended(self, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
         """The client has gone while the handler runs: it may finish what it is about, within bounds (rule R6)."""

@@ -97,11 +97,6 @@ class HTTP1RequestParser:
         self._small = min(limits.max_request_line_bytes, limits.max_header_bytes)
 
     @property
-    def has_content(self) -> bool:
-        """Whether the current request announced content."""
-        return self.content_length != 0
-
-    @property
     def content_left(self) -> int:
         """Bytes of content still to come; -1 if not known, because it is chunked."""
         return self._left if self._state != _CHUNKED else -1

@@ -1,0 +1,334 @@
+"""One connection: what its transport sees. Requirements by id are in tests/security."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from tests.corpus import POST, chunked, request
+from tests.helpers import GET, Conversation, Recorder, echo, hello, settle
+
+
+async def test_a_single_reply_is_one_write() -> None:
+    conversation = Conversation(hello)
+    conversation.send(GET)
+    await settle()
+    assert len(conversation.transport.writes) == 1
+
+
+async def test_a_large_reply_is_one_write_too() -> None:
+    content = b"x" * 1_000_000
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "content": content})
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    assert len(conversation.transport.writes) == 1
+    assert conversation.responses()[0].content == content
+
+
+async def test_the_head_of_a_streamed_reply_is_sent_at_once() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        await asyncio.Event().wait()
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    assert conversation.received.endswith(b"\r\n\r\n")
+    await conversation.lose()
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_http_1_0_is_closed_unless_it_asks_to_be_kept() -> None:
+    conversation = Conversation(hello)
+    conversation.send(request(b"GET / HTTP/1.0", b"connection: keep-alive"))
+    await settle()
+    assert not conversation.transport.closing
+    conversation.send(request(b"GET / HTTP/1.0"))
+    await settle()
+    assert conversation.transport.closing
+    assert conversation.statuses == [200, 200]
+
+
+async def test_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
+        await channels["reply"].send({"content": b"b"})
+
+    conversation = Conversation(app)
+    conversation.send(request(b"GET / HTTP/1.0", b"connection: keep-alive"))
+    await settle()
+    (response,) = conversation.responses()
+    assert (response.content, response.header(b"transfer-encoding"), response.complete) == (b"ab", None, True)
+    assert conversation.transport.closing
+
+
+async def test_a_stream_to_http_1_0_that_fails_is_reset_since_closing_would_end_it() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
+        raise ValueError("boom")
+
+    conversation = Conversation(app)
+    conversation.send(request(b"GET / HTTP/1.0"))
+    await settle()
+    assert conversation.transport.aborted
+
+
+async def test_an_answer_to_head_is_followed_by_the_next_response() -> None:
+    conversation = Conversation(echo)
+    conversation.send(request(b"HEAD / HTTP/1.1") + GET)
+    await settle()
+    first, second = conversation.responses("HEAD", "GET")
+    assert (first.content, second.content) == (b"", b"GET / ")
+
+
+async def test_content_is_read_while_the_response_is_under_way() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        while True:
+            chunk = await channels["body"].receive()
+            await channels["reply"].send({"content": chunk["content"], "more_content": chunk["more_content"]})
+            if not chunk["more_content"]:
+                break
+
+    conversation = Conversation(app)
+    conversation.send(chunked(b"3\r\nabc\r\n"))
+    await settle()
+    assert conversation.received.endswith(b"3\r\nabc\r\n")
+    conversation.send(b"1\r\nd\r\n0\r\n\r\n")
+    await settle()
+    assert conversation.responses()[0].content == b"abcd"
+
+
+async def test_malformed_content_while_the_response_is_under_way_resets_it() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        while (await channels["body"].receive())["more_content"]:
+            pass
+
+    conversation = Conversation(app)
+    conversation.send(chunked(b"3\r\nabc\r\n"))
+    await settle()
+    conversation.send(b"zz\r\n")
+    await settle()
+    assert conversation.transport.aborted
+    assert conversation.context.requests == 0
+
+
+async def test_100_continue_is_too_late_once_the_response_has_begun() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        await channels["body"].receive()
+        await channels["reply"].send({})
+
+    conversation = Conversation(app)
+    conversation.send(request(POST, b"content-length: 1", b"expect: 100-continue"))
+    await settle()
+    conversation.send(b"x")
+    await settle()
+    assert conversation.statuses == [200]
+    await conversation.lose()
+
+
+async def test_who_asks_for_content_of_a_request_that_is_over_disturbs_nobody() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder)
+    conversation.send(request(POST, b"content-length: 1", content=b"x"))
+    await settle()
+    conversation.send(request(POST, b"content-length: 1", b"expect: 100-continue"))
+    body = recorder.channels[0]["body"]
+    assert (await body.receive())["content"] == b"x"
+    assert (await body.receive())["more_content"] is False
+    await conversation.lose()
+
+
+async def test_two_tasks_that_wait_in_send_are_both_woken() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        reply = channels["reply"]
+        reply.send({"status": 200, "content": b"x" * 100000, "more_content": True})
+        await asyncio.gather(*(reply.send({"content": b"y" * 100000, "more_content": True}) for _ in range(2)))
+        await reply.send({})
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await settle()
+    conversation.transport.client_takes = True
+    conversation.transport.take(1 << 20)
+    await settle()
+    assert conversation.responses()[0].complete
+
+
+async def test_a_failed_write_is_noticed_even_by_a_handler_that_never_waits() -> None:
+    sends = 0
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        nonlocal sends
+        await channels["reply"].send({"status": 200, "more_content": True})
+        # As asyncio does when a write has failed: closing, and connection_lost on the loop's next turn.
+        conversation.transport.closing = True
+        while True:
+            sends += 1
+            await channels["reply"].send({"content": b"x", "more_content": True})
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    assert sends == 2
+    conversation.connection.connection_lost(None)
+
+
+async def test_a_request_that_was_cut_off_when_the_client_closed_its_side_is_closed_silently() -> None:
+    conversation = Conversation(hello)
+    conversation.send(GET + b"GET / HT")
+    await settle()
+    conversation.send_eof()
+    assert conversation.transport.closing
+    assert conversation.statuses == [200]
+
+
+async def test_a_pipelined_request_that_was_cut_off_is_closed_after_the_answer_before_it() -> None:
+    may_reply = asyncio.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await may_reply.wait()
+        await hello(message, channels)
+
+    conversation = Conversation(app)
+    conversation.send(GET + b"GET / HT")
+    conversation.send_eof()
+    may_reply.set()
+    await settle()
+    assert conversation.statuses == [200]
+    assert conversation.transport.closing
+
+
+async def test_a_malformed_pipelined_request_is_refused_after_the_answer_before_it() -> None:
+    may_reply = asyncio.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await may_reply.wait()
+        await hello(message, channels)
+
+    conversation = Conversation(app)
+    conversation.send(GET + b"\0")
+    await settle()
+    assert conversation.received == b""
+    may_reply.set()
+    await settle()
+    assert conversation.statuses == [200, 400]
+    await conversation.lose()
+
+
+async def test_reading_resumes_for_a_refused_client_so_that_it_can_be_told() -> None:
+    conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
+    conversation.send(chunked(b"11170\r\n" + b"x" * 70000 + b"\r\n"), piece=1 << 20)
+    assert not conversation.transport.reading
+    conversation.connection.data_received(b"zz\r\n")
+    assert conversation.transport.reading
+    await conversation.lose()
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_a_client_that_closes_while_it_is_being_refused_is_closed() -> None:
+    conversation = Conversation(hello)
+    conversation.send(b"\n")
+    assert not conversation.transport.closing
+    conversation.send_eof()
+    assert conversation.transport.closing
+
+
+async def test_a_client_that_lingers_is_closed_in_time() -> None:
+    conversation = Conversation(hello)
+    conversation.send(b"\n")
+    conversation.clock.advance(2)
+    assert conversation.transport.closing
+
+
+async def test_a_connection_may_be_reset_twice() -> None:
+    conversation = Conversation(hello)
+    conversation.connection.reset()
+    conversation.connection.reset()
+    await settle()
+    assert conversation.transport.aborted
+
+
+async def test_a_socket_that_cannot_be_told_to_reset_is_aborted_all_the_same() -> None:
+    class Gone:
+        family = socket.AF_INET
+
+        def setsockopt(self, *option: Any) -> None:
+            raise OSError("gone")
+
+    conversation = Conversation(hello)
+    conversation.transport._extra["socket"] = Gone()  # type: ignore[attr-defined]
+    conversation.connection.reset()
+    await settle()
+    assert conversation.transport.aborted
+
+
+async def test_a_transport_that_cannot_close_half_is_closed_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = Conversation(hello)
+    monkeypatch.setattr(conversation.transport, "can_write_eof", lambda: False)
+    conversation.send(b"\n")
+    assert not conversation.transport.eof_written
+    conversation.clock.advance(2)
+    assert conversation.transport.closing
+
+
+async def test_a_stalled_client_whose_response_is_under_way_frees_its_handler() -> None:
+    ended: list[bool] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        try:
+            await channels["reply"].send({"status": 200, "more_content": True})
+            while True:
+                await channels["reply"].send({"content": b"x" * 100000, "more_content": True})
+        finally:
+            ended.append(True)
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await settle()
+    conversation.clock.advance(61)
+    await settle()
+    assert (conversation.transport.aborted, ended) == (True, [True])
+
+
+async def test_the_connection_over_the_limit_is_told_so_and_closed() -> None:
+    conversation = Conversation(hello, limit_concurrency=1)
+    connection, transport = conversation.connect()
+    connection.data_received(request(POST, b"content-length: 5", content=b"he"))
+    await settle()
+    assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
+    assert transport.eof_written
+    transport.abort()
+    await conversation.lose()
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (("127.0.0.1", 80), ("127.0.0.1", 80)),
+        (("::1", 80, 0, 0), ("::1", 80)),
+        ("/run/app.sock", None),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_an_address_is_host_and_port_or_nothing(name: Any, expected: Any) -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder)
+    conversation.transport._extra.update(sockname=name, peername=name)  # type: ignore[attr-defined]
+    conversation.connection.connection_made(conversation.transport)
+    conversation.send(GET)
+    await settle()
+    assert (recorder.messages[0]["server"], recorder.messages[0]["client"]) == (expected, expected)
