@@ -1,0 +1,6 @@
+"""Hello world for servers that speak ASGI3. Lifespan is switched off where it is served."""
+
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"Hello, world"})

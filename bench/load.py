@@ -1,0 +1,100 @@
+"""wrk: run on its CPU, and read; and whether anything else ran beside it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+
+from machine import cpu_seconds, on_cpu, process_seconds, resident_mib
+
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+# How long before wrk ends the processes are looked at: they must still be there, and the connections open.
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """Where server and wrk run; None: anywhere."""
+
+    server: int | None
+    wrk: int | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk has seen.
+
+    `cpu_microseconds` is the server's CPU time per request: what it would take alone, whoever else was there.
+    `disturbance` is the share of the two CPUs, or the greater of the two shares, that others had.
+    """
+
+    requests_per_second: float
+    p99_milliseconds: float
+    errors: int
+    server_mib: float = 0.0
+    cpu_microseconds: float = 0.0
+    disturbance: float = 0.0
+
+
+class _Observation:
+    """What server and CPUs do while wrk runs."""
+
+    def __init__(self, server: int, wrk: int, cpus: Cpus) -> None:
+        self._pids = (server, wrk)
+        self._cpus = (cpus.server, cpus.wrk)
+        self._started = self._look()
+        self.server_mib = 0.0
+        self.server_share = 0.0
+        self.disturbance = 0.0
+
+    def finish(self) -> None:
+        """Take the figures, while server and wrk still run."""
+        self.server_mib = resident_mib(self._pids[0])
+        seconds, *used = (now - before for now, before in zip(self._look(), self._started, strict=True))
+        self.server_share = used[0] / seconds
+        if None not in self._cpus:
+            others = (cpu - process for cpu, process in zip(used[2:], used[:2], strict=True))
+            self.disturbance = max(0.0, *others) / seconds
+
+    def _look(self) -> tuple[float, ...]:
+        cpus = (cpu_seconds(cpu) if cpu is not None else 0.0 for cpu in self._cpus)
+        return (time.monotonic(), *map(process_seconds, self._pids), *cpus)
+
+
+def run_wrk(server: int, port: int, connections: int, seconds: int, cpus: Cpus) -> Load:
+    """Load the server that is process `server` for `seconds`."""
+    command = ["wrk", "-t1", "--latency", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
+    with on_cpu(cpus.wrk):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        observation = _Observation(server, process.pid, cpus)
+        try:
+            process.communicate(timeout=seconds - _LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            observation.finish()
+        output = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+    return _read(output, observation)
+
+
+def _read(output: str, observation: _Observation) -> Load:
+    """wrk's report as figures. Raises ValueError if it is none."""
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
+    if rate is None or p99 is None or not float(rate[1]):
+        raise ValueError(f"wrk: expected a report of requests, got {output!r:.200}")
+    errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    count = sum(map(int, (*(errors.groups() if errors else ()), *(refused.groups() if refused else ()))))
+    return Load(
+        float(rate[1]),
+        float(p99[1]) * _UNITS[p99[2]],
+        count,
+        observation.server_mib,
+        observation.server_share / float(rate[1]) * 1e6,
+        observation.disturbance,
+    )

@@ -1,0 +1,288 @@
+"""What one request costs in process: bytes in, bytes out, no socket.
+
+Drives `HTTP1Connection` as an event loop would, on a transport that only counts. What the harness itself takes is
+printed as its own line and is part of every other. README.md says how to read the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import sys
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The checkout that this file is part of, whatever else is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.server.clock import Clock
+from uvicorn.server.context import ServerContext
+from uvicorn.server.http1 import HTTP1Connection
+from uvicorn.server.loops import loop_factory
+from uvicorn.settings import Settings
+
+Application = Callable[[Any, Any], Awaitable[None]]
+
+# As many as in the load benchmark, in turn, so that no connection's state stays in the nearest cache.
+_CONNECTIONS = 64
+
+# What is the same in every request is cached on the first ones, and the interpreter specialises its instructions.
+_WARM_UP_ROUNDS = 50
+
+_HELLO_BUDGET_MICROSECONDS = 9.0
+
+
+async def hello(message: Any, channels: Any) -> None:
+    """12 bytes of text."""
+    await channels["reply"].send(
+        {"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": b"Hello, world"}
+    )
+
+
+async def echo(message: Any, channels: Any) -> None:
+    """The request's content, as it came."""
+    content = b""
+    more_content = True
+    while more_content:
+        chunk = await channels["body"].receive()
+        content += chunk["content"]
+        more_content = chunk["more_content"]
+    await channels["reply"].send({"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": content})
+
+
+async def stream(message: Any, channels: Any) -> None:
+    """Three pieces, the last of which says so."""
+    send = channels["reply"].send
+    await send(
+        {"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": b"Hello", "more_content": True}
+    )
+    await send({"content": b", ", "more_content": True})
+    await send({"content": b"world"})
+
+
+_GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
+_BROWSER_GET = b"""GET /articles/2024/hello?page=2&sort=new HTTP/1.1
+Host: www.example.org
+Connection: keep-alive
+sec-ch-ua: "Chromium";v="130", "Not?A_Brand";v="99"
+sec-ch-ua-mobile: ?0
+sec-ch-ua-platform: "Linux"
+Upgrade-Insecure-Requests: 1
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8
+Sec-Fetch-Site: same-origin
+Accept-Encoding: gzip, deflate, br, zstd
+Accept-Language: en-GB,en;q=0.9
+Cookie: session=d41d8cd98f00b204e9800998ecf8427e; theme=dark
+
+""".replace(b"\n", b"\r\n")
+_POST = (
+    b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n"
+    + b"x" * 1024
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An application, a request, and what its response ends with."""
+
+    name: str
+    app: Application
+    request: bytes
+    ending: bytes
+
+
+SCENARIOS = (
+    Scenario("GET hello", hello, _GET, b"content-length: 12\r\n\r\nHello, world"),
+    Scenario("GET hello, browser's head", hello, _BROWSER_GET, b"content-length: 12\r\n\r\nHello, world"),
+    Scenario("POST 1 KiB, echoed", echo, _POST, b"content-length: 1024\r\n\r\n" + b"x" * 1024),
+    Scenario("GET, streamed in 3 chunks", stream, _GET, b"5\r\nworld\r\n0\r\n\r\n"),
+)
+
+
+class CountingTransport(asyncio.Transport):
+    """Always writable. `on_write` is called with what is written."""
+
+    def __init__(self, on_write: Callable[[bytes], object]) -> None:
+        super().__init__()
+        self.writes = 0
+        self.on_write: Callable[[bytes], object] | None = on_write
+
+    def write(self, data: Any) -> None:
+        self.writes += 1
+        if self.on_write is not None:
+            self.on_write(data)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 8000) if name in ("sockname", "peername") else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Nothing(asyncio.BufferedProtocol):
+    """Takes what is read and answers nothing: what is timed then is the harness."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(65536))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+
+class Harness:
+    """Connections to one application, and requests for them."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        settings = Settings(access_log=False)
+        self.scenario = scenario
+        self.written = bytearray()
+        self.context = ServerContext(build_interface(scenario.app, settings), settings, Clock())
+        # The date, as a running server's clock would have set it.
+        self.context.tick()
+        self.transports = [CountingTransport(self.written.extend) for _ in range(_CONNECTIONS)]
+        self.connections = [HTTP1Connection(self.context) for _ in self.transports]
+        for connection, transport in zip(self.connections, self.transports, strict=True):
+            connection.connection_made(transport)
+
+    async def check(self) -> None:
+        """Raise RuntimeError unless the answer is the right one, twice on each connection."""
+        for connection in self.connections * 2:
+            self.written.clear()
+            await self.request((connection,))
+            if not (self.written.startswith(b"HTTP/1.1 200 OK\r\n") and self.written.endswith(self.scenario.ending)):
+                raise RuntimeError(f"{self.scenario.name}: wrong answer {bytes(self.written)!r:.200}")
+        for transport in self.transports:
+            transport.on_write = None
+
+    async def request(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
+        """One request on each of `connections`, and all of their responses."""
+        request = self.scenario.request
+        length = len(request)
+        for connection in connections:
+            # What an event loop does with what it reads, the kernel's copy included.
+            if isinstance(connection, asyncio.BufferedProtocol):
+                connection.get_buffer(-1)[:length] = request  # type: ignore[index]
+                connection.buffer_updated(length)
+            elif isinstance(connection, asyncio.Protocol):
+                connection.data_received(bytes(memoryview(request)))
+        # Python 3.11 starts handlers on the loop's next turn; later ones have answered already.
+        while self.context.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def microseconds(harness: Harness, connections: Sequence[asyncio.BaseProtocol], seconds: float) -> float:
+    """The best of as many rounds as fit into `seconds`: what is slower had company on its CPU.
+
+    The cycle collector stays on: what a server leaves for it is part of its price.
+    """
+    for _ in range(_WARM_UP_ROUNDS):
+        await harness.request(connections)
+    gc.collect()
+    best = float("inf")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        for _ in range(10):
+            await harness.request(connections)
+        best = min(best, time.perf_counter() - started)
+    return best / (10 * len(connections)) * 1e6
+
+
+async def live_blocks(harness: Harness) -> int:
+    """Blocks of Python's allocator that one request occupies when it is answered, over those when it came.
+
+    Counted in the transport's (last) write. What was freed before that does not count, nor do objects that come from
+    free lists (frames, small tuples, dicts), because those are not given back to the allocator: a lower bound.
+    """
+    count = sys.getallocatedblocks
+    transport, connection = harness.transports[0], harness.connections[0]
+    at_write = 0
+
+    def note(data: bytes) -> None:
+        nonlocal at_write
+        at_write = count()
+
+    transport.on_write = note
+    await harness.request((connection,))
+    before = count()
+    await harness.request((connection,))
+    transport.on_write = None
+    return at_write - before
+
+
+async def peak_bytes(harness: Harness) -> int:
+    """The most memory that one request occupies at any moment, as tracemalloc has it."""
+    connections = harness.connections[:1]
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            await harness.request(connections)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        await harness.request(connections)
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+async def kept_blocks(harness: Harness) -> float:
+    """Blocks that a request leaves behind: 0 but for rounding, unless something leaks."""
+    rounds = 100
+    await harness.request(harness.connections)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(rounds):
+        await harness.request(harness.connections)
+    gc.collect()
+    return (sys.getallocatedblocks() - before) / (rounds * _CONNECTIONS)
+
+
+async def measure(scenario: Scenario, seconds: float) -> float:
+    """Print a scenario's line and return its microseconds."""
+    harness = Harness(scenario)
+    await harness.check()
+    best = await microseconds(harness, harness.connections, seconds)
+    writes = -sum(transport.writes for transport in harness.transports)
+    await harness.request(harness.connections)
+    writes += sum(transport.writes for transport in harness.transports)
+    blocks, peak, kept = await live_blocks(harness), await peak_bytes(harness), await kept_blocks(harness)
+    print(f"{scenario.name:<26} {best:7.2f} {writes / _CONNECTIONS:7.1f} {blocks:7} {peak:11,} {kept:6.2f}")
+    return best
+
+
+async def run(seconds: float) -> None:
+    """All scenarios."""
+    loop = type(asyncio.get_running_loop()).__module__
+    print(f"Python {sys.version.split()[0]}, {loop}, {_CONNECTIONS} connections in turn\n")
+    print(f"{'':<26} {'us':>7} {'writes':>7} {'blocks':>7} {'peak bytes':>11} {'kept':>6}")
+    results = [await measure(scenario, seconds) for scenario in SCENARIOS]
+    harness = Harness(SCENARIOS[0])
+    nothing = await microseconds(harness, [Nothing()] * _CONNECTIONS, min(seconds, 0.5))
+    print(f"{'(the harness itself)':<26} {nothing:7.2f}")
+    missed = "" if results[0] <= _HELLO_BUDGET_MICROSECONDS else "  MISSED"
+    print(f"\nGET hello: budget <= {_HELLO_BUDGET_MICROSECONDS:.2f} us, measured {results[0]:.2f}{missed}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each scenario (2)")
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+        runner.run(run(options.seconds))
+
+
+if __name__ == "__main__":
+    main()

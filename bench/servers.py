@@ -1,0 +1,96 @@
+"""One contender's server process: started on its CPU, asked for the right answer, and killed."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from environments import APPS, CannotRun, clean_environ, complaint
+from machine import on_cpu
+
+BODY = b"Hello, world"
+
+# Generous: the slowest contender needs one second on an idle machine.
+_START_SECONDS = 20.0
+_STOP_SECONDS = 3.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, cpu: int | None) -> Iterator[int]:
+    """Run a server that is to listen on `port`; its process id, once it answers as it should. Raises CannotRun."""
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        with on_cpu(cpu):
+            process = _start(command, log.fileno())
+        try:
+            wrong = _await_answer(process, port)
+            if wrong:
+                log.seek(0)
+                raise CannotRun(f"{wrong} {complaint(log.read())}".strip())
+            yield process.pid
+        finally:
+            _stop(process)
+
+
+def _start(command: list[str], log: int) -> subprocess.Popen[bytes]:
+    try:
+        # A session of its own, so that the workers of a server can be killed with it.
+        return subprocess.Popen(
+            command, cwd=APPS, env=clean_environ(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise CannotRun(f"cannot be started: {error}") from None
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int) -> str:
+    """Wait for the server; empty if it answers as it should, else what is wrong."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return f"exited with {process.returncode}:"
+        try:
+            return _ask(port)
+        except OSError:
+            time.sleep(0.05)
+    return f"does not answer within {_START_SECONDS:g} seconds:"
+
+
+def _ask(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        body = response.read()
+    except http.client.HTTPException as error:
+        return f"wrong answer: {error!r}"
+    finally:
+        connection.close()
+    content_type = response.getheader("content-type", "")
+    if response.status == 200 and body == BODY and content_type.startswith("text/plain"):
+        return ""
+    return f"wrong answer: {response.status} {content_type} {body[:40]!r}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    # Whoever is left of its session.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,116 @@
+"""The applications that are served while things go wrong. Copied into a temporary folder, as `app.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+CHUNK = b"x" * 65536
+RESPONSE_BYTES = 200 << 20
+
+Message = dict[str, Any]
+
+
+def _whole(content: bytes) -> Message:
+    return {"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": content}
+
+
+async def _stream(reply: Any, chunks: int, chunk: bytes, pause: float = 0) -> None:
+    await reply.send({"status": 200, "content": b"", "more_content": True})
+    while chunks:
+        chunks -= 1
+        await reply.send({"content": chunk, "more_content": True})
+        if pause:
+            await asyncio.sleep(pause)
+    await reply.send({"content": b"", "more_content": False})
+
+
+async def hello(message: Message, channels: Message) -> None:
+    await channels["reply"].send(_whole(b"Hello, world"))
+
+
+async def kilobyte(message: Message, channels: Message) -> None:
+    await channels["reply"].send(_whole(CHUNK[:1000]))
+
+
+async def late(message: Message, channels: Message) -> None:
+    await asyncio.sleep(0.02)
+    await channels["reply"].send(_whole(CHUNK[:1000]))
+
+
+async def pieces(message: Message, channels: Message) -> None:
+    await _stream(channels["reply"], 10, CHUNK[:1000], pause=0.002)
+
+
+async def large(message: Message, channels: Message) -> None:
+    await _stream(channels["reply"], RESPONSE_BYTES // len(CHUNK), CHUNK)
+
+
+async def endless(message: Message, channels: Message) -> None:
+    reply = channels["reply"]
+    try:
+        await reply.send({"status": 200, "content": b"", "more_content": True})
+        while True:
+            await reply.send({"content": CHUNK, "more_content": True})
+    finally:
+        # The monotonic clock is the machine's, so the client may compare it with its own.
+        print("ended", time.monotonic(), flush=True)
+
+
+async def length(message: Message, channels: Message) -> None:
+    received, more = 0, True
+    while more:
+        chunk = await channels["body"].receive()
+        received += len(chunk["content"])
+        more = chunk["more_content"]
+    await channels["reply"].send(_whole(str(received).encode()))
+
+
+async def slow_upload(message: Message, channels: Message) -> None:
+    more = True
+    while more:
+        chunk = await channels["body"].receive()
+        more = chunk["more_content"]
+        await asyncio.sleep(0.05)
+    await channels["reply"].send(_whole(b""))
+
+
+async def unread(message: Message, channels: Message) -> None:
+    await asyncio.sleep(3600)
+
+
+HANDLERS = {
+    "/": hello,
+    "/kilobyte": kilobyte,
+    "/late": late,
+    "/pieces": pieces,
+    "/large": large,
+    "/endless": endless,
+    "/length": length,
+    "/slow-upload": slow_upload,
+    "/unread": unread,
+}
+
+
+async def serve(message: Message, channels: Message) -> None:
+    await HANDLERS[message["path"]](message, channels)
+
+
+class WithContent:
+    """Holds its 200 MB from the start, as an application with a file in memory does."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    async def startup(self) -> None:
+        self.content = b"x" * RESPONSE_BYTES
+
+    async def __call__(self, message: Message, channels: Message) -> None:
+        if message["path"] == "/large":
+            await channels["reply"].send(_whole(self.content))
+        else:
+            await serve(message, channels)
+
+
+serve_whole = WithContent()

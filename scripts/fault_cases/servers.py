@@ -1,0 +1,196 @@
+"""Server processes, and what the kernel knows of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from .clients import get
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_START_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 5.0
+
+# Settings of the caller's shell that would change what the server does.
+_FOREIGN: Final = ("PYTHON", "UVICORN_")
+
+
+class CaseFailed(Exception):
+    """A run that came to nothing, and why."""
+
+
+class Server:
+    """A running server process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process = process
+        self.port = 0
+        self._stdout = folder / "stdout"
+        self._stderr = folder / "stderr"
+        self._proc = Path("/proc", str(process.pid))
+        self._idle = 0
+        self._terminated = False
+        self._sampler: _Sampler | None = None
+
+    def await_start(self) -> None:
+        """Wait until it says where it listens; then have it serve a little, so that nothing is made lazily later."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            match = re.search(r"http://127\.0\.0\.1:(\d+)", self.stderr())
+            if match is not None:
+                self.port = int(match[1])
+                break
+            time.sleep(0.02)
+        else:
+            raise CaseFailed(f"the server did not start: {self.stderr()[-500:]}")
+        for _ in range(50):
+            get(self.port)
+
+    def stdout(self) -> str:
+        """What it has printed."""
+        return self._stdout.read_text(errors="replace")
+
+    def stderr(self) -> str:
+        """What it has logged."""
+        return self._stderr.read_text(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, in steps of 10 ms."""
+        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def await_quiet(self, seconds: float) -> bool:
+        """Wait until it does next to nothing; whether it came to that in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            before = self.cpu_seconds()
+            time.sleep(0.5)
+            if self.cpu_seconds() - before < 0.05:
+                return True
+        return False
+
+    def descriptors(self) -> int:
+        """How many it has open."""
+        return len(os.listdir(self._proc / "fd"))
+
+    def rss(self) -> int:
+        """Resident bytes."""
+        return self._status("VmRSS")
+
+    def mark_idle(self) -> None:
+        """Take the RSS that growth is counted from, after a pause in which one clock tick does its work."""
+        time.sleep(1.2)
+        try:
+            # Sets VmHWM back to what is resident now.
+            (self._proc / "clear_refs").write_text("5")
+        except OSError:
+            self._sampler = _Sampler(self.rss)
+        self._idle = self.rss()
+
+    def growth(self) -> int:
+        """Resident bytes now, less those when idle."""
+        return self.rss() - self._idle
+
+    def peak_growth(self) -> int:
+        """Resident bytes at most since `mark_idle`, less those when idle."""
+        peak = self._sampler.stop() if self._sampler is not None else self._status("VmHWM")
+        return max(peak, self.rss()) - self._idle
+
+    def terminate(self, seconds: float) -> int:
+        """SIGTERM; the exit code."""
+        self._terminated = True
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise CaseFailed(f"the server did not stop within {seconds:g} seconds") from None
+
+    def check(self) -> None:
+        """Fail if it has died or has logged a traceback: no client may bring either about."""
+        if not self._terminated and self.process.poll() is not None:
+            raise CaseFailed(f"the server exited with {self.process.returncode}: {self.stderr()[-500:]}")
+        if "Traceback" in self.stderr():
+            raise CaseFailed(f"traceback on stderr: {self.stderr().strip().splitlines()[-1]}")
+
+    def _status(self, name: str) -> int:
+        match = re.search(rf"^{name}:\s+(\d+) kB", (self._proc / "status").read_text(), re.MULTILINE)
+        assert match is not None
+        return int(match[1]) * 1024
+
+
+class _Sampler:
+    """The largest of many readings, for where the kernel's own peak cannot be set back."""
+
+    def __init__(self, rss: Callable[[], int]) -> None:
+        self._rss = rss
+        self._peak = rss()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._stopped.set()
+        self._thread.join()
+        return self._peak
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(0.01):
+            try:
+                self._peak = max(self._peak, self._rss())
+            except OSError:
+                return
+
+
+class Workshop:
+    """Where servers are started: a folder with the applications, and the event loop to use."""
+
+    def __init__(self, folder: Path, loop: str, descriptors: int) -> None:
+        self.folder = folder
+        self.descriptors = descriptors
+        self._loop = loop
+        (folder / "app.py").write_text(Path(__file__).with_name("apps.py").read_text())
+
+    @contextmanager
+    def server(self, app: str = "serve", *options: str, descriptors: int = 0) -> Iterator[Server]:
+        """A server that is killed in the end, whatever happens. `descriptors` is the number it may open."""
+        command = [sys.executable, "-m", "uvicorn", f"app:{app}", "--bind", "127.0.0.1:0", "--no-access-log"]
+        with tempfile.TemporaryDirectory(dir=self.folder) as place:
+            process = self._start([*command, "--loop", self._loop, *options], Path(place), descriptors)
+            try:
+                server = Server(process, Path(place))
+                server.await_start()
+                yield server
+                server.check()
+            finally:
+                _kill(process)
+
+    def _start(self, command: Sequence[str], place: Path, descriptors: int) -> subprocess.Popen[bytes]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        limit = descriptors or self.descriptors
+        with open(place / "stdout", "wb") as stdout, open(place / "stderr", "wb") as stderr:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+            )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    # Handlers that sleep for an hour would be given their grace; nobody waits for them here.
+    process.kill()
+    process.wait(_STOP_SECONDS)
