@@ -21,6 +21,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -50,7 +51,7 @@ class Endpoint:
     `template` is scratch space in which an interface may keep what is the same for all of them.
     """
 
-    __slots__ = ("client", "loop", "root_path", "scheme", "server", "template", "thread")
+    __slots__ = ("client", "context", "loop", "root_path", "scheme", "server", "template", "thread")
 
     def __init__(
         self,
@@ -67,6 +68,8 @@ class Endpoint:
         self.client = client
         self.template: dict[str, Any] | None = None
         self.loop = loop
+        #: Context variables of the handlers of this connection, before each gets a copy of its own.
+        self.context: Context | None = None
         self.thread = threading.get_ident()
 
 
@@ -125,29 +128,24 @@ class HTTPInterface(Protocol):
 class HTTPExchange:
     """One request and its response. The head's attributes are set once and never change."""
 
-    __slots__ = (
-        "__weakref__",
-        "_asked",
-        "_content",
-        "_content_state",
-        "_end_callbacks",
-        "_gateway",
-        "_half_closed",
-        "_receivers",
-        "_warned",
-        "_watchers",
-        "buffered_bytes",
-        "endpoint",
-        "headers",
-        "http_version",
-        "method",
-        "path",
-        "query_string",
-        "raw_path",
-        "sends",
-        "state",
-        "status",
-    )
+    # Defaults of what most exchanges never change: cheaper than setting them for each.
+    state = WAITING
+    status = 0
+    #: How often the application has sent without waiting; for interfaces, which let others run now and then.
+    sends = 0
+    #: Content that has arrived and was not received yet.
+    buffered_bytes = 0
+    #: What a WSGI host has put into its environ besides the request; it rides along through bridges.
+    host_environ: dict[str, Any] | None = None
+    # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
+    _asked = False
+    _content_state = _NONE
+    _content: list[bytes] | None = None
+    _receivers: tuple[asyncio.Future[None], ...] = ()
+    _watchers: tuple[asyncio.Future[None], ...] = ()
+    _end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
+    _half_closed = False
+    _warned = False
 
     def __init__(
         self,
@@ -175,22 +173,9 @@ class HTTPExchange:
         self.raw_path = raw_path
         self.http_version = http_version
         self.headers = headers
-        self.state = WAITING
-        self.status = 0
-        #: How often the application has sent without waiting; for interfaces, which let others run now and then.
-        self.sends = 0
-        #: Content that has arrived and was not received yet.
-        self.buffered_bytes = 0
         self._gateway = gateway
-        # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
-        self._asked = False
-        self._content_state = _OPEN if has_content else _NONE
-        self._content: list[bytes] | None = None
-        self._receivers: tuple[asyncio.Future[None], ...] = ()
-        self._watchers: tuple[asyncio.Future[None], ...] = ()
-        self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
-        self._half_closed = False
-        self._warned = False
+        if has_content:
+            self._content_state = _OPEN
 
     @property
     def has_content(self) -> bool:
@@ -229,6 +214,17 @@ class HTTPExchange:
             self._gateway.want_content(self)
             await receiver
 
+    def receive_whole(self) -> bytes | None:
+        """All of the content, if all of it has arrived already; a request without content has none."""
+        if self._content_state == _NONE:
+            return b""
+        if self._content_state != _WHOLE:
+            return None
+        content = b"".join(self._content or ())
+        self._content = None
+        self.buffered_bytes = 0
+        return content
+
     def respond(
         self,
         status: int,
@@ -254,7 +250,10 @@ class HTTPExchange:
             self.state = STREAMING
         else:
             self.state = COMPLETE
-            self._end()
+            if self._end_callbacks is None and self._content_state != _OPEN and not self._watchers:
+                self._gateway.exchange_ended(self)
+            else:
+                self._end()
 
     def write(self, content: bytes, more_content: bool = True) -> None:
         """Go on with the response, and end it unless `more_content`. Dropped if the client has gone.
@@ -362,8 +361,10 @@ class HTTPExchange:
 
     def _end(self) -> None:
         # Content that nobody has waited for is dropped from now on; who still asks must not take a part for the whole.
-        self.break_content()
-        self._wake_watchers()
+        if self._content_state == _OPEN:
+            self.break_content()
+        if self._watchers:
+            self._wake_watchers()
         self._gateway.exchange_ended(self)
         callbacks = self._end_callbacks
         if callbacks is not None:

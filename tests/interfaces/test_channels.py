@@ -491,9 +491,7 @@ async def test_R8_everyone_else_is_not_called_again() -> None:
 
 
 @pytest.mark.any_loop
-@pytest.mark.parametrize(
-    "headers", [[[b"X-A", b"1"]], [(b"x-a", b"1")], ((b"X-a", b"1"),), [[b"x-a", bytearray(b"1")]]]
-)
+@pytest.mark.parametrize("headers", [[[b"X-A", b"1"]], [(b"x-a", b"1")], ((b"X-a", b"1"),)])
 async def test_R12_headers_may_be_lists_or_tuples_in_any_case(headers: Any) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})

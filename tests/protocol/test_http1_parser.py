@@ -48,9 +48,9 @@ def test_chunked_content_has_no_known_length() -> None:
 
 def test_the_parser_stops_after_a_message_until_it_is_told_to_go_on() -> None:
     parser, log = parse(request() + request(b"GET /2 HTTP/1.1"))
-    assert (log.calls, parser.target) == (["request", "complete"], b"/")
+    assert (log.calls, parser.target) == (["request"], b"/")
     parser.next_message()
-    assert (log.calls, parser.target) == (["request", "complete"] * 2, b"/2")
+    assert (log.calls, parser.target) == (["request"] * 2, b"/2")
 
 
 def test_what_arrives_meanwhile_is_held() -> None:
@@ -148,3 +148,31 @@ def test_trailers_share_the_limit_of_the_header_section_to_the_byte(size: int) -
     assert parse(stream, fits)[1].calls[-1] == "complete"
     with pytest.raises(RemoteProtocolError, match="header and trailer sections over"):
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
+
+
+def test_fields_that_are_repeated_byte_for_byte_are_a_list_of_their_own() -> None:
+    parser, log = parse(request(b"GET /1 HTTP/1.1", b"a: 1") + request(b"HEAD /2 HTTP/1.1", b"a: 1"))
+    first = parser.headers
+    first[1][1] = b"changed"
+    parser.next_message()
+    assert (parser.method, parser.target) == ("HEAD", b"/2")
+    assert parser.headers == [[b"host", b"x"], [b"a", b"1"]]
+
+
+def test_the_same_fields_mean_something_else_in_another_version() -> None:
+    parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
+    kept = [parser.keep_alive]
+    for _ in range(2):
+        parser.next_message()
+        kept.append(parser.keep_alive)
+    assert kept == [True, False, True]
+
+
+def test_a_request_with_content_in_between_is_not_forgotten() -> None:
+    with_content = request(POST, b"content-length: 1", content=b"x")
+    parser, log = parse(request() + with_content + request() + with_content)
+    lengths = [parser.content_length]
+    for _ in range(3):
+        parser.next_message()
+        lengths.append(parser.content_length)
+    assert lengths == [0, 1, 0, 1]

@@ -408,7 +408,7 @@ async def test_D13_an_idle_connection_is_closed_when_the_server_stops() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
-    conversation.clock.advance(1)
+    conversation.clock.advance(2)
     conversation.connection.stop()
     assert conversation.transport.closing
 

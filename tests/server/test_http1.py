@@ -332,3 +332,55 @@ async def test_an_address_is_host_and_port_or_nothing(name: Any, expected: Any) 
     conversation.send(GET)
     await settle()
     assert (recorder.messages[0]["server"], recorder.messages[0]["client"]) == (expected, expected)
+
+
+async def test_D7_what_is_asked_by_a_client_that_does_not_read_is_not_answered() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder, write_buffer_bytes=1000)
+    conversation.transport.client_takes = False
+    conversation.send(GET * 100)
+    await settle()
+    assert len(recorder.messages) < 20
+    conversation.transport.client_takes = True
+    conversation.transport.take(1 << 20)
+    await settle()
+    assert conversation.statuses == [200] * 100
+
+
+async def test_D7_the_same_holds_for_requests_that_come_one_by_one() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder, write_buffer_bytes=1000)
+    conversation.transport.client_takes = False
+    for _ in range(100):
+        conversation.send(GET)
+        await settle(2)
+    assert len(recorder.messages) < 20
+    conversation.send_eof()
+    assert not conversation.transport.closing
+    conversation.transport.client_takes = True
+    conversation.transport.take(1 << 20)
+    await settle()
+    assert conversation.statuses == [200] * 100
+    assert conversation.transport.closing
+
+
+async def test_D7_a_malformed_request_behind_those_is_refused_when_its_turn_comes() -> None:
+    conversation = Conversation(hello, write_buffer_bytes=100)
+    conversation.transport.client_takes = False
+    conversation.send(GET + b"\0")
+    await settle()
+    assert conversation.statuses == [200]
+    conversation.transport.client_takes = True
+    conversation.transport.take(1 << 20)
+    await settle()
+    assert conversation.statuses == [200, 400]
+    await conversation.lose()
+
+
+async def test_D7_a_client_that_asks_and_goes_leaves_nothing_behind() -> None:
+    conversation = Conversation(hello, write_buffer_bytes=100)
+    conversation.transport.client_takes = False
+    conversation.send(GET * 3)
+    await settle()
+    await conversation.lose()
+    assert (conversation.context.connections, conversation.context.requests) == (set(), 0)

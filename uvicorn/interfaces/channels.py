@@ -10,10 +10,10 @@ import itertools
 import logging
 import os
 import secrets
-import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from threading import get_ident
 from typing import Any, Final, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
@@ -55,11 +55,8 @@ class Sent(Coroutine[Any, Any, None]):
     """What `send` returns when there is nothing to wait for: finished, shared, and it may be dropped (rule R5)."""
 
     __slots__ = ()
-    _nothing: Iterator[Any] = iter(())
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        # An exhausted iterator is a finished generator in all that `await` asks of it.
-        return self._nothing  # type: ignore[return-value]
+    # The exhausted iterator's own method: it answers `await` without a call into Python.
+    __await__ = iter(()).__iter__  # type: ignore[assignment]
 
     def send(self, value: Any) -> Never:
         raise StopIteration
@@ -136,10 +133,8 @@ class ReplyChannel:
         Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
         """
         exchange = self._exchange
-        if threading.get_ident() != exchange.endpoint.thread:
+        if get_ident() != exchange.endpoint.thread:
             return self._send_from_thread(message)
-        if exchange.state == CLOSED:
-            return self._send_to_nobody()
         if exchange.state == WAITING:
             try:
                 status = message["status"]
@@ -154,6 +149,10 @@ class ReplyChannel:
                 message.get("more_content", False),
                 message.get("status_text") or b"",
             )
+            if exchange.state == COMPLETE:
+                return SENT
+        elif exchange.state == CLOSED:
+            return self._send_to_nobody()
         elif "status" in message:
             raise LocalProtocolError(
                 f"reply.send: expected a chunk without 'status', got {_shape(message)} in state {exchange.state_name}"
@@ -164,8 +163,8 @@ class ReplyChannel:
             return SENT
         exchange.sends += 1
         if exchange.write_paused:
-            return Waiting(self._drain) if OWNER.get() is exchange else SENT
-        if exchange.sends % _SENDS_IN_A_ROW == 0 and OWNER.get() is exchange:
+            return Waiting(self._drain) if OWNER.get() is exchange.endpoint else SENT
+        if exchange.sends % _SENDS_IN_A_ROW == 0 and OWNER.get() is exchange.endpoint:
             return Waiting(_let_others_run)
         return SENT
 
@@ -183,7 +182,7 @@ class ReplyChannel:
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         exchange = self._exchange
-        if OWNER.get() is exchange:
+        if OWNER.get() is exchange.endpoint:
             raise ChannelClosed("the client has gone")
         exchange.sends += 1
         return SENT if exchange.sends % _DROPS_IN_A_ROW else Waiting(_let_others_run)
@@ -273,7 +272,7 @@ class ChannelsInterface(Interface):
         if exchange.has_content:
             channels["body"] = BodyChannel(exchange)
         try:
-            task = self.tasks.start(self.app(message, channels), exchange)
+            task = self.tasks.start(self.app(message, channels), endpoint)
         except Exception as error:
             # Not a coroutine function after all, or wrong parameters.
             self._failed(exchange, error)
@@ -345,7 +344,7 @@ class ChannelsInterface(Interface):
     def _tell_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
         """`http.disconnect`, to applications that ask for it with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
-        task = self.tasks.start(self.app(message, {"reply": reply}), exchange)
+        task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
         task.add_done_callback(partial(self._handler_ended, exchange=exchange, reply=weakref.ref(reply)))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, Final, final
 
-#: The exchange or session on whose behalf code runs; inherited by the tasks that a handler starts.
+from uvicorn.exchange import Endpoint
+
+#: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
 #: It tells a client's own handlers, which wait for that client, from others that send to it in passing.
 OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
 
@@ -20,23 +22,24 @@ class HandlerTasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    def start(self, handler: Coroutine[Any, Any, Any], owner: object) -> asyncio.Task[Any]:
-        """Run `handler` as a task that belongs to `owner`; on 3.12+ up to its first suspension before this returns.
+    def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
+        """Run `handler` for a client; on 3.12+ up to its first suspension before this returns.
 
-        Must be called on the event loop's thread, outside of any task.
+        Its context variables are a copy of those that the connection began with, and OWNER is `endpoint`. Must be
+        called on the event loop's thread.
         """
+        context = endpoint.context
+        if context is None:
+            context = endpoint.context = copy_context()
+            context.run(OWNER.set, endpoint)
         # Always the running loop: an eager start under another one corrupts the current task.
         loop = asyncio.get_running_loop()
-        token = OWNER.set(owner)
-        try:
-            if sys.version_info >= (3, 12):
-                task: asyncio.Task[Any] = asyncio.Task(handler, loop=loop, eager_start=True)
-                if task.done():
-                    return task
-            else:
-                task = loop.create_task(handler)
-        finally:
-            OWNER.reset(token)
+        if sys.version_info >= (3, 12):
+            task: asyncio.Task[Any] = asyncio.Task(handler, loop=loop, eager_start=True, context=context.copy())
+            if task.done():
+                return task
+        else:
+            task = loop.create_task(handler, context=context.copy())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task

@@ -56,16 +56,22 @@ class ChunkedDecoder:
         self._left = 0
         self._received = 0
         self._extension_bytes = 0
-        self._line = b""
+        # A line that is still arriving, and the length at which it is decided without its end.
+        self._line = bytearray()
+        self._line_limit = 0
 
     def decode(self, data: bytes) -> None:
         """Hand the content in `data` to `on_content`, in one piece however many chunks it came in.
 
         Raises RemoteProtocolError, after the content before the fault has been handed over.
         """
-        if self._line:
-            data = self._line + data
-            self._line = b""
+        line = self._line
+        if line:
+            line += data
+            if data.find(b"\n") < 0 and len(line) < self._line_limit:
+                return
+            data = bytes(line)
+            line.clear()
         pieces: list[bytes] = []
         try:
             position = self._decode(data, pieces)
@@ -75,7 +81,7 @@ class ChunkedDecoder:
         if self.complete:
             self.rest = data[position:]
         else:
-            self._line = data[position:]
+            line += data[position:]
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> int:
         """Decode as far as possible and return the position reached; less than all is an unfinished line."""
@@ -93,6 +99,7 @@ class ChunkedDecoder:
                 if data[position] != 13 or (position + 1 < end and data[position + 1] != 10):
                     raise RemoteProtocolError("chunk data is not followed by CRLF")
                 if position + 1 == end:
+                    self._line_limit = 2
                     return position
                 position += 2
                 self._state = _SIZE
@@ -114,6 +121,7 @@ class ChunkedDecoder:
         if not line_end:
             if len(data) - position >= limit:
                 raise RemoteProtocolError(f"chunk line over {limit} bytes")
+            self._line_limit = limit
             return position
         match = _CHUNK_LINE.fullmatch(data, position, line_end)
         if match is None:
@@ -140,6 +148,7 @@ class ChunkedDecoder:
                 raise RemoteProtocolError(
                     f"header and trailer sections over {self._limits.max_header_bytes} bytes", 431
                 )
+            self._line_limit = limit + 2
             return position
         if line_end == position + 2 and data[position] == 13:
             self.complete = True

@@ -20,6 +20,12 @@ STATUS_LINES: Final[dict[int, bytes]] = {
 # Ready lines for the lengths of most pages; formatting an int costs more than all the rest of the line.
 _LENGTH_LINES: Final = [b"content-length: %d\r\n\r\n" % length for length in range(2048)]
 
+# Lines of response fields that have been checked, by name and value as the application gave them: most applications
+# send the same few with each response. Bounded in number and size, and begun anew when full.
+_FIELD_LINES: Final[dict[tuple[bytes, bytes], bytes]] = {}
+_LINES: Final = 256
+_LINE_BYTES: Final = 128
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Fields of the connection, not of the response: they are ours to set (RFC 9110, section 7.6.1).
@@ -58,6 +64,8 @@ class HTTP1ResponseEncoder:
         self._framing = _NO_CONTENT
         self._length = 0
         self._left = 0
+        self._declared = -1
+        self._close = False
 
     def start(
         self,
@@ -84,34 +92,20 @@ class HTTP1ResponseEncoder:
             raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40}")
         if reason:
             status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
-        default_fields = self._defaults.block
-        parts: list[bytes] = []
-        lines = 0
-        declared = -1
+        parts = [status_line, self._defaults.block]
         self.dropped = ()
+        self._declared = -1
+        self._close = not keep_alive
         try:
             for name, value in headers:
-                lower = LOWER_NAMES.get(name)
-                if lower is None:
-                    lower = lower_name(name)
-                if lower in _WATCHED:
-                    if lower == b"content-length":
-                        if declared >= 0:
-                            raise LocalProtocolError("content-length is given twice")
-                        declared = _declared_length(value)
-                        continue
-                    if lower == b"connection":
-                        keep_alive = keep_alive and b"close" not in split_tokens(value)
-                        continue
-                    if lower in _HOP_BY_HOP:
-                        self.dropped += (lower,)
-                        continue
-                    default_fields = self._defaults.without(lower, default_fields)
-                parts += (lower, b": ", value, b"\r\n")
-                lines += 1
+                line = _FIELD_LINES.get((name, value))
+                if line is None:
+                    line = self._field_line(name, value, parts)
+                parts.append(line)
         except (TypeError, ValueError):
             raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
 
+        declared = self._declared
         if status == 204 or status == 304 or method == "HEAD":
             self._framing = _NO_CONTENT
             if method != "HEAD" and content_length:
@@ -120,7 +114,6 @@ class HTTP1ResponseEncoder:
                 declared = content_length
             if declared >= 0 and status != 204:
                 parts.append(b"content-length: %d\r\n" % declared)
-                lines += 1
         elif declared >= 0:
             if not more_content and content_length != declared:
                 stopped = " and stopped" if content_length < declared else ""
@@ -130,33 +123,33 @@ class HTTP1ResponseEncoder:
             self._framing = _LENGTH
             self._length = self._left = declared
             parts.append(b"content-length: %d\r\n" % declared)
-            lines += 1
         elif not more_content:
             self._framing = _LENGTH
             self._length = self._left = content_length
-            if keep_alive and http_version == "1.1" and content_length < 2048:
+            if content_length < 2048 and not self._close and http_version == "1.1":
                 self.keep_alive = True
                 parts.append(_LENGTH_LINES[content_length])
-                return status_line + default_fields + _joined(parts, lines + 2)
+                return b"".join(parts)
             parts.append(b"content-length: %d\r\n" % content_length)
-            lines += 1
         elif http_version == "1.1":
             self._framing = _CHUNKED
             parts.append(b"transfer-encoding: chunked\r\n")
-            lines += 1
         else:
             self._framing = _UNTIL_CLOSE
-            keep_alive = False
+            self._close = True
 
-        self.keep_alive = keep_alive
-        if not keep_alive:
+        self.keep_alive = not self._close
+        if self._close:
             parts.append(b"connection: close\r\n")
-            lines += 1
         elif http_version == "1.0":
             parts.append(b"connection: keep-alive\r\n")
-            lines += 1
         parts.append(b"\r\n")
-        return status_line + default_fields + _joined(parts, lines + 1)
+        return b"".join(parts)
+
+    @property
+    def has_length(self) -> bool:
+        """Whether a response that is at hand as a whole needs no framing: `start` has checked its length."""
+        return self._framing == _LENGTH
 
     def content(self, content: bytes, more_content: bool) -> bytes:
         """Frame a piece of content; the last one when `more_content` is false.
@@ -181,17 +174,32 @@ class HTTP1ResponseEncoder:
             return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
         return content if framing == _UNTIL_CLOSE else b""
 
-
-def _joined(parts: list[bytes], lines: int) -> bytes:
-    """The field lines as one; LocalProtocolError if a value has a control character in it."""
-    try:
-        fields = b"".join(parts)
-    except TypeError:
-        raise LocalProtocolError(f"header values: expected bytes, got {parts[2::4]!r:.200}") from None
-    # One pass over all of them costs less than one each: the only controls must be our own line ends.
-    if len(fields.translate(None, CONTROLS)) != len(fields) - 2 * lines:
-        raise LocalProtocolError("a header value has a control character in it")
-    return fields
+    def _field_line(self, name: bytes, value: bytes, parts: list[bytes]) -> bytes:
+        """The line of one field, checked; or nothing, if the field is the connection's and not the response's."""
+        lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
+        if lower in _WATCHED:
+            if lower == b"content-length":
+                if self._declared >= 0:
+                    raise LocalProtocolError("content-length is given twice")
+                self._declared = _declared_length(value)
+                return b""
+            if lower == b"connection":
+                self._close = self._close or b"close" in split_tokens(value)
+                return b""
+            if lower in _HOP_BY_HOP:
+                self.dropped += (lower,)
+                return b""
+            parts[1] = self._defaults.without(lower, parts[1])
+        if type(value) is not bytes:
+            raise LocalProtocolError(f"header {lower!r}: expected a value of bytes, got {value!r:.200}")
+        if len(value.translate(None, CONTROLS)) != len(value):
+            raise LocalProtocolError(f"header {lower!r}: a header value has a control character in it")
+        line = b"%b: %b\r\n" % (lower, value)
+        if lower not in _WATCHED and len(line) <= _LINE_BYTES:
+            if len(_FIELD_LINES) >= _LINES:
+                _FIELD_LINES.clear()
+            _FIELD_LINES[name, value] = line
+        return line
 
 
 def _declared_length(value: object) -> int:

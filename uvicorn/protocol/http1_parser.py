@@ -10,6 +10,7 @@ well as in llhttp: two readers have to be wrong in the same way before a request
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Final, Protocol, final
 
@@ -30,7 +31,7 @@ METHODS: Final[dict[bytes, str]] = {
     ).split()
 }
 
-_REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) (/[!\"$-~]*) HTTP/1\.([01])\r\n")
+_REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) (/[!\"$-~]*) HTTP/1\.([01])\r\n(.*)", re.DOTALL)
 _ANY_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ \r\n]+) ([^ \r\n]+)\r\n")
 _ABSOLUTE_FORM: Final = re.compile(rb"(?i:https?)://([^/?#@]+)(/[!\"$-~]*|\?[!\"$-~]*|)")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]{0,5})?")
@@ -40,6 +41,11 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _SINGULAR: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"upgrade")
 )
+
+# A header section up to this size is kept to be compared with the next: an idle connection is to stay small.
+_MEMO_BYTES: Final = 1024
+
+_NO_MATCH: Final = (b"", b"", b"", b"")
 
 _HEAD: Final = 0
 _LENGTH: Final = 1
@@ -52,13 +58,13 @@ class RequestSink(Protocol):
     """What the parser calls; a call must not feed the parser again."""
 
     def on_request(self) -> None:
-        """A head is complete: read it from the parser's attributes."""
+        """A head is complete: read it from the parser's attributes. Without content the request is whole with it."""
 
     def on_content(self, content: bytes) -> None:
         """Some content of the current request."""
 
     def on_message_complete(self) -> None:
-        """The current request is whole. The parser holds what follows until `next_message`."""
+        """The content of the current request is whole."""
 
 
 @final
@@ -93,6 +99,10 @@ class HTTP1RequestParser:
         # Where the request line of a head that is still arriving ends; 0 until it has been checked.
         self._line_end = 0
         self._llhttp: Any = None
+        # Clients send the same fields with each request of a connection, more often than not. Kept is the section of
+        # the last request if that had no content, so that what it has set is what its repetition would set.
+        self._last_section = b""
+        self._last_fields: list[tuple[bytes, bytes]] = []
         # A head no longer than this cannot exceed either limit, so its parts need not be measured.
         self._small = min(limits.max_request_line_bytes, limits.max_header_bytes)
 
@@ -104,14 +114,18 @@ class HTTP1RequestParser:
     def receive_data(self, data: bytes) -> None:
         """Take bytes off the wire; calls the sink.
 
-        Stops after the end of a message and holds the rest. Raises RemoteProtocolError, after which everything
-        is ignored: nothing that follows a refused request is ever read as one.
+        Stops after the end of a message and holds the rest until `next_message`. Raises RemoteProtocolError, after
+        which everything is ignored: nothing that follows a refused request is ever read as one.
         """
         try:
-            if self._state == _HEAD:
-                self._receive_head(data)
-            else:
+            if self._state != _HEAD:
                 self._receive_content(data)
+            elif self.buffer or not data or data[0] <= 13 or (end := data.find(b"\r\n\r\n") + 4) < 4:
+                self._receive_part_of_head(data)
+            elif end == len(data):
+                self._parse_head(data, b"")
+            else:
+                self._parse_head(data[:end], data[end:])
         except RemoteProtocolError:
             self._state = _REFUSED
             self.buffer.clear()
@@ -122,8 +136,9 @@ class HTTP1RequestParser:
         if self._state == _REFUSED:
             return
         self._state = _HEAD
-        self._blank_line_seen = False
-        self._line_end = 0
+        if self._blank_line_seen or self._line_end:
+            self._blank_line_seen = False
+            self._line_end = 0
         if self.buffer:
             data = bytes(self.buffer)
             self.buffer.clear()
@@ -136,13 +151,8 @@ class HTTP1RequestParser:
 
     # Head
 
-    def _receive_head(self, data: bytes) -> None:
+    def _receive_part_of_head(self, data: bytes) -> None:
         buffer = self.buffer
-        if not buffer and data[:1] > b"\r":
-            end = data.find(b"\r\n\r\n") + 4
-            if end > 3:
-                self._parse_head(data[:end], data[end:])
-                return
         searched = max(0, len(buffer) - 3)
         buffer += data
         if buffer[:1] == b"\r":
@@ -171,7 +181,7 @@ class HTTP1RequestParser:
         line_end = self._line_end
         if not line_end:
             longest_line = self._limits.max_request_line_bytes
-            line_end = head.find(b"\n", 0, longest_line + 2) + 1
+            line_end = head.find(b"\n", searched, longest_line + 2) + 1
             if not line_end:
                 if len(head) >= longest_line + 2:
                     raise RemoteProtocolError(f"request line over {longest_line} bytes", 414)
@@ -187,13 +197,25 @@ class HTTP1RequestParser:
     def _parse_head(self, head: bytes, rest: bytes) -> None:
         if len(head) > self._small:
             self._check_unfinished_head(head)
-        match = _REQUEST_LINE.match(head)
-        method, target, minor = match.groups() if match is not None else (b"", b"", b"")
+        match = _REQUEST_LINE.fullmatch(head)
         authority = b""
+        method, target, minor, section = match.groups() if match is not None else _NO_MATCH
         if method in METHODS:
             self.method = METHODS[method]
             self.target = target
-            self.http_version = "1.1" if minor == b"1" else "1.0"
+            if minor == b"1":
+                self.http_version = "1.1"
+                if section == self._last_section:
+                    # Byte for byte the last one: all but the request line is as it was.
+                    self.headers = [[name, value] for name, value in self._last_fields]
+                    self._state = _COMPLETE
+                    if rest:
+                        self.buffer += rest
+                    self._sink.on_request()
+                    return
+            else:
+                self.http_version = "1.0"
+                section = b""
         else:
             authority = self._parse_request_line(head[: head.find(b"\n") + 1])
 
@@ -205,30 +227,39 @@ class HTTP1RequestParser:
         llhttp = self._llhttp
         if llhttp is None:
             llhttp = self._llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=seen.setdefault))
-        self._feed(llhttp, head)
+        try:
+            llhttp.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._llhttp = None
+        except httptools.HttpParserError as error:
+            raise RemoteProtocolError(f"malformed head: {error}") from None
         try:
             fields = {LOWER_NAMES[name]: value for name, value in seen.items()}
         except KeyError:
-            fields = {LOWER_NAMES.get(name) or name.lower(): value for name, value in seen.items()}
+            fields = {LOWER_NAMES[name] if name in LOWER_NAMES else name.lower(): value for name, value in seen.items()}
         # The request line and the empty line make two.
         if len(fields) == lines - 2:
             if head.find(b" \r\n") > 0 or head.find(b"\t\r\n") > 0:
                 fields = {name: value.rstrip(b" \t") for name, value in fields.items()}
-            self.headers = list(map(list, fields.items()))
+            if len(fields) > self._limits.max_header_fields:
+                raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
+            self.headers = [[name, value] for name, value in fields.items()]
         else:
+            section = b""
             fields = self._parse_repeated_fields(head, lines - 2)
-        if len(self.headers) > self._limits.max_header_fields:
-            raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
+        self._last_section = b""
         self._apply_fields(fields, authority)
-
-        self._sink.on_request()
         if self.content_length == 0:
+            if 0 < len(section) <= _MEMO_BYTES:
+                self._last_section = section
+                self._last_fields = list(fields.items())
             self._state = _COMPLETE
-            self._left = 0
             if rest:
                 self.buffer += rest
-            self._sink.on_message_complete()
+            self._sink.on_request()
             return
+
+        self._sink.on_request()
         # llhttp now waits for the content, which it will not get.
         self._llhttp = None
         if self.content_length > 0:
@@ -243,32 +274,25 @@ class HTTP1RequestParser:
         if rest:
             self._receive_content(rest)
 
-    def _feed(self, llhttp: Any, head: bytes) -> None:
-        try:
-            llhttp.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._llhttp = None
-        except httptools.HttpParserError as error:
-            raise RemoteProtocolError(f"malformed head: {error}") from None
-
     def _parse_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
         """Read a head again that has a field name more than once; return the values by name, lists joined."""
+        if count > self._limits.max_header_fields:
+            raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
         pairs: list[tuple[bytes, bytes]] = []
-        self._llhttp = None
-        self._feed(httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair))), head)
-        self.headers = [[LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")] for name, value in pairs]
+        llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
+        # The head has passed once; an upgrade is told again.
+        with suppress(httptools.HttpParserUpgrade):
+            llhttp.feed_data(head)
         # A folded line, for one, would upset the count.
         if len(pairs) != count:
             raise RemoteProtocolError("malformed header section")
-        fields: dict[bytes, bytes] = {}
+        self.headers = [[LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")] for name, value in pairs]
+        values: dict[bytes, list[bytes]] = {}
         for name, value in self.headers:
-            if name not in fields:
-                fields[name] = value
-            elif name in _SINGULAR:
-                raise RemoteProtocolError("a header field that must stand once is repeated")
-            else:
-                fields[name] += b"," + value
-        return fields
+            values.setdefault(name, []).append(value)
+        if any(len(values.get(name, ())) > 1 for name in _SINGULAR):
+            raise RemoteProtocolError("a header field that must stand once is repeated")
+        return {name: b",".join(of_name) for name, of_name in values.items()}
 
     def _parse_request_line(self, line: bytes) -> bytes:
         """Read a request line that is not of the usual form; return the authority of an absolute-form target."""

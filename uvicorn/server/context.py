@@ -44,6 +44,9 @@ class ServerContext:
         self.variables = contextvars.copy_context()
         self.interface = interface
         self.settings = settings
+        # Asked for with each request, so kept at hand.
+        self.access_log = settings.access_log
+        self.limit_concurrency = settings.limit_concurrency
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()

@@ -179,6 +179,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         for drainer in drainers:
             if not drainer.done():
                 drainer.set_result(None)
+        if self._phase == _BUSY and self._exchange is None:
+            # The next request has been held back.
+            self._advance_soon()
 
     # What the parser calls
 
@@ -193,8 +196,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._arrived = True
         # An upgrade that we do not make: what follows the request is not HTTP.
         self._keep_alive = parser.keep_alive and parser.upgrade != b"websocket"
+        self._content_done = not has_content
         if has_content:
-            self._content_done = False
             self._continue_due = parser.expect_continue
             self._received = 0
             self._pace = None
@@ -208,7 +211,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             self._exchange.feed_content(content)
 
     def on_message_complete(self) -> None:
-        """The current request is whole."""
+        """The content of the current request is whole."""
         self._content_done = True
         if self._exchange is not None:
             self._exchange.feed_eof()
@@ -227,13 +230,12 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         """Write the head, and the content that is at hand, at once."""
         encoder = self._encoder
         keep_alive = self._keep_alive and not self._context.stopping
-        if self._continue_due:
-            # The client may or may not send its content now; the next bytes could be either.
-            keep_alive = False
-        if not self._content_done:
+        if not self._content_done or self._continue_due:
+            # With 100 Continue due, the client may or may not send its content: the next bytes could be either.
             # More unread content than is worth reading: closing is cheaper.
             left = self._parser.content_left
-            keep_alive = keep_alive and left <= self._context.settings.max_drain_bytes and not self._eof
+            wanted = left <= self._context.settings.max_drain_bytes and not self._continue_due
+            keep_alive = keep_alive and wanted and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
         length = len(content)
@@ -241,7 +243,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             exchange.method, exchange.http_version, keep_alive, status, reason, headers, length, more_content
         )
         if length:
-            content = encoder.content(content, more_content)
+            if more_content or not encoder.has_length:
+                content = encoder.content(content, more_content)
             if length > _COPY_BYTES:
                 self._transport.writelines((head, content))
             else:
@@ -294,7 +297,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         context.requests -= 1
         if exchange.state != COMPLETE:
             return
-        if context.settings.access_log:
+        if context.access_log:
             log_access(
                 self._endpoint.client,
                 exchange.method,
@@ -305,13 +308,13 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             )
         if self._phase != _BUSY:
             return
-        if not self._encoder.keep_alive:
+        if self._encoder.keep_alive and self._content_done:
+            self._exchange_done()
+        elif not self._encoder.keep_alive:
             if self._content_done and not self._parser.buffer:
                 self._close()
             else:
                 self._linger()
-        elif self._content_done:
-            self._exchange_done()
         else:
             self._phase = _DRAINING
             self._since = context.clock.now
@@ -360,7 +363,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def stop(self) -> None:
         """The server is stopping. Called again until the connection is closed."""
         if self._phase == _IDLE or (self._phase == _HEAD and not self._parser.buffer):
-            if self._context.clock.now - self._since >= _RECENT_SECONDS:
+            if self._context.clock.is_over(self._since, _RECENT_SECONDS):
                 self._close()
 
     def reset(self) -> None:
@@ -384,20 +387,26 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         Applications run here, never inside the parser. A fault in a request's content comes after its head: the
         application is called before the fault is acted on, as it is when they come one by one.
         """
+        context = self._context
         self._advancing = True
         while True:
             if self._arrived:
                 self._arrived = False
-                assert self._exchange is not None
-                self._serve(self._exchange)
+                exchange = cast(HTTPExchange, self._exchange)
+                context.requests += 1
+                if context.limit_concurrency and self._is_too_much():
+                    self._keep_alive = False
+                    exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+                else:
+                    context.interface.serve_http(exchange)
             if self._fault is not None:
                 fault, self._fault = self._fault, None
                 self._refuse(fault)
                 break
-            if self._exchange is not None or self._phase != _BUSY:
+            if self._exchange is not None or self._phase != _BUSY or self.write_paused:
                 break
             self._phase = _IDLE
-            self._since = self._context.clock.now
+            self._since = context.clock.now
             try:
                 self._parser.next_message()
             except RemoteProtocolError as error:
@@ -410,31 +419,31 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._reading_paused:
             self._update_reading()
 
-    def _serve(self, exchange: HTTPExchange) -> None:
-        context = self._context
-        context.requests += 1
-        limit = context.settings.limit_concurrency
-        if limit and (self._over_limit or context.requests > limit):
-            self._keep_alive = False
-            exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
-        else:
-            context.interface.serve_http(exchange)
+    def _is_too_much(self) -> bool:
+        """Whether there are more connections or requests at this time than there may be."""
+        return self._over_limit or self._context.requests > self._context.limit_concurrency
 
     def _exchange_done(self) -> None:
         """Response and content are complete: go on to the next request, or wait for it."""
         self._exchange = None
-        if self._parser.buffer:
-            if not self._advancing:
-                # Not from within the handler that has just replied, nor in its context.
-                self._context.loop.call_soon(self._advance, context=self._context.variables)
-        elif self._eof:
-            self._close()
-        else:
+        parser = self._parser
+        if not (parser.buffer or self.write_paused or self._eof):
             self._phase = _IDLE
             self._since = self._context.clock.now
-            self._parser.next_message()
+            parser.next_message()
             if self._reading_paused:
                 self._update_reading()
+        elif self.write_paused:
+            # A client that asks without reading is owed enough: what it asks next is not even parsed.
+            pass
+        elif not parser.buffer:
+            self._close()
+        elif not self._advancing:
+            self._advance_soon()
+
+    def _advance_soon(self) -> None:
+        """Go on, but not from within the handler that has just replied, nor in its context."""
+        self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _drained(self) -> None:
         """More content has come in that nobody reads."""
