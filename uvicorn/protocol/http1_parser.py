@@ -249,6 +249,9 @@ class HTTP1RequestParser:
             fields = self._parse_repeated_fields(head, lines - 2)
         self._last_section = b""
         self._apply_fields(fields, authority)
+        if not self.keep_alive:
+            # llhttp will not read on after it.
+            self._llhttp = None
         if self.content_length == 0:
             if 0 < len(section) <= _MEMO_BYTES:
                 self._last_section = section
