@@ -53,6 +53,8 @@ class _Sink:
         HTTPExchange(
             self._gateway, self._endpoint, parser.method, parser.target, parser.http_version, parser.headers, True
         )
+        # Without content a request is whole with its head.
+        self.complete += parser.content_length == 0
 
     def on_content(self, content: bytes) -> None:
         pass
