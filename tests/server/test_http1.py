@@ -343,7 +343,7 @@ async def test_D7_what_is_asked_by_a_client_that_does_not_read_is_not_answered()
     assert len(recorder.messages) < 20
     conversation.transport.client_takes = True
     conversation.transport.take(1 << 20)
-    await settle()
+    await settle(500)
     assert conversation.statuses == [200] * 100
 
 
@@ -359,7 +359,7 @@ async def test_D7_the_same_holds_for_requests_that_come_one_by_one() -> None:
     assert not conversation.transport.closing
     conversation.transport.client_takes = True
     conversation.transport.take(1 << 20)
-    await settle()
+    await settle(500)
     assert conversation.statuses == [200] * 100
     assert conversation.transport.closing
 
