@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,9 +72,6 @@ class FakeTransport(asyncio.Transport):
             self.unsent += len(data)
             if self.unsent > self._high and not self.protocol.write_paused:
                 self.protocol.pause_writing()
-
-    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-        self.write(b"".join(pieces))
 
     def take(self, count: int) -> None:
         """The client reads `count` bytes."""

@@ -101,6 +101,9 @@ class HTTPGateway:
         """The application is about to wait for content: see to it that it comes."""
         raise NotImplementedError
 
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        """The application has taken the content that had arrived."""
+
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """The response is COMPLETE or CLOSED."""
 
@@ -163,7 +166,7 @@ class HTTPExchange:
         if "%" in path:
             # Not UTF-8: U+FFFD, so that an application may encode it again (interface rule R18).
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        if endpoint.root_path and not _is_below(path, endpoint.root_path):
+        if endpoint.root_path and path != "*" and not _is_below(path, endpoint.root_path):
             # A proxy has cut its prefix off; `path` is the full path all the same.
             raw_path = quote(endpoint.root_path).encode() + raw_path
             path = endpoint.root_path + path
@@ -204,6 +207,7 @@ class HTTPExchange:
                 content = b"".join(self._content) if len(self._content) > 1 else self._content[0]
                 self._content = None
                 self.buffered_bytes = 0
+                self._gateway.content_taken(self)
                 return content, self._content_state != _WHOLE
             if self._content_state == _BROKEN:
                 raise ClientDisconnected("the client went away before its request was complete")
@@ -274,7 +278,8 @@ class HTTPExchange:
         except LocalProtocolError:
             self.disconnect()
             raise
-        if not more_content:
+        # The gateway may have found out that there is nobody to send to.
+        if not more_content and self.state == STREAMING:
             self.state = COMPLETE
             self._end()
 

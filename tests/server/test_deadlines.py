@@ -61,31 +61,31 @@ def test_a_tick_that_came_late_counts_for_its_whole_length() -> None:
 # Responses
 
 
-def stalls(*steps: tuple[float, int]) -> list[float]:
-    """Seconds without progress as of each tick, given what has elapsed and how many bytes are unsent."""
+def stalls(*steps: tuple[float, int, int]) -> list[float]:
+    """Seconds without progress as of each tick: what has elapsed, how many bytes are unsent of how many written."""
     stall = WriteStall()
-    return [stall.check(elapsed, unsent) for elapsed, unsent in steps]
+    return [stall.check(elapsed, unsent, written) for elapsed, unsent, written in steps]
 
 
 def test_a_stall_begins_with_the_first_look() -> None:
-    assert stalls((1.0, 500)) == [0.0]
+    assert stalls((1.0, 500, 900)) == [0.0]
 
 
 def test_a_client_that_takes_nothing_stalls() -> None:
-    assert stalls((1.0, 500), (1.0, 500), (2.0, 500)) == [0.0, 1.0, 3.0]
+    assert stalls((1.0, 500, 900), (1.0, 500, 900), (2.0, 500, 900)) == [0.0, 1.0, 3.0]
 
 
 def test_a_client_that_takes_a_byte_does_not_stall() -> None:
-    assert stalls((1.0, 500), (1.0, 499), (1.0, 498)) == [0.0, 0.0, 0.0]
+    assert stalls((1.0, 500, 900), (1.0, 499, 900), (1.0, 498, 900)) == [0.0, 0.0, 0.0]
 
 
 def test_a_byte_ends_a_stall() -> None:
-    assert stalls((1.0, 500), (50.0, 500), (1.0, 499), (1.0, 499)) == [0.0, 50.0, 0.0, 1.0]
+    assert stalls((1.0, 500, 900), (50.0, 500, 900), (1.0, 499, 900), (1.0, 499, 900)) == [0.0, 50.0, 0.0, 1.0]
 
 
 def test_more_to_send_does_not_end_a_stall() -> None:
-    assert stalls((1.0, 500), (1.0, 700), (1.0, 900)) == [0.0, 1.0, 2.0]
+    assert stalls((1.0, 500, 900), (1.0, 700, 1100), (1.0, 900, 1300)) == [0.0, 1.0, 2.0]
 
 
-def test_a_client_that_has_taken_everything_does_not_stall() -> None:
-    assert stalls((1.0, 500), (1.0, 0), (1.0, 0), (1.0, 500)) == [0.0, 0.0, 0.0, 0.0]
+def test_a_client_that_takes_less_than_is_written_does_not_stall() -> None:
+    assert stalls((1.0, 500, 900), (1.0, 600, 1100), (1.0, 700, 1300)) == [0.0, 0.0, 0.0]

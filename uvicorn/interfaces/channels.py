@@ -12,6 +12,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
 from functools import partial
 from threading import get_ident
 from typing import Any, Final, Never, final
@@ -191,7 +192,11 @@ class ReplyChannel:
         """Send on the event loop's thread, and hold this one up until it is done."""
         loop = self._exchange.endpoint.loop
         if loop is not None and not loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._send_on_loop(message), loop).result()
+            try:
+                asyncio.run_coroutine_threadsafe(self._send_on_loop(message), loop).result()
+            except CancelledError:
+                # What a ChannelClosed on the loop's side arrives as here.
+                raise ChannelClosed("the client has gone") from None
         return SENT
 
     async def _send_on_loop(self, message: Message) -> None:
@@ -299,7 +304,7 @@ class ChannelsInterface(Interface):
         error = task.exception()
         if error is not None:
             self._failed(exchange, error)
-        elif exchange.state == WAITING:
+        elif exchange.state < COMPLETE:
             self._await_late_reply(exchange, reply)
 
     def _failed(self, exchange: HTTPExchange, error: BaseException) -> None:
@@ -313,13 +318,17 @@ class ChannelsInterface(Interface):
         exchange.app_failed("exception in the application")
 
     def _await_late_reply(self, exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
-        """The handler has returned without a reply, perhaps having handed the channel to a task (A10.3)."""
+        """The handler has returned without a whole reply, perhaps having handed the channel to a task (A10.3).
+
+        Until somebody begins to reply there is a deadline; a stream may go on for as long as somebody has its channel.
+        """
         loop = asyncio.get_running_loop()
 
         def give_up() -> None:
-            if exchange.state == WAITING:
-                logger.error("%s: the handler returned and nobody replied", exchange)
-                exchange.app_failed("nobody replied")
+            if exchange.state < COMPLETE:
+                lacking = "nobody replied" if exchange.state == WAITING else "nobody ended the response"
+                logger.error("%s: the handler returned and %s", exchange, lacking)
+                exchange.app_failed(lacking)
 
         def abandoned(reference: object) -> None:
             # The garbage collector may run in any thread, and at any time.
@@ -330,7 +339,8 @@ class ChannelsInterface(Interface):
         if channel is None:
             give_up()
             return
-        timer = loop.call_later(self.settings.reply_seconds, give_up)
+        seconds = self.settings.reply_seconds
+        timer = loop.call_later(seconds, lambda: give_up() if exchange.state == WAITING else None)
         watch = weakref.ref(channel, abandoned)
         # A weak reference calls back only while it lives itself, so it is kept for as long as it is of use.
         exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]

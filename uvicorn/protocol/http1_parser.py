@@ -67,6 +67,20 @@ class RequestSink(Protocol):
         """The content of the current request is whole."""
 
 
+class _Nobody:
+    def on_request(self) -> None:
+        """Never called."""
+
+    def on_content(self, content: bytes) -> None:
+        """Never called."""
+
+    def on_message_complete(self) -> None:
+        """Never called."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 @final
 class HTTP1RequestParser:
     """The requests of one connection, one at a time; until the next one the parser *is* the head.
@@ -143,6 +157,11 @@ class HTTP1RequestParser:
             data = bytes(self.buffer)
             self.buffer.clear()
             self.receive_data(data)
+
+    def detach(self) -> None:
+        """Let go of the sink, which holds this parser in turn: nothing more will come."""
+        self.stop()
+        self._sink = _NOBODY
 
     def stop(self) -> None:
         """Ignore whatever comes: the connection is about to be closed."""
@@ -327,11 +346,6 @@ class HTTP1RequestParser:
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
         """Check the fields that decide framing, connection and host, and set the attributes that follow from them."""
         modern = self.http_version == "1.1"
-        if authority:
-            # The target's authority replaces Host (RFC 9112, section 3.2.2), for the application too.
-            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
-            self.headers.insert(0, [b"host", authority])
-            fields[b"host"] = authority
         host = fields.get(b"host")
         if host is None:
             if modern:
@@ -340,6 +354,12 @@ class HTTP1RequestParser:
             if _HOST.fullmatch(host) is None:
                 raise RemoteProtocolError("malformed host field")
             self._good_host = host
+        if authority:
+            if _HOST.fullmatch(authority) is None:
+                raise RemoteProtocolError("malformed authority in the request target")
+            # It replaces Host (RFC 9112, section 3.2.2), for the application too.
+            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
+            self.headers.insert(0, [b"host", authority])
 
         self.content_length = 0
         self.keep_alive = modern
@@ -371,7 +391,8 @@ class HTTP1RequestParser:
             options = split_tokens(connection)
             self.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
             if modern and b"upgrade" in options:
-                self.upgrade = fields.get(b"upgrade", b"").lower()
+                offered = split_tokens(fields.get(b"upgrade", b""))
+                self.upgrade = b"websocket" if b"websocket" in offered else b",".join(offered)
                 if self.content_length and self.upgrade == b"websocket":
                     raise RemoteProtocolError("content in a request to upgrade to websocket")
         expect = fields.get(b"expect")

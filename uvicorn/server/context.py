@@ -66,7 +66,12 @@ class ServerContext:
         self.warnings.tick()
         self._exhausted = False
         for connection in tuple(self.connections):
-            connection.tick()
+            try:
+                connection.tick()
+            except Exception:
+                # One connection's trouble must not cost the others their deadlines.
+                logger.exception("a connection failed and is reset")
+                connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
         """Say, once for each, that what an application sent is not its own to send."""

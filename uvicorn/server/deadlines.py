@@ -33,14 +33,15 @@ class ContentPace:
 class WriteStall:
     """For how long a client has taken nothing of what it is owed."""
 
-    __slots__ = ("_seconds", "_unsent")
+    __slots__ = ("_seconds", "_taken")
 
     def __init__(self) -> None:
-        self._unsent = 0
+        self._taken = -1
         self._seconds = 0.0
 
-    def check(self, elapsed: float, unsent: int) -> float:
-        """Seconds without progress, given how many bytes are unsent."""
-        self._seconds = self._seconds + elapsed if unsent >= self._unsent > 0 else 0.0
-        self._unsent = unsent
+    def check(self, elapsed: float, unsent: int, written: int) -> float:
+        """Seconds without progress, given how many bytes are unsent of all that were written."""
+        taken = written - unsent
+        self._seconds = self._seconds + elapsed if taken == self._taken else 0.0
+        self._taken = taken
         return self._seconds

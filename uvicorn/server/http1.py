@@ -70,6 +70,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         "_since",
         "_stall",
         "_transport",
+        "_written",
         "write_paused",
     )
 
@@ -95,6 +96,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._over_limit = False
         self._reading_paused = False
         self._received = 0
+        self._written = 0
         self._discarded = 0
         self._drainers: tuple[asyncio.Future[None], ...] = ()
         self._pace: ContentPace | None = None
@@ -167,6 +169,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if exchange is not None:
             exchange.disconnect()
         self.resume_writing()
+        # Freed now rather than when the garbage collector comes by.
+        self._parser.detach()
+        self._endpoint.context = None
 
     def pause_writing(self) -> None:
         """More is unsent than the client should be owed."""
@@ -238,19 +243,20 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             keep_alive = keep_alive and wanted and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
-        length = len(content)
         head = encoder.start(
-            exchange.method, exchange.http_version, keep_alive, status, reason, headers, length, more_content
+            exchange.method, exchange.http_version, keep_alive, status, reason, headers, len(content), more_content
         )
-        if length:
-            if more_content or not encoder.has_length:
-                content = encoder.content(content, more_content)
-            if length > _COPY_BYTES:
-                self._transport.writelines((head, content))
-            else:
-                self._transport.write(head + content)
-        else:
+        if content and (more_content or not encoder.has_length):
+            content = encoder.content(content, more_content)
+        if len(content) <= _COPY_BYTES:
+            head += content
             self._transport.write(head)
+        else:
+            # Not writelines: asyncio's does without flow control, and keeps on at a socket that has failed.
+            self._transport.write(head)
+            self._transport.write(content)
+            self._written += len(content)
+        self._written += len(head)
         if encoder.dropped:
             self._context.dropped_fields(encoder.dropped)
 
@@ -277,6 +283,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             raise
         if data:
             transport.write(data)
+            self._written += len(data)
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """The application waits for content: ask for it, and read on."""
@@ -288,6 +295,11 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
                 # Even if content has come already, which would excuse us: what a client is told depends on what it
                 # sent and what the application did, not on how packets were cut.
                 self._transport.write(CONTINUE)
+        if self._reading_paused:
+            self._update_reading()
+
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        """There is room for more content, and a client that leaves meanwhile is to be noticed."""
         if self._reading_paused:
             self._update_reading()
 
@@ -341,7 +353,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         is_over = self._context.clock.is_over
         phase = self._phase
         if phase == _BUSY:
-            if not self._content_done:
+            if not self._content_done and not self._eof:
                 self._check_pace()
         elif phase == _IDLE:
             if is_over(self._since, settings.keep_alive_seconds * self._jitter):
@@ -355,8 +367,12 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         elif phase == _DRAINING:
             if is_over(self._since, _DRAIN_SECONDS):
                 self._linger()
-        elif phase == _LINGERING and is_over(self._since, settings.linger_seconds):
-            self._close()
+        elif phase == _LINGERING:
+            if self._transport.get_write_buffer_size():
+                # The time counts from the last byte; a client that takes none is the stall's concern.
+                self._since = self._context.clock.now
+            elif is_over(self._since, settings.linger_seconds):
+                self._close()
         if self._phase != _CLOSED:
             self._check_stall()
 
@@ -403,7 +419,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
                 fault, self._fault = self._fault, None
                 self._refuse(fault)
                 break
-            if self._exchange is not None or self._phase != _BUSY or self.write_paused:
+            if self._exchange is not None or self._phase != _BUSY or self.write_paused or self._transport.is_closing():
                 break
             self._phase = _IDLE
             self._since = context.clock.now
@@ -465,6 +481,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
+        if self._phase >= _LINGERING:
+            return
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
         if exchange is not None and exchange.state == STREAMING:
@@ -485,6 +503,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
         Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
         """
+        if self._phase >= _LINGERING:
+            return
         if self._eof:
             self._close()
             return
@@ -515,12 +535,13 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def _update_reading(self) -> None:
         """Pause reading while more is held for the application than it has asked for; else read."""
-        limit = self._context.settings.read_buffer_bytes
-        exchange = self._exchange
-        held = len(self._parser.buffer)
-        if exchange is not None and exchange.buffered_bytes > held:
-            held = exchange.buffered_bytes
-        if held > limit:
+        held = 0
+        # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
+        if self._phase == _BUSY:
+            held = len(self._parser.buffer)
+            if self._exchange is not None and self._exchange.buffered_bytes > held:
+                held = self._exchange.buffered_bytes
+        if held > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:
                 self._reading_paused = True
                 self._transport.pause_reading()
@@ -550,7 +571,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._stall is None:
             self._stall = WriteStall()
         longest = self._context.settings.write_stall_seconds
-        if self._stall.check(self._context.clock.elapsed, unsent) >= longest:
+        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
             self._context.warnings.warn(
                 self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
             )

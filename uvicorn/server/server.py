@@ -121,9 +121,13 @@ class Server:
                 listener.close()
             close_sockets(listening)
             clock.stop()
+            # None are left, unless this was cancelled or failed.
+            for connection in tuple(context.connections):
+                connection.reset()
             for number, previous in signals.items():
                 loop.remove_signal_handler(number)
-                signal.signal(number, previous)
+                if previous is not None:
+                    signal.signal(number, previous)
 
     def run(self) -> None:
         """`serve`, on an event loop of its own."""
