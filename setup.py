@@ -29,9 +29,12 @@ setup(
     extras_require={
         "test": [
             "coverage>=7.6",
+            "gunicorn>=23",
             "h11>=0.16",
             "packaging",
             "pytest>=8",
+            "waitress>=3",
+            "werkzeug>=3",
             # What they complain about changes from one release to the next.
             "mypy==2.4.1",
             "ruff==0.17.5",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 __version__ = "1.0.0a1"
 
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.config import Config
 from uvicorn.main import run
 from uvicorn.server import Server
 
-__all__ = ["Config", "Server", "__version__", "run"]
+__all__ = ["ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "run"]

@@ -58,8 +58,11 @@ class RemoteProtocolError(ProtocolError):
         self.status_hint = status_hint
 
 
-class ClientDisconnected(UvicornError):
-    """The request's content ended early: what was received so far is not the whole of it."""
+class ClientDisconnected(UvicornError, ConnectionError):
+    """The request's content ended early: what was received so far is not the whole of it.
+
+    An OSError too, which is what frameworks expect of reading from a client that has gone.
+    """
 
 
 class ChannelClosed(asyncio.CancelledError):

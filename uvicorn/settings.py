@@ -63,6 +63,11 @@ class Settings:
         choices=("auto", "uvloop", "asyncio"),
     )
 
+    # 16: as many blocked requests as one process can usefully hold; gunicorn's users choose figures like it.
+    threads: int = setting(16, APPLICATION, "Threads that run WSGI applications.", low=1)
+    # 1,000: some seconds of work for 16 threads; what would wait longer is better told to come back.
+    thread_queue: int = setting(1000, LIMITS, "Requests that wait for a thread; 503 above it.")
+
     access_log: bool = setting(True, LOGGING, "One line for each response, on logger uvicorn.access.")
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")

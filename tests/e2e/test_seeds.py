@@ -95,3 +95,13 @@ def test_the_same_connection_serves_one_request_after_another(echo_body: ServerP
         connection.request("POST", "/", b"%d" % number)
         assert connection.getresponse().read() == b"%d" % number
     connection.close()
+
+
+def test_asgi_adapter(loop: str) -> None:
+    with running_server(SEEDS, "adapters:asgi", "--loop", loop) as server:
+        assert server.get() == (200, "Hello from WSGI")
+
+
+def test_wsgi_adapter_on_our_own_server(loop: str) -> None:
+    with running_server(SEEDS, "adapters:wsgi", "--loop", loop) as server:
+        assert server.get() == (200, "Hello from channels")

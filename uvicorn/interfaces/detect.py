@@ -10,6 +10,7 @@ from typing import Any, Final
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 #: Every interface there is. `auto` is not one of them.
@@ -24,7 +25,7 @@ _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
 }
 
 #: The interfaces that are served today.
-INTERFACES: Final[dict[str, type[Interface]]] = {"channels": ChannelsInterface}
+INTERFACES: Final[dict[str, type[Interface]]] = {"channels": ChannelsInterface, "wsgi": WSGIInterface}
 
 
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
@@ -32,6 +33,10 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
 
     Raises InterfaceError if there is none, or it is not served.
     """
+    factory = getattr(app, "__uvicorn_interface__", None)
+    if settings.interface == "auto" and callable(factory):
+        made: Interface = factory(settings)
+        return made
     name = settings.interface if settings.interface != "auto" else detect_interface(app, source)
     served = INTERFACES.get(name)
     if served is None:

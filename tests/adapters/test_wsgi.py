@@ -1,0 +1,291 @@
+"""Asynchronous applications on WSGI hosts: the callable itself, with wsgiref's validator around it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from collections.abc import Iterable
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+from tests import wsgi_apps
+from tests.helpers import echo, hello, read_body
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+from uvicorn.errors import ClientDisconnected
+
+
+class Answer:
+    """What a host was given."""
+
+    def __init__(self) -> None:
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.chunks: list[bytes] = []
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def header(self, name: str) -> str | None:
+        return dict(self.headers).get(name)
+
+
+def environ_of(path: str = "/", method: str = "GET", content: bytes | None = None, **more: Any) -> dict[str, Any]:
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "REMOTE_ADDR": "1.2.3.4",
+    }
+    environ["SCRIPT_NAME"] = ""
+    setup_testing_defaults(environ)
+    if content is not None:
+        environ["CONTENT_LENGTH"] = str(len(content))
+        environ["wsgi.input"] = io.BytesIO(content)
+    environ.update(more)
+    return environ
+
+
+def call(app: Any, environ: dict[str, Any] | None = None, validate: bool = True) -> Answer:
+    answer = Answer()
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        answer.status, answer.headers = status, headers
+        return answer.chunks.append
+
+    iterable: Iterable[bytes] = (validator(app) if validate else app)(environ or environ_of(), start_response)
+    try:
+        for chunk in iterable:
+            answer.chunks.append(chunk)
+    finally:
+        close = getattr(iterable, "close", None)
+        if close is not None:
+            close()
+    return answer
+
+
+def test_a_whole_response() -> None:
+    answer = call(WSGIAdapter(hello))
+    assert (answer.status, answer.content) == ("200 OK", b"hello")
+    assert answer.headers == [("content-type", "text/plain"), ("content-length", "5")]
+
+
+@pytest.mark.parametrize("size", [0, 1, 200000])
+def test_content_goes_in_and_out(size: int) -> None:
+    content = b"x" * size
+    assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
+
+
+def test_content_without_a_length_is_read_to_its_end_if_the_host_says_that_it_has_one() -> None:
+    environ = environ_of("/", "POST", **{"wsgi.input": io.BytesIO(b"chunked"), "wsgi.input_terminated": True})
+    assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / chunked"
+
+
+def test_input_is_read_only_as_the_application_asks() -> None:
+    class Watched(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            Watched.reads += 1
+            return super().read(size)
+
+    environ = environ_of("/", "POST", b"x" * 1000, **{"wsgi.input": Watched(b"x" * 1000)})
+    call(WSGIAdapter(hello), environ, validate=False)
+    assert Watched.reads == 0
+
+
+def test_a_streamed_response_comes_in_its_pieces() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        for number in range(3):
+            await channels["reply"].send({"content": b"%d" % number, "more_content": True})
+        await channels["reply"].send({})
+
+    assert call(WSGIAdapter(app), validate=False).chunks == [b"0", b"1", b"2"]
+
+
+def test_a_slow_client_slows_the_application() -> None:
+    sent = 0
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        nonlocal sent
+        await channels["reply"].send({"status": 200, "more_content": True})
+        for _ in range(100):
+            await channels["reply"].send({"content": b"x" * 65536, "more_content": True})
+            sent += 1
+        await channels["reply"].send({})
+
+    iterable = iter(WSGIAdapter(app)(environ_of(), lambda status, headers: None))
+    next(iterable)
+    turns = threading.Event()
+    _on_the_loop(turns.set)
+    turns.wait(10)
+    assert sent < 5
+    assert len(list(iterable)) == 99
+    assert sent == 100
+
+
+def _on_the_loop(callback: Any) -> None:
+    from uvicorn.adapters.loop_thread import loop_thread
+
+    loop_thread().loop.call_soon_threadsafe(callback)
+
+
+def test_a_truncated_upload_is_never_taken_for_the_whole() -> None:
+    raised = threading.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        try:
+            await read_body(message, channels)
+        except ClientDisconnected:
+            raised.set()
+        await channels["reply"].send({"status": 200})
+
+    environ = environ_of("/", "POST", CONTENT_LENGTH="100", **{"wsgi.input": io.BytesIO(b"x" * 12)})
+    call(WSGIAdapter(app), environ, validate=False)
+    assert raised.is_set()
+
+
+def test_an_input_that_fails_is_a_client_that_has_gone() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("gone")
+
+    environ = environ_of("/", "POST", b"x", **{"wsgi.input": Broken()})
+    assert call(WSGIAdapter(echo), environ, validate=False).status == "400 Bad Request"
+
+
+def test_an_application_that_fails_is_500() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        raise ValueError("boom")
+
+    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+
+
+def test_an_application_that_fails_after_output_makes_the_host_break_off() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
+        raise ValueError("boom")
+
+    with pytest.raises(Exception, match="exception in the application"):
+        call(WSGIAdapter(app), validate=False)
+
+
+def test_a_response_that_ends_short_of_its_length_makes_the_host_break_off() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        headers = [[b"content-length", b"5"]]
+        await channels["reply"].send({"status": 200, "headers": headers, "content": b"ab", "more_content": True})
+        await channels["reply"].send({"content": b"c"})
+
+    with pytest.raises(Exception, match="content-length is 5 but the app sent 3 bytes"):
+        call(WSGIAdapter(app), validate=False)
+
+
+def test_B1_a_control_character_never_reaches_the_host() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "headers": [[b"x-a", b"a\r\nevil: 1"]]})
+
+    answer = call(WSGIAdapter(app))
+    assert (answer.status, answer.header("x-a")) == ("500 Internal Server Error", None)
+
+
+def test_the_application_learns_that_the_client_has_gone() -> None:
+    ended = threading.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        try:
+            await channels["reply"].send({"status": 200, "more_content": True})
+            while True:
+                await channels["reply"].send({"content": b"x" * 1000, "more_content": True})
+        finally:
+            ended.set()
+
+    iterable = WSGIAdapter(app)(environ_of(), lambda status, headers: None)
+    next(iter(iterable))
+    iterable.close()  # type: ignore[attr-defined]
+    assert ended.wait(10)
+
+
+def test_startup_is_awaited_once_and_before_the_first_request() -> None:
+    calls: list[str] = []
+
+    class App:
+        async def startup(self) -> None:
+            calls.append("startup")
+
+        async def __call__(self, message: Any, channels: Any) -> None:
+            calls.append("request")
+            await channels["reply"].send({"status": 200})
+
+    adapter = WSGIAdapter(App())
+    call(adapter, validate=False)
+    call(adapter, validate=False)
+    assert calls == ["startup", "request", "request"]
+
+
+def test_all_adapters_of_a_process_share_one_loop() -> None:
+    loops: set[Any] = set()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        loops.add(asyncio.get_running_loop())
+        await channels["reply"].send({"status": 200})
+
+    for _ in range(3):
+        call(WSGIAdapter(app), validate=False)
+    assert len(loops) == 1
+
+
+def test_C12_a_forked_process_has_a_loop_of_its_own() -> None:
+    adapter = WSGIAdapter(hello)
+    call(adapter)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if call(adapter).content == b"hello" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_mistake_shows_when_the_module_is_imported() -> None:
+    with pytest.raises(Exception, match="not callable"):
+        WSGIAdapter(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["/hello", "/generator", "/write", "/empty", "/replaced", "/closed", "/big"])
+def test_P3_the_double_bridge_is_invisible(path: str) -> None:
+    bare = call(wsgi_apps.app, environ_of(path), validate=False)
+    bridged = call(WSGIAdapter(ASGIAdapter(wsgi_apps.app)), environ_of(path), validate=False)
+    assert bridged.status == bare.status
+    assert bridged.content == bare.content
+    wanted = [(name.lower(), value) for name, value in bare.headers]
+    assert [field for field in bridged.headers if field in wanted] == wanted
+
+
+def test_P3_what_the_host_put_into_environ_reappears_behind_a_double_bridge() -> None:
+    seen: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.update(environ)
+        start_response("200 OK", [])
+        return []
+
+    own = object()
+    environ = environ_of("/a%ff", REMOTE_USER="me", SSL_CLIENT_S_DN="cn", **{"test.own": own})
+    call(WSGIAdapter(ASGIAdapter(app)), environ, validate=False)
+    assert (seen["REMOTE_USER"], seen["SSL_CLIENT_S_DN"], seen["test.own"]) == ("me", "cn", own)
+
+
+@pytest.mark.parametrize("octets", [b"/\xff", b"/\xe2\x82\xac", b"/%41", b"//a/../b", b"/a;b?c", b"/\0"])
+def test_C4_a_path_is_byte_for_byte_the_same_behind_a_double_bridge(octets: bytes) -> None:
+    seen: list[str] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return []
+
+    call(WSGIAdapter(ASGIAdapter(app)), environ_of(octets.decode("latin-1")), validate=False)
+    assert seen == [octets.decode("latin-1")]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from tests.helpers import until
+from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
+
+
+async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
+    pool = WorkerPool(threads=8)
+    threads: set[int] = set()
+    done: list[int] = []
+    for number in range(100):
+        pool.post(lambda number=number: (threads.add(threading.get_ident()), done.append(number)))  # type: ignore[misc]
+    await until(lambda: len(done) == 100)
+    assert done == list(range(100))
+    pool.shutdown()
+
+
+async def test_a_job_behind_a_blocked_one_is_taken_by_another_worker() -> None:
+    pool = WorkerPool(threads=2)
+    release, done = threading.Event(), threading.Event()
+    pool.post(release.wait)
+    pool.post(done.set)
+    await until(done.is_set)
+    release.set()
+    pool.shutdown()
+
+
+async def test_as_many_jobs_run_at_a_time_as_there_are_threads() -> None:
+    pool = WorkerPool(threads=4)
+    together = threading.Barrier(4)
+    done: list[int] = []
+    for _ in range(4):
+        pool.post(lambda: done.append(together.wait(30)))
+    await until(lambda: len(done) == 4)
+    pool.shutdown()
+
+
+async def test_more_than_the_queue_holds_are_refused() -> None:
+    pool = WorkerPool(threads=1, queue=2)
+    begun, release = threading.Event(), threading.Event()
+    pool.post(lambda: (begun.set(), release.wait()))
+    await until(begun.is_set)
+    pool.post(lambda: None)
+    pool.post(lambda: None)
+    assert pool.waiting == 2
+    with pytest.raises(PoolFull):
+        pool.post(lambda: None)
+    release.set()
+    pool.shutdown()
+
+
+def test_submit_is_that_of_any_executor() -> None:
+    with WorkerPool(threads=2) as pool:
+        assert pool.submit(pow, 2, 10).result(30) == 1024
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(lambda: 1 / 0).result(30)
+        assert list(pool.map(abs, [-1, 2])) == [1, 2]
+
+
+def test_a_pool_that_is_shut_down_takes_no_more() -> None:
+    pool = WorkerPool(threads=1)
+    pool.shutdown()
+    with pytest.raises(RuntimeError):
+        pool.submit(abs, 1)
+    with pytest.raises(RuntimeError):
+        pool.post(lambda: None)
+
+
+def test_a_pool_without_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        WorkerPool(threads=0)
+
+
+def test_C12_a_forked_process_has_workers_of_its_own() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+    child = os.fork()
+    if child == 0:
+        done = threading.Event()
+        asyncio.run(post(pool, done))
+        os._exit(0 if done.wait(30) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    pool.shutdown()
+
+
+async def post(pool: WorkerPool, done: threading.Event) -> None:
+    pool.post(done.set)

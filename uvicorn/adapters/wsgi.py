@@ -1,0 +1,285 @@
+"""An asynchronous application as a WSGI callable (PEP 3333): a blocking queue between two worlds.
+
+The host's thread calls, waits on the queue, reads `wsgi.input` when the application asks for content, and yields what
+the application sends. That runs on the event loop of `loop_thread`, which all requests of the process share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final, final
+
+from uvicorn.adapters.loop_thread import LoopThread, loop_thread
+from uvicorn.errors import LocalProtocolError
+from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.interfaces.environ import content_length, decode_response, exchange_from_environ
+from uvicorn.settings import Settings
+
+_PIECE_BYTES: Final = 65536
+_HIGH_WATER_BYTES: Final = 65536
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+
+# A WSGI application must not send these; the connection is the host's (PEP 3333, "Other HTTP Features").
+_HOP_BY_HOP: Final = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+
+
+class WSGIAdapter:
+    """`WSGIAdapter(async_app)` is a WSGI callable, for any host: `app(environ, start_response)`.
+
+    `interface` says how the application is called; by default its signature does. Its `startup` is awaited before the
+    first request, its `shutdown` when the process ends. Safe to make before a fork.
+    """
+
+    def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
+        self.app = app
+        self._settings = Settings(interface=interface, access_log=False)
+        # Found out now, so that a mistake shows when the module is imported.
+        self._new_interface: Callable[[], Interface] = lambda: build_interface(app, self._settings)
+        self._new_interface()
+        self._interface: Interface | None = None
+        self._thread: LoopThread | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve one request on the host's thread."""
+        interface, thread = self._started()
+        gateway = WSGIGateway(interface, environ, thread.loop)
+        thread.loop.call_soon_threadsafe(gateway.begin)
+        return gateway.respond(start_response)
+
+    def _started(self) -> tuple[Interface, LoopThread]:
+        """The interface on this process's loop, started there."""
+        thread = loop_thread()
+        if self._thread is not thread or self._interface is None:
+            with self._lock:
+                if self._thread is not thread or self._interface is None:
+                    interface = self._new_interface()
+                    thread.run(interface.startup())
+                    thread.at_stop(lambda: interface.shutdown(1))
+                    self._interface, self._thread = interface, thread
+        return self._interface, thread
+
+
+@final
+class WSGIGateway(HTTPGateway):
+    """One request of a WSGI host. Methods say which thread they are for."""
+
+    def __init__(self, interface: Interface, environ: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._interface = interface
+        self._environ = environ
+        self._loop = loop
+        self._exchange: HTTPExchange | None = None
+        # From the loop to the host: callables that are to be run on the host's thread, in order.
+        self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._content_left = content_length(environ)
+        self._input = environ.get("wsgi.input")
+        self._queued_bytes = 0
+        self._taken_bytes = 0
+        self._wanting = False
+        self._declared = -1
+        self._drainers: tuple[asyncio.Future[None], ...] = ()
+
+    # On the host's thread
+
+    def respond(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Wait for the response's head, and start it."""
+        kind, value = self._next()
+        if kind == "abort":
+            raise ResponseAborted(value)
+        status, headers, content, more_content = value
+        start_response(status, headers)
+        if not more_content:
+            return [content]
+        return ResponseContent(self, content)
+
+    def contents(self, first: bytes) -> Iterator[bytes]:
+        """The pieces of the response, as they come; ResponseAborted if it cannot be finished."""
+        content, more_content = first, True
+        while True:
+            if content:
+                yield content
+                self._take(len(content))
+            if not more_content:
+                return
+            kind, value = self._next()
+            if kind == "abort":
+                raise ResponseAborted(value)
+            content, more_content = value
+
+    def client_gone(self) -> None:
+        """The host has stopped iterating: the client has left, or the response is over."""
+        self._post(self._on_loop_gone)
+
+    def _next(self) -> tuple[str, Any]:
+        """What comes next from the loop, having read whatever content it asked for meanwhile."""
+        while True:
+            kind, value = self._queue.get()
+            if kind != "want":
+                return kind, value
+            self._read_piece()
+
+    def _read_piece(self) -> None:
+        left = self._content_left
+        try:
+            content = self._input.read(min(left, _PIECE_BYTES) if left > 0 else _PIECE_BYTES) if self._input else b""
+        except Exception:
+            # Whatever hosts raise for a client that has gone: the content is not whole.
+            self._post(self._on_loop_broken)
+            return
+        if left > 0:
+            self._content_left = left - len(content)
+        complete = self._content_left == 0 or (left < 0 and not content)
+        if left > 0 and not content:
+            self._post(self._on_loop_broken)
+        else:
+            self._post(lambda: self._on_loop_content(content, complete))
+
+    def _take(self, count: int) -> None:
+        self._taken_bytes += count
+        if self._drainers and not self.write_paused:
+            self._post(self._on_loop_drained)
+
+    def _post(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            # The loop has been closed: the process is ending.
+            self._queue.put(("abort", "the event loop has stopped"))
+
+    # On the event loop's thread
+
+    def begin(self) -> None:
+        """Make the exchange, and have the application answer it."""
+        try:
+            exchange = self._exchange = exchange_from_environ(self._environ, self, self._loop)
+            self._interface.serve_http(exchange)
+        except BaseException as error:
+            self._queue.put(("abort", f"{type(error).__name__}: {error}"))
+            raise
+
+    @property
+    def write_paused(self) -> bool:  # type: ignore[override]
+        """Whether the host has yet to take more than it should be owed."""
+        return self._queued_bytes - self._taken_bytes > _HIGH_WATER_BYTES
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Iterable[Sequence[bytes]],
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        """Put the head, and the content at hand, on the queue."""
+        line, fields = decode_response(status, reason, headers, _PHRASES.get(status, "Unknown"))
+        kept = [field for field in fields if field[0] not in _HOP_BY_HOP]
+        empty = exchange.method == "HEAD" or status in (204, 304)
+        declared = next((value for name, value in kept if name == "content-length"), None)
+        if declared is not None:
+            self._declared = -1 if empty else _length(declared)
+        elif not more_content and not (empty and not content) and status not in (204, 304):
+            kept.append(("content-length", str(len(content))))
+        if empty:
+            content = b""
+        self._check_length(len(content), more_content)
+        self._queued_bytes += len(content)
+        self._queue.put(("response", (line, kept, content, more_content)))
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        """Put a piece of content on the queue."""
+        if exchange.method == "HEAD" or exchange.status in (204, 304):
+            content = b""
+        try:
+            self._check_length(len(content), more_content)
+        except LocalProtocolError as error:
+            self._queue.put(("abort", str(error)))
+            raise
+        self._queued_bytes += len(content)
+        self._queue.put(("content", (content, more_content)))
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        """Have the host's thread read another piece."""
+        if not self._wanting:
+            self._wanting = True
+            self._queue.put(("want", None))
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        """Whoever waits for the host waits in vain."""
+        self._on_loop_drained()
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        """Have the host's thread raise, so that the host breaks the connection off."""
+        self._queue.put(("abort", reason))
+
+    async def drain(self) -> None:
+        """Wait until the host has taken enough, or the exchange is over."""
+        while self.write_paused and self._exchange is not None and self._exchange.state < COMPLETE:
+            drainer: asyncio.Future[None] = self._loop.create_future()
+            self._drainers = (*self._drainers, drainer)
+            if self.write_paused:
+                await drainer
+
+    def _check_length(self, count: int, more_content: bool) -> None:
+        if self._declared < 0:
+            return
+        sent = self._queued_bytes + count
+        if sent > self._declared or (sent < self._declared and not more_content):
+            raise LocalProtocolError(f"content-length is {self._declared} but the app sent {sent} bytes")
+
+    def _on_loop_content(self, content: bytes, complete: bool) -> None:
+        self._wanting = False
+        assert self._exchange is not None
+        if content:
+            self._exchange.feed_content(content)
+        if complete:
+            self._exchange.feed_eof()
+
+    def _on_loop_broken(self) -> None:
+        assert self._exchange is not None
+        self._exchange.break_content()
+
+    def _on_loop_gone(self) -> None:
+        if self._exchange is not None:
+            self._exchange.disconnect()
+
+    def _on_loop_drained(self) -> None:
+        drainers, self._drainers = self._drainers, ()
+        for drainer in drainers:
+            if not drainer.done():
+                drainer.set_result(None)
+
+
+class ResponseContent:
+    """The iterable that a streamed response is. The host calls `close` in every outcome (PEP 3333)."""
+
+    def __init__(self, gateway: WSGIGateway, first: bytes) -> None:
+        self._gateway = gateway
+        self._contents = gateway.contents(first)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._contents
+
+    def close(self) -> None:
+        """The host is done, whether or not the client has had everything."""
+        self._contents.close()  # type: ignore[attr-defined]
+        self._gateway.client_gone()
+
+
+class ResponseAborted(Exception):
+    """The response cannot be finished; why has been logged. The host breaks the connection off."""
+
+
+def _length(declared: str) -> int:
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 19):
+        raise LocalProtocolError(f"content-length: expected digits, got {declared!r:.40}")
+    return int(declared)

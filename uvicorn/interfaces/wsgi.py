@@ -1,0 +1,333 @@
+"""WSGI applications, `app(environ, start_response)` (PEP 3333), run by a pool of threads.
+
+A request costs two hops: one to a worker, one back. What workers say is gathered in an outbox, and one wake-up of the
+event loop takes all of it. Only a worker touches the application; only the loop's thread touches the exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextvars import Context
+from types import TracebackType
+from typing import Any, Final, final
+
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.exchange import CLOSED, COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.environ import build_environ, encode_response
+from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+# Content that a worker may have handed over and the client not taken: as much as a connection may have unsent.
+_UNTAKEN_BYTES: Final = 65536
+
+_READ_BUFFER_BYTES: Final = 16384
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class ErrorLog(io.TextIOBase):
+    """`wsgi.errors`: each line is an ERROR of logger uvicorn.app."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                logger.error("wsgi.errors: %s", line)
+        return len(text)
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file's content, a block at a time; closes the file."""
+
+    def __init__(self, file: Any, block_bytes: int = 65536) -> None:
+        self._file = file
+        self._block_bytes = block_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self._file.read(self._block_bytes):
+            yield block
+
+    def close(self) -> None:
+        close = getattr(self._file, "close", None)
+        if close is not None:
+            close()
+
+
+class ContentReader(io.RawIOBase):
+    """`wsgi.input` of content that still arrives: blocks the worker, never the loop."""
+
+    def __init__(self, exchange: HTTPExchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
+        self._left = memoryview(b"")
+        self._more = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Raises ClientDisconnected, an OSError, if the client leaves before its content is whole."""
+        while not self._left and self._more:
+            content, self._more = asyncio.run_coroutine_threadsafe(self._exchange.receive(), self._loop).result()
+            self._left = memoryview(content)
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+@final
+class Outbox:
+    """What workers have for the loop: taken in order, all of it at each wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._messages: deque[Callable[[], None]] = deque()
+        self._woken = False
+
+    def post(self, message: Callable[[], None]) -> None:
+        """Have `message` called on the loop's thread; from any thread."""
+        self._messages.append(message)
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._take)
+            except RuntimeError:
+                # The loop has been closed: the server is gone, and so is the client.
+                self._messages.clear()
+
+    def _take(self) -> None:
+        # First this, then the messages: one that is posted meanwhile is taken now or wakes the loop again.
+        self._woken = False
+        messages = self._messages
+        while messages:
+            messages.popleft()()
+
+
+@final
+class WSGICall:
+    """One call of the application. `run` is the worker's side, methods named `_on_loop_*` the loop's."""
+
+    __slots__ = (
+        "_app",
+        "_environ",
+        "_exchange",
+        "_gone",
+        "_head",
+        "_head_sent",
+        "_outbox",
+        "_room",
+        "_sent",
+        "_taken",
+        "_waiting",
+    )
+
+    def __init__(
+        self, app: Callable[..., Any], exchange: HTTPExchange, environ: dict[str, Any], outbox: Outbox
+    ) -> None:
+        self._app = app
+        self._exchange = exchange
+        self._environ = environ
+        self._outbox = outbox
+        self._head: tuple[int, bytes, list[list[bytes]]] | None = None
+        self._head_sent = False
+        self._gone = False
+        # Bytes: the first is the worker's to write, the second the loop's.
+        self._sent = 0
+        self._taken = 0
+        self._waiting = False
+        self._room: threading.Lock | None = None
+
+    # On a worker
+
+    def run(self) -> None:
+        """Call the application and hand over what it says, to its end whatever that is."""
+        if self._gone:
+            return
+        try:
+            Context().run(self._run)
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
+            self._outbox.post(lambda error=error: self._on_loop_failed(error))  # type: ignore[misc]
+
+    def _run(self) -> None:
+        iterable = self._app(self._environ, self._start_response)
+        try:
+            if type(iterable) is list or type(iterable) is tuple:
+                self._send_last(b"".join(iterable))
+            else:
+                self._send_all(iterable)
+        finally:
+            close = getattr(iterable, "close", None)
+            if close is not None:
+                close()
+
+    def _send_all(self, iterable: Iterable[bytes]) -> None:
+        is_head = self._exchange.method == "HEAD"
+        for content in iterable:
+            if content:
+                self._write(content)
+            if self._gone or (is_head and self._head_sent):
+                break
+        self._send_last(b"")
+
+    def _start_response(
+        self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        if exc_info is not None:
+            try:
+                if self._head_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self._head is not None:
+            raise LocalProtocolError("start_response was called twice without exc_info (PEP 3333)")
+        self._head = encode_response(status, headers)
+        return self._write
+
+    def _write(self, content: bytes) -> None:
+        """Hand over content, and wait while the client has too much of it before it."""
+        if self._gone:
+            raise ClientDisconnected("the client has gone")
+        if not isinstance(content, bytes):
+            raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
+        head = self._take_head()
+        self._sent += len(content)
+        self._outbox.post(lambda: self._on_loop_write(head, content, True))
+        if self._sent - self._taken > _UNTAKEN_BYTES:
+            self._wait_for_room()
+
+    def _send_last(self, content: bytes) -> None:
+        head = self._take_head()
+        if not self._gone:
+            self._outbox.post(lambda: self._on_loop_write(head, content, False))
+
+    def _take_head(self) -> tuple[int, bytes, list[list[bytes]]] | None:
+        if self._head_sent:
+            return None
+        if self._head is None:
+            raise LocalProtocolError("content came before start_response was called (PEP 3333)")
+        self._head_sent = True
+        return self._head
+
+    def _wait_for_room(self) -> None:
+        if self._room is None:
+            self._room = threading.Lock()
+            self._room.acquire()
+        self._outbox.post(self._on_loop_wants_room)
+        self._room.acquire()
+        if self._gone:
+            raise ClientDisconnected("the client has gone")
+
+    # On the event loop's thread
+
+    def on_end(self, exchange: HTTPExchange) -> None:
+        """The exchange has ended: a worker that waits for its client waits in vain."""
+        if exchange.state == CLOSED:
+            self._gone = True
+        self._release()
+
+    def _on_loop_write(
+        self, head: tuple[int, bytes, list[list[bytes]]] | None, content: bytes, more_content: bool
+    ) -> None:
+        exchange = self._exchange
+        try:
+            if head is not None:
+                status, reason, headers = head
+                exchange.respond(status, headers, content, more_content, reason)
+            elif exchange.state == STREAMING:
+                exchange.write(content, more_content)
+        except LocalProtocolError as error:
+            self._on_loop_failed(error)
+        if more_content and not exchange.write_paused:
+            self._taken += len(content)
+
+    def _on_loop_wants_room(self) -> None:
+        self._waiting = True
+        exchange = self._exchange
+        if exchange.state >= COMPLETE or not exchange.write_paused:
+            self._release()
+        else:
+            task = asyncio.get_running_loop().create_task(exchange.drain())
+            task.add_done_callback(lambda task: self._release())
+
+    def _release(self) -> None:
+        if self._waiting and self._room is not None:
+            self._waiting = False
+            self._taken = self._sent
+            self._room.release()
+
+    def _on_loop_failed(self, error: BaseException) -> None:
+        exchange = self._exchange
+        if isinstance(error, ClientDisconnected):
+            logger.info("%s: the client went away before the end", exchange)
+            if exchange.state == WAITING:
+                exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
+        else:
+            logger.error("%s: exception in the application", exchange, exc_info=error)
+        exchange.app_failed("exception in the application")
+
+
+@final
+class WSGIInterface(Interface):
+    """Calls `app(environ, start_response)` on a worker for each exchange.
+
+    `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.
+    """
+
+    name = "wsgi"
+
+    def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
+        super().__init__(app, settings)
+        self._own_pool = executor is None
+        self.executor = executor if executor is not None else WorkerPool(settings.threads, settings.thread_queue)
+        self._errors = ErrorLog()
+        self._outbox: Outbox | None = None
+        self._outbox_loop: asyncio.AbstractEventLoop | None = None
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Queue the call; 503 if too many are waiting."""
+        loop = asyncio.get_running_loop()
+        if self._outbox is None or self._outbox_loop is not loop:
+            self._outbox, self._outbox_loop = Outbox(loop), loop
+        environ = build_environ(exchange)
+        content = exchange.receive_whole()
+        environ["wsgi.input"] = (
+            io.BytesIO(content)
+            if content is not None
+            else io.BufferedReader(ContentReader(exchange, loop), _READ_BUFFER_BYTES)
+        )
+        environ["wsgi.errors"] = self._errors
+        environ["wsgi.file_wrapper"] = FileWrapper
+        call = WSGICall(self.app, exchange, environ, self._outbox)
+        try:
+            self._submit(call)
+        except PoolFull:
+            headers = (*ERROR_HEADERS, (b"retry-after", b"1"))
+            exchange.respond(503, headers, b"Service Unavailable\n")
+            return
+        exchange.on_end(call.on_end)
+
+    async def shutdown(self, seconds: float) -> None:
+        """Wait for the calls that are running, then end the workers."""
+        await super().shutdown(seconds)
+        if self._own_pool:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, call: WSGICall) -> None:
+        executor = self.executor
+        if isinstance(executor, WorkerPool):
+            executor.post(call.run)
+        else:
+            executor.submit(call.run)
