@@ -149,8 +149,7 @@ class ChannelsGateway(HTTPGateway):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Fail like an application that raises in the middle of its response, which is what has happened."""
         self._messages.clear()
-        raise_later = ResponseAborted(reason)
-        self._reply = _Raising(raise_later)
+        self._reply = _Raising(ResponseAborted(reason))
         self._put({"content": b"", "more_content": False})
 
     async def drain(self) -> None:

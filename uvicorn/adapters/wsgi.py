@@ -78,7 +78,7 @@ class WSGIGateway(HTTPGateway):
         self._environ = environ
         self._loop = loop
         self._exchange: HTTPExchange | None = None
-        # From the loop to the host: callables that are to be run on the host's thread, in order.
+        # From the loop to the host, in order: what it is ('response', 'content', 'want' or 'abort'), and its value.
         self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._content_left = content_length(environ)
         self._input = environ.get("wsgi.input")
