@@ -20,12 +20,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -85,7 +86,7 @@ class HTTPGateway:
         self,
         exchange: HTTPExchange,
         status: int,
-        headers: Iterable[Sequence[bytes]],
+        headers: Headers,
         content: bytes,
         more_content: bool,
         reason: bytes,
@@ -232,7 +233,7 @@ class HTTPExchange:
     def respond(
         self,
         status: int,
-        headers: Iterable[Sequence[bytes]] = (),
+        headers: Headers = (),
         content: bytes = b"",
         more_content: bool = False,
         reason: bytes = b"",

@@ -289,3 +289,22 @@ def test_C4_a_path_is_byte_for_byte_the_same_behind_a_double_bridge(octets: byte
 
     call(WSGIAdapter(ASGIAdapter(app)), environ_of(octets.decode("latin-1")), validate=False)
     assert seen == [octets.decode("latin-1")]
+
+
+def test_the_application_learns_that_the_host_would_not_take_its_head() -> None:
+    ended = threading.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        try:
+            await channels["reply"].send({"status": 200, "more_content": True})
+            while True:
+                await channels["reply"].send({"content": b"x" * 1000, "more_content": True})
+        finally:
+            ended.set()
+
+    def refusing(status: str, headers: list[tuple[str, str]]) -> None:
+        raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused"):
+        WSGIAdapter(app)(environ_of(), refusing)
+    assert ended.wait(10)

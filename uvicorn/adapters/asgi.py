@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, final
@@ -14,7 +14,7 @@ from uvicorn.errors import ClientDisconnected
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
-from uvicorn.types import Message
+from uvicorn.types import Headers, Message
 
 # Content that waits to be taken by the reply channel; above it the application's thread waits.
 _HIGH_WATER_BYTES = 65536
@@ -116,7 +116,7 @@ class ChannelsGateway(HTTPGateway):
         self,
         exchange: HTTPExchange,
         status: int,
-        headers: Iterable[Sequence[bytes]],
+        headers: Headers,
         content: bytes,
         more_content: bool,
         reason: bytes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final, final
 
@@ -20,6 +20,7 @@ from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import content_length, decode_response, exchange_from_environ
 from uvicorn.settings import Settings
+from uvicorn.types import Headers
 
 _PIECE_BYTES: Final = 65536
 _HIGH_WATER_BYTES: Final = 65536
@@ -96,7 +97,12 @@ class WSGIGateway(HTTPGateway):
         if kind == "abort":
             raise ResponseAborted(value)
         status, headers, content, more_content = value
-        start_response(status, headers)
+        try:
+            start_response(status, headers)
+        except BaseException:
+            # The host will not iterate, so nobody else would tell the application.
+            self.client_gone()
+            raise
         if not more_content:
             return [content]
         return ResponseContent(self, content)
@@ -175,7 +181,7 @@ class WSGIGateway(HTTPGateway):
         self,
         exchange: HTTPExchange,
         status: int,
-        headers: Iterable[Sequence[bytes]],
+        headers: Headers,
         content: bytes,
         more_content: bool,
         reason: bytes,

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.errors import LocalProtocolError
 from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.types import Headers
 
 # Common fields by their environ keys; others are made up when they come.
 _COMMON_KEYS: Final = {
@@ -158,9 +159,7 @@ def encode_response(status: object, headers: Iterable[Sequence[object]]) -> tupl
         ) from None
 
 
-def decode_response(
-    status: int, reason: bytes, headers: Iterable[Sequence[bytes]], phrase: str
-) -> tuple[str, list[tuple[str, str]]]:
+def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
     """A response's head as `start_response` takes it; LocalProtocolError if a field is not fit for the wire."""
     text = reason.decode("latin-1") if reason else phrase
     if not isinstance(status, int) or not 200 <= status < 600 or _CONTROLS.search(text):

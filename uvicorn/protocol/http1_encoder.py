@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final, final
 
 from uvicorn.errors import LocalProtocolError
 from uvicorn.protocol.headers import CONTROLS, LOWER_NAMES, DefaultFields, lower_name, split_tokens
+from uvicorn.types import Headers
 
 #: Status code to reason phrase.
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -74,7 +74,7 @@ class HTTP1ResponseEncoder:
         keep_alive: bool,
         status: int,
         reason: bytes,
-        headers: Iterable[Sequence[bytes]],
+        headers: Headers,
         content_length: int,
         more_content: bool,
     ) -> bytes:

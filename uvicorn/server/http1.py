@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast, final
 
 from uvicorn.errors import RemoteProtocolError
@@ -20,6 +19,7 @@ from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.access_log import log_access
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
+from uvicorn.types import Headers
 
 # What a connection is doing; deadlines depend on it.
 _HEAD: Final = 0  # waiting for the first head, or for the rest of one
@@ -227,7 +227,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self,
         exchange: HTTPExchange,
         status: int,
-        headers: Iterable[Sequence[bytes]],
+        headers: Headers,
         content: bytes,
         more_content: bool,
         reason: bytes,
