@@ -29,12 +29,21 @@ setup(
     extras_require={
         "test": [
             "coverage>=7.6",
-            "gunicorn>=23",
             "h11>=0.16",
+            "hypothesis>=6.100",
             "packaging",
             "pytest>=8",
+            # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
+            "gunicorn>=23",
+            "pyuwsgi>=2.0.28",
             "waitress>=3",
             "werkzeug>=3",
+            # Frameworks whose applications are compared with what they answer elsewhere.
+            "bottle>=0.13",
+            "django>=5.2",
+            "falcon>=4",
+            "flask>=3",
+            "pyramid>=2",
             # What they complain about changes from one release to the next.
             "mypy==2.4.1",
             "ruff==0.17.5",
