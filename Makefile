@@ -7,9 +7,9 @@ PORT ?= 8000
 
 .PHONY: run test check coverage bench faults clean
 
-run: $(VENV)/installed
-	@echo "Serving examples/hello. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
-	@cd examples/hello && exec "$(abspath $(VENV))/bin/uvicorn" app:hello_world --host $(HOST) --port $(PORT)
+run: $(VENV)/installed-run
+	@echo "Serving examples/flask. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
+	@cd examples/flask && exec "$(abspath $(VENV))/bin/uvicorn" mixed:app --host $(HOST) --port $(PORT)
 
 test: $(VENV)/installed-test
 	VENV="$(VENV)" scripts/check
@@ -38,6 +38,10 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-run: $(VENV)/installed examples/flask/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement examples/flask/requirements.txt
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

@@ -1,0 +1,28 @@
+"""The same site with its first asynchronous path: `uvicorn project.asgi:app`."""
+
+import asyncio
+
+from uvicorn.utils import ASGIAdapter
+
+from project.wsgi import application
+
+site = ASGIAdapter(application)
+
+
+async def app(message, channels):
+    if message["path"] == "/ticks":
+        await ticks(message, channels)
+    else:
+        await site(message, channels)
+
+
+async def ticks(message, channels):
+    """A line every half second. A thousand clients that wait for the next one take no thread."""
+    reply = channels["reply"]
+    # Without nosniff browsers show nothing until there is enough to guess from.
+    headers = [[b"content-type", b"text/plain"], [b"x-content-type-options", b"nosniff"]]
+    await reply.send({"status": 200, "headers": headers, "more_content": True})
+    for number in range(1, 11):
+        await reply.send({"content": b"tick %d\n" % number, "more_content": True})
+        await asyncio.sleep(0.5)
+    await reply.send({"content": b"done\n"})
