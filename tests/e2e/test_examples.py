@@ -1,0 +1,294 @@
+"""The example sites, served and visited as their READMEs say; nothing is written where they are."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import html
+import http.client
+import io
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from email.message import Message
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
+
+import pytest
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+
+ROOT = Path(__file__).parents[2]
+HELLO, FLASK, DJANGO = ROOT / "examples/hello", ROOT / "examples/flask", ROOT / "examples/django"
+
+CLEAN = {"PYTHONDONTWRITEBYTECODE": "1"}
+LARGE = bytes(range(256)) * 12_000
+PASSWORD = "correct horse battery staple"
+
+FIVE_THOUSAND_ENTRIES = """
+from guestbook.models import Entry
+Entry.objects.all().delete()
+Entry.objects.bulk_create(Entry(id=number, name="Ada", text=f"entry, {number}") for number in range(1, 5001))
+"""
+
+
+class Page(NamedTuple):
+    status: int
+    url: str
+    headers: Message
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return html.unescape(self.content.decode())
+
+
+class Browser:
+    """Keeps cookies, follows redirects, and sends a form with the hidden fields that it has come with."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._root = f"http://127.0.0.1:{server.port}"
+        self._open = build_opener(ProxyHandler({}), HTTPCookieProcessor(CookieJar())).open
+
+    def get(self, path: str) -> Page:
+        return self._ask(Request(self._root + path))
+
+    def submit(self, path: str, fields: dict[str, str], file: bytes | None = None) -> Page:
+        fields = {**dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', self.get(path).text)), **fields}
+        kind, content = "application/x-www-form-urlencoded", urlencode(fields).encode()
+        if file is not None:
+            kind, content = "multipart/form-data; boundary=limit", multipart(fields, file)
+        return self._ask(Request(self._root + path, content, {"content-type": kind}))
+
+    def _ask(self, request: Request) -> Page:
+        try:
+            response = self._open(request, timeout=LONGEST_WAIT)
+        except HTTPError as error:
+            response = error
+        with response:
+            return Page(response.status, response.url.removeprefix(self._root), response.headers, response.read())
+
+
+def multipart(fields: dict[str, str], file: bytes) -> bytes:
+    """A form with a file in it, called large.bin; its boundary is `limit`."""
+    parts = [f'--limit\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{fields[name]}\r\n' for name in fields]
+    head = '--limit\r\ncontent-disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
+    return "".join(parts).encode() + head.encode() + file + b"\r\n--limit--\r\n"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def example(folder: Path, app: str, **variables: str) -> Iterator[ServerProcess]:
+    """Serves until Ctrl-C, which it must survive; what it has logged must be without a complaint."""
+    with running_server(folder, app, env=CLEAN | variables) as server:
+        yield server
+        assert server.stop(signal.SIGINT) == 0
+        assert not re.search("ERROR|Warning|Traceback", server.stderr), server.stderr
+
+
+def first_line(server: ServerProcess, path: str) -> bytes:
+    """The first line of a stream; the client leaves when it has that."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONGEST_WAIT)
+    try:
+        connection.request("GET", path)
+        with connection.getresponse() as response:
+            return response.readline()
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module", params=["frontpage:app", "mixed:app"])
+def flask_site(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    with example(FLASK, request.param) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of Django's database and uploads."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def manage(data: str) -> Callable[..., str]:
+    """Runs one of Django's commands; the database and an administrator are there."""
+
+    def run(*arguments: str) -> str:
+        variables = {"EXAMPLE_DATA": data, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+        done = run_command(DJANGO, *arguments, env=CLEAN | variables, program=("-W", "error", "manage.py"))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("migrate")
+    run("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.com")
+    return run
+
+
+@pytest.fixture(scope="module", params=["project.wsgi:application", "project.asgi:app"])
+def django_site(request: pytest.FixtureRequest, data: str, manage: Callable[..., str]) -> Iterator[ServerProcess]:
+    with example(DJANGO, request.param, EXAMPLE_DATA=data) as server:
+        yield server
+
+
+def test_hello() -> None:
+    with example(HELLO, "app:hello_world") as server:
+        assert server.get() == (200, "Hello, world")
+
+
+def test_flask_front_page_tells_what_it_runs_on(flask_site: ServerProcess) -> None:
+    page = Browser(flask_site).get("/")
+    assert page.status == 200
+    assert "uvicorn-worker-" in page.text
+    assert (FLASK / "mixed.py").read_text().strip() in page.text
+
+
+def test_flask_pages_link_to_nothing_that_is_missing(flask_site: ServerProcess) -> None:
+    browser = Browser(flask_site)
+    links = set(re.findall(r'(?:href|src)="(/[^"]*)"', browser.get("/").text)) - {"/ticks"}
+    assert links == {"/", "/notes", "/upload", "/squares.csv", "/static/style.css"}
+    assert {link: browser.get(link).status for link in links} == dict.fromkeys(links, 200)
+
+
+def test_flask_form_redirects_to_a_page_that_shows_the_note_and_says_so_once(flask_site: ServerProcess) -> None:
+    browser = Browser(flask_site)
+    page = browser.submit("/notes", {"text": "naïve <b>"})
+    assert (page.status, page.url) == (200, "/notes")
+    assert b"<li>na\xc3\xafve &lt;b&gt;</li>" in page.content
+    assert "has been added" in page.text
+    assert "has been added" not in browser.get("/notes").text
+
+
+def test_flask_form_upload(flask_site: ServerProcess) -> None:
+    page = Browser(flask_site).submit("/upload", {}, LARGE)
+    assert [text in page.text for text in ("large.bin", str(len(LARGE)), sha256(LARGE))] == [True] * 3
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["content-length", "chunked"])
+def test_flask_raw_upload(flask_site: ServerProcess, chunked: bool) -> None:
+    pieces = (LARGE[start : start + 100_000] for start in range(0, len(LARGE), 100_000))
+    headers = {"transfer-encoding": "chunked"} if chunked else {}
+    connection = http.client.HTTPConnection("127.0.0.1", flask_site.port, timeout=LONGEST_WAIT)
+    connection.request("PUT", "/upload", pieces if chunked else LARGE, headers, encode_chunked=chunked)
+    with connection.getresponse() as response:
+        assert f'"sha256":"{sha256(LARGE)}","size":{len(LARGE)}' in response.read().decode()
+    connection.close()
+
+
+def test_flask_csv_is_streamed_to_its_end(flask_site: ServerProcess) -> None:
+    page = Browser(flask_site).get("/squares.csv")
+    rows = list(csv.reader(io.StringIO(page.content.decode())))
+    assert page.headers["transfer-encoding"] == "chunked"
+    assert rows == [["number", "square"], *([str(number), str(number**2)] for number in range(1, 50_001))]
+
+
+def test_flask_answers_404_with_a_page_of_its_own(flask_site: ServerProcess) -> None:
+    page = Browser(flask_site).get("/nowhere")
+    assert page.status == 404
+    assert "There is nothing at <code>/nowhere</code>" in page.text
+
+
+@pytest.mark.parametrize(("folder", "app"), [(FLASK, "mixed:app"), (DJANGO, "project.asgi:app")])
+def test_path_of_the_coroutine_is_streamed_until_the_client_leaves(folder: Path, app: str, tmp_path: Path) -> None:
+    with example(folder, app, EXAMPLE_DATA=str(tmp_path)) as server:
+        assert first_line(server, "/ticks") == b"tick 1\n"
+
+
+def test_django_checks_find_nothing_to_complain_about(manage: Callable[..., str]) -> None:
+    assert "no issues" in manage("check")
+
+
+def test_django_migrations_are_complete(manage: Callable[..., str]) -> None:
+    assert "No changes detected" in manage("makemigrations", "--check")
+
+
+@pytest.mark.parametrize("path", ["/static/guestbook/style.css", "/static/admin/css/base.css"])
+def test_django_static_files(django_site: ServerProcess, path: str) -> None:
+    page = Browser(django_site).get(path)
+    assert (page.status, page.headers.get_content_type()) == (200, "text/css")
+
+
+def test_django_admin_sends_strangers_to_its_login(django_site: ServerProcess) -> None:
+    assert Browser(django_site).get("/admin/").url == "/admin/login/?next=/admin/"
+
+
+def test_django_admin_shows_the_model_after_login(django_site: ServerProcess) -> None:
+    page = Browser(django_site).submit("/admin/login/?next=/admin/", {"username": "admin", "password": PASSWORD})
+    assert page.url == "/admin/"
+    assert '<a href="/admin/guestbook/entry/"' in page.text
+
+
+def test_django_admin_adds_an_entry(django_site: ServerProcess) -> None:
+    browser = Browser(django_site)
+    browser.submit("/admin/login/?next=/admin/", {"username": "admin", "password": PASSWORD})
+    page = browser.submit("/admin/guestbook/entry/add/", {"name": "Grace", "text": "by the admin"})
+    assert page.url == "/admin/guestbook/entry/"
+    assert "was added successfully" in page.text
+
+
+def test_django_refuses_a_form_without_its_csrf_token(django_site: ServerProcess) -> None:
+    page = Browser(django_site).submit("/", {"name": "Eve", "text": "hi", "csrfmiddlewaretoken": "x" * 64})
+    assert page.status == 403
+
+
+def test_django_form_redirects_to_a_page_that_shows_the_entry(django_site: ServerProcess) -> None:
+    page = Browser(django_site).submit("/", {"name": "Ada", "text": "naïve <b>"})
+    assert (page.status, page.url) == (200, "/")
+    assert b"<p>na\xc3\xafve &lt;b&gt;</p>" in page.content
+    assert "has been added" in page.text
+
+
+def test_django_file_comes_back_as_it_was_uploaded(django_site: ServerProcess) -> None:
+    browser = Browser(django_site)
+    page = browser.submit("/", {"name": "Ada", "text": "with a file"}, LARGE)
+    link = re.search("/entries/[0-9]+/file", page.text)
+    assert link is not None
+    file = browser.get(link.group())
+    assert file.headers["content-length"] == str(len(LARGE))
+    assert sha256(file.content) == sha256(LARGE)
+
+
+def test_django_csv_is_streamed_to_its_end(django_site: ServerProcess, manage: Callable[..., str]) -> None:
+    manage("shell", "-c", FIVE_THOUSAND_ENTRIES)
+    page = Browser(django_site).get("/entries.csv")
+    rows = list(csv.reader(io.StringIO(page.content.decode())))
+    assert page.headers["transfer-encoding"] == "chunked"
+    assert rows == [["id", "name", "text"], *([str(n), "Ada", f"entry, {n}"] for n in range(5000, 0, -1))]
+
+
+@contextmanager
+def make_run(venv: Path) -> Iterator[ServerProcess]:
+    """`make run` in a session of its own, with all that it needs installed: with the environment of these tests."""
+    (venv / "bin").symlink_to(Path(sys.executable).parent)
+    for stamp in ("installed", "installed-run"):
+        (venv / stamp).touch()
+    # The flags of a `make test` that runs this are not for this one.
+    code = f"import os; os.setsid(); os.execvp('make', ['make', 'run', 'VENV={venv}', 'HOST=127.0.0.1', 'PORT=0'])"
+    with running_server(ROOT, env=CLEAN | {"MAKEFLAGS": ""}, program=("-c", code)) as server:
+        try:
+            yield server
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.process.pid, signal.SIGKILL)
+
+
+def test_make_run_serves_the_flask_site(tmp_path: Path) -> None:
+    with make_run(tmp_path) as server:
+        assert first_line(server, "/ticks") == b"tick 1\n"
+        assert "It works." in Browser(server).get("/").text
+
+
+def test_make_run_ends_with_ctrl_c_and_no_complaint(tmp_path: Path) -> None:
+    with make_run(tmp_path) as server:
+        os.killpg(server.process.pid, signal.SIGINT)
+        server.wait()
+        assert server.stderr.endswith("stopped\n")
