@@ -12,7 +12,7 @@ import gc
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.loops import loop_factory
 from uvicorn.settings import Settings
 
-Application = Callable[[Any, Any], Awaitable[None]]
+Application = Callable[..., Any]
 
 # As many as in the load benchmark, in turn, so that no connection's state stays in the nearest cache.
-_CONNECTIONS = 64
+CONNECTIONS = 64
 
 # What is the same in every request is cached on the first ones, and the interpreter specialises its instructions.
 _WARM_UP_ROUNDS = 50
@@ -66,7 +66,7 @@ async def stream(message: Any, channels: Any) -> None:
     await send({"content": b"world"})
 
 
-_GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
 _BROWSER_GET = b"""GET /articles/2024/hello?page=2&sort=new HTTP/1.1
 Host: www.example.org
 Connection: keep-alive
@@ -99,10 +99,10 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("GET hello", hello, _GET, b"content-length: 12\r\n\r\nHello, world"),
+    Scenario("GET hello", hello, GET, b"content-length: 12\r\n\r\nHello, world"),
     Scenario("GET hello, browser's head", hello, _BROWSER_GET, b"content-length: 12\r\n\r\nHello, world"),
     Scenario("POST 1 KiB, echoed", echo, _POST, b"content-length: 1024\r\n\r\n" + b"x" * 1024),
-    Scenario("GET, streamed in 3 chunks", stream, _GET, b"5\r\nworld\r\n0\r\n\r\n"),
+    Scenario("GET, streamed in 3 chunks", stream, GET, b"5\r\nworld\r\n0\r\n\r\n"),
 )
 
 
@@ -152,7 +152,7 @@ class Harness:
         self.context = ServerContext(build_interface(scenario.app, settings), settings, Clock())
         # The date, as a running server's clock would have set it.
         self.context.tick()
-        self.transports = [CountingTransport(self.written.extend) for _ in range(_CONNECTIONS)]
+        self.transports = [CountingTransport(self.written.extend) for _ in range(CONNECTIONS)]
         self.connections = [HTTP1Connection(self.context) for _ in self.transports]
         for connection, transport in zip(self.connections, self.transports, strict=True):
             connection.connection_made(transport)
@@ -169,6 +169,13 @@ class Harness:
 
     async def request(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
         """One request on each of `connections`, and all of their responses."""
+        self.feed(connections)
+        # Python 3.11 starts handlers on the loop's next turn; later ones have answered already.
+        while self.context.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    def feed(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
+        """One request on each of `connections`."""
         request = self.scenario.request
         length = len(request)
         for connection in connections:
@@ -178,9 +185,6 @@ class Harness:
                 connection.buffer_updated(length)
             elif isinstance(connection, asyncio.Protocol):
                 connection.data_received(bytes(memoryview(request)))
-        # Python 3.11 starts handlers on the loop's next turn; later ones have answered already.
-        while self.context.requests:  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 async def microseconds(harness: Harness, connections: Sequence[asyncio.BaseProtocol], seconds: float) -> float:
@@ -247,7 +251,7 @@ async def kept_blocks(harness: Harness) -> float:
     for _ in range(rounds):
         await harness.request(harness.connections)
     gc.collect()
-    return (sys.getallocatedblocks() - before) / (rounds * _CONNECTIONS)
+    return (sys.getallocatedblocks() - before) / (rounds * CONNECTIONS)
 
 
 async def measure(scenario: Scenario, seconds: float) -> float:
@@ -259,18 +263,18 @@ async def measure(scenario: Scenario, seconds: float) -> float:
     await harness.request(harness.connections)
     writes += sum(transport.writes for transport in harness.transports)
     blocks, peak, kept = await live_blocks(harness), await peak_bytes(harness), await kept_blocks(harness)
-    print(f"{scenario.name:<26} {best:7.2f} {writes / _CONNECTIONS:7.1f} {blocks:7} {peak:11,} {kept:6.2f}")
+    print(f"{scenario.name:<26} {best:7.2f} {writes / CONNECTIONS:7.1f} {blocks:7} {peak:11,} {kept:6.2f}")
     return best
 
 
 async def run(seconds: float) -> None:
     """All scenarios."""
     loop = type(asyncio.get_running_loop()).__module__
-    print(f"Python {sys.version.split()[0]}, {loop}, {_CONNECTIONS} connections in turn\n")
+    print(f"Python {sys.version.split()[0]}, {loop}, {CONNECTIONS} connections in turn\n")
     print(f"{'':<26} {'us':>7} {'writes':>7} {'blocks':>7} {'peak bytes':>11} {'kept':>6}")
     results = [await measure(scenario, seconds) for scenario in SCENARIOS]
     harness = Harness(SCENARIOS[0])
-    nothing = await microseconds(harness, [Nothing()] * _CONNECTIONS, min(seconds, 0.5))
+    nothing = await microseconds(harness, [Nothing()] * CONNECTIONS, min(seconds, 0.5))
     print(f"{'(the harness itself)':<26} {nothing:7.2f}")
     missed = "" if results[0] <= _HELLO_BUDGET_MICROSECONDS else "  MISSED"
     print(f"\nGET hello: budget <= {_HELLO_BUDGET_MICROSECONDS:.2f} us, measured {results[0]:.2f}{missed}")

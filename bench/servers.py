@@ -11,15 +11,44 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from environments import APPS, CannotRun, clean_environ, complaint
 from machine import on_cpu
 
-BODY = b"Hello, world"
-
 # Generous: the slowest contender needs one second on an idle machine.
 _START_SECONDS = 20.0
 _STOP_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for, and the right answer: `answer`, as often as `times` says, as text.
+
+    With `content_bytes` it is a POST of so many.
+    """
+
+    path: str = "/"
+    answer: bytes = b"Hello, world"
+    times: int = 1
+    content_bytes: int = 0
+
+    def ask(self, port: int) -> str:
+        """Ask; empty if the answer is right, else what is wrong with it. OSError if there is none."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            content = b"x" * self.content_bytes
+            connection.request("POST" if content else "GET", self.path, content or None)
+            response = connection.getresponse()
+            body = response.read()
+        except http.client.HTTPException as error:
+            return f"wrong answer: {error!r}"
+        finally:
+            connection.close()
+        content_type = response.getheader("content-type", "")
+        if response.status == 200 and body == self.answer * self.times and content_type.startswith("text/plain"):
+            return ""
+        return f"wrong answer: {response.status} {content_type} {len(body)} bytes: {body[:40]!r}"
 
 
 def free_port() -> int:
@@ -30,13 +59,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, cpu: int | None) -> Iterator[int]:
+def running(command: list[str], port: int, cpu: int | None, question: Question) -> Iterator[int]:
     """Run a server that is to listen on `port`; its process id, once it answers as it should. Raises CannotRun."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         with on_cpu(cpu):
             process = _start(command, log.fileno())
         try:
-            wrong = _await_answer(process, port)
+            wrong = _await_answer(process, port, question)
             if wrong:
                 log.seek(0)
                 raise CannotRun(f"{wrong} {complaint(log.read())}".strip())
@@ -56,33 +85,17 @@ def _start(command: list[str], log: int) -> subprocess.Popen[bytes]:
         raise CannotRun(f"cannot be started: {error}") from None
 
 
-def _await_answer(process: subprocess.Popen[bytes], port: int) -> str:
+def _await_answer(process: subprocess.Popen[bytes], port: int, question: Question) -> str:
     """Wait for the server; empty if it answers as it should, else what is wrong."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             return f"exited with {process.returncode}:"
         try:
-            return _ask(port)
+            return question.ask(port)
         except OSError:
             time.sleep(0.05)
     return f"does not answer within {_START_SECONDS:g} seconds:"
-
-
-def _ask(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/")
-        response = connection.getresponse()
-        body = response.read()
-    except http.client.HTTPException as error:
-        return f"wrong answer: {error!r}"
-    finally:
-        connection.close()
-    content_type = response.getheader("content-type", "")
-    if response.status == 200 and body == BODY and content_type.startswith("text/plain"):
-        return ""
-    return f"wrong answer: {response.status} {content_type} {body[:40]!r}"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,41 @@
+"""Requests per second of an async hello world on WSGI hosts: through our `WSGIAdapter`, and through a2wsgi's.
+
+`plain` is a WSGI hello world on the same host. gunicorn's sync worker closes each connection, so that a good part of
+its time goes into new ones.
+"""
+
+from __future__ import annotations
+
+from contenders import HOSTS, OURS_ON_HOSTS, gthread, gunicorn, waitress
+from environments import Environment
+from results import rate_target
+from rounds import Contender, Scenario, run_program
+
+
+def _scenario(name: str, title: str, environment: Environment, commands: list[tuple[str, ...]]) -> Scenario:
+    """The same three applications on one host; `commands` are for plain, ours and a2wsgi's, in this order."""
+    plain, ours, a2wsgi = commands
+    return Scenario(
+        name,
+        f"Async hello world on {title}",
+        (
+            Contender("ours", OURS_ON_HOSTS, ours, is_peer=False),
+            Contender("plain", environment, plain, is_peer=False),
+            Contender("a2wsgi", environment, a2wsgi),
+        ),
+        # To be had is 0.90 (the aim); this is what it must reach.
+        (rate_target("S4", 64, "plain", 0.70), rate_target("S4", 64, "a2wsgi", 1.8)),
+        floor="plain",
+    )
+
+
+_APPS = ("hello_wsgi:app", "hello_bridge:wsgi_app", "hello_a2wsgi:wsgi_app")
+
+SCENARIOS = (
+    _scenario("sync", "gunicorn sync", HOSTS["gunicorn"], [gunicorn("sync", app) for app in _APPS]),
+    _scenario("gthread", "gunicorn gthread", HOSTS["gunicorn"], [gthread(app) for app in _APPS]),
+    _scenario("waitress", "waitress", HOSTS["waitress"], [waitress(app) for app in _APPS]),
+)
+
+if __name__ == "__main__":
+    run_program(SCENARIOS, __doc__, [64])

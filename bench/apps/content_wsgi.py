@@ -1,0 +1,21 @@
+"""Much content, over WSGI: / answers the length of a POST, /whole and /stream have 10 MiB."""
+
+PIECE = b"x" * 65536
+WHOLE = PIECE * 160
+
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/whole":
+        content, length = [WHOLE], len(WHOLE)
+    elif path == "/stream":
+        content, length = (PIECE for _ in range(160)), len(WHOLE)
+    else:
+        read = environ["wsgi.input"].read
+        received = 0
+        while piece := read(65536):
+            received += len(piece)
+        answer = str(received).encode()
+        content, length = [answer], len(answer)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(length))])
+    return content

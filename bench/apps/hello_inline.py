@@ -1,0 +1,39 @@
+"""The floor of WSGI: hello world on our server, called on the event loop's thread.
+
+All that our WSGI interface does is in it, environ and checks, but for the threads. Not to be had in earnest: an
+application that blocks would hold up all clients.
+"""
+
+import io
+import sys
+
+import hello_wsgi
+
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.environ import build_environ, encode_response
+
+
+class Inline(Interface):
+    name = "wsgi"
+
+    def serve_http(self, exchange):
+        head = ()
+
+        def start_response(status, headers, exc_info=None):
+            nonlocal head
+            head = encode_response(status, headers)
+
+        environ = build_environ(exchange)
+        environ["wsgi.input"] = io.BytesIO(exchange.receive_whole() or b"")
+        environ["wsgi.errors"] = sys.stderr
+        content = b"".join(self.app(environ, start_response))
+        status, reason, headers = head
+        exchange.respond(status, headers, content, False, reason)
+
+
+class App:
+    def __uvicorn_interface__(self, settings):
+        return Inline(hello_wsgi.app, settings)
+
+
+app = App()

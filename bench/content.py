@@ -1,0 +1,45 @@
+"""Requests per second of much content: POST of 1 MiB, GET of 10 MiB, whole and in pieces of 64 KiB.
+
+Of async applications and of WSGI applications, each against servers of its kind.
+"""
+
+from __future__ import annotations
+
+from contenders import GRANIAN_FLASK, OURS_FLASK, PUBLIC_UVICORN, THREADS, granian, uvicorn
+from results import best_target, rate_target
+from rounds import Contender, Scenario, run_program
+from servers import Question
+
+_ASYNC = (
+    Contender("ours", OURS_FLASK, uvicorn("content_channels:app"), is_peer=False),
+    Contender("granian", GRANIAN_FLASK, granian("asginl", "content_asgi:app")),
+    Contender("public-uvicorn", PUBLIC_UVICORN, uvicorn("content_asgi:app", "--lifespan", "off")),
+)
+_WSGI = (
+    Contender("ours", OURS_FLASK, uvicorn("content_wsgi:app", "--threads", THREADS), is_peer=False),
+    Contender("granian", GRANIAN_FLASK, granian("wsgi", "content_wsgi:app", "--blocking-threads", THREADS)),
+)
+
+_POST = Question(answer=b"1048576", content_bytes=1 << 20)
+_WHOLE = Question("/whole", b"x", 10 << 20)
+_STREAM = Question("/stream", b"x", 10 << 20)
+
+SCENARIOS = (
+    Scenario(
+        "post-async", "POST of 1 MiB, async", _ASYNC,
+        (rate_target("S5", None, "granian", 2.5), rate_target("S5", None, "public-uvicorn", 3)), _POST,
+    ),
+    Scenario("post-wsgi", "POST of 1 MiB, WSGI", _WSGI, (rate_target("S5", None, "granian", 1.0),), _POST),
+    *(
+        Scenario(
+            f"{name}-{kind.lower()}", f"GET of 10 MiB, {how}, {kind}", contenders,
+            (best_target("S5", [one.name for one in contenders if one.is_peer], 0.95),), question,
+        )
+        for kind, contenders in (("async", _ASYNC), ("WSGI", _WSGI))
+        for name, how, question in (("whole", "one message", _WHOLE), ("stream", "pieces of 64 KiB", _STREAM))
+    ),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    # Fewer than elsewhere: 64 responses of 10 MiB at a time are a memory benchmark.
+    run_program(SCENARIOS, __doc__, [16])

@@ -1,0 +1,121 @@
+"""What rounds have measured: medians, ratios round by round, tables, and verdicts about targets."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from load import DISTURBED, Load
+
+
+class Results:
+    """Loads by contender, one for each round, all at one number of connections."""
+
+    def __init__(self) -> None:
+        self.loads: dict[str, list[Load]] = {}
+        self.failures: dict[str, str] = {}
+
+    def median(self, name: str, figure: Callable[[Load], float]) -> float | None:
+        """The median of a figure; None if there is none."""
+        loads = self.loads.get(name)
+        return statistics.median(map(figure, loads)) if loads else None
+
+    def ratio(self, name: str, other: str) -> float | None:
+        """The median of the ratios of two contenders' rates in each round."""
+        pairs = list(zip(self.loads.get(name, ()), self.loads.get(other, ()), strict=False))
+        ratios = (one.requests_per_second / two.requests_per_second for one, two in pairs)
+        return statistics.median(ratios) if pairs else None
+
+    def ratio_to_best(self, name: str, others: Sequence[str]) -> float | None:
+        """The least of the ratios to several others; None unless one of them has run."""
+        ratios = [ratio for other in others if (ratio := self.ratio(name, other)) is not None]
+        return min(ratios, default=None)
+
+    def p99(self, name: str) -> float | None:
+        """The 99th percentile of latency in milliseconds."""
+        return self.median(name, lambda load: load.p99_milliseconds)
+
+    def mib(self, name: str) -> float | None:
+        """Resident memory under load."""
+        return self.median(name, lambda load: load.server_mib) or None
+
+
+@dataclass(frozen=True)
+class Target:
+    """`bound` and `measured` may be None: then what they need did not run. `connections` None: at any number."""
+
+    scenario: str
+    connections: int | None
+    what: str
+    relation: str
+    bound: Callable[[Results], float | None]
+    measured: Callable[[Results], float | None]
+
+    def verdict(self, results: Results) -> str:
+        """One line."""
+        bound, measured = self.bound(results), self.measured(results)
+        line = f"{self.scenario}  {self.what:<30} target {self.relation} {_figure(bound)}, measured {_figure(measured)}"
+        if bound is None or measured is None:
+            return line
+        met = measured >= bound if self.relation == ">=" else measured <= bound
+        return line if met else f"{line}  MISSED"
+
+
+def rate_target(scenario: str, connections: int | None, other: str, least: float, ours: str = "ours") -> Target:
+    """A target for the rate of ours as a multiple of another's."""
+    return Target(
+        scenario,
+        connections,
+        f"{ours} / {other}",
+        ">=",
+        lambda results: least,
+        lambda results: results.ratio(ours, other),
+    )
+
+
+def best_target(scenario: str, others: Sequence[str], least: float, ours: str = "ours") -> Target:
+    """A target for the rate of ours as a multiple of the best other's."""
+    return Target(
+        scenario,
+        None,
+        f"{ours} / the best",
+        ">=",
+        lambda results: least,
+        lambda results: results.ratio_to_best(ours, others),
+    )
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _row(name: str, version: str, floor: str, results: Results) -> list[str]:
+    loads = results.loads[name]
+    errors = sum(load.errors for load in loads)
+    disturbed = sum(load.disturbance > DISTURBED for load in loads)
+    return [
+        f"{name} {version}",
+        _figure(results.median(name, lambda load: load.requests_per_second), 0),
+        _figure(results.ratio("ours", name)),
+        *([_figure(results.ratio(name, floor))] if floor else []),
+        _figure(results.p99(name)),
+        _figure(results.median(name, lambda load: load.cpu_microseconds) or None, 1),
+        _figure(results.mib(name), 0),
+        f"{errors:,}" if errors else "",
+        f"{disturbed} of {len(loads)}" if disturbed else "",
+    ]
+
+
+def table(versions: Mapping[str, str], floor: str, results: Results) -> str:
+    """Contenders from the fastest to the slowest; behind them those that failed, and why.
+
+    `floor` is the contender that the others are compared with besides ours; empty if there is none.
+    """
+    head = ["contender", "requests/s", "ours/it", *([f"it/{floor}"] if floor else [])]
+    rows = [[*head, "p99 ms", "CPU us", "MiB", "errors", "disturbed"]]
+    ran = sorted(results.loads, key=lambda name: results.median(name, lambda load: -load.requests_per_second) or 0)
+    rows += [_row(name, versions[name], floor, results) for name in ran]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    return "\n".join(lines + [f"{name}: {why}" for name, why in results.failures.items()])

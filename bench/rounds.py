@@ -1,0 +1,235 @@
+"""Contenders in turn, in several short rounds, under wrk: what every benchmark on a socket is made of.
+
+Every figure that counts is a ratio taken round by round, between servers that ran within seconds of each other:
+rates drift with the machine and the hour, the ratios hardly do. README.md says how to read the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from environments import BENCH, CannotRun, Environment
+from load import ATTEMPTS, DISTURBED, Cpus, Load, run_wrk
+from results import Results, Target, table
+from servers import Question, free_port, running
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`command` is a program of the environment and its arguments, in which `{port}` stands for the port."""
+
+    name: str
+    environment: Environment
+    command: tuple[str, ...]
+    is_peer: bool = True
+
+    def command_line(self, port: int) -> list[str]:
+        """What to run."""
+        program, *arguments = (part.replace("{port}", str(port)) for part in self.command)
+        return [self.environment.program(program), *arguments]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One question, asked of several contenders, one of which is called `ours`.
+
+    `floor` is the contender that the table compares the others with besides ours.
+    """
+
+    name: str
+    title: str
+    contenders: tuple[Contender, ...]
+    targets: tuple[Target, ...] = ()
+    question: Question = field(default_factory=Question)
+    floor: str = ""
+
+
+class Benchmark:
+    """The rounds of one scenario, and where they run."""
+
+    def __init__(self, scenario: Scenario, options: argparse.Namespace, cpus: Cpus) -> None:
+        self.scenario = scenario
+        self.options = options
+        self.contenders = [one for one in scenario.contenders if not options.only or one.name in options.only]
+        self.cpus = cpus
+        self.versions: dict[str, str] = {}
+        self.not_installed: dict[str, str] = {}
+
+    def install(self, made: dict[Environment, str | CannotRun]) -> None:
+        """Make the environments, except those that have been `made` for another scenario."""
+        for contender in self.contenders:
+            environment = contender.environment
+            if environment not in made:
+                try:
+                    made[environment] = environment.make()
+                except CannotRun as error:
+                    made[environment] = error
+            version = made[environment]
+            if isinstance(version, str):
+                self.versions[contender.name] = version
+            else:
+                self.not_installed[contender.name] = f"cannot be installed: {version}"
+
+    def measure(self, connections: int) -> Results:
+        """All rounds at one number of connections. Who fails once is out."""
+        results = Results()
+        results.failures.update(self.not_installed)
+        for number in range(self.options.rounds):
+            # A different one begins each time: what a neighbour on the machine does hits all of them alike.
+            turn = number % len(self.contenders)
+            for contender in self.contenders[turn:] + self.contenders[:turn]:
+                if contender.name not in results.failures:
+                    self._measure_one(contender, connections, results)
+            self._progress(connections, number + 1, results)
+        return results
+
+    def report(self, connections: int, results: Results) -> str:
+        """The table, and a line for each target at this number of connections."""
+        options, scenario = self.options, self.scenario
+        title = f"\n{scenario.title}, {connections} connections, {options.rounds} rounds of {options.seconds} s, "
+        parts = [title + f"Python {sys.version.split()[0]}", table(self.versions, scenario.floor, results)]
+        targets = [target for target in scenario.targets if target.connections in (None, connections)]
+        lines = [target.verdict(results) for target in targets]
+        return "\n\n".join([*parts, "\n".join(lines)] if lines else parts)
+
+    def _measure_one(self, contender: Contender, connections: int, results: Results) -> None:
+        port = free_port()
+        try:
+            with running(contender.command_line(port), port, self.cpus.server, self.scenario.question) as pid:
+                if self.options.warm_up:
+                    self._run_wrk(pid, port, connections, self.options.warm_up)
+                load = self._least_disturbed(pid, port, connections)
+        except (CannotRun, ValueError) as error:
+            results.failures[contender.name] = f"cannot be run: {error}"
+            results.loads.pop(contender.name, None)
+        else:
+            results.loads.setdefault(contender.name, []).append(load)
+
+    def _least_disturbed(self, pid: int, port: int, connections: int) -> Load:
+        """The first run that nothing else interfered with, or the best of a few."""
+        best: Load | None = None
+        for _ in range(ATTEMPTS):
+            load = self._run_wrk(pid, port, connections, self.options.seconds)
+            if best is None or load.disturbance < best.disturbance:
+                best = load
+            if best.disturbance <= DISTURBED:
+                break
+        assert best is not None
+        return best
+
+    def _run_wrk(self, pid: int, port: int, connections: int, seconds: int) -> Load:
+        return run_wrk(pid, port, connections, seconds, self.cpus, self.scenario.question)
+
+    def _progress(self, connections: int, number: int, results: Results) -> None:
+        rates = (f"{name} {loads[-1].requests_per_second:,.0f}" for name, loads in results.loads.items())
+        title = self.scenario.title
+        print(f"{title}, {connections} connections, round {number}: {', '.join(rates)}", file=sys.stderr)
+
+
+def _cpus() -> Cpus:
+    """A CPU for the server and another one for wrk, unless there is no choosing, which is said."""
+    if not hasattr(os, "sched_getaffinity"):
+        print("This system does not pin processes to CPUs: expect more noise, and do not compare with the targets.")
+        return Cpus(None, None)
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) == 1:
+        print("This machine has one CPU, which server and wrk share: the ratios are nearer to 1 than the targets' are.")
+        return Cpus(None, None)
+    return Cpus(cpus[0], cpus[1])
+
+
+def _options(
+    scenarios: Sequence[Scenario], what: str | None, connections: Sequence[int], arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    names = list(dict.fromkeys(one.name for scenario in scenarios for one in scenario.contenders))
+    several = " and ".join(map(str, connections))
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds at each number of connections (5)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds of load on each contender in a round (3)")
+    parser.add_argument("--warm-up", type=int, default=1, help="seconds of load before those (1)")
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=list(connections), help=f"at one time ({several})"
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", choices=names,
+        help="run this contender only; may be repeated: " + ", ".join(names),
+    )  # fmt: skip
+    if len(scenarios) > 1:
+        choices = [scenario.name for scenario in scenarios]
+        parser.add_argument(
+            "--scenario", action="append", metavar="NAME", choices=choices,
+            help="run this scenario only; may be repeated: " + ", ".join(choices),
+        )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.rounds < 1 or options.seconds < 1 or options.warm_up < 0 or min(options.connections) < 1:
+        parser.error("expected at least one round, one second and one connection")
+    return options
+
+
+def _lock() -> TextIO | None:
+    """A file that only one run can hold; None if another one does. The two would spoil each other's figures."""
+    path = BENCH / ".environments" / "lock"
+    path.parent.mkdir(exist_ok=True)
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def run(
+    scenarios: Sequence[Scenario],
+    what: str | None,
+    connections: Sequence[int],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run and print the scenarios, as `arguments` (by default the command line's) have it; `what` is the help's text.
+
+    0, or 1 if ours did not run, or 2 if nothing could be run. A missed target is no failure: machines differ.
+    """
+    options = _options(scenarios, what, connections, arguments)
+    if shutil.which("wrk") is None:
+        print("wrk, which makes the load, is not installed: apt-get install wrk", file=sys.stderr)
+        return 2
+    lock = _lock()
+    if lock is None:
+        print("another run of this benchmark is under way: wait for its end", file=sys.stderr)
+        return 2
+    # So that servers are killed then, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    chosen = getattr(options, "scenario", None)
+    cpus = _cpus()
+    benchmarks = [Benchmark(one, options, cpus) for one in scenarios if not chosen or one.name in chosen]
+    # What `--only` leaves nothing of is not measured.
+    benchmarks = [benchmark for benchmark in benchmarks if benchmark.contenders]
+    made: dict[Environment, str | CannotRun] = {}
+    for benchmark in benchmarks:
+        benchmark.install(made)
+    failed = False
+    for benchmark in benchmarks:
+        for count in options.connections:
+            results = benchmark.measure(count)
+            print(benchmark.report(count, results), flush=True)
+            failed = failed or "ours" in results.failures
+    lock.close()
+    return int(failed)
+
+
+def run_program(scenarios: Sequence[Scenario], what: str | None, connections: Sequence[int]) -> None:
+    """`run`, as the whole of a program."""
+    try:
+        sys.exit(run(scenarios, what, connections))
+    except KeyboardInterrupt:
+        sys.exit(130)

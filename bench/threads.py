@@ -1,0 +1,107 @@
+"""What one WSGI request costs in process, threads and all: bytes in, bytes out, no socket.
+
+As bench/protocol.py, but requests come on 64 connections at once and the event loop waits until all are answered, as it
+does under load. The process is kept on one CPU, where servers are measured too. README.md says how to read the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import protocol
+from protocol import CONNECTIONS, Harness, microseconds
+
+# As servers have them when they are measured.
+sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
+
+import hello_bridge
+import hello_inline
+import hello_wsgi
+
+from uvicorn import ASGIAdapter
+from uvicorn.server.loops import loop_factory
+
+
+@dataclass(frozen=True)
+class Row:
+    """An application, and how it is called."""
+
+    name: str
+    app: Callable[..., Any]
+
+
+ROWS = (
+    Row("on the loop's thread (floor)", hello_inline.app),
+    Row("on the worker pool", hello_wsgi.app),
+    Row("as ASGIAdapter, by messages", hello_bridge.routed),
+    Row("on a ThreadPoolExecutor", ASGIAdapter(hello_wsgi.app, executor=ThreadPoolExecutor(8))),
+    Row("(async, no WSGI)", hello_bridge.hello),
+)
+
+
+class ThreadedHarness(Harness):
+    """Waits for answers in the event loop's poll, which leaves the interpreter to the workers."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(protocol.Scenario(row.name, row.app, protocol.GET, b"content-length: 12\r\n\r\nHello, world"))
+        self._unanswered = 0
+        self._answered = asyncio.get_running_loop().create_future()
+        for transport in self.transports:
+            transport.on_write = self._note
+
+    async def check(self) -> None:
+        """As the other's; but answers are counted on. TimeoutError if there is none."""
+        async with asyncio.timeout(10):
+            await super().check()
+        for transport in self.transports:
+            transport.on_write = self._note
+
+    async def request(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
+        """One request on each of `connections`, and all of their responses."""
+        self._unanswered = len(connections)
+        self._answered = asyncio.get_running_loop().create_future()
+        self.feed(connections)
+        await self._answered
+
+    def _note(self, data: bytes) -> None:
+        if len(self.written) < 4096:
+            self.written.extend(data)
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._answered.set_result(None)
+
+
+async def run(seconds: float) -> None:
+    """All rows."""
+    loop = type(asyncio.get_running_loop()).__module__
+    print(f"Python {sys.version.split()[0]}, {loop}, {CONNECTIONS} connections at once\n")
+    print(f"{'WSGI hello':<30} {'us':>7} {'floor/it':>9}")
+    floor = 0.0
+    for row in ROWS:
+        harness = ThreadedHarness(row)
+        await harness.check()
+        best = await microseconds(harness, harness.connections, seconds)
+        floor = floor or best
+        print(f"{row.name:<30} {best:7.2f} {floor / best:9.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each row (2)")
+    options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+        runner.run(run(options.seconds))
+
+
+if __name__ == "__main__":
+    main()

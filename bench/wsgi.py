@@ -1,0 +1,64 @@
+"""Requests per second of WSGI applications, off the event loop, on eight threads: ours against its peers.
+
+`inline` is our own server calling the application on the event loop's thread, with everything else that it does for
+a WSGI application: what remains of its rate is what the threads cost.
+"""
+
+from __future__ import annotations
+
+from contenders import GRANIAN_FLASK, HOSTS, OURS_FLASK, THREADS, granian, gthread, uvicorn, waitress
+from environments import Environment
+from results import rate_target
+from rounds import Contender, Scenario, run_program
+
+
+def _ours(app: str) -> tuple[str, ...]:
+    return uvicorn(app, "--threads", THREADS)
+
+
+def _granian(app: str) -> tuple[str, ...]:
+    return granian("wsgi", app, "--blocking-threads", THREADS)
+
+
+SCENARIOS = (
+    Scenario(
+        "hello",
+        "WSGI hello world",
+        (
+            Contender("ours", OURS_FLASK, _ours("hello_wsgi:app"), is_peer=False),
+            Contender("ours-adapter", OURS_FLASK, _ours("hello_bridge:adapter"), is_peer=False),
+            Contender("ours-routed", OURS_FLASK, _ours("hello_bridge:routed"), is_peer=False),
+            Contender("inline", OURS_FLASK, _ours("hello_inline:app"), is_peer=False),
+            Contender("granian", GRANIAN_FLASK, _granian("hello_wsgi:app")),
+            Contender("waitress", HOSTS["waitress"], waitress("hello_wsgi:app")),
+            Contender("gunicorn-gthread", HOSTS["gunicorn"], gthread("hello_wsgi:app")),
+            Contender(
+                "uvicorn-a2wsgi",
+                Environment("public-uvicorn-a2wsgi", "uvicorn", ("uvicorn[standard]", "a2wsgi")),
+                uvicorn("hello_a2wsgi:asgi_app", "--lifespan", "off"),
+            ),
+        ),
+        (
+            rate_target("S3", 64, "inline", 0.80),
+            rate_target("S3", 64, "inline", 0.80, ours="ours-adapter"),
+            rate_target("S3", 64, "granian", 1.0),
+            rate_target("S3", 64, "waitress", 7),
+            rate_target("S3", 64, "gunicorn-gthread", 10),
+            rate_target("S3", 64, "uvicorn-a2wsgi", 15),
+        ),
+        floor="inline",
+    ),
+    Scenario(
+        "flask",
+        "Flask hello world",
+        (
+            Contender("ours", OURS_FLASK, _ours("hello_flask:app"), is_peer=False),
+            Contender("granian", GRANIAN_FLASK, _granian("hello_flask:app")),
+            Contender("waitress", HOSTS["waitress"], waitress("hello_flask:app")),
+        ),
+        (rate_target("S3", 64, "granian", 1.1), rate_target("S3", 64, "waitress", 3.5)),
+    ),
+)
+
+if __name__ == "__main__":
+    run_program(SCENARIOS, __doc__, [64])
