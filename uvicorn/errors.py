@@ -8,6 +8,7 @@ UvicornError
 ├── ProtocolError
 │   ├── LocalProtocolError      the application broke the contract
 │   └── RemoteProtocolError     the client broke the protocol; says which status to refuse with
+├── ResponseAborted             a response that went through an adapter was broken off
 └── ClientDisconnected          the client left before its request was whole
 
 ChannelClosed (a CancelledError) stands apart: it ends a handler quietly, as cancelling it would.
@@ -56,6 +57,13 @@ class RemoteProtocolError(ProtocolError):
     def __init__(self, message: str, status_hint: int = 400) -> None:
         super().__init__(message)
         self.status_hint = status_hint
+
+
+class ResponseAborted(UvicornError):
+    """The application behind an adapter failed in the middle of its response; why has been logged.
+
+    Raised towards whoever called the adapter, so that the response is broken off there too.
+    """
 
 
 class ClientDisconnected(UvicornError, ConnectionError):

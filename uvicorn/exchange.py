@@ -52,7 +52,7 @@ class Endpoint:
     `template` is scratch space in which an interface may keep what is the same for all of them.
     """
 
-    __slots__ = ("client", "context", "loop", "root_path", "scheme", "server", "template", "thread")
+    __slots__ = ("client", "context", "environ", "loop", "root_path", "scheme", "server", "template", "thread")
 
     def __init__(
         self,
@@ -68,6 +68,8 @@ class Endpoint:
         self.server = server
         self.client = client
         self.template: dict[str, Any] | None = None
+        #: What a WSGI host has put into its environ besides the request; it rides along through bridges.
+        self.environ: dict[str, Any] | None = None
         self.loop = loop
         #: Context variables of the handlers of this connection, before each gets a copy of its own.
         self.context: Context | None = None
@@ -139,8 +141,6 @@ class HTTPExchange:
     sends = 0
     #: Content that has arrived and was not received yet.
     buffered_bytes = 0
-    #: What a WSGI host has put into its environ besides the request; it rides along through bridges.
-    host_environ: dict[str, Any] | None = None
     # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
     _asked = False
     _content_state = _NONE

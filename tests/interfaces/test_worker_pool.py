@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -10,12 +11,23 @@ from tests.helpers import until
 from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
 
 
+class Calling:
+    """A job that calls a function, and says whether it was cancelled instead."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.run = function
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
 async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
     pool = WorkerPool(threads=8)
     threads: set[int] = set()
     done: list[int] = []
     for number in range(100):
-        pool.post(lambda number=number: (threads.add(threading.get_ident()), done.append(number)))  # type: ignore[misc]
+        pool.post(Calling(lambda number=number: (threads.add(threading.get_ident()), done.append(number))))  # type: ignore[misc]
     await until(lambda: len(done) == 100)
     assert done == list(range(100))
     pool.shutdown()
@@ -24,8 +36,8 @@ async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
 async def test_a_job_behind_a_blocked_one_is_taken_by_another_worker() -> None:
     pool = WorkerPool(threads=2)
     release, done = threading.Event(), threading.Event()
-    pool.post(release.wait)
-    pool.post(done.set)
+    pool.post(Calling(release.wait))
+    pool.post(Calling(done.set))
     await until(done.is_set)
     release.set()
     pool.shutdown()
@@ -36,7 +48,7 @@ async def test_as_many_jobs_run_at_a_time_as_there_are_threads() -> None:
     together = threading.Barrier(4)
     done: list[int] = []
     for _ in range(4):
-        pool.post(lambda: done.append(together.wait(30)))
+        pool.post(Calling(lambda: done.append(together.wait(30))))
     await until(lambda: len(done) == 4)
     pool.shutdown()
 
@@ -44,13 +56,13 @@ async def test_as_many_jobs_run_at_a_time_as_there_are_threads() -> None:
 async def test_more_than_the_queue_holds_are_refused() -> None:
     pool = WorkerPool(threads=1, queue=2)
     begun, release = threading.Event(), threading.Event()
-    pool.post(lambda: (begun.set(), release.wait()))
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
     await until(begun.is_set)
-    pool.post(lambda: None)
-    pool.post(lambda: None)
+    pool.post(Calling(lambda: None))
+    pool.post(Calling(lambda: None))
     assert pool.waiting == 2
     with pytest.raises(PoolFull):
-        pool.post(lambda: None)
+        pool.post(Calling(lambda: None))
     release.set()
     pool.shutdown()
 
@@ -69,7 +81,7 @@ def test_a_pool_that_is_shut_down_takes_no_more() -> None:
     with pytest.raises(RuntimeError):
         pool.submit(abs, 1)
     with pytest.raises(RuntimeError):
-        pool.post(lambda: None)
+        pool.post(Calling(lambda: None))
 
 
 def test_a_pool_without_threads_is_refused() -> None:
@@ -90,4 +102,4 @@ def test_C12_a_forked_process_has_workers_of_its_own() -> None:
 
 
 async def post(pool: WorkerPool, done: threading.Event) -> None:
-    pool.post(done.set)
+    pool.post(Calling(done.set))

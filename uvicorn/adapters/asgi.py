@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, final
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
-from uvicorn.errors import ClientDisconnected
+from uvicorn.adapters.backlog import Backlog
+from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.environ import host_environ
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 
-# Content that waits to be taken by the reply channel; above it the application's thread waits.
-_HIGH_WATER_BYTES = 65536
+logger = logging.getLogger("uvicorn.app")
 
 
 class ASGIAdapter:
@@ -37,21 +39,20 @@ class ASGIAdapter:
         self._interface: WSGIInterface | None = None
 
     def __uvicorn_interface__(self, settings: Settings) -> WSGIInterface:
-        """The interface that a server may use directly, instead of going through messages."""
-        if self._interface is None:
-            if self._threads is not None:
-                settings = replace(settings, threads=self._threads)
-            self._interface = WSGIInterface(self.app, settings, self._executor)
-        return self._interface
+        """An interface that a server may use directly, instead of going through messages."""
+        if self._threads is not None:
+            settings = replace(settings, threads=self._threads)
+        return WSGIInterface(self.app, settings, self._executor)
 
     async def startup(self) -> None:
         """Once per process, before the first request (interface rule R15)."""
-        await self.__uvicorn_interface__(Settings()).startup()
+        await self._of_messages().startup()
 
     async def shutdown(self) -> None:
         """Once per process, after the last request: ends the threads."""
-        if self._interface is not None:
-            await self._interface.shutdown(0)
+        interface, self._interface = self._interface, None
+        if interface is not None:
+            await interface.shutdown(0)
 
     async def __call__(self, message: Message, channels: dict[str, Any]) -> None:
         """Answer `message` through `channels['reply']`."""
@@ -60,23 +61,28 @@ class ASGIAdapter:
             await channels["reply"].send({"accept": False})
         elif kind == "http.request":
             gateway = ChannelsGateway(message, channels)
-            self.__uvicorn_interface__(Settings()).serve_http(gateway.exchange)
+            self._of_messages().serve_http(gateway.exchange)
             await gateway.pump()
+
+    def _of_messages(self) -> WSGIInterface:
+        if self._interface is None:
+            self._interface = self.__uvicorn_interface__(Settings())
+        return self._interface
 
 
 @final
 class ChannelsGateway(HTTPGateway):
     """Carries one request in from a message, and its response out through a reply channel."""
 
-    __slots__ = ("_body", "_changed", "_drainers", "_messages", "_reading", "_reply", "_waiting_bytes", "exchange")
+    __slots__ = ("_backlog", "_body", "_changed", "_failure", "_messages", "_reading", "_reply", "exchange")
 
     def __init__(self, message: Message, channels: dict[str, Any]) -> None:
         self._reply = channels["reply"]
         self._body = channels.get("body")
         self._messages: deque[Message] = deque()
-        self._waiting_bytes = 0
+        self._backlog = Backlog()
         self._changed = asyncio.Event()
-        self._drainers: tuple[asyncio.Future[None], ...] = ()
+        self._failure = ""
         self._reading: asyncio.Task[None] | None = None
         inline = message.get("body", b"")
         self.exchange = exchange_from_message(message, self, bool(inline) or self._body is not None)
@@ -89,15 +95,19 @@ class ChannelsGateway(HTTPGateway):
             on_close(self._closed)
 
     async def pump(self) -> None:
-        """Send what the application says, at the pace of the reply channel, until it has said all."""
+        """Send what the application says, at the pace of the reply channel, until it has said all.
+
+        Raises ResponseAborted if it fails in the middle, as an application does that fails in the middle.
+        """
         try:
             while True:
                 while self._messages:
                     message = self._messages.popleft()
                     await self._reply.send(message)
-                    self._waiting_bytes -= len(message["content"])
-                    if not self.write_paused:
-                        self._wake()
+                    if self._backlog.take(len(message["content"])):
+                        self._backlog.wake()
+                if self._failure:
+                    raise ResponseAborted(self._failure)
                 if self.exchange.state >= COMPLETE:
                     return
                 self._changed.clear()
@@ -110,7 +120,7 @@ class ChannelsGateway(HTTPGateway):
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
         """Whether the reply channel is behind."""
-        return self._waiting_bytes > _HIGH_WATER_BYTES
+        return self._backlog.is_high
 
     def send_response(
         self,
@@ -144,31 +154,31 @@ class ChannelsGateway(HTTPGateway):
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Let `pump` find out."""
         self._changed.set()
-        self._wake()
+        self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Fail like an application that raises in the middle of its response, which is what has happened."""
-        self._messages.clear()
-        self._reply = _Raising(ResponseAborted(reason))
-        self._put({"content": b"", "more_content": False})
+        """Have `pump` raise, after what the application said before it failed: a beginning must not become a 500."""
+        self._failure = reason
 
     async def drain(self) -> None:
         """Wait until the reply channel has caught up, or the exchange is over."""
-        if self.write_paused and self.exchange.state < COMPLETE:
-            drainer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._drainers = (*self._drainers, drainer)
-            await drainer
+        await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
 
     async def _read(self) -> None:
         assert self._body is not None
         try:
             chunk = await self._body.receive()
-            content = chunk["content"]
-        except ClientDisconnected:
-            self.exchange.break_content()
-            return
+            closed = chunk.get("closed", False)
+            content = b"" if closed else chunk["content"]
+        except Exception as error:
+            if not isinstance(error, ClientDisconnected):
+                logger.error("%s: the body channel failed", self.exchange, exc_info=error)
+            closed = True
         finally:
             self._reading = None
+        if closed:
+            self.exchange.break_content()
+            return
         if content:
             self.exchange.feed_content(content)
         if not chunk.get("more_content", False):
@@ -178,53 +188,40 @@ class ChannelsGateway(HTTPGateway):
 
     def _put(self, message: Message) -> None:
         self._messages.append(message)
-        self._waiting_bytes += len(message["content"])
+        self._backlog.put += len(message["content"])
         self._changed.set()
-
-    def _wake(self) -> None:
-        drainers, self._drainers = self._drainers, ()
-        for drainer in drainers:
-            if not drainer.done():
-                drainer.set_result(None)
 
     def _closed(self) -> None:
         if self.exchange.state < COMPLETE:
             self.exchange.disconnect()
 
 
-class ResponseAborted(Exception):
-    """The application failed in the middle of its response; why has been logged."""
-
-
-class _Raising:
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    async def send(self, message: Message) -> None:
-        raise self._error
-
-
 def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: bool) -> HTTPExchange:
-    """The exchange that a channels message describes; what is optional in it may be missing."""
-    raw_path = message.get("raw_path")
-    if raw_path is None:
-        raw_path = quote(message["path"], safe="/!$&'()*+,;=:@~").encode()
+    """The exchange that a channels message describes; what is optional in it may be missing.
+
+    On the thread of the running event loop, if there is one.
+    """
+    path: str = message["path"]
+    raw_path: bytes | None = message.get("raw_path")
+    if raw_path is None or unquote_to_bytes(raw_path).decode("utf-8", "replace") != path:
+        # There is none, or somebody has given the message another path since (interface rule R18).
+        raw_path = quote(path, safe="/!$&'()*+,;=:@~").encode()
     query = message.get("query_string", b"")
     server, client = message.get("server"), message.get("client")
-    exchange = HTTPExchange(
+    endpoint = Endpoint(
+        message.get("scheme") or "http",
+        message.get("root_path") or "",
+        (server[0], server[1]) if server else None,
+        (client[0], client[1]) if client else None,
+    )
+    if message.get("environ"):
+        endpoint.environ = host_environ(message["environ"])
+    return HTTPExchange(
         gateway,
-        Endpoint(
-            message.get("scheme") or "http",
-            message.get("root_path") or "",
-            (server[0], server[1]) if server else None,
-            (client[0], client[1]) if client else None,
-            asyncio.get_running_loop(),
-        ),
+        endpoint,
         message["method"],
         raw_path + b"?" + query if query else raw_path,
         message.get("http_version", "1.1"),
-        [[bytes(name), bytes(value)] for name, value in message.get("headers", ())],
+        [[bytes(name).lower(), bytes(value)] for name, value in message.get("headers", ())],
         has_content,
     )
-    exchange.host_environ = message.get("environ")
-    return exchange

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, Final, final
 
+logger = logging.getLogger("uvicorn.app")
+
 # How long a process that ends waits for the loop to finish what it is about.
-_STOP_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 3.0
 
 
 @final
@@ -24,12 +28,23 @@ class LoopThread:
         self.process = os.getpid()
         self.loop = _new_loop()
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run `coroutine` on the loop, and wait for its result; from any other thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on this loop's thread, and so must not wait for it."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the loop takes no more work."""
+        return self._stopping
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run `coroutine` on the loop; its outcome may be waited for from any other thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have `hook` awaited before the loop stops."""
@@ -37,24 +52,41 @@ class LoopThread:
 
     def stop(self) -> None:
         """Await the hooks, then stop the loop; called when the process ends."""
-        if self.process == os.getpid() and self._thread.is_alive():
+        if self.process == os.getpid() and not self._stopping:
+            stopping = self.submit(self._finish())
             try:
-                asyncio.run_coroutine_threadsafe(self._stop(), self.loop).result(_STOP_SECONDS)
+                stopping.result(_STOP_SECONDS)
             except TimeoutError:
-                pass
-            self.loop.call_soon_threadsafe(self.loop.stop)
+                logger.warning("the applications' shutdown takes longer than %g seconds", _STOP_SECONDS)
+            self.loop.call_soon_threadsafe(self._end)
             self._thread.join(_STOP_SECONDS)
 
-    async def _stop(self) -> None:
-        for hook in self._hooks:
-            await hook()
+    async def _finish(self) -> None:
+        outcomes = await asyncio.gather(*(hook() for hook in self._hooks), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                logger.error("the application's shutdown failed", exc_info=outcome)
+        # Whoever waits for one of these, in another thread, is told so.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1)
+
+    def _end(self) -> None:
+        self._stopping = True
+        self.loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self.loop.close()
+        while not self._stopping:
+            try:
+                self.loop.run_forever()
+            except BaseException as error:
+                # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
+                # them when the loop goes on, and not the loop, which others share.
+                logger.warning("%r in the event loop's thread, which goes on", error)
+        self.loop.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -73,10 +105,10 @@ def loop_thread() -> LoopThread:
     """The loop of this process."""
     global _current
     current = _current
-    if current is None or current.process != os.getpid():
+    if current is None or current.process != os.getpid() or current.is_stopped:
         with _lock:
             current = _current
-            if current is None or current.process != os.getpid():
+            if current is None or current.process != os.getpid() or current.is_stopped:
                 current = _current = LoopThread()
                 atexit.register(current.stop)
     return current

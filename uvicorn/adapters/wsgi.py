@@ -7,23 +7,32 @@ the application sends. That runs on the event loop of `loop_thread`, which all r
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final, final
 
+from uvicorn.adapters.backlog import Backlog
 from uvicorn.adapters.loop_thread import LoopThread, loop_thread
-from uvicorn.errors import LocalProtocolError
+from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
-from uvicorn.interfaces.environ import content_length, decode_response, exchange_from_environ
+from uvicorn.interfaces.environ import (
+    UNTIL_END,
+    content_length,
+    decode_response,
+    exchange_from_environ,
+    parse_length,
+)
 from uvicorn.settings import Settings
 from uvicorn.types import Headers
 
+logger = logging.getLogger("uvicorn.app")
+
 _PIECE_BYTES: Final = 65536
-_HIGH_WATER_BYTES: Final = 65536
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -43,15 +52,17 @@ class WSGIAdapter:
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
         self.app = app
         self._settings = Settings(interface=interface, access_log=False)
-        # Found out now, so that a mistake shows when the module is imported.
-        self._new_interface: Callable[[], Interface] = lambda: build_interface(app, self._settings)
-        self._new_interface()
+        # Tried now, so that a mistake shows when the module is imported.
+        build_interface(app, self._settings)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve one request on the host's thread."""
+        """Serve one request on the host's thread.
+
+        Raises StartupError if the application's startup fails, which is tried again with the next request.
+        """
         interface, thread = self._started()
         gateway = WSGIGateway(interface, environ, thread.loop)
         thread.loop.call_soon_threadsafe(gateway.begin)
@@ -60,11 +71,18 @@ class WSGIAdapter:
     def _started(self) -> tuple[Interface, LoopThread]:
         """The interface on this process's loop, started there."""
         thread = loop_thread()
+        if thread.is_current:
+            raise RuntimeError(
+                "WSGIAdapter was called on the thread of its own event loop, which would wait for itself: "
+                "expected a call from another thread, such as await asyncio.to_thread(...)"
+            )
         if self._thread is not thread or self._interface is None:
             with self._lock:
                 if self._thread is not thread or self._interface is None:
-                    interface = self._new_interface()
-                    thread.run(interface.startup())
+                    interface = build_interface(self.app, self._settings)
+                    error = thread.submit(interface.startup()).exception()
+                    if error is not None:
+                        raise StartupError("the application's startup failed") from error
                     thread.at_stop(lambda: interface.shutdown(1))
                     self._interface, self._thread = interface, thread
         return self._interface, thread
@@ -83,24 +101,23 @@ class WSGIGateway(HTTPGateway):
         self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._content_left = content_length(environ)
         self._input = environ.get("wsgi.input")
-        self._queued_bytes = 0
-        self._taken_bytes = 0
+        self._backlog = Backlog()
         self._wanting = False
-        self._declared = -1
-        self._drainers: tuple[asyncio.Future[None], ...] = ()
+        self._declared: int | None = None
 
     # On the host's thread
 
     def respond(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Wait for the response's head, and start it."""
-        kind, value = self._next()
-        if kind == "abort":
-            raise ResponseAborted(value)
-        status, headers, content, more_content = value
         try:
+            kind, value = self._next()
+            if kind == "abort":
+                raise ResponseAborted(value)
+            status, headers, content, more_content = value
             start_response(status, headers)
         except BaseException:
-            # The host will not iterate, so nobody else would tell the application.
+            # The host will not iterate, so nobody else would tell the application. It may be the host's own exception,
+            # such as the SystemExit that gunicorn raises out of a wait that has become too long.
             self.client_gone()
             raise
         if not more_content:
@@ -113,7 +130,8 @@ class WSGIGateway(HTTPGateway):
         while True:
             if content:
                 yield content
-                self._take(len(content))
+                if self._backlog.take(len(content)):
+                    self._post(self._backlog.wake)
             if not more_content:
                 return
             kind, value = self._next()
@@ -134,25 +152,24 @@ class WSGIGateway(HTTPGateway):
             self._read_piece()
 
     def _read_piece(self) -> None:
+        """Read as much as the host has at hand, a piece at most; whatever it raises means that the client has gone."""
         left = self._content_left
-        try:
-            content = self._input.read(min(left, _PIECE_BYTES) if left > 0 else _PIECE_BYTES) if self._input else b""
-        except Exception:
-            # Whatever hosts raise for a client that has gone: the content is not whole.
-            self._post(self._on_loop_broken)
-            return
-        if left > 0:
-            self._content_left = left - len(content)
-        complete = self._content_left == 0 or (left < 0 and not content)
-        if left > 0 and not content:
-            self._post(self._on_loop_broken)
-        else:
+        content, complete = b"", False
+        if self._input is not None and (left > 0 or left == UNTIL_END):
+            try:
+                content = self._input.read(min(left, _PIECE_BYTES) if left > 0 else _PIECE_BYTES)
+            except Exception as error:
+                logger.info("wsgi.input: %s: %s", type(error).__name__, error)
+            else:
+                if left > 0:
+                    self._content_left = left - len(content)
+                    complete = left == len(content)
+                else:
+                    complete = not content
+        if content or complete:
             self._post(lambda: self._on_loop_content(content, complete))
-
-    def _take(self, count: int) -> None:
-        self._taken_bytes += count
-        if self._drainers and not self.write_paused:
-            self._post(self._on_loop_drained)
+        else:
+            self._post(self._on_loop_broken)
 
     def _post(self, callback: Callable[[], None]) -> None:
         try:
@@ -169,13 +186,13 @@ class WSGIGateway(HTTPGateway):
             exchange = self._exchange = exchange_from_environ(self._environ, self, self._loop)
             self._interface.serve_http(exchange)
         except BaseException as error:
+            logger.error("a request that the host has described cannot be served", exc_info=error)
             self._queue.put(("abort", f"{type(error).__name__}: {error}"))
-            raise
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
         """Whether the host has yet to take more than it should be owed."""
-        return self._queued_bytes - self._taken_bytes > _HIGH_WATER_BYTES
+        return self._backlog.is_high
 
     def send_response(
         self,
@@ -190,27 +207,38 @@ class WSGIGateway(HTTPGateway):
         line, fields = decode_response(status, reason, headers, _PHRASES.get(status, "Unknown"))
         kept = [field for field in fields if field[0] not in _HOP_BY_HOP]
         empty = exchange.method == "HEAD" or status in (204, 304)
-        declared = next((value for name, value in kept if name == "content-length"), None)
-        if declared is not None:
-            self._declared = -1 if empty else _length(declared)
-        elif not more_content and not (empty and not content) and status not in (204, 304):
+        lengths = [value for name, value in kept if name == "content-length"]
+        self._declared = None
+        if lengths:
+            declared = parse_length(lengths[0])
+            if declared is None or len(lengths) > 1:
+                raise LocalProtocolError(f"content-length: expected digits, once, got {lengths!r:.80}")
+            if not empty:
+                self._declared = declared
+            elif status == 204:
+                kept = [field for field in kept if field[0] != "content-length"]
+        elif not more_content and (content or not empty) and status not in (204, 304):
             kept.append(("content-length", str(len(content))))
         if empty:
             content = b""
+            if more_content:
+                # The host has all that it needs, and what the application has yet to say may never end.
+                more_content = False
+                self._loop.call_soon(exchange.disconnect)
         self._check_length(len(content), more_content)
-        self._queued_bytes += len(content)
+        self._backlog.put += len(content)
         self._queue.put(("response", (line, kept, content, more_content)))
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Put a piece of content on the queue."""
+        """Put a piece of content on the queue, unless the response has none."""
         if exchange.method == "HEAD" or exchange.status in (204, 304):
-            content = b""
+            return
         try:
             self._check_length(len(content), more_content)
         except LocalProtocolError as error:
             self._queue.put(("abort", str(error)))
             raise
-        self._queued_bytes += len(content)
+        self._backlog.put += len(content)
         self._queue.put(("content", (content, more_content)))
 
     def want_content(self, exchange: HTTPExchange) -> None:
@@ -220,8 +248,11 @@ class WSGIGateway(HTTPGateway):
             self._queue.put(("want", None))
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Whoever waits for the host waits in vain."""
-        self._on_loop_drained()
+        """Whoever waits for the other side waits in vain."""
+        self._backlog.wake()
+        if exchange.state != COMPLETE:
+            # The host may close what another of its threads is waiting for.
+            self._queue.put(("abort", "the response was broken off"))
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Have the host's thread raise, so that the host breaks the connection off."""
@@ -229,18 +260,16 @@ class WSGIGateway(HTTPGateway):
 
     async def drain(self) -> None:
         """Wait until the host has taken enough, or the exchange is over."""
-        while self.write_paused and self._exchange is not None and self._exchange.state < COMPLETE:
-            drainer: asyncio.Future[None] = self._loop.create_future()
-            self._drainers = (*self._drainers, drainer)
-            if self.write_paused:
-                await drainer
+        exchange = self._exchange
+        if exchange is not None:
+            await self._backlog.wait(lambda: exchange.state >= COMPLETE)
 
     def _check_length(self, count: int, more_content: bool) -> None:
-        if self._declared < 0:
-            return
-        sent = self._queued_bytes + count
-        if sent > self._declared or (sent < self._declared and not more_content):
-            raise LocalProtocolError(f"content-length is {self._declared} but the app sent {sent} bytes")
+        declared = self._declared
+        if declared is not None:
+            sent = self._backlog.put + count
+            if sent > declared or (sent < declared and not more_content):
+                raise LocalProtocolError(f"content-length is {declared} but the app sent {sent} bytes")
 
     def _on_loop_content(self, content: bytes, complete: bool) -> None:
         self._wanting = False
@@ -258,12 +287,6 @@ class WSGIGateway(HTTPGateway):
         if self._exchange is not None:
             self._exchange.disconnect()
 
-    def _on_loop_drained(self) -> None:
-        drainers, self._drainers = self._drainers, ()
-        for drainer in drainers:
-            if not drainer.done():
-                drainer.set_result(None)
-
 
 class ResponseContent:
     """The iterable that a streamed response is. The host calls `close` in every outcome (PEP 3333)."""
@@ -277,15 +300,4 @@ class ResponseContent:
 
     def close(self) -> None:
         """The host is done, whether or not the client has had everything."""
-        self._contents.close()  # type: ignore[attr-defined]
         self._gateway.client_gone()
-
-
-class ResponseAborted(Exception):
-    """The response cannot be finished; why has been logged. The host breaks the connection off."""
-
-
-def _length(declared: str) -> int:
-    if not (declared.isascii() and declared.isdigit() and len(declared) < 19):
-        raise LocalProtocolError(f"content-length: expected digits, got {declared!r:.40}")
-    return int(declared)

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.exchange import HTTPExchange
+from uvicorn.errors import ClientDisconnected, ResponseAborted
+from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.tasks import HandlerTasks
 from uvicorn.settings import Settings
 
@@ -48,3 +49,15 @@ class Interface:
         hook = getattr(self.app, name, None)
         if inspect.iscoroutinefunction(hook):
             await hook()
+
+
+def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
+    """The application has raised `error`: log it, and tell the client what can still be told."""
+    if isinstance(error, ClientDisconnected):
+        logger.info("%s: the client went away before the end", exchange)
+        if exchange.state == WAITING:
+            # It may have closed only its own side, and still be reading (RFC 9112, section 8).
+            exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
+    elif not isinstance(error, ResponseAborted):
+        logger.error("%s: exception in the application", exchange, exc_info=error)
+    exchange.app_failed("exception in the application")

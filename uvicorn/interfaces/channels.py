@@ -18,8 +18,8 @@ from threading import get_ident
 from typing import Any, Final, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
-from uvicorn.interfaces.base import Interface
+from uvicorn.exchange import CLOSED, COMPLETE, WAITING, HTTPExchange
+from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.tasks import OWNER
 from uvicorn.settings import Settings
 from uvicorn.types import Message
@@ -265,6 +265,8 @@ class ChannelsInterface(Interface):
                 "server": endpoint.server,
                 "client": endpoint.client,
             }
+            if endpoint.environ is not None:
+                template["environ"] = endpoint.environ
         message = template.copy()
         message["http_version"] = exchange.http_version
         message["method"] = exchange.method
@@ -278,9 +280,10 @@ class ChannelsInterface(Interface):
             channels["body"] = BodyChannel(exchange)
         try:
             task = self.tasks.start(self.app(message, channels), endpoint)
-        except Exception as error:
-            # Not a coroutine function after all, or wrong parameters.
-            self._failed(exchange, error)
+        except BaseException as error:
+            # Not a coroutine function after all, or wrong parameters; or SystemExit, which an eager start lets through
+            # and which ends the request, not the server.
+            answer_failure(exchange, error)
             return
         if task.done() and exchange.state == COMPLETE and not task.cancelled() and task.exception() is None:
             if self._wants_disconnect:
@@ -303,19 +306,9 @@ class ChannelsInterface(Interface):
             return
         error = task.exception()
         if error is not None:
-            self._failed(exchange, error)
+            answer_failure(exchange, error)
         elif exchange.state < COMPLETE:
             self._await_late_reply(exchange, reply)
-
-    def _failed(self, exchange: HTTPExchange, error: BaseException) -> None:
-        if isinstance(error, ClientDisconnected):
-            logger.info("%s: the client went away before its request was complete", exchange)
-            if exchange.state == WAITING:
-                # It may have closed only its own side, and still be reading (RFC 9112, section 8).
-                exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
-        else:
-            logger.error("%s: exception in the application", exchange, exc_info=error)
-        exchange.app_failed("exception in the application")
 
     def _await_late_reply(self, exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
         """The handler has returned without a whole reply, perhaps having handed the channel to a task (A10.3).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -45,6 +46,21 @@ _OF_THE_REQUEST: Final = frozenset(
     )
 )
 
+# Some hosts copy the environment of their process into each environ: passwords, as often as not, and no part of any
+# request. Under CGI, though, the environment of the process is the request's.
+_OF_THE_PROCESS: Final = frozenset(() if "GATEWAY_INTERFACE" in os.environ else os.environ)
+
+# Never the request's content: its framing is the host's, and these two have keys of their own.
+_NOT_FIELDS: Final = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"))
+
+#: What `content_length` tells besides a length.
+UNTIL_END: Final = -1
+UNREADABLE: Final = -2
+
+# Names of response fields that have been checked, as applications spell them. Bounded, for there may be no end of them.
+_FIELD_NAMES: Final[dict[str, bytes]] = {}
+_MOST_NAMES: Final = 256
+
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(r"([2-5][0-9][0-9])(?: (.*))?")
@@ -59,17 +75,16 @@ def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
     template = endpoint.template
     if template is None:
         template = endpoint.template = _of_the_connection(endpoint)
-    environ = {**exchange.host_environ, **template} if exchange.host_environ else template.copy()
+    environ = template.copy()
     raw_path = exchange.raw_path
-    path = exchange.path
-    if path.isascii() and b"%" not in raw_path:
-        path_info = path
-    else:
-        octets = unquote_to_bytes(raw_path)
-        # Byte for byte what the client sent, unless somebody has given the message another path.
-        path_info = (octets if octets.decode("utf-8", "replace") == path else path.encode()).decode("latin-1")
-    script_name = template["SCRIPT_NAME"]
-    if script_name and path_info.startswith(script_name):
+    # Byte for byte what the client sent.
+    path_info = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("latin-1")
+    script_name: str = template["SCRIPT_NAME"]
+    if script_name and raw_path != b"*":
+        if not path_info.startswith(script_name):
+            # A root path that is not UTF-8 has U+FFFD for it; its slashes are where they were.
+            script_name = "/".join(path_info.split("/", script_name.count("/") + 1)[: script_name.count("/") + 1])
+            environ["SCRIPT_NAME"] = script_name
         path_info = path_info[len(script_name) :]
     query = exchange.query_string.decode("latin-1")
     target = raw_path.decode("latin-1")
@@ -85,74 +100,98 @@ def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
                 continue
             key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         text = value.decode("latin-1")
-        if key in environ and key[:5] in ("HTTP_", "CONTE"):
+        if key in environ:
+            if key[:5] != "HTTP_":
+                # Two lengths or types joined are none. Servers refuse them; who else makes them means the first.
+                continue
             text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
         environ[key] = text
     return environ
 
 
 def exchange_from_environ(
-    environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop
+    environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None
 ) -> HTTPExchange:
-    """The exchange that an environ describes; to be called on the thread of `loop`."""
-    script_name: str = environ.get("SCRIPT_NAME", "")
-    path_info: str = environ.get("PATH_INFO", "")
-    octets = (script_name + path_info).encode("latin-1") or b"/"
-    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    raw_path = raw.partition("?")[0].encode("latin-1", "replace")
+    """The exchange that an environ describes, whose keys may be missing or odd. For the thread of `loop`."""
+    script_name = _octets(environ.get("SCRIPT_NAME", ""))
+    path_info = _octets(environ.get("PATH_INFO", ""))
+    if script_name and path_info and not path_info.startswith(b"/"):
+        path_info = b"/" + path_info
+    octets = script_name + path_info or b"/"
+    raw_path = _octets(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition(b"?")[0]
     if not raw_path.startswith(b"/") or unquote_to_bytes(raw_path) != octets:
         raw_path = quote(octets, safe="/!$&'()*+,;=:@~").encode()
-    query: str = environ.get("QUERY_STRING", "")
-    target = raw_path + b"?" + query.encode("latin-1") if query else raw_path
+    query = _octets(environ.get("QUERY_STRING", ""))
     headers = [
-        [key[5:].lower().replace("_", "-").encode("latin-1"), value.encode("latin-1")]
+        [key[5:].lower().replace("_", "-").encode("latin-1"), _octets(value)]
         for key, value in environ.items()
-        if key.startswith("HTTP_") and isinstance(value, str)
+        if key.startswith("HTTP_") and key not in _NOT_FIELDS and isinstance(value, str)
     ]
     for key, name in (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length")):
         if environ.get(key):
-            headers.append([name, environ[key].encode("latin-1")])
+            headers.append([name, _octets(str(environ[key]))])
+    scheme = environ.get("wsgi.url_scheme", "http")
     endpoint = Endpoint(
-        environ.get("wsgi.url_scheme", "http"),
-        script_name.encode("latin-1").decode("utf-8", "replace"),
-        _address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT")),
-        _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT", "0")),
+        scheme,
+        script_name.decode("utf-8", "replace"),
+        _address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT"), _default_port(scheme)),
+        _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT"), 0),
         loop,
     )
-    exchange = HTTPExchange(
+    endpoint.environ = host_environ(environ)
+    return HTTPExchange(
         gateway,
         endpoint,
         environ.get("REQUEST_METHOD", "GET"),
-        target,
+        raw_path + b"?" + query if query else raw_path,
         environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
         headers,
         content_length(environ) != 0,
     )
-    exchange.host_environ = {
+
+
+def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """What in an environ is the host's own word, and no part of the request nor of the process."""
+    return {
         key: value
         for key, value in environ.items()
-        if key not in _OF_THE_REQUEST and not key.startswith(("HTTP_", "wsgi."))
+        if key not in _OF_THE_REQUEST and key not in _OF_THE_PROCESS and not key.startswith(("HTTP_", "wsgi."))
     }
-    return exchange
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Bytes of content that an environ announces; -1 if it ends where `wsgi.input` does."""
+    """Bytes of content that an environ announces; or UNTIL_END, if it ends where `wsgi.input` does.
+
+    UNREADABLE if there is content and nobody says where it ends: a host that leaves chunked coding to the application.
+    """
     declared = environ.get("CONTENT_LENGTH")
     if declared:
-        return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0
-    terminated = environ.get("wsgi.input_terminated") or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
-    return -1 if terminated else 0
+        return parse_length(str(declared)) or 0
+    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    if not environ.get("wsgi.input_terminated"):
+        return UNREADABLE if chunked else 0
+    # Some hosts say of every input that it ends, of one without content too. HTTP/1 needs a length or chunked coding
+    # for content; a host may have taken note of either and dropped the field, but hardly for these methods.
+    plain = environ.get("REQUEST_METHOD") in ("GET", "HEAD") and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
+    return 0 if plain and not chunked else UNTIL_END
+
+
+def parse_length(text: str) -> int | None:
+    """A content-length; None if it is not 1 to 18 digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def encode_response(status: object, headers: Iterable[Sequence[object]]) -> tuple[int, bytes, list[list[bytes]]]:
     """What `start_response` was given, as code, reason phrase and fields. LocalProtocolError if it cannot be."""
     match = _STATUS.fullmatch(status) if isinstance(status, str) else None
-    if match is None:
+    if match is None or _CONTROLS.search(match.string):
         raise LocalProtocolError(f"start_response: expected a status such as '200 OK', got {status!r:.100}")
     try:
-        code, reason = int(match[1]), (match[2] or "").encode("latin-1")
-        return code, reason, [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers]  # type: ignore[attr-defined]
+        return (
+            int(match[1]),
+            (match[2] or "").encode("latin-1"),
+            [[_FIELD_NAMES.get(name) or _checked_name(name), _checked_value(value)] for name, value in headers],  # type: ignore[call-overload]
+        )
     except (AttributeError, TypeError, ValueError):
         raise LocalProtocolError(
             f"start_response: expected headers as (name, value) pairs of latin-1 text, got {headers!r:.200}"
@@ -178,11 +217,29 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
     return f"{status} {text}", fields
 
 
+def _checked_name(name: Any) -> bytes:
+    if _TOKEN.fullmatch(name) is None:
+        raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
+    encoded: bytes = name.encode("latin-1")
+    if len(_FIELD_NAMES) < _MOST_NAMES:
+        _FIELD_NAMES[name] = encoded
+    return encoded
+
+
+def _checked_value(value: Any) -> bytes:
+    # Most values are printable, which is much faster found out.
+    if not value.isprintable() and _CONTROLS.search(value):
+        raise LocalProtocolError(f"start_response: a header's value has a control character in it: {value!r:.100}")
+    encoded: bytes = value.encode("latin-1")
+    return encoded
+
+
 def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
-    host, port = endpoint.server or ("localhost", 443 if endpoint.scheme == "https" else 80)
+    host, port = endpoint.server or ("localhost", None)
     template: dict[str, Any] = {
+        **(endpoint.environ or {}),
         "SERVER_NAME": host,
-        "SERVER_PORT": str(port),
+        "SERVER_PORT": str(_default_port(endpoint.scheme) if port is None else port),
         "SCRIPT_NAME": endpoint.root_path.encode().decode("latin-1"),
         "REMOTE_ADDR": "",
         "wsgi.version": (1, 0),
@@ -193,9 +250,26 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
         "wsgi.input_terminated": True,
     }
     if endpoint.client is not None:
-        template["REMOTE_ADDR"], template["REMOTE_PORT"] = endpoint.client[0], str(endpoint.client[1])
+        template["REMOTE_ADDR"], port = endpoint.client
+        if port:
+            template["REMOTE_PORT"] = str(port)
     return template
 
 
-def _address(host: Any, port: Any) -> tuple[str, int] | None:
-    return (host, int(port)) if host and str(port).isdigit() else None
+def _octets(text: Any) -> bytes:
+    """The bytes that a text of environ stands for; of one that breaks PEP 3333, by being proper text, its UTF-8."""
+    try:
+        return text.encode("latin-1")  # type: ignore[no-any-return]
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")  # type: ignore[no-any-return]
+
+
+def _default_port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
+
+
+def _address(host: Any, port: Any, default_port: int) -> tuple[str, int] | None:
+    if not host:
+        return None
+    number = parse_length(str(port))
+    return host, default_port if number is None else number

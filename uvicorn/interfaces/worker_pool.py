@@ -8,14 +8,17 @@ blocked worker looks like; then that one goes on, and so forth until all are awa
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 T = TypeVar("T")
+
+logger = logging.getLogger("uvicorn.server")
 
 # A job waits this long, at most twice, behind a blocked one while another worker could take it.
 _HEADWAY_SECONDS: Final = 0.001
@@ -23,6 +26,16 @@ _HEADWAY_SECONDS: Final = 0.001
 
 class PoolFull(Exception):
     """As many jobs wait as the pool takes."""
+
+
+class Job(Protocol):
+    """What a worker does: one of the two is called, once."""
+
+    def run(self) -> object:
+        """Called by a worker."""
+
+    def cancel(self) -> object:
+        """Called instead if the pool is shut down first."""
 
 
 @final
@@ -38,19 +51,23 @@ class WorkerPool(Executor):
             raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads
         self.queue = queue
-        self._lock = threading.Lock()
         self._renew()
 
     def _renew(self) -> None:
+        """Begin with no threads: a new pool, or one in a forked process, to which its parent's have not come along."""
         self._process = os.getpid()
-        self._jobs: deque[Callable[[], object]] = deque()
+        # The old one may have been held by a thread of the parent.
+        self._lock = threading.Lock()
+        self._jobs: deque[Job] = deque()
         # Each idle worker waits to acquire a lock of its own, and is woken by its release.
         self._idle: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
+        # Which workers have a job; each writes its own byte, so that none has to lock for it.
+        self._busy = bytearray(self.threads)
         self._awake = 0
         self._taken = 0
         self._taken_before = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -58,64 +75,85 @@ class WorkerPool(Executor):
         """Jobs that no worker has taken yet."""
         return len(self._jobs)
 
-    def post(self, job: Callable[[], object]) -> None:
-        """Have `job` run by a worker; what it raises is lost. PoolFull if too many wait."""
+    @property
+    def alive(self) -> int:
+        """Workers that have not ended."""
+        return sum(worker.is_alive() for worker in self._workers)
+
+    def post(self, job: Job) -> None:
+        """Have `job` run by a worker. PoolFull if too many wait; RuntimeError after `shutdown`."""
         if self._process != os.getpid():
-            # Threads do not survive a fork, and the lock may have been held by one of them.
-            self._lock = threading.Lock()
             self._renew()
         with self._lock:
-            if len(self._jobs) >= self.queue and self._awake >= self.threads:
-                raise PoolFull
             if self._closed:
                 raise RuntimeError("the worker pool has been shut down")
+            waiting = len(self._jobs)
+            # A worker that was woken a moment ago has yet to take its job, which does not count as waiting.
+            if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
+                raise PoolFull
             self._jobs.append(job)
             if self._awake == 0:
-                self._wake_one()
+                if not self._wake_one():
+                    self._jobs.pop()
+                    raise PoolFull("no thread can be started")
                 return
-        if self._timer is None and self._awake < self.threads:
-            self._taken_before = self._taken
-            self._timer = asyncio.get_running_loop().call_later(_HEADWAY_SECONDS, self._check_headway)
+            if self._awake == self.threads:
+                return
+        loop = asyncio.get_running_loop()
+        # Another one may have stopped since.
+        if self._watcher is not loop:
+            self._watch(loop)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """`Executor.submit`; wakes a worker for each job, since there may be no event loop to watch over headway."""
-        future: Future[T] = Future()
-
-        def job() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = fn(*args, **kwargs)
-                except BaseException as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-
+        if self._process != os.getpid():
+            self._renew()
+        job: _Submitted[T] = _Submitted(fn, args, kwargs)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the worker pool has been shut down")
             self._jobs.append(job)
-            self._wake_one()
-        return future
+            if not self._wake_one() and self._awake == 0:
+                self._jobs.pop()
+                raise RuntimeError("no thread can be started")
+        return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs, and end the workers when they have done those that are waiting."""
+        """Take no more jobs, and end the workers when they have done those that wait, or at once without them."""
+        if self._process != os.getpid():
+            self._renew()
+        cancelled: list[Job] = []
         with self._lock:
             self._closed = True
             if cancel_futures:
-                self._jobs.clear()
+                while self._jobs:
+                    try:
+                        cancelled.append(self._jobs.popleft())
+                    except IndexError:
+                        break
+            for _ in range(len(self._jobs)):
+                # Nobody looks after headway any more.
+                self._wake_one()
+            self._awake += len(self._idle)
             for wakeup in self._idle:
                 wakeup.release()
             self._idle.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for job in cancelled:
+            job.cancel()
         if wait:
             for worker in self._workers:
                 worker.join()
 
-    def _check_headway(self) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watcher = loop
+        self._taken_before = self._taken
+        loop.call_later(_HEADWAY_SECONDS, self._check_headway, loop)
+
+    def _check_headway(self, loop: asyncio.AbstractEventLoop) -> None:
         """If nothing has been taken since the last look although jobs wait, wake one more worker."""
-        self._timer = None
+        if self._watcher is not loop:
+            return
+        self._watcher = None
         if not self._jobs:
             return
         with self._lock:
@@ -123,42 +161,81 @@ class WorkerPool(Executor):
                 self._wake_one()
             more = self._awake < self.threads and not self._closed
         if more:
-            self._taken_before = self._taken
-            self._timer = asyncio.get_running_loop().call_later(_HEADWAY_SECONDS, self._check_headway)
+            self._watch(loop)
 
-    def _wake_one(self) -> None:
-        """Wake an idle worker, or start one; the lock is held."""
+    def _wake_one(self) -> bool:
+        """Wake an idle worker, or start one, if there may be more; the lock is held."""
         if self._idle:
             self._awake += 1
             self._idle.pop().release()
-        elif len(self._workers) < self.threads:
-            self._awake += 1
-            worker = threading.Thread(
-                # Daemons: an application that blocks for ever must not keep the process from ending.
-                target=self._work,
-                name=f"uvicorn-worker-{len(self._workers) + 1}",
-                daemon=True,
-            )
-            self._workers.append(worker)
+            return True
+        number = len(self._workers)
+        if number == self.threads:
+            return False
+        worker = threading.Thread(
+            # Daemons: an application that blocks for ever must not keep the process from ending.
+            target=self._work,
+            args=(number,),
+            name=f"uvicorn-worker-{number + 1}",
+            daemon=True,
+        )
+        try:
             worker.start()
+        except RuntimeError as error:
+            logger.warning("worker %d of %d: %s", number + 1, self.threads, error)
+            return False
+        self._awake += 1
+        self._workers.append(worker)
+        return True
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
+        jobs, busy = self._jobs, self._busy
         wakeup = threading.Lock()
         wakeup.acquire()
         while True:
             try:
-                job = self._jobs.popleft()
+                job = jobs.popleft()
             except IndexError:
                 with self._lock:
-                    if self._jobs:
+                    if jobs:
                         continue
+                    busy[number] = 0
                     self._awake -= 1
                     if self._closed:
                         return
                     self._idle.append(wakeup)
                 wakeup.acquire()
                 continue
+            busy[number] = 1
             self._taken += 1
-            job()
+            try:
+                job.run()
+            except BaseException:
+                logger.exception("a job of the worker pool failed")
             # Not kept until the next job comes, which may be long after.
             del job
+
+
+@final
+class _Submitted(Generic[T]):
+    """A call with a future for its outcome."""
+
+    def __init__(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.future: Future[T] = Future()
+        self._call = fn, args, kwargs
+
+    def run(self) -> None:
+        """Called by a worker."""
+        if self.future.set_running_or_notify_cancel():
+            fn, args, kwargs = self._call
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(result)
+
+    def cancel(self) -> None:
+        """Called instead if the pool is shut down first."""
+        self.future.cancel()
+        self.future.set_running_or_notify_cancel()

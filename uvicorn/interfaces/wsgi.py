@@ -12,14 +12,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor, Future
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import CLOSED, COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
-from uvicorn.interfaces.base import Interface
+from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
+from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.environ import build_environ, encode_response
 from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
 from uvicorn.settings import Settings
@@ -31,20 +31,33 @@ _UNTAKEN_BYTES: Final = 65536
 
 _READ_BUFFER_BYTES: Final = 16384
 
+# A worker that is told to stop gets this long to close what it has open, and is looked after this often.
+_CLOSE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.01
+
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`: each line is an ERROR of logger uvicorn.app."""
+    """`wsgi.errors`: each line is an ERROR of logger uvicorn.app. Threads write lines of their own."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
-        for line in text.splitlines():
+        *lines, self._of_thread.rest = (getattr(self._of_thread, "rest", "") + text).split("\n")
+        for line in lines:
             if line.strip():
                 logger.error("wsgi.errors: %s", line)
         return len(text)
+
+    def flush(self) -> None:
+        """Log what this thread has written since its last line."""
+        if getattr(self._of_thread, "rest", ""):
+            self.write("\n")
 
 
 class FileWrapper:
@@ -79,12 +92,22 @@ class ContentReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Raises ClientDisconnected, an OSError, if the client leaves before its content is whole."""
         while not self._left and self._more:
-            content, self._more = asyncio.run_coroutine_threadsafe(self._exchange.receive(), self._loop).result()
+            content, self._more = self._receive()
             self._left = memoryview(content)
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
+
+    def _receive(self) -> tuple[bytes, bool]:
+        receiving = self._exchange.receive()
+        try:
+            return asyncio.run_coroutine_threadsafe(receiving, self._loop).result()
+        except CancelledError:
+            raise ClientDisconnected("the event loop stops") from None
+        except RuntimeError:
+            receiving.close()
+            raise ClientDisconnected("the event loop has stopped") from None
 
 
 @final
@@ -92,27 +115,37 @@ class Outbox:
     """What workers have for the loop: taken in order, all of it at each wake-up."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._messages: deque[Callable[[], None]] = deque()
         self._woken = False
+        # Not the worker's, which is the application's own.
+        self._context = Context()
 
-    def post(self, message: Callable[[], None]) -> None:
-        """Have `message` called on the loop's thread; from any thread."""
+    def post(self, message: Callable[[], None]) -> bool:
+        """Have `message` called on the loop's thread; from any thread. False if the loop is no more."""
         self._messages.append(message)
         if not self._woken:
             self._woken = True
             try:
-                self._loop.call_soon_threadsafe(self._take)
+                self.loop.call_soon_threadsafe(self._take, context=self._context)
             except RuntimeError:
                 # The loop has been closed: the server is gone, and so is the client.
+                self._woken = False
                 self._messages.clear()
+                return False
+        return True
 
     def _take(self) -> None:
-        # First this, then the messages: one that is posted meanwhile is taken now or wakes the loop again.
-        self._woken = False
-        messages = self._messages
-        while messages:
-            messages.popleft()()
+        # What is posted meanwhile waits for the next turn, so that others have theirs: workers may never cease.
+        try:
+            for _ in range(len(self._messages)):
+                self._messages.popleft()()
+        finally:
+            # First this, then the look: a message that comes in between is seen here, or wakes the loop itself.
+            self._woken = False
+            if self._messages:
+                self._woken = True
+                self.loop.call_soon(self._take, context=self._context)
 
 
 @final
@@ -123,10 +156,10 @@ class WSGICall:
         "_app",
         "_environ",
         "_exchange",
-        "_gone",
         "_head",
         "_head_sent",
         "_outbox",
+        "_over",
         "_room",
         "_sent",
         "_taken",
@@ -142,10 +175,12 @@ class WSGICall:
         self._outbox = outbox
         self._head: tuple[int, bytes, list[list[bytes]]] | None = None
         self._head_sent = False
-        self._gone = False
+        # Set by the loop, once: nobody takes any more of the response.
+        self._over = False
         # Bytes: the first is the worker's to write, the second the loop's.
         self._sent = 0
         self._taken = 0
+        # The loop's: whether the worker waits to acquire `_room`, which is the worker's to make.
         self._waiting = False
         self._room: threading.Lock | None = None
 
@@ -153,13 +188,19 @@ class WSGICall:
 
     def run(self) -> None:
         """Call the application and hand over what it says, to its end whatever that is."""
-        if self._gone:
+        if self._over:
             return
+        errors: ErrorLog = self._environ["wsgi.errors"]
         try:
             Context().run(self._run)
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
-            self._outbox.post(lambda error=error: self._on_loop_failed(error))  # type: ignore[misc]
+            self._outbox.post(lambda error=error: answer_failure(self._exchange, error))  # type: ignore[misc]
+        errors.flush()
+
+    def cancel(self) -> None:
+        """The call will not be made: the pool, or the user's executor, has been shut down before its turn."""
+        self._outbox.post(lambda: refuse(self._exchange))
 
     def _run(self) -> None:
         iterable = self._app(self._environ, self._start_response)
@@ -176,9 +217,11 @@ class WSGICall:
     def _send_all(self, iterable: Iterable[bytes]) -> None:
         is_head = self._exchange.method == "HEAD"
         for content in iterable:
+            if self._over:
+                return
             if content:
                 self._write(content)
-            if self._gone or (is_head and self._head_sent):
+            if is_head and self._head_sent:
                 break
         self._send_last(b"")
 
@@ -198,26 +241,29 @@ class WSGICall:
 
     def _write(self, content: bytes) -> None:
         """Hand over content, and wait while the client has too much of it before it."""
-        if self._gone:
-            raise ClientDisconnected("the client has gone")
+        if self._over:
+            raise ClientDisconnected("the response is over: its end was sent, or the client has gone")
         if not isinstance(content, bytes):
             raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
+        if not content:
+            # The head stays open to be replaced until there is content (PEP 3333).
+            return
         head = self._take_head()
         self._sent += len(content)
-        self._outbox.post(lambda: self._on_loop_write(head, content, True))
+        self._post(lambda: self._on_loop_write(head, content, True))
         if self._sent - self._taken > _UNTAKEN_BYTES:
             self._wait_for_room()
 
     def _send_last(self, content: bytes) -> None:
-        head = self._take_head()
-        if not self._gone:
-            self._outbox.post(lambda: self._on_loop_write(head, content, False))
+        if not self._over:
+            head = self._take_head()
+            self._post(lambda: self._on_loop_write(head, content, False))
 
     def _take_head(self) -> tuple[int, bytes, list[list[bytes]]] | None:
         if self._head_sent:
             return None
         if self._head is None:
-            raise LocalProtocolError("content came before start_response was called (PEP 3333)")
+            raise LocalProtocolError("the application has not called start_response before its content (PEP 3333)")
         self._head_sent = True
         return self._head
 
@@ -225,17 +271,21 @@ class WSGICall:
         if self._room is None:
             self._room = threading.Lock()
             self._room.acquire()
-        self._outbox.post(self._on_loop_wants_room)
+        self._post(self._on_loop_wants_room)
         self._room.acquire()
-        if self._gone:
+        if self._over:
             raise ClientDisconnected("the client has gone")
+
+    def _post(self, message: Callable[[], None]) -> None:
+        if not self._outbox.post(message):
+            self._over = True
+            raise ClientDisconnected("the event loop has stopped")
 
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """The exchange has ended: a worker that waits for its client waits in vain."""
-        if exchange.state == CLOSED:
-            self._gone = True
+        """The response has ended, perhaps not as the application meant it: who waits for room waits in vain."""
+        self._over = True
         self._release()
 
     def _on_loop_write(
@@ -249,7 +299,7 @@ class WSGICall:
             elif exchange.state == STREAMING:
                 exchange.write(content, more_content)
         except LocalProtocolError as error:
-            self._on_loop_failed(error)
+            answer_failure(exchange, error)
         if more_content and not exchange.write_paused:
             self._taken += len(content)
 
@@ -268,15 +318,11 @@ class WSGICall:
             self._taken = self._sent
             self._room.release()
 
-    def _on_loop_failed(self, error: BaseException) -> None:
-        exchange = self._exchange
-        if isinstance(error, ClientDisconnected):
-            logger.info("%s: the client went away before the end", exchange)
-            if exchange.state == WAITING:
-                exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
-        else:
-            logger.error("%s: exception in the application", exchange, exc_info=error)
-        exchange.app_failed("exception in the application")
+
+def refuse(exchange: HTTPExchange) -> None:
+    """There is nobody to make the call: the client may come back in a moment."""
+    if exchange.state == WAITING:
+        exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
 
 
 @final
@@ -290,17 +336,20 @@ class WSGIInterface(Interface):
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings)
-        self._own_pool = executor is None
-        self.executor = executor if executor is not None else WorkerPool(settings.threads, settings.thread_queue)
+        self._own_pool: WorkerPool | None = None
+        if executor is None:
+            executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
+        self.executor = executor
         self._errors = ErrorLog()
         self._outbox: Outbox | None = None
-        self._outbox_loop: asyncio.AbstractEventLoop | None = None
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Queue the call; 503 if too many are waiting."""
         loop = asyncio.get_running_loop()
-        if self._outbox is None or self._outbox_loop is not loop:
-            self._outbox, self._outbox_loop = Outbox(loop), loop
+        # Kept at hand: one interface may serve on several loops, in as many threads.
+        outbox = self._outbox
+        if outbox is None or outbox.loop is not loop:
+            outbox = self._outbox = Outbox(loop)
         environ = build_environ(exchange)
         content = exchange.receive_whole()
         environ["wsgi.input"] = (
@@ -310,24 +359,34 @@ class WSGIInterface(Interface):
         )
         environ["wsgi.errors"] = self._errors
         environ["wsgi.file_wrapper"] = FileWrapper
-        call = WSGICall(self.app, exchange, environ, self._outbox)
+        call = WSGICall(self.app, exchange, environ, outbox)
         try:
-            self._submit(call)
+            if isinstance(self.executor, WorkerPool):
+                self.executor.post(call)
+            else:
+                self.executor.submit(call.run).add_done_callback(lambda future: _on_executor_done(future, call))
         except PoolFull:
-            headers = (*ERROR_HEADERS, (b"retry-after", b"1"))
-            exchange.respond(503, headers, b"Service Unavailable\n")
-            return
-        exchange.on_end(call.on_end)
+            refuse(exchange)
+        except Exception as error:
+            # The user's executor may have limits of its own, and its own way to say so.
+            logger.error("%s: the executor takes no call: %r", exchange, error)
+            refuse(exchange)
+        else:
+            exchange.on_end(call.on_end)
 
     async def shutdown(self, seconds: float) -> None:
-        """Wait for the calls that are running, then end the workers."""
+        """End the workers; calls that are running get `seconds`, and one more to close what they have open."""
         await super().shutdown(seconds)
-        if self._own_pool:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+        pool = self._own_pool
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            turns = int(max(seconds, _CLOSE_SECONDS) / _POLL_SECONDS)
+            while pool.alive and turns:
+                turns -= 1
+                await asyncio.sleep(_POLL_SECONDS)
 
-    def _submit(self, call: WSGICall) -> None:
-        executor = self.executor
-        if isinstance(executor, WorkerPool):
-            executor.post(call.run)
-        else:
-            executor.submit(call.run)
+
+def _on_executor_done(future: Future[None], call: WSGICall) -> None:
+    """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
+    if future.cancelled() or future.exception() is not None:
+        call.cancel()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any
 
 from uvicorn.errors import ConfigError
+
+logger = logging.getLogger("uvicorn.server")
 
 LOOP_NAMES = ("auto", "uvloop", "asyncio")
 
@@ -26,11 +30,27 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
-    """Run `main` to its end on a new event loop of the kind called `name`."""
+    """Run `main` to its end on a new event loop of the kind called `name`.
+
+    A SystemExit or KeyboardInterrupt of another task ends that task, and not the loop.
+    """
     try:
         factory = loop_factory(name)
     except ConfigError:
         main.close()
         raise
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                # A task's comes out here, and its own callbacks hear of it when the loop goes on. Unless it is the
+                # task's that we run, or a Ctrl-C that nobody has taken over.
+                if task.done() or (
+                    isinstance(error, KeyboardInterrupt)
+                    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                ):
+                    raise
+                logger.warning("%r in a task; the event loop goes on", error)

@@ -1,0 +1,52 @@
+"""Content between an application and who takes it from an adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, final
+
+# As much as a connection may have unsent; above it the application waits.
+_HIGH_WATER_BYTES: Final = 65536
+
+
+@final
+class Backlog:
+    """Counts what has been handed over and what of it was taken, and holds who waits for the difference to shrink.
+
+    `take` is for the taker's thread, everything else for the event loop's.
+    """
+
+    __slots__ = ("_taken", "_waiters", "put")
+
+    def __init__(self) -> None:
+        #: Bytes handed over, taken or not.
+        self.put = 0
+        self._taken = 0
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+
+    @property
+    def is_high(self) -> bool:
+        """Whether the taker is behind."""
+        return self.put - self._taken > _HIGH_WATER_BYTES
+
+    def take(self, count: int) -> bool:
+        """`count` bytes have been taken. Whether `wake` is to be called, because somebody has waited for it."""
+        self._taken += count
+        return bool(self._waiters) and not self.is_high
+
+    def wake(self) -> None:
+        """The taker has caught up, or will take no more."""
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, is_over: Callable[[], bool]) -> None:
+        """Wait until the taker has caught up, or the response is over."""
+        while self.is_high and not is_over():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters = (*self._waiters, waiter)
+            # Looked at again: a taker in another thread that saw nobody wait does not call.
+            if self.is_high:
+                await waiter
