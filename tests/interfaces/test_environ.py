@@ -1,0 +1,204 @@
+"""The conversion between request heads and environ, both ways, without a server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from uvicorn.errors import LocalProtocolError
+from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.environ import (
+    UNREADABLE,
+    UNTIL_END,
+    build_environ,
+    content_length,
+    decode_response,
+    encode_response,
+    exchange_from_environ,
+)
+
+
+def exchange_of(target: bytes = b"/", *headers: tuple[bytes, bytes], **endpoint: Any) -> HTTPExchange:
+    return HTTPExchange(
+        HTTPGateway(), Endpoint(**endpoint), "GET", target, "1.1", [list(field) for field in headers], False
+    )
+
+
+def read(**environ: Any) -> HTTPExchange:
+    return exchange_from_environ(environ, HTTPGateway(), None)
+
+
+def fields(exchange: HTTPExchange) -> dict[bytes, bytes]:
+    return {name: value for name, value in exchange.headers}
+
+
+def test_an_environ_without_any_key_is_a_request_for_the_root() -> None:
+    exchange = read()
+    assert (exchange.method, exchange.path, exchange.raw_path, exchange.http_version) == ("GET", "/", b"/", "1.1")
+    assert (exchange.endpoint.server, exchange.endpoint.client, exchange.has_content) == (None, None, False)
+
+
+def test_a_server_without_a_name_is_called_localhost() -> None:
+    environ = build_environ(read(SERVER_PORT="8000"))
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
+
+
+@pytest.mark.parametrize("port", [None, "", "http", "²"])
+def test_a_port_that_is_none_is_that_of_the_scheme(port: Any) -> None:
+    environ = {"SERVER_NAME": "a", "SERVER_PORT": port, "wsgi.url_scheme": "https"}
+    assert read(**environ).endpoint.server == ("a", 443)
+
+
+@pytest.mark.parametrize("port", ["", "x", None])
+def test_a_client_whose_port_is_unknown_is_known_all_the_same(port: Any) -> None:
+    exchange = read(REMOTE_ADDR="1.2.3.4", REMOTE_PORT=port)
+    assert exchange.endpoint.client == ("1.2.3.4", 0)
+    environ = build_environ(exchange)
+    assert environ["REMOTE_ADDR"] == "1.2.3.4"
+    assert "REMOTE_PORT" not in environ
+
+
+def test_a_unix_socket_has_neither_client_nor_port() -> None:
+    environ = build_environ(exchange_of(server=("/run/app.sock", None)))
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REMOTE_ADDR"]) == ("/run/app.sock", "80", "")
+
+
+@pytest.mark.parametrize("target", ["http://a.example/x%2Fy?q", "/other", "x", "%2Fx"])
+def test_a_raw_target_that_is_not_that_of_the_path_is_made_anew(target: str) -> None:
+    exchange = read(RAW_URI=target, PATH_INFO="/x/y", QUERY_STRING="q")
+    assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
+
+
+def test_a_raw_target_that_is_that_of_the_path_is_kept() -> None:
+    assert read(REQUEST_URI="/x%2fy?q", PATH_INFO="/x/y").raw_path == b"/x%2fy"
+
+
+def test_text_that_is_not_latin_1_is_taken_for_utf_8() -> None:
+    exchange = read(PATH_INFO="/€", QUERY_STRING="€", HTTP_X="€")
+    assert (exchange.path, exchange.query_string) == ("/€", "€".encode())
+    assert fields(exchange) == {b"x": "€".encode()}
+
+
+def test_a_path_without_its_slash_is_below_the_script_all_the_same() -> None:
+    exchange = read(SCRIPT_NAME="/app", PATH_INFO="x")
+    assert exchange.path == "/app/x"
+    assert build_environ(exchange)["PATH_INFO"] == "/x"
+
+
+def test_fields_with_empty_values_are_kept() -> None:
+    exchange = read(HTTP_X="")
+    assert fields(exchange) == {b"x": b""}
+    assert build_environ(exchange)["HTTP_X"] == ""
+
+
+def test_the_length_and_type_of_the_content_come_from_their_own_keys() -> None:
+    exchange = read(CONTENT_LENGTH=5, CONTENT_TYPE="text/x", HTTP_CONTENT_LENGTH="6", HTTP_CONTENT_TYPE="text/y")
+    assert fields(exchange) == {b"content-length": b"5", b"content-type": b"text/x"}
+
+
+def test_two_lengths_are_never_joined() -> None:
+    environ = build_environ(exchange_of(b"/", (b"content-length", b"5"), (b"content-length", b"5")))
+    assert environ["CONTENT_LENGTH"] == "5"
+
+
+def test_a_key_of_another_type_is_the_hosts_own() -> None:
+    assert read(HTTP_X=3).headers == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "length"),
+    [
+        ({}, 0),
+        ({"CONTENT_LENGTH": ""}, 0),
+        ({"CONTENT_LENGTH": "0"}, 0),
+        ({"CONTENT_LENGTH": "7"}, 7),
+        ({"CONTENT_LENGTH": "abc"}, 0),
+        ({"CONTENT_LENGTH": "-1"}, 0),
+        ({"CONTENT_LENGTH": "+1"}, 0),
+        ({"CONTENT_LENGTH": "٣"}, 0),
+        ({"CONTENT_LENGTH": "1" * 19}, 0),
+        ({"CONTENT_LENGTH": "7", "HTTP_TRANSFER_ENCODING": "chunked"}, 7),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, UNREADABLE),
+        ({"HTTP_TRANSFER_ENCODING": "Chunked", "wsgi.input_terminated": True}, UNTIL_END),
+        ({"wsgi.input_terminated": True, "REQUEST_METHOD": "POST", "SERVER_PROTOCOL": "HTTP/1.1"}, UNTIL_END),
+        ({"wsgi.input_terminated": True, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/2"}, UNTIL_END),
+        ({"wsgi.input_terminated": True, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}, 0),
+    ],
+)
+def test_how_much_content_an_environ_announces(environ: dict[str, Any], length: int) -> None:
+    assert content_length(environ) == length
+
+
+def test_what_the_host_put_there_rides_along() -> None:
+    own = object()
+    environ = build_environ(read(REMOTE_USER="me", **{"test.own": own, "wsgi.run_once": True}))
+    assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
+
+
+PASSING_ON = """
+from uvicorn.interfaces.environ import exchange_from_environ
+from uvicorn.exchange import HTTPGateway
+import os
+exchange = exchange_from_environ(dict(os.environ, HTTP_HOST="x"), HTTPGateway(), None)
+print(exchange.endpoint.environ.get("SECRET"), exchange.endpoint.environ.get("REMOTE_USER"), exchange.headers)
+"""
+
+
+@pytest.mark.parametrize(
+    ("cgi", "seen"),
+    [
+        ({}, "None None [[b'host', b'x']]"),
+        # There the process's environment is the request's.
+        ({"GATEWAY_INTERFACE": "CGI/1.1", "REMOTE_USER": "me"}, "hunter2 me [[b'host', b'x']]"),
+    ],
+)
+def test_the_environment_of_the_process_does_not_travel(cgi: dict[str, str], seen: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "SECRET": "hunter2", "HTTP_PROXY": "http://me:hunter2@proxy", **cgi}
+    python = [sys.executable, "-c", PASSING_ON]
+    assert subprocess.run(python, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip() == seen
+
+
+@pytest.mark.parametrize("status", ["200\r\nx", "200 O\rK", "200 \0", "abc", "99 x", "600 x", "2000 x", 200, None, b"200"])
+def test_a_status_that_is_none_is_refused(status: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="start_response: expected a status"):
+        encode_response(status, [])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [("a b", "c"), ("", "c"), ("a:", "c"), ("é", "c"), ("a", "b\r\nc: d"), ("a", "\0"), ("a", "€"), ("a",), 3, ("a", 3)],
+)
+def test_a_field_that_is_none_is_refused_while_the_application_can_be_told(field: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="start_response"):
+        encode_response("200 OK", [field])
+
+
+def test_a_field_that_is_refused_once_is_refused_again() -> None:
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError):
+            encode_response("200 OK", [("a b", "c")])
+
+
+def test_a_value_may_be_any_latin_1_text_and_have_tabs() -> None:
+    assert encode_response("404", [("X-A", "\tcaf\xe9\xa0")]) == (404, b"", [[b"X-A", b"\tcaf\xe9\xa0"]])
+
+
+def test_no_number_of_names_makes_a_name_unusable() -> None:
+    names = [f"x-{number}" for number in range(1000)]
+    assert [name.decode() for name, value in encode_response("200 OK", [(name, "") for name in names])[2]] == names
+
+
+@pytest.mark.parametrize("status", [199, 600, "200", None])
+def test_a_code_that_is_none_is_refused(status: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="status: expected an int"):
+        decode_response(status, b"", [], "")
+
+
+@pytest.mark.parametrize("field", [(b"a b", b"c"), (b"a", b"\n"), ("a", "b"), (b"a",), 3])
+def test_a_field_of_a_message_that_is_none_is_refused(field: Any) -> None:
+    with pytest.raises(LocalProtocolError):
+        decode_response(200, b"", [field], "OK")

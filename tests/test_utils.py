@@ -1,0 +1,120 @@
+"""What the project's first documents import from `uvicorn.utils`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+import uvicorn
+from uvicorn import utils
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.utils import (
+    WSGIAdapter,
+    byte_headers_to_str_headers,
+    environ_to_message,
+    message_to_environ,
+    read_body,
+    status_code_to_status_line,
+    status_line_to_status_code,
+    str_headers_to_byte_headers,
+)
+
+
+def environ_of(**more: Any) -> dict[str, Any]:
+    environ: dict[str, Any] = {"REMOTE_ADDR": "1.2.3.4", "REMOTE_PORT": "5", "REMOTE_USER": "me", **more}
+    setup_testing_defaults(environ)
+    return environ
+
+
+def test_the_adapters_are_the_same_under_each_of_their_names() -> None:
+    assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
+
+
+def test_environ_to_message_is_what_an_application_behind_the_adapter_sees() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        seen.append(message)
+        await channels["reply"].send({"status": 200})
+
+    environ = environ_of(SCRIPT_NAME="/app", PATH_INFO="/\xe9", QUERY_STRING="a=b", HTTP_X="1", CONTENT_TYPE="a/b")
+    list(WSGIAdapter(app)(environ, lambda status, headers: None))
+    assert environ_to_message(environ) == seen[0]
+
+
+def test_an_environ_is_the_same_after_it_was_a_message() -> None:
+    environ = environ_of(SCRIPT_NAME="/app", PATH_INFO="/\xff%/b", QUERY_STRING="a=%20", HTTP_X_Y="1", CONTENT_TYPE="a/b")
+    back = message_to_environ(environ_to_message(environ))
+    assert {key: back.get(key) for key in environ if not key.startswith("wsgi.")} == {
+        key: value for key, value in environ.items() if not key.startswith("wsgi.")
+    }
+
+
+def test_a_message_with_little_in_it_is_enough_for_an_environ() -> None:
+    environ = message_to_environ({"method": "GET", "path": "/a b", "headers": [(b"Content-Type", b"a/b")]})
+    assert (environ["PATH_INFO"], environ["RAW_URI"], environ["CONTENT_TYPE"]) == ("/a b", "/a%20b", "a/b")
+
+
+def test_a_status_line_is_read_and_written() -> None:
+    assert status_line_to_status_code("404 Not Found") == 404
+    assert status_code_to_status_line(404) == "404 Not Found"
+    assert status_code_to_status_line(299) == "299 "
+
+
+def test_headers_are_read_and_written() -> None:
+    assert str_headers_to_byte_headers([("X-A", "caf\xe9")]) == [[b"x-a", b"caf\xe9"]]
+    assert byte_headers_to_str_headers([[b"x-a", b"caf\xe9"]]) == [("x-a", "caf\xe9")]
+
+
+def test_what_is_not_fit_for_the_wire_is_refused() -> None:
+    with pytest.raises(LocalProtocolError):
+        str_headers_to_byte_headers([("x", "a\r\nb: c")])
+    with pytest.raises(LocalProtocolError):
+        byte_headers_to_str_headers([[b"x", b"a\r\nb: c"]])
+    with pytest.raises(LocalProtocolError):
+        status_line_to_status_code("OK")
+    with pytest.raises(LocalProtocolError):
+        status_code_to_status_line(99)
+
+
+class Body:
+    """A body channel that is read from a file."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+
+    async def receive(self) -> dict[str, Any]:
+        content = self._content.read(3)
+        return {"content": content, "more_content": bool(content)}
+
+
+@pytest.mark.parametrize(
+    ("message", "channels", "content"),
+    [
+        ({}, {}, b""),
+        ({"body": b"inline"}, {}, b"inline"),
+        ({}, {"body": Body(b"channel")}, b"channel"),
+        ({"body": b"inline, "}, {"body": Body(b"channel")}, b"inline, channel"),
+    ],
+)
+def test_read_body_reads_all_of_it(message: dict[str, Any], channels: dict[str, Any], content: bytes) -> None:
+    assert asyncio.run(read_body(message, channels)) == content
+
+
+def test_read_body_never_returns_a_part() -> None:
+    raised: list[BaseException] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        try:
+            await read_body(message, channels)
+        except ClientDisconnected as error:
+            raised.append(error)
+            raise
+
+    environ = environ_of(REQUEST_METHOD="POST", CONTENT_LENGTH="10", **{"wsgi.input": io.BytesIO(b"part")})
+    list(WSGIAdapter(app)(environ, lambda status, headers: None))
+    assert raised
