@@ -103,3 +103,130 @@ def test_C12_a_forked_process_has_workers_of_its_own() -> None:
 
 async def post(pool: WorkerPool, done: threading.Event) -> None:
     pool.post(Calling(done.set))
+
+
+def test_C12_a_forked_process_can_submit_at_once() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if pool.submit(abs, -2).result(30) == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    pool.shutdown()
+
+
+def test_C12_a_forked_process_ends_no_workers_of_its_parent() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+    child = os.fork()
+    if child == 0:
+        pool.shutdown()
+        os._exit(0 if pool.alive == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert pool.submit(abs, -1).result(30) == 1
+    pool.shutdown()
+
+
+async def test_as_many_wait_as_the_queue_holds_while_workers_are_still_to_be_woken() -> None:
+    pool = WorkerPool(threads=4, queue=2)
+    release = threading.Event()
+    with pytest.raises(PoolFull):
+        for taken in range(100):
+            pool.post(Calling(release.wait))
+    assert taken == 6
+    release.set()
+    pool.shutdown()
+
+
+async def test_a_job_that_fails_costs_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    pool = WorkerPool(threads=1)
+    done = threading.Event()
+
+    def fail() -> None:
+        raise SystemExit(3)
+
+    pool.post(Calling(fail))
+    pool.post(Calling(done.set))
+    await until(done.is_set)
+    assert "a job of the worker pool failed" in caplog.text
+    pool.shutdown()
+
+
+async def test_jobs_that_wait_at_shutdown_are_cancelled_if_so_wished() -> None:
+    pool = WorkerPool(threads=1)
+    begun, release = threading.Event(), threading.Event()
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    await until(begun.is_set)
+    waiting = Calling(lambda: None)
+    pool.post(waiting)
+    submitted = pool.submit(abs, 1)
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert waiting.cancelled.is_set()
+    assert submitted.cancelled()
+    release.set()
+    pool.shutdown()
+
+
+async def test_jobs_that_wait_at_shutdown_are_done_even_behind_a_blocked_one() -> None:
+    pool = WorkerPool(threads=2)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    await until(begun.is_set)
+    pool.post(Calling(done.set))
+    pool.shutdown(wait=False)
+    # Blocks the loop, which would otherwise wake the second worker.
+    assert done.wait(30)
+    release.set()
+    pool.shutdown()
+
+
+def test_a_future_that_was_cancelled_is_not_run() -> None:
+    pool = WorkerPool(threads=1)
+    release, ran = threading.Event(), threading.Event()
+    pool.submit(release.wait)
+    cancelled = pool.submit(ran.set)
+    assert cancelled.cancel()
+    release.set()
+    pool.shutdown()
+    assert not ran.is_set()
+
+
+def test_another_event_loop_finds_a_pool_that_looks_after_headway() -> None:
+    pool = WorkerPool(threads=2)
+    release = threading.Event()
+
+    async def block_and_leave() -> None:
+        # Three: when the loop ends, a timer is left that will never fire.
+        for _ in range(3):
+            pool.post(Calling(release.wait))
+
+    async def go_on() -> None:
+        done = threading.Event()
+        pool.post(Calling(done.set))
+        await until(lambda: pool.alive == 2)
+        release.set()
+        await until(done.is_set)
+
+    asyncio.run(block_and_leave())
+    asyncio.run(go_on())
+    pool.shutdown()
+
+
+class Refusing(threading.Thread):
+    """A thread in a process that has as many as it may."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_a_pool_that_gets_no_thread_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = WorkerPool(threads=2)
+    monkeypatch.setattr(threading, "Thread", Refusing)
+    with pytest.raises(PoolFull):
+        pool.post(Calling(lambda: None))
+    with pytest.raises(RuntimeError, match="no thread"):
+        pool.submit(abs, 1)
+    assert pool.waiting == 0
+    monkeypatch.undo()
+    assert pool.submit(abs, -1).result(30) == 1
+    pool.shutdown()
