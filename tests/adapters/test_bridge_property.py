@@ -1,0 +1,159 @@
+"""The double and the triple bridge are invisible, to clients and to applications: a property, and all short paths.
+
+BRIDGE_EXAMPLES=10000 in the environment tries so many random exchanges; otherwise it is the same 300 every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.adapters.bridge_rules import differences
+from tests.adapters.bridge_strategies import exchanges
+from tests.adapters.scripted_app import Script, ScriptedApp, Seen
+from tests.adapters.strict_host import Received, Request, StrictHost
+from tests.helpers import until
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+from uvicorn.adapters.loop_thread import loop_thread
+from uvicorn.interfaces.worker_pool import WorkerPool
+
+EXAMPLES = int(os.environ.get("BRIDGE_EXAMPLES", "0"))
+
+# Far more than an exchange takes on the slowest machine: who has not answered by then never will.
+_NEVER_SECONDS = 60
+
+
+class Bridge:
+    """The scripted application behind one kind of bridge, and the pools of threads on the way to it."""
+
+    def __init__(self, name: str, app: ScriptedApp) -> None:
+        self.name = name
+        # One thread each: what it does next shows that it is done with what it did before.
+        self._pools: list[Executor] = []
+        self.callable: Callable[..., Any] = app
+        if name == "messages":
+            self.callable = WSGIAdapter(_through_messages(self._adapt(app, ThreadPoolExecutor(1))))
+        elif name != "bare":
+            self.callable = WSGIAdapter(self._adapt(app, WorkerPool(1)))
+        if name == "triple":
+            self.callable = WSGIAdapter(self._adapt(self.callable, WorkerPool(1)))
+
+    def _adapt(self, app: Callable[..., Any], pool: Executor) -> ASGIAdapter:
+        self._pools.insert(0, pool)
+        return ASGIAdapter(app, executor=pool)
+
+    def settle(self) -> None:
+        """Wait until nothing runs any more, from the outermost pool inwards."""
+        for pool in self._pools:
+            _wait_for_tasks()
+            pool.submit(int).result()
+        if self._pools:
+            _wait_for_tasks()
+
+    def shutdown(self) -> None:
+        for pool in self._pools:
+            pool.shutdown()
+
+
+def _through_messages(adapter: ASGIAdapter) -> Callable[..., Any]:
+    async def middleware(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await adapter(message, channels)
+
+    return middleware
+
+
+def _wait_for_tasks() -> None:
+    async def all_done() -> None:
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    asyncio.run_coroutine_threadsafe(all_done(), loop_thread().loop).result()
+
+
+class Bridges:
+    """All kinds of them, around one application."""
+
+    def __init__(self) -> None:
+        self.app = ScriptedApp()
+        self._renew()
+        self.loop_reports: list[dict[str, Any]] = []
+        loop = loop_thread().loop
+        loop.call_soon_threadsafe(loop.set_exception_handler, lambda loop, report: self.loop_reports.append(report))
+
+    def _renew(self) -> None:
+        self._host_thread = ThreadPoolExecutor(1)
+        self.kinds = [Bridge(name, self.app) for name in ("bare", "double", "triple", "messages")]
+
+    def serve(self, bridge: Bridge, request: Request, script: Script) -> tuple[Received, Seen]:
+        """One exchange, on the host's thread, to its very end."""
+        seen = Seen()
+        self.app.script, self.app.seen = script, seen
+
+        def host() -> Received:
+            received = StrictHost(request).serve(bridge.callable, request.environ(strict=bridge.name == "bare"))
+            bridge.settle()
+            return received
+
+        try:
+            return self._host_thread.submit(host).result(_NEVER_SECONDS), seen
+        except TimeoutError:
+            faulthandler.dump_traceback(2)
+            self._renew()
+            raise AssertionError(f"{bridge.name}: never ended") from None
+
+    def shutdown(self) -> None:
+        self._host_thread.shutdown()
+        for bridge in self.kinds:
+            bridge.shutdown()
+        loop = loop_thread().loop
+        loop.call_soon_threadsafe(loop.set_exception_handler, None)
+
+
+@pytest.fixture(scope="module")
+def bridges() -> Iterator[Bridges]:
+    # Applications that fail are the point; their tracebacks are not.
+    logger = logging.getLogger("uvicorn.app")
+    logger.disabled = True
+    made = Bridges()
+    yield made
+    made.shutdown()
+    logger.disabled = False
+
+
+@settings(
+    max_examples=EXAMPLES or 300,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(exchanges())
+def test_P3_double_and_triple_bridge_are_invisible(bridges: Bridges, exchange: tuple[Request, Script]) -> None:
+    request, script = exchange
+    bare, *others = bridges.kinds
+    expected = bridges.serve(bare, request, script)
+    for bridge in others:
+        found = list(differences(request, expected, bridges.serve(bridge, request, script)))
+        assert not found, f"{bridge.name}: {found}"
+    reports, bridges.loop_reports[:] = bridges.loop_reports[:], []
+    assert not reports, "reached the loop's exception handler"
+
+
+def test_bridges_leave_no_thread_behind() -> None:
+    made = Bridges()
+    before = set(threading.enumerate())
+    for bridge in made.kinds:
+        made.serve(bridge, Request(), Script())
+    made.shutdown()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(_NEVER_SECONDS)
+    assert set(threading.enumerate()) <= before
