@@ -16,7 +16,7 @@ def _whole(content: bytes) -> Message:
     return {"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": content}
 
 
-async def _stream(reply: Any, chunks: int, chunk: bytes, pause: float = 0) -> None:
+async def stream(reply: Any, chunks: int, chunk: bytes, pause: float = 0) -> None:
     await reply.send({"status": 200, "content": b"", "more_content": True})
     while chunks:
         chunks -= 1
@@ -40,11 +40,11 @@ async def late(message: Message, channels: Message) -> None:
 
 
 async def pieces(message: Message, channels: Message) -> None:
-    await _stream(channels["reply"], 10, CHUNK[:1000], pause=0.002)
+    await stream(channels["reply"], 10, CHUNK[:1000], pause=0.002)
 
 
 async def large(message: Message, channels: Message) -> None:
-    await _stream(channels["reply"], RESPONSE_BYTES // len(CHUNK), CHUNK)
+    await stream(channels["reply"], RESPONSE_BYTES // len(CHUNK), CHUNK)
 
 
 async def endless(message: Message, channels: Message) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import resource
@@ -24,6 +25,14 @@ _STOP_SECONDS: Final = 5.0
 
 # Settings of the caller's shell that would change what the server does.
 _FOREIGN: Final = ("PYTHON", "UVICORN_")
+
+
+# Arguments of `python -m` that serve an application on any free port; each says on stderr which it is.
+HOSTS: Final = {
+    "gunicorn-sync": ("gunicorn", "-b", "127.0.0.1:0", "--no-control-socket", "-k", "sync"),
+    "gunicorn-gthread": ("gunicorn", "-b", "127.0.0.1:0", "--no-control-socket", "-k", "gthread", "--threads", "8"),
+    "waitress": ("waitress", "--listen=127.0.0.1:0", "--threads=8"),
+}
 
 
 class CaseFailed(Exception):
@@ -56,6 +65,10 @@ class Server:
             raise CaseFailed(f"the server did not start: {self.stderr()[-500:]}")
         for _ in range(50):
             get(self.port)
+        children = (self._proc / "task" / str(self.process.pid) / "children").read_text().split()
+        if children:
+            # A host's worker is what counts, not the process that looks after it.
+            self._proc = Path("/proc", children[0])
 
     def stdout(self) -> str:
         """What it has printed."""
@@ -155,18 +168,34 @@ class _Sampler:
 class Workshop:
     """Where servers are started: a folder with the applications, and the event loop to use."""
 
-    def __init__(self, folder: Path, loop: str, descriptors: int) -> None:
+    def __init__(self, folder: Path, loop: str, descriptors: int, transfer_mebibytes: int) -> None:
         self.folder = folder
+        self.loop = loop
         self.descriptors = descriptors
-        self._loop = loop
-        (folder / "app.py").write_text(Path(__file__).with_name("apps.py").read_text())
+        self.transfer_mebibytes = transfer_mebibytes
+        for name, source in (("app.py", "apps.py"), ("wsgi_app.py", "wsgi_apps.py")):
+            (folder / name).write_text(Path(__file__).with_name(source).read_text())
 
     @contextmanager
-    def server(self, app: str = "serve", *options: str, descriptors: int = 0) -> Iterator[Server]:
+    def server(self, app: str = "serve", *options: str, module: str = "app", descriptors: int = 0) -> Iterator[Server]:
         """A server that is killed in the end, whatever happens. `descriptors` is the number it may open."""
-        command = [sys.executable, "-m", "uvicorn", f"app:{app}", "--bind", "127.0.0.1:0", "--no-access-log"]
+        command = ["uvicorn", f"{module}:{app}", "--bind", "127.0.0.1:0", "--no-access-log", "--loop", self.loop]
+        with self._running([*command, *options], descriptors) as server:
+            yield server
+
+    @contextmanager
+    def host(self, name: str, app: str) -> Iterator[Server]:
+        """Somebody else's WSGI host with an application of wsgi_app.py; one of `HOSTS`."""
+        module = HOSTS[name][0]
+        if importlib.util.find_spec(module) is None:
+            raise CaseFailed(f"{module} is not installed: pip install '.[test]'")
+        with self._running([*HOSTS[name], f"wsgi_app:{app}"]) as server:
+            yield server
+
+    @contextmanager
+    def _running(self, arguments: Sequence[str], descriptors: int = 0) -> Iterator[Server]:
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
-            process = self._start([*command, "--loop", self._loop, *options], Path(place), descriptors)
+            process = self._start([sys.executable, "-m", *arguments], Path(place), descriptors)
             try:
                 server = Server(process, Path(place))
                 server.await_start()
@@ -186,11 +215,16 @@ class Workshop:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                start_new_session=True,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
             )
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     # Handlers that sleep for an hour would be given their grace; nobody waits for them here.
-    process.kill()
+    # The whole session, because hosts have workers.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
     process.wait(_STOP_SECONDS)
