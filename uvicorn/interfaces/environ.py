@@ -119,7 +119,7 @@ def exchange_from_environ(
         path_info = b"/" + path_info
     octets = script_name + path_info or b"/"
     raw_path = _octets(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition(b"?")[0]
-    if not raw_path.startswith(b"/") or unquote_to_bytes(raw_path) != octets:
+    if not raw_path.startswith(b"/") or not raw_path.isascii() or unquote_to_bytes(raw_path) != octets:
         raw_path = quote(octets, safe="/!$&'()*+,;=:@~").encode()
     query = _octets(environ.get("QUERY_STRING", ""))
     headers = [
