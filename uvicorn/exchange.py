@@ -134,22 +134,29 @@ class HTTPInterface(Protocol):
 class HTTPExchange:
     """One request and its response. The head's attributes are set once and never change."""
 
-    # Defaults of what most exchanges never change: cheaper than setting them for each.
-    state = WAITING
-    status = 0
-    #: How often the application has sent without waiting; for interfaces, which let others run now and then.
-    sends = 0
-    #: Content that has arrived and was not received yet.
-    buffered_bytes = 0
-    # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
-    _asked = False
-    _content_state = _NONE
-    _content: list[bytes] | None = None
-    _receivers: tuple[asyncio.Future[None], ...] = ()
-    _watchers: tuple[asyncio.Future[None], ...] = ()
-    _end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
-    _half_closed = False
-    _warned = False
+    __slots__ = (
+        "_asked",
+        "_content",
+        "_content_state",
+        "_end_callbacks",
+        "_gateway",
+        "_half_closed",
+        "_receivers",
+        "_warned",
+        "_watchers",
+        "buffered_bytes",
+        "endpoint",
+        "has_content",
+        "headers",
+        "http_version",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+        "sends",
+        "state",
+        "status",
+    )
 
     def __init__(
         self,
@@ -177,14 +184,24 @@ class HTTPExchange:
         self.raw_path = raw_path
         self.http_version = http_version
         self.headers = headers
+        self.state = WAITING
+        self.status = 0
+        #: Content that has arrived and was not received yet.
+        self.buffered_bytes = 0
+        #: How often the application has sent without waiting; for interfaces, which let others run now and then.
+        self.sends = 0
         self._gateway = gateway
-        if has_content:
-            self._content_state = _OPEN
-
-    @property
-    def has_content(self) -> bool:
-        """Whether the request announced content."""
-        return self._content_state != _NONE
+        # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
+        self._asked = False
+        #: Whether the request announced content.
+        self.has_content = has_content
+        self._content_state = _OPEN if has_content else _NONE
+        self._content: list[bytes] | None = None
+        self._receivers: tuple[asyncio.Future[None], ...] = ()
+        self._watchers: tuple[asyncio.Future[None], ...] = ()
+        self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
+        self._half_closed = False
+        self._warned = False
 
     @property
     def write_paused(self) -> bool:

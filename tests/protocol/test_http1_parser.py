@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from tests.corpus import POST, chunked, request
@@ -176,3 +178,26 @@ def test_a_request_with_content_in_between_is_not_forgotten() -> None:
         parser.next_message()
         lengths.append(parser.content_length)
     assert lengths == [0, 1, 0, 1]
+
+
+def test_what_a_head_means_does_not_depend_on_the_heads_before_it() -> None:
+    streams = (
+        request(),
+        request(b"GET /2 HTTP/1.1"),
+        request(b"GET / HTTP/1.1", b"Cookie: a=b"),
+        request(b"GET / HTTP/1.0", b"Connection: keep-alive"),
+        request(b"GET / HTTP/1.1", b"Connection: upgrade", b"Upgrade: websocket"),
+        request(POST, b"Content-Length: 2", content=b"hi"),
+    )
+
+    def meaning(parser: HTTP1RequestParser) -> tuple[object, ...]:
+        said = (parser.method, parser.target, parser.http_version, parser.headers, parser.content_length)
+        return (*said, parser.keep_alive, parser.upgrade, parser.expect_continue)
+
+    alone = {stream: meaning(parse(stream)[0]) for stream in streams}
+    for first, second, third, fourth in product(streams, repeat=4):
+        parser, log = parse(first)
+        for stream in (second, third, fourth):
+            parser.next_message()
+            parser.receive_data(stream)
+            assert meaning(parser) == alone[stream]

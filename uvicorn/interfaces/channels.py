@@ -258,10 +258,17 @@ class ChannelsInterface(Interface):
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
+            # With every key, so that no copy of it has to grow.
             template = endpoint.template = {
                 "channel": "http.request",
+                "http_version": "",
+                "method": "",
                 "scheme": endpoint.scheme,
+                "path": "",
+                "raw_path": b"",
+                "query_string": b"",
                 "root_path": endpoint.root_path,
+                "headers": None,
                 "server": endpoint.server,
                 "client": endpoint.client,
             }
@@ -285,7 +292,7 @@ class ChannelsInterface(Interface):
             # and which ends the request, not the server.
             answer_failure(exchange, error)
             return
-        if task.done() and exchange.state == COMPLETE and not task.cancelled() and task.exception() is None:
+        if exchange.state == COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
             if self._wants_disconnect:
                 self._tell_disconnect(exchange, reply)
             return

@@ -42,7 +42,7 @@ _SINGULAR: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"upgrade")
 )
 
-# A header section up to this size is kept to be compared with the next: an idle connection is to stay small.
+# A head up to this size is kept to be compared with the next: an idle connection is to stay small.
 _MEMO_BYTES: Final = 1024
 
 _NO_MATCH: Final = (b"", b"", b"", b"")
@@ -113,8 +113,10 @@ class HTTP1RequestParser:
         # Where the request line of a head that is still arriving ends; 0 until it has been checked.
         self._line_end = 0
         self._llhttp: Any = None
-        # Clients send the same fields with each request of a connection, more often than not. Kept is the section of
-        # the last request if that had no content, so that what it has set is what its repetition would set.
+        # Clients send the same fields with each request of a connection, more often than not, and some the same head.
+        # Kept are those of the last request if that had no content, so that what it has set is what its repetition
+        # would set.
+        self._last_head: bytes | None = None
         self._last_section = b""
         self._last_fields: list[tuple[bytes, bytes]] = []
         # A head no longer than this cannot exceed either limit, so its parts need not be measured.
@@ -131,6 +133,11 @@ class HTTP1RequestParser:
         Stops after the end of a message and holds the rest until `next_message`. Raises RemoteProtocolError, after
         which everything is ignored: nothing that follows a refused request is ever read as one.
         """
+        if data == self._last_head and self._state == _HEAD and not self.buffer:
+            self.headers = [[name, value] for name, value in self._last_fields]
+            self._state = _COMPLETE
+            self._sink.on_request()
+            return
         try:
             if self._state != _HEAD:
                 self._receive_content(data)
@@ -150,9 +157,6 @@ class HTTP1RequestParser:
         if self._state == _REFUSED:
             return
         self._state = _HEAD
-        if self._blank_line_seen or self._line_end:
-            self._blank_line_seen = False
-            self._line_end = 0
         if self.buffer:
             data = bytes(self.buffer)
             self.buffer.clear()
@@ -191,6 +195,8 @@ class HTTP1RequestParser:
         if end > 3:
             head, rest = bytes(buffer[:end]), bytes(buffer[end:])
             buffer.clear()
+            self._blank_line_seen = False
+            self._line_end = 0
             self._parse_head(head, rest)
         else:
             self._check_unfinished_head(buffer, searched)
@@ -216,6 +222,9 @@ class HTTP1RequestParser:
     def _parse_head(self, head: bytes, rest: bytes) -> None:
         if len(head) > self._small:
             self._check_unfinished_head(head)
+            self._line_end = 0
+        # Set again below, if what this head sets is what its repetition would.
+        self._last_head = None
         match = _REQUEST_LINE.fullmatch(head)
         authority = b""
         method, target, minor, section = match.groups() if match is not None else _NO_MATCH
@@ -227,6 +236,7 @@ class HTTP1RequestParser:
                 if section == self._last_section:
                     # Byte for byte the last one: all but the request line is as it was.
                     self.headers = [[name, value] for name, value in self._last_fields]
+                    self._last_head = head if len(head) <= _MEMO_BYTES else None
                     self._state = _COMPLETE
                     if rest:
                         self.buffer += rest
@@ -272,7 +282,8 @@ class HTTP1RequestParser:
             # llhttp will not read on after it.
             self._llhttp = None
         if self.content_length == 0:
-            if 0 < len(section) <= _MEMO_BYTES:
+            if section and len(head) <= _MEMO_BYTES:
+                self._last_head = head
                 self._last_section = section
                 self._last_fields = list(fields.items())
             self._state = _COMPLETE

@@ -408,7 +408,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         while True:
             if self._arrived:
                 self._arrived = False
-                exchange = cast(HTTPExchange, self._exchange)
+                exchange = self._exchange
+                assert exchange is not None
                 context.requests += 1
                 if context.limit_concurrency and self._is_too_much():
                     self._keep_alive = False
