@@ -33,7 +33,7 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
 
     Raises InterfaceError if there is none, or it is not served.
     """
-    factory = getattr(app, "__uvicorn_interface__", None)
+    factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
         made: Interface = factory(settings)
         return made
@@ -56,7 +56,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
 
     Raises InterfaceError, naming what was seen and what may be chosen.
     """
-    declared = getattr(app, "__uvicorn_interface__", None)
+    declared = _declared(app)
     if isinstance(declared, str):
         return declared
     if not callable(app):
@@ -79,6 +79,16 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     if len(names) == 1:
         return "consumer"
     raise _undecided(source, f"it takes ({', '.join(names)})")
+
+
+def _declared(app: Any) -> Any:
+    """The application's own `__uvicorn_interface__`: a name, or what makes an interface.
+
+    Not one that a middleware hands on from the application inside it, which would be served past the middleware.
+    """
+    if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
+        return None
+    return app.__uvicorn_interface__
 
 
 def _undecided(source: str, seen: str) -> InterfaceError:

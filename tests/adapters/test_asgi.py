@@ -1,0 +1,286 @@
+"""`ASGIAdapter` as a channels application, called by hand or behind a middleware that changes what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests import wsgi_apps
+from tests.corpus import POST, request
+from tests.helpers import GET, Conversation, until
+from uvicorn.adapters import ASGIAdapter
+from uvicorn.errors import ChannelClosed, ResponseAborted
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.settings import Settings
+
+
+class Reply:
+    """A reply channel that keeps what it is sent; `limit` messages, after which the client has gone."""
+
+    def __init__(self, limit: int = 1 << 30) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.limit = limit
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if len(self.sent) == self.limit:
+            raise ChannelClosed("the client has gone")
+        self.sent.append(message)
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(message["content"] for message in self.sent)
+
+
+class Body:
+    """A body channel that has `chunks` to give."""
+
+    def __init__(self, *chunks: Any) -> None:
+        self._chunks = iter(chunks)
+
+    async def receive(self) -> Any:
+        chunk = next(self._chunks)
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+
+async def answer(app: Callable[..., Any], message: dict[str, Any] | None = None, **channels: Any) -> Reply:
+    reply: Reply = channels.setdefault("reply", Reply())
+    adapter = ASGIAdapter(app, threads=1)
+    try:
+        await adapter({"method": "GET", "path": "/", **(message or {})}, channels)
+    finally:
+        await adapter.shutdown()
+    return reply
+
+
+def environ_into(seen: list[dict[str, Any]]) -> Callable[..., Any]:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ)
+        start_response("200 OK", [])
+        return []
+
+    return app
+
+
+async def environ_of(message: dict[str, Any]) -> dict[str, Any]:
+    seen: list[dict[str, Any]] = []
+    await answer(environ_into(seen), message)
+    return seen[0]
+
+
+async def test_a_websocket_is_refused() -> None:
+    reply = Reply()
+    await ASGIAdapter(wsgi_apps.app)({"channel": "websocket.connect"}, {"reply": reply})
+    assert reply.sent == [{"accept": False}]
+
+
+async def test_what_is_no_request_is_ignored() -> None:
+    assert (await answer(wsgi_apps.app, {"channel": "http.disconnect"})).sent == []
+
+
+async def test_inline_content_and_little_else_is_enough() -> None:
+    reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "headers": [], "body": b"inline"})
+    assert reply.sent[0]["status"] == 200
+    assert reply.content == b"POST inline"
+
+
+async def test_content_may_begin_inline_and_go_on_in_the_channel() -> None:
+    body = Body({"content": b"", "more_content": True}, {"content": b"b", "more_content": True}, {"content": b"c"})
+    reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "body": b"a"}, body=body)
+    assert reply.content == b"POST abc"
+
+
+@pytest.mark.parametrize(
+    "end", [{"closed": True}, {"closed": True, "content": b"", "more_content": False}, OSError("x")]
+)
+async def test_C11_a_body_channel_that_breaks_off_raises_in_the_application(end: Any) -> None:
+    body = Body({"content": b"a", "more_content": True}, end)
+    assert (await answer(wsgi_apps.app, {"method": "POST", "path": "/echo"}, body=body)).sent[0]["status"] == 400
+
+
+async def test_a_path_that_somebody_has_changed_wins_over_the_raw_one() -> None:
+    environ = await environ_of({"path": "/new path", "raw_path": b"/old%20path"})
+    assert (environ["PATH_INFO"], environ["RAW_URI"]) == ("/new path", "/new%20path")
+
+
+@pytest.mark.parametrize(("path", "raw_path"), [("/a/b", b"/a%2Fb"), ("/%41", b"/%2541"), ("/\ufffd", b"/%ff")])
+async def test_C4_a_raw_path_that_is_that_of_the_path_is_kept(path: str, raw_path: bytes) -> None:
+    environ = await environ_of({"path": path, "raw_path": raw_path})
+    assert environ["RAW_URI"] == raw_path.decode()
+
+
+async def test_C4_a_path_is_not_decoded_twice() -> None:
+    assert (await environ_of({"path": "/%41", "raw_path": b"/%41"}))["PATH_INFO"] == "/%41"
+
+
+async def test_C6_a_mount_is_split_off_the_path() -> None:
+    environ = await environ_of({"path": "/app/x", "raw_path": b"/app/x", "root_path": "/app"})
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
+
+
+async def test_C3_names_in_any_case_are_the_same_fields() -> None:
+    environ = await environ_of({"headers": [(b"Content-Type", b"a/b"), (b"PROXY", b"evil")]})
+    assert environ["CONTENT_TYPE"] == "a/b"
+    assert not [key for key in environ if key in ("HTTP_CONTENT_TYPE", "HTTP_PROXY")]
+
+
+async def test_C3_the_hosts_environ_brings_no_fields_and_nothing_of_the_request() -> None:
+    environ = await environ_of({"environ": {"REMOTE_USER": "me", "HTTP_X": "evil", "PATH_INFO": "/evil", "wsgi.x": 1}})
+    assert environ["REMOTE_USER"] == "me"
+    assert (environ["PATH_INFO"], environ.get("HTTP_X"), environ.get("wsgi.x")) == ("/", None, None)
+
+
+async def test_C10_a_client_that_leaves_stops_the_application_and_closes_it() -> None:
+    wsgi_apps.closed.clear()
+    with pytest.raises(asyncio.CancelledError):
+        await answer(wsgi_apps.app, {"path": "/endless"}, reply=Reply(limit=3))
+    await until(lambda: wsgi_apps.closed)
+    assert wsgi_apps.closed == ["endless"]
+
+
+async def test_a_failure_in_the_middle_comes_after_what_was_said_before_it(caplog: pytest.LogCaptureFixture) -> None:
+    reply = Reply()
+    with pytest.raises(ResponseAborted):
+        await answer(wsgi_apps.app, {"path": "/failing"}, reply=reply)
+    assert (reply.content, reply.sent[-1]["more_content"]) == (b"half", True)
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_a_failure_behind_the_adapter_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    adapter = ASGIAdapter(wsgi_apps.app, threads=1)
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await adapter(message, channels)
+
+    conversation = Conversation(app)
+    conversation.send(request(b"GET /failing HTTP/1.1"))
+    await until(lambda: conversation.context.requests == 0)
+    await conversation.lose()
+    await adapter.shutdown()
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_a_slow_reply_channel_slows_the_application() -> None:
+    made = 0
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        nonlocal made
+        start_response("200 OK", [])
+        for _ in range(100):
+            made += 1
+            yield b"x" * 65536
+
+    class Slow(Reply):
+        resume = asyncio.Event()
+
+        async def send(self, message: dict[str, Any]) -> None:
+            await self.resume.wait()
+            await super().send(message)
+
+    reply = Slow()
+    reply.resume = asyncio.Event()
+    answering = asyncio.ensure_future(answer(app, reply=reply))
+    await until(lambda: made)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert made < 10
+    reply.resume.set()
+    await answering
+    assert len(reply.content) == 100 * 65536
+
+
+async def test_an_adapter_can_be_used_again_after_its_shutdown() -> None:
+    adapter = ASGIAdapter(wsgi_apps.app)
+    for _ in range(2):
+        reply = Reply()
+        await adapter.startup()
+        await adapter({"method": "GET", "path": "/"}, {"reply": reply})
+        await adapter.shutdown()
+        assert reply.content == b"Hello"
+    await adapter.shutdown()
+
+
+def test_each_server_has_its_settings_followed() -> None:
+    adapter = ASGIAdapter(wsgi_apps.app)
+    pools = [build_interface(adapter, Settings(threads=threads)).executor for threads in (2, 3)]  # type: ignore[attr-defined]
+    assert [pool.threads for pool in pools] == [2, 3]
+
+
+def test_the_adapters_own_number_of_threads_wins() -> None:
+    interface: Any = build_interface(ASGIAdapter(wsgi_apps.app, threads=5), Settings(threads=2))
+    assert interface.executor.threads == 5
+
+
+class Guard:
+    """A middleware that hands on whatever it does not have itself, as many do."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.app, name)
+
+    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 403})
+
+
+async def test_a_middleware_around_the_adapter_is_never_passed_by() -> None:
+    conversation = Conversation(Guard(ASGIAdapter(wsgi_apps.app)))
+    conversation.send(GET)
+    await until(lambda: conversation.received)
+    assert conversation.statuses == [403]
+    await conversation.lose()
+
+
+async def test_C9_a_blocked_application_holds_up_no_other_handler() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def blocking(environ: Any, start_response: Any) -> list[bytes]:
+        begun.set()
+        release.wait()
+        start_response("200 OK", [])
+        return []
+
+    adapter = ASGIAdapter(blocking, threads=1)
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["path"] == "/async":
+            await channels["reply"].send({"status": 204})
+        else:
+            await adapter(message, channels)
+
+    conversation = Conversation(app)
+    other, transport = conversation.connect()
+    conversation.send(GET)
+    await until(begun.is_set)
+    other.data_received(request(b"GET /async HTTP/1.1"))
+    assert await until_written(transport) and transport.writes[0].startswith(b"HTTP/1.1 204 ")
+    assert not conversation.received
+    release.set()
+    await until(lambda: conversation.received)
+    await adapter.shutdown()
+    await conversation.lose()
+
+
+async def until_written(transport: Any) -> bool:
+    await until(lambda: transport.writes)
+    return True
+
+
+async def test_content_that_nobody_reads_is_not_waited_for() -> None:
+    adapter = ASGIAdapter(wsgi_apps.hello, threads=1)
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await adapter(message, channels)
+
+    conversation = Conversation(app)
+    conversation.send(request(POST, b"content-length: 10", content=b"x"))
+    await until(lambda: conversation.received)
+    assert conversation.statuses == [200]
+    await adapter.shutdown()
+    await conversation.lose()
