@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from http import HTTPStatus
 from typing import Any, Final, final
 
@@ -80,7 +81,11 @@ class WSGIAdapter:
             with self._lock:
                 if self._thread is not thread or self._interface is None:
                     interface = build_interface(self.app, self._settings)
-                    error = thread.submit(interface.startup()).exception()
+                    starting = thread.submit(interface.startup())
+                    try:
+                        error = starting.exception()
+                    except CancelledError as cancelled:
+                        error = cancelled
                     if error is not None:
                         raise StartupError("the application's startup failed") from error
                     thread.at_stop(lambda: interface.shutdown(1))

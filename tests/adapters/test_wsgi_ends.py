@@ -1,0 +1,416 @@
+"""How a request ends behind `WSGIAdapter`: applications and hosts that fail, exit, close twice, or never reply."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests import wsgi_apps
+from tests.adapters import test_wsgi as hosting
+from tests.adapters.test_wsgi import Answer, environ_of
+from tests.helpers import hello, read_body
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+from uvicorn.adapters.loop_thread import LoopThread, loop_thread
+from uvicorn.errors import ChannelClosed, ResponseAborted, StartupError
+
+Channels = dict[str, Any]
+Message = dict[str, Any]
+
+
+def ignore(status: str, headers: list[tuple[str, str]]) -> None:
+    """A start_response of a host that does not care."""
+
+
+def call(app: Callable[..., Any], environ: dict[str, Any] | None = None) -> Answer:
+    """Without the validator, which wants a content-type of each response."""
+    return hosting.call(app, environ, validate=False)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
+def test_an_application_that_exits_ends_its_request_and_not_the_loop(error: BaseException, late: bool) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        if late:
+            await asyncio.sleep(0)
+        raise error
+
+    others: list[bytes] = []
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(call, WSGIAdapter(app)) for _ in range(2)]
+        others = [threads.submit(call, WSGIAdapter(hello)).result(30).content for _ in range(2)]
+        assert [answer.result(30).status for answer in answers] == ["500 Internal Server Error"] * 2
+    assert others == [b"hello"] * 2
+
+
+def test_an_application_that_exits_after_output_makes_the_host_break_off() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
+        await asyncio.sleep(0)
+        raise SystemExit
+
+    with pytest.raises(ResponseAborted):
+        call(WSGIAdapter(app))
+
+
+def test_an_application_that_stops_the_loop_does_not_stop_it_for_others() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        asyncio.get_running_loop().stop()
+        await channels["reply"].send({"status": 200})
+
+    for _ in range(2):
+        assert call(WSGIAdapter(app)).status == "200 OK"
+
+
+def test_a_second_answer_after_one_of_a_wrong_length_reaches_the_host() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
+
+    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+
+
+@pytest.mark.parametrize("headers", [[[b"content-length", b"x"]], [[b"content-length", b"0"]] * 2])
+def test_B2_a_length_that_is_none_is_500(headers: list[list[bytes]]) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "headers": headers})
+
+    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+
+
+async def endless(message: Message, channels: Channels) -> None:
+    """A stream that ends only with its client."""
+    status = int(message["query_string"] or b"200")
+    await channels["reply"].send({"status": status, "more_content": True})
+    while True:
+        await channels["reply"].send({"content": b"x", "more_content": True})
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
+def test_a_response_without_content_ends_even_if_the_application_does_not(method: str, status: str) -> None:
+    answer = call(WSGIAdapter(endless), environ_of("/", method, QUERY_STRING=status))
+    assert (answer.status[:3], answer.content) == (status, b"")
+
+
+def test_204_has_no_length_and_HEAD_has_that_of_GET() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        status = int(message["query_string"])
+        await channels["reply"].send({"status": status, "headers": [[b"content-length", b"3"]], "content": b"abc"})
+
+    assert call(WSGIAdapter(app), environ_of(QUERY_STRING="204")).headers == []
+    answer = call(WSGIAdapter(app), environ_of("/", "HEAD", QUERY_STRING="200"))
+    assert (answer.headers, answer.content) == ([("content-length", "3")], b"")
+
+
+def test_HEAD_of_a_stream_is_the_same_as_of_a_whole_response() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        await channels["reply"].send({"content": b"abc"})
+
+    assert call(WSGIAdapter(app), environ_of("/", "HEAD")).content == b""
+
+
+class Watched:
+    """An endless application that says when it has ended, and how."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+
+    async def __call__(self, message: Message, channels: Channels) -> None:
+        try:
+            await endless(message, channels)
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_C10_a_host_that_closes_without_iterating_frees_the_application(times: int) -> None:
+    app = Watched()
+    iterable: Any = WSGIAdapter(app)(environ_of(), ignore)
+    for _ in range(times):
+        iterable.close()
+    assert app.ended.wait(30)
+    assert isinstance(app.error, ChannelClosed)
+
+
+def test_a_host_may_iterate_from_another_thread() -> None:
+    iterable = WSGIAdapter(ASGIAdapter(wsgi_apps.app))(environ_of("/generator"), ignore)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
+
+
+def test_closing_frees_another_thread_of_the_host_that_waits_for_content() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "content": b"first", "more_content": True})
+        await asyncio.Event().wait()
+
+    waiting = threading.Event()
+
+    def iterate() -> None:
+        assert next(iterator) == b"first"
+        waiting.set()
+        next(iterator)
+
+    adapter = WSGIAdapter(app)
+    iterable: Any = adapter(environ_of(), ignore)
+    iterator = iter(iterable)
+    with ThreadPoolExecutor(1) as thread:
+        iterating = thread.submit(iterate)
+        waiting.wait(30)
+        iterable.close()
+        with pytest.raises(ResponseAborted, match="broken off"):
+            iterating.result(30)
+
+
+GUNICORN_LIKE = """
+import asyncio, signal, sys, os, threading
+from uvicorn import WSGIAdapter
+
+ended = threading.Event()
+
+async def app(message, channels):
+    try:
+        os.kill(os.getpid(), signal.SIGALRM)
+        await channels['body'].receive()
+        await asyncio.sleep(0)
+    finally:
+        ended.set()
+
+def stop(*signal):
+    sys.exit(7)
+
+class Input:
+    def read(self, size):
+        ended.wait(20)
+        return b'x'
+
+signal.signal(signal.SIGALRM, stop)
+try:
+    WSGIAdapter(app)({'CONTENT_LENGTH': '2', 'wsgi.input': Input()}, lambda status, headers: None)
+except SystemExit as error:
+    assert error.code == 7
+    print('stopped')
+"""
+
+
+def run_python(source: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+
+
+def test_a_host_whose_signal_handler_raises_gets_its_exception() -> None:
+    process = run_python(GUNICORN_LIKE)
+    assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
+
+
+EXIT_WHILE_RUNNING = """
+import asyncio, threading
+from uvicorn import WSGIAdapter, ASGIAdapter
+
+begun = threading.Semaphore(0)
+
+class App:
+    async def __call__(self, message, channels):
+        try:
+            begun.release()
+            await asyncio.Event().wait()
+        finally:
+            print('cancelled')
+
+    async def shutdown(self):
+        print('shut down')
+
+def blocking(environ, start_response):
+    begun.release()
+    threading.Event().wait()
+
+for app in App(), ASGIAdapter(blocking):
+    host = threading.Thread(
+        target=lambda adapter=WSGIAdapter(app): adapter({}, lambda status, headers: None), daemon=True)
+    host.start()
+    begun.acquire()
+"""
+
+
+def test_C12_a_process_that_ends_cancels_what_runs_and_leaves_no_traceback() -> None:
+    process = run_python(EXIT_WHILE_RUNNING)
+    assert (process.stdout, process.returncode) == ("cancelled\nshut down\n", 0)
+    assert "Traceback" not in process.stderr, process.stderr
+
+
+FAILING_SHUTDOWN = """
+from uvicorn import WSGIAdapter
+
+class App:
+    async def __call__(self, message, channels):
+        await channels['reply'].send({'status': 200})
+
+    async def shutdown(self):
+        print('shut down')
+        raise ValueError('no')
+
+for _ in range(2):
+    WSGIAdapter(App())({}, lambda status, headers: None)
+"""
+
+
+def test_a_shutdown_that_fails_keeps_no_other_from_running() -> None:
+    process = run_python(FAILING_SHUTDOWN)
+    assert (process.stdout, process.returncode) == ("shut down\n" * 2, 0)
+    assert process.stderr.count("the application's shutdown failed") == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("not yet"), SystemExit(3), asyncio.CancelledError()])
+def test_a_startup_that_fails_is_the_requests_and_the_next_one_tries_again(error: BaseException) -> None:
+    class App:
+        starts = 0
+
+        async def startup(self) -> None:
+            App.starts += 1
+            if App.starts == 1:
+                raise error
+
+        async def __call__(self, message: Message, channels: Channels) -> None:
+            await channels["reply"].send({"status": 200})
+
+    adapter = WSGIAdapter(App())
+    with pytest.raises(StartupError):
+        adapter(environ_of(), ignore)
+    assert call(adapter).status == "200 OK"
+    assert App.starts == 2
+
+
+def test_an_adapter_that_is_called_on_its_own_loop_says_so() -> None:
+    inner = WSGIAdapter(hello)
+
+    async def app(message: Message, channels: Channels) -> None:
+        with pytest.raises(RuntimeError, match="on the thread of its own event loop"):
+            inner(environ_of(), ignore)
+        await channels["reply"].send({"status": 200})
+
+    assert call(WSGIAdapter(app)).status == "200 OK"
+
+
+def test_a_request_that_cannot_be_read_is_the_hosts_to_answer(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ResponseAborted, match="AttributeError"):
+        WSGIAdapter(hello)({"SERVER_PROTOCOL": None}, ignore)
+    assert "cannot be served" in caplog.text
+    assert call(WSGIAdapter(hello)).content == b"hello"
+
+
+def test_an_application_that_never_replies_is_500() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        return None
+
+    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+
+
+def nested(app: Callable[..., Any], depth: int) -> Callable[..., Any]:
+    for _ in range(depth):
+        app = WSGIAdapter(ASGIAdapter(app, threads=1))
+    return app
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_C9_adapters_nested_both_ways_do_not_block_each_other_with_one_thread_each(depth: int) -> None:
+    app = nested(wsgi_apps.app, depth)
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(call, app, environ_of("/generator")) for _ in range(16)]
+        assert [one.result(60).content for one in calls] == [b"0\n1\n2\n3\n4\n"] * 16
+
+
+def test_a_failure_behind_three_bridges_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ResponseAborted):
+        call(nested(wsgi_apps.app, 3), environ_of("/failing"))
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_P3_what_the_host_put_into_environ_rides_in_messages_too() -> None:
+    seen: list[Any] = []
+    adapter = ASGIAdapter(wsgi_apps.show)
+
+    async def middleware(message: Message, channels: Channels) -> None:
+        seen.append(message["environ"]["REMOTE_USER"])
+        await adapter(message, channels)
+
+    answer = call(WSGIAdapter(middleware), environ_of(REMOTE_USER="me"))
+    assert seen == ["me"]
+    assert b"'REMOTE_USER': 'me'" in answer.content
+
+
+def test_C11_chunked_content_that_the_host_has_not_decoded_is_not_taken_for_content() -> None:
+    raised: list[BaseException] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        try:
+            await read_body(message, channels)
+        except OSError as error:
+            raised.append(error)
+        await channels["reply"].send({"status": 200})
+
+    environ = environ_of("/", "POST", HTTP_TRANSFER_ENCODING="chunked")
+    environ["wsgi.input"] = io.BytesIO(b"5\r\nhello")
+    call(WSGIAdapter(app), environ)
+    assert raised
+
+
+def test_content_without_an_input_is_not_whole() -> None:
+    environ = environ_of("/", "POST", CONTENT_LENGTH="3")
+    del environ["wsgi.input"]
+
+    async def app(message: Message, channels: Channels) -> None:
+        await read_body(message, channels)
+
+    assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
+
+
+def test_an_adapter_goes_on_after_its_loop_was_stopped() -> None:
+    adapter = WSGIAdapter(hello)
+    call(adapter)
+    loop_thread().stop()
+    assert call(adapter).content == b"hello"
+
+
+def test_a_host_that_waits_on_a_loop_that_stops_is_told() -> None:
+    begun = threading.Event()
+
+    async def app(message: Message, channels: Channels) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as thread:
+        calling = thread.submit(call, WSGIAdapter(app))
+        assert begun.wait(30)
+        loop_thread().stop()
+        assert calling.result(30).status == "500 Internal Server Error"
+
+
+def test_a_host_that_reads_after_the_loop_has_stopped_is_told() -> None:
+    iterable = iter(WSGIAdapter(endless)(environ_of(), ignore))
+    next(iterable)
+    loop_thread().stop()
+    with pytest.raises(ResponseAborted):
+        list(iterable)
+
+
+async def nothing() -> None:
+    pass
+
+
+def test_a_loop_that_was_stopped_can_be_stopped_again() -> None:
+    thread = LoopThread()
+    thread.submit(nothing()).result(30)
+    thread.stop()
+    thread.stop()
+    assert thread.is_stopped
+    assert thread.loop.is_closed()
