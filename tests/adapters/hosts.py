@@ -72,6 +72,7 @@ class Host:
         self.process = process
         self.port = port
         self._lines: list[str] = []
+        self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -79,6 +80,12 @@ class Host:
     def stderr(self) -> str:
         """What has been said so far."""
         return "".join(self._lines)
+
+    def wait_for_line(self, text: str) -> None:
+        """Wait until a line with `text` in it has been printed."""
+        with self._changed:
+            self._changed.wait_for(lambda: text in self.stderr or not self._reader.is_alive(), LONGEST_WAIT)
+        assert text in self.stderr, f"waited for {text!r} in vain; stderr:\n{self.stderr}"
 
     def stop(self) -> int:
         """End it as its operator does; its exit code, negative if that took a signal that cannot be ignored."""
@@ -101,7 +108,12 @@ class Host:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        self._lines.extend(self.process.stderr)
+        for line in self.process.stderr:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class LoopThread:
         self.process = os.getpid()
         self.loop = _new_loop()
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._locks: dict[object, threading.Lock] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
         self._thread.start()
@@ -45,6 +46,10 @@ class LoopThread:
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run `coroutine` on the loop; its outcome may be waited for from any other thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def lock_of(self, owner: object) -> threading.Lock:
+        """A lock for `owner`. One of its own might be held, after a fork, by a thread that the child does not have."""
+        return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have `hook` awaited before the loop stops."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from http import HTTPStatus
@@ -57,7 +56,6 @@ class WSGIAdapter:
         build_interface(app, self._settings)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
-        self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
@@ -78,7 +76,7 @@ class WSGIAdapter:
                 "expected a call from another thread, such as await asyncio.to_thread(...)"
             )
         if self._thread is not thread or self._interface is None:
-            with self._lock:
+            with thread.lock_of(self):
                 if self._thread is not thread or self._interface is None:
                     interface = build_interface(self.app, self._settings)
                     starting = thread.submit(interface.startup())

@@ -1,0 +1,110 @@
+"""Adapters that were used before their process forked (C12)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.adapters.hosts import ROOT, hosted
+from tests.adapters.wire import ask
+from tests.e2e.server_process import run_command
+
+#: A process that answers by itself, then in its children; it ends with what a child says.
+FORKING = """
+import os, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # that threads and forks do not go together is what this is about
+from tests.adapters.hosted_apps import plain
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+
+def content_of(app, path="/stream"):
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
+    iterable = app(environ, lambda status, headers, exc_info=None: None)
+    try:
+        return b"".join(iterable)
+    finally:
+        getattr(iterable, "close", lambda: None)()
+
+def in_child(function):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if function() else 2
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 0, code
+    return True
+
+app = WSGIAdapter(ASGIAdapter(plain))
+expected = b"".join(b"%d" % number * 20000 for number in range(5))
+
+def answers():
+    return content_of(app) == expected
+
+assert answers()
+"""
+
+
+@pytest.mark.parametrize("name", ["gunicorn --preload", "uwsgi"])
+def test_C12_an_adapter_that_its_master_has_used_works_in_the_workers(name: str) -> None:
+    with hosted(name, "tests.adapters.hosted_apps:wsgi", {"USED_BEFORE": "1"}) as host:
+        for _ in range(10):
+            assert ask(host.port, "/a").content == b"GET /a  "
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "in_child(answers)",
+        "in_child(lambda: in_child(answers) and answers())",
+        "in_child(answers); assert answers(); in_child(answers)",
+        # Half of a response is with the loop of the parent when it forks, and is delivered there.
+        "parent = app({'REQUEST_METHOD': 'GET', 'PATH_INFO': '/stream'}, lambda *start: None); pieces = iter(parent);"
+        "first = next(pieces); in_child(answers); assert first + b''.join(pieces) == expected",
+    ],
+    ids=["child", "grandchild", "again", "midway"],
+)
+def test_C12_a_process_may_fork_when_its_loop_runs(script: str) -> None:
+    ended = run_command(ROOT, "-c", FORKING + script, program=())
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+
+
+def test_C12_a_process_may_fork_while_an_application_is_starting_in_another_thread() -> None:
+    script = """
+import asyncio
+parent, entered, go = os.getpid(), threading.Event(), threading.Event()
+
+class App:
+    async def startup(self):
+        if os.getpid() == parent:
+            entered.set()
+            await asyncio.to_thread(go.wait)
+
+    async def __call__(self, message, channels):
+        await channels["reply"].send({"status": 200, "content": b"started"})
+
+app = WSGIAdapter(App())
+first = threading.Thread(target=content_of, args=(app,))
+first.start()
+entered.wait()
+in_child(lambda: content_of(app) == b"started")
+go.set()
+first.join()
+assert content_of(app) == b"started"
+"""
+    ended = run_command(ROOT, "-c", FORKING + script, program=())
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+
+
+def test_C12_a_child_that_exits_as_any_process_does_leaves_its_parent_alone() -> None:
+    script = "child = os.fork()\nif child == 0: answers(); sys.exit(3)\n"
+    script += "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3\nassert answers()"
+    ended = run_command(ROOT, "-c", FORKING + script, program=())
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+
+
+def test_C12_multiprocessing_may_fork_too() -> None:
+    script = "import multiprocessing\ncontext = multiprocessing.get_context('fork')\n"
+    script += "with context.Pool(1) as pool: assert pool.apply(answers)"
+    ended = run_command(ROOT, "-c", FORKING + script, program=())
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
