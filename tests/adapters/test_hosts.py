@@ -1,147 +1,163 @@
-"""`WSGIAdapter` on real WSGI hosts, each in a process of its own."""
+"""`WSGIAdapter` on real WSGI hosts: the same things happen on each, as far as the host allows."""
 
 from __future__ import annotations
 
-import http.client
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from typing import Final
 
 import pytest
 
+from tests.adapters.hosts import HOSTS, Host, hosted
+from tests.adapters.wire import ask, connect, head_of, read_answer
 from tests.e2e.server_process import LONGEST_WAIT
 
-APP = """
-import asyncio, os
-from uvicorn.utils import ASGIAdapter, WSGIAdapter, read_body
+# Chunked content: wsgiref and uWSGI leave its coding to the application, and WSGI has no way of saying so.
+_CHUNKED: Final = [name for name in HOSTS if not name.startswith(("wsgiref", "uwsgi"))]
 
-async def app(message, channels):
-    reply = channels['reply']
-    if message['path'] == '/stream':
-        await reply.send({'status': 200, 'headers': [[b'content-type', b'text/plain']], 'more_content': True})
-        for number in range(5):
-            await asyncio.sleep(0)
-            await reply.send({'content': b'%d' % number * 20000, 'more_content': True})
-        await reply.send({})
-    elif message['path'] == '/broken':
-        headers = [[b'content-length', b'10']]
-        await reply.send({'status': 200, 'headers': headers, 'content': b'half', 'more_content': True})
-        raise ValueError('boom')
-    else:
-        body = await read_body(message, channels)
-        head = '%s %s %s ' % (message['method'], message['path'], message['query_string'].decode())
-        await reply.send({'status': 201, 'headers': [[b'x-app', b'yes']], 'content': head.encode() + body})
+# One process, several threads.
+_THREADED: Final = ["gunicorn gthread", "waitress", "wsgiref threaded", "werkzeug", "uwsgi", "uvicorn"]
 
-wsgi = WSGIAdapter(app)
+# One process that answers everything.
+_ONE_PROCESS: Final = [*_THREADED, "gunicorn sync", "wsgiref", "uwsgi of one thread"]
 
-def plain(environ, start_response):
-    start_response('200 OK', [('Content-Type', 'text/plain')])
-    return [environ['PATH_INFO'].encode('latin-1')]
+# wsgiref and uWSGI tell the end of a response of no known length by closing, as HTTP/1.0 did: it never looks cut off.
+_FRAMED: Final = _CHUNKED
 
-double = WSGIAdapter(ASGIAdapter(plain))
-"""
+# Werkzeug's REMOTE_PORT is a number, which the validator of an environ refuses.
+_VALID: Final = [name for name in HOSTS if name != "werkzeug"]
 
-# What Python runs; SOCKET stands for the number of a listening socket, PORT for its port.
-HOSTS = {
-    "gunicorn sync": ["-m", "gunicorn", "-b", "fd://SOCKET", "app:wsgi"],
-    "gunicorn gthread": ["-m", "gunicorn", "-b", "fd://SOCKET", "-k", "gthread", "--threads", "4", "app:wsgi"],
-    "gunicorn --preload": ["-m", "gunicorn", "-b", "fd://SOCKET", "--preload", "-w", "2", "app:wsgi"],
-    "waitress": [
-        "-c",
-        "import socket, waitress, app; waitress.serve(app.wsgi, sockets=[socket.socket(fileno=SOCKET)], _quiet=True)",
-    ],
-    "wsgiref": [
-        "-c",
-        "import socket, app\nfrom wsgiref.simple_server import WSGIServer, WSGIRequestHandler\n"
-        "s = WSGIServer(('', 0), WSGIRequestHandler, False); s.socket.close()\n"
-        "s.socket = socket.socket(fileno=SOCKET)\n"
-        "s.server_name, s.server_port = '127.0.0.1', PORT; s.setup_environ(); s.set_app(app.wsgi); s.serve_forever()",
-    ],
-    "werkzeug": [
-        "-c",
-        "import werkzeug.serving as w, app\n"
-        "w.make_server('127.0.0.1', PORT, app.wsgi, threaded=True, fd=SOCKET).serve_forever()",
-    ],
-}
+# wsgiref does not say what the target was.
+_RAW_TARGET: Final = [name for name in HOSTS if not name.startswith("wsgiref")]
 
-
-@contextmanager
-def hosted(folder: Path, command: list[str]) -> Iterator[int]:
-    """A host that listens on a socket which is open before it starts, so that nobody has to wait for it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.set_inheritable(True)
-        port = listener.getsockname()[1]
-        words = [word.replace("SOCKET", str(listener.fileno())).replace("PORT", str(port)) for word in command]
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=folder,
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        drain = threading.Thread(target=process.stderr.read, daemon=True)
-        drain.start()
-        try:
-            yield port
-        finally:
-            process.terminate()
-            try:
-                process.wait(LONGEST_WAIT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            drain.join(LONGEST_WAIT)
-            process.stderr.close()
+# Those that call the application only when they have all of its content.
+_BUFFERING: Final = ["waitress"]
 
 
 @pytest.fixture(scope="module", params=HOSTS)
-def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("host")
-    (folder / "app.py").write_text(APP)
-    with hosted(folder, HOSTS[request.param]) as port:
-        yield port
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    with hosted(request.param, "tests.adapters.hosted_apps:wsgi") as host:
+        yield host
 
 
-def ask(port: int, method: str, path: str, content: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONGEST_WAIT)
-    try:
-        connection.request(method, path, content)
-        response = connection.getresponse()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-    finally:
-        connection.close()
+def on(names: list[str]) -> pytest.MarkDecorator:
+    """The test is for these hosts only."""
+    return pytest.mark.parametrize("host", names, indirect=True, scope="module")
 
 
-def test_a_whole_response(port: int) -> None:
-    status, headers, content = ask(port, "GET", "/a%20b?c=d")
-    assert (status, headers["x-app"], content) == (201, "yes", b"GET /a b c=d ")
+def test_a_whole_response(host: Host) -> None:
+    answer = ask(host.port, "/a?c=d")
+    assert (answer.status, answer.values("x-app"), answer.content) == (201, ["yes"], b"GET /a c=d ")
 
 
-@pytest.mark.parametrize("size", [0, 1, 300000])
-def test_content_goes_in_and_out(port: int, size: int) -> None:
-    assert ask(port, "POST", "/", b"x" * size)[2] == b"POST /  " + b"x" * size
+@pytest.mark.parametrize("size", [0, 1, 3000000])
+def test_content_goes_in_and_out(host: Host, size: int) -> None:
+    assert ask(host.port, "/", method="POST", content=b"x" * size).content == b"POST /  " + b"x" * size
 
 
-def test_a_streamed_response(port: int) -> None:
-    assert ask(port, "GET", "/stream")[2] == b"".join(b"%d" % number * 20000 for number in range(5))
+@on(_VALID)
+def test_the_validator_around_the_adapter_is_content(host: Host) -> None:
+    content = b"x" * 300000
+    assert ask(host.port, "/validated/a?b").content == b"GET /validated/a b "
+    assert ask(host.port, "/validated/a", method="POST", content=content).content == b"POST /validated/a  " + content
+    assert len(ask(host.port, "/validated/stream").content) == 100000
+    assert ask(host.port, "/validated/204").status == 204
 
 
-def test_a_broken_response_does_not_look_complete(port: int) -> None:
-    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
-        ask(port, "GET", "/broken")
+@pytest.mark.parametrize("name", ["plain", "double"])
+@on(_VALID)
+def test_the_validator_around_the_application_is_content(host: Host, name: str) -> None:
+    assert ask(host.port, f"/{name}/echo", method="POST", content=b"content").content == b"content"
+    assert ask(host.port, f"/{name}/write").content == b"written returned"
+    assert ask(host.port, f"/{name}/empty").status == 204
 
 
-def test_many_requests_at_a_time(port: int) -> None:
+@on(_CHUNKED)
+def test_chunked_content_goes_in(host: Host) -> None:
+    answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000, b"b", b"c" * 50000])
+    assert answer.content == b"POST /  " + b"a" * 100000 + b"b" + b"c" * 50000
+
+
+@on([name for name in HOSTS if name not in _CHUNKED])
+def test_chunked_content_that_the_host_does_not_decode_is_refused(host: Host) -> None:
+    answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000])
+    assert answer.status in (400, 411, 501)
+
+
+def test_content_that_nobody_reads_is_no_obstacle(host: Host) -> None:
+    assert ask(host.port, "/stream", method="POST", content=b"x" * 300000).status == 200
+
+
+@pytest.mark.parametrize("name", ["stream", "double/stream"])
+def test_a_streamed_response(host: Host, name: str) -> None:
+    assert ask(host.port, f"/{name}").content == b"".join(b"%d" % number * 20000 for number in range(5))
+
+
+def test_a_streamed_response_of_a_declared_length(host: Host) -> None:
+    answer = ask(host.port, "/declared")
+    assert (answer.values("content-length"), answer.content) == (["100000"], b"x" * 100000)
+
+
+def test_a_broken_response_does_not_look_complete(host: Host) -> None:
+    assert not ask(host.port, "/broken").complete
+
+
+@on(_FRAMED)
+def test_a_broken_response_of_no_known_length_does_not_look_complete(host: Host) -> None:
+    assert not ask(host.port, "/broken-stream").complete
+
+
+def test_a_response_survives_a_client_that_reads_little_at_a_time(host: Host) -> None:
+    content = bytes(range(256)) * 4000
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(LONGEST_WAIT)
+        connection.connect(("127.0.0.1", host.port))
+        connection.sendall(head_of("POST", "/", [("Content-Length", str(len(content)))]) + content)
+        received = b"".join(iter(lambda: connection.recv(10000), b""))
+    assert received.endswith(b"POST /  " + content)
+
+
+def test_fields_go_both_ways(host: Host) -> None:
+    answer = ask(
+        host.port, "/fields", fields=[("X-Some", "thing, other"), ("X-Latin", "J\xfcrgen"), ("Cookie", "c=1; d=2")]
+    )
+    assert answer.content == b"[[b'cookie', b'c=1; d=2'], [b'x-latin', b'J\\xfcrgen'], [b'x-some', b'thing, other']]"
+    assert (answer.values("set-cookie"), answer.values("x-two")) == (["a=1", "b=2; path=/"], ["1", "2"])
+
+
+def test_a_path_arrives_as_it_was(host: Host) -> None:
+    assert ask(host.port, "/%C3%BC/a%20b%25//c/").content == b"GET /%C3%BC/a%20b%25//c/  "
+
+
+@on(_RAW_TARGET)
+def test_C4_an_encoded_slash_stays_encoded(host: Host) -> None:
+    assert ask(host.port, "/a%2Fb%2f").content == b"GET /a%2Fb%2f  "
+
+
+# Werkzeug has replaced what is not UTF-8 before anybody else sees it.
+@on([name for name in HOSTS if name != "werkzeug"])
+def test_C4_a_path_that_is_not_UTF_8_arrives_byte_for_byte(host: Host) -> None:
+    assert ask(host.port, "/a%FFb").content == b"GET /a%FFb  "
+
+
+@pytest.mark.parametrize("name", ["", "stream", "declared", "double/stream"])
+def test_HEAD_has_no_content(host: Host, name: str) -> None:
+    answer = ask(host.port, f"/{name}", method="HEAD")
+    assert (answer.status // 100, answer.content) == (2, b"")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_content(host: Host, status: int) -> None:
+    answer = ask(host.port, f"/{status}")
+    assert (answer.status, answer.values("etag"), answer.content, answer.complete) == (status, ['"e"'], b"", True)
+
+
+def test_many_requests_at_a_time(host: Host) -> None:
     answers: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda number=number: answers.append(ask(port, "GET", f"/{number}")[2]))  # type: ignore[misc]
+        threading.Thread(target=lambda number=number: answers.append(ask(host.port, f"/{number}").content))
         for number in range(20)
     ]
     for thread in threads:
@@ -149,3 +165,59 @@ def test_many_requests_at_a_time(port: int) -> None:
     for thread in threads:
         thread.join(LONGEST_WAIT)
     assert sorted(answers) == sorted(b"GET /%d  " % number for number in range(20))
+
+
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
+class TestAnApplicationThatRaises:
+    def test_before_its_response_is_500(self, host: Host, error: str) -> None:
+        assert ask(host.port, f"/{error}-before").status == 500
+
+    @on(_FRAMED)
+    def test_midway_does_not_look_complete(self, host: Host, error: str) -> None:
+        assert not ask(host.port, f"/{error}-midway").complete
+
+    def test_after_its_response_has_answered(self, host: Host, error: str) -> None:
+        answer = ask(host.port, f"/{error}-after")
+        assert (answer.status, answer.content, answer.complete) == (200, b"whole", True)
+
+    @on(_ONE_PROCESS)
+    @pytest.mark.parametrize("when", ["before", "midway", "after"])
+    def test_does_not_end_its_process(self, host: Host, error: str, when: str) -> None:
+        pid = ask(host.port, "/pid").content
+        ask(host.port, f"/{error}-{when}")
+        assert ask(host.port, "/pid").content == pid
+
+    @on(_THREADED)
+    @pytest.mark.parametrize("when", ["before", "midway", "after"])
+    def test_does_not_end_other_requests(self, host: Host, error: str, when: str) -> None:
+        name = f"{error}-{when}"
+        with connect(host.port) as waiting:
+            waiting.sendall(head_of("GET", f"/wait?{name}"))
+            host.wait_for_line(f"{name} waits")
+            ask(host.port, f"/{name}")
+            ask(host.port, f"/open?{name}")
+            assert read_answer(waiting).content == b"waited"
+
+
+def test_C10_the_application_is_told_that_its_client_has_left(host: Host) -> None:
+    with connect(host.port) as connection:
+        connection.sendall(head_of("GET", "/endless?streamer"))
+        connection.recv(1000)
+    host.wait_for_line("streamer was told: ChannelClosed")
+    host.wait_for_line("streamer ended")
+
+
+@on([name for name in HOSTS if name not in _BUFFERING])
+def test_C11_an_upload_that_is_cut_off_is_never_taken_for_the_whole(host: Host) -> None:
+    with connect(host.port) as connection:
+        connection.sendall(head_of("POST", "/upload?cut", [("Content-Length", "100")]) + b"x" * 12)
+        connection.shutdown(socket.SHUT_WR)
+        host.wait_for_line("cut broke: ")
+
+
+@on([name for name in _CHUNKED if name not in _BUFFERING])
+def test_C11_a_chunked_upload_that_is_cut_off_is_never_taken_for_the_whole(host: Host) -> None:
+    with connect(host.port) as connection:
+        connection.sendall(head_of("POST", "/upload?chunk", [("Transfer-Encoding", "chunked")]) + b"64\r\nhalf")
+        connection.shutdown(socket.SHUT_WR)
+        host.wait_for_line("chunk broke: ")
