@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 
 import pytest
@@ -94,3 +96,41 @@ def test_the_loop_is_closed_at_the_end() -> None:
 
     run(main())
     assert loops[0].is_closed()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "auto"])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_task_that_exits_ends_itself_and_not_the_loop(name: str, error: BaseException) -> None:
+    ended: list[BaseException | None] = []
+
+    async def exiting() -> None:
+        raise error
+
+    async def main() -> None:
+        # As a server does: a Ctrl-C is a call of its own, and never an exception.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+        task = asyncio.ensure_future(exiting())
+        await asyncio.wait((task,))
+        ended.append(task.exception())
+
+    run(main(), name)
+    assert ended == [error]
+
+
+@pytest.mark.parametrize("name", ["asyncio", "auto"])
+def test_the_main_coroutine_may_exit(name: str) -> None:
+    async def main() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        run(main(), name)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "auto"])
+def test_a_ctrl_c_that_nobody_has_taken_over_ends_the_loop(name: str) -> None:
+    async def main() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main(), name)

@@ -1,0 +1,277 @@
+"""Requirements C1 to C12, where the bridge meets a server or a host; each part has the rest beside its own tests."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import pytest
+
+from tests import wsgi_apps
+from tests.corpus import POST, request
+from tests.e2e.server_process import running_server
+from tests.helpers import GET, Conversation, until
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.environ import build_environ, exchange_from_environ
+
+Environ = dict[str, Any]
+
+
+def environ_of(target: bytes, *headers: tuple[bytes, bytes], root_path: str = "") -> Environ:
+    fields = [list(field) for field in headers]
+    return build_environ(
+        HTTPExchange(HTTPGateway(), Endpoint(root_path=root_path), "GET", target, "1.1", fields, has_content=False)
+    )
+
+
+def behind_two_bridges(environ: Environ) -> Environ:
+    """What an application sees that was bridged to async and back."""
+    seen: list[Environ] = []
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        seen.append(environ)
+        start_response("200 OK", [])
+        return []
+
+    adapter = ASGIAdapter(app)
+
+    async def through_messages(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await adapter(message, channels)
+
+    list(WSGIAdapter(through_messages)(environ, lambda status, headers: None))
+    return seen[0]
+
+
+async def served(stream: bytes, **settings: Any) -> Environ | None:
+    """The environ of a request on our server; None if it was refused."""
+    conversation = Conversation(wsgi_apps.show, **settings)
+    conversation.send(stream)
+    await until(lambda: conversation.received and not conversation.context.requests)
+    (response,) = conversation.responses()
+    await conversation.lose()
+    await conversation.interface.shutdown(1)
+    if response.status != 200:
+        return None
+    environ: Environ = ast.literal_eval(response.content.decode())
+    return environ
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("name", [b"Content_Length", b"Content_Type", b"X_Forwarded_For", b"_Host", b"Host_"])
+async def test_C1_a_name_with_an_underscore_is_nowhere_in_environ(name: bytes) -> None:
+    environ = await served(request(b"GET / HTTP/1.1", name + b": evil"))
+    assert environ is not None
+    assert "evil" not in repr(environ)
+
+
+def test_C2_an_outgoing_proxy_is_not_set_by_way_of_a_host_either() -> None:
+    assert "HTTP_PROXY" not in behind_two_bridges({"HTTP_PROXY": "evil:80"})
+
+
+@pytest.mark.parametrize("key", ["HTTP_REMOTE_USER", "HTTP_WSGI_INPUT", "HTTP_SCRIPT_NAME", "HTTP_CONTENT_LENGTH"])
+def test_C3_a_field_becomes_no_other_key_behind_two_bridges(key: str) -> None:
+    bare = behind_two_bridges({})
+    bridged = behind_two_bridges({key: "evil"})
+    assert {name for name, value in bridged.items() if value == "evil"} <= {key}
+    assert bare.keys() - {key} == bridged.keys() - {key}
+
+
+def test_C4_every_path_of_two_bytes_is_the_same_behind_two_bridges() -> None:
+    # Without threads and loops: the two conversions that they use, one after the other.
+    for number in range(65536):
+        path = b"/%c%c" % divmod(number, 256)
+        target = b"/%%%02x%%%02X" % divmod(number, 256)
+        environ = environ_of(target)
+        assert environ["PATH_INFO"].encode("latin-1") == path
+        assert environ["RAW_URI"].encode() == target
+        bridged = build_environ(exchange_from_environ(environ, HTTPGateway(), None))
+        assert (bridged["PATH_INFO"], bridged["RAW_URI"]) == (environ["PATH_INFO"], environ["RAW_URI"])
+        del environ["RAW_URI"], environ["REQUEST_URI"]
+        # A host that tells no raw target.
+        assert build_environ(exchange_from_environ(environ, HTTPGateway(), None))["PATH_INFO"] == bridged["PATH_INFO"]
+
+
+@pytest.mark.parametrize("target", [b"//evil.example/a", b"/a/../b", b"/a//b", b"/./a", b"/%2e%2e/a", b"/a%00b", b"/%"])
+def test_C4_nothing_is_collapsed_or_decoded_twice(target: bytes) -> None:
+    environ = environ_of(target)
+    assert environ["PATH_INFO"].encode("latin-1") == unquote_to_bytes(target)
+    assert behind_two_bridges(environ)["PATH_INFO"] == environ["PATH_INFO"]
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("target", [b"http://x/a%20b?c=d", b"HTTP://x:80/a%20b?c=d", b"/a%20b?c=d"])
+async def test_C5_path_and_raw_target_are_of_one_source(target: bytes) -> None:
+    host = b"host: x:80" if b":80" in target else b"host: x"
+    environ = await served(request(b"GET " + target + b" HTTP/1.1", host=host))
+    assert environ is not None
+    path, _, query = environ["RAW_URI"].partition("?")
+    assert unquote_to_bytes(path).decode("latin-1") == environ["SCRIPT_NAME"] + environ["PATH_INFO"]
+    assert query == environ["QUERY_STRING"]
+    assert (environ["PATH_INFO"], environ["HTTP_HOST"]) == ("/a b", host[6:].decode())
+
+
+@pytest.mark.any_loop
+async def test_C5_a_target_and_a_host_that_differ_are_one_host_or_none() -> None:
+    environ = await served(request(b"GET http://evil.example/ HTTP/1.1", host=b"host: x"))
+    assert environ is None or environ["HTTP_HOST"] == "evil.example"
+
+
+ROOTS = ["/app", "/\xe9", "/a b", "/a%b", "/app/v1"]
+
+
+@pytest.mark.parametrize("root", ROOTS)
+@pytest.mark.parametrize("rest", ["", "/", "/x", "le", "le/x", "/\xe9", "/%2F"])
+def test_C6_a_mount_ends_at_the_border_of_a_segment(root: str, rest: str) -> None:
+    path = root + rest
+    target = b"".join(b"%%%02X" % octet if octet > 126 or octet in b" %" else b"%c" % octet for octet in path.encode())
+    environ = environ_of(target, root_path=root)
+    script = environ["SCRIPT_NAME"].encode("latin-1").decode()
+    info = environ["PATH_INFO"].encode("latin-1").decode()
+    assert script == root
+    # /apple is below /app only once a proxy has cut /app off.
+    assert info == (rest if rest[:1] in ("", "/") else path)
+    assert environ_of(environ["RAW_URI"].encode(), root_path=root)["PATH_INFO"] == environ["PATH_INFO"]
+
+
+@pytest.mark.parametrize("script", ["", "/app", "/\xff", "/\xc3\xa9", "/\xef\xbf\xbd", "/a/\xfe/b", "/a%2Fb"])
+@pytest.mark.parametrize("info", ["", "/", "/x", "/\xff", "//x", "/app"])
+def test_C6_script_name_and_path_info_are_the_same_behind_two_bridges(script: str, info: str) -> None:
+    environ = behind_two_bridges({"SCRIPT_NAME": script, "PATH_INFO": info})
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script, info or ("" if script else "/"))
+
+
+def test_C6_a_request_for_no_path_is_below_no_mount() -> None:
+    environ = environ_of(b"*", root_path="/app")
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "*")
+
+
+def test_C8_fields_are_joined_in_order() -> None:
+    environ = environ_of(b"/", (b"x-a", b"1"), (b"cookie", b"a=1"), (b"x-a", b""), (b"x-a", b"3"), (b"cookie", b"b=2"))
+    assert (environ["HTTP_X_A"], environ["HTTP_COOKIE"]) == ("1,,3", "a=1; b=2")
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("name", [b"host", b"content-length", b"content-type", b"authorization"])
+async def test_C8_a_field_of_which_there_is_one_is_never_two_in_environ(name: bytes) -> None:
+    environ = await served(
+        request(b"GET / HTTP/1.1", name + b": 0", name + b": 0", host=None if name == b"host" else b"host: x")
+    )
+    assert environ is None
+
+
+class Transport:
+    """Notes the thread of each call to a transport."""
+
+    def __init__(self, transport: Any, threads: set[int]) -> None:
+        self._transport = transport
+        self._threads = threads
+
+    def __getattr__(self, name: str) -> Any:
+        self._threads.add(threading.get_ident())
+        return getattr(self._transport, name)
+
+
+@pytest.mark.parametrize("path", [b"generator", b"failing", b"closed", b"system_exit", b"big"])
+async def test_C10_no_socket_is_touched_by_a_worker(path: bytes) -> None:
+    threads: set[int] = set()
+    conversation = Conversation(wsgi_apps.app)
+    conversation.connection._transport = Transport(conversation.transport, threads)  # type: ignore[assignment]
+    conversation.send(request(b"GET /" + path + b" HTTP/1.1"))
+    await until(lambda: conversation.context.requests == 0)
+    await conversation.interface.shutdown(1)
+    assert threads == {threading.get_ident()}
+    await conversation.lose()
+
+
+async def test_C10_a_client_that_leaves_frees_a_worker_that_waits_for_it() -> None:
+    raised: list[BaseException] = []
+
+    def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        write = start_response("200 OK", [])
+        try:
+            while True:
+                write(b"x" * 65536)
+        except OSError as error:
+            raised.append(error)
+            raise
+        yield b""
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await until(lambda: conversation.transport.unsent > 65536)
+    await conversation.lose()
+    await until(lambda: raised)
+    await conversation.interface.shutdown(1)
+
+
+async def test_C11_no_more_is_held_for_an_application_than_it_is_owed() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        begun.set()
+        release.wait()
+        start_response("200 OK", [])
+        return [b"%d" % len(environ["wsgi.input"].read())]
+
+    conversation = Conversation(app)
+    conversation.send(request(POST, b"content-length: 1000000"))
+    await until(begun.is_set)
+    sent = 0
+    while conversation.transport.reading:
+        conversation.send(b"x" * 10000)
+        sent += 10000
+    assert sent < 262144
+    release.set()
+    while sent < 1000000:
+        await until(lambda: conversation.transport.reading)
+        conversation.send(b"x" * 10000)
+        sent += 10000
+    await until(lambda: conversation.received)
+    assert conversation.responses()[0].content == b"1000000"
+    await conversation.lose()
+    await conversation.interface.shutdown(1)
+
+
+def test_C12_adapters_leave_the_handlers_of_signals_alone() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    before = [signal.getsignal(number) for number in numbers]
+    behind_two_bridges({})
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+EXITING = """
+import asyncio, sys
+
+async def app(message, channels):
+    if message['path'] == '/late':
+        await asyncio.sleep(0)
+    if message['path'] != '/':
+        raise {'/exit': SystemExit(3), '/late': SystemExit(4), '/ctrl-c': KeyboardInterrupt()}[message['path']]
+    await channels['reply'].send({'status': 200, 'content': b'still here'})
+
+def wsgi(environ, start_response):
+    if environ['PATH_INFO'] != '/':
+        sys.exit(5)
+    start_response('200 OK', [])
+    return [b'still here']
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("app", "paths"), [("app", ["/exit", "/late", "/ctrl-c"]), ("wsgi", ["/exit"])])
+def test_D12_an_application_that_exits_ends_its_request_and_not_the_server(
+    app: str, paths: list[str], loop: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(EXITING)
+    with running_server(tmp_path, f"app:{app}", "--loop", loop) as server:
+        assert [server.get(path)[0] for path in paths] == [500] * len(paths)
+        assert server.get("/") == (200, "still here")
+        assert server.stop() == 0
+        assert server.stderr.count("exception in the application") == len(paths)
