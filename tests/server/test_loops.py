@@ -108,10 +108,12 @@ def test_a_task_that_exits_ends_itself_and_not_the_loop(name: str, error: BaseEx
 
     async def main() -> None:
         # As a server does: a Ctrl-C is a call of its own, and never an exception.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
         task = asyncio.ensure_future(exiting())
         await asyncio.wait((task,))
         ended.append(task.exception())
+        loop.remove_signal_handler(signal.SIGINT)
 
     run(main(), name)
     assert ended == [error]
