@@ -92,19 +92,22 @@ def _differences_in_contradicted_length(host: Received, far_host: Received) -> I
 
 
 def _event_differences(request: Request, host: Received, seen: Seen, far_seen: Seen) -> Iterator[str]:
+    stops_at_the_head = _stops_at_the_head(request, host)
+    # Who finds out first that a length is contradicted stops first.
+    either_may_stop_first = host.overran or host.fell_short
     if seen.read_failed or far_seen.read_failed:
-        if seen.read_failed and not far_seen.read_failed and not _stops_at_the_head(request, host):
+        if seen.read_failed and not far_seen.read_failed and not (stops_at_the_head or either_may_stop_first):
             yield "truncated content was taken for the whole"
-        if not seen.content.startswith(far_seen.content):
+        if not seen.content.startswith(far_seen.content) and not (
+            either_may_stop_first and far_seen.content.startswith(seen.content)
+        ):
             yield "other content than the request's, before it was truncated"
         return
     events, far_events = seen.events, far_seen.events
-    if _stops_at_the_head(request, host):
+    if stops_at_the_head or either_may_stop_first:
         events = events[: len(far_events)]
-    elif host.overran or host.fell_short:
-        # Whichever side finds that out first stops first.
-        count = min(len(events), len(far_events))
-        events, far_events = events[:count], far_events[:count]
+    if either_may_stop_first:
+        far_events = far_events[: len(events)]
     if events != far_events:
         yield f"the application saw {_short(events)}, and behind the bridge {_short(far_events)}"
 

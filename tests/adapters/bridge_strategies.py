@@ -63,7 +63,19 @@ OWN = (
     ("test.none", None),
 )
 ERRORS = (ValueError, OSError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
-SIZES = (0, 0, 1, 2, 5, 100, 1000, 16385, 65536, 65537)
+RETURNS = (
+    "list",
+    "generator",
+    "iterator",
+    "iterable",
+    "file",
+    "tuple",
+    "generator",
+    "endless",
+    "iterator",
+    "generator",
+)
+SIZES = (1, 2, 0, 5, 100, 1000, 16385, 65536, 65537)
 
 _segments = st.one_of(
     st.sampled_from(
@@ -137,11 +149,7 @@ def requests(draw: st.DrawFn) -> Request:
 def exchanges(draw: st.DrawFn) -> tuple[Request, Script]:
     """A request, and what the application does about it."""
     request = draw(requests())
-    returns = draw(
-        st.sampled_from(
-            ["list", "tuple", "generator", "generator", "iterator", "iterable", "file", "endless", "nothing"]
-        )
-    )
+    returns = draw(st.sampled_from(RETURNS))
     if returns == "endless" and (request.method == "HEAD" or request.breaks):
         returns = "iterator"
     statuses = STATUSES if returns == "endless" else STATUSES + STATUSES_WITHOUT_CONTENT
@@ -153,7 +161,14 @@ def exchanges(draw: st.DrawFn) -> tuple[Request, Script]:
     reads = st.lists(read, max_size=2) if request.ended_by else st.just([])
     lazy = returns in ("iterator", "iterable", "endless") and draw(st.booleans())
     calls: list[Step] = [*draw(reads)]
-    iterates: list[Step] = draw(st.lists(st.one_of(st.builds(Yield, _sizes), *([read] if request.ended_by else []))))
+    said = st.builds(Yield, _sizes)
+    iterates: list[Step] = draw(
+        st.lists(
+            st.one_of(said, said, read) if request.ended_by else said,
+            min_size=draw(st.sampled_from([2, 1, 0])),
+            max_size=6,
+        )
+    )
     writes = [] if lazy or returns == "generator" else draw(st.lists(st.builds(Write, _sizes), max_size=2))
     length = "" if is_bad or returns == "endless" else draw(st.sampled_from(["", "", "", "right", "right", "wrong"]))
     if length:
@@ -167,18 +182,23 @@ def exchanges(draw: st.DrawFn) -> tuple[Request, Script]:
         iterates = [*draw(st.lists(st.just(Yield(0)), max_size=1)), start, *iterates]
     else:
         calls += [start, *writes]
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        steps = calls if draw(st.booleans()) or returns == "nothing" else iterates
-        odd: Step = draw(st.one_of(st.builds(Raise, st.sampled_from(ERRORS)), st.just(start)))
-        if not is_bad and draw(st.booleans()):
-            odd = replace(draw(starts), again=True, caught=draw(st.booleans()))
-        elif returns in ("generator", "iterator") and steps is iterates and draw(st.integers(0, 3)) == 3:
-            odd = Yield(-1)
-        steps.insert(draw(st.integers(0, len(steps))), odd)
+    odds: list[st.SearchStrategy[Step]] = [st.builds(Raise, st.sampled_from(ERRORS)), st.just(start)]
+    if not is_bad:
+        again = st.builds(Start, st.sampled_from(statuses), _headers, st.just(True), st.booleans())
+        odds += [again, again, again]
+    if returns in ("generator", "iterator"):
+        odds.append(st.just(Yield(-1)))
+    for _ in range(draw(st.sampled_from([1, 0, 2, 0]))):
+        odd = draw(st.one_of(odds))
+        steps = calls if draw(st.booleans()) and odd != Yield(-1) else iterates
+        steps.insert(len(steps) - draw(st.integers(0, len(steps))), odd)
     if draw(st.integers(0, 30)) == 30:
-        calls, iterates = [[step for step in steps if step != start] for steps in (calls, iterates)]
+        # The application forgets to call start_response; without it there is no write() either.
+        calls, iterates = ([step for step in steps if step != start] for steps in (calls, iterates))
         calls = [step for step in calls if not isinstance(step, Write)]
-    close_raises = draw(st.sampled_from([None, None, None, *ERRORS]))
+    if draw(st.integers(0, 30)) == 30:
+        returns = "nothing"
+    close_raises = draw(st.sampled_from([None] * 10 + [*ERRORS]))
     if returns == "endless" or (
         length != "wrong" and not is_bad and not request.breaks and draw(st.integers(0, 3)) == 3
     ):
