@@ -123,7 +123,10 @@ def all_paths_of_two_bytes() -> Iterable[bytes]:
     return (b"/%c%c" % (first, second) for first in range(256) for second in range(256))
 
 
-@pytest.mark.parametrize("source", [from_the_server, from_a_host, from_a_host_that_says_the_raw_target, from_a_message])
+SOURCES = [from_the_server, from_a_host, from_a_host_that_says_the_raw_target, from_a_message]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_C4_every_path_of_two_bytes_is_in_environ_as_wsgiref_has_it(source: Callable[[bytes], HTTPExchange]) -> None:
     wrong = []
     for path in all_paths_of_two_bytes():
@@ -132,6 +135,11 @@ def test_C4_every_path_of_two_bytes_is_in_environ_as_wsgiref_has_it(source: Call
         if environ["PATH_INFO"] != unquote(quote_from_bytes(path), "iso-8859-1") or environ["SCRIPT_NAME"]:
             wrong.append((path, environ["SCRIPT_NAME"], environ["PATH_INFO"]))
     assert not wrong
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_C4_no_path_is_decoded_twice(source: Callable[[bytes], HTTPExchange]) -> None:
+    assert build_environ(source(b"/%41%252F/..//"))["PATH_INFO"] == "/%41%252F/..//"
 
 
 def test_C6_every_script_name_of_two_bytes_is_split_off_where_it_was() -> None:
