@@ -284,3 +284,32 @@ async def test_content_that_nobody_reads_is_not_waited_for() -> None:
     assert conversation.statuses == [200]
     await adapter.shutdown()
     await conversation.lose()
+
+
+async def test_C10_a_handler_that_is_cancelled_frees_an_application_that_reads() -> None:
+    raised: list[BaseException] = []
+    begun = threading.Event()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        begun.set()
+        try:
+            environ["wsgi.input"].read()
+        except OSError as error:
+            raised.append(error)
+            raise
+        return []
+
+    class Silent:
+        asked = False
+
+        async def receive(self) -> None:
+            Silent.asked = True
+            await asyncio.Event().wait()
+
+    adapter = ASGIAdapter(app, threads=1)
+    channels = {"reply": Reply(), "body": Silent()}
+    answering = asyncio.ensure_future(adapter({"method": "POST", "path": "/"}, channels))
+    await until(lambda: Silent.asked)
+    answering.cancel()
+    await until(lambda: raised)
+    await adapter.shutdown()

@@ -130,10 +130,10 @@ def test_C12_a_forked_process_ends_no_workers_of_its_parent() -> None:
 async def test_as_many_wait_as_the_queue_holds_while_workers_are_still_to_be_woken() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
+    for _ in range(6):
+        pool.post(Calling(release.wait))
     with pytest.raises(PoolFull):
-        for taken in range(100):
-            pool.post(Calling(release.wait))
-    assert taken == 6
+        pool.post(Calling(release.wait))
     release.set()
     pool.shutdown()
 
@@ -229,4 +229,17 @@ async def test_a_pool_that_gets_no_thread_is_full(monkeypatch: pytest.MonkeyPatc
     assert pool.waiting == 0
     monkeypatch.undo()
     assert pool.submit(abs, -1).result(30) == 1
+    pool.shutdown()
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("way", ["post", "submit", "shutdown"])
+async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_threads(way: str) -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+    workers = pool._workers
+    # What a child sees, and a test in a child could not report.
+    pool._process = -1
+    {"post": lambda: pool.post(Calling(int)), "submit": lambda: pool.submit(int), "shutdown": pool.shutdown}[way]()
+    assert workers[0] not in pool._workers
     pool.shutdown()

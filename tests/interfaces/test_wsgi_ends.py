@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import wsgi_apps
-from tests.helpers import GET, Conversation, until
+from tests.helpers import GET, Conversation, settle, until
 from tests.interfaces.wsgi_conversations import WAYS, Kept, app_of, asking, over, response_of
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
@@ -336,3 +336,36 @@ def test_one_interface_serves_on_several_loops_at_a_time() -> None:
         thread.join(60)
     assert answers == [b"0\n1\n2\n3\n4\n"] * 40
     asyncio.run(interface.shutdown(1))
+
+
+async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answered() -> None:
+    loop = asyncio.get_running_loop()
+    exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
+    exchange.disconnect()
+    WSGICall(wsgi_apps.app, exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).cancel()
+    await settle()
+    assert exchange.state_name == "CLOSED"
+
+
+async def test_a_list_that_comes_after_its_client_has_left_is_dropped() -> None:
+    begun, release, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        begun.set()
+        release.wait()
+        closed.set()
+        return [b"late"]
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await until(begun.is_set)
+    await conversation.lose()
+    release.set()
+    await until(closed.is_set)
+    await conversation.interface.shutdown(1)
+    assert conversation.received == b""
+
+
+def test_wsgi_errors_says_that_it_can_be_written() -> None:
+    assert ErrorLog().writable()

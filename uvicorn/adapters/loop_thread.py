@@ -71,12 +71,6 @@ class LoopThread:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 logger.error("the application's shutdown failed", exc_info=outcome)
-        # Whoever waits for one of these, in another thread, is told so.
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=1)
 
     def _end(self) -> None:
         self._stopping = True
@@ -91,6 +85,11 @@ class LoopThread:
                 # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
                 # them when the loop goes on, and not the loop, which others share.
                 logger.warning("%r in the event loop's thread, which goes on", error)
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            # Whoever waits for it, in another thread, is told so.
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.loop.close()
 
 

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 T = TypeVar("T")
@@ -125,12 +126,10 @@ class WorkerPool(Executor):
         cancelled: list[Job] = []
         with self._lock:
             self._closed = True
-            if cancel_futures:
-                while self._jobs:
-                    try:
-                        cancelled.append(self._jobs.popleft())
-                    except IndexError:
-                        break
+            # Workers take jobs without the lock.
+            with suppress(IndexError):
+                while cancel_futures:
+                    cancelled.append(self._jobs.popleft())
             for _ in range(len(self._jobs)):
                 # Nobody looks after headway any more.
                 self._wake_one()
