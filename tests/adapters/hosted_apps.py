@@ -241,6 +241,23 @@ if "USED_BEFORE" in os.environ:
     # By the process that imports this, which may be about to fork.
     list(adapted({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda status, headers: None))
 
+
+class Lifecycle:
+    """Says when it starts and stops; it leaves a task behind that must not hold up the end."""
+
+    async def startup(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
+        _say("started up")
+
+    async def __call__(self, message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "headers": TEXT, "content": b"served"})
+
+    async def shutdown(self) -> None:
+        _say("shut down")
+
+
+lifecycle = WSGIAdapter(Lifecycle())
+
 _MOUNTED: dict[str, Callable[..., Iterable[bytes]]] = {
     "validated": validator(adapted),
     "double": WSGIAdapter(ASGIAdapter(validator(plain))),

@@ -65,6 +65,8 @@ def conditional(port: int) -> list[Answer]:
     ]
 
 
+# Not asked, because gunicorn is wrong: two Cookie fields, which it joins with a comma; an upload that is cut off, which
+# it takes for the whole.
 REQUESTS: Final[dict[str, Conversation]] = {
     "a page": one("/"),
     "a page, HTTP/1.0": one("/", version="1.0"),

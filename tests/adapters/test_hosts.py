@@ -221,3 +221,13 @@ def test_C11_a_chunked_upload_that_is_cut_off_is_never_taken_for_the_whole(host:
         connection.sendall(head_of("POST", "/upload?chunk", [("Transfer-Encoding", "chunked")]) + b"64\r\nhalf")
         connection.shutdown(socket.SHUT_WR)
         host.wait_for_line("chunk broke: ")
+
+
+# The others are ended by the signal itself, before Python can do anything; uWSGI does not always wait for Python.
+@pytest.mark.parametrize("name", [name for name in HOSTS if name.startswith(("gunicorn", "uvicorn"))])
+def test_C12_startup_and_shutdown_are_awaited_once_in_each_process_that_serves(name: str) -> None:
+    with hosted(name, "tests.adapters.hosted_apps:lifecycle") as host:
+        assert ask(host.port).content == b"served"
+        host.stop()
+        assert (host.stderr.count("started up"), host.stderr.count("shut down")) == (1, 1)
+        assert "Task was destroyed" not in host.stderr
