@@ -59,7 +59,7 @@ HOSTS: Final[dict[str, list[str]]] = {
     "wsgiref threaded": ["-c", _WSGIREF.replace("BASES", "socketserver.ThreadingMixIn, WSGIServer")],
     "werkzeug": ["-c", _WERKZEUG],
     "uwsgi": [*_UWSGI, "--threads", "4"],
-    "uwsgi --lazy-apps": [*_UWSGI, "--lazy-apps", "--processes", "2"],
+    "uwsgi --lazy-apps": [*_UWSGI, "--lazy-apps"],
     "uwsgi of one thread": _UWSGI,
     "uvicorn": ["-m", "uvicorn", "--bind", "fd://SOCKET", "--no-access-log", "MODULE:NAME"],
 }
