@@ -243,3 +243,17 @@ async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_thread
     {"post": lambda: pool.post(Calling(int)), "submit": lambda: pool.submit(int), "shutdown": pool.shutdown}[way]()
     assert workers[0] not in pool._workers
     pool.shutdown()
+
+
+async def test_no_other_worker_is_woken_while_one_makes_headway() -> None:
+    pool = WorkerPool(threads=2)
+    begun, release = threading.Event(), threading.Event()
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    await until(begun.is_set)
+    pool.post(Calling(int))
+    # As if the worker had taken another job since the second one was posted.
+    pool._taken += 1
+    pool._check_headway(asyncio.get_running_loop())
+    assert pool.alive == 1
+    release.set()
+    pool.shutdown()

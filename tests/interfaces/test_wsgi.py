@@ -248,3 +248,12 @@ def test_a_file_wrapper_takes_what_cannot_be_closed() -> None:
     wrapper = FileWrapper(Source(), 1)
     assert list(wrapper) == [b"a", b"b"]
     wrapper.close()
+
+
+@pytest.mark.parametrize("content", ["text", bytearray(b"x"), None])
+async def test_writing_what_is_not_bytes_is_500(content: Any) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])(content)
+        return []
+
+    assert (await response_of(GET, app=app)).status == 500
