@@ -23,6 +23,8 @@ setup(
         "click>=8.1",
         # Request heads; 0.8 is the first with an llhttp that has the fixes of 2025.
         "httptools>=0.8",
+        # WebSocket handshakes, permessage-deflate's negotiation, and masking in C; 17 is what frames are compared with.
+        "websockets>=17",
         # The event loop, where it exists.
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
     ],

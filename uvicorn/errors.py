@@ -8,6 +8,7 @@ UvicornError
 ├── ProtocolError
 │   ├── LocalProtocolError      the application broke the contract
 │   └── RemoteProtocolError     the client broke the protocol; says which status to refuse with
+│       └── WebSocketProtocolError  on an open WebSocket; says which code to close with
 ├── ResponseAborted             a response that went through an adapter was broken off
 └── ClientDisconnected          the client left before its request was whole
 
@@ -57,6 +58,19 @@ class RemoteProtocolError(ProtocolError):
     def __init__(self, message: str, status_hint: int = 400) -> None:
         super().__init__(message)
         self.status_hint = status_hint
+
+
+class WebSocketProtocolError(RemoteProtocolError):
+    """The client broke the WebSocket protocol, or a limit, after the handshake.
+
+    `code` is what to close with: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` is short enough for a close
+    frame and, like the message, never the client's bytes.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{reason} ({code})")
+        self.code = code
+        self.reason = reason
 
 
 class ResponseAborted(UvicornError):

@@ -1,0 +1,100 @@
+"""Any way of cutting a stream of frames into pieces gives the same calls and the same refusal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.websocket_streams import COMPRESSED, INVALID, STREAMS, VALID, Client, agreed
+from uvicorn.errors import WebSocketProtocolError
+
+
+def outcome(name: str, cuts: Iterator[int]) -> tuple[list[tuple[Any, ...]], tuple[int, str] | None]:
+    stream, compression = STREAMS[name]
+    client = Client(deflate=agreed() if compression else None)
+    position = 0
+    while position < len(stream):
+        size = next(cuts)
+        client.send(stream[position : position + size])
+        position += size
+    return client.calls, client.refused
+
+
+def pieces_of(size: int) -> Iterator[int]:
+    while True:
+        yield size
+
+
+def random_pieces(seed: int) -> Iterator[int]:
+    source = random.Random(seed)
+    largest = source.choice((2, 10, 100, 1000))
+    while True:
+        yield source.randint(1, largest)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_means_the_same_however_it_is_cut(name: str) -> None:
+    whole = outcome(name, pieces_of(1 << 30))
+    assert outcome(name, pieces_of(1)) == whole
+    for seed in range(200):
+        assert outcome(name, random_pieces(seed)) == whole, f"seed {seed}"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_means_the_same_with_a_pause_after_each_call(name: str) -> None:
+    """However it is cut and whenever it is resumed, nothing is lost, repeated or called while paused."""
+    stream, compression = STREAMS[name]
+    whole = outcome(name, pieces_of(1 << 30))
+    for seed in range(20):
+        source = random.Random(seed)
+        client = Client(deflate=agreed() if compression else None)
+        pausing_after_each_call(client)
+        position = 0
+        while position < len(stream):
+            size = source.randint(1, 200)
+            client.send(stream[position : position + size])
+            position += size
+            if source.random() < 0.5:
+                resume(client)
+        for _ in range(len(whole[0]) + 1):
+            resume(client)
+        assert (client.calls, client.refused) == whole, f"seed {seed}"
+
+
+def pausing_after_each_call(client: Client) -> None:
+    """Pause the codec within each call, as a connection does whose application is behind."""
+    sink = client.sink
+
+    class Calls(list[tuple[Any, ...]]):
+        paused_at = -1
+
+        def append(self, call: tuple[Any, ...]) -> None:
+            assert len(self) != self.paused_at, "called while paused"
+            super().append(call)
+            self.paused_at = len(self)
+            client.codec.pause()
+
+    sink.calls = Calls()
+
+
+def resume(client: Client) -> None:
+    client.sink.calls.paused_at = -1  # type: ignore[attr-defined]
+    try:
+        client.codec.resume()
+    except WebSocketProtocolError as error:
+        assert client.refused is None
+        client.refused = (error.code, error.reason)
+
+
+@pytest.mark.parametrize("name", [*VALID, *COMPRESSED])
+def test_a_valid_stream_is_not_refused(name: str) -> None:
+    assert outcome(name, pieces_of(1 << 30))[1] is None
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_stream_is_refused_with_its_code(name: str) -> None:
+    refused = outcome(name, pieces_of(1 << 30))[1]
+    assert refused is not None and refused[0] == INVALID[name][1]

@@ -1,0 +1,95 @@
+"""Frames that a server sends, and what close frames may say (RFC 6455, sections 5.2 and 7.4).
+
+Each message goes in one frame, and none of them is masked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
+
+CONTINUATION: Final = 0
+TEXT: Final = 1
+BINARY: Final = 2
+CLOSE: Final = 8
+PING: Final = 9
+PONG: Final = 10
+
+# Bits of the first byte of a frame (section 5.2).
+FIN: Final = 0x80
+RSV1: Final = 0x40
+RSV2_RSV3: Final = 0x30
+CONTROL: Final = 0x08
+
+# First bytes of the frames that we send: each message in one.
+TEXT_FRAME: Final = FIN | TEXT
+BINARY_FRAME: Final = FIN | BINARY
+
+# Close codes that may stand in a frame (section 7.4, and the registry for 1012 to 1014); and those from 3000 to 4999.
+_CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
+NO_STATUS: Final = 1005
+
+# Headers of short frames, by length.
+SHORT_TEXT: Final = [bytes((TEXT_FRAME, length)) for length in range(126)]
+SHORT_BINARY: Final = [bytes((BINARY_FRAME, length)) for length in range(126)]
+
+
+def frame_text(text: str) -> bytes:
+    """A text message as a frame that any connection may be sent, whether it has agreed on compression or not.
+
+    For a message to many clients: framed once, written to each. Raises LocalProtocolError for a lone surrogate.
+    """
+    data = encode_utf8(text)
+    length = len(data)
+    return SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
+
+
+def frame_bytes(data: bytes) -> bytes:
+    """A binary message as a frame that any connection may be sent, like `frame_text`."""
+    length = len(data)
+    return SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
+
+
+def encode_utf8(text: str) -> bytes:
+    """LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"text: expected text that UTF-8 can hold, got {error.reason}") from None
+
+
+def frame(first: int, data: bytes) -> bytes:
+    """A frame of any length; `first` is its first byte."""
+    length = len(data)
+    if length < 126:
+        return bytes((first, length)) + data
+    if length < 65536:
+        return b"%c\x7e%b%b" % (first, length.to_bytes(2), data)
+    return b"%c\x7f%b%b" % (first, length.to_bytes(8), data)
+
+
+def control_frame(opcode: int, data: bytes) -> bytes:
+    """A ping, pong or close; LocalProtocolError for more than 125 bytes of data (section 5.5)."""
+    if len(data) > 125:
+        raise LocalProtocolError(f"control frame: expected at most 125 bytes, got {len(data)}")
+    return bytes((FIN | opcode, len(data))) + data
+
+
+def is_close_code(code: object) -> bool:
+    """Whether a close frame may say so."""
+    return isinstance(code, int) and (code in _CLOSE_CODES or 3000 <= code < 5000)
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame (section 5.5.1); a payload of one byte has been refused."""
+    if not payload:
+        return NO_STATUS, ""
+    try:
+        reason = payload[2:].decode()
+    except UnicodeDecodeError:
+        raise WebSocketProtocolError(1007, "close reason is not valid UTF-8") from None
+    code = int.from_bytes(payload[:2])
+    if not is_close_code(code):
+        raise WebSocketProtocolError(1002, "close code that must not be sent")
+    return code, reason
