@@ -47,7 +47,9 @@ def test_environ_to_message_is_what_an_application_behind_the_adapter_sees() -> 
 
 
 def test_an_environ_is_the_same_after_it_was_a_message() -> None:
-    environ = environ_of(SCRIPT_NAME="/app", PATH_INFO="/\xff%/b", QUERY_STRING="a=%20", HTTP_X_Y="1", CONTENT_TYPE="a/b")
+    environ = environ_of(
+        SCRIPT_NAME="/app", PATH_INFO="/\xff%/b", QUERY_STRING="a=%20", HTTP_X_Y="1", CONTENT_TYPE="a/b"
+    )
     back = message_to_environ(environ_to_message(environ))
     assert {key: back.get(key) for key in environ if not key.startswith("wsgi.")} == {
         key: value for key, value in environ.items() if not key.startswith("wsgi.")
