@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -36,6 +37,19 @@ async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
 async def test_a_job_behind_a_blocked_one_is_taken_by_another_worker() -> None:
     pool = WorkerPool(threads=2)
     release, done = threading.Event(), threading.Event()
+    pool.post(Calling(release.wait))
+    pool.post(Calling(done.set))
+    await until(done.is_set)
+    release.set()
+    pool.shutdown()
+
+
+async def test_a_job_behind_one_that_blocks_and_came_in_the_same_turn_is_taken_by_another_worker() -> None:
+    pool = WorkerPool(threads=2)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+    # The first worker has been started, and is idle.
+    pool.post(Calling(begun.set))
+    await until(lambda: begun.is_set() and pool._awake == 0)
     pool.post(Calling(release.wait))
     pool.post(Calling(done.set))
     await until(done.is_set)
@@ -245,15 +259,18 @@ async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_thread
     pool.shutdown()
 
 
-async def test_no_other_worker_is_woken_while_one_makes_headway() -> None:
+@pytest.mark.parametrize(("computed", "alive"), [(1000, 1), (0, 2)], ids=["computes", "blocks in each job"])
+async def test_no_other_worker_is_woken_while_one_makes_headway(computed: float, alive: int) -> None:
     pool = WorkerPool(threads=2)
     begun, release = threading.Event(), threading.Event()
-    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    pool.post(Calling(lambda: begun.set() or release.wait()))  # type: ignore[func-returns-value]
     await until(begun.is_set)
     pool.post(Calling(int))
-    # As if the worker had taken another job since the second one was posted.
+    # As if the worker had taken another job since the second one was posted, and had had so many seconds of a CPU.
     pool._taken += 1
+    pool._used = time.process_time() - computed
+    pool._looked_at -= 1
     pool._check_headway(asyncio.get_running_loop())
-    assert pool.alive == 1
+    assert pool.alive == alive
     release.set()
     pool.shutdown()

@@ -1,8 +1,8 @@
 """Threads that run blocking applications, off the event loop.
 
 One worker is awake and takes every job for as long as it makes headway: handing jobs from thread to thread costs more
-than a short job itself. Another one is woken when jobs wait and none has been taken for a moment, which is what a
-blocked worker looks like; then that one goes on, and so forth until all are awake.
+than a short job itself. Another one is woken when jobs wait and, for a moment, none has been taken or little has been
+computed, which is what blocked workers look like; then that one goes on, and so forth until all are awake.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -23,6 +24,9 @@ logger = logging.getLogger("uvicorn.server")
 
 # A job waits this long, at most twice, behind a blocked one while another worker could take it.
 _HEADWAY_SECONDS: Final = 0.001
+
+# Workers that take jobs but leave the process with less than this share of a CPU block for a moment in each.
+_BUSY_SHARE: Final = 0.5
 
 
 class PoolFull(Exception):
@@ -68,6 +72,11 @@ class WorkerPool(Executor):
         self._awake = 0
         self._taken = 0
         self._taken_before = 0
+        # When headway was looked after last, and the CPU time that the process had used by then.
+        self._looked_at = 0.0
+        self._used = 0.0
+        # The loop that will wake the first worker, and the one that looks after headway.
+        self._waker: asyncio.AbstractEventLoop | None = None
         self._watcher: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -93,17 +102,24 @@ class WorkerPool(Executor):
             if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
                 raise PoolFull
             self._jobs.append(job)
-            if self._awake == 0:
+            awake = self._awake
+            if awake == self.threads:
+                return
+            if not self._workers:
+                # At once, for it may fail; those that have been started can always be woken.
                 if not self._wake_one():
                     self._jobs.pop()
                     raise PoolFull("no thread can be started")
                 return
-            if self._awake == self.threads:
-                return
         loop = asyncio.get_running_loop()
-        # Another one may have stopped since.
-        if self._watcher is not loop:
-            self._watch(loop)
+        # Another loop may have stopped since.
+        if awake:
+            if self._watcher is not loop:
+                self._watch(loop)
+        elif self._waker is not loop:
+            # After this turn of the loop, which may post more: a worker that wakes takes the interpreter from the loop.
+            self._waker = loop
+            loop.call_soon(self._wake_first, loop)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """`Executor.submit`; wakes a worker for each job, since there may be no event loop to watch over headway."""
@@ -143,20 +159,33 @@ class WorkerPool(Executor):
             for worker in self._workers:
                 worker.join()
 
+    def _wake_first(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake a worker for what has been posted while none was awake."""
+        self._waker = None
+        with self._lock:
+            if self._jobs and self._awake == 0:
+                self._wake_one()
+        if self._jobs and self._awake < self.threads and self._watcher is not loop:
+            self._watch(loop)
+
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watcher = loop
         self._taken_before = self._taken
+        self._looked_at = time.perf_counter()
+        self._used = time.process_time()
         loop.call_later(_HEADWAY_SECONDS, self._check_headway, loop)
 
     def _check_headway(self, loop: asyncio.AbstractEventLoop) -> None:
-        """If nothing has been taken since the last look although jobs wait, wake one more worker."""
+        """If jobs wait, and workers have made no headway since the last look, wake one more."""
         if self._watcher is not loop:
             return
         self._watcher = None
         if not self._jobs:
             return
+        computed = time.process_time() - self._used
+        blocking = computed < (time.perf_counter() - self._looked_at) * _BUSY_SHARE
         with self._lock:
-            if self._taken == self._taken_before:
+            if blocking or self._taken == self._taken_before:
                 self._wake_one()
             more = self._awake < self.threads and not self._closed
         if more:
