@@ -157,6 +157,32 @@ class Client:
         return self.refused[0] if self.refused else None
 
 
+def pausing_after_each_call(client: Client) -> None:
+    """Pause the codec within each call, as a connection does whose application is behind."""
+    sink = client.sink
+
+    class Calls(list[tuple[Any, ...]]):
+        paused_at = -1
+
+        def append(self, call: tuple[Any, ...]) -> None:
+            assert len(self) != self.paused_at, "called while paused"
+            super().append(call)
+            self.paused_at = len(self)
+            client.codec.pause()
+
+    sink.calls = Calls()
+
+
+def resume(client: Client) -> None:
+    """Resume a codec that pauses after each call; a refusal is kept."""
+    client.sink.calls.paused_at = -1  # type: ignore[attr-defined]
+    try:
+        client.codec.resume()
+    except WebSocketProtocolError as error:
+        assert client.refused is None
+        client.refused = (error.code, error.reason)
+
+
 def received(stream: bytes, compression: bool = False) -> list[tuple[Any, ...]]:
     """What is called for a stream that is not refused."""
     client = Client(deflate=agreed() if compression else None).send(stream)

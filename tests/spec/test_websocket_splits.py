@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.websocket_streams import COMPRESSED, INVALID, STREAMS, VALID, Client, agreed
-from uvicorn.errors import WebSocketProtocolError
+from tests.websocket_streams import COMPRESSED, INVALID, STREAMS, VALID, Client, agreed, pausing_after_each_call, resume
 
 
 def outcome(name: str, cuts: Iterator[int]) -> tuple[list[tuple[Any, ...]], tuple[int, str] | None]:
@@ -62,31 +61,6 @@ def test_a_stream_means_the_same_with_a_pause_after_each_call(name: str) -> None
         for _ in range(len(whole[0]) + 1):
             resume(client)
         assert (client.calls, client.refused) == whole, f"seed {seed}"
-
-
-def pausing_after_each_call(client: Client) -> None:
-    """Pause the codec within each call, as a connection does whose application is behind."""
-    sink = client.sink
-
-    class Calls(list[tuple[Any, ...]]):
-        paused_at = -1
-
-        def append(self, call: tuple[Any, ...]) -> None:
-            assert len(self) != self.paused_at, "called while paused"
-            super().append(call)
-            self.paused_at = len(self)
-            client.codec.pause()
-
-    sink.calls = Calls()
-
-
-def resume(client: Client) -> None:
-    client.sink.calls.paused_at = -1  # type: ignore[attr-defined]
-    try:
-        client.codec.resume()
-    except WebSocketProtocolError as error:
-        assert client.refused is None
-        client.refused = (error.code, error.reason)
 
 
 @pytest.mark.parametrize("name", [*VALID, *COMPRESSED])
