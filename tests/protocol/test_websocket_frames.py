@@ -12,6 +12,7 @@ from tests.websocket_streams import (
     BINARY,
     BINARY_PART,
     EURO,
+    INVALID,
     LAST,
     MORE,
     PING,
@@ -65,6 +66,12 @@ def test_a_message_of_any_length_arrives_whole(first: int, length: int, piece: i
 def test_a_short_message_over_a_very_low_limit_is_refused(first: int) -> None:
     client = Client(max_message_bytes=3).send(frame(first, b"abc")).send(frame(first, b"abcd"))
     assert (len(client.calls), client.code) == (1, 1009)
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_what_breaks_the_protocol_or_a_limit_is_refused_with_its_code(name: str) -> None:
+    stream, code, compression = INVALID[name]
+    assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
 def test_a_fault_in_a_frame_is_found_before_it_is_whole() -> None:
@@ -206,6 +213,26 @@ def test_a_sink_may_pause_and_resume_within_a_call() -> None:
     assert sink.count == 7
 
 
+def test_more_may_come_while_part_of_what_is_held_has_been_read() -> None:
+    client = Client()
+    pausing_after_each_call(client)
+    client.codec.pause()
+    client.send(frame(TEXT, b"one") + frame(TEXT, b"two") + frame(TEXT, b"three"))
+    resume(client)
+    resume(client)
+    assert client.codec.buffered_bytes == len(frame(TEXT, b"three"))
+    client.send(frame(TEXT, b"four"))
+    for _ in range(3):
+        resume(client)
+    assert [text for _, text in client.calls] == ["one", "two", "three", "four"]
+
+
+def test_a_control_frame_is_handled_when_it_is_whole() -> None:
+    client = Client().send(frame(PING, b"abc")[:-1])
+    assert client.calls == []
+    assert client.send(frame(PING, b"abc")[-1:]).calls == [("ping", b"abc")]
+
+
 def test_what_is_held_counts_message_and_header() -> None:
     client = Client().send(frame(BINARY_PART, b"abc") + header(MORE, 300)[:3])
     assert client.codec.buffered_bytes == 6
@@ -246,8 +273,8 @@ def test_a_long_message_takes_no_more_than_twice_its_size_and_a_bit() -> None:
 
 
 def test_a_message_that_comes_byte_by_byte_takes_no_more() -> None:
-    client = Client(max_message_bytes=100_000)
-    assert peak_of(client, frame(BINARY, b"a" * 100_000), 1) < 230_000
+    client = Client(max_message_bytes=30_000)
+    assert peak_of(client, frame(BINARY, b"a" * 30_000), 1) < 75_000
     assert client.code is None
 
 

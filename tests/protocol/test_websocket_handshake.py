@@ -178,7 +178,7 @@ def test_no_byte_in_any_field_is_more_than_refused() -> None:
 @pytest.mark.parametrize("part", [b",", b"a,", b"a;b=c,", b"a;b;", b'a;b="\\c",', b'"', b"permessage-deflate,", b"\t "])
 @pytest.mark.parametrize("name", [b"sec-websocket-protocol", b"sec-websocket-extensions"])
 def test_a_long_hostile_field_costs_memory_in_proportion(name: bytes, part: bytes) -> None:
-    value = part * (60_000 // len(part))
+    value = part * (20_000 // len(part))
     tracemalloc.start()
     try:
         handshake((name, value)).accept(None, [], DefaultFields(), compression=True)

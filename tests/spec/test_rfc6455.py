@@ -1,0 +1,201 @@
+"""The WebSocket Protocol, by section; what is about connections rather than frames stands in tests/server."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.websocket_streams import (
+    BINARY,
+    BINARY_PART,
+    EURO,
+    INVALID,
+    LAST,
+    MORE,
+    PING,
+    PONG,
+    TEXT,
+    TEXT_PART,
+    Client,
+    agreed,
+    close,
+    frame,
+    handshake,
+    received,
+)
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.protocol.headers import DefaultFields
+from uvicorn.protocol.websocket_frames import frame_text
+
+
+def refused(section: str) -> list[str]:
+    """The streams of the corpus that stand for a section."""
+    return [name for name in INVALID if name.startswith(section + " ")]
+
+
+def check_refused(name: str) -> None:
+    stream, code, compression = INVALID[name]
+    assert Client(deflate=agreed() if compression else None).send(stream).code == code
+
+
+def test_1_3_the_key_of_the_example_is_answered_as_in_the_example() -> None:
+    asked = handshake()
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in asked.accept(None, [], DefaultFields(), compression=True)[0]
+
+
+@pytest.mark.parametrize("name", [b"host", b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version"])
+def test_4_2_1_a_handshake_without_a_required_field_is_refused(name: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        handshake(without=name)
+
+
+def test_4_2_1_the_value_of_upgrade_is_compared_without_regard_to_case() -> None:
+    handshake((b"upgrade", b"WEBSOCKET"), without=b"upgrade")
+
+
+def test_4_2_2_without_a_common_subprotocol_the_field_is_left_out() -> None:
+    asked = handshake((b"sec-websocket-protocol", b"a"))
+    assert b"protocol:" not in asked.accept(None, [], DefaultFields(), compression=True)[0]
+
+
+def test_4_4_another_version_is_answered_with_426() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake((b"sec-websocket-version", b"25"), without=b"sec-websocket-version")
+    assert caught.value.status_hint == 426
+
+
+@pytest.mark.parametrize("name", refused("5.1"))
+def test_5_1_a_frame_without_a_mask_is_refused(name: str) -> None:
+    check_refused(name)
+
+
+def test_5_1_the_server_masks_nothing() -> None:
+    assert frame_text("a")[1] & 0x80 == 0
+
+
+@pytest.mark.parametrize("name", refused("5.2"))
+def test_5_2_reserved_bits_reserved_opcodes_and_long_forms_of_lengths_are_refused(name: str) -> None:
+    check_refused(name)
+
+
+def test_5_3_each_byte_is_masked_by_its_place() -> None:
+    stream = bytes.fromhex("818537fa213d7f9f4d5158")
+    assert received(stream) == [("text", "Hello")]
+
+
+@pytest.mark.parametrize("name", refused("5.4"))
+def test_5_4_fragments_out_of_order_are_refused(name: str) -> None:
+    check_refused(name)
+
+
+def test_5_4_fragments_make_one_message() -> None:
+    assert received(frame(TEXT_PART, b"Hel") + frame(LAST, b"lo")) == [("text", "Hello")]
+
+
+def test_5_4_a_fragment_may_be_empty() -> None:
+    assert received(frame(TEXT_PART) + frame(MORE, b"a") + frame(LAST)) == [("text", "a")]
+
+
+def test_5_4_control_frames_between_fragments_are_handled_at_once() -> None:
+    stream = frame(TEXT_PART, b"Hel") + frame(PING, b"1") + frame(MORE) + frame(PONG, b"2") + frame(LAST, b"lo")
+    assert received(stream) == [("ping", b"1"), ("pong", b"2"), ("text", "Hello")]
+
+
+@pytest.mark.parametrize("name", refused("5.5"))
+def test_5_5_long_and_fragmented_control_frames_are_refused(name: str) -> None:
+    check_refused(name)
+
+
+def test_5_5_1_a_close_frame_has_a_code_and_a_reason() -> None:
+    assert received(close(1001, b"going " + EURO)) == [("close", 1001, "going \N{EURO SIGN}")]
+
+
+def test_5_5_1_a_close_frame_may_be_empty() -> None:
+    assert received(frame(0x88)) == [("close", 1005, "")]
+
+
+def test_5_5_1_a_close_frame_between_fragments_closes() -> None:
+    assert received(frame(TEXT_PART, b"Hel") + close(1000)) == [("close", 1000, "")]
+
+
+@pytest.mark.parametrize("name", refused("5.5.1"))
+def test_5_5_1_a_malformed_close_frame_is_refused(name: str) -> None:
+    check_refused(name)
+
+
+def test_5_5_1_nothing_is_read_after_a_close_frame() -> None:
+    assert received(close(1000) + frame(TEXT, b"more") + b"\xff") == [("close", 1000, "")]
+
+
+def test_5_5_2_a_ping_may_have_any_data() -> None:
+    assert received(frame(PING, bytes(range(125)))) == [("ping", bytes(range(125)))]
+
+
+def test_5_5_3_a_pong_that_was_not_asked_for_is_taken() -> None:
+    assert received(frame(PONG, b"a")) == [("pong", b"a")]
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", EURO[:1]])
+def test_5_6_binary_messages_may_be_anything(payload: bytes) -> None:
+    assert received(frame(BINARY, payload)) == [("bytes", payload)]
+
+
+def test_5_6_a_character_may_be_cut_by_fragments() -> None:
+    assert received(frame(TEXT_PART, EURO[:1]) + frame(LAST, EURO[1:])) == [("text", "\N{EURO SIGN}")]
+
+
+def test_5_6_binary_messages_may_come_in_fragments() -> None:
+    assert received(frame(BINARY_PART, b"\xe2") + frame(LAST, b"\xff")) == [("bytes", b"\xe2\xff")]
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
+def test_7_4_codes_that_may_be_sent_are_taken(code: int) -> None:
+    assert received(close(code)) == [("close", code, "")]
+
+
+@pytest.mark.parametrize("name", refused("7.4"))
+def test_7_4_codes_that_must_not_be_sent_are_refused(name: str) -> None:
+    check_refused(name)
+
+
+@pytest.mark.parametrize("name", refused("8.1"))
+def test_8_1_text_that_is_not_utf_8_is_refused(name: str) -> None:
+    check_refused(name)
+
+
+@pytest.mark.parametrize("name", [*refused("E4"), *refused("E5")])
+def test_10_4_messages_and_fragments_beyond_the_limits_are_refused(name: str) -> None:
+    check_refused(name)
+
+
+@pytest.mark.parametrize("name", refused("7692"))
+def test_rfc_7692_what_is_wrong_about_compression_is_refused(name: str) -> None:
+    check_refused(name)
+
+
+def test_rfc_7692_7_2_3_1_the_example_of_a_compressed_message_is_read() -> None:
+    assert received(frame(TEXT | 0x40, bytes.fromhex("f248cdc9c90700")), compression=True) == [("text", "Hello")]
+
+
+def test_rfc_7692_7_2_3_1_the_example_in_two_fragments_is_read() -> None:
+    stream = frame(TEXT_PART | 0x40, bytes.fromhex("f248cd")) + frame(LAST, bytes.fromhex("c9c90700"))
+    assert received(stream, compression=True) == [("text", "Hello")]
+
+
+def test_rfc_7692_7_2_3_2_the_example_that_refers_to_an_earlier_message_is_read() -> None:
+    stream = frame(TEXT | 0x40, bytes.fromhex("f248cdc9c90700")) + frame(TEXT | 0x40, bytes.fromhex("f200110000"))
+    assert received(stream, compression=True) == [("text", "Hello")] * 2
+
+
+def test_rfc_7692_7_2_3_3_the_example_without_compression_in_its_blocks_is_read() -> None:
+    stream = frame(TEXT | 0x40, bytes.fromhex("000500faff48656c6c6f00"))
+    assert received(stream, compression=True) == [("text", "Hello")]
+
+
+def test_rfc_7692_7_2_3_4_the_example_with_a_final_block_is_read() -> None:
+    stream = frame(TEXT | 0x40, bytes.fromhex("f348cdc9c9070000")) * 2
+    assert received(stream, compression=True) == [("text", "Hello")] * 2
+
+
+def test_rfc_7692_7_2_3_5_the_example_of_two_blocks_is_read() -> None:
+    stream = frame(TEXT | 0x40, bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")))
+    assert received(stream, compression=True) == [("text", "Hello")]
