@@ -23,9 +23,13 @@ coverage: $(VENV)/installed-test
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python bench/protocol.py
+	$(VENV)/bin/python bench/threads.py
 	$(VENV)/bin/python bench/hello.py
+	$(VENV)/bin/python bench/wsgi.py
+	$(VENV)/bin/python bench/adapters.py
+	$(VENV)/bin/python bench/content.py
 
-faults: $(VENV)/installed
+faults: $(VENV)/installed-test
 	$(VENV)/bin/python scripts/faults
 
 clean:
@@ -46,4 +50,5 @@ $(VENV)/installed-run: $(VENV)/installed examples/flask/requirements.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	scripts/install-test-tools
 	@touch $@

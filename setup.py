@@ -34,6 +34,8 @@ setup(
             "h11>=0.16",
             "hypothesis>=6.100",
             "packaging",
+            # Drives a real browser, Debian's own chromium.
+            "playwright>=1.40",
             "pytest>=8",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
             "gunicorn>=23",

@@ -5,6 +5,14 @@ Named by the requirement or the section that they stand for.
 
 from __future__ import annotations
 
+#: The fields of a request for a websocket.
+HANDSHAKE = (
+    b"connection: upgrade",
+    b"upgrade: WebSocket",
+    b"sec-websocket-version: 13",
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
 
 def request(
     line: bytes = b"GET / HTTP/1.1", *fields: bytes, host: bytes | None = b"host: x", content: bytes = b""
@@ -61,7 +69,7 @@ VALID: dict[str, bytes] = {
     "expect in http/1.0": request(b"POST / HTTP/1.0", b"content-length: 5", b"expect: x", content=b"hello"),
     "expect without content": request(b"GET / HTTP/1.1", b"expect: 100-continue"),
     "upgrade to h2c": request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: h2c") + request(),
-    "upgrade to websocket": request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket") + request(),
+    "upgrade to websocket": request(b"GET / HTTP/1.1", *HANDSHAKE) + request(),
     "get with content": request(b"GET / HTTP/1.1", b"content-length: 3", content=b"abc") + request(),
     "rare method": request(b"M-SEARCH / HTTP/1.1"),
     "host with port": request(host=b"host: example.com:8000"),

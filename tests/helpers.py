@@ -14,6 +14,7 @@ from uvicorn.interfaces.detect import build_interface
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
+from uvicorn.server.websocket import WebSocketConnection
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -50,7 +51,7 @@ class FakeSocket:
 class FakeTransport(asyncio.Transport):
     """A transport whose client is the test: it sees every write, and takes bytes as slowly as it likes."""
 
-    def __init__(self, protocol: HTTP1Connection, extra: dict[str, Any]) -> None:
+    def __init__(self, protocol: HTTP1Connection | WebSocketConnection, extra: dict[str, Any]) -> None:
         super().__init__(extra)
         self.protocol = protocol
         self.writes: list[bytes] = []
@@ -61,6 +62,10 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.closing = False
         self._high = 65536
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, (HTTP1Connection, WebSocketConnection))
+        self.protocol = protocol
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = high or 0
@@ -150,11 +155,16 @@ class Conversation:
             if self.transport.closing:
                 return
             assert self.transport.reading, "the server does not read"
-            self.connection.data_received(data[start : start + piece])
+            received, protocol = data[start : start + piece], self.transport.protocol
+            if isinstance(protocol, HTTP1Connection):
+                protocol.data_received(received)
+            else:
+                protocol.get_buffer(-1)[: len(received)] = received
+                protocol.buffer_updated(len(received))
 
     def send_eof(self) -> None:
         """The client closes its side."""
-        if not self.transport.closing and not self.connection.eof_received():
+        if not self.transport.closing and not self.transport.protocol.eof_received():
             self.transport.close()
 
     async def lose(self) -> None:

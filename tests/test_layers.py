@@ -24,7 +24,8 @@ ROOMS: Final[dict[str, frozenset[str]]] = {
     "settings": FOUNDATION,
     "protocol": FOUNDATION | {"protocol"},
     "exchange": FOUNDATION,
-    "session": FOUNDATION,
+    # A websocket begins as an exchange.
+    "session": FOUNDATION | {"exchange"},
     "interfaces": WAIST | {"interfaces"},
     "server": WAIST | {"protocol", "server"},
     "adapters": WAIST | {"interfaces", "adapters"},

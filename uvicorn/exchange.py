@@ -22,7 +22,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
@@ -116,18 +116,6 @@ class HTTPGateway:
 
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has gone."""
-
-
-class HTTPInterface(Protocol):
-    """The right side, as gateways see it: handed to them, never imported by them."""
-
-    name: str
-
-    async def startup(self) -> None: ...
-
-    async def shutdown(self, seconds: float) -> None: ...
-
-    def serve_http(self, exchange: HTTPExchange) -> None: ...
 
 
 @final
@@ -300,6 +288,12 @@ class HTTPExchange:
         if not more_content and self.state == STREAMING:
             self.state = COMPLETE
             self._end()
+
+    def switch_protocols(self) -> None:
+        """The connection goes on in another protocol (RFC 9110, section 15.2.2): this one sends nothing more."""
+        self.status = 101
+        self.state = COMPLETE
+        self._end()
 
     async def drain(self) -> None:
         """Wait until the client has taken enough of the response, or has gone."""

@@ -15,6 +15,7 @@ APPLICATION = "The application"
 LOGGING = "Logging"
 LIMITS = "Limits (bytes or counts; 0 means no limit where that is said)"
 TIMEOUTS = "Deadlines (seconds)"
+WEBSOCKETS = "WebSockets"
 OTHER = "Other"
 
 
@@ -122,4 +123,38 @@ class Settings:
     # 1 s: enough for a client on the other side of the world to have our last bytes.
     linger_seconds: float = setting(
         1.0, TIMEOUTS, "Time unread input is dropped before a refused connection is closed.", flag="--timeout-linger"
+    )
+
+    # By default a channels application takes pages of its own host only: browsers send cookies along with any page's.
+    ws_allowed_origins: str = setting(
+        "",
+        WEBSOCKETS,
+        "Origins whose pages may open a websocket, as in https://a.example,https://b.example; * means any.  "
+        "[default: those of the host that is asked]",
+    )
+    ws_implicit_accept: bool = setting(
+        True, WEBSOCKETS, "Accept a websocket whose connect handler returns without having said so; if not, refuse it."
+    )
+    # 10 s: as for a request's head; a user has left by then.
+    ws_accept_seconds: float = setting(
+        10.0, WEBSOCKETS, "Time for the decision about a websocket; refused with 403 after it.",
+        flag="--ws-accept-timeout",
+    )  # fmt: skip
+    # 1 MiB, over all fragments and inflated: what a chat never needs, and a process can hold for many.
+    ws_max_size: int = setting(1 << 20, WEBSOCKETS, "Largest message, in bytes; closed with 1009 above it.", low=125)
+    # 1,024 fragments of a kilobyte make the largest message; more are a way to keep us busy.
+    ws_max_fragments: int = setting(
+        1024, WEBSOCKETS, "Most fragments of one message; closed with 1009 above it.", low=1
+    )
+    ws_per_message_deflate: bool = setting(True, WEBSOCKETS, "Compress messages for clients that offer to (RFC 7692).")
+    # 16: enough to overlap what handlers wait for. With 1, messages are handled strictly one after another.
+    ws_handlers: int = setting(
+        16, WEBSOCKETS, "Messages of one websocket that are handled at a time; reading pauses above it.", low=1
+    )
+    # 20 s and 20 s: shorter than the minute after which most proxies forget a silent connection.
+    ws_ping_interval: float = setting(20.0, WEBSOCKETS, "Silence after which a client is pinged. 0: never.")
+    ws_ping_timeout: float = setting(20.0, WEBSOCKETS, "Time for an answer to it; closed with 1011 after it.", low=0.1)
+    # 10 s: one round trip, and a client that first reads what it has been sent.
+    ws_close_seconds: float = setting(
+        10.0, WEBSOCKETS, "Time for a client's half of the closing handshake.", flag="--ws-close-timeout"
     )

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.corpus import INVALID, POST, VALID, chunked, request
+from tests.corpus import HANDSHAKE, INVALID, POST, VALID, chunked, request
 from tests.helpers import GET, Conversation, Recorder, echo, hello, read_body, settle
 
 # In these the head is in order and the application has begun to read when the fault in the content turns up.
@@ -301,7 +301,7 @@ async def test_A18_an_upgrade_to_h2c_is_ignored() -> None:
 async def test_A18_bytes_after_an_upgrade_that_is_not_made_are_not_parsed() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
-    conversation.send(request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: WebSocket") + GET)
+    conversation.send(request(b"GET / HTTP/1.1", *HANDSHAKE) + GET)
     await settle()
     assert (conversation.statuses, len(recorder.messages)) == ([200], 1)
     assert conversation.responses()[0].header(b"connection") == b"close"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.corpus import POST, chunked, request
+from tests.corpus import HANDSHAKE, POST, chunked, request
 from tests.helpers import GET, Conversation, Recorder, echo, hello, settle
 
 
@@ -549,7 +549,9 @@ async def test_A11_an_absolute_target_does_not_make_up_for_a_bad_host(host: byte
 
 async def test_A18_a_websocket_offered_among_others_is_one() -> None:
     conversation = Conversation(hello)
-    conversation.send(request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket, x") + GET)
+    conversation.send(
+        request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket, x", *HANDSHAKE[2:]) + GET
+    )
     await settle()
     assert conversation.statuses == [200]
     await conversation.lose()

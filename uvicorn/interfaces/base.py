@@ -10,6 +10,7 @@ from typing import Any
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.tasks import HandlerTasks
+from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -19,6 +20,10 @@ class Interface:
     """How an application of one kind is called. Subclasses set `name` and say how an exchange is served."""
 
     name = ""
+    #: Whether it serves websockets; if not, an offer to upgrade is ignored, as RFC 9110, section 7.8 allows.
+    serves_websockets = False
+    #: Whether a websocket is taken from pages of its own host only, unless settings say otherwise.
+    checks_origin = True
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         self.app = app
@@ -43,6 +48,10 @@ class Interface:
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Have the application answer `exchange`. Never raises: what goes wrong is the exchange's to tell."""
+        raise NotImplementedError
+
+    def serve_websocket(self, session: WebSocketSession) -> None:
+        """Have the application decide about `session`, and listen to it. Never raises."""
         raise NotImplementedError
 
     async def _call_hook(self, name: str) -> None:

@@ -6,101 +6,33 @@ The shapes of messages and channels are those of the interface document; rules R
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import os
-import secrets
 import weakref
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Coroutine
 from functools import partial
 from threading import get_ident
-from typing import Any, Final, Never, final
+from typing import Any, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import CLOSED, COMPLETE, WAITING, HTTPExchange
 from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.interfaces.channels_websocket import ChannelsListener
+from uvicorn.interfaces.sending import (
+    DROPS_IN_A_ROW,
+    SENDS_IN_A_ROW,
+    SENT,
+    Waiting,
+    channel_names,
+    let_others_run,
+    send_from_thread,
+    shape,
+)
 from uvicorn.interfaces.tasks import OWNER
+from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
-
-# How many sends in a row may pass without letting others run. A client that reads as fast as a handler writes, or
-# one that has gone, would otherwise keep the event loop to that handler (rule R6). Two figures from there.
-_SENDS_IN_A_ROW: Final = 256
-_DROPS_IN_A_ROW: Final = 1000
-
-
-class ChannelNames:
-    """Names that are unique among all processes (rule R4): `<kind>.<process>.<number>`."""
-
-    def __init__(self) -> None:
-        self._renew()
-        # A forked process must not go on with its parent's names.
-        os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._process = secrets.token_hex(8)
-        self._numbers = itertools.count(1)
-
-    def new(self, kind: str) -> str:
-        """A name that nobody else has."""
-        return f"{kind}.{self._process}.{next(self._numbers)}"
-
-
-_names: Final = ChannelNames()
-
-
-class Sent(Coroutine[Any, Any, None]):
-    """What `send` returns when there is nothing to wait for: finished, shared, and it may be dropped (rule R5)."""
-
-    __slots__ = ()
-    # The exhausted iterator's own method: it answers `await` without a call into Python.
-    __await__ = iter(()).__iter__  # type: ignore[assignment]
-
-    def send(self, value: Any) -> Never:
-        raise StopIteration
-
-    def throw(self, *error: Any) -> Never:
-        raise error[0]
-
-    def close(self) -> None:
-        pass
-
-
-class Waiting(Coroutine[Any, Any, None]):
-    """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited."""
-
-    __slots__ = ("_coroutine", "_wait")
-
-    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._wait = wait
-        self._coroutine: Coroutine[Any, Any, None] | None = None
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._wait().__await__()
-
-    def send(self, value: Any) -> Any:
-        if self._coroutine is None:
-            self._coroutine = self._wait()
-        return self._coroutine.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        if self._coroutine is None:
-            raise error[0]
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        if self._coroutine is not None:
-            self._coroutine.close()
-
-
-SENT: Final = Sent()
-
-
-async def _let_others_run() -> None:
-    await asyncio.sleep(0)
 
 
 @final
@@ -120,7 +52,7 @@ class ReplyChannel:
     def name(self) -> str:
         """Unique among all channels of all processes."""
         if not self._name:
-            self._name = _names.new("reply")
+            self._name = channel_names.new("reply")
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
@@ -135,13 +67,13 @@ class ReplyChannel:
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
-            return self._send_from_thread(message)
+            return send_from_thread(exchange.endpoint.loop, self.send, message, exchange.drain)
         if exchange.state == WAITING:
             try:
                 status = message["status"]
             except KeyError:
                 raise LocalProtocolError(
-                    f"reply.send: expected a response with 'status', got {_shape(message)} in state WAITING"
+                    f"reply.send: expected a response with 'status', got {shape(message)} in state WAITING"
                 ) from None
             exchange.respond(
                 status,
@@ -156,7 +88,7 @@ class ReplyChannel:
             return self._send_to_nobody()
         elif "status" in message:
             raise LocalProtocolError(
-                f"reply.send: expected a chunk without 'status', got {_shape(message)} in state {exchange.state_name}"
+                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {exchange.state_name}"
             )
         else:
             exchange.write(message.get("content") or b"", message.get("more_content", False))
@@ -165,8 +97,8 @@ class ReplyChannel:
         exchange.sends += 1
         if exchange.write_paused:
             return Waiting(self._drain) if OWNER.get() is exchange.endpoint else SENT
-        if exchange.sends % _SENDS_IN_A_ROW == 0 and OWNER.get() is exchange.endpoint:
-            return Waiting(_let_others_run)
+        if exchange.sends % SENDS_IN_A_ROW == 0 and OWNER.get() is exchange.endpoint:
+            return Waiting(let_others_run)
         return SENT
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -186,22 +118,7 @@ class ReplyChannel:
         if OWNER.get() is exchange.endpoint:
             raise ChannelClosed("the client has gone")
         exchange.sends += 1
-        return SENT if exchange.sends % _DROPS_IN_A_ROW else Waiting(_let_others_run)
-
-    def _send_from_thread(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send on the event loop's thread, and hold this one up until it is done."""
-        loop = self._exchange.endpoint.loop
-        if loop is not None and not loop.is_closed():
-            try:
-                asyncio.run_coroutine_threadsafe(self._send_on_loop(message), loop).result()
-            except CancelledError:
-                # What a ChannelClosed on the loop's side arrives as here.
-                raise ChannelClosed("the client has gone") from None
-        return SENT
-
-    async def _send_on_loop(self, message: Message) -> None:
-        await self.send(message)
-        await self._exchange.drain()
+        return SENT if exchange.sends % DROPS_IN_A_ROW else Waiting(let_others_run)
 
 
 @final
@@ -218,7 +135,7 @@ class BodyChannel:
     def name(self) -> str:
         """Unique among all channels of all processes."""
         if not self._name:
-            self._name = _names.new("body")
+            self._name = channel_names.new("body")
         return self._name
 
     async def receive(self) -> Message:
@@ -248,6 +165,7 @@ class ChannelsInterface(Interface):
     """Calls `app(message, channels)` for each exchange, as a task of its own."""
 
     name = "channels"
+    serves_websockets = True
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         super().__init__(app, settings)
@@ -305,6 +223,11 @@ class ChannelsInterface(Interface):
             task.add_done_callback(handler_ended)
             exchange.on_end(partial(self._exchange_ended, task=task))
 
+    def serve_websocket(self, session: WebSocketSession) -> None:
+        """Call the application with the connection's first event."""
+        listener = session.listener = ChannelsListener(self.app, session, self.settings, self.tasks)
+        listener.on_connect()
+
     def _handler_ended(self, task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
         if task.cancelled():
             if exchange.state < COMPLETE:
@@ -356,8 +279,3 @@ class ChannelsInterface(Interface):
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
         task.add_done_callback(partial(self._handler_ended, exchange=exchange, reply=weakref.ref(reply)))
-
-
-def _shape(message: Any) -> str:
-    """A message as errors show it: its keys, never its content."""
-    return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

@@ -8,10 +8,11 @@ import errno
 import logging
 from typing import Any, Final, Protocol
 
-from uvicorn.exchange import HTTPInterface
+from uvicorn.exchange import HTTPExchange
 from uvicorn.protocol.headers import DefaultFields
 from uvicorn.server.access_log import ClientWarnings
 from uvicorn.server.clock import Clock
+from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.server")
@@ -20,6 +21,24 @@ logger = logging.getLogger("uvicorn.server")
 _RECEIVE_BYTES: Final = 65536
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class ServedInterface(Protocol):
+    """What a server asks of the interface that it is handed, and never imports."""
+
+    name: str
+    #: Whether it serves websockets; if not, an offer to upgrade is ignored.
+    serves_websockets: bool
+    #: Whether a websocket is taken from pages of its own host only, unless settings say otherwise.
+    checks_origin: bool
+
+    async def startup(self) -> None: ...
+
+    async def shutdown(self, seconds: float) -> None: ...
+
+    def serve_http(self, exchange: HTTPExchange) -> None: ...
+
+    def serve_websocket(self, session: WebSocketSession) -> None: ...
 
 
 class Connection(Protocol):
@@ -38,7 +57,7 @@ class Connection(Protocol):
 class ServerContext:
     """One per server. The receive buffer is shared: it is filled and emptied within one callback."""
 
-    def __init__(self, interface: HTTPInterface, settings: Settings, clock: Clock) -> None:
+    def __init__(self, interface: ServedInterface, settings: Settings, clock: Clock) -> None:
         self.loop = asyncio.get_running_loop()
         #: Context variables as the server was started with: what no handler has touched.
         self.variables = contextvars.copy_context()
@@ -47,6 +66,8 @@ class ServerContext:
         # Asked for with each request, so kept at hand.
         self.access_log = settings.access_log
         self.limit_concurrency = settings.limit_concurrency
+        self.serves_websockets = interface.serves_websockets
+        self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()

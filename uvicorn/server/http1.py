@@ -19,6 +19,7 @@ from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.access_log import log_access
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
+from uvicorn.server.websocket import open_websocket
 from uvicorn.types import Headers
 
 # What a connection is doing; deadlines depend on it.
@@ -153,7 +154,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def eof_received(self) -> bool:
         """The client sends no more. It may still be reading: an exchange under way is finished (A10.14)."""
         self._eof = True
-        if self._phase != _BUSY:
+        if self._phase != _BUSY or self._is_handshake():
             self._close()
             return False
         if self._exchange is not None:
@@ -345,6 +346,22 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             self._drainers = (*self._drainers, drainer)
             await drainer
 
+    # What a websocket calls
+
+    def switch(self) -> tuple[asyncio.Transport, bytes]:
+        """Let go of the transport, for another protocol to go on with what has arrived behind the request."""
+        exchange = self._exchange
+        assert exchange is not None
+        received = bytes(self._parser.buffer)
+        self._phase = _CLOSED
+        self._exchange = None
+        self._parser.detach()
+        self._context.connections.discard(self)
+        if self._reading_paused:
+            self._transport.resume_reading()
+        exchange.switch_protocols()
+        return self._transport, received
+
     # What the server calls
 
     def tick(self) -> None:
@@ -414,6 +431,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
                 if context.limit_concurrency and self._is_too_much():
                     self._keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+                elif not self._keep_alive and self._is_handshake():
+                    open_websocket(context, self, exchange)
                 else:
                     context.interface.serve_http(exchange)
             if self._fault is not None:
@@ -435,6 +454,10 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._advancing = False
         if self._reading_paused:
             self._update_reading()
+
+    def _is_handshake(self) -> bool:
+        """Whether the current request asks for a websocket, and there is somebody to ask."""
+        return self._parser.upgrade == b"websocket" and self._context.serves_websockets
 
     def _is_too_much(self) -> bool:
         """Whether there are more connections or requests at this time than there may be."""

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from uvicorn.errors import StartupError
-from uvicorn.exchange import HTTPInterface
 from uvicorn.server.clock import Clock
-from uvicorn.server.context import ServerContext
+from uvicorn.server.context import ServedInterface, ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
@@ -37,7 +36,7 @@ class ServerConfig(Protocol):
     @property
     def settings(self) -> Settings: ...
 
-    def load(self) -> HTTPInterface: ...
+    def load(self) -> ServedInterface: ...
 
     def open_sockets(self) -> list[socket.socket]: ...
 
@@ -57,7 +56,7 @@ class Server:
         self._clock = clock
         self._should_exit = False
         self._force_exit = False
-        self._interface: HTTPInterface | None = None
+        self._interface: ServedInterface | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
 
@@ -135,7 +134,7 @@ class Server:
         self._interface = self.config.load()
         run(self.serve(), self.config.settings.loop)
 
-    async def _start_up(self, interface: HTTPInterface) -> None:
+    async def _start_up(self, interface: ServedInterface) -> None:
         """The application's own startup; a signal ends it, for there is nothing yet that could be lost."""
         assert self._changed is not None
         starting = asyncio.ensure_future(interface.startup())

@@ -1,0 +1,24 @@
+"""A chat for one process: `uvicorn app:chat_server` in this folder, and open the page in two windows."""
+
+from pathlib import Path
+
+clients = set()
+homepage = Path(__file__).with_name("index.html").read_bytes()
+
+
+async def chat_server(message, channels):
+    if message["channel"] == "websocket.connect":
+        await channels["reply"].send({"accept": True})
+        clients.add(channels["reply"])
+
+    elif message["channel"] == "websocket.receive":
+        for client in clients:
+            await client.send({"text": message["text"]})
+
+    elif message["channel"] == "websocket.disconnect":
+        clients.remove(channels["reply"])
+
+    elif message["channel"] == "http.request":
+        await channels["reply"].send(
+            {"status": 200, "headers": [[b"content-type", b"text/html"]], "content": homepage}
+        )

@@ -1,0 +1,83 @@
+"""The chat in a real browser: two windows, a reload, a closed tab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "chat"
+LOG_CLIENTS = """
+import app, logging
+logger = logging.getLogger("uvicorn.app")
+
+async def chat_server(message, channels):
+    await app.chat_server(message, channels)
+    logger.info("clients: %d after %s", len(app.clients), message["channel"])
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    assert executable, "no chromium: install it (apt-get install chromium), or set CHROMIUM to its path"
+    with sync_playwright() as playwright:
+        # Root may not use the sandbox, and CI is root.
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "counted.py").write_text(LOG_CLIENTS)
+    with running_server(tmp_path, "counted:chat_server") as server:
+        yield server
+
+
+def window(browser: Browser, server: ServerProcess, host: str = "127.0.0.1") -> Page:
+    """A window that has the page open, and its websocket too."""
+    page = browser.new_page()
+    page.set_default_timeout(LONGEST_WAIT * 1000)
+    page.goto(f"http://{host}:{server.port}/")
+    page.wait_for_function("ws.readyState == WebSocket.OPEN")
+    return page
+
+
+def say(page: Page, text: str) -> None:
+    page.fill("#messageText", text)
+    page.click("button")
+
+
+def assert_messages(page: Page, *texts: str) -> None:
+    expect(page.locator("#messages li")).to_have_text(list(texts), timeout=LONGEST_WAIT * 1000)
+
+
+def test_messages_appear_in_both_windows(browser: Browser, server: ServerProcess) -> None:
+    first, second = window(browser, server), window(browser, server, "localhost")
+    say(first, "hello")
+    say(second, "hello yourself")
+    for page in (first, second):
+        assert_messages(page, "hello", "hello yourself")
+        page.close()
+
+
+def test_a_reload_and_a_closed_tab_are_seen_by_the_server(browser: Browser, server: ServerProcess) -> None:
+    first, second = window(browser, server), window(browser, server)
+    server.wait_for_line("clients: 2 after websocket.connect")
+    first.reload()
+    first.wait_for_function("ws.readyState == WebSocket.OPEN")
+    server.wait_for_line("clients: 1 after websocket.disconnect")
+    server.wait_for_line("clients: 2 after websocket.connect", count=2)
+    second.close()
+    server.wait_for_line("clients: 1 after websocket.disconnect", count=2)
+    say(first, "anybody there?")
+    assert_messages(first, "anybody there?")
+    first.close()

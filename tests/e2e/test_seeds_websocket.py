@@ -1,0 +1,98 @@
+"""The interface's WebSocket examples, as typed, in a server as a user starts it; the client is `websockets`' own."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+SEEDS = Path(__file__).parent / "seeds"
+DOCUMENTS = ["implicit_accept", "explicit_accept"]
+
+
+@pytest.fixture(params=["auto", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=DOCUMENTS)
+def document(request: pytest.FixtureRequest) -> Path:
+    return SEEDS / str(request.param)
+
+
+def serving(document: Path, name: str, loop: str) -> Iterator[ServerProcess]:
+    with running_server(document, f"app:{name}", "--loop", loop) as server:
+        yield server
+
+
+def talk(server: ServerProcess) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT)
+
+
+def test_echo(document: Path, loop: str) -> None:
+    for server in serving(document, "echo", loop):
+        with talk(server) as client:
+            for text in ("hello", "", "é" * 100_000):
+                client.send(text)
+                assert client.recv(LONGEST_WAIT) == text
+
+
+def test_tick_tells_the_time_and_ends_with_its_client(document: Path, loop: str) -> None:
+    for server in serving(document, "tick", loop):
+        with talk(server) as client:
+            assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(client.recv(LONGEST_WAIT)))
+        # A handler that went on would hold up the stop, and be cancelled with a warning after 30 seconds.
+        assert server.stop() == 0
+        assert "cancelled" not in server.stderr
+        assert "Traceback" not in server.stderr
+
+
+def test_chat_goes_on_while_clients_come_and_go(document: Path, loop: str) -> None:
+    for server in serving(document, "chat_server", loop):
+        with talk(server) as staying, ExitStack() as others:
+            for number in range(10):
+                passing = others.enter_context(talk(server))
+                passing.send(f"from {number}")
+                assert staying.recv(LONGEST_WAIT) == f"from {number}"
+                if number % 2:
+                    passing.close()
+                else:
+                    # Gone without a word.
+                    passing.socket.close()
+            staying.send("still here")
+            assert staying.recv(LONGEST_WAIT) == "still here"
+        assert "Traceback" not in server.stderr
+
+
+def test_the_chat_s_page(document: Path) -> None:
+    for server in serving(document, "chat_server", "auto"):
+        status, page = server.get()
+        assert status == 200
+        assert page == (document / "index.html").read_text()
+
+
+def test_hello_world_denies_a_websocket() -> None:
+    with running_server(SEEDS, "app:hello_world") as server:
+        with pytest.raises(InvalidStatus) as refusal, talk(server):
+            pass
+        assert refusal.value.response.status_code == 200
+
+
+def test_a_stopping_server_closes_with_1012() -> None:
+    with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
+        client.send("hello")
+        client.recv(LONGEST_WAIT)
+        server.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as end:
+            client.recv(LONGEST_WAIT)
+        assert end.value.rcvd is not None
+        assert end.value.rcvd.code == 1012
+        assert server.wait() == 0

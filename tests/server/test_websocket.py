@@ -1,0 +1,283 @@
+"""WebSocket connections from their transport's side: handshake, keepalive, closing, limits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from websockets.frames import Opcode
+
+from tests.helpers import Conversation, Recorder, hello, settle
+from tests.websocket_client import WebSocketConversation
+
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+
+
+def handshake(*fields: bytes, line: bytes = b"GET /chat HTTP/1.1") -> bytes:
+    return b"\r\n".join((line, b"Host: example.org", b"Upgrade: websocket", b"Connection: Upgrade", *fields, b"", b""))
+
+
+async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
+    """Accepts, and is silent."""
+
+
+async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
+    conversation = WebSocketConversation(app, **settings)
+    await conversation.open()
+    return conversation
+
+
+@pytest.mark.parametrize(
+    ("stream", "status"),
+    [
+        (handshake(b"Sec-WebSocket-Version: 13"), 400),
+        (handshake(b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: short"), 400),
+        (handshake(b"Sec-WebSocket-Version: 13", KEY, line=b"POST /chat HTTP/1.1"), 400),
+        (handshake(b"Sec-WebSocket-Version: 8", KEY), 426),
+        (handshake(b"Sec-WebSocket-Version: 13", KEY, b"Content-Length: 1") + b"x", 400),
+    ],
+)
+async def test_e2_what_is_no_handshake_is_refused_before_the_application(stream: bytes, status: int) -> None:
+    app = Recorder(nothing)
+    conversation = Conversation(app)
+    conversation.send(stream)
+    await settle()
+    assert (conversation.statuses, app.messages) == ([status], [])
+    assert conversation.transport.closing or conversation.transport.eof_written
+    if status == 426:
+        assert conversation.responses()[0].header(b"sec-websocket-version") == b"13"
+
+
+async def test_an_application_of_another_kind_sees_a_plain_request() -> None:
+    def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"plain"]
+
+    conversation = Conversation(wsgi)
+    conversation.send(handshake(b"Sec-WebSocket-Version: 13", KEY))
+    while not conversation.received:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert conversation.statuses == [200]
+    await conversation.interface.shutdown(1)
+
+
+async def test_an_application_that_knows_http_only_denies_the_handshake_with_its_reply() -> None:
+    conversation = await opened(hello)
+    assert conversation.status == 200
+    assert conversation.responses()[0].content == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "status"),
+    [
+        (None, "", 101),
+        ("http://example.org", "", 101),
+        ("https://example.org:8001", "", 101),
+        ("http://evil.example", "", 403),
+        ("http://example.org.evil.example", "", 403),
+        ("null", "", 403),
+        ("http://evil.example", "*", 101),
+        ("https://a.example", "https://b.example, https://a.example", 101),
+        ("http://example.org", "https://a.example", 403),
+    ],
+)
+async def test_e1_pages_of_other_hosts_are_refused(
+    origin: str | None, allowed: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    conversation = await opened(origin=origin, ws_allowed_origins=allowed)
+    assert conversation.status == status
+    assert ("--ws-allowed-origins" in caplog.text) is (status == 403)
+
+
+async def test_e3_an_unmasked_frame_closes_with_1002(caplog: pytest.LogCaptureFixture) -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    conversation.send(b"\x81\x02hi")
+    await settle()
+    assert conversation.close_code == 1002
+    assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
+    assert "websocket closed" in caplog.text
+
+
+async def test_e5_a_message_over_the_limit_closes_with_1009(caplog: pytest.LogCaptureFixture) -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, ws_max_size=1000)
+    await conversation.say("x" * 1001)
+    assert conversation.close_code == 1009
+    assert app.messages[-1]["code"] == 1009
+
+
+async def test_e6_every_ping_of_a_client_that_reads_is_answered() -> None:
+    conversation = await opened()
+    for number in range(10):
+        conversation.client.send_ping(b"%d" % number)
+    await conversation.flush()
+    conversation.look()
+    pongs = [bytes(frame.data) for frame in conversation.frames if frame.opcode is Opcode.PONG]
+    assert pongs == [b"%d" % number for number in range(10)]
+
+
+async def test_e6_of_a_ping_flood_that_is_not_read_only_the_latest_is_answered() -> None:
+    conversation = await opened()
+    conversation.transport.client_takes = False
+    conversation.transport.protocol.pause_writing()
+    written = len(conversation.transport.writes)
+    for number in range(10_000):
+        conversation.client.send_ping(b"%d" % number)
+    await conversation.flush()
+    assert len(conversation.transport.writes) == written
+    conversation.transport.protocol.resume_writing()
+    conversation.look()
+    assert [bytes(frame.data) for frame in conversation.frames] == [b"9999"]
+
+
+async def test_e7_a_silent_client_is_pinged_and_then_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, ws_ping_interval=20.0, ws_ping_timeout=20.0)
+    conversation.clock.advance(20)
+    conversation.look()
+    assert conversation.frames == []
+    conversation.clock.advance(1)
+    conversation.look()
+    assert [frame.opcode for frame in conversation.frames] == [Opcode.PING]
+    conversation.clock.advance(20)
+    assert conversation.close_code is None
+    conversation.clock.advance(1)
+    await settle()
+    assert conversation.close_code == 1011
+    assert app.messages[-1]["code"] == 1011
+
+
+async def test_a_client_that_answers_pings_stays() -> None:
+    conversation = await opened()
+    for _ in range(10):
+        conversation.clock.advance(21)
+        conversation.look()
+        await conversation.flush()
+    assert conversation.close_code is None
+
+
+async def test_without_an_interval_nobody_is_pinged() -> None:
+    conversation = await opened(ws_ping_interval=0.0)
+    conversation.clock.advance(100)
+    conversation.look()
+    assert conversation.frames == []
+
+
+async def test_a_client_that_does_not_answer_our_close_is_reset_in_time() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        seen.append(message)
+        if message["channel"] == "websocket.connect":
+            await channels["reply"].send({"accept": True, "close": True})
+
+    seen: list[dict[str, Any]] = []
+    conversation = await opened(app, ws_close_timeout=10.0)
+    conversation.clock.advance(10)
+    assert not conversation.transport.closing
+    conversation.clock.advance(1)
+    await settle()
+    assert conversation.transport.aborted
+    assert seen[-1]["code"] == 1006
+
+
+async def test_a_client_that_has_closed_is_let_go() -> None:
+    conversation = await opened(timeout_linger=1.0)
+    conversation.client.send_close(1000)
+    await conversation.flush()
+    assert conversation.close_code == 1000
+    assert conversation.transport.eof_written
+    conversation.clock.advance(2)
+    await settle()
+    assert conversation.transport.closing
+    assert not conversation.context.connections
+
+
+async def test_a_client_that_takes_no_byte_is_reset(caplog: pytest.LogCaptureFixture) -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
+    conversation.transport.client_takes = False
+    app.channels[0]["reply"].send({"text": "x"})
+    conversation.clock.advance(5)
+    assert not conversation.transport.aborted
+    conversation.clock.advance(1)
+    await settle()
+    assert conversation.transport.aborted
+    assert app.messages[-1]["code"] == 1006
+
+
+async def test_a_stopping_server_tells_the_handlers_and_closes_with_1012() -> None:
+    log: list[Any] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.disconnect":
+            log.append((message["code"], conversation.close_code))
+
+    conversation = await opened(app)
+    for connection in tuple(conversation.context.connections):
+        connection.stop()
+    await settle()
+    assert log[0][0] == 1012
+    assert conversation.close_code == 1012
+
+
+async def test_e10_what_is_sent_before_the_answer_is_bounded() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    conversation = await opened(app, timeout_disconnect=0.0)
+    frame = b"\x82\xfe\xff\xff\0\0\0\0" + bytes(65535)
+    conversation.send(frame[:65536])
+    conversation.send(frame[65536:])
+    assert not conversation.transport.reading
+    await conversation.lose()
+
+
+async def test_what_was_sent_before_the_answer_is_received_after_it() -> None:
+    app = Recorder(nothing)
+    conversation = WebSocketConversation(app)
+    conversation.client.send_request(conversation.client.connect())
+    early = b"\x81\x85\0\0\0\0early"
+    conversation.send(b"".join(conversation.client.data_to_send()) + early)
+    await settle()
+    assert [message.get("text") for message in app.messages] == [None, "early"]
+
+
+async def test_a_client_that_leaves_before_the_answer_is_not_waited_for() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await channels["reply"].send({"accept": True})
+
+    conversation = WebSocketConversation(app)
+    conversation.client.send_request(conversation.client.connect())
+    conversation.send(b"".join(conversation.client.data_to_send()))
+    conversation.send_eof()
+    await settle()
+    assert conversation.transport.writes == []
+    assert not conversation.context.connections
+
+
+async def test_the_handshake_is_one_request_in_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "uvicorn.access"):
+        conversation = await opened(access_log=True)
+    assert '"GET /chat HTTP/1.1" 101' in caplog.text
+    assert conversation.context.requests == 0
+
+
+async def test_compression_is_used_with_clients_that_offer_it() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.receive":
+            await channels["reply"].send({"text": message["text"]})
+
+    conversation = await opened(app, compression=True)
+    await conversation.say("a" * 10_000)
+    assert conversation.heard == ["a" * 10_000]
+    assert len(conversation.received) < 1_000
+
+
+async def test_compression_can_be_turned_off() -> None:
+    conversation = await opened(compression=True, ws_per_message_deflate=False)
+    assert conversation.status == 101
+    assert conversation.response is not None
+    assert "sec-websocket-extensions" not in conversation.response.headers

@@ -1,0 +1,288 @@
+"""WebSockets of the project's own interface: one call of `app(message, channels)` for each event of a connection.
+
+`websocket.connect` decides, `websocket.receive` comes with each message, `websocket.disconnect` once at the end of what
+was accepted. Rules R1 to R17 are those of the interface document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from threading import get_ident
+from typing import Any, Final, final
+
+from uvicorn.errors import ChannelClosed, LocalProtocolError
+from uvicorn.exchange import STREAMING, WAITING
+from uvicorn.interfaces.base import answer_failure
+from uvicorn.interfaces.sending import (
+    DROPS_IN_A_ROW,
+    SENDS_IN_A_ROW,
+    SENT,
+    Waiting,
+    channel_names,
+    let_others_run,
+    send_from_thread,
+    shape,
+)
+from uvicorn.interfaces.tasks import OWNER, HandlerTasks
+from uvicorn.session import CLOSED, CONNECTING, OPEN, WebSocketListener, WebSocketSession
+from uvicorn.settings import Settings
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
+
+# Once the disconnect handler has had this long, what the client's other tasks send raises, whether it has ended or not.
+_DISCONNECT_SECONDS: Final = 5.0
+
+
+@final
+class WebSocketReply:
+    """`channels['reply']` of one connection: hashable, and the same object for all of its events.
+
+    Usable from any task and any thread.
+    """
+
+    __slots__ = ("__weakref__", "_drops", "_name", "_session", "over")
+
+    def __init__(self, session: WebSocketSession) -> None:
+        self._session = session
+        self._name = ""
+        self._drops = 0
+        #: Whether the connection and its disconnect handler have ended.
+        self.over = False
+
+    @property
+    def name(self) -> str:
+        """Unique among all channels of all processes."""
+        if not self._name:
+            self._name = channel_names.new("reply")
+        return self._name
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send any of `accept`, `text` or `bytes`, and `close`, in this order; `subprotocol`, `headers` and `reason`
+        go with them. Before the connection is accepted, a response (`status`, ...) denies it.
+
+        Acts at once. Awaiting what it returns waits while the client is slow; from a task that is not this client's
+        own it never waits (rule R17). Once the client has gone the message is dropped, and raises ChannelClosed in
+        the client's own tasks when its disconnect handler has ended (rule R6).
+
+        Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
+        """
+        session = self._session
+        if get_ident() != session.endpoint.thread:
+            return send_from_thread(session.endpoint.loop, self.send, message)
+        if session.state == CLOSED and session.request.state != STREAMING:
+            return self._send_to_nobody()
+        text, data, close = message.get("text"), message.get("bytes"), message.get("close")
+        if text is not None and data is not None:
+            raise LocalProtocolError("reply.send: expected 'text' or 'bytes', got both")
+        if session.state == CONNECTING:
+            if session.request.state != WAITING or "status" in message:
+                self._deny(message)
+                return SENT
+            accept = message.get("accept")
+            if accept is False or (accept is None and close and not (text or data)):
+                session.request.respond(403)
+                return SENT
+            if accept is None and not (text or data):
+                # Nothing has been decided: the handshake waits on.
+                return SENT
+            session.accept(message.get("subprotocol"), message.get("headers") or ())
+        elif "status" in message:
+            raise LocalProtocolError(
+                f"reply.send: expected a websocket message, got {shape(message)} in state {session.state_name}"
+            )
+        if text is not None:
+            session.send_text(text)
+        elif data is not None:
+            session.send_bytes(data)
+        if close:
+            session.close(1000 if close is True else close, message.get("reason") or "")
+            return SENT
+        session.sends += 1
+        if session.write_paused:
+            return Waiting(session.drain) if OWNER.get() is session.endpoint else SENT
+        if session.sends % SENDS_IN_A_ROW == 0 and OWNER.get() is session.endpoint:
+            return Waiting(let_others_run)
+        return SENT
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
+        self._session.on_end(callback)
+
+    def __repr__(self) -> str:
+        return f"<WebSocketReply {self.name} of {self._session!r}>"
+
+    def _deny(self, message: Message) -> None:
+        request = self._session.request
+        if request.state == WAITING:
+            request.respond(
+                message["status"],
+                message.get("headers") or (),
+                message.get("content") or b"",
+                message.get("more_content", False),
+                message.get("status_text") or b"",
+            )
+        elif "status" in message:
+            raise LocalProtocolError(
+                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {request.state_name}"
+            )
+        else:
+            request.write(message.get("content") or b"", message.get("more_content", False))
+
+    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+        own = OWNER.get() is self._session.endpoint
+        if own and self.over:
+            raise ChannelClosed("the client has gone")
+        self._drops += 1
+        # A client's own endless loop must not keep others from running; one over many clients must not be interrupted.
+        return Waiting(let_others_run) if own or self._drops % DROPS_IN_A_ROW == 0 else SENT
+
+
+@final
+class ChannelsListener(WebSocketListener):
+    """Turns what happens on one connection into calls of the application."""
+
+    __slots__ = ("_app", "_order", "_reply", "_running", "_session", "_settings", "_tasks")
+
+    def __init__(
+        self, app: Callable[..., Any], session: WebSocketSession, settings: Settings, tasks: HandlerTasks
+    ) -> None:
+        self._app = app
+        self._session = session
+        self._settings = settings
+        self._tasks = tasks
+        self._reply = WebSocketReply(session)
+        self._order = 0
+        # Handlers of messages that have not ended.
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def on_connect(self) -> None:
+        """Have the application decide."""
+        session = self._session
+        endpoint, request = session.endpoint, session.request
+        message: Message = {
+            "channel": "websocket.connect",
+            "scheme": "wss" if endpoint.scheme == "https" else "ws",
+            "path": request.path,
+            "raw_path": request.raw_path,
+            "query_string": request.query_string,
+            "root_path": endpoint.root_path,
+            "headers": request.headers,
+            "subprotocols": list(session.subprotocols),
+            "server": endpoint.server,
+            "client": endpoint.client,
+            "order": 0,
+        }
+        task = self._call(message)
+        if task is None:
+            return
+        if task.done():
+            self._connect_ended(task)
+        else:
+            task.add_done_callback(self._connect_ended)
+            timer = asyncio.get_running_loop().call_later(self._settings.ws_accept_seconds, self._give_up)
+            session.request.on_end(lambda request: timer.cancel())
+            session.on_end(partial(self._cancel_later, task))
+
+    def on_text(self, text: str) -> None:
+        """A text message: one call of the application."""
+        self._receive(text, None)
+
+    def on_bytes(self, data: bytes) -> None:
+        """A binary message: one call of the application."""
+        self._receive(None, data)
+
+    def on_disconnect(self, code: int, reason: str) -> None:
+        """The end: one call of the application, and a last chance for the client's other tasks."""
+        for running in self._running:
+            self._cancel_later(running)
+        self._order += 1
+        path = self._session.request.path
+        task = self._call(
+            {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": self._order}
+        )
+        if task is None or task.done():
+            self._reply.over = True
+            if task is not None:
+                self._disconnect_ended(task)
+        else:
+            timer = asyncio.get_running_loop().call_later(_DISCONNECT_SECONDS, self._set_over)
+            task.add_done_callback(lambda task: timer.cancel())
+            task.add_done_callback(self._disconnect_ended)
+            self._cancel_later(task)
+
+    def _receive(self, text: str | None, data: bytes | None) -> None:
+        self._order += 1
+        path = self._session.request.path
+        task = self._call(
+            {"channel": "websocket.receive", "path": path, "text": text, "bytes": data, "order": self._order}
+        )
+        if task is None:
+            return
+        if task.done():
+            self._log_failure(task)
+            return
+        self._running.add(task)
+        task.add_done_callback(self._receive_ended)
+        if len(self._running) >= self._settings.ws_handlers:
+            self._session.pause_receiving()
+
+    def _call(self, message: Message) -> asyncio.Task[Any] | None:
+        """Start a handler; None if the application could not even be called, which has been dealt with."""
+        try:
+            return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
+        except BaseException as error:
+            # Not a coroutine function after all; or SystemExit, which ends the handler and not the server.
+            if self._session.state == CONNECTING:
+                answer_failure(self._session.request, error)
+            else:
+                logger.error("%s: exception in the application", self._session, exc_info=error)
+            return None
+
+    def _connect_ended(self, task: asyncio.Task[Any]) -> None:
+        session = self._session
+        request = session.request
+        if session.state != CONNECTING:
+            self._log_failure(task)
+        elif task.cancelled():
+            request.app_failed("the handler was cancelled")
+        elif (error := task.exception()) is not None:
+            answer_failure(request, error)
+        elif request.state == WAITING:
+            if self._settings.ws_implicit_accept:
+                session.accept()
+            else:
+                logger.error("%s: the connect handler returned without a decision", session)
+                request.respond(403)
+
+    def _receive_ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        self._log_failure(task)
+        if self._session.state == OPEN:
+            self._session.resume_receiving()
+
+    def _disconnect_ended(self, task: asyncio.Task[Any]) -> None:
+        self._set_over()
+        self._log_failure(task)
+
+    def _set_over(self) -> None:
+        self._reply.over = True
+
+    def _log_failure(self, task: asyncio.Task[Any]) -> None:
+        """A failed message must not end a conversation (rule R16)."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s: exception in the application", self._session, exc_info=error)
+
+    def _give_up(self) -> None:
+        if self._session.state == CONNECTING and self._session.request.state == WAITING:
+            logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
+            self._session.request.respond(403)
+
+    def _cancel_later(self, task: asyncio.Task[Any]) -> None:
+        """The client has gone while a handler runs: it may finish what it is about, within bounds (rule R6)."""
+        if not task.done():
+            timer = asyncio.get_running_loop().call_later(self._settings.disconnect_seconds, task.cancel)
+            task.add_done_callback(lambda task: timer.cancel())

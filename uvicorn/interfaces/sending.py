@@ -1,0 +1,117 @@
+"""What the channels of an exchange and those of a websocket have in common: their names, and what `send` returns."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
+from typing import Any, Final, Never
+
+from uvicorn.errors import ChannelClosed
+from uvicorn.types import Message
+
+# How many sends in a row may pass without letting others run. A client that reads as fast as a handler writes, or
+# one that has gone, would otherwise keep the event loop to that handler (rule R6). Two figures from there.
+SENDS_IN_A_ROW: Final = 256
+DROPS_IN_A_ROW: Final = 1000
+
+
+class ChannelNames:
+    """Names that are unique among all processes (rule R4): `<kind>.<process>.<number>`."""
+
+    def __init__(self) -> None:
+        self._renew()
+        # A forked process must not go on with its parent's names.
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._process = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+
+    def new(self, kind: str) -> str:
+        """A name that nobody else has."""
+        return f"{kind}.{self._process}.{next(self._numbers)}"
+
+
+channel_names: Final = ChannelNames()
+
+
+class Sent(Coroutine[Any, Any, None]):
+    """What `send` returns when there is nothing to wait for: finished, shared, and it may be dropped (rule R5)."""
+
+    __slots__ = ()
+    # The exhausted iterator's own method: it answers `await` without a call into Python.
+    __await__ = iter(()).__iter__  # type: ignore[assignment]
+
+    def send(self, value: Any) -> Never:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Never:
+        raise error[0]
+
+    def close(self) -> None:
+        pass
+
+
+class Waiting(Coroutine[Any, Any, None]):
+    """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited."""
+
+    __slots__ = ("_coroutine", "_wait")
+
+    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._wait = wait
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._wait().__await__()
+
+    def send(self, value: Any) -> Any:
+        if self._coroutine is None:
+            self._coroutine = self._wait()
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._coroutine is None:
+            raise error[0]
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+
+SENT: Final = Sent()
+
+
+async def let_others_run() -> None:
+    await asyncio.sleep(0)
+
+
+def send_from_thread(
+    loop: asyncio.AbstractEventLoop | None,
+    send: Callable[[Message], Coroutine[Any, Any, None]],
+    message: Message,
+    drain: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> Coroutine[Any, Any, None]:
+    """`send(message)` on the thread of `loop`, and `drain()` if there is one; holds this thread up until it is done."""
+
+    async def on_loop() -> None:
+        await send(message)
+        if drain is not None:
+            await drain()
+
+    if loop is not None and not loop.is_closed():
+        try:
+            asyncio.run_coroutine_threadsafe(on_loop(), loop).result()
+        except CancelledError:
+            # What a ChannelClosed on the loop's side arrives as here.
+            raise ChannelClosed("the client has gone") from None
+    return SENT
+
+
+def shape(message: Any) -> str:
+    """A message as errors show it: its keys, never its content."""
+    return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

@@ -1,0 +1,414 @@
+"""One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
+
+It comes into being with a request to upgrade, as the gateway of its session, and takes the transport over from the
+HTTP connection when the session is accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Final, Protocol, final
+
+from uvicorn.errors import RemoteProtocolError, WebSocketProtocolError
+from uvicorn.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.protocol.http1_encoder import PHRASES
+from uvicorn.protocol.websocket_frames import WebSocketCodec
+from uvicorn.protocol.websocket_handshake import WebSocketHandshake, is_same_origin
+from uvicorn.server.context import ServerContext
+from uvicorn.server.deadlines import WriteStall
+from uvicorn.session import CLOSED, WebSocketGateway, WebSocketSession
+from uvicorn.types import Headers
+
+# What a connection is doing; deadlines depend on it.
+_OPENING: Final = 0  # the handshake has not been accepted
+_OPEN: Final = 1
+_CLOSING: Final = 2  # our close frame is out, the client's is awaited
+_LINGERING: Final = 3  # all has been said: input is dropped until the client has closed
+_CLOSED: Final = 4
+
+# Messages to a client that does not read, beside the bound on their bytes (interface rule R17).
+_UNREAD_MESSAGES: Final = 256
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Upgrading(Protocol):
+    """What is asked of the connection that carried the handshake."""
+
+    def switch(self) -> tuple[asyncio.Transport, bytes]:
+        """Let go of the transport; returned with what has arrived behind the handshake."""
+
+
+def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchange) -> None:
+    """Have the application decide about a handshake, if it is one (section 4.2) and of an origin that may make it."""
+    try:
+        handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
+    except RemoteProtocolError as error:
+        context.warnings.warn(request.endpoint.client, f"refused: {error} ({error.status_hint})")
+        # Section 4.2.2: a client that speaks another version is told which one we speak.
+        version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
+        request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
+        return
+    if not _is_allowed(context, handshake):
+        context.warnings.warn(
+            request.endpoint.client,
+            f"refused: a websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
+            "--ws-allowed-origins lists the origins that may",
+        )
+        request.respond(403, ERROR_HEADERS, b"Forbidden\n")
+        return
+    connection = WebSocketConnection(context, http, handshake)
+    session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
+    context.interface.serve_websocket(session)
+
+
+def _is_allowed(context: ServerContext, handshake: WebSocketHandshake) -> bool:
+    """Whether a page of the handshake's origin may open it (requirement E1). Who is no browser sends none."""
+    allowed = context.allowed_origins
+    if handshake.origin is None or "*" in allowed:
+        return True
+    if allowed:
+        return handshake.origin in allowed
+    return not context.interface.checks_origin or is_same_origin(handshake.origin, handshake.host)
+
+
+@final
+class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
+    """The protocol object that the event loop drives, and the gateway of its session."""
+
+    __slots__ = (
+        "_close_code",
+        "_close_reason",
+        "_codec",
+        "_context",
+        "_discarded",
+        "_drainers",
+        "_handshake",
+        "_http",
+        "_last_pong",
+        "_phase",
+        "_pinged",
+        "_reading_paused",
+        "_receiving_paused",
+        "_since",
+        "_stall",
+        "_transport",
+        "_unread",
+        "_written",
+        "session",
+        "write_paused",
+    )
+
+    _transport: asyncio.Transport
+    _codec: WebSocketCodec
+    session: WebSocketSession
+
+    def __init__(self, context: ServerContext, http: Upgrading, handshake: WebSocketHandshake) -> None:
+        self.write_paused = False
+        self._context = context
+        self._http: Upgrading | None = http
+        self._handshake: WebSocketHandshake | None = handshake
+        self._phase = _OPENING
+        # When something last came from the client; when closing, when that began.
+        self._since = 0.0
+        self._pinged = False
+        self._last_pong: bytes | None = None
+        self._close_code = 1006
+        self._close_reason = ""
+        # The second lasts longer: what is held is handed over before more is read.
+        self._receiving_paused = False
+        self._reading_paused = False
+        self._unread = 0
+        self._written = 0
+        self._discarded = 0
+        self._drainers: tuple[asyncio.Future[None], ...] = ()
+        self._stall: WriteStall | None = None
+
+    # What the event loop calls
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop may put what it reads: the same place for all connections."""
+        return self._context.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` have been read."""
+        if self._phase >= _LINGERING:
+            self._discard(nbytes)
+            return
+        self._since = self._context.clock.now
+        self._pinged = False
+        self._receive(self._context.buffer[:nbytes].tobytes())
+
+    def eof_received(self) -> bool:
+        """The client sends no more; if it has not said goodbye, the connection is broken."""
+        self._end()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The transport is gone."""
+        self._phase = _CLOSED
+        self._context.connections.discard(self)
+        self._codec.stop()
+        self.resume_writing()
+        self._tell()
+
+    def pause_writing(self) -> None:
+        """More is unsent than the client should be owed."""
+        self.write_paused = True
+        self._unread = 0
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.write_paused = False
+        pong, self._last_pong = self._last_pong, None
+        if pong is not None and self._phase == _OPEN:
+            self._write(self._codec.encode_pong(pong))
+        drainers, self._drainers = self._drainers, ()
+        for drainer in drainers:
+            if not drainer.done():
+                drainer.set_result(None)
+
+    # What the codec calls
+
+    def on_text(self, text: str) -> None:
+        """A text message."""
+        if self._phase == _OPEN:
+            self.session.listener.on_text(text)  # type: ignore[union-attr]
+
+    def on_bytes(self, data: bytes) -> None:
+        """A binary message."""
+        if self._phase == _OPEN:
+            self.session.listener.on_bytes(data)  # type: ignore[union-attr]
+
+    def on_ping(self, data: bytes) -> None:
+        """Answer; to a client that does not read its pongs only the latest is owed (section 5.5.3)."""
+        if self.write_paused:
+            self._last_pong = data
+        elif self._phase == _OPEN:
+            self._write(self._codec.encode_pong(data))
+
+    def on_pong(self, data: bytes) -> None:
+        """The client is there, which `buffer_updated` has noted."""
+
+    def on_close(self, code: int, reason: str) -> None:
+        """The client's close frame: answer it if it is not an answer itself, and close (section 5.5.1)."""
+        self._close_code, self._close_reason = code, reason
+        if self._phase == _OPEN:
+            # An application must not be heard after our close frame.
+            self._phase = _CLOSING
+            self._write(self._codec.encode_close(code, ""))
+        self._tell()
+        self._linger()
+
+    # What the session calls
+
+    def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
+        """Answer the handshake and take the transport over."""
+        context = self._context
+        settings = context.settings
+        assert self._http is not None and self._handshake is not None
+        answer, deflate = self._handshake.accept(
+            subprotocol, headers, context.defaults, settings.ws_per_message_deflate
+        )
+        self._transport, received = self._http.switch()
+        # Neither is needed any more, and thousands of idle connections would keep them.
+        self._http = self._handshake = None
+        self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate)
+        self._phase = _OPEN
+        self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
+        context.connections.add(self)
+        self._transport.set_protocol(self)
+        self._write(answer)
+        if received:
+            # Not from within the handler that has just accepted.
+            context.loop.call_soon(self._receive, received, context=context.variables)
+
+    def send_text(self, text: str) -> None:
+        """Send a text message."""
+        self._send(self._codec.encode_text(text))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        self._send(self._codec.encode_bytes(data))
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Send our close frame, and wait for the client's."""
+        if self._phase == _OPEN:
+            self._phase = _CLOSING
+            self._since = self._context.clock.now
+            self._close_code, self._close_reason = 1006, ""
+            self._write(self._codec.encode_close(code, reason))
+            self._resume_reading()
+
+    def pause_receiving(self) -> None:
+        """The application is behind: hold back what has arrived, and read no more."""
+        if not self._receiving_paused and self._phase == _OPEN:
+            self._receiving_paused = True
+            self._codec.pause()
+            if not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pause_reading()
+
+    def resume_receiving(self) -> None:
+        """The application has caught up."""
+        if self._receiving_paused:
+            self._context.loop.call_soon(self._resume_reading, context=self._context.variables)
+
+    async def drain(self) -> None:
+        """Wait until the client has caught up or has gone."""
+        if self.write_paused:
+            drainer: asyncio.Future[None] = self._context.loop.create_future()
+            self._drainers = (*self._drainers, drainer)
+            await drainer
+
+    # What the server calls
+
+    def tick(self) -> None:
+        """A second has passed."""
+        settings = self._context.settings
+        is_over = self._context.clock.is_over
+        if self._phase == _OPEN:
+            if self._receiving_paused:
+                # It is we who do not listen.
+                self._since = self._context.clock.now
+            elif self._pinged:
+                if is_over(self._since, settings.ws_ping_timeout):
+                    self._fail(1011, "keepalive ping timeout")
+            elif settings.ws_ping_interval and is_over(self._since, settings.ws_ping_interval):
+                self._pinged = True
+                self._since = self._context.clock.now
+                if not self.write_paused:
+                    self._write(self._codec.encode_ping(b""))
+        elif self._phase == _CLOSING:
+            if is_over(self._since, settings.ws_close_seconds):
+                self.reset()
+        elif self._phase == _LINGERING:
+            unsent = self._transport.get_write_buffer_size()
+            if is_over(self._since, settings.ws_close_seconds if unsent else settings.linger_seconds):
+                self.reset()
+        if self._phase < _LINGERING:
+            self._check_stall()
+
+    def stop(self) -> None:
+        """The server is stopping: the application is told first, then the client."""
+        if self._phase == _OPEN:
+            self._close_code = 1012
+            self._tell()
+            self._say_goodbye(1012, "")
+
+    def reset(self) -> None:
+        """Break the connection off."""
+        if self._phase != _CLOSED:
+            self._phase = _CLOSED
+            self._codec.stop()
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None and sock.family != socket.AF_UNIX:
+                try:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                except OSError:
+                    pass  # gone already
+            self._transport.abort()
+
+    # In and out
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            self._codec.receive_data(data)
+        except WebSocketProtocolError as error:
+            self._context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error} ({error.code})")
+            self._fail(error.code, error.reason)
+
+    def _send(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            # A write has failed; the loop will say so on its next turn.
+            return
+        if self.write_paused:
+            self._unread += 1
+            most = self._context.settings.max_unsent_bytes
+            if self._unread > _UNREAD_MESSAGES or self._transport.get_write_buffer_size() + len(data) > most:
+                self._context.warnings.warn(
+                    self.session.endpoint.client, "websocket closed: it does not read what it is sent (1013)"
+                )
+                self._fail(1013, "")
+                return
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(data)
+        self._written += len(data)
+
+    def _resume_reading(self) -> None:
+        if self._receiving_paused and self._phase < _LINGERING:
+            self._receiving_paused = False
+            try:
+                self._codec.resume()
+            except WebSocketProtocolError as error:
+                self._fail(error.code, error.reason)
+            if not self._receiving_paused:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # The end
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close without waiting for the client's consent (section 7.1.7)."""
+        self._close_code, self._close_reason = code, reason
+        self._say_goodbye(code, reason)
+        self._tell()
+
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        if self._phase == _OPEN:
+            self._write(self._codec.encode_close(code, reason))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Drop what still comes: closing a socket with unread input resets it, and may destroy our last words."""
+        if self._phase < _LINGERING:
+            self._phase = _LINGERING
+            self._since = self._context.clock.now
+            self._codec.stop()
+            self._receiving_paused = False
+            self._read_on()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > 4 * self._context.settings.max_drain_bytes:
+            self._end()
+
+    def _end(self) -> None:
+        """Close as soon as what is unsent has been sent, for which there is as much time as for a goodbye."""
+        if self._phase < _LINGERING:
+            self._phase = _LINGERING
+            self._since = self._context.clock.now
+            self._codec.stop()
+        self._transport.close()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the application that its client has gone, once."""
+        if self.session.state != CLOSED:
+            self.session.disconnect(self._close_code, self._close_reason)
+
+    def _check_stall(self) -> None:
+        """Reset a client that takes nothing of what it is owed."""
+        unsent = self._transport.get_write_buffer_size()
+        if not unsent:
+            self._stall = None
+            return
+        if self._stall is None:
+            self._stall = WriteStall()
+        longest = self._context.settings.write_stall_seconds
+        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
+            self._context.warnings.warn(
+                self.session.endpoint.client, f"websocket reset: took no byte for {longest:g} seconds"
+            )
+            self.reset()
+            self._tell()
