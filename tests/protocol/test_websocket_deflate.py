@@ -155,6 +155,11 @@ def test_a_stream_may_end_within_a_message_and_between_messages() -> None:
     assert inflated(deflate, deflated(b"four")) == b"four"
 
 
+def test_any_number_of_messages_may_end_their_streams() -> None:
+    deflate, ending = agreed(), Deflater(final=True)
+    assert [inflated(deflate, ending(b"words")) for _ in range(200)] == [b"words"] * 200
+
+
 def test_an_idle_connection_has_no_contexts() -> None:
     tracemalloc.start()
     kept = [PerMessageDeflate(parameters) for parameters in [_parameters()] * 100]
@@ -191,6 +196,14 @@ def test_a_part_without_an_end_yields_what_it_holds() -> None:
     pieces = [piece for byte in whole for piece in deflate.inflate(bytes((byte,)), False, ROOM)]
     pieces += deflate.inflate(b"", True, ROOM)
     assert b"".join(pieces) == b"a" * 300_000
+
+
+def test_a_part_yields_all_that_it_holds_wherever_it_ends() -> None:
+    """Also where a step of output ends within what the last byte of input stands for."""
+    whole = deflated(b"a" * 200_000)
+    for end in range(len(whole)):
+        pieces = agreed().inflate(whole[:end], False, ROOM)
+        assert sum(map(len, pieces)) == len(zlib.decompressobj(-12).decompress(whole[:end])), end
 
 
 def test_a_megabyte_that_inflates_to_a_gigabyte_is_refused_within_twice_the_limit() -> None:

@@ -108,10 +108,13 @@ def is_known_difference(ours: Client, theirs: Theirs, compression: bool) -> bool
         is_in_message = error.current_size is not None
         if (compression and error.size <= MAX_BYTES + MAX_BYTES // 8 + 64) or (is_in_message and error.size <= 125):
             return True
-    if compression and code == 1009 and theirs.protocol.current_size == MAX_BYTES:
+    if compression and code == 1009 and ours.calls == theirs.calls[: len(ours.calls)]:
         # When a fragment inflates to the limit exactly, it asks zlib only with the next whether there was more.
-        # Controls may come in between, and faults.
-        return ours.calls == theirs.calls[: len(ours.calls)] and theirs.code in (None, 1002, 1009)
+        # Controls may come in between, and faults; and as no room at all is no limit to zlib, it takes the rest.
+        messages = [call[1] for call in theirs.calls[len(ours.calls) :] if call[0] in ("text", "bytes")]
+        length = len(messages[0].encode() if isinstance(messages[0], str) else messages[0]) if messages else 0
+        if length > MAX_BYTES or (not messages and (theirs.protocol.current_size or 0) >= MAX_BYTES):
+            return True
     if ours.calls and ours.calls[-1][0] == "close" and str(error) == "incomplete fragmented message":
         # A close frame is a control frame, so it may stand between fragments (section 5.4).
         return ours.calls[:-1] == theirs.calls
