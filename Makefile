@@ -8,8 +8,8 @@ PORT ?= 8000
 .PHONY: run test check coverage bench faults clean
 
 run: $(VENV)/installed-run
-	@echo "Serving examples/flask. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
-	@cd examples/flask && exec "$(abspath $(VENV))/bin/uvicorn" mixed:app --host $(HOST) --port $(PORT)
+	@echo "Serving examples/flask and examples/chat. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
+	@cd examples && exec "$(abspath $(VENV))/bin/uvicorn" showcase:app --host $(HOST) --port $(PORT)
 
 test: $(VENV)/installed-test
 	VENV="$(VENV)" scripts/check

@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
 
@@ -279,6 +280,15 @@ def make_run(venv: Path) -> Iterator[ServerProcess]:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(server.process.pid, signal.SIGKILL)
+
+
+def test_make_run_serves_the_chat_beside_it(tmp_path: Path) -> None:
+    with make_run(tmp_path) as server:
+        assert 'href="/chat"' in server.get()[1]
+        assert "WebSocket Chat" in server.get("/chat")[1]
+        with connect(f"ws://127.0.0.1:{server.port}/chat", open_timeout=LONGEST_WAIT) as client:
+            client.send("hello")
+            assert client.recv(LONGEST_WAIT) == "hello"
 
 
 def test_make_run_serves_the_flask_site(tmp_path: Path) -> None:
