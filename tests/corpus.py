@@ -69,7 +69,6 @@ VALID: dict[str, bytes] = {
     "expect in http/1.0": request(b"POST / HTTP/1.0", b"content-length: 5", b"expect: x", content=b"hello"),
     "expect without content": request(b"GET / HTTP/1.1", b"expect: 100-continue"),
     "upgrade to h2c": request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: h2c") + request(),
-    "upgrade to websocket": request(b"GET / HTTP/1.1", *HANDSHAKE) + request(),
     "get with content": request(b"GET / HTTP/1.1", b"content-length: 3", content=b"abc") + request(),
     "rare method": request(b"M-SEARCH / HTTP/1.1"),
     "host with port": request(host=b"host: example.com:8000"),
@@ -82,6 +81,9 @@ VALID: dict[str, bytes] = {
     "cut off in a chunk line": chunked(b"5\r\nhello\r\n5;abc"),
     "cut off in trailers": chunked(b"0\r\nfoo: b"),
 }
+
+#: A request for a websocket, with more behind it than an application that refuses it will see.
+WEBSOCKET = request(b"GET / HTTP/1.1", *HANDSHAKE) + request()
 
 INVALID: dict[str, tuple[bytes, int]] = {
     # A1

@@ -269,7 +269,10 @@ async def hello(message: dict[str, Any], channels: dict[str, Any]) -> None:
 
 
 async def echo(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """Replies with what it was sent, when it has all of it."""
+    """Replies with what it was sent, when it has all of it; refuses a websocket."""
+    if message["channel"] != "http.request":
+        await channels["reply"].send({"status": 403})
+        return
     body = await read_body(message, channels)
     head = f"{message['method']} {message['path']} ".encode()
     await channels["reply"].send({"status": 200, "content": head + body})

@@ -162,6 +162,31 @@ async def test_pieces_that_have_arrived_are_received_as_one() -> None:
 
 
 @pytest.mark.any_loop
+async def test_large_pieces_are_received_as_they_came() -> None:
+    made, gateway = exchange(has_content=True)
+    pieces = [bytes([number]) * 20000 for number in range(3)]
+    for piece in pieces:
+        made.feed_content(piece)
+    made.feed_eof()
+    received = [await made.receive() for _ in pieces]
+    assert [content is piece for (content, more), piece in zip(received, pieces, strict=True)] == [True] * 3
+    assert [more for content, more in received] == [True, True, False]
+
+
+@pytest.mark.any_loop
+async def test_content_is_counted_until_it_is_received() -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"a" * 20000)
+    made.feed_content(b"b" * 10000)
+    made.feed_content(b"c")
+    counted = [made.buffered_bytes]
+    while made.buffered_bytes:
+        await made.receive()
+        counted.append(made.buffered_bytes)
+    assert counted == [30001, 10001, 0]
+
+
+@pytest.mark.any_loop
 async def test_whoever_waits_for_content_is_woken_when_it_comes() -> None:
     made, gateway = exchange(has_content=True)
     receiving = asyncio.ensure_future(made.receive())

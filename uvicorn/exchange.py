@@ -36,6 +36,9 @@ COMPLETE: Final = 2
 CLOSED: Final = 3
 STATE_NAMES: Final = ("WAITING", "STREAMING", "COMPLETE", "CLOSED")
 
+# A piece of content of this size is handed on as it is: joining it to the next would cost more than receiving twice.
+_WORTH_BYTES: Final = 16384
+
 _NONE: Final = 0
 _OPEN: Final = 1
 _WHOLE: Final = 2
@@ -210,11 +213,17 @@ class HTTPExchange:
                 self._gateway.want_content(self)
         while True:
             if self._content is not None:
-                content = b"".join(self._content) if len(self._content) > 1 else self._content[0]
-                self._content = None
-                self.buffered_bytes = 0
+                content = self._content[0]
+                if len(self._content) == 1 or len(content) < _WORTH_BYTES:
+                    if len(self._content) > 1:
+                        content = b"".join(self._content)
+                    self._content = None
+                    self.buffered_bytes = 0
+                else:
+                    del self._content[0]
+                    self.buffered_bytes -= len(content)
                 self._gateway.content_taken(self)
-                return content, self._content_state != _WHOLE
+                return content, self._content is not None or self._content_state != _WHOLE
             if self._content_state == _BROKEN:
                 raise ClientDisconnected("the client went away before its request was complete")
             if self._content_state != _OPEN:

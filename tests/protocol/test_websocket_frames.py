@@ -294,6 +294,12 @@ def test_the_memory_of_a_message_is_given_back() -> None:
     assert sys.getsizeof(client.codec._message) < 100
 
 
+def test_part_of_a_header_does_not_keep_what_was_read_before_it() -> None:
+    client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
+    assert client.codec.buffered_bytes == 1
+    assert sys.getsizeof(client.codec._buffer) < 200
+
+
 # What is sent
 
 

@@ -6,6 +6,9 @@ import asyncio
 import contextvars
 import errno
 import logging
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -169,3 +172,28 @@ def test_D10_running_out_is_told_again_in_the_next_second(caplog: pytest.LogCapt
 def test_D10_other_reports_are_left_to_the_event_loop(report: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))
     assert [(record.name, record.message) for record in caplog.records] == [("asyncio", "something else")]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how other allocators give memory back is their own")
+def test_memory_for_content_is_not_given_back_between_two_turns_of_the_loop() -> None:
+    script = """if True:
+        import resource, sys
+        from uvicorn.server.context import keep_freed_memory
+
+        if sys.argv[1:]:
+            keep_freed_memory()
+
+        def turns(count: int) -> int:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(count):
+                [b"x" * 131072 + b"x" for _ in range(16)]
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        turns(3)
+        print(turns(50))
+    """
+    faults = [
+        int(subprocess.run([sys.executable, "-c", script, *kept], capture_output=True, check=True).stdout)
+        for kept in ([], ["kept"])
+    ]
+    assert faults[1] < 100 < faults[0]

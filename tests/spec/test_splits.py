@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.corpus import INVALID, VALID
+from tests.corpus import INVALID, VALID, WEBSOCKET
 from tests.helpers import Conversation, Recorder, echo, hello, settle
 
-STREAMS = {**VALID, **{name: stream for name, (stream, status) in INVALID.items()}}
+STREAMS = {**VALID, "websocket": WEBSOCKET, **{name: stream for name, (stream, status) in INVALID.items()}}
 
 
 async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: bool = False) -> tuple[Any, ...]:
@@ -27,7 +27,10 @@ async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: boo
     await settle(60)
     transport = conversation.transport
     result = (
-        [(message["method"], message["raw_path"], message["headers"]) for message in recorder.messages],
+        [
+            (message["channel"], message.get("method"), message["raw_path"], message["headers"])
+            for message in recorder.messages
+        ],
         conversation.received,
         # Whether the end is told by closing both ways or only ours makes no difference to what the client sees.
         "reset" if transport.aborted else "closed" if transport.closing or transport.eof_written else "open",

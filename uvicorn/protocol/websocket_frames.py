@@ -268,10 +268,14 @@ class WebSocketCodec:
                 self._buffer = bytearray()
             self._position = 0
             self._between = self._state == _OPEN and not self._opcode
-        elif data is self._buffer:
-            self._position = position
-        else:
+        elif data is not self._buffer:
             self._buffer += data[position:]
+        elif self._state == _OPEN:
+            # Part of a header is left, or of a control frame: not worth the memory of what was read with it.
+            self._buffer = self._buffer[position:]
+            self._position = 0
+        else:
+            self._position = position
 
     def _read_frames(self, data: bytes | bytearray, position: int) -> int:
         """Read frames, and parts of long ones, as long as there are and nobody objects; return the position reached."""

@@ -124,7 +124,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop may put what it reads: the same place for all connections."""
-        return self._context.buffer
+        # Half of it behind content that waits, so that no more than the whole of it ever waits.
+        return self._context.buffer if self._phase != _BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have been read."""
@@ -559,19 +560,20 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def _update_reading(self) -> None:
         """Pause reading while more is held for the application than it has asked for; else read."""
-        held = 0
         # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
-        if self._phase == _BUSY:
-            held = len(self._parser.buffer)
-            if self._exchange is not None and self._exchange.buffered_bytes > held:
-                held = self._exchange.buffered_bytes
-        if held > self._context.settings.read_buffer_bytes:
+        if self._phase == _BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:
                 self._reading_paused = True
                 self._transport.pause_reading()
         elif self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()
+
+    def _held(self) -> int:
+        """Bytes that wait for the application, or for the next request's turn."""
+        held = len(self._parser.buffer)
+        exchange = self._exchange
+        return held if exchange is None or exchange.buffered_bytes < held else exchange.buffered_bytes
 
     def _check_pace(self) -> None:
         """Refuse a client whose content comes too slowly, unless it is we who keep it waiting."""
