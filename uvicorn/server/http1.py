@@ -19,7 +19,7 @@ from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.access_log import log_access
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
-from uvicorn.server.websocket import open_websocket
+from uvicorn.server.websocket_opening import open_websocket
 from uvicorn.types import Headers
 
 # What a connection is doing; deadlines depend on it.

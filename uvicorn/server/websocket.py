@@ -1,7 +1,7 @@
 """One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
 
-It comes into being with a request to upgrade, as the gateway of its session, and takes the transport over from the
-HTTP connection when the session is accepted.
+It comes into being with a request to upgrade (`websocket_opening`), as the gateway of its session, and takes the
+transport over from the HTTP connection when the session is accepted.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import socket
 import struct
 from typing import Final, Protocol, final
 
-from uvicorn.errors import RemoteProtocolError, WebSocketProtocolError
-from uvicorn.exchange import ERROR_HEADERS, HTTPExchange
-from uvicorn.protocol.http1_encoder import PHRASES
+from uvicorn.errors import WebSocketProtocolError
 from uvicorn.protocol.websocket_frames import WebSocketCodec
-from uvicorn.protocol.websocket_handshake import WebSocketHandshake, is_same_origin
+from uvicorn.protocol.websocket_handshake import WebSocketHandshake
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import WriteStall
 from uvicorn.session import CLOSED, WebSocketGateway, WebSocketSession
@@ -39,39 +37,6 @@ class Upgrading(Protocol):
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Let go of the transport; returned with what has arrived behind the handshake."""
-
-
-def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchange) -> None:
-    """Have the application decide about a handshake, if it is one (section 4.2) and of an origin that may make it."""
-    try:
-        handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
-    except RemoteProtocolError as error:
-        context.warnings.warn(request.endpoint.client, f"refused: {error} ({error.status_hint})")
-        # Section 4.2.2: a client that speaks another version is told which one we speak.
-        version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
-        request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
-        return
-    if not _is_allowed(context, handshake):
-        context.warnings.warn(
-            request.endpoint.client,
-            f"refused: a websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
-            "--ws-allowed-origins lists the origins that may",
-        )
-        request.respond(403, ERROR_HEADERS, b"Forbidden\n")
-        return
-    connection = WebSocketConnection(context, http, handshake)
-    session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
-    context.interface.serve_websocket(session)
-
-
-def _is_allowed(context: ServerContext, handshake: WebSocketHandshake) -> bool:
-    """Whether a page of the handshake's origin may open it (requirement E1). Who is no browser sends none."""
-    allowed = context.allowed_origins
-    if handshake.origin is None or "*" in allowed:
-        return True
-    if allowed:
-        return handshake.origin in allowed
-    return not context.interface.checks_origin or is_same_origin(handshake.origin, handshake.host)
 
 
 @final
