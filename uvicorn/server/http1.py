@@ -19,7 +19,6 @@ from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.access_log import log_access
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
-from uvicorn.server.websocket_opening import open_websocket
 from uvicorn.types import Headers
 
 # What a connection is doing; deadlines depend on it.
@@ -433,6 +432,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
                     self._keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
                 elif not self._keep_alive and self._is_handshake():
+                    # Not before one is wanted: with what it imports, it takes 4 MiB.
+                    from uvicorn.server.websocket_opening import open_websocket
+
                     open_websocket(context, self, exchange)
                 else:
                     context.interface.serve_http(exchange)
