@@ -9,6 +9,8 @@ UvicornError
 │   ├── LocalProtocolError      the application broke the contract
 │   └── RemoteProtocolError     the client broke the protocol; says which status to refuse with
 │       └── WebSocketProtocolError  on an open WebSocket; says which code to close with
+├── BroadcastError
+│   └── BroadcastUnavailable    a message could not be handed to what carries it, in time
 ├── ResponseAborted             a response that went through an adapter was broken off
 └── ClientDisconnected          the client left before its request was whole
 
@@ -71,6 +73,17 @@ class WebSocketProtocolError(RemoteProtocolError):
         super().__init__(f"{reason} ({code})")
         self.code = code
         self.reason = reason
+
+
+class BroadcastError(UvicornError):
+    """Something about broadcasting to groups failed."""
+
+
+class BroadcastUnavailable(BroadcastError):
+    """A message was not handed to what carries it, in time: most probably nobody hears it.
+
+    It is never sent again by itself, since it may have arrived all the same.
+    """
 
 
 class ResponseAborted(UvicornError):

@@ -1,0 +1,1 @@
+"""Messages to groups of connections, across processes."""

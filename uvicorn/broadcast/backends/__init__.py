@@ -1,0 +1,1 @@
+"""What carries broadcast messages from one process to the others; chosen by URL, see `uvicorn.broadcast.urls`."""

@@ -1,0 +1,46 @@
+"""From a URL to the backend that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from uvicorn.broadcast.backends.base import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend
+from uvicorn.errors import ConfigError
+
+
+def backend_from_url(
+    url: str,
+    *,
+    publish_timeout: float = PUBLISH_TIMEOUT,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    prefix: str = "",
+) -> Backend:
+    """The backend that `url` names, not started yet.
+
+    `prefix` goes before each group name to make the channel name that others see: several applications can then share
+    one Redis. `connect_timeout` bounds each attempt to connect, and with it `start`.
+
+    Raises ConfigError when the URL is not understood, or names a driver that is not installed.
+    """
+    scheme = urlsplit(url).scheme
+    build = BACKENDS.get(scheme)
+    if build is None:
+        found = f"scheme {scheme!r}" if scheme else "no scheme"
+        # Not the URL itself: there may be a password in it.
+        raise ConfigError(f"broadcast URL: {found}; expected one of {', '.join(f'{name}://' for name in BACKENDS)}")
+    return build(url, publish_timeout, connect_timeout, prefix)
+
+
+def _memory(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
+    from uvicorn.broadcast.backends.memory import MemoryBackend
+
+    parts = urlsplit(url)
+    return MemoryBackend(parts.netloc + parts.path, publish_timeout=publish_timeout)
+
+
+#: Scheme to what builds its backend. Modules are imported when they are asked for: not every driver is installed.
+BACKENDS: Final[dict[str, Callable[[str, float, float, str], Backend]]] = {
+    "memory": _memory,
+}
