@@ -113,18 +113,22 @@ def _rest(sock: socket.socket) -> bytes:
 
 
 def push(sockets: Sequence[socket.socket], data: bytes, seconds: float) -> int:
-    """Send `data` again and again on all of them, as fast as they are taken; return the number of bytes."""
+    """Send `data` again and again on all of them, as fast as it is taken; return the number of bytes."""
     sent, deadline = 0, time.monotonic() + seconds
+    left = dict.fromkeys(sockets, memoryview(data))
     with selectors.DefaultSelector() as selector:
         for sock in sockets:
             sock.setblocking(False)
             selector.register(sock, selectors.EVENT_WRITE)
         while time.monotonic() < deadline:
             for key, _ in selector.select(0.1):
+                sock = key.fileobj  # type: ignore[assignment]
                 try:
-                    sent += key.fileobj.send(data)  # type: ignore[union-attr]
+                    count = sock.send(left[sock])
                 except BlockingIOError:
-                    pass
+                    continue
+                sent += count
+                left[sock] = left[sock][count:] or memoryview(data)
     return sent
 
 
@@ -157,11 +161,15 @@ class Latency:
 
 
 @contextmanager
-def normal_client(port: int) -> Iterator[Latency]:
-    """A client in a process of its own, for as long as the block lasts; then its latency is filled in."""
+def normal_client(port: int, websocket: str = "") -> Iterator[Latency]:
+    """A client in a process of its own, for as long as the block lasts; then its latency is filled in.
+
+    It asks for a page, or has its messages echoed by the application at the path `websocket`.
+    """
     latency = Latency()
     probe = Path(__file__).with_name("probe.py")
-    process = subprocess.Popen([sys.executable, str(probe), str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [sys.executable, str(probe), str(port), websocket]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         # It says so when its first request was answered.

@@ -45,6 +45,8 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
         self.port = 0
+        #: How many tracebacks it is expected to log: its application's.
+        self.tracebacks_allowed = 0
         self._stdout = folder / "stdout"
         self._stderr = folder / "stderr"
         self._proc = Path("/proc", str(process.pid))
@@ -133,7 +135,7 @@ class Server:
         """Fail if it has died or has logged a traceback: no client may bring either about."""
         if not self._terminated and self.process.poll() is not None:
             raise CaseFailed(f"the server exited with {self.process.returncode}: {self.stderr()[-500:]}")
-        if "Traceback" in self.stderr():
+        if self.stderr().count("Traceback") > self.tracebacks_allowed:
             raise CaseFailed(f"traceback on stderr: {self.stderr().strip().splitlines()[-1]}")
 
     def _status(self, name: str) -> int:
@@ -173,8 +175,8 @@ class Workshop:
         self.loop = loop
         self.descriptors = descriptors
         self.transfer_mebibytes = transfer_mebibytes
-        for name, source in (("app.py", "apps.py"), ("wsgi_app.py", "wsgi_apps.py")):
-            (folder / name).write_text(Path(__file__).with_name(source).read_text())
+        for name in ("app", "websocket_app", "wsgi_app"):
+            (folder / f"{name}.py").write_text(Path(__file__).with_name(f"{name}s.py").read_text())
 
     @contextmanager
     def server(self, app: str = "serve", *options: str, module: str = "app", descriptors: int = 0) -> Iterator[Server]:
