@@ -5,7 +5,7 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: run test check coverage bench faults clean
+.PHONY: run test check coverage bench faults autobahn clean
 
 run: $(VENV)/installed-run
 	@echo "Serving examples/flask and examples/chat. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
@@ -32,8 +32,12 @@ bench: $(VENV)/installed
 faults: $(VENV)/installed-test
 	$(VENV)/bin/python scripts/faults
 
+# Needs a Python 2.7 besides, which the suite is written for.
+autobahn: $(VENV)/installed
+	$(VENV)/bin/python scripts/autobahn
+
 clean:
-	rm -rf .venv* build *.egg-info bench/.environments
+	rm -rf .venv* .autobahn build *.egg-info bench/.environments
 
 # Debian's python3 without python3-venv makes no pip of its own; the one beside it can install into the environment.
 $(VENV)/bin/python:
