@@ -23,11 +23,14 @@ coverage: $(VENV)/installed-test
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python bench/protocol.py
+	$(VENV)/bin/python bench/messages.py
 	$(VENV)/bin/python bench/threads.py
 	$(VENV)/bin/python bench/hello.py
 	$(VENV)/bin/python bench/wsgi.py
 	$(VENV)/bin/python bench/adapters.py
 	$(VENV)/bin/python bench/content.py
+	$(VENV)/bin/python bench/websocket.py
+	$(VENV)/bin/python bench/fanout.py
 
 faults: $(VENV)/installed-test
 	$(VENV)/bin/python scripts/faults

@@ -11,6 +11,7 @@ THREADS = "8"
 _LISTEN = ("--host", HOST, "--port", "{port}")
 _QUIET = ("--no-access-log", "--log-level", "warning")
 
+OURS = Environment("ours", "uvicorn", from_checkout=True)
 GRANIAN = Environment("granian", "granian", ("granian[uvloop]",))
 GRANIAN_FLASK = Environment("granian-flask", "granian", ("granian[uvloop]", "flask"))
 PUBLIC_UVICORN = Environment("public-uvicorn", "uvicorn", ("uvicorn[standard]",))

@@ -6,7 +6,7 @@ rates drift with the machine and the hour, the ratios hardly do. README.md says 
 
 from __future__ import annotations
 
-from contenders import GRANIAN, PUBLIC_UVICORN, granian, gunicorn, uvicorn
+from contenders import GRANIAN, OURS, PUBLIC_UVICORN, granian, gunicorn, uvicorn
 from environments import BENCH, CHECKOUT, Environment
 from results import Results, Target, rate_target
 from rounds import Contender, Scenario, run_program
@@ -14,7 +14,7 @@ from rounds import Contender, Scenario, run_program
 CONTENDERS = (
     Contender(
         "ours",
-        Environment("ours", "uvicorn", from_checkout=True),
+        OURS,
         uvicorn("app:hello_world", "--app-dir", str(CHECKOUT / "examples" / "hello")),
         is_peer=False,
     ),

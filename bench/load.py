@@ -1,15 +1,14 @@
-"""wrk: run on its CPU, and read; and whether anything else ran beside it."""
+"""The load: wrk, or what reports like it, run on its CPU, and read; and whether anything else ran beside it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 
 from machine import cpu_seconds, on_cpu, process_seconds, resident_mib
-from servers import Question
+from servers import Trial
 
 # When others had more of the CPUs than this, a run is repeated; and how often, at most.
 DISTURBED = 0.05
@@ -17,27 +16,21 @@ ATTEMPTS = 3
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
-# How long before wrk ends the processes are looked at: they must still be there, and the connections open.
+# How long before the load ends the processes are looked at: they must still be there, and the connections open.
 _LOOK_SECONDS = 0.2
-
-_POST_SCRIPT = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/octet-stream"
-wrk.body = string.rep("x", {})
-"""
 
 
 @dataclass(frozen=True)
 class Cpus:
-    """Where server and wrk run; None: anywhere."""
+    """Where server and load run; None: anywhere."""
 
     server: int | None
-    wrk: int | None
+    load: int | None
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk has seen.
+    """What one run has seen.
 
     `cpu_microseconds` is the server's CPU time per request: what it would take alone, whoever else was there.
     `disturbance` is the share of the two CPUs, or the greater of the two shares, that others had.
@@ -52,18 +45,18 @@ class Load:
 
 
 class _Observation:
-    """What server and CPUs do while wrk runs."""
+    """What server and CPUs do under the load."""
 
-    def __init__(self, server: int, wrk: int, cpus: Cpus) -> None:
-        self._pids = (server, wrk)
-        self._cpus = (cpus.server, cpus.wrk)
+    def __init__(self, server: int, load: int, cpus: Cpus) -> None:
+        self._pids = (server, load)
+        self._cpus = (cpus.server, cpus.load)
         self._started = self._look()
         self.server_mib = 0.0
         self.server_share = 0.0
         self.disturbance = 0.0
 
     def finish(self) -> None:
-        """Take the figures, while server and wrk still run."""
+        """Take the figures, while server and load still run."""
         self.server_mib = resident_mib(self._pids[0])
         seconds, *used = (now - before for now, before in zip(self._look(), self._started, strict=True))
         self.server_share = used[0] / seconds
@@ -76,20 +69,14 @@ class _Observation:
         return (time.monotonic(), *map(process_seconds, self._pids), *cpus)
 
 
-def run_wrk(server: int, port: int, connections: int, seconds: int, cpus: Cpus, question: Question) -> Load:
-    """Load the server that is process `server` with one and the same question for `seconds`."""
-    command = ["wrk", "-t1", "--latency", f"-c{connections}", f"-d{seconds}s"]
-    # wrk reads the script before it opens a connection.
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        if question.content_bytes:
-            script.write(_POST_SCRIPT.format(question.content_bytes))
-            script.flush()
-            command += ["-s", script.name]
-        return _load([*command, f"http://127.0.0.1:{port}{question.path}"], server, seconds, cpus)
+def run_load(server: int, port: int, connections: int, seconds: int, cpus: Cpus, trial: Trial) -> Load:
+    """Put the server that is process `server` to the trial for `seconds`. Raises ValueError if that fails."""
+    with trial.load(port, connections, seconds) as command:
+        return _load(command, server, seconds, cpus)
 
 
 def _load(command: list[str], server: int, seconds: int, cpus: Cpus) -> Load:
-    with on_cpu(cpus.wrk):
+    with on_cpu(cpus.load):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         observation = _Observation(server, process.pid, cpus)
@@ -104,11 +91,11 @@ def _load(command: list[str], server: int, seconds: int, cpus: Cpus) -> Load:
 
 
 def _read(output: str, observation: _Observation) -> Load:
-    """wrk's report as figures. Raises ValueError if it is none."""
+    """The report as figures. Raises ValueError if it is none."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
     if rate is None or p99 is None or not float(rate[1]):
-        raise ValueError(f"wrk: expected a report of requests, got {output!r:.200}")
+        raise ValueError(f"expected a report of the load, got {output!r:.200}")
     errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     count = sum(map(int, (*(errors.groups() if errors else ()), *(refused.groups() if refused else ()))))

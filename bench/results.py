@@ -107,12 +107,12 @@ def _row(name: str, version: str, floor: str, results: Results) -> list[str]:
     ]
 
 
-def table(versions: Mapping[str, str], floor: str, results: Results) -> str:
+def table(versions: Mapping[str, str], floor: str, results: Results, counted: str) -> str:
     """Contenders from the fastest to the slowest; behind them those that failed, and why.
 
     `floor` is the contender that the others are compared with besides ours; empty if there is none.
     """
-    head = ["contender", "requests/s", "ours/it", *([f"it/{floor}"] if floor else [])]
+    head = ["contender", f"{counted}/s", "ours/it", *([f"it/{floor}"] if floor else [])]
     rows = [[*head, "p99 ms", "CPU us", "MiB", "errors", "disturbed"]]
     ran = sorted(results.loads, key=lambda name: results.median(name, lambda load: -load.requests_per_second) or 0)
     rows += [_row(name, versions[name], floor, results) for name in ran]

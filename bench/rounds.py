@@ -1,4 +1,4 @@
-"""Contenders in turn, in several short rounds, under wrk: what every benchmark on a socket is made of.
+"""Contenders in turn, in several short rounds, under load: what every benchmark on a socket is made of.
 
 Every figure that counts is a ratio taken round by round, between servers that ran within seconds of each other:
 rates drift with the machine and the hour, the ratios hardly do. README.md says how to read the output.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from environments import BENCH, CannotRun, Environment
-from load import ATTEMPTS, DISTURBED, Cpus, Load, run_wrk
+from load import ATTEMPTS, DISTURBED, Cpus, Load, run_load
 from results import Results, Target, table
-from servers import Question, free_port, running
+from servers import Question, Trial, free_port, running
 
 HOST = "127.0.0.1"
 
@@ -41,17 +40,18 @@ class Contender:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One question, asked of several contenders, one of which is called `ours`.
+    """One trial of several contenders, one of which is called `ours`.
 
-    `floor` is the contender that the table compares the others with besides ours.
+    `floor` is the contender that the table compares the others with besides ours; `counted` is what it counts.
     """
 
     name: str
     title: str
     contenders: tuple[Contender, ...]
     targets: tuple[Target, ...] = ()
-    question: Question = field(default_factory=Question)
+    trial: Trial = field(default_factory=Question)
     floor: str = ""
+    counted: str = "requests"
 
 
 class Benchmark:
@@ -97,7 +97,10 @@ class Benchmark:
         """The table, and a line for each target at this number of connections."""
         options, scenario = self.options, self.scenario
         title = f"\n{scenario.title}, {connections} connections, {options.rounds} rounds of {options.seconds} s, "
-        parts = [title + f"Python {sys.version.split()[0]}", table(self.versions, scenario.floor, results)]
+        parts = [
+            title + f"Python {sys.version.split()[0]}",
+            table(self.versions, scenario.floor, results, scenario.counted),
+        ]
         targets = [target for target in scenario.targets if target.connections in (None, connections)]
         lines = [target.verdict(results) for target in targets]
         return "\n\n".join([*parts, "\n".join(lines)] if lines else parts)
@@ -105,9 +108,9 @@ class Benchmark:
     def _measure_one(self, contender: Contender, connections: int, results: Results) -> None:
         port = free_port()
         try:
-            with running(contender.command_line(port), port, self.cpus.server, self.scenario.question) as pid:
+            with running(contender.command_line(port), port, self.cpus.server, self.scenario.trial) as pid:
                 if self.options.warm_up:
-                    self._run_wrk(pid, port, connections, self.options.warm_up)
+                    self._run_load(pid, port, connections, self.options.warm_up)
                 load = self._least_disturbed(pid, port, connections)
         except (CannotRun, ValueError) as error:
             results.failures[contender.name] = f"cannot be run: {error}"
@@ -119,7 +122,7 @@ class Benchmark:
         """The first run that nothing else interfered with, or the best of a few."""
         best: Load | None = None
         for _ in range(ATTEMPTS):
-            load = self._run_wrk(pid, port, connections, self.options.seconds)
+            load = self._run_load(pid, port, connections, self.options.seconds)
             if best is None or load.disturbance < best.disturbance:
                 best = load
             if best.disturbance <= DISTURBED:
@@ -127,8 +130,8 @@ class Benchmark:
         assert best is not None
         return best
 
-    def _run_wrk(self, pid: int, port: int, connections: int, seconds: int) -> Load:
-        return run_wrk(pid, port, connections, seconds, self.cpus, self.scenario.question)
+    def _run_load(self, pid: int, port: int, connections: int, seconds: int) -> Load:
+        return run_load(pid, port, connections, seconds, self.cpus, self.scenario.trial)
 
     def _progress(self, connections: int, number: int, results: Results) -> None:
         rates = (f"{name} {loads[-1].requests_per_second:,.0f}" for name, loads in results.loads.items())
@@ -137,13 +140,15 @@ class Benchmark:
 
 
 def _cpus() -> Cpus:
-    """A CPU for the server and another one for wrk, unless there is no choosing, which is said."""
+    """A CPU for the server and another one for the load, unless there is no choosing, which is said."""
     if not hasattr(os, "sched_getaffinity"):
         print("This system does not pin processes to CPUs: expect more noise, and do not compare with the targets.")
         return Cpus(None, None)
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) == 1:
-        print("This machine has one CPU, which server and wrk share: the ratios are nearer to 1 than the targets' are.")
+        print(
+            "This machine has one CPU, which server and load share: the ratios are nearer to 1 than the targets' are."
+        )
         return Cpus(None, None)
     return Cpus(cpus[0], cpus[1])
 
@@ -200,9 +205,6 @@ def run(
     0, or 1 if ours did not run, or 2 if nothing could be run. A missed target is no failure: machines differ.
     """
     options = _options(scenarios, what, connections, arguments)
-    if shutil.which("wrk") is None:
-        print("wrk, which makes the load, is not installed: apt-get install wrk", file=sys.stderr)
-        return 2
     lock = _lock()
     if lock is None:
         print("another run of this benchmark is under way: wait for its end", file=sys.stderr)
@@ -214,6 +216,12 @@ def run(
     benchmarks = [Benchmark(one, options, cpus) for one in scenarios if not chosen or one.name in chosen]
     # What `--only` leaves nothing of is not measured.
     benchmarks = [benchmark for benchmark in benchmarks if benchmark.contenders]
+    try:
+        for benchmark in benchmarks:
+            benchmark.scenario.trial.prepare()
+    except CannotRun as error:
+        print(error, file=sys.stderr)
+        return 2
     made: dict[Environment, str | CannotRun] = {}
     for benchmark in benchmarks:
         benchmark.install(made)

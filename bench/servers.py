@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from environments import APPS, CannotRun, clean_environ, complaint
 from machine import on_cpu
@@ -20,10 +22,29 @@ from machine import on_cpu
 _START_SECONDS = 20.0
 _STOP_SECONDS = 3.0
 
+_POST_SCRIPT = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/octet-stream"
+wrk.body = string.rep("x", {})
+"""
+
+
+class Trial(Protocol):
+    """What servers are put to: one question, and then as many of its kind as they can answer."""
+
+    def prepare(self) -> None:
+        """Raise CannotRun if there is no program to make the load with."""
+
+    def ask(self, port: int) -> str:
+        """Ask once; empty if the answer is right, else what is wrong with it. OSError if there is none."""
+
+    def load(self, port: int, connections: int, seconds: int) -> AbstractContextManager[list[str]]:
+        """The command that makes the load and reports it as wrk does; it is run in this context."""
+
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked for, and the right answer: `answer`, as often as `times` says, as text.
+    """A request for wrk. What is asked for, and the right answer: `answer`, as often as `times` says, as text.
 
     With `content_bytes` it is a POST of so many.
     """
@@ -33,8 +54,11 @@ class Question:
     times: int = 1
     content_bytes: int = 0
 
+    def prepare(self) -> None:
+        if shutil.which("wrk") is None:
+            raise CannotRun("wrk, which makes the load, is not installed: apt-get install wrk")
+
     def ask(self, port: int) -> str:
-        """Ask; empty if the answer is right, else what is wrong with it. OSError if there is none."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         try:
             content = b"x" * self.content_bytes
@@ -50,6 +74,17 @@ class Question:
             return ""
         return f"wrong answer: {response.status} {content_type} {len(body)} bytes: {body[:40]!r}"
 
+    @contextmanager
+    def load(self, port: int, connections: int, seconds: int) -> Iterator[list[str]]:
+        command = ["wrk", "-t1", "--latency", f"-c{connections}", f"-d{seconds}s"]
+        # wrk reads the script before it opens a connection.
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            if self.content_bytes:
+                script.write(_POST_SCRIPT.format(self.content_bytes))
+                script.flush()
+                command += ["-s", script.name]
+            yield [*command, f"http://127.0.0.1:{port}{self.path}"]
+
 
 def free_port() -> int:
     """A port that nobody listens on."""
@@ -59,13 +94,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, cpu: int | None, question: Question) -> Iterator[int]:
+def running(command: list[str], port: int, cpu: int | None, trial: Trial) -> Iterator[int]:
     """Run a server that is to listen on `port`; its process id, once it answers as it should. Raises CannotRun."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         with on_cpu(cpu):
             process = _start(command, log.fileno())
         try:
-            wrong = _await_answer(process, port, question)
+            wrong = _await_answer(process, port, trial)
             if wrong:
                 log.seek(0)
                 raise CannotRun(f"{wrong} {complaint(log.read())}".strip())
@@ -85,14 +120,14 @@ def _start(command: list[str], log: int) -> subprocess.Popen[bytes]:
         raise CannotRun(f"cannot be started: {error}") from None
 
 
-def _await_answer(process: subprocess.Popen[bytes], port: int, question: Question) -> str:
+def _await_answer(process: subprocess.Popen[bytes], port: int, trial: Trial) -> str:
     """Wait for the server; empty if it answers as it should, else what is wrong."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             return f"exited with {process.returncode}:"
         try:
-            return question.ask(port)
+            return trial.ask(port)
         except OSError:
             time.sleep(0.05)
     return f"does not answer within {_START_SECONDS:g} seconds:"

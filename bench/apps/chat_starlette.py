@@ -1,0 +1,24 @@
+"""The seeds' chat in Starlette: a loop over all clients."""
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
+
+clients = set()
+
+
+async def chat(websocket):
+    await websocket.accept()
+    clients.add(websocket)
+    try:
+        while True:
+            text = await websocket.receive_text()
+            for client in clients:
+                await client.send_text(text)
+    except WebSocketDisconnect:
+        pass
+    finally:
+        clients.remove(websocket)
+
+
+app = Starlette(routes=[WebSocketRoute("/", chat)])

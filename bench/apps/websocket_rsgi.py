@@ -1,0 +1,12 @@
+"""An echo over RSGI, granian's own interface."""
+
+from granian.rsgi import WebsocketMessageType
+
+
+async def echo(scope, protocol):
+    websocket = await protocol.accept()
+    while (message := await websocket.receive()).kind != WebsocketMessageType.close:
+        if message.kind == WebsocketMessageType.string:
+            await websocket.send_str(message.data)
+        else:
+            await websocket.send_bytes(message.data)
