@@ -59,6 +59,8 @@ class FakeTransport(asyncio.Transport):
         self.client_takes = True
         self.reading = True
         self.eof_written = False
+        # Not with TLS.
+        self.half_closes = True
         self.aborted = False
         self.closing = False
         self._high = 65536
@@ -98,9 +100,10 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
 
     def can_write_eof(self) -> bool:
-        return True
+        return self.half_closes
 
     def write_eof(self) -> None:
+        assert self.half_closes
         self.eof_written = True
 
     def is_closing(self) -> bool:
@@ -155,12 +158,16 @@ class Conversation:
             if self.transport.closing:
                 return
             assert self.transport.reading, "the server does not read"
-            received, protocol = data[start : start + piece], self.transport.protocol
-            if isinstance(protocol, HTTP1Connection):
-                protocol.data_received(received)
-            else:
-                protocol.get_buffer(-1)[: len(received)] = received
-                protocol.buffer_updated(len(received))
+            self.feed(data[start : start + piece])
+
+    def feed(self, data: bytes) -> None:
+        """The loop hands `data` over; it may have read them just before reading was paused."""
+        protocol = self.transport.protocol
+        if isinstance(protocol, HTTP1Connection):
+            protocol.data_received(data)
+        else:
+            protocol.get_buffer(-1)[: len(data)] = data
+            protocol.buffer_updated(len(data))
 
     def send_eof(self) -> None:
         """The client closes its side."""

@@ -74,6 +74,10 @@ class WebSocketGateway:
         """Wait until `write_paused` is false or the client has gone."""
 
 
+#: In place of the gateway of a connection that has ended, to which nothing is sent.
+_GONE: Final = WebSocketGateway()
+
+
 class WebSocketListener:
     """The right side, as sessions see it: what an interface wants to know of one connection."""
 
@@ -205,8 +209,9 @@ class WebSocketSession:
         if self.state == CLOSED:
             return
         self.state = CLOSED
-        # It knows this session in turn: neither is to wait for the garbage collector.
+        # They know this session in turn: none of them is to wait for the garbage collector.
         self.listener = None
+        self._gateway = _GONE
         callbacks, self._end_callbacks = self._end_callbacks, []
         for callback in callbacks:
             try:

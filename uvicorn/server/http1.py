@@ -358,6 +358,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._parser.detach()
         self._context.connections.discard(self)
         if self._reading_paused:
+            self._reading_paused = False
             self._transport.resume_reading()
         exchange.switch_protocols()
         return self._transport, received

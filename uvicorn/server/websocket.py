@@ -57,6 +57,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         "_pinged",
         "_reading_paused",
         "_receiving_paused",
+        "_resuming",
         "_since",
         "_stall",
         "_transport",
@@ -85,6 +86,8 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         # The second lasts longer: what is held is handed over before more is read.
         self._receiving_paused = False
         self._reading_paused = False
+        # Whether what is held is about to be handed over.
+        self._resuming = False
         self._unread = 0
         self._written = 0
         self._discarded = 0
@@ -102,8 +105,9 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         if self._phase >= _LINGERING:
             self._discard(nbytes)
             return
-        self._since = self._context.clock.now
-        self._pinged = False
+        if self._phase == _OPEN:
+            self._since = self._context.clock.now
+            self._pinged = False
         self._receive(self._context.buffer[:nbytes].tobytes())
 
     def eof_received(self) -> bool:
@@ -118,6 +122,8 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         self._codec.stop()
         self.resume_writing()
         self._tell()
+        # It holds the endpoint in turn: neither is to wait for the garbage collector.
+        self.session.endpoint.context = None
 
     def pause_writing(self) -> None:
         """More is unsent than the client should be owed."""
@@ -165,7 +171,11 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
             self._phase = _CLOSING
             self._write(self._codec.encode_close(code, ""))
         self._tell()
-        self._linger()
+        if self._transport.can_write_eof():
+            self._linger()
+        else:
+            # With TLS the client would wait for us; and it has nothing more to say that could be lost.
+            self._end()
 
     # What the session calls
 
@@ -187,8 +197,10 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         self._transport.set_protocol(self)
         self._write(answer)
         if received:
-            # Not from within the handler that has just accepted.
-            context.loop.call_soon(self._receive, received, context=context.variables)
+            # Read, but not from within the handler that has just accepted, and before anything that comes now.
+            self.pause_receiving()
+            self._codec.receive_data(received)
+            self.resume_receiving()
 
     def send_text(self, text: str) -> None:
         """Send a text message."""
@@ -205,10 +217,11 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
             self._since = self._context.clock.now
             self._close_code, self._close_reason = 1006, ""
             self._write(self._codec.encode_close(code, reason))
-            self._resume_reading()
+            self.resume_receiving()
 
     def pause_receiving(self) -> None:
         """The application is behind: hold back what has arrived, and read no more."""
+        self._resuming = False
         if not self._receiving_paused and self._phase == _OPEN:
             self._receiving_paused = True
             self._codec.pause()
@@ -218,7 +231,8 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
 
     def resume_receiving(self) -> None:
         """The application has caught up."""
-        if self._receiving_paused:
+        if self._receiving_paused and not self._resuming:
+            self._resuming = True
             self._context.loop.call_soon(self._resume_reading, context=self._context.variables)
 
     async def drain(self) -> None:
@@ -235,16 +249,16 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         settings = self._context.settings
         is_over = self._context.clock.is_over
         if self._phase == _OPEN:
-            if self._receiving_paused:
-                # It is we who do not listen.
-                self._since = self._context.clock.now
-            elif self._pinged:
+            if self._pinged:
                 if is_over(self._since, settings.ws_ping_timeout):
                     self._fail(1011, "keepalive ping timeout")
             elif settings.ws_ping_interval and is_over(self._since, settings.ws_ping_interval):
-                self._pinged = True
-                self._since = self._context.clock.now
+                # One that is owed much would have it late: whether it takes anything is seen below.
                 if not self.write_paused:
+                    self._since = self._context.clock.now
+                    # An answer is not waited for while it is we who do not listen, but a client that has gone is
+                    # noticed only by writing to it.
+                    self._pinged = not self._receiving_paused
                     self._write(self._codec.encode_ping(b""))
         elif self._phase == _CLOSING:
             if is_over(self._since, settings.ws_close_seconds):
@@ -252,7 +266,11 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         elif self._phase == _LINGERING:
             unsent = self._transport.get_write_buffer_size()
             if is_over(self._since, settings.ws_close_seconds if unsent else settings.linger_seconds):
-                self.reset()
+                if unsent:
+                    self.reset()
+                else:
+                    # Not reset: the kernel may still be sending.
+                    self._transport.close()
         if self._phase < _LINGERING:
             self._check_stall()
 
@@ -264,7 +282,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
             self._say_goodbye(1012, "")
 
     def reset(self) -> None:
-        """Break the connection off."""
+        """Break the connection off, and tell the application at once: a server may stop next."""
         if self._phase != _CLOSED:
             self._phase = _CLOSED
             self._codec.stop()
@@ -275,6 +293,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
                 except OSError:
                     pass  # gone already
             self._transport.abort()
+            self._tell()
 
     # In and out
 
@@ -282,8 +301,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         try:
             self._codec.receive_data(data)
         except WebSocketProtocolError as error:
-            self._context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error} ({error.code})")
-            self._fail(error.code, error.reason)
+            self._refuse(error)
 
     def _send(self, data: bytes) -> None:
         if self._transport.is_closing():
@@ -305,12 +323,12 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         self._written += len(data)
 
     def _resume_reading(self) -> None:
-        if self._receiving_paused and self._phase < _LINGERING:
-            self._receiving_paused = False
+        if self._resuming and self._phase < _LINGERING:
+            self._resuming = self._receiving_paused = False
             try:
                 self._codec.resume()
             except WebSocketProtocolError as error:
-                self._fail(error.code, error.reason)
+                self._refuse(error)
             if not self._receiving_paused:
                 self._read_on()
 
@@ -320,6 +338,10 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
             self._transport.resume_reading()
 
     # The end
+
+    def _refuse(self, error: WebSocketProtocolError) -> None:
+        self._context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error} ({error.code})")
+        self._fail(error.code, error.reason)
 
     def _fail(self, code: int, reason: str) -> None:
         """Close without waiting for the client's consent (section 7.1.7)."""
@@ -376,4 +398,3 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
                 self.session.endpoint.client, f"websocket reset: took no byte for {longest:g} seconds"
             )
             self.reset()
-            self._tell()

@@ -1,0 +1,210 @@
+"""How WebSocket connections end: deadlines, resets, and what must not be left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from typing import Any
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Opcode
+from websockets.uri import parse_uri
+
+from tests.helpers import Conversation, Recorder, settle, until
+from tests.websocket_client import WebSocketConversation
+from uvicorn.exchange import Endpoint, HTTPExchange
+from uvicorn.interfaces.channels_websocket import ChannelsListener, WebSocketReply
+from uvicorn.protocol.websocket_frames import WebSocketCodec
+from uvicorn.server.http1 import HTTP1Connection
+from uvicorn.server.websocket import WebSocketConnection
+from uvicorn.session import WebSocketSession
+
+
+async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
+    """Accepts, and is silent."""
+
+
+async def closing(message: dict[str, Any], channels: dict[str, Any]) -> None:
+    """Accepts, and closes."""
+    if message["channel"] == "websocket.connect":
+        await channels["reply"].send({"accept": True, "close": True})
+
+
+class Held:
+    """An application whose handlers of `channel` do not end before they are told to."""
+
+    def __init__(self, channel: str) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+        self._channel = channel
+
+    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == self._channel:
+            self.waiting.append(asyncio.get_running_loop().create_future())
+            await self.waiting[-1]
+
+
+async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
+    conversation = WebSocketConversation(app, **settings)
+    await conversation.open()
+    return conversation
+
+
+async def test_bytes_keep_their_order_when_some_wait_for_the_answer_and_others_come_right_after_it() -> None:
+    held = Held("websocket.connect")
+    app = Recorder(held)
+    conversation = await opened(app)
+    conversation.send(b"\x81\x81\0\0\0\x001")
+    app.channels[0]["reply"].send({"accept": True})
+    # What was read after the application had been woken, and in the same turn of the loop.
+    conversation.feed(b"\x81\x81\0\0\0\x002")
+    await settle()
+    assert [message.get("text") for message in app.messages] == [None, "1", "2"]
+    held.waiting[0].set_result(None)
+    await settle()
+
+
+async def test_e9_a_client_that_talks_on_after_our_close_is_reset_in_time_all_the_same() -> None:
+    conversation = await opened(closing, ws_close_timeout=3.0)
+    for _ in range(4):
+        conversation.clock.advance(1)
+        conversation.send(b"\x8a\x80\0\0\0\0")
+    await settle()
+    assert conversation.transport.aborted
+
+
+async def test_a_client_that_has_been_sent_everything_is_closed_and_not_reset() -> None:
+    conversation = await opened(timeout_linger=1.0)
+    conversation.client.send_close(1000)
+    await conversation.flush()
+    conversation.clock.advance(2)
+    assert conversation.transport.closing
+    assert not conversation.transport.aborted
+    await settle()
+
+
+async def test_after_its_last_words_a_client_that_takes_none_of_ours_is_reset() -> None:
+    conversation = await opened(timeout_linger=1.0, ws_close_timeout=3.0)
+    conversation.transport.client_takes = False
+    conversation.client.send_close(1000)
+    await conversation.flush()
+    conversation.clock.advance(3)
+    assert not conversation.transport.closing
+    conversation.clock.advance(1)
+    assert conversation.transport.aborted
+    await settle()
+
+
+async def test_where_there_is_no_half_close_a_finished_closing_handshake_closes_at_once() -> None:
+    conversation = await opened()
+    conversation.transport.half_closes = False
+    conversation.client.send_close(1000)
+    await conversation.flush()
+    assert conversation.close_code == 1000
+    assert conversation.transport.closing
+    assert not conversation.transport.aborted
+
+
+async def test_e7_a_client_that_is_owed_much_but_takes_some_is_not_given_up_for_an_unsent_ping() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
+    conversation.transport.client_takes = False
+    app.channels[0]["reply"].send({"bytes": bytes(100_000)})
+    for _ in range(30):
+        conversation.clock.advance(1)
+        conversation.transport.take(100)
+    assert not conversation.transport.closing
+    assert app.messages[-1]["channel"] == "websocket.connect"
+    conversation.transport.take(100_000)
+    conversation.clock.advance(1)
+    conversation.look()
+    assert conversation.frames[-1].opcode is Opcode.PING
+    await conversation.lose()
+
+
+async def test_e8_a_client_that_is_not_read_is_pinged_so_that_its_end_is_noticed() -> None:
+    conversation = await opened(Held("websocket.receive"), ws_handlers=1, ws_ping_interval=5.0, timeout_disconnect=0.0)
+    await conversation.say("a")
+    assert not conversation.transport.reading
+    conversation.clock.advance(30)
+    conversation.look()
+    assert [frame.opcode for frame in conversation.frames] == [Opcode.PING] * 5
+    assert conversation.close_code is None
+    await conversation.lose()
+
+
+async def test_a_fault_that_waited_while_reading_was_paused_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    app = Held("websocket.receive")
+    conversation = await opened(app, ws_handlers=1)
+    conversation.send(b"\x81\x81\0\0\0\0a" + b"\x83\x80\0\0\0\0")
+    await settle()
+    assert conversation.close_code is None
+    app.waiting[0].set_result(None)
+    await settle()
+    assert conversation.close_code == 1002
+    assert "websocket closed" in caplog.text
+
+
+async def test_a_reset_is_told_before_anything_else_happens() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    conversation.context.connections.pop().reset()
+    assert app.channels[0]["reply"].send({"text": "x"}) is not None
+    assert repr(app.channels[0]["reply"]).endswith("CLOSED>>")
+    await settle()
+    assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
+
+
+@pytest.mark.parametrize("ending", ["close", "loss", "refusal", "loss before the answer", "stop"])
+async def test_nothing_of_a_connection_waits_for_the_garbage_collector(ending: str) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.connect" and ending == "refusal":
+            await channels["reply"].send({"accept": False})
+        elif message["channel"] == "websocket.connect" and ending == "loss before the answer":
+            await asyncio.get_running_loop().create_future()
+
+    context = Conversation(app, timeout_disconnect=0.0).context
+    at_first = frozenset(context.connections)
+    before = set(map(id, living()))
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    gc.collect()
+    gc.disable()
+    try:
+        await loop.connect_accepted_socket(lambda: HTTP1Connection(context), here)
+        client = ClientProtocol(parse_uri("ws://example.org/"))
+        client.send_request(client.connect())
+        await loop.sock_sendall(there, b"".join(client.data_to_send()))
+        if ending == "loss before the answer":
+            await until(lambda: context.requests)
+        else:
+            await loop.sock_recv(there, 65536)
+        if ending == "close":
+            await loop.sock_sendall(there, b"\x88\x80\0\0\0\0")
+            await loop.sock_recv(there, 65536)
+        elif ending == "stop":
+            context.connections.difference(at_first).pop().stop()
+        there.close()
+        await until(lambda: context.connections == at_first)
+        await settle(50)
+        left = [thing for thing in living() if id(thing) not in before]
+        assert left == []
+    finally:
+        gc.enable()
+
+
+def living() -> list[Any]:
+    kinds = (
+        HTTP1Connection,
+        Endpoint,
+        HTTPExchange,
+        WebSocketConnection,
+        WebSocketSession,
+        WebSocketCodec,
+        WebSocketReply,
+        ChannelsListener,
+    )
+    return [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
