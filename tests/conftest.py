@@ -19,6 +19,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("loop_name", ["asyncio"] if one else ["asyncio", "uvloop"])
 
 
+def pytest_collection_finish() -> None:
+    # What the imports have left is not searched again after each test: that took longer than most tests do.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
