@@ -19,6 +19,8 @@ setup(
     packages=find_packages(include=["uvicorn", "uvicorn.*"]),
     package_data={"uvicorn": ["py.typed"]},
     install_requires=[
+        # Broadcast's connections to Redis; its last release, and we reach into it.
+        "asyncio_redis==0.16.0",
         # The command line.
         "click>=8.1",
         # Request heads; 0.8 is the first with an llhttp that has the fixes of 2025.
@@ -29,6 +31,8 @@ setup(
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
     ],
     extras_require={
+        # Broadcast by Redis Cluster and Sentinel, which asyncio_redis does not know; hiredis reads replies in C.
+        "redis": ["redis>=8", "hiredis>=3"],
         "test": [
             "coverage>=7.6",
             "h11>=0.16",
@@ -37,6 +41,9 @@ setup(
             # Drives a real browser, Debian's own chromium.
             "playwright>=1.40",
             "pytest>=8",
+            # The second driver of broadcast, and how tests talk to the Redis servers that they start.
+            "redis>=8",
+            "hiredis>=3",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
             "gunicorn>=23",
             "pyuwsgi>=2.0.28",

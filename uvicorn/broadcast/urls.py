@@ -40,7 +40,16 @@ def _memory(url: str, publish_timeout: float, connect_timeout: float, prefix: st
     return MemoryBackend(parts.netloc + parts.path, publish_timeout=publish_timeout)
 
 
+def _redis(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
+    from uvicorn.broadcast.backends.redis import redis_backend
+
+    return redis_backend(url, publish_timeout, connect_timeout, prefix)
+
+
 #: Scheme to what builds its backend. Modules are imported when they are asked for: not every driver is installed.
 BACKENDS: Final[dict[str, Callable[[str, float, float, str], Backend]]] = {
     "memory": _memory,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
 }

@@ -24,8 +24,9 @@ class _Hub:
     """What the backends of one name share on one event loop: who is subscribed, and the messages under way."""
 
     def __init__(self) -> None:
-        self.subscribers: dict[str, list[MemoryBackend]] = {}
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        # Tuples, so that a message can keep to those who were there when it was published.
+        self.subscribers: dict[str, tuple[MemoryBackend, ...]] = {}
+        self._waiting: deque[tuple[tuple[MemoryBackend, ...], str, bytes]] = deque()
         self._waiting_bytes = 0
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
@@ -37,7 +38,7 @@ class _Hub:
         if not self._waiting:
             # Later: who publishes must be able to finish what it is doing before its own message comes back to it.
             asyncio.get_running_loop().call_soon(self._deliver)
-        self._waiting.append((group, payload))
+        self._waiting.append((self.subscribers.get(group, ()), group, payload))
         self._waiting_bytes += len(payload)
         waiting = len(self._waiting)
         if waiting >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
@@ -46,8 +47,8 @@ class _Hub:
 
     def _deliver(self) -> None:
         while self._waiting:
-            group, payload = self._waiting.popleft()
-            for backend in tuple(self.subscribers.get(group, ())):
+            subscribers, group, payload = self._waiting.popleft()
+            for backend in subscribers:
                 backend.deliver(group, payload)
         self._waiting_bytes = 0
         self._room.set()
@@ -80,14 +81,14 @@ class MemoryBackend(Backend):
         for group in groups:
             if group not in self._groups:
                 self._groups.add(group)
-                hub.subscribers.setdefault(group, []).append(self)
+                hub.subscribers[group] = (*hub.subscribers.get(group, ()), self)
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
         hub = self._started()
         for group in groups:
             if group in self._groups:
                 self._groups.remove(group)
-                hub.subscribers[group].remove(self)
+                hub.subscribers[group] = tuple(other for other in hub.subscribers[group] if other is not self)
                 if not hub.subscribers[group]:
                     del hub.subscribers[group]
 

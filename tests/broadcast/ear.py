@@ -1,0 +1,84 @@
+"""What a test hears from a backend."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from uvicorn.broadcast.backends.base import Backend
+from uvicorn.broadcast.urls import backend_from_url
+
+#: Far more than anything takes, and still an end.
+PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Message:
+    """A payload that was heard."""
+
+    group: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A hole that was told of, for one group."""
+
+    group: str
+    reason: str
+    since: float
+
+
+class Ear:
+    """Keeps what it hears, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Message | Gap] = []
+        self.gap_calls = 0
+        self._more = asyncio.Event()
+
+    def on_message(self, group: str, payload: bytes) -> None:
+        self.events.append(Message(group, payload))
+        self._more.set()
+
+    def on_gap(self, groups: Collection[str], reason: str, since: float) -> None:
+        assert 0 < since <= time.time()
+        self.gap_calls += 1
+        self.events += [Gap(group, reason, since) for group in groups]
+        self._more.set()
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [event.payload for event in self.events if isinstance(event, Message)]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        return [event for event in self.events if isinstance(event, Gap)]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what was heard fulfils a condition."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not condition():
+                self._more.clear()
+                await self._more.wait()
+
+    async def hear(self, count: int) -> list[bytes]:
+        """The payloads, when there are so many."""
+        await self.until(lambda: len(self.payloads) >= count)
+        return self.payloads
+
+
+@asynccontextmanager
+async def listening(url: str, *groups: str, **options: float | str) -> AsyncIterator[tuple[Backend, Ear]]:
+    """A started backend that has subscribed to `groups`, and its ear; stopped in the end."""
+    ear = Ear()
+    backend = backend_from_url(url, **options)  # type: ignore[arg-type]
+    await backend.start(ear.on_message, ear.on_gap)
+    try:
+        await backend.subscribe(groups)
+        yield backend, ear
+    finally:
+        await backend.stop()

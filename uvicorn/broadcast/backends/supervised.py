@@ -1,0 +1,128 @@
+"""Keeps a connection to Redis: made again whenever it is lost, sooner or later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from uvicorn.broadcast.backends.link import Connect, Link, LinkFailed
+
+logger = logging.getLogger("uvicorn.broadcast")
+
+#: 50 ms: a restarted Redis is back about then.
+_FIRST_DELAY_SECONDS: Final = 0.05
+#: 0.8 s, since within 1 s of Redis' return all groups shall be heard again; an attempt that is refused costs nothing.
+_LONGEST_DELAY_SECONDS: Final = 0.8
+#: A connection that lived shorter than this counts as another failed attempt: Redis may be throwing us out.
+_STEADY_SECONDS: Final = 1.0
+#: Reasons that are logged in one outage.
+_REPORTS: Final = 10
+
+
+class Supervised:
+    """One connection and its successors. Subclasses say what to do when it is made, and when it is lost.
+
+    `where` names the other end in messages, without a password.
+    """
+
+    #: How loudly the connection's comings and goings are logged.
+    log_level: int = logging.DEBUG
+
+    def __init__(self, connect: Connect, where: str, connect_timeout: float) -> None:
+        self._connect = connect
+        self._connect_timeout = connect_timeout
+        self.where = where
+        self.link: Link | None = None
+        #: Why there is no connection.
+        self.trouble = "not started"
+        self._tried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        #: Called whenever there is a connection, or none, that was none or one before.
+        self.on_change: Callable[[], None] = lambda: None
+        self._failed_since = 0.0
+        self._reported: set[str] = set()
+
+    async def start(self) -> None:
+        """Begin to keep a connection; returns when the first attempt has succeeded or failed."""
+        self.trouble = "not connected yet"
+        self._task = asyncio.create_task(self._keep(), name=f"uvicorn broadcast: {self.where}")
+        await self._tried.wait()
+
+    async def stop(self) -> None:
+        """Close the connection, and make no other."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def ready(self) -> None:
+        """The connection does what it is for: `start` returns. To be called by `on_made`, or after it."""
+        self._tried.set()
+        if self._failed_since:
+            logger.log(self.log_level, "%s: back after %.1f s", self.where, time.monotonic() - self._failed_since)
+            self._failed_since = 0.0
+            self._reported.clear()
+        self.on_change()
+
+    def on_made(self, link: Link) -> None:
+        """There is a connection; `self.link` until `on_lost`."""
+        raise NotImplementedError
+
+    def on_lost(self, since: float) -> None:
+        """The connection is gone; all was well at `since`, in seconds of `time.time()`."""
+        raise NotImplementedError
+
+    async def _keep(self) -> None:
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            made_at = time.monotonic()
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    link = await self._connect()
+            except TimeoutError:
+                self._fail(f"no answer within {self._connect_timeout:g} s")
+            except (LinkFailed, OSError) as error:
+                self._fail(str(error) or type(error).__name__)
+            except Exception as error:
+                # A fault of ours or of a driver: without this the process would be deaf for ever and not know it.
+                logger.exception("%s: an attempt to connect failed in a way that was not foreseen", self.where)
+                self._fail(repr(error))
+            else:
+                await self._use(link)
+                if time.monotonic() - made_at >= _STEADY_SECONDS:
+                    delay = _FIRST_DELAY_SECONDS
+            self._tried.set()
+            # Less by up to half, so that the processes of a site do not all come at the same moment.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+
+    async def _use(self, link: Link) -> None:
+        """Until it is lost, or until this is cancelled; then it is closed."""
+        self.link = link
+        self.trouble = ""
+        try:
+            self.on_made(link)
+            # Not awaited by itself: to cancel this must not be to cancel that.
+            await asyncio.wait([link.lost])
+        except asyncio.CancelledError:
+            self.link = None
+            self.trouble = "stopped"
+            link.give_up("stopped")
+            await link.lost
+            raise
+        self.link = None
+        self.on_lost(time.time() - (asyncio.get_running_loop().time() - link.heard_at))
+        self._fail(link.lost.result())
+
+    def _fail(self, reason: str) -> None:
+        # Each reason once: an outage may have thousands of attempts.
+        if reason not in self._reported and len(self._reported) < _REPORTS:
+            self._reported.add(reason)
+            logger.log(self.log_level, "%s: no connection: %s; trying again until there is one", self.where, reason)
+        self.trouble = reason
+        self._failed_since = self._failed_since or time.monotonic()
+        self.on_change()
