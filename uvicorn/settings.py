@@ -64,8 +64,13 @@ class Settings:
         choices=("auto", "uvloop", "asyncio"),
     )
 
+    # 1 MiB: the most that the interface's draft puts into a message, and nginx's figure for what a site takes.
+    max_inline_bytes: int = setting(
+        1 << 20, LIMITS, "Largest request content of a one-argument consumer, which has it whole; 413 above it."
+    )
+
     # 16: as many blocked requests as one process can usefully hold; gunicorn's users choose figures like it.
-    threads: int = setting(16, APPLICATION, "Threads that run WSGI applications.", low=1)
+    threads: int = setting(16, APPLICATION, "Threads that run WSGI applications and plain consumers.", low=1)
     # 1,000: some seconds of work for 16 threads; what would wait longer is better told to come back.
     thread_queue: int = setting(1000, LIMITS, "Requests that wait for a thread; 503 above it.")
 

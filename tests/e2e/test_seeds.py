@@ -105,3 +105,18 @@ def test_asgi_adapter(loop: str) -> None:
 def test_wsgi_adapter_on_our_own_server(loop: str) -> None:
     with running_server(SEEDS, "adapters:wsgi", "--loop", loop) as server:
         assert server.get() == (200, "Hello from channels")
+
+
+@pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
+def test_consumers(name: str, loop: str) -> None:
+    with running_server(SEEDS, f"consumers:{name}", "--loop", loop) as server:
+        response = ask(server)
+        assert (response.status, content_of(response)) == (200, b"<html><h1>Hello, world</h1></html>")
+        assert response.headers["content-type"] == "text/html"
+
+
+def test_a_consumer_that_streams(loop: str) -> None:
+    with running_server(SEEDS, "consumers:stream_response", "--loop", loop) as server:
+        response = ask(server)
+        assert response.headers["transfer-encoding"] == "chunked"
+        assert content_of(response) == b"Hello, world"

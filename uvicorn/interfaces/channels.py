@@ -5,8 +5,6 @@ The shapes of messages and channels are those of the interface document; rules R
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -14,9 +12,10 @@ from threading import get_ident
 from typing import Any, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import CLOSED, COMPLETE, WAITING, HTTPExchange
+from uvicorn.exchange import CLOSED, COMPLETE, WAITING, Endpoint, HTTPExchange
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.channels_websocket import ChannelsListener
+from uvicorn.interfaces.handling import handler_ended, watch_handler
 from uvicorn.interfaces.sending import (
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
@@ -31,8 +30,6 @@ from uvicorn.interfaces.tasks import OWNER
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Message
-
-logger = logging.getLogger("uvicorn.app")
 
 
 @final
@@ -160,6 +157,26 @@ class ClosedChunk(dict[str, Any]):
         raise KeyError(key)
 
 
+def message_template(endpoint: Endpoint) -> Message:
+    """What all request messages of a connection have in common, with every key, so that no copy of it has to grow."""
+    template: Message = {
+        "channel": "http.request",
+        "http_version": "",
+        "method": "",
+        "scheme": endpoint.scheme,
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": endpoint.root_path,
+        "headers": None,
+        "server": endpoint.server,
+        "client": endpoint.client,
+    }
+    if endpoint.environ is not None:
+        template["environ"] = endpoint.environ
+    return template
+
+
 @final
 class ChannelsInterface(Interface):
     """Calls `app(message, channels)` for each exchange, as a task of its own."""
@@ -176,22 +193,7 @@ class ChannelsInterface(Interface):
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
-            # With every key, so that no copy of it has to grow.
-            template = endpoint.template = {
-                "channel": "http.request",
-                "http_version": "",
-                "method": "",
-                "scheme": endpoint.scheme,
-                "path": "",
-                "raw_path": b"",
-                "query_string": b"",
-                "root_path": endpoint.root_path,
-                "headers": None,
-                "server": endpoint.server,
-                "client": endpoint.client,
-            }
-            if endpoint.environ is not None:
-                template["environ"] = endpoint.environ
+            template = endpoint.template = message_template(endpoint)
         message = template.copy()
         message["http_version"] = exchange.http_version
         message["method"] = exchange.method
@@ -216,66 +218,17 @@ class ChannelsInterface(Interface):
             return
         if self._wants_disconnect:
             exchange.on_end(partial(self._tell_disconnect, reply=reply))
-        handler_ended = partial(self._handler_ended, exchange=exchange, reply=weakref.ref(reply))
-        if task.done():
-            handler_ended(task)
-        else:
-            task.add_done_callback(handler_ended)
-            exchange.on_end(partial(self._exchange_ended, task=task))
+        watch_handler(task, exchange, weakref.ref(reply), self.settings)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
         """Call the application with the connection's first event."""
         listener = session.listener = ChannelsListener(self.app, session, self.settings, self.tasks)
         listener.on_connect()
 
-    def _handler_ended(self, task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
-        if task.cancelled():
-            if exchange.state < COMPLETE:
-                logger.error("%s: the handler was cancelled before its response was complete", exchange)
-                exchange.app_failed("the handler was cancelled")
-            return
-        error = task.exception()
-        if error is not None:
-            answer_failure(exchange, error)
-        elif exchange.state < COMPLETE:
-            self._await_late_reply(exchange, reply)
-
-    def _await_late_reply(self, exchange: HTTPExchange, reply: weakref.ref[ReplyChannel]) -> None:
-        """The handler has returned without a whole reply, perhaps having handed the channel to a task (A10.3).
-
-        Until somebody begins to reply there is a deadline; a stream may go on for as long as somebody has its channel.
-        """
-        loop = asyncio.get_running_loop()
-
-        def give_up() -> None:
-            if exchange.state < COMPLETE:
-                lacking = "nobody replied" if exchange.state == WAITING else "nobody ended the response"
-                logger.error("%s: the handler returned and %s", exchange, lacking)
-                exchange.app_failed(lacking)
-
-        def abandoned(reference: object) -> None:
-            # The garbage collector may run in any thread, and at any time.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(give_up)
-
-        channel = reply()
-        if channel is None:
-            give_up()
-            return
-        seconds = self.settings.reply_seconds
-        timer = loop.call_later(seconds, lambda: give_up() if exchange.state == WAITING else None)
-        watch = weakref.ref(channel, abandoned)
-        # A weak reference calls back only while it lives itself, so it is kept for as long as it is of use.
-        exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]
-
-    def _exchange_ended(self, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
-        """The client has gone while the handler runs: it may finish what it is about, within bounds (rule R6)."""
-        if exchange.state == CLOSED and not task.done():
-            timer = asyncio.get_running_loop().call_later(self.settings.disconnect_seconds, task.cancel)
-            task.add_done_callback(lambda task: timer.cancel())
-
     def _tell_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
         """`http.disconnect`, to applications that ask for it with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
-        task.add_done_callback(partial(self._handler_ended, exchange=exchange, reply=weakref.ref(reply)))
+        task.add_done_callback(
+            partial(handler_ended, exchange=exchange, reply=weakref.ref(reply), settings=self.settings)
+        )

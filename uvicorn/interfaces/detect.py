@@ -10,6 +10,8 @@ from typing import Any, Final
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.consumer import ConsumerInterface
+from uvicorn.interfaces.consumer_threads import ThreadedConsumerInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
@@ -24,8 +26,18 @@ _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("message",): "consumer",
 }
 
-#: The interfaces that are served today.
-INTERFACES: Final[dict[str, type[Interface]]] = {"channels": ChannelsInterface, "wsgi": WSGIInterface}
+
+def _consumer_interface(app: Callable[..., Any], settings: Settings) -> Interface:
+    _, is_coroutine = _unwrap(app)
+    return ConsumerInterface(app, settings) if is_coroutine else ThreadedConsumerInterface(app, settings)
+
+
+#: The interfaces that are served today, and what makes them.
+INTERFACES: Final[dict[str, Callable[[Callable[..., Any], Settings], Interface]]] = {
+    "channels": ChannelsInterface,
+    "consumer": _consumer_interface,
+    "wsgi": WSGIInterface,
+}
 
 
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:

@@ -10,18 +10,17 @@ import asyncio
 import io
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
-from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.exchange import COMPLETE, STREAMING, HTTPExchange
+from uvicorn.interfaces.base import answer_failure
 from uvicorn.interfaces.environ import build_environ, encode_response
-from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
+from uvicorn.interfaces.pooled import Outbox, PooledInterface, refuse
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -30,10 +29,6 @@ logger = logging.getLogger("uvicorn.app")
 _UNTAKEN_BYTES: Final = 65536
 
 _READ_BUFFER_BYTES: Final = 16384
-
-# A worker that is told to stop gets this long to close what it has open, and is looked after this often.
-_CLOSE_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.01
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -108,44 +103,6 @@ class ContentReader(io.RawIOBase):
         except RuntimeError:
             receiving.close()
             raise ClientDisconnected("the event loop has stopped") from None
-
-
-@final
-class Outbox:
-    """What workers have for the loop: taken in order, all of it at each wake-up."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._messages: deque[Callable[[], None]] = deque()
-        self._woken = False
-        # Not the worker's, which is the application's own.
-        self._context = Context()
-
-    def post(self, message: Callable[[], None]) -> bool:
-        """Have `message` called on the loop's thread; from any thread. False if the loop is no more."""
-        self._messages.append(message)
-        if not self._woken:
-            self._woken = True
-            try:
-                self.loop.call_soon_threadsafe(self._take, context=self._context)
-            except RuntimeError:
-                # The loop has been closed: the server is gone, and so is the client.
-                self._woken = False
-                self._messages.clear()
-                return False
-        return True
-
-    def _take(self) -> None:
-        # What is posted meanwhile waits for the next turn, so that others have theirs: workers may never cease.
-        try:
-            for _ in range(len(self._messages)):
-                self._messages.popleft()()
-        finally:
-            # First this, then the look: a message that comes in between is seen here, or wakes the loop itself.
-            self._woken = False
-            if self._messages:
-                self._woken = True
-                self.loop.call_soon(self._take, context=self._context)
 
 
 @final
@@ -319,14 +276,8 @@ class WSGICall:
             self._room.release()
 
 
-def refuse(exchange: HTTPExchange) -> None:
-    """There is nobody to make the call: the client may come back in a moment."""
-    if exchange.state == WAITING:
-        exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
-
-
 @final
-class WSGIInterface(Interface):
+class WSGIInterface(PooledInterface):
     """Calls `app(environ, start_response)` on a worker for each exchange.
 
     `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.
@@ -335,58 +286,19 @@ class WSGIInterface(Interface):
     name = "wsgi"
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
-        super().__init__(app, settings)
-        self._own_pool: WorkerPool | None = None
-        if executor is None:
-            executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
-        self.executor = executor
+        super().__init__(app, settings, executor)
         self._errors = ErrorLog()
-        self._outbox: Outbox | None = None
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Queue the call; 503 if too many are waiting."""
-        loop = asyncio.get_running_loop()
-        # Kept at hand: one interface may serve on several loops, in as many threads.
-        outbox = self._outbox
-        if outbox is None or outbox.loop is not loop:
-            outbox = self._outbox = Outbox(loop)
+        outbox = self.outbox()
         environ = build_environ(exchange)
         content = exchange.receive_whole()
         environ["wsgi.input"] = (
             io.BytesIO(content)
             if content is not None
-            else io.BufferedReader(ContentReader(exchange, loop), _READ_BUFFER_BYTES)
+            else io.BufferedReader(ContentReader(exchange, outbox.loop), _READ_BUFFER_BYTES)
         )
         environ["wsgi.errors"] = self._errors
         environ["wsgi.file_wrapper"] = FileWrapper
-        call = WSGICall(self.app, exchange, environ, outbox)
-        try:
-            if isinstance(self.executor, WorkerPool):
-                self.executor.post(call)
-            else:
-                self.executor.submit(call.run).add_done_callback(lambda future: _on_executor_done(future, call))
-        except PoolFull:
-            refuse(exchange)
-        except Exception as error:
-            # The user's executor may have limits of its own, and its own way to say so.
-            logger.error("%s: the executor takes no call: %r", exchange, error)
-            refuse(exchange)
-        else:
-            exchange.on_end(call.on_end)
-
-    async def shutdown(self, seconds: float) -> None:
-        """End the workers; calls that are running get `seconds`, and one more to close what they have open."""
-        await super().shutdown(seconds)
-        pool = self._own_pool
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-            turns = int(max(seconds, _CLOSE_SECONDS) / _POLL_SECONDS)
-            while pool.alive and turns:
-                turns -= 1
-                await asyncio.sleep(_POLL_SECONDS)
-
-
-def _on_executor_done(future: Future[None], call: WSGICall) -> None:
-    """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
-    if future.cancelled() or future.exception() is not None:
-        call.cancel()
+        self.queue(WSGICall(self.app, exchange, environ, outbox), exchange)

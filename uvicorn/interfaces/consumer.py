@@ -1,0 +1,101 @@
+"""The oldest interface, `app(message)`: one argument, which has everything in it (interface rule R9).
+
+`message` has the keys of a request, its whole content as `body`, and `reply_channel`, whose `send` acts at once,
+with or without `await`. Coroutine functions run on the event loop, others on workers (`consumer_threads`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, final
+
+from uvicorn.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
+from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.interfaces.channels import ReplyChannel, message_template
+from uvicorn.interfaces.handling import watch_handler
+from uvicorn.types import Message
+
+
+@final
+class ConsumerInterface(Interface):
+    """Calls the coroutine function `app(message)` for each exchange, as a task of its own."""
+
+    name = "consumer"
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Start the handler when all of the content is there; 413 if that is more than `max_inline_bytes`."""
+        reply = ReplyChannel(exchange)
+        content = exchange.receive_whole()
+        try:
+            handler = (
+                self.app(consumer_message(exchange, content, reply))
+                if content is not None and len(content) <= self.settings.max_inline_bytes
+                else self._call_when_whole(exchange, content, reply)
+            )
+            task = self.tasks.start(handler, exchange.endpoint)
+        except BaseException as error:
+            # Not a coroutine function after all; or SystemExit, which ends the request, not the server.
+            answer_failure(exchange, error)
+            return
+        if exchange.state == COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
+            return
+        watch_handler(task, exchange, weakref.ref(reply), self.settings)
+
+    async def _call_when_whole(self, exchange: HTTPExchange, content: bytes | None, reply: ReplyChannel) -> None:
+        content = await receive_inline(exchange, content, self.settings.max_inline_bytes)
+        if content is not None:
+            await self.app(consumer_message(exchange, content, reply))
+
+
+async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
+    """All of the content, which may be there already; None if it is too much, which the client has been told.
+
+    Raises ClientDisconnected if the client leaves before it is whole.
+    """
+    if content is None:
+        if _declared_length(exchange) > most:
+            # Before anything is asked of a client that waits for 100 Continue.
+            _refuse(exchange)
+            return None
+        pieces: list[bytes] = []
+        received, more_content = 0, True
+        while more_content and received <= most:
+            piece, more_content = await exchange.receive()
+            pieces.append(piece)
+            received += len(piece)
+        content = b"".join(pieces)
+    if len(content) > most:
+        _refuse(exchange)
+        return None
+    return content
+
+
+def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Message:
+    """What a consumer is called with.
+
+    `content` was where the request's keys stood when this interface was new, and `message` before that.
+    """
+    endpoint = exchange.endpoint
+    template = endpoint.template
+    if template is None:
+        template = endpoint.template = message_template(endpoint) | {"body": b""}
+    request = template.copy()
+    request["http_version"] = exchange.http_version
+    request["method"] = exchange.method
+    request["path"] = exchange.path
+    request["raw_path"] = exchange.raw_path
+    request["query_string"] = exchange.query_string
+    request["headers"] = exchange.headers
+    request["body"] = content
+    return {**request, "reply_channel": reply, "content": request, "message": request, "channel_layer": None}
+
+
+def _declared_length(exchange: HTTPExchange) -> int:
+    for name, value in exchange.headers:
+        if name == b"content-length" and value.isdigit() and len(value) < 20:
+            return int(value)
+    return 0
+
+
+def _refuse(exchange: HTTPExchange) -> None:
+    exchange.respond(413, ERROR_HEADERS, b"Content Too Large\n")

@@ -1,0 +1,146 @@
+"""What interfaces have in common whose applications block: a pool of threads to call them, and the way back.
+
+What workers say is gathered in an outbox, and one wake-up of the event loop takes all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextvars import Context
+from typing import Any, Final, Protocol, final
+
+from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+# A worker that is told to stop gets this long to close what it has open, and is looked after this often.
+_CLOSE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.01
+
+
+@final
+class Outbox:
+    """What workers have for the loop: taken in order, all of it at each wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._messages: deque[Callable[[], None]] = deque()
+        self._woken = False
+        # Not the worker's, which is the application's own.
+        self._context = Context()
+
+    def post(self, message: Callable[[], None]) -> bool:
+        """Have `message` called on the loop's thread; from any thread. False if the loop is no more."""
+        self._messages.append(message)
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._take, context=self._context)
+            except RuntimeError:
+                # The loop has been closed: the server is gone, and so is the client.
+                self._woken = False
+                self._messages.clear()
+                return False
+        return True
+
+    def flush(self) -> None:
+        """Call what has been posted so far; on the loop's thread."""
+        left = len(self._messages)
+        # One of them may flush too.
+        while left and self._messages:
+            left -= 1
+            self._messages.popleft()()
+
+    def _take(self) -> None:
+        # What is posted meanwhile waits for the next turn, so that others have theirs: workers may never cease.
+        try:
+            self.flush()
+        finally:
+            # First this, then the look: a message that comes in between is seen here, or wakes the loop itself.
+            self._woken = False
+            if self._messages:
+                self._woken = True
+                self.loop.call_soon(self._take, context=self._context)
+
+
+class Call(Protocol):
+    """One call of an application: `run` or `cancel` is called, once."""
+
+    def run(self) -> None:
+        """Called by a worker. Never raises."""
+
+    def cancel(self) -> None:
+        """Called instead if there will be no worker for it; from any thread."""
+
+    def on_end(self, exchange: HTTPExchange) -> None:
+        """The response has ended, perhaps not as the application meant it; on the loop's thread."""
+
+
+def refuse(exchange: HTTPExchange) -> None:
+    """There is nobody to make the call: the client may come back in a moment."""
+    if exchange.state == WAITING:
+        exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+
+
+class PooledInterface(Interface):
+    """An interface that calls its application on a worker.
+
+    `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.
+    """
+
+    def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
+        super().__init__(app, settings)
+        self._own_pool: WorkerPool | None = None
+        if executor is None:
+            executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
+        self.executor = executor
+        self._outbox: Outbox | None = None
+
+    def outbox(self) -> Outbox:
+        """The way back to the running loop."""
+        loop = asyncio.get_running_loop()
+        # Kept at hand: one interface may serve on several loops, in as many threads.
+        outbox = self._outbox
+        if outbox is None or outbox.loop is not loop:
+            outbox = self._outbox = Outbox(loop)
+        return outbox
+
+    def queue(self, call: Call, exchange: HTTPExchange) -> None:
+        """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
+        try:
+            if isinstance(self.executor, WorkerPool):
+                self.executor.post(call)
+            else:
+                self.executor.submit(call.run).add_done_callback(lambda future: _on_executor_done(future, call))
+        except PoolFull:
+            refuse(exchange)
+        except Exception as error:
+            # The user's executor may have limits of its own, and its own way to say so.
+            logger.error("%s: the executor takes no call: %r", exchange, error)
+            refuse(exchange)
+        else:
+            exchange.on_end(call.on_end)
+
+    async def shutdown(self, seconds: float) -> None:
+        """End the workers; calls that are running get `seconds`, and one more to close what they have open."""
+        await super().shutdown(seconds)
+        pool = self._own_pool
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            turns = int(max(seconds, _CLOSE_SECONDS) / _POLL_SECONDS)
+            while pool.alive and turns:
+                turns -= 1
+                await asyncio.sleep(_POLL_SECONDS)
+
+
+def _on_executor_done(future: Future[None], call: Call) -> None:
+    """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
+    if future.cancelled() or future.exception() is not None:
+        call.cancel()
