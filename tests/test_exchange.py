@@ -235,6 +235,47 @@ async def test_one_who_waits_may_be_cancelled_without_harm_to_another() -> None:
 
 
 @pytest.mark.any_loop
+@pytest.mark.parametrize("wait", [HTTPExchange.wait_disconnect, HTTPExchange.receive])
+async def test_who_looks_in_vain_again_and_again_leaves_nothing_behind(wait: Any) -> None:
+    made, gateway = exchange(has_content=True)
+    for _ in range(3):
+        looking = asyncio.ensure_future(wait(made))
+        await asyncio.sleep(0)
+        looking.cancel()
+        await asyncio.wait((looking,))
+    assert (made._watchers, made._receivers) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "calls"),
+    [(WAITING, ERROR, []), (STREAMING, COMPLETE, [(b"", False)]), (COMPLETE, COMPLETE, []), (CLOSED, CLOSED, [])],
+)
+def test_trailers_end_the_response_even_where_there_is_no_room_for_them(
+    state: int, after: Any, calls: list[Any]
+) -> None:
+    made, gateway = in_state(state)
+    if after == ERROR:
+        with pytest.raises(LocalProtocolError, match="WAITING"):
+            made.write_trailers([[b"x", b"1"]])
+        after = state
+    else:
+        made.write_trailers([[b"x", b"1"]])
+    assert (made.state, gateway.calls) == (after, calls)
+
+
+def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:
+    class Strict(RecordingGateway):
+        def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
+            raise LocalProtocolError("bad trailers")
+
+    made = HTTPExchange(Strict(), Endpoint(), "GET", b"/", "1.1", [], False)
+    made.respond(200, more_content=True)
+    with pytest.raises(LocalProtocolError, match="bad trailers"):
+        made.write_trailers([])
+    assert made.state == CLOSED
+
+
+@pytest.mark.any_loop
 async def test_a_gateway_without_back_pressure_never_waits() -> None:
     made, gateway = exchange()
     assert not made.write_paused

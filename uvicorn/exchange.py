@@ -103,6 +103,10 @@ class HTTPGateway:
         """Go on with the response. Raises LocalProtocolError, having ended the connection, for wrong content."""
         raise NotImplementedError
 
+    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
+        """End the response, with fields behind its content where the way to the client has room for them."""
+        self.send_content(exchange, b"", False)
+
     def want_content(self, exchange: HTTPExchange) -> None:
         """The application is about to wait for content: see to it that it comes."""
         raise NotImplementedError
@@ -231,7 +235,11 @@ class HTTPExchange:
             receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._receivers = (*self._receivers, receiver)
             self._gateway.want_content(self)
-            await receiver
+            try:
+                await receiver
+            except asyncio.CancelledError:
+                self._receivers = _without(self._receivers, receiver)
+                raise
 
     def receive_whole(self) -> bytes | None:
         """All of the content, if all of it has arrived already; a request without content has none."""
@@ -298,6 +306,23 @@ class HTTPExchange:
             self.state = COMPLETE
             self._end()
 
+    def write_trailers(self, headers: Headers) -> None:
+        """End a response that has begun, with fields behind its content: where they cannot be sent they are left out.
+
+        Otherwise as `write`. Raises LocalProtocolError for fields that must not stand there, too.
+        """
+        if self.state != STREAMING:
+            self.write(b"", more_content=False)
+            return
+        try:
+            self._gateway.send_trailers(self, headers)
+        except LocalProtocolError:
+            self.disconnect()
+            raise
+        if self.state == STREAMING:
+            self.state = COMPLETE
+            self._end()
+
     def switch_protocols(self) -> None:
         """The connection goes on in another protocol (RFC 9110, section 15.2.2): this one sends nothing more."""
         self.status = 101
@@ -313,7 +338,12 @@ class HTTPExchange:
         if self.state < COMPLETE and not self._half_closed:
             watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._watchers = (*self._watchers, watcher)
-            await watcher
+            try:
+                await watcher
+            except asyncio.CancelledError:
+                # Who looks whether the client is still there, again and again, must not leave a watcher each time.
+                self._watchers = _without(self._watchers, watcher)
+                raise
 
     def on_end(self, callback: Callable[[HTTPExchange], object]) -> None:
         """Have `callback(exchange)` called once, when the response is complete or the client has gone."""
@@ -416,6 +446,12 @@ def _wake(waiters: tuple[asyncio.Future[None], ...]) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)
+
+
+def _without(
+    waiters: tuple[asyncio.Future[None], ...], waiter: asyncio.Future[None]
+) -> tuple[asyncio.Future[None], ...]:
+    return tuple(other for other in waiters if other is not waiter)
 
 
 def _as_bytes(content: Any) -> bytes:

@@ -53,7 +53,13 @@ class Settings:
         "auto",
         APPLICATION,
         "How the application is called; auto looks at its signature.",
-        choices=("auto", "channels", "consumer", "wsgi", "asgi3"),
+        choices=("auto", "channels", "consumer", "wsgi", "asgi3", "asgi2"),
+    )
+    lifespan: str = setting(
+        "auto",
+        APPLICATION,
+        "Startup and shutdown of ASGI applications; on: one that takes no part in them is not served.",
+        choices=("auto", "on", "off"),
     )
     root_path: str = setting("", APPLICATION, "Path under which a proxy has mounted the application.")
 

@@ -75,6 +75,15 @@ class ASGI3Object:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
+class ASGI2Object:
+    def __init__(self, scope: Any) -> None: ...
+
+    async def __call__(self, receive: Any, send: Any) -> None: ...
+
+
+def asgi2_app(scope: Any) -> Any: ...
+
+
 class DeclaredObject:
     __uvicorn_interface__ = "asgi3"
 
@@ -111,6 +120,11 @@ def kept_signature(function: Callable[..., Any]) -> Callable[..., Any]:
         (renamed_asgi3_app, "asgi3"),
         (undecorated_asgi3_app, "asgi3"),
         (ASGI3Object(), "asgi3"),
+        (kept_signature(renamed_asgi3_app), "asgi3"),
+        (functools.partial(renamed_asgi3_app), "asgi3"),
+        (ASGI3Object().__call__, "asgi3"),
+        (ASGI2Object, "asgi2"),
+        (asgi2_app, "asgi2"),
         (consumer, "consumer"),
         (renamed_consumer, "consumer"),
         (Consumer, "consumer"),
@@ -141,7 +155,7 @@ def anything(*arguments: Any) -> None: ...
 
 
 class Ambiguous:
-    def __init__(self, scope: Any) -> None: ...
+    def __init__(self, event: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -150,7 +164,7 @@ class Ambiguous:
         (make_app, "it takes (settings, database, cache)"),
         (nothing, "it takes ()"),
         (anything, "it takes ()"),
-        (Ambiguous, "it is a class that takes (scope)"),
+        (Ambiguous, "it is a class that takes (event)"),
     ],
 )
 def test_an_application_that_could_be_anything_is_told_what_was_seen(app: Any, seen: str) -> None:
@@ -158,7 +172,7 @@ def test_an_application_that_could_be_anything_is_told_what_was_seen(app: Any, s
 
 
 def test_an_application_that_could_be_anything_is_told_what_may_be_chosen() -> None:
-    assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi or asgi3")
+    assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi, asgi3 or asgi2")
 
 
 def test_an_application_that_could_be_anything_is_called_as_the_user_called_it() -> None:

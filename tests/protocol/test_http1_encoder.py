@@ -134,3 +134,48 @@ def test_a_length_that_is_none_is_shown(value: Any) -> None:
 def test_a_value_that_is_text_is_shown() -> None:
     with pytest.raises(LocalProtocolError, match="expected a value of bytes, got 'text'"):
         start(encoder(), headers=[[b"x-a", "text"]])
+
+
+def test_trailers_end_chunked_content() -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.trailers([[b"X-Sum", b"1"], (b"x-b", b"")]) == b"0\r\nx-sum: 1\r\nx-b: \r\n\r\n"
+
+
+@pytest.mark.parametrize("headers", [[[b"content-length", b"0"]], []])
+def test_trailers_are_left_out_where_they_have_no_room(headers: Any) -> None:
+    response = encoder()
+    start(response, more_content=True, headers=headers, http_version="1.1" if headers else "1.0")
+    assert response.trailers([[b"x-sum", b"1"]]) == b""
+
+
+def test_trailers_do_not_make_up_for_content_that_is_missing() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"3"]])
+    with pytest.raises(LocalProtocolError, match="the app sent 0 bytes and stopped"):
+        response.trailers([])
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie"])
+def test_a_field_that_a_client_needs_earlier_is_no_trailer(name: bytes) -> None:
+    response = encoder()
+    start(response, more_content=True)
+    with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):
+        response.trailers([[name, b"1"]])
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ([[b"x", b"a\r\nb"]], "a header value has a control character in it"),
+        ([[b"x", "text"]], "expected a value of bytes"),
+        ([[b"a b", b""]], "a b"),
+        ([b"abc"], "trailers: expected .name, value. pairs of bytes"),
+        (3, "trailers: expected .name, value. pairs of bytes"),
+    ],
+)
+def test_trailers_are_checked_as_headers_are(headers: Any, told: str) -> None:
+    response = encoder()
+    start(response, more_content=True)
+    with pytest.raises(LocalProtocolError, match=told):
+        response.trailers(headers)

@@ -39,12 +39,16 @@ class Interface:
 
         Handlers that still run get `seconds` to finish and are cancelled then; the application's `shutdown` follows.
         """
+        await self.finish_handlers(seconds)
+        await self._call_hook("shutdown")
+
+    async def finish_handlers(self, seconds: float) -> None:
+        """Wait for handlers that still run, `seconds` at most, then cancel them."""
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
             logger.warning(
                 "handlers cancelled because they were still running after %g seconds: %d", seconds, cancelled
             )
-        await self._call_hook("shutdown")
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Have the application answer `exchange`. Never raises: what goes wrong is the exchange's to tell."""

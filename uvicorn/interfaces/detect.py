@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.errors import InterfaceError
+from uvicorn.interfaces.asgi3 import ASGI2Interface, ASGI3Interface
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels import ChannelsInterface
 from uvicorn.interfaces.consumer import ConsumerInterface
@@ -16,13 +17,14 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 #: Every interface there is. `auto` is not one of them.
-INTERFACE_NAMES: Final = ("channels", "consumer", "wsgi", "asgi3")
+INTERFACE_NAMES: Final = ("channels", "consumer", "wsgi", "asgi3", "asgi2")
 
 # Names beat numbers: a decorator may hide that a function is a coroutine function, not how it calls its parameters.
 _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("message", "channels"): "channels",
     ("environ", "start_response"): "wsgi",
     ("scope", "receive", "send"): "asgi3",
+    ("scope",): "asgi2",
     ("message",): "consumer",
 }
 
@@ -37,6 +39,8 @@ INTERFACES: Final[dict[str, Callable[[Callable[..., Any], Settings], Interface]]
     "channels": ChannelsInterface,
     "consumer": _consumer_interface,
     "wsgi": WSGIInterface,
+    "asgi3": ASGI3Interface,
+    "asgi2": ASGI2Interface,
 }
 
 
@@ -64,7 +68,8 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     """The name of the interface that `app` speaks; `source` is how errors call the application.
 
     An attribute `__uvicorn_interface__` decides. Otherwise the required positional parameters do: three of a
-    coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer.
+    coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer,
+    or asgi2 if it is called scope.
 
     Raises InterfaceError, naming what was seen and what may be chosen.
     """

@@ -34,6 +34,19 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _WATCHED: Final = _HOP_BY_HOP | {b"content-length", b"connection", b"server", b"date"}
 
+# Fields that a client acts on before it has the content, or that frame it: no trailers (RFC 9110, section 6.5.1).
+_NO_TRAILERS: Final = _WATCHED | {
+    b"authorization",
+    b"cache-control",
+    b"content-encoding",
+    b"content-range",
+    b"content-type",
+    b"host",
+    b"location",
+    b"set-cookie",
+    b"www-authenticate",
+}
+
 # How the end of the content is told (RFC 9112, section 6); fixed by start().
 _NO_CONTENT: Final = 0
 _LENGTH: Final = 1
@@ -174,6 +187,24 @@ class HTTP1ResponseEncoder:
             return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
         return content if framing == _UNTIL_CLOSE else b""
 
+    def trailers(self, headers: Headers) -> bytes:
+        """End the content, with fields behind it if it is chunked: other framings have no room for them.
+
+        Raises LocalProtocolError for a field that must not stand there, or when the response would end short.
+        """
+        if self._framing != _CHUNKED:
+            return self.content(b"", more_content=False)
+        lines = []
+        try:
+            for name, value in headers:
+                lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
+                if lower in _NO_TRAILERS:
+                    raise LocalProtocolError(f"trailer {lower!r}: this field cannot follow the content")
+                lines.append(_checked_line(lower, value))
+        except (TypeError, ValueError):
+            raise LocalProtocolError(f"trailers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
+        return b"0\r\n%b\r\n" % b"".join(lines)
+
     def _field_line(self, name: bytes, value: bytes, parts: list[bytes]) -> bytes:
         """The line of one field, checked; or nothing, if the field is the connection's and not the response's."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
@@ -190,16 +221,20 @@ class HTTP1ResponseEncoder:
                 self.dropped += (lower,)
                 return b""
             parts[1] = self._defaults.without(lower, parts[1])
-        if type(value) is not bytes:
-            raise LocalProtocolError(f"header {lower!r}: expected a value of bytes, got {value!r:.200}")
-        if len(value.translate(None, CONTROLS)) != len(value):
-            raise LocalProtocolError(f"header {lower!r}: a header value has a control character in it")
-        line = b"%b: %b\r\n" % (lower, value)
+        line = _checked_line(lower, value)
         if lower not in _WATCHED and len(line) <= _LINE_BYTES:
             if len(_FIELD_LINES) >= _LINES:
                 _FIELD_LINES.clear()
             _FIELD_LINES[name, value] = line
         return line
+
+
+def _checked_line(name: bytes, value: object) -> bytes:
+    if type(value) is not bytes:
+        raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
+    if len(value.translate(None, CONTROLS)) != len(value):
+        raise LocalProtocolError(f"header {name!r}: a header value has a control character in it")
+    return b"%b: %b\r\n" % (name, value)
 
 
 def _declared_length(value: object) -> int:

@@ -286,6 +286,20 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             transport.write(data)
             self._written += len(data)
 
+    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
+        """Write the end of a response."""
+        if self._transport.is_closing():
+            exchange.disconnect()
+            return
+        try:
+            data = self._encoder.trailers(headers)
+        except Exception:
+            self.reset()
+            raise
+        if data:
+            self._transport.write(data)
+            self._written += len(data)
+
     def want_content(self, exchange: HTTPExchange) -> None:
         """The application waits for content: ask for it, and read on."""
         if exchange is not self._exchange:

@@ -1,0 +1,526 @@
+"""ASGI's HTTP, as its specification's version 2.5 has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.corpus import POST, chunked, request
+from tests.helpers import GET, Conversation, settle, until
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+BODY = {"type": "http.response.body", "body": b"hello"}
+MORE = {"type": "http.response.body", "body": b"more", "more_body": True}
+LAST = {"type": "http.response.body"}
+TRAILERS = {"type": "http.response.trailers", "headers": [(b"X-Sum", b"1")]}
+START_TRAILERS = {**START, "trailers": True}
+
+#: In place of an event: a wait that only cancelling ends. None is a wait of one turn.
+FOR_EVER: Any = object()
+
+
+class App:
+    """Sends the given events; keeps its scopes, and what it has received before and after."""
+
+    def __init__(self, *events: Any, receives: int = 0, receives_after: int = 0) -> None:
+        self.events = events or (START, BODY)
+        self.scopes: list[Scope] = []
+        self.received: list[dict[str, Any]] = []
+        self.errors: list[BaseException] = []
+        self._receives = (receives, receives_after)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        before, after = self._receives
+        for _ in range(before):
+            self.received.append(await receive())
+        for event in self.events:
+            if event is FOR_EVER:
+                await asyncio.get_running_loop().create_future()
+            elif event is None:
+                await asyncio.sleep(0)
+            else:
+                try:
+                    await send(event)
+                except Exception as error:
+                    self.errors.append(error)
+                    raise
+        for _ in range(after):
+            self.received.append(await receive())
+
+
+async def answered(app: Any, stream: bytes = GET, **settings: Any) -> Conversation:
+    conversation = Conversation(app, **settings)
+    conversation.send(stream)
+    await settle()
+    return conversation
+
+
+# The scope
+
+
+async def test_every_key_of_the_scope_has_its_type() -> None:
+    app = App()
+    await answered(app, request(b"GET /a%20b?c=%20d HTTP/1.1", b"X-Two: 1", b"x-two: 2"))
+    assert app.scopes[0] == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/a b",
+        "raw_path": b"/a%20b",
+        "query_string": b"c=%20d",
+        "root_path": "",
+        "headers": [(b"host", b"x"), (b"x-two", b"1"), (b"x-two", b"2")],
+        "client": ("127.0.0.1", 51234),
+        "server": ("127.0.0.1", 8000),
+        "extensions": {"http.response.trailers": {}},
+    }
+
+
+async def test_two_scopes_share_nothing_that_can_be_changed() -> None:
+    app = App()
+    await answered(app, GET * 2)
+    first, second = app.scopes
+    shared = [key for key in first if first[key] is second[key] and isinstance(first[key], (dict, list))]
+    assert shared == []
+
+
+async def test_the_path_includes_the_root_path() -> None:
+    app = App()
+    await answered(app, GET, root_path="/api")
+    assert (app.scopes[0]["root_path"], app.scopes[0]["path"]) == ("/api", "/api/")
+
+
+# Receiving
+
+
+async def test_a_request_without_content_is_one_empty_event() -> None:
+    app = App(receives=1)
+    await answered(app)
+    assert app.received == [{"type": "http.request", "body": b"", "more_body": False}]
+
+
+async def test_content_is_received_in_pieces() -> None:
+    app = App(receives=2)
+    conversation = await answered(app, request(POST, b"content-length: 4", content=b"ab"))
+    conversation.send(b"cd")
+    await settle()
+    assert app.received == [
+        {"type": "http.request", "body": b"ab", "more_body": True},
+        {"type": "http.request", "body": b"cd", "more_body": False},
+    ]
+
+
+async def test_after_the_content_a_client_that_leaves_is_received() -> None:
+    app = App(LAST, receives=2)
+    conversation = await answered(app)
+    assert app.received[1:] == []
+    await conversation.lose()
+    assert app.received[1:] == [{"type": "http.disconnect"}]
+
+
+async def test_a_client_that_closes_its_side_is_received_and_still_answered() -> None:
+    app = App(receives=2)
+    conversation = await answered(app)
+    conversation.send_eof()
+    await settle()
+    assert app.received[1:] == [{"type": "http.disconnect"}]
+    assert conversation.responses()[0].content == b"hello"
+
+
+async def test_a_client_that_leaves_within_its_content_is_received() -> None:
+    app = App(receives=2)
+    conversation = await answered(app, request(POST, b"content-length: 4", content=b"ab"))
+    await conversation.lose()
+    assert app.received[1:] == [{"type": "http.disconnect"}]
+
+
+@pytest.mark.parametrize("stream", [GET, request(POST, b"content-length: 4", content=b"ab")])
+async def test_after_the_response_a_disconnect_is_received(stream: bytes) -> None:
+    app = App(receives_after=1)
+    await answered(app, stream)
+    assert app.received == [{"type": "http.disconnect"}]
+
+
+# Sending
+
+
+async def test_a_whole_response_is_one_write() -> None:
+    conversation = await answered(App())
+    assert len(conversation.transport.writes) == 1
+    response = conversation.responses()[0]
+    assert (response.status, response.content) == (200, b"hello")
+    assert response.header(b"content-length") == b"5"
+
+
+async def test_a_whole_response_after_a_wait_is_one_write() -> None:
+    conversation = await answered(App(None, START, BODY))
+    assert len(conversation.transport.writes) == 1
+
+
+@pytest.mark.parametrize("before", [(), (None,)])
+async def test_a_stream_opens_when_the_application_waits(before: tuple[Any, ...]) -> None:
+    conversation = await answered(App(*before, START, FOR_EVER), timeout_disconnect=0.0)
+    assert conversation.responses()[0].status == 200
+    assert not conversation.responses()[0].complete
+    await conversation.lose()
+    await until(lambda: not conversation.interface.tasks._running)
+
+
+async def test_a_stream_that_has_opened_goes_on() -> None:
+    conversation = await answered(App(START, None, None, MORE, None, LAST))
+    response = conversation.responses()[0]
+    assert (response.content, response.complete) == (b"more", True)
+
+
+async def test_content_may_be_missing_or_none() -> None:
+    conversation = await answered(App(START, {"type": "http.response.body", "body": None}))
+    assert conversation.responses()[0].header(b"content-length") == b"0"
+
+
+async def test_headers_may_be_missing() -> None:
+    conversation = await answered(App({"type": "http.response.start", "status": 204}, LAST))
+    assert conversation.statuses == [204]
+
+
+@pytest.mark.parametrize("event", [START, MORE, LAST])
+async def test_who_sends_to_a_client_that_has_gone_is_told_by_an_os_error(
+    event: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(START, MORE, event) if event is not START else App(START)
+    left = asyncio.Event()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        for sent in app.events[:-1]:
+            await send(sent)
+        await left.wait()
+        try:
+            await send(app.events[-1])
+        except OSError as error:
+            app.errors.append(error)
+            raise
+
+    caplog.set_level(logging.INFO)
+    conversation = await answered(waiting)
+    await conversation.lose()
+    left.set()
+    await settle()
+    assert [type(error) for error in app.errors] == [ClientDisconnected]
+    assert "Traceback" not in caplog.text
+
+
+async def test_sending_waits_for_a_slow_client() -> None:
+    sent = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        for number in range(2):
+            await send({**MORE, "body": bytes(70000)})
+            sent.append(number)
+        await send(LAST)
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await settle()
+    assert sent == []
+    conversation.transport.client_takes = True
+    conversation.transport.take(80000)
+    await settle()
+    assert sent == [0, 1]
+
+
+async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
+    app = App(START, {**MORE, "body": bytes(70000)})
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await settle()
+    await conversation.lose()
+    assert [type(error) for error in app.errors] == [ClientDisconnected]
+
+
+async def test_who_sends_on_a_broken_connection_is_told_before_the_loop_is() -> None:
+    app = App(START, None, MORE, MORE)
+    conversation = Conversation(app)
+    conversation.send(GET)
+    conversation.transport.closing = True
+    conversation.transport.writes.clear()
+    await settle()
+    assert [type(error) for error in app.errors] == [ClientDisconnected]
+
+
+async def test_an_endless_response_lets_others_run() -> None:
+    turns = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        while not turns:
+            await send(MORE)
+        await send(LAST)
+
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    conversation = await answered(app)
+    assert conversation.responses()[0].complete
+
+
+# Events in the wrong order
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ((BODY,), "expected http.response.start, got 'http.response.body'"),
+        ((START, START), "expected http.response.body, got 'http.response.start'"),
+        ((START, MORE, START), "expected http.response.body, got 'http.response.start'"),
+        ((START, BODY, LAST), "expected nothing after the end of the response, got 'http.response.body'"),
+        ((START, TRAILERS), "expected http.response.body, got 'http.response.trailers'"),
+        ((START_TRAILERS, BODY, LAST), "expected http.response.trailers, got another http.response.body"),
+        ((START_TRAILERS, BODY, START), "expected http.response.trailers, got 'http.response.start'"),
+        (({"type": "http.response.push"},), "expected http.response.start, got 'http.response.push'"),
+        (({"status": 200},), "expected http.response.start, got None"),
+        (({"type": "http.response.start"},), "expected http.response.start with 'status', got {'type'}"),
+    ],
+)
+async def test_an_event_that_does_not_fit_is_told_what_would(
+    events: tuple[dict[str, Any], ...], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(*events)
+    await answered(app)
+    assert [str(error) for error in app.errors] == [f"send: {told}"]
+    assert caplog.text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        {"type": "http.response.start", "status": 99},
+        {"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\r\nb")]},
+        {"type": "http.response.start", "status": 200, "headers": [("text", "text")]},
+    ],
+)
+@pytest.mark.parametrize("waits", [(), (None, None)])
+async def test_a_start_that_cannot_be_sent_is_the_application_s_error(
+    start: dict[str, Any], waits: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(start, *waits, MORE)
+    conversation = await answered(app)
+    assert conversation.statuses == [500]
+    assert [type(error) for error in app.errors] == [LocalProtocolError]
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_a_start_that_cannot_be_sent_is_told_even_if_nothing_follows(caplog: pytest.LogCaptureFixture) -> None:
+    conversation = await answered(App({"type": "http.response.start", "status": 99}, None, None))
+    assert conversation.statuses == [500]
+    assert "status: expected an int" in caplog.text
+
+
+@pytest.mark.parametrize("waits", [(), (None, None)])
+async def test_after_a_start_that_cannot_be_sent_another_may(waits: tuple[Any, ...]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 99})
+            for _ in waits:
+                await asyncio.sleep(0)
+            await send(BODY)
+        except LocalProtocolError:
+            await send({**START, "status": 418})
+            await send(BODY)
+
+    assert (await answered(app)).statuses == [418]
+
+
+async def test_content_that_is_no_bytes_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+    assert (await answered(App(START, {**BODY, "body": "text"}))).statuses == [500]
+    assert "content: expected bytes, got str" in caplog.text
+
+
+# How the application ends
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [((None,), "any of its response"), ((START,), "any of its response"), ((START, MORE), "all of its response")],
+)
+async def test_an_application_that_returns_early_is_told_so(
+    events: tuple[Any, ...], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await answered(App(*events))
+    assert f"returned without having sent {told}" in caplog.text
+
+
+@pytest.mark.parametrize("events", [(None,), (START,)])
+async def test_an_application_that_returns_unanswered_is_a_500_at_once(events: tuple[Any, ...]) -> None:
+    assert (await answered(App(*events))).statuses == [500]
+
+
+async def test_a_response_that_is_given_up_midway_is_broken_off() -> None:
+    conversation = await answered(App(START, MORE))
+    assert conversation.transport.aborted
+    assert not conversation.responses()[0].complete
+
+
+async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/midway":
+        await send(START)
+        await send(MORE)
+    if scope["path"] == "/later":
+        await asyncio.sleep(0)
+    if scope["path"] == "/after":
+        await send(START)
+        await send(BODY)
+    raise ValueError("boom")
+
+
+@pytest.mark.parametrize("path", [b"/", b"/later"])
+async def test_an_application_that_raises_is_a_500(path: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    conversation = await answered(failing, request(b"GET %b HTTP/1.1" % path))
+    assert conversation.statuses == [500]
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_an_application_that_raises_midway_breaks_the_response_off() -> None:
+    conversation = await answered(failing, request(b"GET /midway HTTP/1.1"))
+    assert conversation.transport.aborted
+
+
+async def test_an_application_that_raises_after_its_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    conversation = await answered(failing, request(b"GET /after HTTP/1.1"))
+    assert conversation.statuses == [200]
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_an_application_that_is_cancelled_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    assert (await answered(app)).statuses == [500]
+    assert "was cancelled before its response was complete" in caplog.text
+
+
+async def test_an_application_that_is_cancelled_after_its_response_is_nobody_s_concern() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(BODY)
+        raise asyncio.CancelledError
+
+    assert (await answered(app)).statuses == [200]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+async def test_an_application_that_wants_to_exit_ends_its_request_only(error: type[BaseException]) -> None:
+    def app(scope: Scope, receive: Receive, send: Send) -> Any:
+        raise error
+
+    assert (await answered(app)).statuses == [500]
+
+
+async def test_an_application_may_return_any_awaitable() -> None:
+    class Awaitable:
+        def __await__(self) -> Any:
+            return self.run().__await__()
+
+        async def run(self) -> None:
+            await self.send(START)
+            await self.send(BODY)
+
+        def __init__(self, send: Send) -> None:
+            self.send = send
+
+    conversation = await answered(lambda scope, receive, send: Awaitable(send))
+    assert conversation.statuses == [200]
+
+
+async def test_an_application_may_go_on_after_its_response() -> None:
+    done = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(BODY)
+        await asyncio.sleep(0)
+        done.append(1)
+
+    conversation = await answered(app)
+    await conversation.lose()
+    assert done == [1]
+
+
+async def test_a_handler_whose_client_has_gone_is_cancelled_when_its_time_is_over() -> None:
+    conversation = await answered(App(FOR_EVER), timeout_disconnect=0.0)
+    await conversation.lose()
+    await until(lambda: not conversation.interface.tasks._running)
+
+
+# Trailers
+
+
+@pytest.mark.parametrize("waits", [(), (None,)])
+async def test_trailers_follow_chunked_content(waits: tuple[Any, ...]) -> None:
+    more = {**TRAILERS, "headers": [(b"x-more", b"2")], "more_trailers": True}
+    conversation = await answered(App(START_TRAILERS, MORE, LAST, *waits, more, TRAILERS))
+    assert conversation.received.endswith(b"0\r\nx-more: 2\r\nx-sum: 1\r\n\r\n")
+    assert conversation.responses()[0].complete
+
+
+async def test_trailers_are_left_out_where_they_have_no_room() -> None:
+    length = {**START_TRAILERS, "headers": [(b"content-length", b"5")]}
+    conversation = await answered(App(length, BODY, TRAILERS), GET * 2)
+    assert [response.content for response in conversation.responses()] == [b"hello", b"hello"]
+    assert b"x-sum" not in conversation.received
+
+
+async def test_an_end_without_the_promised_trailers_is_no_end() -> None:
+    conversation = await answered(App(START_TRAILERS, BODY))
+    assert conversation.transport.aborted
+    assert not conversation.responses()[0].complete
+
+
+@pytest.mark.parametrize("name", [b"content-length", b"set-cookie", b"a b"])
+async def test_a_trailer_that_must_not_follow_breaks_the_response_off(name: bytes) -> None:
+    app = App(START_TRAILERS, BODY, {**TRAILERS, "headers": [(name, b"1")]})
+    conversation = await answered(app)
+    assert [type(error) for error in app.errors] == [LocalProtocolError]
+    assert conversation.transport.aborted
+
+
+# ASGI 2
+
+
+class OldApp:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(b"x-version", self.scope["asgi"]["version"].encode())]})
+        await send(BODY)
+
+
+async def test_a_double_callable_is_called_twice() -> None:
+    conversation = await answered(OldApp)
+    assert conversation.responses()[0].header(b"x-version") == b"2.0"
+
+
+async def test_a_double_callable_that_fails_at_its_first_call_is_a_500() -> None:
+    def app(scope: Scope) -> Any:
+        raise ValueError("boom")
+
+    assert (await answered(app)).statuses == [500]
+
+
+async def test_chunked_content_ends_with_the_last_chunk() -> None:
+    app = App(receives=1)
+    await answered(app, chunked(b"2\r\nab\r\n0\r\n\r\n"))
+    assert app.received == [{"type": "http.request", "body": b"ab", "more_body": False}]

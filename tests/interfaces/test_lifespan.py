@@ -1,0 +1,257 @@
+"""ASGI's lifespan: startup and shutdown once for the process, and the state that requests see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.helpers import GET, Conversation, settle
+from tests.websocket_client import WebSocketConversation
+from uvicorn.config import build_settings
+from uvicorn.errors import StartupError
+from uvicorn.interfaces.detect import build_interface
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class App:
+    """Takes part in lifespan, and answers requests; keeps its scopes and what it has received."""
+
+    def __init__(self, *answers: str, state: dict[str, Any] | None = None) -> None:
+        self.answers = answers or ("lifespan.startup.complete", "lifespan.shutdown.complete")
+        self.state = state or {}
+        self.scopes: list[Scope] = []
+        self.received: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        if scope["type"] == "lifespan":
+            scope["state"].update(self.state)
+            for answer in self.answers:
+                self.received.append((await receive())["type"])
+                await send({"type": answer, "message": "the reason"})
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body"})
+
+
+async def stateless(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        raise ValueError("nothing but HTTP")
+
+
+def interface_of(app: Any, **settings: Any) -> Any:
+    return build_interface(app, build_settings(settings))
+
+
+async def test_startup_and_shutdown_are_told_once_each() -> None:
+    app = App()
+    interface = interface_of(app)
+    await interface.startup()
+    assert app.received == ["lifespan.startup"]
+    await interface.shutdown(1)
+    assert app.received == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_the_scope_has_every_key() -> None:
+    app = App()
+    interface = interface_of(app)
+    await interface.startup()
+    await interface.shutdown(1)
+    assert app.scopes == [{"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.5"}, "state": {}}]
+
+
+async def test_each_request_has_a_copy_of_the_state() -> None:
+    app = App(state={"a": 1})
+    conversation = Conversation(app)
+    await conversation.interface.startup()
+    conversation.send(GET * 2)
+    await settle()
+    first, second = (scope["state"] for scope in app.scopes if scope["type"] == "http")
+    assert first == second == {"a": 1}
+    assert first is not second
+    await conversation.interface.shutdown(1)
+
+
+async def test_a_websocket_has_a_copy_of_the_state() -> None:
+    app = App(state={"a": 1})
+    conversation = WebSocketConversation(app)
+    await conversation.interface.startup()
+    await conversation.open()
+    lifespan, websocket = app.scopes
+    assert websocket["state"] == {"a": 1}
+    assert websocket["state"] is not lifespan["state"]
+    await conversation.interface.shutdown(1)
+
+
+@pytest.mark.parametrize("lifespan", ["auto", "off"])
+async def test_without_lifespan_a_request_has_no_state(lifespan: str) -> None:
+    app = App("http.response.start") if lifespan == "auto" else App()
+    conversation = Conversation(app, lifespan=lifespan)
+    await conversation.interface.startup()
+    conversation.send(GET)
+    await settle()
+    assert "state" not in app.scopes[-1]
+
+
+async def test_off_means_that_the_application_is_not_called() -> None:
+    app = App()
+    interface = interface_of(app, lifespan="off")
+    await interface.startup()
+    await interface.shutdown(1)
+    assert app.scopes == []
+
+
+async def returning(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+@pytest.mark.parametrize(("app", "told"), [(stateless, "ValueError: nothing but HTTP"), (returning, "it returned")])
+async def test_an_application_that_takes_no_part_is_served(
+    app: Any, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    interface = interface_of(app)
+    await interface.startup()
+    await interface.shutdown(1)
+    assert f"takes no part ({told})" in caplog.text
+    assert caplog.records[0].levelno == logging.INFO
+
+
+@pytest.mark.parametrize("app", [stateless, returning])
+async def test_on_means_that_it_has_to_take_part(app: Any) -> None:
+    with pytest.raises(StartupError, match="takes no part in lifespan"):
+        await interface_of(app, lifespan="on").startup()
+
+
+async def test_an_application_that_fails_after_it_was_told_is_served_and_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise ValueError("no database")
+
+    await interface_of(app).startup()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "no database" in caplog.text
+
+
+async def test_an_application_that_takes_every_scope_for_http_takes_no_part(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+
+    caplog.set_level(logging.INFO)
+    await interface_of(app).startup()
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
+    assert "expected lifespan.startup.complete or .failed, got 'http.response.start'" in caplog.text
+
+
+async def test_a_startup_that_has_failed_stops_the_server_and_says_why() -> None:
+    with pytest.raises(StartupError, match=r"^lifespan.startup.failed: the reason$"):
+        await interface_of(App("lifespan.startup.failed", "lifespan.shutdown.complete")).startup()
+
+
+async def test_a_startup_that_is_cancelled_ends_the_application_s_call() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    starting = asyncio.ensure_future(interface_of(app).startup())
+    await settle()
+    starting.cancel()
+    await asyncio.wait((starting,))
+    assert starting.cancelled()
+
+
+async def test_a_shutdown_that_has_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    interface = interface_of(App("lifespan.startup.complete", "lifespan.shutdown.failed"))
+    await interface.startup()
+    await interface.shutdown(1)
+    assert "lifespan.shutdown.failed: the reason" in caplog.text
+
+
+async def test_a_shutdown_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        raise ValueError("boom")
+
+    interface = interface_of(app)
+    await interface.startup()
+    await interface.shutdown(1)
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_a_shutdown_that_takes_too_long_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.get_running_loop().create_future()
+
+    interface = interface_of(app, timeout_graceful_shutdown=0.01)
+    await interface.startup()
+    await interface.shutdown(0)
+    assert "shutdown took over 0.01 seconds" in caplog.text
+
+
+async def test_a_call_that_ends_between_startup_and_shutdown_is_logged_if_it_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise ValueError("boom")
+
+    interface = interface_of(app)
+    await interface.startup()
+    await settle()
+    await interface.shutdown(1)
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_an_answer_that_is_given_twice_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.startup.complete"})
+
+    interface = interface_of(app)
+    await interface.startup()
+    await settle()
+    await interface.shutdown(1)
+    assert "expected nothing more to lifespan.startup" in caplog.text
+
+
+async def test_what_an_application_calls_startup_is_its_own_affair() -> None:
+    class Framework(App):
+        async def startup(self) -> None:
+            raise AssertionError("called by the server")
+
+    app = Framework()
+    interface = interface_of(app)
+    await interface.startup()
+    await interface.shutdown(1)
+    assert len(app.received) == 2
+
+
+async def test_a_double_callable_is_told_too() -> None:
+    told = []
+
+    def app(scope: Scope) -> Any:
+        async def call(receive: Receive, send: Send) -> None:
+            for what in ("startup", "shutdown"):
+                told.append((await receive())["type"])
+                await send({"type": f"lifespan.{what}.complete"})
+
+        return call
+
+    interface = interface_of(app)
+    await interface.startup()
+    await interface.shutdown(1)
+    assert told == ["lifespan.startup", "lifespan.shutdown"]

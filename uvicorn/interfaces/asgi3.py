@@ -1,0 +1,298 @@
+"""ASGI, version 3: `async def app(scope, receive, send)`; and version 2, its double callable."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, final
+
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
+from uvicorn.interfaces.asgi3_websocket import WebSocketCall
+from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.interfaces.lifespan import Lifespan
+from uvicorn.interfaces.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.session import WebSocketSession
+from uvicorn.settings import Settings
+from uvicorn.types import Headers, Message
+
+logger = logging.getLogger("uvicorn.app")
+
+#: Of the document "HTTP & WebSocket ASGI Message Format".
+SPEC_VERSION: Final = "2.5"
+
+
+@final
+class HTTPCall:
+    """`receive` and `send` of one exchange."""
+
+    __slots__ = ("_body_ended", "_content_ended", "_exchange", "_headers", "_status", "_trailers", "fault", "starting")
+
+    def __init__(self, exchange: HTTPExchange) -> None:
+        self._exchange = exchange
+        #: Whether the application runs and has not been suspended yet: then somebody calls `flush` after it.
+        self.starting = True
+        #: Why the start that `flush` tried to send cannot be sent; the application has not been told.
+        self.fault: LocalProtocolError | None = None
+        # A start that is held back, to leave in one piece with the first content; None if there is none.
+        self._headers: Headers | None = None
+        self._status = 0
+        # Fields to follow the content, if the start promised some.
+        self._trailers: list[Any] | None = None
+        self._body_ended = False
+        self._content_ended = False
+
+    async def receive(self) -> Message:
+        """`http.request` with content, as long as there is some to come; then `http.disconnect`, when that is so."""
+        exchange = self._exchange
+        if not self._content_ended and exchange.state < COMPLETE:
+            try:
+                content, more_content = await exchange.receive()
+            except ClientDisconnected:
+                return {"type": "http.disconnect"}
+            self._content_ended = not more_content
+            return {"type": "http.request", "body": content, "more_body": more_content}
+        await exchange.wait_disconnect()
+        return {"type": "http.disconnect"}
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Take an event of the response. Acts at once; awaiting what it returns waits while the client is slow.
+
+        Raises LocalProtocolError for an event that cannot be sent now, and ClientDisconnected, an OSError, once the
+        client has gone.
+        """
+        exchange = self._exchange
+        kind = message.get("type")
+        if kind == "http.response.body":
+            more_content = message.get("more_body", False)
+            if self._trailers is not None and not more_content:
+                if self._body_ended:
+                    raise LocalProtocolError("send: expected http.response.trailers, got another http.response.body")
+                self._body_ended = more_content = True
+            headers = self._headers
+            if headers is not None:
+                self._headers = None
+                exchange.respond(self._status, headers, message.get("body") or b"", more_content)
+                if exchange.state == COMPLETE:
+                    return SENT
+            elif exchange.state == STREAMING:
+                exchange.write(message.get("body") or b"", more_content)
+            else:
+                raise self._misplaced(message)
+        elif kind == "http.response.start":
+            if exchange.state != WAITING or self._headers is not None:
+                raise self._misplaced(message)
+            if "status" not in message:
+                raise LocalProtocolError(f"send: expected http.response.start with 'status', got {shape(message)}")
+            self._status = message["status"]
+            self._headers = message.get("headers") or ()
+            self._trailers = [] if message.get("trailers") else None
+            self.fault = None
+            if not self.starting:
+                asyncio.get_running_loop().call_soon(self.flush)
+            return SENT
+        elif kind == "http.response.trailers" and self._body_ended and exchange.state < COMPLETE:
+            assert self._trailers is not None
+            self._trailers += message.get("headers") or ()
+            if not message.get("more_trailers", False):
+                exchange.write_trailers(self._trailers)
+        else:
+            raise self._misplaced(message)
+        if exchange.state >= COMPLETE:
+            if exchange.state == CLOSED:
+                raise ClientDisconnected("the client has gone")
+            return SENT
+        exchange.sends += 1
+        if exchange.write_paused:
+            return Waiting(self._drain)
+        if exchange.sends % SENDS_IN_A_ROW == 0:
+            return Waiting(let_others_run)
+        return SENT
+
+    def flush(self) -> None:
+        """The application does something else before it sends content: let the client see that it is answered."""
+        headers = self._headers
+        if headers is not None and self._exchange.state == WAITING:
+            self._headers = None
+            try:
+                self._exchange.respond(self._status, headers, b"", True)
+            except LocalProtocolError as error:
+                # For the application's next event: raised there, it shows the way to the mistake.
+                self.fault = error
+
+    async def _drain(self) -> None:
+        await self._exchange.drain()
+        if self._exchange.state == CLOSED:
+            raise ClientDisconnected("the client has gone")
+
+    def _misplaced(self, message: Message) -> Exception:
+        """What to raise for an event that does not fit."""
+        exchange = self._exchange
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            return fault
+        if exchange.state == CLOSED:
+            return ClientDisconnected("the client has gone")
+        if exchange.state == COMPLETE:
+            expected = "nothing after the end of the response"
+        elif self._body_ended:
+            expected = "http.response.trailers"
+        elif exchange.state == STREAMING or self._headers is not None:
+            expected = "http.response.body"
+        else:
+            expected = "http.response.start"
+        return LocalProtocolError(f"send: expected {expected}, got {message.get('type')!r:.60}")
+
+
+class ASGI3Interface(Interface):
+    """Calls `app(scope, receive, send)` for each exchange, for each websocket, and once for the process."""
+
+    name = "asgi3"
+    serves_websockets = True
+    # Frameworks have their own rules for origins.
+    checks_origin = False
+    #: What scopes say of the version.
+    version = "3.0"
+
+    def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
+        super().__init__(app, settings)
+        self._lifespan: Lifespan | None = None
+        self._state: dict[str, Any] | None = None
+
+    async def startup(self) -> None:
+        """`lifespan.startup`, unless the settings say not to."""
+        if self.settings.lifespan != "off":
+            lifespan = Lifespan(self.app, self._asgi(), must_work=self.settings.lifespan == "on")
+            if await lifespan.startup():
+                self._lifespan = lifespan
+                self._state = lifespan.state
+
+    async def shutdown(self, seconds: float) -> None:
+        """Handlers that still run get `seconds` to finish; `lifespan.shutdown` follows."""
+        await self.finish_handlers(seconds)
+        if self._lifespan is not None:
+            await self._lifespan.shutdown(self.settings.graceful_seconds)
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Start the application. Once it has returned, what it has not sent will not come."""
+        endpoint = exchange.endpoint
+        template = endpoint.template
+        if template is None:
+            # With every key, so that no copy of it has to grow.
+            template = endpoint.template = {
+                "type": "http",
+                "asgi": None,
+                "http_version": "",
+                "method": "",
+                "scheme": endpoint.scheme,
+                "path": "",
+                "raw_path": b"",
+                "query_string": b"",
+                "root_path": endpoint.root_path,
+                "headers": None,
+                "client": endpoint.client,
+                "server": endpoint.server,
+                "extensions": None,
+            }
+            if self._state is not None:
+                template["state"] = None
+        scope = template.copy()
+        scope["asgi"] = {"version": self.version, "spec_version": SPEC_VERSION}
+        scope["http_version"] = exchange.http_version
+        scope["method"] = exchange.method
+        scope["path"] = exchange.path
+        scope["raw_path"] = exchange.raw_path
+        scope["query_string"] = exchange.query_string
+        # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
+        scope["headers"] = [(name, value) for name, value in exchange.headers]
+        scope["extensions"] = {"http.response.trailers": {}}
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+        call = HTTPCall(exchange)
+        try:
+            task = self.tasks.start(as_coroutine(self.app(scope, call.receive, call.send)), endpoint)
+        except BaseException as error:
+            # Not called with three arguments after all; or SystemExit, which an eager start lets through and which
+            # ends the request, not the server.
+            answer_failure(exchange, error)
+            return
+        if not task.done():
+            call.starting = False
+            call.flush()
+            task.add_done_callback(partial(_call_ended, call=call, exchange=exchange))
+            exchange.on_end(partial(self._exchange_ended, task=task))
+        elif exchange.state != COMPLETE or task.cancelled() or task.exception() is not None:
+            _call_ended(task, call, exchange)
+
+    def serve_websocket(self, session: WebSocketSession) -> None:
+        """Start the application, which decides about the connection and talks over it."""
+        endpoint, request = session.endpoint, session.request
+        scope: dict[str, Any] = {
+            "type": "websocket",
+            "asgi": self._asgi(),
+            "http_version": request.http_version,
+            "scheme": "wss" if endpoint.scheme == "https" else "ws",
+            "path": request.path,
+            "raw_path": request.raw_path,
+            "query_string": request.query_string,
+            "root_path": endpoint.root_path,
+            "headers": [(name, value) for name, value in request.headers],
+            "client": endpoint.client,
+            "server": endpoint.server,
+            "subprotocols": list(session.subprotocols),
+            "extensions": {"websocket.http.response": {}},
+        }
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+        call = WebSocketCall(session, self.settings)
+        try:
+            task = self.tasks.start(as_coroutine(self.app(scope, call.receive, call.send)), endpoint)
+        except BaseException as error:
+            call.failed(error)
+            return
+        call.watch(task)
+
+    def _asgi(self) -> dict[str, str]:
+        return {"version": self.version, "spec_version": SPEC_VERSION}
+
+    def _exchange_ended(self, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
+        """The client has gone while the application runs: it may finish what it is about, within bounds."""
+        if exchange.state == CLOSED and not task.done():
+            timer = asyncio.get_running_loop().call_later(self.settings.disconnect_seconds, task.cancel)
+            task.add_done_callback(lambda task: timer.cancel())
+
+
+class ASGI2Interface(ASGI3Interface):
+    """Calls `app(scope)`, and then what that returns with `(receive, send)`."""
+
+    name = "asgi2"
+    version = "2.0"
+
+    def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
+        super().__init__(lambda scope, receive, send: app(scope)(receive, send), settings)
+
+
+def as_coroutine(called: Any) -> Coroutine[Any, Any, Any]:
+    """What an application's call has returned, as a task takes it: any awaitable will do."""
+    return called if asyncio.iscoroutine(called) else _awaited(called)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange) -> None:
+    if task.cancelled():
+        if exchange.state < COMPLETE:
+            logger.error("%s: the application was cancelled before its response was complete", exchange)
+            exchange.app_failed("the application was cancelled")
+        return
+    error = task.exception() or call.fault
+    if error is not None:
+        answer_failure(exchange, error)
+    elif exchange.state < COMPLETE:
+        lacking = "any of its response" if exchange.state == WAITING else "all of its response"
+        logger.error("%s: the application returned without having sent %s", exchange, lacking)
+        exchange.app_failed("the application returned early")

@@ -1,0 +1,221 @@
+"""WebSockets of ASGI: one call of the application for the life of a connection, which receives its events in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final, final
+
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.exchange import STREAMING, WAITING
+from uvicorn.interfaces.base import answer_failure
+from uvicorn.interfaces.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
+from uvicorn.settings import Settings
+from uvicorn.types import Headers, Message
+
+logger = logging.getLogger("uvicorn.app")
+
+# The application raised after it had accepted (RFC 6455, section 7.4.1: an unexpected condition).
+_INTERNAL_ERROR: Final = 1011
+
+
+@final
+class WebSocketCall(WebSocketListener):
+    """`receive` and `send` of one connection."""
+
+    __slots__ = ("_connected", "_denial", "_disconnect", "_queue", "_queued", "_receivers", "_session", "_settings")
+
+    def __init__(self, session: WebSocketSession, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        self._connected = False
+        # Messages that were not received yet, and their size.
+        self._queue: deque[str | bytes] = deque()
+        self._queued = 0
+        self._receivers: tuple[asyncio.Future[None], ...] = ()
+        # How it ended. 1006 if nobody said how, as when the client leaves during the handshake.
+        self._disconnect = (1006, "")
+        # The start of a response that denies the handshake, until its content comes.
+        self._denial: tuple[int, Headers] | None = None
+        session.listener = self
+        session.on_end(self._wake)
+
+    def watch(self, task: asyncio.Task[Any]) -> None:
+        """The application runs as `task`."""
+        session = self._session
+        if task.done():
+            self._ended(task)
+            return
+        task.add_done_callback(self._ended)
+        loop = asyncio.get_running_loop()
+
+        def cancel_later() -> None:
+            """The client has gone while the application runs: it may finish what it is about, within bounds."""
+            if not task.done():
+                timer = loop.call_later(self._settings.disconnect_seconds, task.cancel)
+                task.add_done_callback(lambda task: timer.cancel())
+
+        session.on_end(cancel_later)
+        if session.state == CONNECTING:
+            timer = loop.call_later(self._settings.ws_accept_seconds, self._give_up)
+            session.request.on_end(lambda request: timer.cancel())
+
+    def failed(self, error: BaseException) -> None:
+        """The application has raised: 500 before it has accepted, 1011 after that."""
+        session = self._session
+        if session.request.status != 101:
+            answer_failure(session.request, error)
+        elif not isinstance(error, ClientDisconnected):
+            logger.error("%s: exception in the application", session, exc_info=error)
+            session.close(_INTERNAL_ERROR)
+
+    # What the session calls
+
+    def on_text(self, text: str) -> None:
+        """A text message."""
+        self._put(text)
+
+    def on_bytes(self, data: bytes) -> None:
+        """A binary message."""
+        self._put(data)
+
+    def on_disconnect(self, code: int, reason: str) -> None:
+        """The end."""
+        self._disconnect = (code, reason)
+        self._wake()
+
+    # What the application calls
+
+    async def receive(self) -> Message:
+        """`websocket.connect`, then a `websocket.receive` for each message, then `websocket.disconnect`."""
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        while not self._queue:
+            if self._session.state == CLOSED:
+                code, reason = self._disconnect
+                return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._receivers = (*self._receivers, receiver)
+            try:
+                await receiver
+            finally:
+                if self._receivers:
+                    self._receivers = tuple(other for other in self._receivers if other is not receiver)
+        message = self._queue.popleft()
+        self._queued -= len(message)
+        if not self._queue and self._session.state == OPEN:
+            self._session.resume_receiving()
+        if isinstance(message, str):
+            return {"type": "websocket.receive", "text": message, "bytes": None}
+        return {"type": "websocket.receive", "text": None, "bytes": message}
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Take an event. Acts at once; awaiting what it returns waits while the client is slow.
+
+        Raises LocalProtocolError for an event that cannot be sent now, and ClientDisconnected, an OSError, once the
+        client has gone.
+        """
+        session = self._session
+        kind = message.get("type")
+        if kind == "websocket.send" and session.state == OPEN:
+            text, data = message.get("text"), message.get("bytes")
+            if (text is None) == (data is None):
+                raise LocalProtocolError("send: expected 'text' or 'bytes' in websocket.send, got both or neither")
+            if text is not None:
+                session.send_text(text)
+            else:
+                session.send_bytes(data)  # type: ignore[arg-type]
+            session.sends += 1
+            if session.write_paused:
+                return Waiting(self._drain)
+            if session.sends % SENDS_IN_A_ROW == 0:
+                return Waiting(let_others_run)
+            return SENT
+        if kind == "websocket.close" and session.request.status == 101:
+            # Of a connection that is gone already there is nothing to close.
+            session.close(message.get("code") or 1000, message.get("reason") or "")
+        elif session.state == CONNECTING:
+            self._answer(kind, message)
+        elif session.state == CLOSED and session.request.status in (0, 101):
+            raise ClientDisconnected("the client has gone")
+        else:
+            raise self._misplaced(message)
+        return SENT
+
+    def _answer(self, kind: str | None, message: Message) -> None:
+        """An event before the handshake is over."""
+        session, request = self._session, self._session.request
+        waiting = request.state == WAITING and self._denial is None
+        if kind == "websocket.accept" and waiting:
+            session.accept(message.get("subprotocol"), message.get("headers") or ())
+        elif kind == "websocket.close" and waiting:
+            request.respond(403)
+        elif kind == "websocket.http.response.start" and waiting:
+            if "status" not in message:
+                raise LocalProtocolError(f"send: expected {kind} with 'status', got {shape(message)}")
+            self._denial = (message["status"], message.get("headers") or ())
+        elif kind == "websocket.http.response.body" and self._denial is not None:
+            (status, headers), self._denial = self._denial, None
+            request.respond(status, headers, message.get("body") or b"", message.get("more_body", False))
+        elif kind == "websocket.http.response.body" and request.state == STREAMING:
+            request.write(message.get("body") or b"", message.get("more_body", False))
+        else:
+            raise self._misplaced(message)
+
+    def _misplaced(self, message: Message) -> LocalProtocolError:
+        state = self._session.state
+        if state == OPEN:
+            expected = "websocket.send or websocket.close"
+        elif state == CLOSING:
+            expected = "nothing after websocket.close"
+        elif state == CLOSED:
+            expected = "nothing after the handshake was denied"
+        elif self._denial is not None or self._session.request.state == STREAMING:
+            expected = "websocket.http.response.body"
+        else:
+            expected = "websocket.accept, websocket.close or websocket.http.response.start"
+        return LocalProtocolError(f"send: expected {expected}, got {message.get('type')!r:.60}")
+
+    async def _drain(self) -> None:
+        await self._session.drain()
+        if self._session.state == CLOSED:
+            raise ClientDisconnected("the client has gone")
+
+    def _put(self, message: str | bytes) -> None:
+        self._queue.append(message)
+        self._queued += len(message)
+        if self._queued > self._settings.read_buffer_bytes or len(self._queue) >= self._settings.ws_handlers:
+            self._session.pause_receiving()
+        self._wake()
+
+    def _wake(self) -> None:
+        receivers, self._receivers = self._receivers, ()
+        for receiver in receivers:
+            if not receiver.done():
+                receiver.set_result(None)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """The application has returned, or failed: nobody talks over the connection any more."""
+        session = self._session
+        request = session.request
+        if task.cancelled():
+            if session.state == OPEN:
+                session.close(_INTERNAL_ERROR)
+            request.app_failed("the application was cancelled")
+        elif (error := task.exception()) is not None:
+            self.failed(error)
+        elif session.state == OPEN:
+            session.close()
+        elif session.state == CONNECTING:
+            logger.error("%s: the application returned without a decision", session)
+            request.app_failed("the application returned early")
+
+    def _give_up(self) -> None:
+        request = self._session.request
+        if self._session.state == CONNECTING and request.state == WAITING:
+            logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
+            request.respond(403)

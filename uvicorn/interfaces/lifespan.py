@@ -1,0 +1,123 @@
+"""ASGI's lifespan: one call of the application for the life of the process, with an event at either end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from uvicorn.errors import LocalProtocolError, StartupError
+from uvicorn.interfaces.sending import shape
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
+
+# A call that is told to stop by cancelling it gets this long to obey.
+_CANCEL_SECONDS: Final = 1.0
+
+
+@final
+class Lifespan:
+    """The call, and where it stands. `state` is what the application has put into `scope['state']`."""
+
+    def __init__(self, app: Callable[..., Any], asgi: dict[str, str], must_work: bool) -> None:
+        """`must_work`: an application that does not take part is a failure, not a matter of taste."""
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._asgi = asgi
+        self._must_work = must_work
+        self._task: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        # What the application has said to `lifespan.startup` or `lifespan.shutdown`, one at a time.
+        self._answer: asyncio.Future[Message] | None = None
+        self._asked = ""
+        self._received = False
+
+    async def startup(self) -> bool:
+        """Whether the application takes part, and has started; StartupError if it has failed to."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        try:
+            answer = await self._ask("startup")
+        except BaseException:
+            await self._cancel()
+            raise
+        if answer is not None:
+            if answer["type"] == "lifespan.startup.failed":
+                await self._cancel()
+                raise StartupError(
+                    f"lifespan.startup.failed: {answer.get('message') or 'the application says no more'}"
+                )
+            return True
+        error = self._error()
+        told = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
+        if self._must_work:
+            raise StartupError(f"the application takes no part in lifespan: {told}; --lifespan auto lets it") from error
+        if self._received and error is not None and not isinstance(error, LocalProtocolError):
+            # It may well have failed to start. The specification has us go on, but not keep quiet.
+            logger.warning("lifespan: the application failed and is served without", exc_info=error)
+        else:
+            logger.info("lifespan: the application takes no part (%.200s)", told)
+        return False
+
+    async def shutdown(self, seconds: float) -> None:
+        """Tell the application that no more requests come, and wait for it, `seconds` at most."""
+        if self._task is None or self._task.done():
+            self._log_failure()
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._ask("shutdown")
+                if answer is not None and answer["type"] == "lifespan.shutdown.failed":
+                    logger.error(
+                        "lifespan.shutdown.failed: %s", answer.get("message") or "the application says no more"
+                    )
+                await asyncio.wait((self._task,))
+        except TimeoutError:
+            logger.error("lifespan: the application's shutdown took over %g seconds; cancelled", seconds)
+            await self._cancel()
+        else:
+            self._log_failure()
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": self._asgi, "state": self.state}
+        await self._app(scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        event = await self._events.get()
+        self._received = True
+        return event
+
+    async def _send(self, message: Message) -> None:
+        kind, answer = message.get("type"), self._answer
+        if kind not in (f"lifespan.{self._asked}.complete", f"lifespan.{self._asked}.failed"):
+            raise LocalProtocolError(
+                f"send: expected lifespan.{self._asked}.complete or .failed, got {kind!r:.60} in {shape(message)}"
+            )
+        if answer is None or answer.done():
+            raise LocalProtocolError(f"send: expected nothing more to lifespan.{self._asked}, got {kind!r}")
+        answer.set_result(message)
+
+    async def _ask(self, what: str) -> Message | None:
+        """The application's answer; None if its call has ended without one."""
+        assert self._task is not None
+        self._asked = what
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        self._events.put_nowait({"type": f"lifespan.{what}"})
+        await asyncio.wait((answer, self._task), return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else None
+
+    async def _cancel(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait((self._task,), timeout=_CANCEL_SECONDS)
+        self._error()
+
+    def _error(self) -> BaseException | None:
+        task = self._task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+    def _log_failure(self) -> None:
+        error = self._error()
+        if error is not None:
+            logger.error("lifespan: exception in the application", exc_info=error)
