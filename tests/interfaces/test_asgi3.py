@@ -252,13 +252,22 @@ async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
 
 
 async def test_who_sends_on_a_broken_connection_is_told_before_the_loop_is() -> None:
-    app = App(START, None, MORE, MORE)
-    conversation = Conversation(app)
-    conversation.send(GET)
+    go = asyncio.Event()
+    told: list[type[OSError]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await go.wait()
+        try:
+            await send(MORE)
+        except OSError as error:
+            told.append(type(error))
+
+    conversation = await answered(app)
     conversation.transport.closing = True
-    conversation.transport.writes.clear()
+    go.set()
     await settle()
-    assert [type(error) for error in app.errors] == [ClientDisconnected]
+    assert told == [ClientDisconnected]
 
 
 async def test_an_endless_response_lets_others_run() -> None:
@@ -352,7 +361,12 @@ async def test_content_that_is_no_bytes_is_the_application_s_error(caplog: pytes
 
 @pytest.mark.parametrize(
     ("events", "told"),
-    [((None,), "any of its response"), ((START,), "any of its response"), ((START, MORE), "all of its response")],
+    [
+        ((None,), "any of its response"),
+        ((START,), "any of its response"),
+        ((None, START), "any of its response"),
+        ((START, MORE), "all of its response"),
+    ],
 )
 async def test_an_application_that_returns_early_is_told_so(
     events: tuple[Any, ...], told: str, caplog: pytest.LogCaptureFixture
@@ -361,7 +375,7 @@ async def test_an_application_that_returns_early_is_told_so(
     assert f"returned without having sent {told}" in caplog.text
 
 
-@pytest.mark.parametrize("events", [(None,), (START,)])
+@pytest.mark.parametrize("events", [(None,), (START,), (None, START)])
 async def test_an_application_that_returns_unanswered_is_a_500_at_once(events: tuple[Any, ...]) -> None:
     assert (await answered(App(*events))).statuses == [500]
 

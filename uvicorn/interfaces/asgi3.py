@@ -28,12 +28,12 @@ SPEC_VERSION: Final = "2.5"
 class HTTPCall:
     """`receive` and `send` of one exchange."""
 
-    __slots__ = ("_body_ended", "_content_ended", "_exchange", "_headers", "_status", "_trailers", "fault", "starting")
+    __slots__ = ("_body_ended", "_content_ended", "_exchange", "_headers", "_status", "_trailers", "fault", "task")
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
-        #: Whether the application runs and has not been suspended yet: then somebody calls `flush` after it.
-        self.starting = True
+        #: The application; None until it has been suspended for the first time, when somebody calls `flush`.
+        self.task: asyncio.Task[Any] | None = None
         #: Why the start that `flush` tried to send cannot be sent; the application has not been told.
         self.fault: LocalProtocolError | None = None
         # A start that is held back, to leave in one piece with the first content; None if there is none.
@@ -90,7 +90,7 @@ class HTTPCall:
             self._headers = message.get("headers") or ()
             self._trailers = [] if message.get("trailers") else None
             self.fault = None
-            if not self.starting:
+            if self.task is not None:
                 asyncio.get_running_loop().call_soon(self.flush)
             return SENT
         elif kind == "http.response.trailers" and self._body_ended and exchange.state < COMPLETE:
@@ -112,9 +112,12 @@ class HTTPCall:
         return SENT
 
     def flush(self) -> None:
-        """The application does something else before it sends content: let the client see that it is answered."""
+        """The application does something else before it sends content: let the client see that it is answered.
+
+        Not if what it does is to return: then there is no content, and this is no response.
+        """
         headers = self._headers
-        if headers is not None and self._exchange.state == WAITING:
+        if headers is not None and self._exchange.state == WAITING and self.task is not None and not self.task.done():
             self._headers = None
             try:
                 self._exchange.respond(self._status, headers, b"", True)
@@ -219,7 +222,7 @@ class ASGI3Interface(Interface):
             answer_failure(exchange, error)
             return
         if not task.done():
-            call.starting = False
+            call.task = task
             call.flush()
             task.add_done_callback(partial(_call_ended, call=call, exchange=exchange))
             exchange.on_end(partial(self._exchange_ended, task=task))
