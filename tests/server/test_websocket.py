@@ -29,7 +29,9 @@ async def test_e3_an_unmasked_frame_closes_with_1002(caplog: pytest.LogCaptureFi
     await settle()
     assert conversation.close_code == 1002
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
-    assert "websocket closed" in caplog.text
+    assert [record.getMessage() for record in caplog.records] == [
+        "127.0.0.1:51234 websocket closed: frame without a mask (1002)"
+    ]
 
 
 async def test_e5_a_message_over_the_limit_closes_with_1009(caplog: pytest.LogCaptureFixture) -> None:

@@ -340,7 +340,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
     # The end
 
     def _refuse(self, error: WebSocketProtocolError) -> None:
-        self._context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error} ({error.code})")
+        self._context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error}")
         self._fail(error.code, error.reason)
 
     def _fail(self, code: int, reason: str) -> None:
