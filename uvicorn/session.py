@@ -142,7 +142,7 @@ class WebSocketSession:
         """Send a text message; dropped once the connection closes."""
         if self.state == OPEN:
             if not isinstance(text, str):
-                raise LocalProtocolError(f"websocket: expected 'text' as str, got {type(text).__name__}")
+                raise _no_text(text)
             self._gateway.send_text(text)
         elif self.state == CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
@@ -151,19 +151,14 @@ class WebSocketSession:
         """Send a binary message; dropped once the connection closes."""
         if self.state == OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise LocalProtocolError(f"websocket: expected 'bytes' as bytes, got {type(data).__name__}")
+                raise _no_bytes(data)
             self._gateway.send_bytes(bytes(data))
         elif self.state == CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, once. Raises LocalProtocolError for a code that must not be sent (section 7.4)."""
-        if type(code) is not int or code not in _CLOSE_CODES:
-            raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
-        if not isinstance(reason, str) or len(reason.encode("utf-8", "replace")) > _REASON_BYTES:
-            raise LocalProtocolError(
-                f"websocket: expected a reason of {_REASON_BYTES} bytes at most, got {reason!r:.200}"
-            )
+        check_close(code, reason)
         if self.state == OPEN:
             self.state = CLOSING
             self._gateway.send_close(code, reason)
@@ -218,3 +213,41 @@ class WebSocketSession:
                 callback()
             except Exception:
                 logger.exception("%s: exception in an on_close callback", self)
+
+
+def check_message(text: object, data: object) -> None:
+    """Raise LocalProtocolError for what could not be sent once the connection is open; either may be None."""
+    if text is not None:
+        if not isinstance(text, str):
+            raise _no_text(text)
+        if not _is_utf8(text):
+            raise LocalProtocolError("websocket: expected 'text' that UTF-8 can hold, got a lone surrogate")
+    if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
+        raise _no_bytes(data)
+
+
+def check_close(code: object, reason: object) -> None:
+    """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a reason that cannot be."""
+    if type(code) is not int or code not in _CLOSE_CODES:
+        raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
+    if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
+        raise LocalProtocolError(
+            f"websocket: expected a reason of text, {_REASON_BYTES} bytes of UTF-8 at most, got {reason!r:.200}"
+        )
+
+
+def _no_text(text: object) -> LocalProtocolError:
+    return LocalProtocolError(f"websocket: expected 'text' as str, got {type(text).__name__}")
+
+
+def _no_bytes(data: object) -> LocalProtocolError:
+    return LocalProtocolError(f"websocket: expected 'bytes' as bytes, got {type(data).__name__}")
+
+
+def _is_utf8(text: str) -> bool:
+    """Not so if it has a lone surrogate in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

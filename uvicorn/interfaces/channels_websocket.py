@@ -27,7 +27,15 @@ from uvicorn.interfaces.sending import (
     shape,
 )
 from uvicorn.interfaces.tasks import OWNER, HandlerTasks
-from uvicorn.session import CLOSED, CONNECTING, OPEN, WebSocketListener, WebSocketSession
+from uvicorn.session import (
+    CLOSED,
+    CONNECTING,
+    OPEN,
+    WebSocketListener,
+    WebSocketSession,
+    check_close,
+    check_message,
+)
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -73,22 +81,32 @@ class WebSocketReply:
         session = self._session
         if get_ident() != session.endpoint.thread:
             return send_from_thread(session.endpoint.loop, self.send, message)
-        if session.state == CLOSED and session.request.state != STREAMING:
+        if session.state == CLOSED:
             return self._send_to_nobody()
-        text, data, close = message.get("text"), message.get("bytes"), message.get("close")
+        try:
+            text, data, close = message.get("text"), message.get("bytes"), message.get("close")
+        except AttributeError:
+            raise LocalProtocolError(f"reply.send: expected a dict, got {shape(message)}") from None
         if text is not None and data is not None:
             raise LocalProtocolError("reply.send: expected 'text' or 'bytes', got both")
+        code, reason = 0, ""
+        if close:
+            # Checked before anything is sent: a message is sent whole or not at all.
+            code, reason = 1000 if close is True else close, message.get("reason") or ""
+            check_close(code, reason)
         if session.state == CONNECTING:
             if session.request.state != WAITING or "status" in message:
-                self._deny(message)
-                return SENT
+                return self._deny(message)
             accept = message.get("accept")
-            if accept is False or (accept is None and close and not (text or data)):
+            if accept is None and not (text or data):
+                if not close:
+                    # Nothing has been decided: the handshake waits on.
+                    return SENT
+                accept = False
+            if accept is not None and not accept:
                 session.request.respond(403)
                 return SENT
-            if accept is None and not (text or data):
-                # Nothing has been decided: the handshake waits on.
-                return SENT
+            check_message(text, data)
             session.accept(message.get("subprotocol"), message.get("headers") or ())
         elif "status" in message:
             raise LocalProtocolError(
@@ -98,8 +116,8 @@ class WebSocketReply:
             session.send_text(text)
         elif data is not None:
             session.send_bytes(data)
-        if close:
-            session.close(1000 if close is True else close, message.get("reason") or "")
+        if code:
+            session.close(code, reason)
             return SENT
         session.sends += 1
         if session.write_paused:
@@ -115,7 +133,8 @@ class WebSocketReply:
     def __repr__(self) -> str:
         return f"<WebSocketReply {self.name} of {self._session!r}>"
 
-    def _deny(self, message: Message) -> None:
+    def _deny(self, message: Message) -> Coroutine[Any, Any, None]:
+        """The answer to the handshake is a response, or goes on with one."""
         request = self._session.request
         if request.state == WAITING:
             request.respond(
@@ -131,6 +150,8 @@ class WebSocketReply:
             )
         else:
             request.write(message.get("content") or b"", message.get("more_content", False))
+        waits = request.state == STREAMING and request.write_paused and OWNER.get() is request.endpoint
+        return Waiting(request.drain) if waits else SENT
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint
@@ -248,6 +269,7 @@ class ChannelsListener(WebSocketListener):
         if session.state != CONNECTING:
             self._log_failure(task)
         elif task.cancelled():
+            logger.error("%s: the connect handler was cancelled", session)
             request.app_failed("the handler was cancelled")
         elif (error := task.exception()) is not None:
             answer_failure(request, error)
@@ -257,6 +279,13 @@ class ChannelsListener(WebSocketListener):
             else:
                 logger.error("%s: the connect handler returned without a decision", session)
                 request.respond(403)
+        else:
+            # Another task may end the denial that this one has begun, but not never.
+            timer = asyncio.get_running_loop().call_later(self._settings.reply_seconds, self._give_up_denial)
+            request.on_end(lambda request: timer.cancel())
+        if request.status != 101:
+            # No disconnect handler will follow: the client's other tasks are told by the end of this one.
+            session.on_end(self._set_over)
 
     def _receive_ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -280,6 +309,11 @@ class ChannelsListener(WebSocketListener):
         if self._session.state == CONNECTING and self._session.request.state == WAITING:
             logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
             self._session.request.respond(403)
+
+    def _give_up_denial(self) -> None:
+        request = self._session.request
+        logger.error("%s: the handler returned and nobody ended the response", request)
+        request.app_failed("nobody ended the response")
 
     def _cancel_later(self, task: asyncio.Task[Any]) -> None:
         """The client has gone while a handler runs: it may finish what it is about, within bounds (rule R6)."""

@@ -1,0 +1,275 @@
+"""What becomes of handlers, tasks and half-said things when a handshake is refused or a connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.helpers import Recorder, settle, until
+from tests.websocket_client import WebSocketConversation
+from uvicorn.errors import ChannelClosed, LocalProtocolError
+
+Message = dict[str, Any]
+Channels = dict[str, Any]
+
+
+async def opened(app: Any, **settings: Any) -> WebSocketConversation:
+    conversation = WebSocketConversation(app, **settings)
+    await conversation.open()
+    return conversation
+
+
+async def silent(message: Message, channels: Channels) -> None:
+    """Accepts, and says nothing."""
+
+
+async def undecided(message: Message, channels: Channels) -> None:
+    """Never decides."""
+    await asyncio.get_running_loop().create_future()
+
+
+class Ticking:
+    """An application that starts a task which sends for ever, and then answers the handshake."""
+
+    def __init__(self, *answers: Message, waits: bool = False) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._answers = answers
+        self._waits = waits
+
+    async def __call__(self, message: Message, channels: Channels) -> None:
+        if message["channel"] == "websocket.connect":
+            for answer in self._answers:
+                await channels["reply"].send(answer)
+            self.task = asyncio.get_running_loop().create_task(self._tick(channels["reply"]))
+            if self._waits:
+                await asyncio.get_running_loop().create_future()
+
+    async def _tick(self, reply: Any) -> None:
+        while True:
+            await reply.send({})
+            await asyncio.sleep(0)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.task is not None and self.task.done()
+
+
+@pytest.mark.parametrize(
+    "answer", [{"accept": False}, {"status": 401}, {"status": 401, "more_content": True}], ids=["no", "401", "begun"]
+)
+async def test_a_task_of_a_refused_client_ends_with_it(answer: Message) -> None:
+    app = Ticking(answer)
+    conversation = await opened(app)
+    await conversation.lose()
+    await until(lambda: app.has_ended)
+    assert app.task is not None and app.task.cancelled()
+
+
+async def test_a_task_of_a_client_that_left_before_the_answer_ends_when_its_handler_has() -> None:
+    app = Ticking(waits=True)
+    conversation = await opened(app, timeout_disconnect=0.0)
+    await conversation.lose()
+    await until(lambda: app.has_ended)
+    assert app.task is not None and app.task.cancelled()
+
+
+async def test_a_handler_may_go_on_after_it_has_refused() -> None:
+    log: list[str] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"accept": False})
+        await channels["reply"].send({"text": "dropped"})
+        log.append("cleaned up")
+
+    conversation = await opened(app)
+    assert (conversation.status, log) == (403, ["cleaned up"])
+
+
+async def test_an_accepted_client_s_tasks_are_told_by_the_end_of_its_disconnect_handler_and_of_no_other() -> None:
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    replies: list[Any] = []
+    over: list[bool] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        replies.append(channels["reply"])
+        if message["channel"] == "websocket.connect":
+            await channels["reply"].send({"accept": True})
+            await gate
+        elif message["channel"] == "websocket.disconnect":
+            gate.set_result(None)
+            await settle(5)
+            over.append(channels["reply"].over)
+
+    conversation = await opened(app)
+    await conversation.lose()
+    assert (over, replies[0].over) == ([False], True)
+
+
+async def test_no_more_messages_are_handled_at_a_time_than_may_be_even_if_all_handlers_end_at_once() -> None:
+    gates: list[asyncio.Event] = [asyncio.Event()]
+    running = most = 0
+
+    async def app(message: Message, channels: Channels) -> None:
+        nonlocal running, most
+        if message["channel"] == "websocket.receive":
+            running += 1
+            most = max(most, running)
+            await gates[-1].wait()
+            running -= 1
+
+    conversation = await opened(app, ws_handlers=2)
+    await conversation.say(*"0123456789")
+    while running:
+        gate = gates[-1]
+        gates.append(asyncio.Event())
+        gate.set()
+        await settle()
+    assert most == 2
+    assert conversation.transport.reading
+    await conversation.lose()
+
+
+async def test_a_denial_that_nobody_ends_is_broken_off(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 403, "content": b"no", "more_content": True})
+
+    conversation = await opened(app, reply_timeout=0.0)
+    await until(lambda: conversation.transport.aborted)
+    assert "nobody ended" in caplog.text
+    await settle()
+
+
+async def test_a_denial_waits_for_a_slow_client() -> None:
+    log: list[str] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 403, "content": b"x" * 100_000, "more_content": True})
+        log.append("sent")
+        await channels["reply"].send({"content": b"end"})
+
+    conversation = WebSocketConversation(app)
+    conversation.transport.client_takes = False
+    await conversation.open()
+    assert log == []
+    conversation.transport.take(1 << 20)
+    await settle()
+    assert log == ["sent"]
+    await conversation.lose()
+
+
+async def test_a_cancelled_connect_handler_is_a_500_and_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        raise asyncio.CancelledError
+
+    conversation = await opened(app)
+    assert conversation.status == 500
+    assert "the connect handler was cancelled" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [{"accept": 0}, {"accept": 0, "text": "a"}, {"accept": ""}])
+async def test_what_is_not_true_is_not_an_acceptance(answer: Message) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send(answer)
+
+    conversation = await opened(app)
+    assert conversation.status == 403
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"accept": True, "close": 999}, "close code"),
+        ({"accept": True, "text": b"a"}, "'text' as str"),
+        ({"accept": True, "text": "\ud800"}, "UTF-8"),
+        ({"accept": True, "bytes": "a"}, "'bytes' as bytes"),
+        ({"text": "a", "close": 1000, "reason": "\ud800"}, "reason"),
+        ({"text": "a", "close": 1000, "reason": b"bye"}, "reason"),
+        ({"text": "a", "bytes": b"b"}, "got both"),
+        ({"status": 101}, "101"),
+    ],
+)
+async def test_an_answer_that_cannot_be_sent_is_not_sent_in_part(answer: Message, expected: str) -> None:
+    errors: list[LocalProtocolError] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        try:
+            await channels["reply"].send(answer)
+        except LocalProtocolError as error:
+            errors.append(error)
+            assert conversation.received == b""
+            await channels["reply"].send({"status": 418})
+
+    conversation = WebSocketConversation(app)
+    await conversation.open()
+    assert conversation.status == 418
+    assert expected in str(errors[0])
+
+
+@pytest.mark.parametrize("message", [{"text": "a", "close": 999}, {"text": "a", "close": True, "reason": "\ud800"}])
+async def test_a_message_whose_close_cannot_be_sent_is_not_sent_in_part(message: Message) -> None:
+    app = Recorder(silent)
+    conversation = await opened(app)
+    with pytest.raises(LocalProtocolError):
+        app.channels[0]["reply"].send(message)
+    assert (conversation.heard, conversation.close_code) == ([], None)
+    app.channels[0]["reply"].send({"close": True, "reason": "bye"})
+    assert conversation.close_code == 1000
+    await conversation.lose()
+
+
+@pytest.mark.parametrize("message", ["hello", None, ["text"]])
+async def test_a_message_that_is_none_is_an_error_that_says_so(message: Any) -> None:
+    app = Recorder(silent)
+    conversation = await opened(app)
+    with pytest.raises(LocalProtocolError, match=f"expected a dict, got {type(message).__name__}"):
+        app.channels[0]["reply"].send(message)
+    await conversation.lose()
+
+
+async def test_a_client_s_own_thread_is_told_that_it_has_gone() -> None:
+    ended: list[BaseException] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        if message["channel"] == "websocket.connect":
+            await asyncio.to_thread(talk, channels["reply"])
+
+    def talk(reply: Any) -> None:
+        try:
+            while True:
+                reply.send({"text": "x"})
+        except ChannelClosed as error:
+            ended.append(error)
+
+    conversation = await opened(app)
+    await until(lambda: conversation.heard)
+    await conversation.lose()
+    await until(lambda: ended)
+    await settle()
+
+
+@pytest.mark.parametrize("when", ["connect", "accepted", "receive", "disconnect", "on_close"])
+async def test_whatever_raises_wherever_others_are_served(when: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        seen.append(message["channel"].removeprefix("websocket."))
+        if when == "accepted" and message["channel"] == "websocket.connect":
+            await channels["reply"].send({"accept": True})
+            raise ValueError("boom")
+        if when == "on_close" and message["channel"] == "websocket.connect":
+            channels["reply"].on_close(lambda: 1 / 0)
+        if message["channel"] == f"websocket.{when}":
+            raise ValueError("boom")
+
+    seen: list[str] = []
+    conversation = await opened(app)
+    if when == "connect":
+        assert conversation.status == 500
+    else:
+        await conversation.say("a")
+        conversation.client.send_close()
+        await conversation.flush()
+        assert conversation.close_code == 1005
+    await conversation.lose()
+    assert seen == (["connect"] if when == "connect" else ["connect", "receive", "disconnect"])
+    assert caplog.text.count("Traceback") == 1
