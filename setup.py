@@ -44,6 +44,8 @@ setup(
             # The second driver of broadcast, and how tests talk to the Redis servers that they start.
             "redis>=8",
             "hiredis>=3",
+            # Certificates for tests of TLS.
+            "trustme>=1.1",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
             "gunicorn>=23",
             "pyuwsgi>=2.0.28",

@@ -18,9 +18,9 @@ from uvicorn.config import LOG_LEVELS, Config, keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
 from uvicorn.server.server import Server
-from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, TIMEOUTS, WEBSOCKETS
+from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, TIMEOUTS, TLS, WEBSOCKETS
 
-_GROUPS = (ADDRESS, APPLICATION, WEBSOCKETS, LOGGING, TIMEOUTS, LIMITS, OTHER)
+_GROUPS = (ADDRESS, APPLICATION, WEBSOCKETS, LOGGING, TLS, TIMEOUTS, LIMITS, OTHER)
 
 # What a user can mend, what the application did, and what did not get its time: exit codes that scripts can tell apart.
 _USAGE_ERROR, _STARTUP_ERROR, _BROKEN_OFF = 2, 3, 1

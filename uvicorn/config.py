@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from socket import socket
+from ssl import SSLContext
 from typing import Any, Final
 
 from uvicorn.errors import ConfigError
@@ -16,6 +17,7 @@ from uvicorn.importer import import_from_string
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, open_sockets, parse_bind
+from uvicorn.server.tls import build_ssl_context
 from uvicorn.settings import Limits, Settings
 
 LOG_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
@@ -122,6 +124,10 @@ class Config:
             sys.path.insert(0, folder)
         return build_interface(import_from_string(self.app), self.settings, repr(self.app))
 
+    def ssl_context(self) -> SSLContext | None:
+        """What `ssl_certfile` and the rest say; None without a certificate. Raises ConfigError for what is unusable."""
+        return build_ssl_context(self.settings)
+
     def open_sockets(self) -> list[socket]:
         """Listen on every address."""
         return open_sockets(self.addresses, self.settings.backlog)
@@ -167,6 +173,7 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
             return value
         raise ConfigError(f"{name}: expected True or False, got {value!r}")
     if isinstance(default, str):
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
         choices = field.metadata.get("choices")
         if isinstance(value, str) and (choices is None or value in choices):
             return value

@@ -16,6 +16,9 @@ LOGGING = "Logging"
 LIMITS = "Limits (bytes or counts; 0 means no limit where that is said)"
 TIMEOUTS = "Deadlines (seconds)"
 WEBSOCKETS = "WebSockets"
+TLS = "TLS"
+PROXY = "Behind a proxy"
+PROCESSES = "Processes"
 OTHER = "Other"
 
 
@@ -168,4 +171,17 @@ class Settings:
     # 10 s: one round trip, and a client that first reads what it has been sent.
     ws_close_seconds: float = setting(
         10.0, WEBSOCKETS, "Time for a client's half of the closing handshake.", flag="--ws-close-timeout"
+    )
+
+    # The names and meanings of Python's ssl module, which today's users know.
+    ssl_certfile: str = setting("", TLS, "Certificate and its chain, in PEM; makes this an https server.")
+    ssl_keyfile: str = setting("", TLS, "Its private key, if it is not in the same file.")
+    ssl_keyfile_password: str = setting("", TLS, "Password of the key.")
+    ssl_ca_certs: str = setting("", TLS, "Authorities whose client certificates are accepted.")
+    ssl_cert_reqs: int = setting(0, TLS, "Client certificates: 0 not asked for, 1 optional, 2 required.")
+    ssl_ciphers: str = setting("", TLS, "OpenSSL cipher list for TLS 1.2.  [default: OpenSSL's]")
+    ssl_version: int = setting(17, TLS, "Version constant of Python's ssl; only 17, TLS 1.2 and later.")
+    # 10 s: as for a request's head. Handshakes cost the loop, not the others: they are not awaited one by one.
+    ssl_handshake_seconds: float = setting(
+        10.0, TLS, "Time for a client's TLS handshake.", flag="--ssl-handshake-timeout", low=0.1
     )

@@ -7,16 +7,19 @@ import logging
 import select
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, Final, Protocol
 
-from uvicorn.errors import StartupError
+from uvicorn.errors import ConfigError, StartupError
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
+from uvicorn.server.tls import load_certificates
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.server")
@@ -37,6 +40,8 @@ class ServerConfig(Protocol):
     def settings(self) -> Settings: ...
 
     def load(self) -> ServedInterface: ...
+
+    def ssl_context(self) -> ssl.SSLContext | None: ...
 
     def open_sockets(self) -> list[socket.socket]: ...
 
@@ -59,6 +64,13 @@ class Server:
         self._interface: ServedInterface | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
+        self._context: ServerContext | None = None
+        self._application_runs = False
+        self._tls: ssl.SSLContext | None = None
+        self._sockets: list[socket.socket] = []
+        self._signals: dict[int, Any] = {}
+        #: What the event loop listens with, as long as it does.
+        self.servers: list[asyncio.Server] = []
 
     @property
     def should_exit(self) -> bool:
@@ -86,61 +98,87 @@ class Server:
 
         Raises ConfigError before anything is served, and StartupError if the application's own startup fails.
         """
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self.install_signal_handlers()
+        try:
+            await self.startup(sockets)
+            await self.main_loop()
+            await self.shutdown()
+        finally:
+            self._close()
+            # Has been done, unless this was cancelled.
+            await self._shut_down(0)
+            self._restore_signal_handlers()
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """The first third of `serve`: returns when connections are being accepted."""
         interface = self._interface = self._interface or self.config.load()
         settings = self.config.settings
         loop = self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        clock = self._clock or Clock()
-        context = ServerContext(interface, settings, clock)
-        listening = list(sockets) if sockets is not None else self.config.open_sockets()
-        listeners: list[asyncio.Server] = []
-        signals = self._catch_signals(loop)
+        self._changed = self._changed or asyncio.Event()
+        clock = self._clock = self._clock or Clock()
+        tls = self._tls = self.config.ssl_context()
+        context = self._context = ServerContext(interface, settings, clock)
+        self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
         loop.set_exception_handler(context.loop_exception)
         try:
             await self._start_up(interface)
             clock.on_tick(context.tick)
             clock.tick()
             clock.start()
-            for sock in listening:
-                listeners.append(
-                    await loop.create_server(lambda: HTTP1Connection(context), sock=sock, backlog=settings.backlog)
+            for sock in self._sockets:
+                self.servers.append(
+                    await loop.create_server(
+                        lambda: HTTP1Connection(context),
+                        sock=sock,
+                        backlog=settings.backlog,
+                        ssl=tls,
+                        ssl_handshake_timeout=settings.ssl_handshake_seconds if tls else None,
+                        ssl_shutdown_timeout=settings.linger_seconds if tls else None,
+                    )
                 )
-                logger.info("listening on %s (%s)", describe(sock), interface.name)
-            self.started = True
-            while not self._should_exit:
-                await self._changed.wait()
-                self._changed.clear()
-            await _accept_the_queue(listening)
-            for listener in listeners:
-                listener.close()
-            await self._drain(context)
-        finally:
-            self.started = False
-            for listener in listeners:
-                listener.close()
-            close_sockets(listening)
-            clock.stop()
-            # None are left, unless this was cancelled or failed.
-            for connection in tuple(context.connections):
-                connection.reset()
-            for number, previous in signals.items():
-                loop.remove_signal_handler(number)
-                if previous is not None:
-                    signal.signal(number, previous)
+                logger.info("listening on %s (%s)", describe(sock, "https" if tls else "http"), interface.name)
+        except BaseException:
+            self._close()
+            raise
+        self.started = True
 
-    def run(self) -> None:
+    async def main_loop(self) -> None:
+        """The second: returns when the server is told to stop."""
+        assert self._changed is not None, "main_loop comes after startup"
+        while not self._should_exit:
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """The third: finishes what is in flight; the application's own shutdown follows."""
+        assert self._context is not None, "shutdown comes after startup"
+        await _accept_the_queue(self._sockets)
+        for server in self.servers:
+            server.close()
+        await self._drain(self._context)
+        self._close()
+
+    def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """`serve`, on an event loop of its own."""
         # Before there is a loop, which would hold a Ctrl-C back until the import is over.
         self._interface = self.config.load()
-        run(self.serve(), self.config.settings.loop)
+        run(self.serve(sockets), self.config.settings.loop)
 
     async def _start_up(self, interface: ServedInterface) -> None:
         """The application's own startup; a signal ends it, for there is nothing yet that could be lost."""
         assert self._changed is not None
         starting = asyncio.ensure_future(interface.startup())
         stopped = asyncio.ensure_future(self._changed.wait())
-        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        try:
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
+            raise
+        finally:
+            stopped.cancel()
         if not starting.done():
             starting.cancel()
             await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
@@ -149,6 +187,7 @@ class Server:
         if error is not None:
             logger.error("the application's startup failed", exc_info=error)
             raise StartupError("the application's startup failed, see above")
+        self._application_runs = True
 
     async def _drain(self, context: ServerContext) -> None:
         """Finish what is in flight: nothing that was accepted is lost while it can be answered in time."""
@@ -171,11 +210,17 @@ class Server:
             logger.warning("requests broken off after %s: %d", cause, self.broken_off)
         for connection in tuple(context.connections):
             connection.reset()
-        try:
-            await context.interface.shutdown(0 if self._force_exit else max(left, 0))
-        except Exception as error:
-            logger.error("the application's shutdown failed", exc_info=error)
+        await self._shut_down(0 if self._force_exit else max(left, 0))
         logger.info("stopped")
+
+    async def _shut_down(self, seconds: float) -> None:
+        """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
+        if self._application_runs and self._interface is not None:
+            self._application_runs = False
+            try:
+                await self._interface.shutdown(seconds)
+            except Exception as error:
+                logger.error("the application's shutdown failed", exc_info=error)
 
     async def _pause(self) -> None:
         """A moment for clients, cut short by a second signal."""
@@ -190,20 +235,55 @@ class Server:
         if self._loop is not None and self._changed is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _catch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[int, Any]:
-        """Handle the signals that stop a server; return who handled them before."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        previous: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    def install_signal_handlers(self) -> None:
+        """Stop on SIGINT and SIGTERM. Does nothing outside of the main thread; overridden by those who want nothing."""
+        if threading.current_thread() is not threading.main_thread() or self._loop is None:
+            return
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._signalled)
-        return previous
+            self._signals[number] = signal.getsignal(number)
+            self._loop.add_signal_handler(number, self.handle_exit, number, None)
+        if self.config.settings.ssl_certfile:
+            self._signals[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
+            self._loop.add_signal_handler(signal.SIGHUP, self._read_certificates)
 
-    def _signalled(self) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come: stop, or, if it is the second one, break off."""
         if self._should_exit:
             self.force_exit = True
         else:
             self.should_exit = True
+
+    def _read_certificates(self) -> None:
+        """SIGHUP: read the certificates again; a mistake in them leaves the old ones in use."""
+        if self._tls is not None:
+            try:
+                load_certificates(self._tls, self.config.settings)
+            except ConfigError as error:
+                logger.error("certificates are kept as they were: %s", error)
+            else:
+                logger.info("certificates have been read again")
+
+    def _restore_signal_handlers(self) -> None:
+        assert self._loop is not None
+        signals, self._signals = self._signals, {}
+        for number, previous in signals.items():
+            self._loop.remove_signal_handler(number)
+            if previous is not None:
+                signal.signal(number, previous)
+
+    def _close(self) -> None:
+        """Leave nothing open, however serving has ended."""
+        self.started = False
+        servers, self.servers = self.servers, []
+        for server in servers:
+            server.close()
+        sockets, self._sockets = self._sockets, []
+        close_sockets(sockets)
+        if self._clock is not None:
+            self._clock.stop()
+        # None are left, unless this was cancelled or failed.
+        for connection in tuple(self._context.connections) if self._context is not None else ():
+            connection.reset()
 
 
 async def _accept_the_queue(sockets: Sequence[socket.socket]) -> None:

@@ -1,0 +1,152 @@
+"""https and wss, as a client sees them."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.certificates import Certificates
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+APP = """
+async def app(message, channels):
+    if message["channel"] == "http.request":
+        body = b""
+        while "body" in channels:
+            chunk = await channels["body"].receive()
+            body += chunk["content"]
+            if not chunk.get("more_content"):
+                break
+        await channels["reply"].send({"status": 200, "content": message["scheme"].encode() + b" " + body})
+    elif message["channel"] == "websocket.connect":
+        await channels["reply"].send({"text": message["scheme"]})
+"""
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Certificates:
+    (tmp_path / "app.py").write_text(APP)
+    return Certificates(tmp_path)
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def server(made: Certificates, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    with running_server(
+        tmp_path, "app:app", "--ssl-certfile", "chain.pem", "--ssl-keyfile", "key.pem", "--loop", request.param
+    ) as running:
+        yield running
+
+
+def ask(server: ServerProcess, context: ssl.SSLContext, content: bytes = b"") -> bytes:
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=LONGEST_WAIT, context=context)
+    try:
+        connection.request("POST", "/", content)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def serial_of(server: ServerProcess, context: ssl.SSLContext) -> object:
+    with (
+        socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        certificate = client.getpeercert()
+        assert certificate is not None
+        return certificate["serialNumber"]
+
+
+def test_the_application_is_served_by_https(server: ServerProcess, made: Certificates) -> None:
+    assert ask(server, made.client()) == b"https "
+
+
+def test_an_upload_of_3_MB_arrives(server: ServerProcess, made: Certificates) -> None:
+    assert ask(server, made.client(), b"x" * 3_000_000) == b"https " + b"x" * 3_000_000
+
+
+def test_it_says_that_it_is_https(server: ServerProcess) -> None:
+    assert server.addresses[0].startswith("https://127.0.0.1:")
+
+
+def test_websockets_are_served(server: ServerProcess, made: Certificates) -> None:
+    with connect(f"wss://127.0.0.1:{server.port}/", ssl=made.client()) as websocket:
+        assert websocket.recv(LONGEST_WAIT) == "wss"
+
+
+def test_http_1_1_is_agreed_on_by_alpn(server: ServerProcess, made: Certificates) -> None:
+    context = made.client()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        assert client.selected_alpn_protocol() == "http/1.1"
+
+
+def test_D15_plain_bytes_cost_nobody_else_anything(server: ServerProcess, made: Certificates) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        while plain.recv(4096):
+            pass
+    assert ask(server, made.client()) == b"https "
+    assert server.stop() == 0
+    assert "Traceback" not in server.stderr
+
+
+def test_D15_a_handshake_that_stalls_holds_nobody_up(server: ServerProcess, made: Certificates) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT):
+        assert ask(server, made.client()) == b"https "
+
+
+def test_D15_a_handshake_has_a_deadline(made: Certificates, tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path, "app:app", "--ssl-certfile", "both.pem", "--ssl-handshake-timeout", "0.1") as server,
+        socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain,
+    ):
+        assert plain.recv(1) == b""
+
+
+def test_hangup_reads_the_certificates_again(server: ServerProcess, made: Certificates) -> None:
+    before = serial_of(server, made.client())
+    made.issue()
+    server.send_signal(signal.SIGHUP)
+    server.wait_for_line("certificates have been read again")
+    assert serial_of(server, made.client()) != before
+
+
+def test_hangup_with_broken_certificates_keeps_the_old_ones(server: ServerProcess, made: Certificates) -> None:
+    made.chain.write_text("Hello")
+    server.send_signal(signal.SIGHUP)
+    server.wait_for_line("certificates are kept as they were")
+    assert ask(server, made.client()) == b"https "
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_client_needs_a_certificate_if_one_is_required(made: Certificates, tmp_path: Path, loop: str) -> None:
+    with running_server(
+        tmp_path, "app:app", "--ssl-certfile", "both.pem", "--ssl-ca-certs", "authority.pem", "--ssl-cert-reqs", "2",
+        "--loop", loop,
+    ) as server:  # fmt: skip
+        assert ask(server, made.client(with_certificate=True)) == b"https "
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+            ask(server, made.client())
+        assert server.stop() == 0
+        assert "Traceback" not in server.stderr
+
+
+def test_a_server_that_is_stopped_exits_0_with_a_client_connected(server: ServerProcess, made: Certificates) -> None:
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=LONGEST_WAIT, context=made.client())
+    try:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        assert server.stop() == 0
+    finally:
+        connection.close()
+    assert "Traceback" not in server.stderr

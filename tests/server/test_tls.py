@@ -1,0 +1,143 @@
+"""What `--ssl-*` makes, and what it says about what it cannot use."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tests.certificates import Certificates
+from uvicorn.errors import ConfigError
+from uvicorn.server.tls import build_ssl_context, load_certificates
+from uvicorn.settings import Settings
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+def encrypt(key: Path, password: bytes) -> None:
+    private = load_pem_private_key(key.read_bytes(), None)
+    assert hasattr(private, "private_bytes")
+    key.write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(password))
+    )
+
+
+def context_of(**settings: Any) -> ssl.SSLContext:
+    context = build_ssl_context(
+        Settings(**{name: str(value) if isinstance(value, Path) else value for name, value in settings.items()})
+    )
+    assert context is not None
+    return context
+
+
+def test_without_a_certificate_there_is_no_tls() -> None:
+    assert build_ssl_context(Settings()) is None
+
+
+def test_D15_nothing_older_than_tls_1_2_is_spoken(made: Certificates) -> None:
+    assert context_of(ssl_certfile=made.both).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_D15_renegotiation_is_off(made: Certificates) -> None:
+    assert context_of(ssl_certfile=made.both).options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_a_key_in_a_file_of_its_own_is_read(made: Certificates) -> None:
+    context_of(ssl_certfile=made.chain, ssl_keyfile=made.key)
+
+
+def test_a_key_with_a_password_is_read(made: Certificates) -> None:
+    encrypt(made.key, b"secret")
+    context_of(ssl_certfile=made.chain, ssl_keyfile=made.key, ssl_keyfile_password="secret")
+
+
+@pytest.mark.parametrize(("password", "advice"), [("", "may be missing"), ("wrong", "is wrong")])
+def test_a_password_that_does_not_fit_is_told(made: Certificates, password: str, advice: str) -> None:
+    encrypt(made.key, b"secret")
+    with pytest.raises(ConfigError, match=f"--ssl-keyfile-password {advice}"):
+        context_of(ssl_certfile=made.chain, ssl_keyfile=made.key, ssl_keyfile_password=password)
+
+
+def test_a_key_of_another_certificate_is_told(made: Certificates) -> None:
+    chain = made.chain.read_bytes()
+    made.issue()
+    made.chain.write_bytes(chain)
+    with pytest.raises(ConfigError, match="do not belong together"):
+        context_of(ssl_certfile=made.chain, ssl_keyfile=made.key)
+
+
+@pytest.mark.parametrize("name", ["ssl_certfile", "ssl_keyfile", "ssl_ca_certs"])
+def test_a_file_that_is_not_there_is_named(made: Certificates, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: '/nowhere/at.all' cannot be read: No such file"):
+        context_of(**{"ssl_certfile": made.both, name: "/nowhere/at.all"})
+
+
+def test_a_certificate_without_its_key_is_told(made: Certificates) -> None:
+    with pytest.raises(ConfigError, match="expected PEM"):
+        context_of(ssl_certfile=made.chain)
+
+
+@pytest.mark.parametrize("name", ["ssl_certfile", "ssl_ca_certs"])
+def test_a_file_that_is_not_pem_is_told(made: Certificates, tmp_path: Path, name: str) -> None:
+    (tmp_path / "text").write_text("Hello")
+    with pytest.raises(ConfigError, match=r"text.*expected PEM"):
+        context_of(**{"ssl_certfile": made.both, name: tmp_path / "text"})
+
+
+@pytest.mark.parametrize("name", ["ssl_keyfile", "ssl_ca_certs"])
+def test_what_needs_a_certificate_asks_for_it(made: Certificates, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is given without a certificate"):
+        build_ssl_context(Settings(**{name: str(made.key)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ssl_version", 3, "expected 16|expected 17"),
+        ("ssl_ciphers", "NONSENSE", "knows none of 'NONSENSE'"),
+        ("ssl_cert_reqs", 7, "expected 0 .* got 7"),
+        ("ssl_cert_reqs", 2, "expected --ssl-ca-certs"),
+    ],
+)
+def test_values_that_do_not_fit_are_told(made: Certificates, name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        context_of(**{"ssl_certfile": made.both, name: value})
+
+
+def test_client_certificates_are_required_if_that_is_said(made: Certificates) -> None:
+    context = context_of(ssl_certfile=made.both, ssl_cert_reqs=2, ssl_ca_certs=made.authority)
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_ciphers_are_those_of_the_list(made: Certificates) -> None:
+    context = context_of(ssl_certfile=made.both, ssl_ciphers="ECDHE-RSA-AES128-GCM-SHA256")
+    old = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"}
+    assert old == {"ECDHE-RSA-AES128-GCM-SHA256"}
+
+
+def test_a_mistake_in_new_certificates_leaves_the_old_ones(made: Certificates) -> None:
+    context = context_of(ssl_certfile=made.both)
+    made.both.write_text("Hello")
+    with pytest.raises(ConfigError):
+        load_certificates(context, Settings(ssl_certfile=str(made.both)))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = made.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    server = context.wrap_bio(outgoing, incoming, server_side=True)
+    for _ in range(3):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    assert client.getpeercert()

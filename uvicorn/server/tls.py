@@ -1,0 +1,92 @@
+"""TLS for the listening sockets: what `--ssl-*` says, as one `ssl.SSLContext`.
+
+TLS 1.2 is the oldest version that is spoken (RFC 8996), and renegotiation is off. The only protocol that is offered
+by ALPN is HTTP/1.1.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from uvicorn.errors import ConfigError
+from uvicorn.settings import Settings
+
+
+def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """The context that `settings` describe; None if they name no certificate.
+
+    Raises ConfigError, which names the option, what was found, and what was expected.
+    """
+    if not settings.ssl_certfile:
+        for name in ("ssl_keyfile", "ssl_ca_certs"):
+            if getattr(settings, name):
+                raise ConfigError(f"{name} is given without a certificate; expected --ssl-certfile as well")
+        return None
+    if settings.ssl_version not in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS):
+        raise ConfigError(
+            f"ssl_version: expected {ssl.PROTOCOL_TLS_SERVER:d}, which is TLS 1.2 and later, "
+            f"got {settings.ssl_version}; older versions are not spoken (RFC 8996)"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.ssl_ciphers:
+        try:
+            context.set_ciphers(settings.ssl_ciphers)
+        except ssl.SSLError:
+            raise ConfigError(f"ssl_ciphers: OpenSSL knows none of {settings.ssl_ciphers!r}") from None
+    load_certificates(context, settings)
+    try:
+        context.verify_mode = ssl.VerifyMode(settings.ssl_cert_reqs)
+    except ValueError:
+        raise ConfigError(
+            f"ssl_cert_reqs: expected 0 (no client certificate), 1 (optional) or 2 (required), "
+            f"got {settings.ssl_cert_reqs}"
+        ) from None
+    if settings.ssl_ca_certs:
+        _check_file("ssl_ca_certs", settings.ssl_ca_certs)
+        try:
+            context.load_verify_locations(settings.ssl_ca_certs)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"ssl_ca_certs: no certificates can be read from {settings.ssl_ca_certs!r}: {error}; expected PEM"
+            ) from None
+    elif context.verify_mode is not ssl.CERT_NONE:
+        raise ConfigError("ssl_cert_reqs asks for client certificates; expected --ssl-ca-certs, which says whose")
+    return context
+
+
+def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
+    """Read certificate and key, again if they have been read before: connections that are open keep theirs.
+
+    Raises ConfigError; the context then has what it had.
+    """
+    _check_file("ssl_certfile", settings.ssl_certfile)
+    if settings.ssl_keyfile:
+        _check_file("ssl_keyfile", settings.ssl_keyfile)
+    key = settings.ssl_keyfile or settings.ssl_certfile
+    try:
+        # A function, so that OpenSSL never asks on the terminal of a server.
+        context.load_cert_chain(settings.ssl_certfile, key, lambda: settings.ssl_keyfile_password)
+    except ssl.SSLError as error:
+        what = f"the certificate {settings.ssl_certfile!r} and the key {key!r}"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(f"{what} do not belong together") from None
+        if not error.reason or "DECRYPT" in error.reason or "PASSWORD" in error.reason:
+            hint = "is wrong" if settings.ssl_keyfile_password else "may be missing"
+            raise ConfigError(f"{what} cannot be read: expected PEM; --ssl-keyfile-password {hint}") from None
+        raise ConfigError(f"{what} cannot be read: expected PEM, got {error.reason}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{settings.ssl_certfile!r} or {key!r} cannot be read: {error.strerror}; expected PEM files"
+        ) from None
+
+
+def _check_file(name: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{name}: {os.path.abspath(path)!r} cannot be read: {error.strerror}") from None
