@@ -25,6 +25,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python bench/protocol.py
 	$(VENV)/bin/python bench/messages.py
 	$(VENV)/bin/python bench/threads.py
+	$(VENV)/bin/python bench/bridge.py
 	$(VENV)/bin/python bench/hello.py
 	$(VENV)/bin/python bench/wsgi.py
 	$(VENV)/bin/python bench/adapters.py

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -14,6 +16,10 @@ from uvicorn.adapters.loop_thread import LoopThread, loop_thread
 
 async def the_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
+
+
+async def nothing() -> None:
+    pass
 
 
 async def hanging() -> None:
@@ -54,6 +60,83 @@ def test_it_runs_without_uvloop_too(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = LoopThread()
     assert "uvloop" not in type(thread.submit(the_loop()).result(30)).__module__
     thread.stop()
+
+
+@pytest.fixture(params=[True, False], ids=["eventfd", "without eventfd"])
+def thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopThread]:
+    """With each of the ways to wake it."""
+    if not request.param:
+        monkeypatch.setattr(module, "HAS_EVENTFD", False)
+    thread = LoopThread()
+    yield thread
+    thread.stop()
+
+
+def run_all(thread: LoopThread) -> None:
+    """Return when it has called all that was posted before."""
+    done = threading.Event()
+    thread.post(done.set)
+    assert done.wait(30)
+
+
+def test_what_is_posted_is_called_in_order(thread: LoopThread) -> None:
+    called: list[int] = []
+    for number in range(1000):
+        thread.post(partial(called.append, number))
+    run_all(thread)
+    assert called == list(range(1000))
+
+
+def test_what_many_threads_post_is_all_called(thread: LoopThread) -> None:
+    called: list[int] = []
+
+    def post() -> None:
+        for number in range(1000):
+            thread.post(partial(called.append, number))
+
+    posting = [threading.Thread(target=post) for _ in range(8)]
+    for one in posting:
+        one.start()
+    for one in posting:
+        one.join(30)
+    run_all(thread)
+    assert len(called) == 8000
+
+
+def test_a_callback_that_exits_keeps_no_other_from_being_called(thread: LoopThread) -> None:
+    begun, both_posted, called = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        begun.set()
+        both_posted.wait(30)
+
+    def leave() -> None:
+        raise SystemExit
+
+    thread.post(hold_up)
+    assert begun.wait(30)
+    thread.post(leave)
+    thread.post(called.set)
+    both_posted.set()
+    assert called.wait(30)
+
+
+def test_who_posts_to_a_loop_that_has_stopped_is_told(thread: LoopThread) -> None:
+    thread.stop()
+    with pytest.raises(RuntimeError, match="the event loop has stopped"):
+        thread.post(int)
+
+
+def test_what_was_posted_before_it_stopped_is_called(thread: LoopThread) -> None:
+    called = threading.Event()
+
+    def stop_and_post() -> None:
+        thread.post(called.set)
+        thread._end()
+
+    thread.post(stop_and_post)
+    thread._thread.join(30)
+    assert called.is_set()
 
 
 def test_what_still_runs_when_it_stops_is_cancelled() -> None:

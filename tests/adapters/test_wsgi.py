@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -308,3 +309,23 @@ def test_the_application_learns_that_the_host_would_not_take_its_head() -> None:
     with pytest.raises(ValueError, match="refused"):
         WSGIAdapter(app)(environ_of(), refusing)
     assert ended.wait(10)
+
+
+trace: ContextVar[str] = ContextVar("trace", default="none")
+
+
+def test_context_variables_that_the_hosts_middleware_has_set_are_the_applications_to_see() -> None:
+    seen: list[str] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        seen.append(trace.get())
+        trace.set("the application's")
+        await channels["reply"].send({"status": 200})
+
+    adapter = WSGIAdapter(app)
+    token = trace.set("the middleware's")
+    call(adapter, validate=False)
+    assert trace.get() == "the middleware's"
+    trace.reset(token)
+    call(adapter, validate=False)
+    assert seen == ["the middleware's", "none"]

@@ -10,9 +10,12 @@ import atexit
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, final
+
+from uvicorn.interfaces.bell import HAS_EVENTFD, Bells
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -30,6 +33,14 @@ class LoopThread:
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._locks: dict[object, threading.Lock] = {}
         self._stopping = False
+        self._inbox: deque[Callable[[], object]] = deque()
+        self._rung = False
+        #: For threads that wait for the loop.
+        self.bells = Bells()
+        # Never closed: a thread that comes late might else ring whatever has that number by then.
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
+        if self._bell is not None:
+            self.loop.add_reader(self._bell, self._on_bell)
         self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
         self._thread.start()
 
@@ -46,6 +57,21 @@ class LoopThread:
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run `coroutine` on the loop; its outcome may be waited for from any other thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called on the loop, after what was posted before; from any thread.
+
+        RuntimeError if the loop stops: it may be called all the same.
+        """
+        self._inbox.append(callback)
+        if self._stopping:
+            raise RuntimeError("the event loop has stopped")
+        if not self._rung:
+            self._rung = True
+            if self._bell is not None:
+                os.eventfd_write(self._bell, 1)
+            else:
+                self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
         """A lock for `owner`. One of its own might be held, after a fork, by a thread that the child does not have."""
@@ -76,6 +102,22 @@ class LoopThread:
         self._stopping = True
         self.loop.stop()
 
+    def _on_bell(self) -> None:
+        assert self._bell is not None
+        os.eventfd_read(self._bell)
+        self._take()
+
+    def _take(self) -> None:
+        # First this, then the look: a callback that is posted in between is seen here, or rings again.
+        self._rung = False
+        try:
+            for _ in range(len(self._inbox)):
+                self._inbox.popleft()()
+        finally:
+            if self._inbox and not self._rung:
+                self._rung = True
+                self.loop.call_soon(self._take)
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._stopping:
@@ -85,12 +127,16 @@ class LoopThread:
                 # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
                 # them when the loop goes on, and not the loop, which others share.
                 logger.warning("%r in the event loop's thread, which goes on", error)
-        left = asyncio.all_tasks(self.loop)
+        self.loop.run_until_complete(self._cancel_what_is_left())
+        self.loop.close()
+
+    async def _cancel_what_is_left(self) -> None:
+        self._take()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             # Whoever waits for it, in another thread, is told so.
             task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self.loop.close()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

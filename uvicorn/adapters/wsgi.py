@@ -6,11 +6,12 @@ the application sends. That runs on the event loop of `loop_thread`, which all r
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import queue
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from contextvars import copy_context
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, final
 
@@ -63,9 +64,7 @@ class WSGIAdapter:
         Raises StartupError if the application's startup fails, which is tried again with the next request.
         """
         interface, thread = self._started()
-        gateway = WSGIGateway(interface, environ, thread.loop)
-        thread.loop.call_soon_threadsafe(gateway.begin)
-        return gateway.respond(start_response)
+        return WSGIGateway(interface, environ, thread).respond(start_response)
 
     def _started(self) -> tuple[Interface, LoopThread]:
         """The interface on this process's loop, started there."""
@@ -95,14 +94,17 @@ class WSGIAdapter:
 class WSGIGateway(HTTPGateway):
     """One request of a WSGI host. Methods say which thread they are for."""
 
-    def __init__(self, interface: Interface, environ: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, interface: Interface, environ: dict[str, Any], thread: LoopThread) -> None:
         self._interface = interface
         self._environ = environ
-        self._loop = loop
+        self._thread = thread
         self._exchange: HTTPExchange | None = None
         # From the loop to the host, in order: what it is ('response', 'content', 'want' or 'abort'), and its value.
-        self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._content_left = content_length(environ)
+        self._queue: deque[tuple[str, Any]] = deque()
+        self._bell = thread.bells.take()
+        self._ring_due = False
+        # Bytes of content, once some are wanted.
+        self._content_left: int | None = None
         self._input = environ.get("wsgi.input")
         self._backlog = Backlog()
         self._wanting = False
@@ -111,8 +113,10 @@ class WSGIGateway(HTTPGateway):
     # On the host's thread
 
     def respond(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Wait for the response's head, and start it."""
+        """Have the application called, wait for the response's head, and start it."""
         try:
+            # What a middleware of the host has set for this request, such as a trace, is the application's to see.
+            self._post(partial(copy_context().run, self.begin))
             kind, value = self._next()
             if kind == "abort":
                 raise ResponseAborted(value)
@@ -124,6 +128,7 @@ class WSGIGateway(HTTPGateway):
             self.client_gone()
             raise
         if not more_content:
+            self._thread.bells.give_back(self._bell)
             return [content]
         return ResponseContent(self, content)
 
@@ -149,7 +154,9 @@ class WSGIGateway(HTTPGateway):
     def _next(self) -> tuple[str, Any]:
         """What comes next from the loop, having read whatever content it asked for meanwhile."""
         while True:
-            kind, value = self._queue.get()
+            while not self._queue:
+                self._bell.wait()
+            kind, value = self._queue.popleft()
             if kind != "want":
                 return kind, value
             self._read_piece()
@@ -157,6 +164,8 @@ class WSGIGateway(HTTPGateway):
     def _read_piece(self) -> None:
         """Read as much as the host has at hand, a piece at most; whatever it raises means that the client has gone."""
         left = self._content_left
+        if left is None:
+            left = self._content_left = content_length(self._environ)
         content, complete = b"", False
         if self._input is not None and (left > 0 or left == UNTIL_END):
             try:
@@ -174,23 +183,23 @@ class WSGIGateway(HTTPGateway):
         else:
             self._post(self._on_loop_broken)
 
-    def _post(self, callback: Callable[[], None]) -> None:
+    def _post(self, callback: Callable[[], object]) -> None:
         try:
-            self._loop.call_soon_threadsafe(callback)
+            self._thread.post(callback)
         except RuntimeError:
-            # The loop has been closed: the process is ending.
-            self._queue.put(("abort", "the event loop has stopped"))
+            # The process is ending.
+            self._put("abort", "the event loop has stopped")
 
     # On the event loop's thread
 
     def begin(self) -> None:
         """Make the exchange, and have the application answer it."""
         try:
-            exchange = self._exchange = exchange_from_environ(self._environ, self, self._loop)
+            exchange = self._exchange = exchange_from_environ(self._environ, self, self._thread.loop)
             self._interface.serve_http(exchange)
         except BaseException as error:
             logger.error("a request that the host has described cannot be served", exc_info=error)
-            self._queue.put(("abort", f"{type(error).__name__}: {error}"))
+            self._put("abort", f"{type(error).__name__}: {error}")
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
@@ -227,10 +236,10 @@ class WSGIGateway(HTTPGateway):
             if more_content:
                 # The host has all that it needs, and what the application has yet to say may never end.
                 more_content = False
-                self._loop.call_soon(exchange.disconnect)
+                self._thread.loop.call_soon(exchange.disconnect)
         self._check_length(len(content), more_content)
         self._backlog.put += len(content)
-        self._queue.put(("response", (line, kept, content, more_content)))
+        self._put("response", (line, kept, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Put a piece of content on the queue, unless the response has none."""
@@ -239,33 +248,46 @@ class WSGIGateway(HTTPGateway):
         try:
             self._check_length(len(content), more_content)
         except LocalProtocolError as error:
-            self._queue.put(("abort", str(error)))
+            self._put("abort", str(error))
             raise
         self._backlog.put += len(content)
-        self._queue.put(("content", (content, more_content)))
+        self._put("content", (content, more_content), more_content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """Have the host's thread read another piece."""
         if not self._wanting:
             self._wanting = True
-            self._queue.put(("want", None))
+            self._put("want", None)
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Whoever waits for the other side waits in vain."""
         self._backlog.wake()
         if exchange.state != COMPLETE:
             # The host may close what another of its threads is waiting for.
-            self._queue.put(("abort", "the response was broken off"))
+            self._put("abort", "the response was broken off")
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Have the host's thread raise, so that the host breaks the connection off."""
-        self._queue.put(("abort", reason))
+        self._put("abort", reason)
 
     async def drain(self) -> None:
         """Wait until the host has taken enough, or the exchange is over."""
         exchange = self._exchange
         if exchange is not None:
             await self._backlog.wait(lambda: exchange.state >= COMPLETE)
+
+    def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:
+        self._queue.append((kind, value))
+        if not more_follows:
+            self._bell.ring()
+        elif not self._ring_due:
+            # When this turn of the loop is over: the host takes at once what the application has sent by then.
+            self._ring_due = True
+            self._thread.loop.call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._ring_due = False
+        self._bell.ring()
 
     def _check_length(self, count: int, more_content: bool) -> None:
         declared = self._declared

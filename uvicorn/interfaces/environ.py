@@ -53,13 +53,25 @@ _OF_THE_PROCESS: Final = frozenset(() if "GATEWAY_INTERFACE" in os.environ else 
 # Never the request's content: its framing is the host's, and these two have keys of their own.
 _NOT_FIELDS: Final = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"))
 
+# What environ keys stand for: a field, by its name; nothing of its own, b""; or what is the host's own. Hosts' keys are
+# added as they come, those that clients make up are not.
+_OWN: Final = b":"
+_MEANINGS: Final[dict[str, bytes]] = (
+    dict.fromkeys((key for key in _OF_THE_PROCESS if not key.startswith("HTTP_")), b"")
+    | {key: name for name, key in _COMMON_KEYS.items()}
+    | dict.fromkeys((*_OF_THE_REQUEST, *_NOT_FIELDS), b"")
+)
+
 #: What `content_length` tells besides a length.
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
 
-# Names of response fields that have been checked, as applications spell them. Bounded, for there may be no end of them.
+# Names of response fields that have been checked, as applications spell them, and for the way back. Bounded, for there
+# may be no end of them.
 _FIELD_NAMES: Final[dict[str, bytes]] = {}
+_DECODED_NAMES: Final[dict[bytes, str]] = {}
 _MOST_NAMES: Final = 256
+_MOST_MEANINGS: Final = len(_MEANINGS) + 256
 
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -119,14 +131,20 @@ def exchange_from_environ(
         path_info = b"/" + path_info
     octets = script_name + path_info or b"/"
     raw_path = _octets(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition(b"?")[0]
-    if not raw_path.startswith(b"/") or not raw_path.isascii() or unquote_to_bytes(raw_path) != octets:
+    decoded = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    if decoded != octets or not raw_path.startswith(b"/") or not raw_path.isascii():
         raw_path = quote(octets, safe="/!$&'()*+,;=:@~").encode()
     query = _octets(environ.get("QUERY_STRING", ""))
-    headers = [
-        [key[5:].lower().replace("_", "-").encode("latin-1"), _octets(value)]
-        for key, value in environ.items()
-        if key.startswith("HTTP_") and key not in _NOT_FIELDS and isinstance(value, str)
-    ]
+    headers: list[list[bytes]] = []
+    hosts: dict[str, Any] = {}
+    for key, value in environ.items():
+        meaning = _MEANINGS.get(key)
+        if meaning is None:
+            meaning = _meaning_of(key)
+        if meaning is _OWN:
+            hosts[key] = value
+        elif meaning and isinstance(value, str):
+            headers.append([meaning, value.encode() if value.isascii() else _octets(value)])
     for key, name in (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length")):
         if environ.get(key):
             headers.append([name, _octets(str(environ[key]))])
@@ -138,7 +156,7 @@ def exchange_from_environ(
         _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT"), 0),
         loop,
     )
-    endpoint.environ = host_environ(environ)
+    endpoint.environ = hosts
     return HTTPExchange(
         gateway,
         endpoint,
@@ -155,7 +173,7 @@ def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in environ.items()
-        if key not in _OF_THE_REQUEST and key not in _OF_THE_PROCESS and not key.startswith(("HTTP_", "wsgi."))
+        if (_MEANINGS[key] if key in _MEANINGS else _meaning_of(key)) is _OWN
     }
 
 
@@ -200,21 +218,22 @@ def encode_response(status: object, headers: Iterable[Sequence[object]]) -> tupl
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
     """A response's head as `start_response` takes it; LocalProtocolError if a field is not fit for the wire."""
-    text = reason.decode("latin-1") if reason else phrase
-    if not isinstance(status, int) or not 200 <= status < 600 or _CONTROLS.search(text):
-        raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40} {text!r:.100}")
+    line = reason.decode("latin-1") if reason else phrase
+    if not isinstance(status, int) or not 200 <= status < 600 or _CONTROLS.search(line):
+        raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40} {line!r:.100}")
     fields: list[tuple[str, str]] = []
     try:
         for name, value in headers:
-            field = (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
-            if _TOKEN.fullmatch(field[0]) is None or _CONTROLS.search(field[1]):
+            octets = bytes(name)
+            text = bytes(value).decode("latin-1")
+            if not text.isprintable() and _CONTROLS.search(text):
                 raise LocalProtocolError(
-                    f"header field: expected a token and a value without controls, got {field!r:.200}"
+                    f"header field: expected a value without controls, got {(octets, text)!r:.200}"
                 )
-            fields.append(field)
+            fields.append((_DECODED_NAMES.get(octets) or _decoded_name(octets), text))
     except (TypeError, ValueError):
         raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
-    return f"{status} {text}", fields
+    return f"{status} {line}", fields
 
 
 def _checked_name(name: Any) -> bytes:
@@ -224,6 +243,15 @@ def _checked_name(name: Any) -> bytes:
     if len(_FIELD_NAMES) < _MOST_NAMES:
         _FIELD_NAMES[name] = encoded
     return encoded
+
+
+def _decoded_name(name: bytes) -> str:
+    text = name.decode("latin-1").lower()
+    if _TOKEN.fullmatch(text) is None:
+        raise LocalProtocolError(f"header field: expected a token as its name, got {name!r:.100}")
+    if len(_DECODED_NAMES) < _MOST_NAMES:
+        _DECODED_NAMES[name] = text
+    return text
 
 
 def _checked_value(value: Any) -> bytes:
@@ -254,6 +282,15 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
         if port:
             template["REMOTE_PORT"] = str(port)
     return template
+
+
+def _meaning_of(key: str) -> bytes:
+    if key.startswith("HTTP_"):
+        return key[5:].lower().replace("_", "-").encode("latin-1")
+    meaning = b"" if key.startswith("wsgi.") else _OWN
+    if len(_MEANINGS) < _MOST_MEANINGS:
+        _MEANINGS[key] = meaning
+    return meaning
 
 
 def _octets(text: Any) -> bytes:
