@@ -73,3 +73,17 @@ async def serve(message: Message, channels: Message) -> None:
         await channels["reply"].send({"status": 200, "content": b"Hello, world"})
     else:
         await HANDLERS[message["path"]](message, channels)
+
+
+async def serve_asgi3(scope: Message, receive: Any, send: Any) -> None:
+    """The same for ASGI, as far as it is asked for: "/" and "/stuck"."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"12")]})
+        await send({"type": "http.response.body", "body": b"Hello, world"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/stuck":
+            await asyncio.sleep(3600)
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"], "bytes": message["bytes"]})

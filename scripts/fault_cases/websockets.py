@@ -38,9 +38,9 @@ _LIMIT: Final = MIB
 
 
 @contextmanager
-def _server(workshop: Workshop, *options: str) -> Iterator[Server]:
+def _server(workshop: Workshop, *options: str, app: str = "serve") -> Iterator[Server]:
     """One that has served a websocket, so that nothing is made lazily later."""
-    with workshop.server("serve", *options, module="websocket_app") as server:
+    with workshop.server(app, *options, module="websocket_app") as server:
         with open_websocket(server.port, b"/") as sock:
             echo(sock)
         server.mark_idle()
@@ -110,16 +110,25 @@ def unread_floods_by_another(workshop: Workshop) -> list[Figure]:
         return _unread_flood(server, b"/listen", start)
 
 
-@case("E8", "100 clients that flood an application that gets no message done", 60)
-def receive_flood(workshop: Workshop) -> list[Figure]:
-    # 16 handlers with 1 KB each, and what one read has brought behind them, 128 KiB, make 15 MiB.
+def _receive_flood(workshop: Workshop, app: str) -> list[Figure]:
+    # 16 messages of 1 KB that were handed over, and what one read has brought behind them, 128 KiB, make 15 MiB.
     piece = frame(BINARY, b"x" * 1000) * 64
-    with _server(workshop) as server, ExitStack() as stack:
+    with _server(workshop, app=app) as server, ExitStack() as stack:
         sockets = [stack.enter_context(open_websocket(server.port, b"/stuck")) for _ in range(100)]
         for sock in sockets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
         sent = push(sockets, piece, 6)
         return [growth(server, 24, note=f"{sent / MIB:.0f} MiB were sent in 6 s")]
+
+
+@case("E8", "100 clients that flood an application that gets no message done", 60)
+def receive_flood(workshop: Workshop) -> list[Figure]:
+    return _receive_flood(workshop, "serve")
+
+
+@case("E8-asgi3", "100 clients that flood an ASGI application that does not receive", 60)
+def receive_flood_of_asgi3(workshop: Workshop) -> list[Figure]:
+    return _receive_flood(workshop, "serve_asgi3")
 
 
 def _say(text: bytes) -> Callable[[socket.socket], None]:
@@ -183,12 +192,12 @@ def disconnects(workshop: Workshop) -> list[Figure]:
         ]
 
 
-def _idle(workshop: Workshop, fields: bytes) -> list[Figure]:
+def _idle(workshop: Workshop, fields: bytes = b"", app: str = "serve") -> list[Figure]:
     # Some descriptors are the process's own.
     count = min(10_000, workshop.descriptors - 100)
     if count < 1000:
         raise CaseFailed(f"descriptors are limited to {workshop.descriptors}; raise the limit (ulimit -Hn)")
-    with _server(workshop, "--ws-ping-interval", "0") as server, ExitStack() as stack:
+    with _server(workshop, "--ws-ping-interval", "0", app=app) as server, ExitStack() as stack:
         before = server.descriptors()
         for _ in range(count):
             echo(stack.enter_context(open_websocket(server.port, b"/", fields)))
@@ -199,11 +208,16 @@ def _idle(workshop: Workshop, fields: bytes) -> list[Figure]:
         return [Figure("RSS per connection", server.growth() / count / 1024, "KiB", 16, note=f"{count} connections")]
 
 
-@case("IDLE-WS", "10,000 idle websockets, each of which has had an echo, without compression", 120)
+@case("IDLE-WS", "10,000 idle websockets, each of which has had an echo, without compression", 180)
 def idle_websockets(workshop: Workshop) -> list[Figure]:
-    return _idle(workshop, b"")
+    return _idle(workshop)
 
 
-@case("IDLE-WS-deflate", "the same with compression agreed on, and only short messages so far", 120)
+@case("IDLE-WS-deflate", "the same with compression agreed on, and only short messages so far", 180)
 def idle_websockets_with_compression(workshop: Workshop) -> list[Figure]:
     return _idle(workshop, DEFLATE)
+
+
+@case("IDLE-WS-asgi3", "the same with an ASGI application, whose call lasts as long as the connection", 180)
+def idle_websockets_of_asgi3(workshop: Workshop) -> list[Figure]:
+    return _idle(workshop, app="serve_asgi3")
