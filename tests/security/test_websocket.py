@@ -113,6 +113,17 @@ async def test_E1_a_refusal_is_logged_with_the_option_that_changes_it(caplog: py
     assert "--ws-allowed-origins" in record.getMessage()
 
 
+async def test_E1_ASGI_applications_take_any_origin_unless_told_which() -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    origin = b"origin: https://a.example"
+    assert await answer(*HANDSHAKE, origin, app=app) == 101
+    assert await answer(*HANDSHAKE, origin, app=app, ws_allowed_origins="https://b.example") == 403
+
+
 # E2
 
 
