@@ -57,6 +57,14 @@ setup(
             "falcon>=4",
             "flask>=3",
             "pyramid>=2",
+            # ASGI frameworks for a smoke test on our server; channels for its consumers, python-multipart for forms.
+            "blacksheep>=2.4",
+            "channels>=4.2",
+            "fastapi>=0.115",
+            "litestar>=2.14",
+            "python-multipart>=0.0.18",
+            "quart>=0.20",
+            "starlette>=0.41",
             # What they complain about changes from one release to the next.
             "mypy==2.4.1",
             "ruff==0.17.5",

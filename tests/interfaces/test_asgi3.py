@@ -11,6 +11,7 @@ import pytest
 
 from tests.corpus import POST, chunked, request
 from tests.helpers import GET, Conversation, settle, until
+from tests.websocket_client import WebSocketConversation
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 
 Scope = dict[str, Any]
@@ -271,7 +272,7 @@ async def test_who_sends_on_a_broken_connection_is_told_before_the_loop_is() -> 
 
 
 async def test_an_endless_response_lets_others_run() -> None:
-    turns = []
+    turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
@@ -538,3 +539,62 @@ async def test_chunked_content_ends_with_the_last_chunk() -> None:
     app = App(receives=1)
     await answered(app, chunked(b"2\r\nab\r\n0\r\n\r\n"))
     assert app.received == [{"type": "http.request", "body": b"ab", "more_body": False}]
+
+
+def wrapped(error: BaseException) -> BaseException:
+    return LookupError("what a framework makes of it")
+
+
+def grouped(error: BaseException) -> BaseException:
+    return BaseExceptionGroup("of a task group", [error])
+
+
+def grouped_with_another(error: BaseException) -> BaseException:
+    return BaseExceptionGroup("of a task group", [error, ValueError("boom")])
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize(("of_framework", "tracebacks"), [(wrapped, 0), (grouped, 0), (grouped_with_another, 1)])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_what_a_framework_makes_of_a_client_that_has_gone_is_no_failure_of_its_own(
+    of_framework: Callable[[BaseException], BaseException],
+    tracebacks: int,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    go = asyncio.Event()
+    events = (START, MORE) if kind == "http" else ({"type": "websocket.accept"}, {"type": "websocket.send", "text": ""})
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(events[0])
+        await go.wait()
+        try:
+            await send(events[1])
+        except OSError as error:
+            raise of_framework(error) from error
+
+    caplog.set_level(logging.INFO)
+    conversation = WebSocketConversation(app) if kind == "websocket" else Conversation(app)
+    if isinstance(conversation, WebSocketConversation):
+        await conversation.open()
+    else:
+        conversation.send(GET)
+        await settle()
+    await conversation.lose()
+    go.set()
+    await settle()
+    assert caplog.text.count("exception in the application") == tracebacks
+    assert caplog.text.count("the client went away before the end") == 1 - tracebacks
+
+
+@pytest.mark.any_loop
+async def test_a_failure_that_is_raised_again_out_of_a_group_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(failing(scope, receive, send))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0]  # noqa: B904
+
+    assert (await answered(app)).statuses == [500]
+    assert caplog.text.count("exception in the application") == 1

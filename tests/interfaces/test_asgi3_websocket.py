@@ -458,7 +458,7 @@ async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
 
 
 async def test_an_endless_sender_lets_others_run() -> None:
-    turns = []
+    turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)

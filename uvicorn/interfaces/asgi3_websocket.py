@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import STREAMING, WAITING
-from uvicorn.interfaces.base import answer_failure
+from uvicorn.interfaces.base import answer_failure, is_disconnect
 from uvicorn.interfaces.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.settings import Settings
@@ -68,7 +68,9 @@ class WebSocketCall(WebSocketListener):
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error)
-        elif not isinstance(error, ClientDisconnected):
+        elif is_disconnect(error):
+            logger.info("%s: the client went away before the end", session)
+        else:
             logger.error("%s: exception in the application", session, exc_info=error)
             session.close(_INTERNAL_ERROR)
 

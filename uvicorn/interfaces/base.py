@@ -64,9 +64,25 @@ class Interface:
             await hook()
 
 
+def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether `error` is that a client has gone, or what a framework has made of it.
+
+    An exception that is raised again out of a group has that group for its context: hence `seen`.
+    """
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if isinstance(link, ClientDisconnected):
+            return True
+        seen |= {id(link)}
+        if isinstance(link, BaseExceptionGroup):
+            return all(is_disconnect(member, seen) for member in link.exceptions)
+        link = link.__context__ if link.__cause__ is None and not link.__suppress_context__ else link.__cause__
+    return False
+
+
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
     """The application has raised `error`: log it, and tell the client what can still be told."""
-    if isinstance(error, ClientDisconnected):
+    if is_disconnect(error):
         logger.info("%s: the client went away before the end", exchange)
         if exchange.state == WAITING:
             # It may have closed only its own side, and still be reading (RFC 9112, section 8).

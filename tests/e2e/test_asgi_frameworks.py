@@ -1,0 +1,158 @@
+"""Six ASGI frameworks on our server, doing what their users do."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.adapters.hosts import Host, hosted
+from tests.adapters.wire import ask, head_of
+from tests.adapters.wire import connect as connect_socket
+from tests.e2e.server_process import LONGEST_WAIT
+from tests.frameworks import BIG
+from tests.frameworks.asgi_parts import EVENTS, JSON, STATE
+
+FRAMEWORKS: Final = ["starlette", "fastapi", "django", "litestar", "quart", "blacksheep"]
+
+#: Django takes no part in lifespan, and BlackSheep has no state of its own.
+WITH_LIFESPAN: Final = [framework for framework in FRAMEWORKS if framework != "django"]
+WITH_STATE: Final = [framework for framework in WITH_LIFESPAN if framework != "blacksheep"]
+
+UPLOAD: Final = bytes(range(256)) * 12288
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def site(request: pytest.FixtureRequest) -> Iterator[Host]:
+    with hosted("uvicorn", f"tests.frameworks.asgi_{request.param}:app") as host:
+        yield host
+
+
+def of(*frameworks: str) -> pytest.MarkDecorator:
+    """Run for these alone."""
+    return pytest.mark.parametrize("site", frameworks, indirect=True)
+
+
+def test_json(site: Host) -> None:
+    answer = ask(site.port, "/json")
+    assert (answer.status, json.loads(answer.content)) == (200, JSON)
+
+
+def test_an_upload(site: Host) -> None:
+    answer = ask(site.port, "/upload", method="POST", content=UPLOAD)
+    assert (answer.status, answer.content.decode()) == (200, f"{len(UPLOAD)} {hashlib.sha256(UPLOAD).hexdigest()}")
+
+
+def test_an_upload_in_chunks(site: Host) -> None:
+    chunks = [UPLOAD[:10], UPLOAD[10:100000], UPLOAD[100000:]]
+    answer = ask(site.port, "/upload", method="POST", chunks=chunks)
+    assert (answer.status, answer.content.decode()) == (200, f"{len(UPLOAD)} {hashlib.sha256(UPLOAD).hexdigest()}")
+
+
+def test_a_download(site: Host) -> None:
+    answer = ask(site.port, "/download")
+    assert (answer.status, answer.complete, answer.content == BIG) == (200, True, True)
+
+
+def test_an_event_stream_opens_at_once_and_goes_on_as_events_come(site: Host) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=LONGEST_WAIT)
+    try:
+        connection.request("GET", "/events")
+        response = connection.getresponse()
+        assert response.read1().decode() == EVENTS[0]
+        ask(site.port, "/go")
+        assert response.read().decode() == EVENTS[1]
+    finally:
+        connection.close()
+
+
+def test_work_goes_on_after_the_response(site: Host) -> None:
+    answer = ask(site.port, "/background")
+    assert answer.content == b"begun"
+    ask(site.port, "/go")
+    site.wait_for_line("the work is done")
+
+
+def test_a_stream_ends_when_its_client_leaves(site: Host) -> None:
+    with connect_socket(site.port) as connection:
+        connection.sendall(head_of("GET", "/wait"))
+        while b"still here" not in connection.recv(65536):
+            pass
+    site.wait_for_line("the endless stream has ended")
+
+
+def test_a_failing_view_is_the_framework_s_500(site: Host) -> None:
+    assert ask(site.port, "/fail").status == 500
+    assert ask(site.port, "/json").status == 200
+
+
+def test_a_response_that_fails_midway_never_looks_complete(site: Host) -> None:
+    assert not ask(site.port, "/fail-midway").complete
+
+
+def test_a_path_that_is_not_there_is_the_framework_s_404(site: Host) -> None:
+    assert ask(site.port, "/nowhere").status == 404
+
+
+def test_a_websocket_echoes(site: Host) -> None:
+    with connect(f"ws://127.0.0.1:{site.port}/echo", open_timeout=LONGEST_WAIT) as websocket:
+        for message in ("text", b"\x00\xff", "Grüße", "x" * 100000):
+            websocket.send(message)
+            assert websocket.recv(LONGEST_WAIT) == message
+
+
+@of("starlette", "fastapi", "django", "litestar", "blacksheep")
+def test_a_websocket_is_told_how_it_ended(site: Host) -> None:
+    with connect(f"ws://127.0.0.1:{site.port}/echo", open_timeout=LONGEST_WAIT) as websocket:
+        websocket.send("hello")
+        websocket.recv(LONGEST_WAIT)
+        websocket.close(4001)
+    site.wait_for_line("echo ended with 4001")
+
+
+@of(*WITH_STATE)
+def test_what_lifespan_leaves_is_there_for_requests(site: Host) -> None:
+    assert ask(site.port, "/state").content.decode() == STATE
+
+
+@of("fastapi")
+def test_a_form_with_a_file(site: Host) -> None:
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+        + bytes(100000)
+        + b"\r\n--x--\r\n"
+    )
+    fields = [("Content-Type", "multipart/form-data; boundary=x")]
+    assert ask(site.port, "/form", method="POST", fields=fields, content=form).content == b"a.txt 100000"
+
+
+@of("django")
+def test_an_http_consumer(site: Host) -> None:
+    assert ask(site.port, "/consumed", method="POST", content=b"abc").content == b"cba"
+
+
+@of("django")
+def test_synchronous_consumers_talk_to_each_other(site: Host) -> None:
+    url = f"ws://127.0.0.1:{site.port}/threaded"
+    with connect(url, open_timeout=LONGEST_WAIT) as first, connect(url, open_timeout=LONGEST_WAIT) as second:
+        first.send('{"n": 1}')
+        assert [first.recv(LONGEST_WAIT), second.recv(LONGEST_WAIT)] == ['{"n": 1}'] * 2
+
+
+@of("django")
+def test_a_websocket_that_is_not_there_is_refused(site: Host) -> None:
+    with pytest.raises(Exception, match="HTTP 500"):
+        connect(f"ws://127.0.0.1:{site.port}/nowhere", open_timeout=LONGEST_WAIT)
+
+
+@pytest.mark.parametrize("framework", WITH_LIFESPAN)
+def test_the_site_is_shut_down(framework: str) -> None:
+    with hosted("uvicorn", f"tests.frameworks.asgi_{framework}:app") as host:
+        assert ask(host.port, "/json").status == 200
+        assert host.stop() == 0
+        assert "the site has shut down" in host.stderr
