@@ -163,11 +163,7 @@ class Conversation:
     def feed(self, data: bytes) -> None:
         """The loop hands `data` over; it may have read them just before reading was paused."""
         protocol = self.transport.protocol
-        if isinstance(protocol, HTTP1Connection):
-            protocol.data_received(data)
-        else:
-            protocol.get_buffer(-1)[: len(data)] = data
-            protocol.buffer_updated(len(data))
+        protocol.data_received(data)
 
     def send_eof(self) -> None:
         """The client closes its side."""

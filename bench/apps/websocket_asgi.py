@@ -5,4 +5,6 @@ async def echo(scope, receive, send):
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
+        text = message.get("text")
+        data = {"text": text} if text is not None else {"bytes": message["bytes"]}
+        await send({"type": "websocket.send", **data})

@@ -1,11 +1,14 @@
-"""WebSockets of channels applications: an echo, and the seeds' chat."""
+"""WebSockets of channels applications: the echo of the seeds, and their chat."""
 
 clients = set()
 
 
 async def echo(message, channels):
-    if message["channel"] == "websocket.receive":
-        await channels["reply"].send({"text": message["text"], "bytes": message["bytes"]})
+    if message["channel"] == "websocket.connect":
+        await channels["reply"].send({"accept": True})
+    elif message["channel"] == "websocket.receive":
+        text = message["text"]
+        await channels["reply"].send({"text": text} if text is not None else {"bytes": message["bytes"]})
 
 
 async def chat(message, channels):

@@ -34,6 +34,7 @@ from tests.websocket_streams import (
 from uvicorn.errors import LocalProtocolError, RemoteProtocolError, WebSocketProtocolError
 from uvicorn.protocol import websocket_frames
 from uvicorn.protocol.websocket_deflate import MIN_COMPRESSED_BYTES
+from uvicorn.protocol.websocket_encoding import LastFrame
 from uvicorn.protocol.websocket_frames import WebSocketCodec, frame_bytes, frame_text
 
 MEBIBYTE = 1 << 20
@@ -369,6 +370,43 @@ def test_only_long_messages_are_sent_compressed() -> None:
     lengths = (MIN_COMPRESSED_BYTES - 1, MIN_COMPRESSED_BYTES)
     assert [codec.encode_text("a" * length)[0] & RSV1 for length in lengths] == [0, RSV1]
     assert [codec.encode_bytes(b"a" * length)[0] & RSV1 for length in lengths] == [0, RSV1]
+
+
+@pytest.mark.parametrize("length", [5, 5000])
+def test_a_message_that_goes_to_many_is_framed_once(length: int) -> None:
+    last = LastFrame()
+    one, other = (WebSocketCodec(Client(), MEBIBYTE, 1024, None, last) for _ in range(2))
+    text, data = "a" * length, b"a" * length
+    assert one.encode_text(text) is other.encode_text(text)
+    assert one.encode_bytes(data) is other.encode_bytes(data) == frame_bytes(data)
+
+
+def test_each_message_has_a_frame_of_its_own() -> None:
+    codec = WebSocketCodec(Client(), MEBIBYTE, 1024)
+    text, data = "hello", b"hello"
+    frames = [codec.encode_text(text), codec.encode_bytes(data), codec.encode_text("HELLO"), codec.encode_text(text)]
+    assert frames == [b"\x81\x05hello", b"\x82\x05hello", b"\x81\x05HELLO", b"\x81\x05hello"]
+
+
+def test_bytes_that_have_changed_are_framed_again() -> None:
+    codec = WebSocketCodec(Client(), MEBIBYTE, 1024)
+    data: Any = bytearray(b"hello")
+    codec.encode_bytes(data)
+    data[0] = ord("j")
+    assert codec.encode_bytes(data) == b"\x82\x05jello"
+
+
+@pytest.mark.parametrize("compress_first", [False, True])
+def test_only_connections_that_do_not_compress_a_message_share_its_frame(compress_first: bool) -> None:
+    last = LastFrame()
+    plain = WebSocketCodec(Client(), MEBIBYTE, 1024, None, last)
+    compressing = WebSocketCodec(Client(), MEBIBYTE, 1024, agreed(), last)
+    text, data = "a" * MIN_COMPRESSED_BYTES, b"a" * MIN_COMPRESSED_BYTES
+    for codec in [compressing, plain, compressing] if compress_first else [plain, compressing, plain]:
+        rsv1 = RSV1 if codec is compressing else 0
+        assert (codec.encode_text(text)[0], codec.encode_bytes(data)[0]) == (TEXT | rsv1, BINARY | rsv1)
+    short = "a" * 100
+    assert plain.encode_text(short) is compressing.encode_text(short)
 
 
 def test_compressed_messages_are_not_decompressed_where_that_was_not_agreed_on() -> None:

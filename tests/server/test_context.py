@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from tests.helpers import ManualClock, hello
+from tests.websocket_streams import Client
 from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.server.context import ServerContext
 
 
@@ -93,6 +95,17 @@ def test_there_is_no_date_when_it_was_told_not_to() -> None:
         assert context.defaults.block == b"server: uvicorn\r\n"
 
     with_context(use, date_header=False)
+
+
+def test_the_last_frame_is_not_kept_for_longer_than_a_tick() -> None:
+    def use(context: ServerContext) -> None:
+        text = "hello"
+        frame = WebSocketCodec(Client(), 1000, 10, None, context.last_frame).encode_text(text)
+        assert (context.last_frame.message, context.last_frame.frame) == (text, frame)
+        context.clock.tick()
+        assert (context.last_frame.message, context.last_frame.frame) == (None, b"")
+
+    with_context(use)
 
 
 def test_handlers_start_from_the_context_variables_of_the_server() -> None:

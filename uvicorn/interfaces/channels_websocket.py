@@ -52,10 +52,11 @@ class WebSocketReply:
     Usable from any task and any thread.
     """
 
-    __slots__ = ("__weakref__", "_drops", "_name", "_session", "over")
+    __slots__ = ("__weakref__", "_drops", "_name", "_session", "_thread", "over")
 
     def __init__(self, session: WebSocketSession) -> None:
         self._session = session
+        self._thread = session.endpoint.thread
         self._name = ""
         self._drops = 0
         #: Whether the connection and its disconnect handler have ended.
@@ -79,8 +80,13 @@ class WebSocketReply:
         Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
         """
         session = self._session
-        if get_ident() != session.endpoint.thread:
+        if get_ident() != self._thread:
             return send_from_thread(session.endpoint.loop, self.send, message)
+        if session.state == OPEN and type(message) is dict and len(message) == 1 and (text := message.get("text")):
+            # What most messages are, not asked for anything else.
+            session.send_text(text)
+            session.sends += 1
+            return self._pace() if session.write_paused or session.sends % SENDS_IN_A_ROW == 0 else SENT
         if session.state == CLOSED:
             return self._send_to_nobody()
         try:
@@ -120,11 +126,7 @@ class WebSocketReply:
             session.close(code, reason)
             return SENT
         session.sends += 1
-        if session.write_paused:
-            return Waiting(session.drain) if OWNER.get() is session.endpoint else SENT
-        if session.sends % SENDS_IN_A_ROW == 0 and OWNER.get() is session.endpoint:
-            return Waiting(let_others_run)
-        return SENT
+        return self._pace() if session.write_paused or session.sends % SENDS_IN_A_ROW == 0 else SENT
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
@@ -153,6 +155,13 @@ class WebSocketReply:
         waits = request.state == STREAMING and request.write_paused and OWNER.get() is request.endpoint
         return Waiting(request.drain) if waits else SENT
 
+    def _pace(self) -> Coroutine[Any, Any, None]:
+        """What a sender waits for that has sent much: one of another client's for nothing."""
+        session = self._session
+        if OWNER.get() is not session.endpoint:
+            return SENT
+        return Waiting(session.drain if session.write_paused else let_others_run)
+
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint
         if own and self.over:
@@ -166,7 +175,7 @@ class WebSocketReply:
 class ChannelsListener(WebSocketListener):
     """Turns what happens on one connection into calls of the application."""
 
-    __slots__ = ("_app", "_order", "_reply", "_running", "_session", "_settings", "_tasks")
+    __slots__ = ("_app", "_order", "_path", "_reply", "_running", "_session", "_settings", "_tasks")
 
     def __init__(
         self, app: Callable[..., Any], session: WebSocketSession, settings: Settings, tasks: HandlerTasks
@@ -175,6 +184,7 @@ class ChannelsListener(WebSocketListener):
         self._session = session
         self._settings = settings
         self._tasks = tasks
+        self._path = session.request.path
         self._reply = WebSocketReply(session)
         self._order = 0
         # Handlers of messages that have not ended.
@@ -210,18 +220,24 @@ class ChannelsListener(WebSocketListener):
 
     def on_text(self, text: str) -> None:
         """A text message: one call of the application."""
-        self._receive(text, None)
+        self._order += 1
+        self._receive(
+            {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": None, "order": self._order}
+        )
 
     def on_bytes(self, data: bytes) -> None:
         """A binary message: one call of the application."""
-        self._receive(None, data)
+        self._order += 1
+        self._receive(
+            {"channel": "websocket.receive", "path": self._path, "text": None, "bytes": data, "order": self._order}
+        )
 
     def on_disconnect(self, code: int, reason: str) -> None:
         """The end: one call of the application, and a last chance for the client's other tasks."""
         for running in self._running:
             self._cancel_later(running)
         self._order += 1
-        path = self._session.request.path
+        path = self._path
         task = self._call(
             {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": self._order}
         )
@@ -235,16 +251,13 @@ class ChannelsListener(WebSocketListener):
             task.add_done_callback(self._disconnect_ended)
             self._cancel_later(task)
 
-    def _receive(self, text: str | None, data: bytes | None) -> None:
-        self._order += 1
-        path = self._session.request.path
-        task = self._call(
-            {"channel": "websocket.receive", "path": path, "text": text, "bytes": data, "order": self._order}
-        )
+    def _receive(self, message: Message) -> None:
+        task = self._call(message)
         if task is None:
             return
         if task.done():
-            self._log_failure(task)
+            if task.cancelled() or task.exception() is not None:
+                self._log_failure(task)
             return
         self._running.add(task)
         task.add_done_callback(self._receive_ended)

@@ -5,6 +5,7 @@ Each message goes in one frame, and none of them is masked.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
@@ -33,6 +34,27 @@ NO_STATUS: Final = 1005
 # Headers of short frames, by length.
 SHORT_TEXT: Final = [bytes((TEXT_FRAME, length)) for length in range(126)]
 SHORT_BINARY: Final = [bytes((BINARY_FRAME, length)) for length in range(126)]
+
+_medium_head: Final = struct.Struct("!BBH").pack
+_long_head: Final = struct.Struct("!BBQ").pack
+
+
+class LastFrame:
+    """The message that was framed last, for connections that are sent the same object next: a chat's loop over clients.
+
+    Only frames that any connection may be sent are kept: neither masked nor compressed.
+    """
+
+    __slots__ = ("frame", "message")
+
+    def __init__(self) -> None:
+        self.message: object = None
+        self.frame = b""
+
+    def forget(self) -> None:
+        """Let go of the message, which may be long."""
+        self.message = None
+        self.frame = b""
 
 
 def frame_text(text: str) -> bytes:
@@ -65,8 +87,8 @@ def frame(first: int, data: bytes) -> bytes:
     if length < 126:
         return bytes((first, length)) + data
     if length < 65536:
-        return b"%c\x7e%b%b" % (first, length.to_bytes(2), data)
-    return b"%c\x7f%b%b" % (first, length.to_bytes(8), data)
+        return _medium_head(first, 126, length) + data
+    return _long_head(first, 127, length) + data
 
 
 def control_frame(opcode: int, data: bytes) -> bytes:

@@ -28,6 +28,7 @@ from uvicorn.protocol.websocket_encoding import (
     SHORT_TEXT,
     TEXT,
     TEXT_FRAME,
+    LastFrame,
     control_frame,
     encode_utf8,
     frame,
@@ -103,17 +104,20 @@ class WebSocketCodec:
         max_message_bytes: int,
         max_fragments: int,
         deflate: PerMessageDeflate | None = None,
+        last: LastFrame | None = None,
     ) -> None:
-        """`max_message_bytes` holds for a message as the application sees it, `max_fragments` for its frames."""
+        """`max_message_bytes` holds for a message as the application sees it, `max_fragments` for its frames.
+
+        `last` is shared by connections that may be sent the same messages.
+        """
         self._sink: WebSocketSink = sink
         self._limit = max_message_bytes
         self._max_fragments = max_fragments
         self._deflate = deflate
+        self._last = LastFrame() if last is None else last
         self._state = _OPEN
         # Whether what comes next is a frame that begins a message, and nothing is held: the usual case.
         self._between = True
-        # The longest frame, with its header, that `receive_data` reads itself.
-        self._short = 6 + min(125, max_message_bytes)
 
         # What has been received and not been read: part of a header, a control frame that is not whole, or, when
         # paused, everything. Read up to `_position`.
@@ -147,21 +151,26 @@ class WebSocketCodec:
         Raises WebSocketProtocolError for the first fault: close with its code. After it, as after `on_close`,
         everything is ignored.
         """
-        length = len(data)
-        if 5 < length <= self._short and self._between and data[1] == length + 122:
-            # A short frame that has come whole and alone: 0x80 for the mask, less 6 of header.
-            first = data[0]
-            if first == TEXT_FRAME:
-                try:
-                    text = apply_mask(data[6:], data[2:6]).decode()
-                except UnicodeDecodeError:
-                    self.stop()
-                    raise WebSocketProtocolError(1007, _NOT_UTF8) from None
-                self._sink.on_text(text)
-                return
-            if first == BINARY_FRAME:
-                self._sink.on_bytes(apply_mask(data[6:], data[2:6]))
-                return
+        if self._between and len(data) > 7:
+            # A frame that has come whole and alone is read here, if its length takes no more than two bytes.
+            length = data[1] - 0x80
+            start = 6
+            if length == 126:
+                length = data[2] << 8 | data[3]
+                start = 8 if length > 125 else 0
+            if length + start == len(data) and length <= self._limit:
+                first = data[0]
+                if first == TEXT_FRAME:
+                    try:
+                        text = apply_mask(data[start:], data[start - 4 : start]).decode()
+                    except UnicodeDecodeError:
+                        self.stop()
+                        raise WebSocketProtocolError(1007, _NOT_UTF8) from None
+                    self._sink.on_text(text)
+                    return
+                if first == BINARY_FRAME:
+                    self._sink.on_bytes(apply_mask(data[start:], data[start - 4 : start]))
+                    return
         if self._state == _ENDED:
             return
         buffer = self._buffer
@@ -207,22 +216,29 @@ class WebSocketCodec:
 
         Raises LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for.
         """
+        last = self._last
+        if text is last.message and (self._deflate is None or len(last.frame) < MIN_COMPRESSED_BYTES):
+            return last.frame
         data = encode_utf8(text)
         length = len(data)
-        if length < 126:
-            return SHORT_TEXT[length] + data
         if self._deflate is not None and length >= MIN_COMPRESSED_BYTES:
             return frame(TEXT_FRAME | RSV1, self._deflate.deflate(data))
-        return frame(TEXT_FRAME, data)
+        last.frame = whole = SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
+        last.message = text
+        return whole
 
     def encode_bytes(self, data: bytes) -> bytes:
         """A binary message as a frame, like `encode_text`."""
+        last = self._last
+        if data is last.message and (self._deflate is None or len(last.frame) < MIN_COMPRESSED_BYTES):
+            return last.frame
         length = len(data)
-        if length < 126:
-            return SHORT_BINARY[length] + data
         if self._deflate is not None and length >= MIN_COMPRESSED_BYTES:
             return frame(BINARY_FRAME | RSV1, self._deflate.deflate(data))
-        return frame(BINARY_FRAME, data)
+        last.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
+        # What can change is another message the next time.
+        last.message = data if type(data) is bytes else None
+        return whole
 
     def encode_ping(self, data: bytes) -> bytes:
         """A ping; LocalProtocolError for more than 125 bytes of data."""

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from uvicorn.exchange import HTTPExchange
 from uvicorn.protocol.headers import DefaultFields
+from uvicorn.protocol.websocket_encoding import LastFrame
 from uvicorn.server.access_log import ClientWarnings
 from uvicorn.server.clock import Clock
 from uvicorn.session import WebSocketSession
@@ -90,6 +91,7 @@ class ServerContext:
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.half_buffer = self.buffer[: _RECEIVE_BYTES // 2]
         keep_freed_memory()
+        self.last_frame = LastFrame()
         self.defaults = DefaultFields(b"uvicorn" if settings.server_header else b"", settings.date_header)
         self._told: set[bytes] = set()
         self._exhausted = False
@@ -98,6 +100,7 @@ class ServerContext:
         """Called by the clock."""
         self.defaults.update(self.clock.unix_seconds())
         self.warnings.tick()
+        self.last_frame.forget()
         self._exhausted = False
         for connection in tuple(self.connections):
             try:

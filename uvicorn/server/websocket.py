@@ -40,7 +40,7 @@ class Upgrading(Protocol):
 
 
 @final
-class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
+class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
     """The protocol object that the event loop drives, and the gateway of its session."""
 
     __slots__ = (
@@ -96,19 +96,18 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
 
     # What the event loop calls
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop may put what it reads: the same place for all connections."""
-        return self._context.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """`nbytes` have been read."""
-        if self._phase >= _LINGERING:
-            self._discard(nbytes)
-            return
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
         if self._phase == _OPEN:
             self._since = self._context.clock.now
             self._pinged = False
-        self._receive(self._context.buffer[:nbytes].tobytes())
+        elif self._phase >= _LINGERING:
+            self._discard(len(data))
+            return
+        try:
+            self._codec.receive_data(data)
+        except WebSocketProtocolError as error:
+            self._refuse(error)
 
     def eof_received(self) -> bool:
         """The client sends no more; if it has not said goodbye, the connection is broken."""
@@ -161,7 +160,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
             self._write(self._codec.encode_pong(data))
 
     def on_pong(self, data: bytes) -> None:
-        """The client is there, which `buffer_updated` has noted."""
+        """The client is there, which `data_received` has noted."""
 
     def on_close(self, code: int, reason: str) -> None:
         """The client's close frame: answer it if it is not an answer itself, and close (section 5.5.1)."""
@@ -190,7 +189,7 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
         self._transport, received = self._http.switch()
         # Neither is needed any more, and thousands of idle connections would keep them.
         self._http = self._handshake = None
-        self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate)
+        self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate, context.last_frame)
         self._phase = _OPEN
         self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
         context.connections.add(self)
@@ -297,26 +296,22 @@ class WebSocketConnection(asyncio.BufferedProtocol, WebSocketGateway):
 
     # In and out
 
-    def _receive(self, data: bytes) -> None:
-        try:
-            self._codec.receive_data(data)
-        except WebSocketProtocolError as error:
-            self._refuse(error)
-
     def _send(self, data: bytes) -> None:
-        if self._transport.is_closing():
+        transport = self._transport
+        if transport.is_closing():
             # A write has failed; the loop will say so on its next turn.
             return
         if self.write_paused:
             self._unread += 1
             most = self._context.settings.max_unsent_bytes
-            if self._unread > _UNREAD_MESSAGES or self._transport.get_write_buffer_size() + len(data) > most:
+            if self._unread > _UNREAD_MESSAGES or transport.get_write_buffer_size() + len(data) > most:
                 self._context.warnings.warn(
                     self.session.endpoint.client, "websocket closed: it does not read what it is sent (1013)"
                 )
                 self._fail(1013, "")
                 return
-        self._write(data)
+        transport.write(data)
+        self._written += len(data)
 
     def _write(self, data: bytes) -> None:
         self._transport.write(data)
