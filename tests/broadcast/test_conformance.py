@@ -17,7 +17,7 @@ from .redis_servers import RedisServer
 #: 10,000 before a release.
 RACES: Final = int(os.environ.get("UVICORN_TEST_RACES", "300"))
 
-BACKENDS: Final = ("memory", "redis", "unix")
+BACKENDS: Final = ("memory", "redis", "unix", "redis+py", "unix+py")
 
 
 @pytest.fixture(params=BACKENDS)
@@ -25,7 +25,8 @@ def url(request: pytest.FixtureRequest) -> str:
     if request.param == "memory":
         return "memory://"
     server: RedisServer = request.getfixturevalue("redis_server")
-    return {"redis": server.url, "unix": server.unix_url}[request.param]
+    scheme: str = request.param
+    return (server.unix_url if "unix" in scheme else server.url).replace(scheme.partition("+")[0], scheme, 1)
 
 
 @pytest.fixture

@@ -46,10 +46,27 @@ def _redis(url: str, publish_timeout: float, connect_timeout: float, prefix: str
     return redis_backend(url, publish_timeout, connect_timeout, prefix)
 
 
+def _redis_py(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
+    try:
+        from uvicorn.broadcast.backends.redis_py import redis_py_backend
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "redis":
+            raise
+        scheme = urlsplit(url).scheme
+        raise ConfigError(f"broadcast URL: {scheme}:// needs redis-py: pip install 'uvicorn[redis]'") from None
+
+    return redis_py_backend(url, publish_timeout, connect_timeout, prefix)
+
+
 #: Scheme to what builds its backend. Modules are imported when they are asked for: not every driver is installed.
 BACKENDS: Final[dict[str, Callable[[str, float, float, str], Backend]]] = {
     "memory": _memory,
     "redis": _redis,
     "rediss": _redis,
     "unix": _redis,
+    "redis+py": _redis_py,
+    "rediss+py": _redis_py,
+    "unix+py": _redis_py,
+    "redis+sentinel": _redis_py,
+    "rediss+sentinel": _redis_py,
 }

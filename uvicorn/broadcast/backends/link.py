@@ -20,6 +20,10 @@ _STEPS_UNTIL_PING: Final = 2
 #: 3 s without a byte, though asked: gone. Redis answers within milliseconds; 2 s are left for packets sent again.
 _STEPS_UNTIL_GONE: Final = 6
 
+#: Refusals of PING with which messages are carried nevertheless: narrow rights, or something else keeps Redis busy.
+#: With others they are not: NOAUTH, DENIED, "ERR max number of clients reached".
+_ALIVE_ALL_THE_SAME: Final = ("NOPERM", "LOADING", "BUSY", "MASTERDOWN")
+
 
 class LinkFailed(Exception):
     """No connection could be made, or none that is of use; the message says why, without the password."""
@@ -67,9 +71,20 @@ class Link:
     def ask(self, *command: bytes) -> asyncio.Future[Reply]:
         """Send a command; the answer, or RedisRefusal, or LinkLost. It may be cancelled without harm to others."""
         answer: asyncio.Future[Reply] = self._loop.create_future()
+        if self.lost.done():
+            answer.set_exception(LinkLost(self.lost.result()))
+            return answer
         self._answers.append(answer)
         self.send(*command)
         return answer
+
+    async def prove_alive(self) -> None:
+        """Have an answer: a kernel accepts connections for a Redis that hangs. Raises RedisRefusal, LinkLost."""
+        try:
+            await self.ask(b"PING")
+        except RedisRefusal as refusal:
+            if not str(refusal).startswith(_ALIVE_ALL_THE_SAME):
+                raise
 
     def listen(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
         """From now on every reply goes to `on_push`, and `ping` is called after a second of silence."""
@@ -106,7 +121,11 @@ class Link:
             self._on_push(reply)
             return
         if not self._answers:
-            self.give_up("Redis answered what nobody had asked")
+            # It does so to a client that it has no room for.
+            unasked = (
+                f"Redis refuses: {reply}" if isinstance(reply, RedisRefusal) else "Redis answered an unasked question"
+            )
+            self.give_up(unasked)
             return
         answer = self._answers.popleft()
         if answer.done():

@@ -190,7 +190,7 @@ class Listener(Supervised):
             if command.then is not None:
                 command.then()
         elif self.link is not None:
-            self.link.give_up("Redis answered what nobody had asked")
+            self.link.give_up("Redis answered an unasked question")
 
     def _take_message(self, channel: bytes, payload: bytes | None) -> None:
         entry = self._by_channel.get(channel)
@@ -233,7 +233,7 @@ class Listener(Supervised):
             if entry is not None and entry.heard:
                 self._move(entry)
         elif self.link is not None:
-            self.link.give_up("Redis answered what nobody had asked")
+            self.link.give_up("Redis answered an unasked question")
 
     def _take_refusal(self, command: _Command, refusal: RedisRefusal) -> None:
         entries = [entry for entry in command.subscriptions.values() if self._by_channel.get(entry.channel) is entry]

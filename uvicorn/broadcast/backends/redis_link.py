@@ -112,7 +112,7 @@ async def connect(address: RedisAddress) -> RedisLink:
         # A hint to what carries the segments; liveness does not depend on it.
         link.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
-        await introduce(link, address)
+        await _introduce(link, address)
     except BaseException as error:
         link.give_up("not accepted")
         await asyncio.wait([link.lost])
@@ -124,16 +124,11 @@ async def connect(address: RedisAddress) -> RedisLink:
     return link
 
 
-async def introduce(link: Link, address: RedisAddress) -> None:
-    """Authenticate, select the database, and have an answer: a kernel accepts for a Redis that hangs."""
+async def _introduce(link: Link, address: RedisAddress) -> None:
+    """Authenticate, select the database, and have an answer."""
     if address.password:
         name = (address.username.encode(),) if address.username else ()
         await link.ask(b"AUTH", *name, address.password.encode())
     if address.database:
         await link.ask(b"SELECT", b"%d" % address.database)
-    try:
-        await link.ask(b"PING")
-    except RedisRefusal as refusal:
-        # Others mean that it is alive: NOPERM under a narrow ACL, LOADING, BUSY, MASTERDOWN.
-        if str(refusal).startswith("NOAUTH"):
-            raise
+    await link.prove_alive()

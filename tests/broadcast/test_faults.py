@@ -1,0 +1,401 @@
+"""What Redis may do to us (B1, B3 to B6, B14b, F4, F6), with servers that are killed, halted and reconfigured.
+
+After each hole one gap for each group, no message twice, nothing in the event loop's exception handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+
+from uvicorn.broadcast.backends import link
+from uvicorn.broadcast.backends.base import OVERFLOW, RECONNECT, Backend
+from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES
+from uvicorn.errors import BroadcastError, BroadcastUnavailable
+
+from .ear import PATIENCE_SECONDS, Ear, Gap, Message, listening
+from .redis_servers import RedisServer, running
+
+GROUPS = ("one", "two", "three")
+
+
+@pytest.fixture(params=["redis", "unix", "redis+py"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def url_of(server: RedisServer, scheme: str, *, user: str = "", password: str = "", database: str = "") -> str:
+    secret = f"{user}:{password or server.password}@" if user or password or server.password else ""
+    if scheme == "unix":
+        return f"unix://{secret}{server.path}{f'?db={database}' if database else ''}"
+    return f"{scheme}://{secret}127.0.0.1:{server.port}/{database}"
+
+
+async def until(condition: object) -> None:
+    """Wait for what timers and other processes bring about."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def say_and_hear(backend: Backend, ear: Ear, text: bytes) -> None:
+    """In each group; the sender waits for its connection if it must."""
+    await until(lambda: backend.metrics.connected)
+    for group in GROUPS:
+        await backend.publish(group, text)
+    await ear.until(lambda: ear.payloads.count(text) == len(GROUPS))
+
+
+def course(ear: Ear, group: str) -> list[bytes | str]:
+    """What was heard in a group: payloads, and the reasons of gaps."""
+    return [
+        event.payload if isinstance(event, Message) else event.reason for event in ear.events if event.group == group
+    ]
+
+
+async def go_through_an_outage(server: RedisServer, url: str) -> None:
+    async with listening(url, *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        server.kill()
+        await until(lambda: not backend.metrics.connected)
+        with pytest.raises(BroadcastUnavailable):
+            await backend.publish("one", b"lost")
+        await asyncio.to_thread(server.start)
+        await say_and_hear(backend, ear, b"after")
+        assert [course(ear, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
+        assert (backend.metrics.reconnects, backend.metrics.gaps) == (1, 3)
+
+
+async def test_a_redis_that_was_killed_and_returns_leaves_one_gap_in_each_group(
+    own_redis: RedisServer, scheme: str
+) -> None:
+    await go_through_an_outage(own_redis, url_of(own_redis, scheme))
+
+
+async def test_the_same_with_a_password_and_a_database(tmp_path: Path, scheme: str) -> None:
+    with running(RedisServer(tmp_path, password="se cret/1@")) as server:
+        await go_through_an_outage(server, url_of(server, scheme, password="se%20cret%2F1%40", database="3"))
+
+
+async def test_the_same_with_a_user_of_narrow_rights(tmp_path: Path, scheme: str) -> None:
+    rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
+    with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
+        await go_through_an_outage(server, url_of(server, scheme, user="narrow", password="word"))
+
+
+async def test_two_outages_leave_two_gaps(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        for number in range(2):
+            await say_and_hear(backend, ear, b"%d" % number)
+            own_redis.kill()
+            await until(lambda: not backend.metrics.connected)
+            await asyncio.to_thread(own_redis.start)
+        await say_and_hear(backend, ear, b"2")
+        assert course(ear, "two") == [b"0", RECONNECT, b"1", RECONNECT, b"2"]
+
+
+async def test_thousands_of_groups_are_subscribed_again_with_one_gap_for_each(
+    own_redis: RedisServer, scheme: str
+) -> None:
+    names = [f"group {number}" for number in range(2000)]
+    async with listening(url_of(own_redis, scheme), *names) as (backend, ear):
+        own_redis.kill()
+        await until(lambda: not backend.metrics.connected)
+        await asyncio.to_thread(own_redis.start)
+        await until(lambda: backend.metrics.connected)
+        for name in names[::100]:
+            await backend.publish(name, b"x")
+        await ear.hear(20)
+        assert sorted(gap.group for gap in ear.gaps) == sorted(names)
+
+
+async def test_a_gap_says_since_when(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        own_redis.kill()
+        await until(lambda: not backend.metrics.connected)
+        await asyncio.to_thread(own_redis.start)
+        returned = own_redis.ask("TIME")[0]
+        await ear.until(lambda: len(ear.gaps) == 3)
+        assert all(gap.since < returned + 1 for gap in ear.gaps)
+        assert ear.gap_calls == 1
+
+
+# A Redis that does not answer.
+
+
+@pytest.fixture
+def quick_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of liveness takes a tenth of one."""
+    monkeypatch.setattr(link, "_STEP_SECONDS", 0.05)
+
+
+async def test_a_redis_that_halts_is_noticed_and_leaves_one_gap(
+    own_redis: RedisServer, scheme: str, quick_liveness: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.2) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        own_redis.halt()
+        with pytest.raises(BroadcastUnavailable):
+            await backend.publish("one", b"lost, or late")
+        await until(lambda: "nothing was heard for 0.3 s, not even the answer to PING" in caplog.text)
+        own_redis.resume()
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        assert ear.payloads.count(b"lost, or late") <= 1
+
+
+async def test_a_publish_that_is_not_answered_raises_in_time_and_says_why(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), publish_timeout=0.1) as (backend, _):
+        own_redis.halt()
+        try:
+            with pytest.raises(BroadcastUnavailable, match="no answer to a message within 0.1 s"):
+                await backend.publish("one", b"x")
+            assert backend.metrics.publish_failures == 1
+        finally:
+            own_redis.resume()
+
+
+async def test_publishes_are_refused_when_too_many_wait(
+    own_redis: RedisServer, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.broadcast.backends.sender.MAX_UNANSWERED", 10)
+    async with listening(url_of(own_redis, scheme), publish_timeout=0.2) as (backend, _):
+        own_redis.halt()
+        try:
+            outcomes = await asyncio.gather(*(backend.publish("one", b"x") for _ in range(15)), return_exceptions=True)
+        finally:
+            own_redis.resume()
+        refused = [outcome for outcome in outcomes if "10 messages wait for Redis already" in str(outcome)]
+        assert len(refused) == 5
+        assert all(isinstance(outcome, BroadcastUnavailable) for outcome in outcomes)
+        assert backend.metrics.pending_high_water == 10
+
+
+async def test_publishes_are_refused_when_too_many_bytes_wait(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), publish_timeout=0.5) as (backend, _):
+        own_redis.halt()
+        try:
+            outcomes = await asyncio.gather(
+                *(backend.publish("one", b"x" * (1 << 20)) for _ in range(40)), return_exceptions=True
+            )
+        finally:
+            own_redis.resume()
+        assert any("bytes of them in this process" in str(outcome) for outcome in outcomes)
+
+
+async def test_subscribing_to_a_redis_that_halts_returns_and_is_made_good_later(
+    own_redis: RedisServer, scheme: str, quick_liveness: None
+) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        own_redis.halt()
+        await backend.subscribe(["late"])
+        own_redis.resume()
+        await say_and_hear(backend, ear, b"x")
+        await backend.publish("late", b"y")
+        await ear.until(lambda: b"y" in ear.payloads)
+        assert course(ear, "late") == [RECONNECT, b"y"]
+
+
+async def test_stopping_while_redis_halts_ends_in_time(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.1) as (backend, _):
+        own_redis.halt()
+        try:
+            task = asyncio.create_task(backend.publish("one", b"x"))
+            await asyncio.sleep(0)
+            await backend.stop()
+            with pytest.raises(BroadcastUnavailable):
+                await task
+        finally:
+            own_redis.resume()
+
+
+# Redis throws us out.
+
+
+async def test_a_killed_subscriber_leaves_one_gap_and_publishing_goes_on(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        assert own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        await backend.publish("one", b"lost, or not")
+        await ear.until(lambda: len(ear.gaps) == 3)
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        assert backend.metrics.publish_failures == 0
+
+
+async def test_a_killed_publisher_leaves_no_gap(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        # The asker is spared.
+        assert own_redis.ask("CLIENT", "KILL", "TYPE", "normal") == 1
+        await until(lambda: not backend.metrics.connected)
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "two") == [b"before", b"after"]
+
+
+async def test_a_subscriber_that_was_too_slow_for_redis_is_told_of_the_gap(tmp_path: Path, scheme: str) -> None:
+    limit = ("--client-output-buffer-limit", "pubsub", "1mb", "0", "0")
+    with running(RedisServer(tmp_path, *limit)) as server:
+        async with listening(url_of(server, scheme), *GROUPS) as (backend, ear):
+            await say_and_hear(backend, ear, b"before")
+            # Our loop does not turn meanwhile, as under an application that blocks it.
+            client = redis.Redis(port=server.port, protocol=2)
+            for number in range(400):
+                client.publish("one", b"%d:" % number + b"x" * 65536)
+            client.close()
+            await ear.until(lambda: len(ear.gaps) == 3)
+            await say_and_hear(backend, ear, b"after")
+        numbers = [int(payload.partition(b":")[0]) for payload in ear.payloads if b":" in payload]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) < 400
+        assert isinstance(ear.events[3 + len(numbers)], Gap)
+        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+
+
+async def test_a_message_that_is_too_long_is_a_gap_of_its_group_only(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        await asyncio.to_thread(own_redis.ask, "PUBLISH", "one", b"x" * (MAX_PAYLOAD_BYTES + 1))
+        await say_and_hear(backend, ear, b"after")
+        assert [course(ear, group) for group in GROUPS] == [[OVERFLOW, b"after"], [b"after"], [b"after"]]
+        assert backend.metrics.reconnects == 0
+
+
+# Groups come and go while there is no Redis.
+
+
+async def test_a_start_without_redis_succeeds_and_is_made_good_later(own_redis: RedisServer, scheme: str) -> None:
+    own_redis.kill()
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        assert not backend.metrics.connected
+        with pytest.raises(BroadcastUnavailable, match="no connection"):
+            await backend.publish("one", b"lost")
+        await asyncio.to_thread(own_redis.start)
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "two") == [RECONNECT, b"after"]
+        assert backend.metrics.reconnects == 0
+
+
+async def test_groups_left_and_entered_while_redis_is_down_are_right_when_it_returns(
+    own_redis: RedisServer, scheme: str
+) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, ear):
+        own_redis.kill()
+        await until(lambda: not backend.metrics.connected)
+        await backend.unsubscribe(["leaving"])
+        await backend.subscribe(["coming"])
+        await asyncio.to_thread(own_redis.start)
+        await say_and_hear(backend, ear, b"x")
+        await backend.publish("leaving", b"no")
+        await backend.publish("coming", b"yes")
+        await ear.until(lambda: b"yes" in ear.payloads)
+        assert course(ear, "leaving") == []
+        assert course(ear, "coming") == [RECONNECT, b"yes"]
+
+
+async def test_stopping_while_redis_is_down_ends_at_once(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, _):
+        own_redis.kill()
+        await until(lambda: not backend.metrics.connected)
+
+
+# Passwords and rights.
+
+
+async def test_a_wrong_password_is_reported_without_it_and_made_good_when_it_is_right(
+    own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.ask("CONFIG", "SET", "requirepass", "right")
+    url = url_of(own_redis, scheme, password="WRONG")
+    async with listening(url, *GROUPS) as (backend, ear):
+        with pytest.raises(BroadcastUnavailable, match="WRONGPASS") as caught:
+            await backend.publish("one", b"x")
+        own_redis.password = "right"
+        own_redis.ask("CONFIG", "SET", "requirepass", "WRONG")
+        await say_and_hear(backend, ear, b"x")
+        assert "WRONG@" not in str(caught.value) + repr(backend) + caplog.text
+        assert ":WRONG" not in str(caught.value) + repr(backend) + caplog.text
+        assert "WRONGPASS" in caplog.text
+
+
+async def test_a_missing_password_is_reported(tmp_path: Path, scheme: str) -> None:
+    with running(RedisServer(tmp_path, password="secret")) as server:
+        url = url_of(server, scheme).replace(":secret@", "")
+        async with listening(url) as (backend, _):
+            with pytest.raises(BroadcastUnavailable, match="NOAUTH"):
+                await backend.publish("one", b"x")
+
+
+async def test_a_database_that_does_not_exist_is_reported(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme, database="99")) as (backend, _):
+        with pytest.raises(BroadcastUnavailable, match="DB index is out of range"):
+            await backend.publish("one", b"x")
+
+
+async def test_a_group_without_the_right_to_it_is_refused_and_the_others_are_heard(tmp_path: Path, scheme: str) -> None:
+    rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
+    with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
+        async with listening(url_of(server, scheme, user="narrow", password="word"), *GROUPS) as (backend, ear):
+            with pytest.raises(BroadcastError, match="cannot subscribe to group 'forbidden': Redis refuses: NOPERM"):
+                await backend.subscribe(["forbidden"])
+            with pytest.raises(BroadcastUnavailable, match="Redis refuses: NOPERM"):
+                await backend.publish("forbidden", b"x")
+            await say_and_hear(backend, ear, b"x")
+
+
+async def test_groups_that_lost_their_right_do_not_keep_the_others_from_being_heard_again(
+    tmp_path: Path, scheme: str
+) -> None:
+    rights = "user narrow on >word resetchannels &one &two &three &odd -@all +publish +subscribe +unsubscribe +ping"
+    with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
+        url = url_of(server, scheme, user="narrow", password="word")
+        async with listening(url, *GROUPS, "odd") as (backend, ear):
+            # Ends the connections of those who lose a channel.
+            server.ask("ACL", "SETUSER", "narrow", "resetchannels", "&one", "&two", "&three")
+            await ear.until(lambda: len(ear.gaps) == 3)
+            await say_and_hear(backend, ear, b"x")
+            assert course(ear, "odd") == []
+
+
+async def test_a_redis_with_too_many_clients_is_reported_and_made_good_when_there_is_room(
+    own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.ask("CONFIG", "SET", "maxclients", "1")
+    client = redis.Redis(port=own_redis.port, protocol=2)
+    client.ping()
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+        # At some attempt: Redis may have closed before we wrote, and then its words are not read.
+        await until(lambda: "max number of clients reached" in caplog.text)
+        client.execute_command("CONFIG", "SET", "maxclients", "100")  # type: ignore[no-untyped-call]
+        client.close()
+        await say_and_hear(backend, ear, b"x")
+
+
+# What is no Redis.
+
+
+async def test_a_server_of_another_protocol_is_reported() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with listening(f"redis://127.0.0.1:{port}") as (backend, _):
+        with pytest.raises(BroadcastUnavailable, match="does not speak Redis' protocol"):
+            await backend.publish("one", b"x")
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_port_that_nobody_listens_on_is_reported(tmp_path: Path) -> None:
+    async with listening(f"unix://{tmp_path}/nobody") as (backend, _):
+        with pytest.raises(BroadcastUnavailable, match="No such file|not connected"):
+            await backend.publish("one", b"x")

@@ -1,0 +1,247 @@
+"""`redis+py://` and `redis+sentinel://`: the same backend on connections of redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from redis.asyncio import Connection
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from uvicorn.broadcast.backends.base import Backend
+from uvicorn.broadcast.backends.link import Link, LinkFailed, LinkLost
+from uvicorn.broadcast.backends.redis import RedisBackend
+from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
+from uvicorn.errors import ConfigError
+
+#: 0.3 s: of three sentinels two may hang, and an attempt to connect still be in time.
+_SENTINEL_TIMEOUT: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a URL of this driver says: one server or several, and what redis-py makes of the rest."""
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    #: Arguments of redis-py's connection class.
+    options: dict[str, Any]
+    #: Of a sentinel: what it calls the servers that it watches, and our password there.
+    service: str = ""
+    sentinel_password: str = ""
+
+    def __repr__(self) -> str:
+        # Goes into logs and errors: no password.
+        name = f"{self.options['username']}@" if "username" in self.options else ""
+        where = self.options.get("path") or ",".join(f"{host}:{port}" for host, port in self.hosts)
+        return f"{self.scheme}://{name}{where}{f'/{self.service}' if self.service else ''}"
+
+
+class RedisPyLink(Link):
+    """A connection of redis-py's, below its clients: those would try again by themselves, and publish twice."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect, authenticate and select the database; then begin to read."""
+        try:
+            await self._connection.connect()
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        self.made()
+        self._task = asyncio.create_task(self._read(), name="uvicorn broadcast: reading")
+
+    @property
+    def reading(self) -> bool:
+        """It was open once, so `lost` will be done."""
+        return self._task is not None
+
+    @property
+    def unsent_bytes(self) -> int:
+        size: int = self._transport().get_write_buffer_size()
+        return size
+
+    def descriptor(self) -> int:
+        return int(self._transport().get_extra_info("socket").fileno())
+
+    def send(self, *command: bytes) -> None:
+        # Below `send_command`, which may suspend: what is sent first must be the first on the wire.
+        writer = self._connection._writer
+        if writer is not None and not writer.transport.is_closing():
+            writer.writelines(self._connection.pack_command(*command))
+
+    def abort(self) -> None:
+        if self._connection._writer is not None:
+            self._connection._writer.transport.abort()
+
+    def _transport(self) -> Any:
+        return self._connection._writer.transport
+
+    async def _read(self) -> None:
+        reason = "Redis closed the connection"
+        try:
+            while not self._reason:
+                reply = await self._next()
+                self.heard()
+                self.received(reply)
+        except (RedisError, OSError) as error:
+            # Redis' refusals too, where redis-py takes them for ends of the connection: NOAUTH, LOADING.
+            reason = _text(error) or reason
+        finally:
+            self.abort()
+            with suppress(RedisError, OSError):
+                await self._connection.disconnect()
+            self.ended(reason)
+
+    async def _next(self) -> Reply:
+        try:
+            reply = await self._connection.read_response(
+                disable_decoding=True, timeout=math.inf, disconnect_on_error=False
+            )
+        except ResponseError as error:
+            return RedisRefusal(_text(error))
+        if isinstance(reply, list) and len(reply) == 3 and reply[0] in (b"message", b"smessage"):
+            if len(reply[2]) > MAX_PAYLOAD_BYTES:
+                # Too late to spare the memory, which only our own reader does; the promise about sizes is kept.
+                reply[2] = None
+        return reply
+
+
+def _text(error: Exception) -> str:
+    """What Redis said, with the code that redis-py takes off."""
+    code = getattr(error, "status_code", None)
+    return f"{code} {error}" if code else str(error)
+
+
+async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
+    """A connection that has been accepted. Raises LinkFailed, or OSError; to be called under a timeout."""
+    options = dict(servers.options)
+    connection_class = options.pop("connection_class", Connection)
+    if "path" not in options:
+        options.update(host=host, port=port)
+    link = RedisPyLink(
+        connection_class(
+            **options,
+            # 3, the default, is four times slower for long messages, and pushes are another matter there.
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            # Liveness, and the limit on connecting, are ours; so an ACL needs no CLIENT SETINFO.
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            driver_info=None,
+        )
+    )
+    try:
+        await link.open()
+        await link.prove_alive()
+        if servers.service:
+            await _require_master(link)
+    except BaseException as error:
+        link.give_up("not accepted")
+        if link.reading:
+            await asyncio.wait([link.lost])
+        if isinstance(error, (RedisRefusal, ResponseError, AuthenticationError)):
+            raise LinkFailed(f"Redis refuses: {_text(error)}") from None
+        if isinstance(error, (RedisError, LinkLost)):
+            raise LinkFailed(str(error)) from None
+        raise
+    return link
+
+
+async def _require_master(link: Link) -> None:
+    # A server that was the master until a moment ago would take messages that nobody hears.
+    role = await link.ask(b"ROLE")
+    if not isinstance(role, list) or role[:1] != [b"master"]:
+        raise LinkFailed("the server that the sentinels name is not the master yet, or not any more")
+
+
+async def connect_to_master(servers: Servers) -> RedisPyLink:
+    """A connection to the server that the sentinels take for the master."""
+    sentinel = Sentinel(
+        servers.hosts,
+        sentinel_kwargs={
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": _SENTINEL_TIMEOUT,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT,
+            "password": servers.sentinel_password or None,
+            "driver_info": None,
+        },
+    )
+    try:
+        host, port = await sentinel.discover_master(servers.service)
+    except RedisError as error:
+        raise LinkFailed(str(error)) from None
+    finally:
+        for client in sentinel.sentinels:
+            with suppress(RedisError, OSError):
+                await client.aclose()
+    return await connect_to(host, port, servers)
+
+
+def redis_py_backend(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
+    """The backend of a URL that ends in `+py` or `+sentinel`."""
+    servers = parse_servers(url)
+    if servers.service:
+        connect = lambda: connect_to_master(servers)  # noqa: E731
+    else:
+        host, port = servers.hosts[0]
+        connect = lambda: connect_to(host, port, servers)  # noqa: E731
+    return RedisBackend(
+        connect, repr(servers), publish_timeout=publish_timeout, connect_timeout=connect_timeout, prefix=prefix
+    )
+
+
+def parse_servers(url: str) -> Servers:
+    """What a URL says. All but the list of hosts is as redis-py has it, `?ssl_ca_certs=` and so on.
+
+    - `redis+py://user:password@host:port/0`, also `unix+py:///path`
+    - `redis+sentinel://user:password@host:port,host:port/service?sentinel_password=…`
+    - `redis+cluster://user:password@host:port,host:port`
+
+    `rediss+…` is the same by TLS. Raises ConfigError, without the password.
+    """
+    parts = urlsplit(url)
+    base, _, kind = parts.scheme.partition("+")
+    credentials, at, places = parts.netloc.rpartition("@")
+    default_port = 26379 if kind == "sentinel" else 6379
+    hosts = tuple(_parse_place(place, default_port) for place in (places or "localhost").split(","))
+    path, query = parts.path, parse_qs(parts.query)
+    sentinel_password = query.pop("sentinel_password", [""])[-1]
+    service = ""
+    if kind == "sentinel":
+        service, _, database = path.strip("/").partition("/")
+        path = f"/{database}"
+        if not service:
+            raise ConfigError("broadcast URL: expected redis+sentinel://host:port,host:port/service")
+    elif kind == "py" and len(hosts) > 1:
+        raise ConfigError("broadcast URL: several hosts; expected one, or redis+cluster://, or redis+sentinel://")
+    plain = "&".join(f"{name}={values[-1]}" for name, values in query.items())
+    rest = f"{path}?{plain}" if base == "unix" else f"localhost{path}?{plain}"
+    try:
+        options = dict(parse_url(f"{base}://{credentials}{at}{rest}"))
+    except ValueError as error:
+        raise ConfigError(f"broadcast URL: {error}") from None
+    options.pop("host", None)
+    return Servers(parts.scheme, hosts, options, service, sentinel_password)
+
+
+def _parse_place(place: str, default_port: int) -> tuple[str, int]:
+    try:
+        # The parser knows about brackets.
+        parsed = urlsplit(f"//{place}")
+        return parsed.hostname or "localhost", default_port if parsed.port is None else parsed.port
+    except ValueError as error:
+        raise ConfigError(f"broadcast URL: {error}") from None
