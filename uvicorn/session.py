@@ -152,7 +152,7 @@ class WebSocketSession:
         if self.state == OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _no_bytes(data)
-            self._gateway.send_bytes(bytes(data))
+            self._gateway.send_bytes(data if isinstance(data, bytes) else bytes(data))
         elif self.state == CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 

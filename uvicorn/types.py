@@ -13,3 +13,11 @@ Headers: TypeAlias = Iterable[Sequence[bytes]]
 
 #: A message of the channels interface: a dict with text keys.
 Message: TypeAlias = dict[str, Any]
+
+
+class SharedText(str):
+    """Text on its way to many clients: never compressed, so that one frame does for all of them."""
+
+
+class SharedBytes(bytes):
+    """Bytes on their way to many clients, like SharedText."""

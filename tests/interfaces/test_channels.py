@@ -102,7 +102,7 @@ async def test_R4_a_name_is_made_of_the_characters_that_names_may_have() -> None
 
 
 def test_R4_a_forked_process_does_not_go_on_with_its_parents_names() -> None:
-    from uvicorn.interfaces.sending import ChannelNames
+    from uvicorn.sending import ChannelNames
 
     names = ChannelNames()
     read, write = os.pipe()

@@ -36,6 +36,7 @@ from uvicorn.protocol import websocket_frames
 from uvicorn.protocol.websocket_deflate import MIN_COMPRESSED_BYTES
 from uvicorn.protocol.websocket_encoding import LastFrame
 from uvicorn.protocol.websocket_frames import WebSocketCodec, frame_bytes, frame_text
+from uvicorn.types import SharedBytes, SharedText
 
 MEBIBYTE = 1 << 20
 
@@ -425,3 +426,13 @@ def test_frames_are_read_without_the_part_in_c_too(monkeypatch: pytest.MonkeyPat
     payload = bytes(range(256)) * 100
     client.send(frame(TEXT, b"hello") + frame(BINARY, payload))
     assert client.calls == [("text", "hello"), ("bytes", payload)]
+
+
+@pytest.mark.parametrize("length", [3, 1000])
+def test_shared_messages_are_framed_once_for_all_and_never_compressed(length: int) -> None:
+    text, data, last = SharedText("x" * length), SharedBytes(b"x" * length), LastFrame()
+    plain, compressing = (WebSocketCodec(Client(), MEBIBYTE, 1024, deflate, last) for deflate in (None, agreed()))
+    assert compressing.encode_text(text) == frame_text("x" * length)
+    assert plain.encode_text(text) is compressing.encode_text(text)
+    assert compressing.encode_bytes(data) == frame_bytes(b"x" * length)
+    assert plain.encode_bytes(data) is compressing.encode_bytes(data)

@@ -13,7 +13,7 @@ from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.lifespan import Lifespan
-from uvicorn.interfaces.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import STREAMING, WAITING
 from uvicorn.interfaces.base import answer_failure, is_disconnect
-from uvicorn.interfaces.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message

@@ -16,7 +16,8 @@ from uvicorn.exchange import CLOSED, COMPLETE, WAITING, Endpoint, HTTPExchange
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.channels_websocket import ChannelsListener
 from uvicorn.interfaces.handling import handler_ended, watch_handler
-from uvicorn.interfaces.sending import (
+from uvicorn.interfaces.tasks import OWNER
+from uvicorn.sending import (
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
     SENT,
@@ -26,7 +27,6 @@ from uvicorn.interfaces.sending import (
     send_from_thread,
     shape,
 )
-from uvicorn.interfaces.tasks import OWNER
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Message
@@ -49,7 +49,7 @@ class ReplyChannel:
     def name(self) -> str:
         """Unique among all channels of all processes."""
         if not self._name:
-            self._name = channel_names.new("reply")
+            self._name = channel_names.new("reply", self)
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
@@ -101,6 +101,19 @@ class ReplyChannel:
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the exchange ends; at once if it has ended (rule R15)."""
         self._exchange.on_end(lambda exchange: callback())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
+        return not self._exchange.write_paused
+
+    async def wait_ready(self) -> None:
+        """Wait until it does, or the client has gone."""
+        await self._exchange.drain()
+
+    def break_off(self, reason: str) -> None:
+        """End the response so that it does not look complete; nothing if it has ended."""
+        self._exchange.abort(reason)
 
     def __repr__(self) -> str:
         return f"<ReplyChannel {self.name} of {self._exchange!r}>"

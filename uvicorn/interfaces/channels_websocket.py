@@ -16,7 +16,8 @@ from typing import Any, Final, final
 from uvicorn.errors import ChannelClosed, LocalProtocolError
 from uvicorn.exchange import STREAMING, WAITING
 from uvicorn.interfaces.base import answer_failure
-from uvicorn.interfaces.sending import (
+from uvicorn.interfaces.tasks import OWNER, HandlerTasks
+from uvicorn.sending import (
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
     SENT,
@@ -26,7 +27,6 @@ from uvicorn.interfaces.sending import (
     send_from_thread,
     shape,
 )
-from uvicorn.interfaces.tasks import OWNER, HandlerTasks
 from uvicorn.session import (
     CLOSED,
     CONNECTING,
@@ -66,7 +66,7 @@ class WebSocketReply:
     def name(self) -> str:
         """Unique among all channels of all processes."""
         if not self._name:
-            self._name = channel_names.new("reply")
+            self._name = channel_names.new("reply", self)
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
@@ -131,6 +131,28 @@ class WebSocketReply:
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
         self._session.on_end(callback)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is sent now goes to the client: the connection is open, and nothing waits to be taken."""
+        return self._session.state != CONNECTING and not self._session.write_paused
+
+    async def wait_ready(self) -> None:
+        """Wait until it does, or the client has gone."""
+        session = self._session
+        if session.state == CONNECTING:
+            decided = asyncio.Event()
+            session.request.on_end(lambda request: decided.set())
+            await decided.wait()
+        await session.drain()
+
+    def break_off(self, reason: str) -> None:
+        """Close with 1013, or refuse with 503; nothing if the connection has ended."""
+        session = self._session
+        if session.state == OPEN:
+            session.close(1013, reason)
+        elif session.state == CONNECTING and session.request.state == WAITING:
+            session.request.respond(503)
 
     def __repr__(self) -> str:
         return f"<WebSocketReply {self.name} of {self._session!r}>"

@@ -20,8 +20,8 @@ from uvicorn.interfaces.base import answer_failure
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handling import await_late_reply, watch_handler
 from uvicorn.interfaces.pooled import PooledInterface, refuse
-from uvicorn.interfaces.sending import SENT, Waiting, channel_names, let_others_run, shape
 from uvicorn.interfaces.tasks import OWNER
+from uvicorn.sending import SENT, Waiting, channel_names, let_others_run, shape
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
@@ -47,7 +47,7 @@ class ThreadReplyChannel:
     def name(self) -> str:
         """Unique among all channels of all processes."""
         if not self._name:
-            self._name = channel_names.new("reply")
+            self._name = channel_names.new("reply", self)
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
@@ -66,6 +66,19 @@ class ThreadReplyChannel:
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once on the event loop, however the exchange ends (rule R15)."""
         self._call.on_close(callback)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
+        return not self._call.exchange.write_paused
+
+    async def wait_ready(self) -> None:
+        """Wait, on the event loop, until it does, or the client has gone."""
+        await self._call.exchange.drain()
+
+    def break_off(self, reason: str) -> None:
+        """End the response, on the event loop, so that it does not look complete; nothing if it has ended."""
+        self._call.exchange.abort(reason)
 
     def __repr__(self) -> str:
         return f"<ThreadReplyChannel {self.name} of {self._call.exchange!r}>"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from uvicorn.errors import LocalProtocolError, StartupError
-from uvicorn.interfaces.sending import shape
+from uvicorn.sending import shape
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")

@@ -37,6 +37,7 @@ from uvicorn.protocol.websocket_encoding import (
 )
 from uvicorn.protocol.websocket_encoding import frame_bytes as frame_bytes
 from uvicorn.protocol.websocket_encoding import frame_text as frame_text
+from uvicorn.types import SharedBytes, SharedText
 
 try:
     from websockets.speedups import apply_mask
@@ -217,11 +218,12 @@ class WebSocketCodec:
         Raises LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for.
         """
         last = self._last
-        if text is last.message and (self._deflate is None or len(last.frame) < MIN_COMPRESSED_BYTES):
+        plain = self._deflate is None or type(text) is SharedText
+        if text is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
             return last.frame
         data = encode_utf8(text)
         length = len(data)
-        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES:
+        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
             return frame(TEXT_FRAME | RSV1, self._deflate.deflate(data))
         last.frame = whole = SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
         last.message = text
@@ -230,14 +232,16 @@ class WebSocketCodec:
     def encode_bytes(self, data: bytes) -> bytes:
         """A binary message as a frame, like `encode_text`."""
         last = self._last
-        if data is last.message and (self._deflate is None or len(last.frame) < MIN_COMPRESSED_BYTES):
+        kind = type(data)
+        plain = self._deflate is None or kind is SharedBytes
+        if data is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
             return last.frame
         length = len(data)
-        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES:
+        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
             return frame(BINARY_FRAME | RSV1, self._deflate.deflate(data))
         last.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
         # What can change is another message the next time.
-        last.message = data if type(data) is bytes else None
+        last.message = data if kind is bytes or kind is SharedBytes else None
         return whole
 
     def encode_ping(self, data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import warnings
 from collections.abc import Callable, Coroutine
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from uvicorn.errors import ChannelClosed
-from uvicorn.interfaces.sending import SENT, ChannelNames, Waiting, let_others_run, send_from_thread, shape
+from uvicorn.sending import SENT, ChannelNames, Waiting, let_others_run, send_from_thread, shape
 
 Sending = Coroutine[Any, Any, None]
 
@@ -195,3 +196,26 @@ def test_what_is_sent_after_the_loop_has_closed_is_dropped() -> None:
 )
 def test_errors_show_keys_and_no_content(message: Any, shown: str) -> None:
     assert shape(message) == shown
+
+
+class Channel:
+    """Something that has a name."""
+
+
+def test_a_name_leads_to_its_channel_for_as_long_as_that_lives() -> None:
+    names, channel = ChannelNames(), Channel()
+    name = names.new("reply", channel)
+    assert names.find(name) is channel
+    del channel
+    gc.collect()
+    assert names.find(name) is None
+
+
+def test_a_name_without_a_channel_leads_nowhere() -> None:
+    names = ChannelNames()
+    assert names.find(names.new("body")) is None
+
+
+def test_names_say_which_process_they_are_of() -> None:
+    names = ChannelNames()
+    assert names.new("reply").split(".")[:2] == ["reply", names.process]

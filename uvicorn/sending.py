@@ -1,4 +1,4 @@
-"""What the channels of an exchange and those of a websocket have in common: their names, and what `send` returns."""
+"""What all channels have in common: their names, and what `send` returns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import secrets
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from typing import Any, Final, Never
@@ -20,7 +21,7 @@ DROPS_IN_A_ROW: Final = 1000
 
 
 class ChannelNames:
-    """Names that are unique among all processes (rule R4): `<kind>.<process>.<number>`."""
+    """Names that are unique among all processes (rule R4), `<kind>.<process>.<number>`, and whose they are."""
 
     def __init__(self) -> None:
         self._renew()
@@ -28,12 +29,21 @@ class ChannelNames:
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._process = secrets.token_hex(8)
+        #: What names of this process have in their middle.
+        self.process = secrets.token_hex(8)
         self._numbers = itertools.count(1)
+        self._channels: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
-    def new(self, kind: str) -> str:
-        """A name that nobody else has."""
-        return f"{kind}.{self._process}.{next(self._numbers)}"
+    def new(self, kind: str, channel: Any = None) -> str:
+        """A name that nobody else has. `channel` is found by it from now on, for as long as it lives."""
+        name = f"{kind}.{self.process}.{next(self._numbers)}"
+        if channel is not None:
+            self._channels[name] = channel
+        return name
+
+    def find(self, name: str) -> Any:
+        """The channel of that name, or None: it has gone, or is another process's."""
+        return self._channels.get(name)
 
 
 channel_names: Final = ChannelNames()
