@@ -16,8 +16,8 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     python_requires=">=3.11",
-    packages=find_packages(include=["uvicorn", "uvicorn.*"]),
-    package_data={"uvicorn": ["py.typed"]},
+    packages=find_packages(include=["uvicorn", "uvicorn.*", "uvitools"]),
+    package_data={"uvicorn": ["py.typed"], "uvitools": ["py.typed"]},
     install_requires=[
         # Broadcast's connections to Redis; its last release, and we reach into it.
         "asyncio_redis==0.16.0",

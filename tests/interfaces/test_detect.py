@@ -10,6 +10,7 @@ import pytest
 
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.consumer import ConsumerInterface
 from uvicorn.interfaces.detect import INTERFACE_NAMES, build_interface, detect_interface
 from uvicorn.settings import Settings
 
@@ -229,3 +230,21 @@ def test_an_interface_that_is_not_served_is_told_which_are() -> None:
 def test_the_interfaces_that_may_be_chosen_are_those_of_the_settings() -> None:
     field = next(field for field in Settings.__dataclass_fields__.values() if field.name == "interface")
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}
+
+
+def test_a_middleware_that_is_called_as_what_it_wraps_is_looked_through() -> None:
+    class Middleware:
+        def __init__(self, app: Any) -> None:
+            self.__wrapped__ = app
+
+        def __call__(self, *arguments: Any) -> Any:
+            return self.__wrapped__(*arguments)
+
+    async def consumer(message: Any) -> None: ...
+
+    class Declared:
+        __uvicorn_interface__ = "wsgi"
+
+    assert detect_interface(Middleware(Middleware(consumer))) == "consumer"
+    assert detect_interface(Middleware(Declared())) == "wsgi"
+    assert isinstance(build_interface(Middleware(consumer), Settings()), ConsumerInterface)

@@ -76,6 +76,9 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     declared = _declared(app)
     if isinstance(declared, str):
         return declared
+    inner = _wrapped_in_object(app)
+    if inner is not None:
+        return detect_interface(inner, source)
     if not callable(app):
         raise InterfaceError(
             f"{source} is not callable: expected an application, got {type(app).__name__} {app!r:.100}"
@@ -108,6 +111,16 @@ def _declared(app: Any) -> Any:
     return app.__uvicorn_interface__
 
 
+def _wrapped_in_object(app: Any) -> Any:
+    """The application inside a middleware that is called as that is, whatever interface it speaks; None if it is none.
+
+    `__wrapped__` says so, as it does of decorated functions, which `inspect` looks through.
+    """
+    if inspect.isroutine(app) or inspect.isclass(app):
+        return None
+    return inspect.getattr_static(app, "__wrapped__", None)
+
+
 def _undecided(source: str, seen: str) -> InterfaceError:
     choices = ", ".join(INTERFACE_NAMES[:-1])
     return InterfaceError(
@@ -117,6 +130,8 @@ def _undecided(source: str, seen: str) -> InterfaceError:
 
 def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
     """The function that a call of `app` runs in the end, as far as it can be seen, and whether it is a coroutine's."""
+    while (inner := _wrapped_in_object(app)) is not None:
+        app = inner
     function: Any = app
     while isinstance(function, functools.partial):
         function = function.func

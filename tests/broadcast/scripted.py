@@ -1,0 +1,117 @@
+"""A backend that tests speak for, and replies that keep what they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+from uvicorn.broadcast.backends.base import Backend, OnGap, OnMessage
+from uvicorn.broadcast.hub import Hub, HubOptions
+from uvicorn.broadcast.members import OnClientGap
+from uvicorn.broadcast.serialize import encode
+from uvicorn.sending import channel_names
+
+OPTIONS = HubOptions()
+
+
+class ScriptedBackend(Backend):
+    """Keeps what it is asked; `hear` and `lose` are what happens on the other side of the link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, frozenset[str]]] = []
+        self.published: list[tuple[str, bytes]] = []
+        self.failure: Exception | None = None
+        self.stopped = False
+        #: Cleared, calls wait until it is set.
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self._on_message: OnMessage = lambda group, payload: None
+        self._on_gap: OnGap = lambda groups, reason, since: None
+
+    async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
+        self._on_message, self._on_gap = on_message, on_gap
+
+    async def subscribe(self, groups: Collection[str]) -> None:
+        self.calls.append(("subscribe", frozenset(groups)))
+        await self.answers.wait()
+
+    async def unsubscribe(self, groups: Collection[str]) -> None:
+        self.calls.append(("unsubscribe", frozenset(groups)))
+        await self.answers.wait()
+
+    async def publish(self, group: str, payload: bytes) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.published.append((group, payload))
+        await self.answers.wait()
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def hear(self, group: str, message: dict[str, Any], sender: str = "sender", number: int = 1) -> None:
+        """A message of somebody's."""
+        self.hear_payload(group, encode(message).numbered(sender, number))
+
+    def hear_payload(self, group: str, payload: bytes) -> None:
+        """Anything at all."""
+        self._on_message(group, payload)
+
+    def lose(self, *groups: str, reason: str = "reconnect", since: float = 1000.0) -> None:
+        """A hole in `groups` has ended."""
+        self._on_gap(groups, reason, since)
+
+
+class Reply:
+    """A client: it takes what it is sent when it is `is_ready`."""
+
+    def __init__(self) -> None:
+        self.name = channel_names.new("reply", self)
+        self.sent: list[Any] = []
+        self.failure: BaseException | None = None
+        self.broken_off = ""
+        self._ready = asyncio.Event()
+        self._ready.set()
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready.is_set()
+
+    @is_ready.setter
+    def is_ready(self, value: bool) -> None:
+        if value:
+            self._ready.set()
+        else:
+            self._ready.clear()
+
+    async def wait_ready(self) -> None:
+        await self._ready.wait()
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.sent.append(message.get("text", message))
+
+    def break_off(self, reason: str) -> None:
+        self.broken_off = reason
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        self._callbacks.append(callback)
+
+    def close(self) -> None:
+        """The client goes."""
+        for callback in self._callbacks:
+            callback()
+
+
+async def started_hub(backend: Backend, options: HubOptions = OPTIONS, on_gap: OnClientGap | None = None) -> Hub:
+    """A hub of that backend; to be stopped by the test."""
+
+    async def open_backend() -> Backend:
+        return backend
+
+    hub = Hub(open_backend, options, on_gap)
+    await hub.start()
+    return hub

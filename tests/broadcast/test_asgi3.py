@@ -1,0 +1,121 @@
+"""ASGI3 connections as members."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.helpers import settle
+from uvicorn.broadcast.asgi3 import ASGI3Reply
+from uvicorn.errors import LocalProtocolError
+
+Event = dict[str, Any]
+ACCEPT: Event = {"type": "websocket.accept"}
+START: Event = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+class Client:
+    """Keeps the events that it is sent."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+
+async def opened(kind: str) -> tuple[Client, ASGI3Reply]:
+    client = Client()
+    reply = ASGI3Reply(kind, client)
+    await reply.send_as_application(ACCEPT if kind == "websocket" else START)
+    client.events.clear()
+    return client, reply
+
+
+@pytest.mark.parametrize(
+    ("message", "events"),
+    [
+        ({"text": "a"}, [{"type": "websocket.send", "text": "a"}]),
+        ({"text": None, "bytes": b"a"}, [{"type": "websocket.send", "bytes": b"a"}]),
+        ({"close": True}, [{"type": "websocket.close", "code": 1000, "reason": ""}]),
+        (
+            {"text": "a", "close": 4000, "reason": "bye"},
+            [{"type": "websocket.send", "text": "a"}, {"type": "websocket.close", "code": 4000, "reason": "bye"}],
+        ),
+    ],
+)
+async def test_a_websocket_is_sent_text_bytes_and_close(message: Event, events: list[Event]) -> None:
+    client, reply = await opened("websocket")
+    await reply.send(message)
+    assert client.events == events
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        ({"content": b"a", "more_content": True}, {"type": "http.response.body", "body": b"a", "more_body": True}),
+        ({"content": b"a"}, {"type": "http.response.body", "body": b"a", "more_body": False}),
+    ],
+)
+async def test_a_response_is_sent_chunks(message: Event, event: Event) -> None:
+    client, reply = await opened("http")
+    await reply.send(message)
+    assert client.events == [event]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("http", {"text": "a"}), ("http", {"status": 200, "content": b""}), ("websocket", {})]
+)
+async def test_what_does_not_fit_is_refused(kind: str, message: Event) -> None:
+    _, reply = await opened(kind)
+    with pytest.raises(LocalProtocolError, match="expected"):
+        await reply.send(message)
+
+
+async def test_nothing_is_sent_before_the_connection_is_open() -> None:
+    client = Client()
+    reply = ASGI3Reply("websocket", client)
+    sending = asyncio.ensure_future(reply.send({"text": "a"}))
+    await settle()
+    assert client.events == []
+    await reply.send_as_application(ACCEPT)
+    await sending
+    assert [event["type"] for event in client.events] == ["websocket.accept", "websocket.send"]
+
+
+async def test_nothing_is_sent_to_one_that_was_refused() -> None:
+    client = Client()
+    reply = ASGI3Reply("websocket", client)
+    sending = asyncio.ensure_future(reply.send({"text": "a"}))
+    await settle()
+    await reply.send_as_application({"type": "websocket.close"})
+    await sending
+    assert [event["type"] for event in client.events] == ["websocket.close"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [("websocket", {"type": "websocket.close"}), ("http", {"type": "http.response.body", "body": b""})],
+)
+async def test_the_application_s_last_event_closes_it(kind: str, last: Event) -> None:
+    _, reply = await opened(kind)
+    closed: list[str] = []
+    reply.on_close(lambda: closed.append("once"))
+    await reply.send_as_application(last)
+    reply.close()
+    assert closed == ["once"]
+
+
+async def test_who_asks_to_be_called_back_too_late_is_called_at_once() -> None:
+    _, reply = await opened("http")
+    reply.close()
+    closed: list[str] = []
+    reply.on_close(lambda: closed.append("late"))
+    assert closed == ["late"]
+
+
+async def test_its_name_is_one_of_ours() -> None:
+    _, reply = await opened("http")
+    assert reply.name.startswith("reply.") and reply.name is reply.name

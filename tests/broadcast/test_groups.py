@@ -1,0 +1,214 @@
+"""`channels['groups']`, by the rules of the interface document and the contract of broadcast."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
+from tests.helpers import settle, until
+from uvicorn.broadcast.groups import GroupsChannel
+from uvicorn.broadcast.hub import Hub
+from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
+from uvicorn.sending import SENT
+
+
+class Groups:
+    """A client that uses groups, on a backend that the test speaks for."""
+
+    def __init__(self, hub: Hub, backend: ScriptedBackend) -> None:
+        self.hub = hub
+        self.backend = backend
+        self.reply = Reply()
+        self.channel = GroupsChannel(hub, self.reply)
+        self.send = self.channel.send
+
+
+@asynccontextmanager
+async def groups() -> AsyncIterator[Groups]:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    await settle()
+    yield Groups(hub, backend)
+    await hub.stop()
+
+
+async def test_B7_add_returns_when_the_group_is_heard() -> None:
+    async with groups() as client:
+        client.backend.answers.clear()
+        adding = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
+        await settle()
+        assert not adding.done()
+        client.backend.answers.set()
+        await adding
+        client.backend.hear("chat", {"text": "a"})
+        assert client.reply.sent == ["a"]
+
+
+async def test_add_acts_whether_it_is_awaited_or_not() -> None:
+    async with groups() as client:
+        _ = client.send({"group": "chat", "add": client.reply.name})
+        await settle()
+        client.backend.hear("chat", {"text": "a"})
+        assert client.reply.sent == ["a"]
+
+
+async def test_who_is_added_to_a_group_that_is_heard_need_not_wait() -> None:
+    async with groups() as client:
+        await client.send({"group": "chat", "add": client.reply.name})
+        other = Reply()
+        assert client.send({"group": "chat", "add": other.name}) is SENT
+
+
+async def test_a_handler_that_is_cancelled_while_it_waits_leaves_the_others_waiting() -> None:
+    async with groups() as client:
+        client.backend.answers.clear()
+        first = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
+        second = asyncio.ensure_future(client.send({"group": "chat", "add": Reply().name}))
+        await settle()
+        first.cancel()
+        client.backend.answers.set()
+        await second
+
+
+async def test_another_client_of_this_process_is_added_by_its_name() -> None:
+    async with groups() as client:
+        other = Reply()
+        await client.send({"group": "chat", "add": other.name})
+        client.backend.hear("chat", {"text": "a"})
+        assert other.sent == ["a"]
+
+
+async def test_one_that_has_gone_is_ignored() -> None:
+    async with groups() as client:
+        name = Reply().name
+        assert client.send({"group": "chat", "add": name}) is SENT
+        assert client.send({"group": "chat", "discard": name}) is SENT
+        assert client.hub.members == {}
+
+
+async def test_discard_ends_a_membership_at_once() -> None:
+    async with groups() as client:
+        await client.send({"group": "chat", "add": client.reply.name})
+        _ = client.send({"group": "chat", "discard": client.reply.name})
+        client.backend.hear("chat", {"text": "a"})
+        assert client.reply.sent == []
+
+
+async def test_B6_send_raises_when_the_message_is_not_taken() -> None:
+    async with groups() as client:
+        client.backend.failure = BroadcastUnavailable("Redis is down")
+        sending = client.send({"group": "chat", "send": {"text": "a"}})
+        with pytest.raises(BroadcastUnavailable, match="Redis is down"):
+            await sending
+
+
+async def test_a_handler_that_is_cancelled_while_it_sends_has_sent() -> None:
+    async with groups() as client:
+        client.backend.answers.clear()
+        sending = asyncio.ensure_future(client.send({"group": "chat", "send": {"text": "a"}}))
+        await settle()
+        sending.cancel()
+        client.backend.answers.set()
+        await settle()
+        assert [group for group, _ in client.backend.published] == ["chat"]
+
+
+async def test_one_message_may_add_discard_and_send_in_this_order() -> None:
+    async with groups() as client:
+        other = Reply()
+        await client.send({"group": "chat", "add": other.name})
+        client.backend.calls.clear()
+        client.backend.answers.clear()
+        sending = asyncio.ensure_future(
+            client.send({"send": {"text": "a"}, "discard": other.name, "add": client.reply.name, "group": "new"})
+        )
+        await settle()
+        assert client.backend.calls == [("subscribe", frozenset({"new"}))]
+        assert client.backend.published == []
+        client.backend.answers.set()
+        await sending
+        assert [group for group, _ in client.backend.published] == ["new"]
+
+
+async def test_who_is_added_and_discarded_in_one_message_is_no_member() -> None:
+    async with groups() as client:
+        await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
+        client.backend.hear("chat", {"text": "a"})
+        assert client.reply.sent == []
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("chat", "expected a dict, got str"),
+        ({}, "'group'"),
+        ({"group": "chat"}, "expected any of 'add', 'discard' and 'send', got {'group'}"),
+        ({"group": "chat", "add": None}, "expected any of 'add', 'discard' and 'send', got {'group', 'add'}"),
+        ({"group": 7, "send": {}}, "got 7"),
+        ({"group": "chat", "add": object}, "the name of a reply channel"),
+        ({"group": "chat", "add": "Ada"}, "the name of a reply channel, .*, got 'Ada'"),
+        ({"group": "chat", "discard": "reply..1"}, "the name of a reply channel"),
+        ({"group": "chat", "send": "text"}, "expected 'send' to be a message, a dict, got str"),
+        ({"group": "chat", "send": {"text": "x" * 2_000_000}}, "of 1048576 bytes at most"),
+    ],
+)
+async def test_what_is_none_of_this_is_refused_at_once(message: Any, said: str) -> None:
+    async with groups() as client:
+        with pytest.raises(LocalProtocolError, match=said):
+            _ = client.send(message)
+
+
+async def test_from_another_thread_it_waits_until_all_is_done() -> None:
+    async with groups() as client:
+        client.backend.answers.clear()
+        returned: list[str] = []
+
+        def work() -> None:
+            _ = client.send({"group": "chat", "add": client.reply.name})
+            _ = client.send({"group": "chat", "send": {"text": "a"}})
+            returned.append("yes")
+
+        thread = Thread(target=work)
+        thread.start()
+        await until(lambda: client.backend.calls)
+        assert returned == []
+        client.backend.answers.set()
+        await until(lambda: returned)
+        thread.join()
+        assert [group for group, _ in client.backend.published] == ["chat"]
+
+
+async def test_from_another_thread_it_raises_what_went_wrong() -> None:
+    async with groups() as client:
+        client.backend.failure = BroadcastUnavailable("Redis is down")
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            for message in ({"group": "chat", "send": {}}, {"group": "chat"}):
+                try:
+                    _ = client.send(message)
+                except Exception as error:
+                    raised.append(error)
+
+        thread = Thread(target=work)
+        thread.start()
+        await until(lambda: len(raised) == 2)
+        thread.join()
+        assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
+
+
+async def test_its_name_is_that_of_the_client_s_reply() -> None:
+    async with groups() as client:
+        assert client.channel.name == client.reply.name
+
+
+async def test_it_has_none_where_there_is_no_reply_channel() -> None:
+    async with groups() as client:
+        with pytest.raises(LocalProtocolError, match="nothing can be sent to this client but its response"):
+            _ = GroupsChannel(client.hub).name

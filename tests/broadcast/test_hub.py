@@ -1,0 +1,336 @@
+"""Membership, numbers and holes, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+from contextvars import Context
+from typing import Any
+
+import pytest
+
+from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
+from tests.helpers import settle, until
+from uvicorn.broadcast.backends.base import Backend
+from uvicorn.broadcast.hub import Hub, HubOptions, outcome
+from uvicorn.broadcast.members import Gap
+from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
+
+
+class Told:
+    """An application that is told of gaps."""
+
+    def __init__(self) -> None:
+        self.gaps: list[Gap] = []
+
+    async def __call__(self, reply: Any, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+
+async def with_member(*groups: str) -> tuple[ScriptedBackend, Hub, Reply, Told]:
+    backend, told, reply = ScriptedBackend(), Told(), Reply()
+    hub = await started_hub(backend, on_gap=told)
+    for group in groups:
+        hub.add(group, reply.name, reply, Context())
+    await settle()
+    return backend, hub, reply, told
+
+
+def subscribed(backend: ScriptedBackend) -> set[str]:
+    groups: set[str] = set()
+    for kind, changed in backend.calls:
+        groups = groups | changed if kind == "subscribe" else groups - changed
+    return {group for group in groups if not group.startswith("uvicorn.process.")}
+
+
+async def test_a_group_is_heard_from_its_first_member_to_its_last() -> None:
+    backend, hub, reply, _ = await with_member("chat")
+    other = Reply()
+    hub.add("chat", other.name, other, Context())
+    await settle()
+    assert [call for call in backend.calls if call[1] == {"chat"}] == [("subscribe", frozenset({"chat"}))]
+    hub.discard("chat", reply.name)
+    await settle()
+    assert subscribed(backend) == {"chat"}
+    hub.discard("chat", other.name)
+    await settle()
+    assert subscribed(backend) == set()
+    await hub.stop()
+
+
+async def test_a_client_that_goes_leaves_all_its_groups() -> None:
+    backend, hub, reply, _ = await with_member("a", "b")
+    reply.close()
+    await settle()
+    assert subscribed(backend) == set()
+    assert (hub.members, hub.snapshot()["groups"]) == ({}, 0)
+    await hub.stop()
+
+
+async def test_one_that_has_gone_already_is_not_a_member() -> None:
+    class Gone(Reply):
+        def on_close(self, callback: Any) -> None:
+            callback()
+
+    backend, hub, _, _ = await with_member()
+    reply = Gone()
+    hub.add("chat", reply.name, reply, Context())
+    await settle()
+    assert (subscribed(backend), hub.members) == (set(), {})
+    await hub.stop()
+
+
+async def test_to_join_and_leave_all_day_leaves_one_callback() -> None:
+    _, hub, reply, _ = await with_member()
+    for _ in range(100):
+        hub.add("chat", reply.name, reply, Context())
+        hub.discard("chat", reply.name)
+    assert len(reply._callbacks) == 1
+    await hub.stop()
+
+
+async def test_to_be_added_twice_is_to_be_sent_to_once() -> None:
+    backend, hub, reply, _ = await with_member("chat", "chat")
+    backend.hear("chat", {"text": "a"})
+    assert reply.sent == ["a"]
+    await hub.stop()
+
+
+async def test_to_leave_a_group_that_one_is_not_in_is_nothing() -> None:
+    _, hub, reply, _ = await with_member("chat")
+    hub.discard("other", reply.name)
+    hub.discard("chat", "reply.nobody.1")
+    assert set(hub.members) == {reply.name}
+    await hub.stop()
+
+
+async def test_nothing_of_a_group_is_sent_after_it_is_left() -> None:
+    backend, hub, reply, _ = await with_member("chat", "other")
+    hub.discard("chat", reply.name)
+    backend.hear("chat", {"text": "a"})
+    assert reply.sent == []
+    await hub.stop()
+
+
+async def test_messages_are_numbered_for_each_group() -> None:
+    backend, hub, _, _ = await with_member()
+    for group in ("a", "a", "b", "a"):
+        await outcome(hub.publish(group, {"text": "x"}))
+    numbers = [(group, *json.loads(payload)["_uvicorn"]) for group, payload in backend.published]
+    assert numbers == [(group, hub.sender, number) for group, number in (("a", 1), ("a", 2), ("b", 1), ("a", 3))]
+    await hub.stop()
+
+
+async def test_what_is_sent_before_the_start_waits_for_it_and_keeps_its_order() -> None:
+    backend, may_open = ScriptedBackend(), asyncio.Event()
+
+    async def open_backend() -> Backend:
+        await may_open.wait()
+        return backend
+
+    hub = Hub(open_backend, HubOptions())
+    sent = [hub.publish("chat", {"number": number}) for number in range(5)]
+    await settle()
+    may_open.set()
+    await until(lambda: hub.backend is not None)
+    sent += [hub.publish("chat", {"number": number}) for number in range(5, 10)]
+    for task in sent:
+        await outcome(task)
+    assert [json.loads(payload)["number"] for _, payload in backend.published] == list(range(10))
+    assert [json.loads(payload)["_uvicorn"][1] for _, payload in backend.published] == list(range(1, 11))
+    await hub.stop()
+
+
+async def test_a_start_that_fails_is_tried_again_by_who_comes_next() -> None:
+    backend, failures = ScriptedBackend(), [OSError("no such thing")]
+
+    async def open_backend() -> Backend:
+        if failures:
+            raise failures.pop()
+        return backend
+
+    hub = Hub(open_backend, HubOptions())
+    with pytest.raises(OSError, match="no such thing"):
+        await outcome(hub.publish("chat", {}))
+    await outcome(hub.publish("chat", {}))
+    assert len(backend.published) == 1
+    await hub.stop()
+
+
+async def test_no_message_is_an_error_where_it_is_sent() -> None:
+    _, hub, _, _ = await with_member()
+    with pytest.raises(LocalProtocolError, match="expected 'send' to be a message"):
+        hub.publish("chat", "text")  # type: ignore[arg-type]
+    await hub.stop()
+
+
+async def test_a_message_that_is_not_taken_raises_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    backend, hub, _, _ = await with_member()
+    backend.failure = BroadcastUnavailable("Redis is down")
+    for _ in range(3):
+        with pytest.raises(BroadcastUnavailable, match="Redis is down"):
+            await outcome(hub.publish("chat", {}))
+    backend.failure = None
+    await outcome(hub.publish("chat", {}))
+    assert [record.message for record in caplog.records] == [
+        "messages to groups are not taken: Redis is down",
+        "messages to groups are taken again",
+    ]
+    await hub.stop()
+
+
+async def test_nobody_need_ask_whether_it_was() -> None:
+    backend, hub, _, _ = await with_member()
+    backend.failure = BroadcastUnavailable("Redis is down")
+    hub.publish("chat", {})
+    # An exception that was never retrieved would reach the loop's exception handler.
+    await settle()
+    gc.collect()
+    await hub.stop()
+
+
+async def test_or_it_is_dropped_if_that_was_chosen() -> None:
+    backend = ScriptedBackend()
+    backend.failure = BroadcastUnavailable("Redis is down")
+    hub = await started_hub(backend, HubOptions(raise_unavailable=False))
+    await outcome(hub.publish("chat", {}))
+    await hub.stop()
+
+
+async def test_a_message_that_is_missing_is_told_of_before_the_next() -> None:
+    backend, hub, reply, told = await with_member("chat")
+    backend.hear("chat", {"text": "1"}, number=1)
+    backend.hear("chat", {"text": "2"}, number=2)
+    assert told.gaps == []
+    backend.hear("chat", {"text": "4"}, number=4)
+    await settle()
+    assert [(gap.groups, gap.reason) for gap in told.gaps] == [({"chat"}, "lost")]
+    assert reply.sent == ["1", "2", "4"]
+    await hub.stop()
+
+
+async def test_who_joins_in_the_middle_has_missed_nothing() -> None:
+    backend, hub, _, told = await with_member("chat")
+    backend.hear("chat", {"text": "57"}, number=57)
+    await settle()
+    assert told.gaps == []
+    await hub.stop()
+
+
+async def test_numbers_are_those_of_each_sender_and_group() -> None:
+    backend, hub, _, told = await with_member("a", "b")
+    for group, sender, number in (("a", "x", 1), ("a", "y", 9), ("b", "x", 5), ("a", "x", 2), ("b", "x", 6)):
+        backend.hear(group, {}, sender, number)
+    await settle()
+    assert told.gaps == []
+    await hub.stop()
+
+
+async def test_a_sender_that_begins_anew_has_lost_nothing() -> None:
+    backend, hub, _, told = await with_member("chat")
+    for number in (5, 6, 1, 2):
+        backend.hear("chat", {}, number=number)
+    await settle()
+    assert told.gaps == []
+    await hub.stop()
+
+
+async def test_a_hole_that_the_backend_has_told_of_is_not_told_again_by_numbers() -> None:
+    backend, hub, _, told = await with_member("chat")
+    backend.hear("chat", {}, number=1)
+    backend.lose("chat", since=77.0)
+    backend.hear("chat", {}, number=9)
+    await settle()
+    assert told.gaps == [Gap({"chat"}, "reconnect", 77.0)]
+    await hub.stop()
+
+
+async def test_senders_that_came_once_are_forgotten() -> None:
+    backend, hub, _, told = await with_member("chat")
+    for sender in range(1000):
+        backend.hear("chat", {}, str(sender), 1)
+    assert len(hub._heard["chat"]) == 256
+    await settle()
+    assert told.gaps == []
+    await hub.stop()
+
+
+async def test_groups_that_were_sent_to_once_are_forgotten() -> None:
+    _, hub, _, _ = await with_member()
+    for group in range(10_050):
+        hub.publish(str(group), {})
+    await settle()
+    assert len(hub._sequences) == 10_000
+    await hub.stop()
+
+
+async def test_what_is_no_message_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    backend, hub, reply, _ = await with_member("chat")
+    for payload in (b"", b"\x80\x04", b"[]"):
+        backend.hear_payload("chat", payload)
+    backend.hear("chat", {"text": "a"})
+    assert (hub.metrics.dropped_broken, reply.sent, len(caplog.records)) == (3, ["a"], 1)
+    await hub.stop()
+
+
+async def test_a_hole_is_logged_with_how_many_it_concerns(caplog: pytest.LogCaptureFixture) -> None:
+    backend, hub, _, _ = await with_member("chat")
+    backend.lose("chat", since=77.0)
+    await settle()
+    assert "messages to 1 clients may have been lost since 77.000: reconnect" in caplog.text
+    await hub.stop()
+
+
+async def test_a_hole_in_a_group_that_nobody_is_in_is_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    backend, hub, _, told = await with_member("chat")
+    backend.lose("other", hub.elsewhere.group)
+    await settle()
+    assert (told.gaps, caplog.text) == ([], "")
+    await hub.stop()
+
+
+async def test_what_is_sent_after_the_stop_is_refused() -> None:
+    backend, hub, reply, _ = await with_member("chat")
+    await hub.stop()
+    assert backend.stopped
+    with pytest.raises(BroadcastUnavailable, match="has stopped"):
+        await outcome(hub.publish("chat", {}))
+
+
+async def test_what_waits_when_it_stops_is_told() -> None:
+    backend, hub, _, _ = await with_member()
+    backend.answers.clear()
+    sending = hub.publish("chat", {})
+    await settle()
+    await hub.stop()
+    with pytest.raises(BroadcastUnavailable, match="has stopped"):
+        await outcome(sending)
+
+
+async def test_nothing_runs_in_the_name_of_the_client_that_came_first() -> None:
+    from uvicorn.interfaces.tasks import OWNER
+
+    seen: list[object] = []
+
+    class Looking(ScriptedBackend):
+        async def start(self, on_message: Any, on_gap: Any) -> None:
+            seen.append(OWNER.get())
+            await super().start(on_message, on_gap)
+
+        async def publish(self, group: str, payload: bytes) -> None:
+            seen.append(OWNER.get())
+
+        async def subscribe(self, groups: Any) -> None:
+            seen.append(OWNER.get())
+
+    OWNER.set("a client")
+    hub = await started_hub(Looking())
+    reply = Reply()
+    hub.add("chat", reply.name, reply, Context())
+    await outcome(hub.publish("chat", {}))
+    await settle()
+    assert set(seen) == {None} and len(seen) >= 3
+    await hub.stop()

@@ -1,0 +1,325 @@
+"""A slow client, and one that missed something."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import Context
+from typing import Any
+
+import pytest
+
+from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
+from tests.helpers import settle
+from uvicorn.broadcast.hub import Hub, HubOptions
+from uvicorn.broadcast.members import Gap, Queueing
+from uvicorn.errors import LocalProtocolError
+
+
+class Group:
+    """A group called `chat` with members, whose messages the test makes up."""
+
+    def __init__(self, messages: int = 3, octets: int = 10_000, policy: str = "close") -> None:
+        self.backend = ScriptedBackend()
+        self.gaps: list[tuple[Reply, Gap]] = []
+        self.gap_may_end = asyncio.Event()
+        self.gap_may_end.set()
+        self._options = HubOptions(Queueing(messages, octets, policy))
+        self._number = 0
+        self.hub: Hub
+
+    async def __aenter__(self) -> Group:
+        self.hub = await started_hub(self.backend, self._options, self._on_gap)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.hub.stop()
+
+    async def member(self, *groups: str) -> Reply:
+        reply = Reply()
+        for group in groups or ("chat",):
+            self.hub.add(group, reply.name, reply, Context())
+        await settle()
+        return reply
+
+    def hear(self, *texts: str, group: str = "chat") -> None:
+        for text in texts:
+            self._number += 1
+            self.backend.hear_payload(group, b'{"text": "%b"}' % text.encode())
+
+    async def _on_gap(self, reply: Any, gap: Gap) -> None:
+        reply.sent.append(gap)
+        self.gaps.append((reply, gap))
+        await self.gap_may_end.wait()
+
+
+async def test_a_client_that_keeps_up_is_sent_to_at_once() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        group.hear("a", "b")
+        assert reply.sent == ["a", "b"]
+
+
+async def test_a_slow_one_has_the_rest_in_order_when_it_is_ready() -> None:
+    async with Group(messages=4) as group:
+        reply = await group.member()
+        reply.is_ready = False
+        group.hear("a", "b", "c")
+        assert reply.sent == []
+        reply.is_ready = True
+        group.hear("d")
+        await settle()
+        assert reply.sent == ["a", "b", "c", "d"]
+
+
+async def test_nobody_waits_for_it() -> None:
+    async with Group() as group:
+        slow, other = await group.member(), await group.member()
+        slow.is_ready = False
+        group.hear("a", "b")
+        assert other.sent == ["a", "b"]
+
+
+async def test_close_is_the_end_of_a_client_with_too_many_messages_before_it() -> None:
+    async with Group(messages=3) as group:
+        slow, other = await group.member(), await group.member()
+        slow.is_ready = False
+        group.hear("a", "b", "c")
+        assert slow.broken_off == ""
+        group.hear("d", "e")
+        slow.is_ready = True
+        await settle()
+        assert (slow.broken_off, slow.sent, other.sent) == ("slow consumer", [], ["a", "b", "c", "d", "e"])
+        assert (group.hub.metrics.closed_slow, group.hub.metrics.dropped_slow) == (1, 4)
+
+
+async def test_or_with_too_many_bytes() -> None:
+    async with Group(messages=100, octets=50) as group:
+        slow = await group.member()
+        slow.is_ready = False
+        group.hear("x" * 200)
+        assert slow.broken_off == "", "one message may wait, however large"
+        group.hear("y")
+        assert slow.broken_off == "slow consumer"
+
+
+async def test_drop_oldest_has_a_gap_before_the_first_that_is_left() -> None:
+    async with Group(messages=2, policy="drop_oldest") as group:
+        slow = await group.member()
+        slow.is_ready = False
+        group.hear("a", "b", "c", "d")
+        slow.is_ready = True
+        await settle()
+        gap = slow.sent[0]
+        assert isinstance(gap, Gap)
+        assert (gap.groups, gap.reason, slow.sent[1:]) == ({"chat"}, "slow", ["c", "d"])
+        assert group.hub.metrics.dropped_slow == 2
+
+
+async def test_drop_newest_has_a_gap_after_the_last_that_had_room() -> None:
+    async with Group(messages=2, policy="drop_newest") as group:
+        slow = await group.member()
+        slow.is_ready = False
+        group.hear("a", "b", "c", "d")
+        slow.is_ready = True
+        await settle()
+        group.hear("e")
+        gap = slow.sent.pop(2)
+        assert isinstance(gap, Gap) and gap.reason == "slow"
+        assert slow.sent == ["a", "b", "e"]
+        assert group.hub.metrics.dropped_slow == 2
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("drop_oldest", ["c", "d"]), ("drop_newest", ["a", "b"])])
+async def test_either_way_there_is_one_gap_however_much_was_dropped(policy: str, kept: list[str]) -> None:
+    async with Group(messages=2, policy=policy) as group:
+        slow = await group.member()
+        slow.is_ready = False
+        group.hear("a", "b", *"vwxyz"[: 5 if policy == "drop_newest" else 0], *"cd")
+        slow.is_ready = True
+        await settle()
+        assert [text for text in slow.sent if isinstance(text, str)] == kept
+        assert group.hub.metrics.gaps == 1
+
+
+async def test_what_waits_is_counted_at_its_highest() -> None:
+    async with Group() as group:
+        slow = await group.member()
+        slow.is_ready = False
+        group.hear("a", "b")
+        slow.is_ready = True
+        await settle()
+        group.hear("c")
+        assert (group.hub.metrics.queue_high_water, group.hub.metrics.delivered) == (2, 3)
+
+
+async def test_messages_wait_until_the_application_has_dealt_with_a_gap() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        group.gap_may_end.clear()
+        group.backend.lose("chat")
+        group.hear("after")
+        await settle()
+        assert [type(item) for item in reply.sent] == [Gap]
+        group.gap_may_end.set()
+        await settle()
+        assert reply.sent[1:] == ["after"]
+
+
+async def test_a_gap_comes_behind_what_waited_before_it() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        reply.is_ready = False
+        group.hear("before")
+        group.backend.lose("chat")
+        group.hear("after")
+        reply.is_ready = True
+        await settle()
+        assert [isinstance(item, Gap) for item in reply.sent] == [False, True, False]
+
+
+async def test_one_hole_in_several_groups_is_one_event_for_each_member() -> None:
+    async with Group() as group:
+        one, two, both = await group.member("one"), await group.member("two"), await group.member("one", "two")
+        group.backend.lose("one", "two", "elsewhere", since=77.0)
+        await settle()
+        assert one.sent == [Gap({"one"}, "reconnect", 77.0)]
+        assert two.sent == [Gap({"two"}, "reconnect", 77.0)]
+        assert both.sent == [Gap({"one", "two"}, "reconnect", 77.0)]
+
+
+async def test_an_application_that_fails_at_a_gap_has_messages_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    async def on_gap(reply: Any, gap: Gap) -> None:
+        raise RuntimeError("no database")
+
+    backend = ScriptedBackend()
+    hub = await started_hub(backend, on_gap=on_gap)
+    reply = Reply()
+    hub.add("chat", reply.name, reply, Context())
+    await settle()
+    backend.lose("chat")
+    backend.hear("chat", {"text": "after"})
+    await settle()
+    assert reply.sent == ["after"]
+    assert "no database" in caplog.text
+    await hub.stop()
+
+
+async def test_a_client_that_goes_ends_what_waits_for_it() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        reply.is_ready = False
+        group.hear("a")
+        reply.close()
+        reply.is_ready = True
+        await settle()
+        assert reply.sent == []
+
+
+async def test_but_not_what_the_application_does_about_a_gap() -> None:
+    ended = []
+
+    async def on_gap(reply: Any, gap: Gap) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ended.append(gap)
+
+    backend = ScriptedBackend()
+    hub = await started_hub(backend, on_gap=on_gap)
+    reply = Reply()
+    hub.add("chat", reply.name, reply, Context())
+    await settle()
+    backend.lose("chat")
+    await asyncio.sleep(0)
+    reply.close()
+    await settle()
+    assert len(ended) == 1
+    await hub.stop()
+
+
+async def test_what_waits_of_a_group_that_is_left_is_not_sent() -> None:
+    async with Group() as group:
+        reply = await group.member("one", "two")
+        reply.is_ready = False
+        group.hear("a", group="one")
+        group.hear("b", group="two")
+        group.backend.lose("one")
+        group.hub.discard("one", reply.name)
+        reply.is_ready = True
+        await settle()
+        assert reply.sent == ["b"]
+
+
+async def test_a_message_that_does_not_fit_one_member_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    async with Group() as group:
+        members = [await group.member() for _ in range(3)]
+        for unfit in members[:2]:
+            unfit.failure = LocalProtocolError("expected a response with 'status'")
+        group.hear("a", "b")
+        assert members[2].sent == ["a", "b"]
+        assert group.hub.metrics.dropped_refused == 4
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_a_client_that_closes_in_its_own_task_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with Group() as group:
+        reply = await group.member()
+        reply.failure = asyncio.CancelledError()
+        group.hear("a")
+        assert caplog.text == ""
+
+
+class StrangersReply:
+    """Another server's: all it has is a name, and a coroutine `send`."""
+
+    name = "reply.elsewhere.1"
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.may_send = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await self.may_send.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.sent.append(message.get("text", str(message.get("close"))))
+
+
+async def test_a_stranger_s_reply_is_waited_for() -> None:
+    async with Group() as group:
+        reply = StrangersReply()
+        group.hub.add("chat", reply.name, reply, Context())
+        await settle()
+        group.hear("a", "b")
+        await settle()
+        assert reply.sent == []
+        reply.may_send.set()
+        await settle()
+        assert reply.sent == ["a", "b"]
+
+
+async def test_a_stranger_s_reply_that_is_slow_is_closed_by_message() -> None:
+    async with Group(messages=1) as group:
+        reply = StrangersReply()
+        group.hub.add("chat", reply.name, reply, Context())
+        await settle()
+        group.hear("a")
+        await settle()
+        group.hear("b", "c")
+        reply.may_send.set()
+        await settle()
+        assert reply.sent == ["1013"]
+
+
+async def test_a_stranger_s_reply_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with Group() as group:
+        reply = StrangersReply()
+        reply.failure = OSError("gone")
+        reply.may_send.set()
+        group.hub.add("chat", reply.name, reply, Context())
+        await settle()
+        group.hear("a")
+        await settle()
+        assert "gone" in caplog.text
+        assert group.hub.metrics.dropped_refused == 1

@@ -1,0 +1,564 @@
+"""`BroadcastMiddleware` around applications of each kind, on our server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import uvitools.broadcast
+from tests.broadcast.scripted import Reply, ScriptedBackend
+from tests.helpers import GET, Conversation, settle, until
+from tests.websocket_client import WebSocketConversation
+from uvicorn import broadcast
+from uvicorn.adapters import ASGIAdapter
+from uvicorn.broadcast import BroadCastMiddleware, BroadcastMiddleware
+from uvicorn.broadcast.groups import GroupsChannel
+from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError, StartupError
+from uvicorn.interfaces.detect import detect_interface
+
+Message = dict[str, Any]
+Channels = dict[str, Any]
+
+
+async def chat(message: Message, channels: Channels) -> None:
+    """The seeds' chat server, but for its page."""
+    groups, reply = channels["groups"], channels["reply"]
+    if message["channel"] == "websocket.connect":
+        await groups.send({"group": "chat", "add": reply.name})
+    elif message["channel"] == "websocket.receive":
+        await groups.send({"group": "chat", "send": {"text": message["text"], "bytes": message["bytes"]}})
+    elif message["channel"] == "websocket.disconnect":
+        await groups.send({"group": "chat", "discard": reply.name})
+
+
+@asynccontextmanager
+async def running(app: Any, **options: Any) -> AsyncIterator[tuple[BroadcastMiddleware, ScriptedBackend]]:
+    """A middleware on a backend that the test speaks for."""
+    backend = ScriptedBackend()
+    middleware = BroadcastMiddleware(app, backend=backend, **options)
+    await middleware.startup()
+    yield middleware, backend
+    await middleware.shutdown()
+
+
+async def visit(app: Any, **settings: Any) -> WebSocketConversation:
+    client = WebSocketConversation(app, **settings)
+    await client.open()
+    await settle()
+    return client
+
+
+async def test_the_chat_of_the_documents() -> None:
+    app = BroadcastMiddleware(chat, url="memory://")
+    first, second = await visit(app), await visit(app)
+    await first.say("hello", b"\x00")
+    await second.say("hello yourself")
+    await settle()
+    for client in (first, second):
+        assert (client.status, client.heard) == (101, ["hello", b"\x00", "hello yourself"])
+        await client.lose()
+    assert app.metrics["members"] == app.metrics["groups"] == 0
+    await app.shutdown()
+
+
+async def test_it_starts_by_itself_under_a_host_that_knows_no_hooks() -> None:
+    app = BroadcastMiddleware(chat, url="memory://")
+    first, second = await visit(app), await visit(app)
+    assert len(app._hubs) == 1
+    await second.say("a")
+    await settle()
+    assert first.heard == ["a"]
+    await first.lose()
+    await second.lose()
+    await app.shutdown()
+
+
+async def test_B8_a_client_that_says_no_goodbye_is_no_member_any_more() -> None:
+    async def forgetful(message: Message, channels: Channels) -> None:
+        if message["channel"] != "websocket.disconnect":
+            await chat(message, channels)
+
+    async with running(forgetful) as (app, backend):
+        client = await visit(app)
+        assert app.metrics["members"] == 1
+        await client.lose()
+        await settle()
+        assert app.metrics["members"] == 0
+        assert backend.calls[-1] == ("unsubscribe", frozenset({"chat"}))
+
+
+@pytest.mark.parametrize("answer", [{"accept": False}, {"status": 404, "content": b""}, None])
+async def test_neither_is_one_that_was_refused(answer: Message | None, caplog: pytest.LogCaptureFixture) -> None:
+    async def refusing(message: Message, channels: Channels) -> None:
+        await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
+        if answer is None:
+            raise RuntimeError("changed its mind")
+        await channels["reply"].send(answer)
+
+    async with running(refusing) as (app, _):
+        client = await visit(app)
+        assert client.status in (403, 404, 500)
+        assert app.metrics["members"] == 0
+        await client.lose()
+
+
+async def test_a_group_s_message_accepts_no_connection_that_is_undecided() -> None:
+    decide = asyncio.Event()
+
+    async def careful(message: Message, channels: Channels) -> None:
+        if message["channel"] == "websocket.connect":
+            await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
+            await decide.wait()
+
+    async with running(careful) as (app, backend):
+        client = await visit(app)
+        backend.hear("chat", {"text": "secret"})
+        await settle()
+        assert client.status == 0
+        decide.set()
+        await settle()
+        assert (client.status, client.heard) == (101, ["secret"])
+        await client.lose()
+
+
+async def test_and_one_that_is_refused_then_has_never_heard_it() -> None:
+    decide = asyncio.Event()
+
+    async def careful(message: Message, channels: Channels) -> None:
+        await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
+        await decide.wait()
+        await channels["reply"].send({"accept": False})
+
+    async with running(careful) as (app, backend):
+        client = await visit(app)
+        backend.hear("chat", {"text": "secret"})
+        decide.set()
+        await settle()
+        assert client.status == 403
+        assert b"secret" not in client.received
+        await client.lose()
+
+
+async def test_B14b_a_connect_handler_that_adds_succeeds_while_the_carrier_is_down() -> None:
+    async with running(chat) as (app, backend):
+        backend.failure = BroadcastUnavailable("Redis is down")
+        client = await visit(app)
+        assert client.status == 101
+        await client.lose()
+
+
+async def test_B3_the_application_is_told_of_a_gap_before_the_next_message() -> None:
+    events: list[Message] = []
+
+    async def told(message: Message, channels: Channels) -> None:
+        if message["channel"] == "groups.gap":
+            events.append(message)
+            await channels["reply"].send({"text": "you may have missed something"})
+            await channels["groups"].send({"group": "late", "add": channels["reply"].name})
+        else:
+            await chat(message, channels)
+
+    async with running(told) as (app, backend):
+        client = await visit(app)
+        backend.lose("chat", since=77.0)
+        backend.hear("chat", {"text": "next"})
+        await settle()
+        assert events == [{"channel": "groups.gap", "groups": ["chat"], "reason": "reconnect", "since": 77.0}]
+        assert client.heard == ["you may have missed something", "next"]
+        assert app.metrics["groups"] == 2
+        await client.lose()
+
+
+async def test_or_a_callback_of_one_client_s_own_is() -> None:
+    events: list[Message] = []
+
+    async def called_back(message: Message, channels: Channels) -> None:
+        assert message["channel"] != "groups.gap"
+        if message["channel"] == "websocket.connect":
+            channels["groups"].on_gap(events.append)
+        await chat(message, channels)
+
+    async with running(called_back) as (app, backend):
+        client = await visit(app)
+        backend.lose("chat", since=77.0)
+        await settle()
+        assert [event["groups"] for event in events] == [["chat"]]
+        await client.lose()
+        assert next(iter(app._hubs.values())).gap_callbacks == {}
+
+
+async def test_or_it_is_not_if_that_was_chosen() -> None:
+    async def untold(message: Message, channels: Channels) -> None:
+        assert message["channel"] != "groups.gap"
+        await chat(message, channels)
+
+    async with running(untold, gaps=False) as (app, backend):
+        client = await visit(app)
+        backend.lose("chat")
+        backend.hear("chat", {"text": "next"})
+        await settle()
+        assert client.heard == ["next"]
+        assert app.metrics["gaps"] == 1
+        await client.lose()
+
+
+async def test_B9_all_clients_are_sent_the_same_object_of_which_one_frame_is_made() -> None:
+    async with running(chat) as (app, backend):
+        clients = [await visit(app, compression=number % 2 == 0) for number in range(2)]
+        replies = [Reply() for _ in range(2)]
+        for reply in replies:
+            await GroupsChannel(next(iter(app._hubs.values())), reply).send({"group": "chat", "add": reply.name})
+        backend.hear("chat", {"text": "x" * 1000})
+        await settle()
+        assert replies[0].sent[0] is replies[1].sent[0]
+        for client in clients:
+            assert (client.heard, client.frames[0].rsv1) == (["x" * 1000], False)
+            await client.lose()
+
+
+async def test_B10_a_client_that_reads_nothing_is_closed_with_1013_and_the_others_go_on() -> None:
+    async with running(chat, queue_messages=10) as (app, backend):
+        slow, other = await visit(app), await visit(app)
+        slow.transport.client_takes = False
+        for _ in range(20):
+            backend.hear("chat", {"text": "x" * 10_000})
+        await settle()
+        assert len(other.heard) == 20
+        assert slow.close_code == 1013
+        assert app.metrics["closed_slow"] == 1
+        await other.lose()
+        await slow.lose()
+
+
+async def test_a_stream_of_events_can_be_a_member() -> None:
+    async def events(message: Message, channels: Channels) -> None:
+        reply = channels["reply"]
+        await reply.send({"status": 200, "headers": [[b"content-type", b"text/event-stream"]], "more_content": True})
+        await channels["groups"].send({"group": "news", "add": reply.name})
+
+    async with running(events) as (app, backend):
+        client = Conversation(app)
+        client.send(GET)
+        await settle()
+        backend.hear("news", {"content": b"data: one\n\n", "more_content": True})
+        await settle()
+        assert client.responses()[0].content == b"data: one\n\n"
+        backend.hear("news", {"content": b"data: two\n\n"})
+        await settle()
+        assert client.responses()[0].complete
+        assert app.metrics["members"] == 0
+
+
+async def test_a_stream_that_nobody_reads_is_broken_off() -> None:
+    async def events(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        await channels["groups"].send({"group": "news", "add": channels["reply"].name})
+
+    async with running(events, queue_messages=2) as (app, backend):
+        client = Conversation(app)
+        client.send(GET)
+        await settle()
+        client.transport.client_takes = False
+        for _ in range(10):
+            backend.hear("news", {"content": b"x" * 30_000, "more_content": True})
+        await settle()
+        assert not client.responses()[0].complete
+        assert (app.metrics["members"], app.metrics["closed_slow"]) == (0, 1)
+
+
+async def test_a_group_s_message_may_be_the_answer_that_a_request_waits_for() -> None:
+    async def poll(message: Message, channels: Channels) -> None:
+        await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
+
+    async with running(poll) as (app, backend):
+        client = Conversation(app)
+        client.send(GET)
+        await settle()
+        backend.hear("polls", {"status": 200, "headers": [[b"a", b"b"]], "content": b"now"})
+        await settle()
+        assert client.responses()[0].content == b"now"
+
+
+async def test_what_a_message_cannot_say_of_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def poll(message: Message, channels: Channels) -> None:
+        await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
+
+    async with running(poll) as (app, backend):
+        client = Conversation(app)
+        client.send(GET)
+        await settle()
+        backend.hear("polls", {"content": b"too early"})
+        assert "expected a response with 'status', got {'content'}" in caplog.text
+        await client.lose()
+
+
+async def consumer(message: Message) -> None:
+    await message["groups"].send({"group": "news", "send": {"text": message["path"]}})
+    await message["reply_channel"].send({"status": 200, "content": b"sent"})
+
+
+def threaded_consumer(message: Message) -> None:
+    message["groups"].send({"group": "news", "send": {"text": message["path"]}})
+    message["reply_channel"].send({"status": 200, "content": b"sent"})
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["uvicorn.groups"].send({"group": "news", "send": {"text": environ["PATH_INFO"]}})
+    start_response("200 OK", [])
+    return [b"sent"]
+
+
+async def asgi3(scope: Message, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http", "takes no part in anything else"
+    await scope["groups"].send({"group": "news", "send": {"text": scope["path"]}})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"sent"})
+
+
+def asgi2(scope: Message) -> Any:
+    async def instance(receive: Any, send: Any) -> None:
+        await asgi3(scope, receive, send)
+
+    return instance
+
+
+async def channels_app(message: Message, channels: Channels) -> None:
+    await channels["groups"].send({"group": "news", "send": {"text": message["path"]}})
+    await channels["reply"].send({"status": 200, "content": b"sent"})
+
+
+KINDS = [
+    ("channels", channels_app),
+    ("consumer", consumer),
+    ("consumer", threaded_consumer),
+    ("wsgi", wsgi),
+    ("asgi3", asgi3),
+    ("asgi2", asgi2),
+]
+
+
+@pytest.mark.parametrize(("kind", "app"), KINDS)
+def test_it_is_served_as_what_it_wraps(kind: str, app: Any) -> None:
+    assert detect_interface(BroadcastMiddleware(BroadcastMiddleware(app, url="memory://"), url="memory://")) == kind
+
+
+@pytest.mark.parametrize(("kind", "app"), KINDS)
+async def test_each_kind_of_application_has_groups(kind: str, app: Any) -> None:
+    backend = ScriptedBackend()
+    client = Conversation(BroadcastMiddleware(app, backend=backend))
+    await client.interface.startup()
+    client.send(b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n")
+    await until(lambda: client.responses() and client.responses()[0].complete)
+    assert client.responses()[0].content == b"sent"
+    assert [(group, b'"text":"/x"' in payload) for group, payload in backend.published] == [("news", True)]
+    await client.interface.shutdown(1)
+    assert backend.stopped
+
+
+async def test_a_wsgi_application_in_an_adapter_has_groups_too() -> None:
+    app = BroadcastMiddleware(ASGIAdapter(BroadcastMiddleware(wsgi, backend=ScriptedBackend())), url="memory://")
+    client = Conversation(app)
+    await client.interface.startup()
+    client.send(GET)
+    await until(lambda: client.responses() and client.responses()[0].complete)
+    assert client.responses()[0].content == b"sent"
+    await client.interface.shutdown(1)
+
+
+async def test_an_asgi3_websocket_can_be_a_member() -> None:
+    gaps: list[Message] = []
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        groups = scope["groups"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        groups.on_gap(gaps.append)
+        await groups.send({"group": "chat", "add": groups.name})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    backend = ScriptedBackend()
+    middleware = BroadcastMiddleware(app, backend=backend)
+    client = await visit(middleware, lifespan="off")
+    backend.lose("chat")
+    backend.hear("chat", {"text": "a"})
+    backend.hear("chat", {"bytes": b"b", "close": 4000})
+    await settle()
+    assert (client.heard, client.close_code, len(gaps)) == (["a", b"b"], 4000, 1)
+    await client.flush()
+    await client.lose()
+    assert middleware.metrics["members"] == 0
+    await middleware.shutdown()
+
+
+async def test_an_asgi3_application_is_started_and_stopped_by_its_lifespan() -> None:
+    events: list[str] = []
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                kind = (await receive())["type"]
+                events.append(kind)
+                await scope["groups"].send({"group": "news", "send": {"text": kind}})
+                await send({"type": f"{kind}.complete"})
+
+    backend = ScriptedBackend()
+    client = Conversation(BroadcastMiddleware(app, backend=backend))
+    await client.interface.startup()
+    assert not backend.stopped
+    await client.interface.shutdown(1)
+    assert events == ["lifespan.startup", "lifespan.shutdown"]
+    assert len(backend.published) == 2 and backend.stopped
+
+
+async def test_an_application_that_fails_in_its_lifespan_is_served_without_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        raise RuntimeError("no database")
+
+    backend = ScriptedBackend()
+    client = Conversation(BroadcastMiddleware(app, backend=backend))
+    await client.interface.startup()
+    assert "no database" in caplog.text
+    assert not backend.stopped
+    await client.interface.shutdown(1)
+    assert backend.stopped
+
+
+async def test_one_that_says_it_cannot_start_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    backend = ScriptedBackend()
+    client = Conversation(BroadcastMiddleware(app, backend=backend))
+    with pytest.raises(StartupError, match="no database"):
+        await client.interface.startup()
+    await settle()
+    assert backend.stopped
+
+
+async def test_the_application_s_own_hooks_run_while_groups_work() -> None:
+    class App:
+        async def __call__(self, message: Message, channels: Channels) -> None: ...
+
+        async def startup(self) -> None:
+            order.append(f"startup {backend.stopped}")
+
+        async def shutdown(self) -> None:
+            order.append(f"shutdown {backend.stopped}")
+
+    order: list[str] = []
+    backend = ScriptedBackend()
+    app = BroadcastMiddleware(App(), backend=backend)
+    await app.startup()
+    await app.shutdown()
+    assert order == ["startup False", "shutdown False"]
+    assert backend.stopped
+
+
+async def test_what_the_application_wants_to_know_it_is_told() -> None:
+    class Wants:
+        wants_http_disconnect = True
+
+        async def __call__(self, message: Message, channels: Channels) -> None: ...
+
+    assert BroadcastMiddleware(Wants(), url="memory://").wants_http_disconnect
+    assert not BroadcastMiddleware(chat, url="memory://").wants_http_disconnect
+
+
+async def test_the_channels_of_others_are_left_as_they_are() -> None:
+    given = {"reply": object()}
+    seen: list[Channels] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        seen.append(channels)
+
+    middleware = BroadcastMiddleware(app, url="memory://")
+    await middleware({"channel": "http.request"}, given)
+    assert set(given) == {"reply"}
+    assert set(seen[0]) == {"reply", "groups"}
+    await middleware.shutdown()
+
+
+def test_a_call_of_no_known_kind_is_an_error() -> None:
+    with pytest.raises(LocalProtocolError, match="got 4 arguments"):
+        BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
+
+
+def test_both_spellings_and_both_paths_are_one_class() -> None:
+    assert BroadCastMiddleware is BroadcastMiddleware
+    assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
+    assert broadcast.BroadcastMiddleware is BroadcastMiddleware
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url"),
+    [
+        (("localhost", 6379), "redis://localhost:6379"),
+        (("redis.example",), "redis://redis.example:6379"),
+        (("::1", 7000), "redis://[::1]:7000"),
+        ((None, 7000), "redis://localhost:7000"),
+        ((), None),
+    ],
+)
+def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None) -> None:
+    assert BroadcastMiddleware(chat, *arguments).url == url
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"url": "carrier-pigeon://x"}, "scheme 'carrier-pigeon'"),
+        ({"host": "a", "url": "memory://"}, "more than one of them"),
+        ({"url": "memory://", "slow": "wait"}, "expected one of close, drop_oldest, drop_newest, got 'wait'"),
+        ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
+        ({"url": "memory://", "queue_messages": 0}, "queue_messages: expected a number not below 1, got 0"),
+    ],
+)
+def test_what_cannot_be_used_is_an_error_when_the_module_is_imported(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        BroadcastMiddleware(chat, **options)
+
+
+async def test_what_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_BROADCAST_URL", "memory://named")
+    app = BroadcastMiddleware(chat)
+    await app.startup()
+    assert next(iter(app._hubs.values())).url == "memory://named"
+    await app.shutdown()
+
+
+async def test_metrics_are_there_from_the_start() -> None:
+    app = BroadcastMiddleware(chat, url="memory://")
+    assert app.metrics == {}
+    await app.startup()
+    assert app.metrics["connected"] is True
+    assert {"delivered", "dropped_slow", "reconnects", "published", "queue_high_water"} <= set(app.metrics)
+    await app.shutdown()
+    assert app.metrics == {}
+
+
+async def test_nothing_is_left_of_clients_that_came_and_went(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    async with running(chat) as (app, _):
+        first = await visit(app)
+        await first.lose()
+        await settle()
+        gc.collect()
+        before = len(gc.get_objects())
+        for _ in range(20):
+            client = await visit(app)
+            await client.lose()
+        await settle()
+        del client
+        gc.collect()
+        assert len(gc.get_objects()) - before < 100

@@ -1,0 +1,134 @@
+"""What is heard follows what is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.helpers import settle
+from uvicorn.broadcast.subscriptions import Subscriptions
+
+
+class Carrier:
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str]]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.failure: Exception | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.subscriptions = Subscriptions(self.subscribe, self.unsubscribe, self.start)
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.ensure_future(coroutine))
+        return self.tasks[-1]
+
+    async def subscribe(self, groups: Collection[str]) -> None:
+        await self._answer("+", groups)
+
+    async def unsubscribe(self, groups: Collection[str]) -> None:
+        await self._answer("-", groups)
+
+    async def _answer(self, kind: str, groups: Collection[str]) -> None:
+        self.calls.append((kind, sorted(groups)))
+        await self.may_answer.wait()
+        if self.failure is not None:
+            raise self.failure
+
+
+async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
+    carrier = Carrier()
+    carrier.may_answer.clear()
+    wanted = carrier.subscriptions.want("a")
+    await settle()
+    assert wanted is not None and not wanted.done()
+    carrier.may_answer.set()
+    await wanted
+    assert carrier.subscriptions.want("a") is None
+
+
+async def test_ten_thousand_that_want_it_are_one_call() -> None:
+    carrier = Carrier()
+    waiting = {carrier.subscriptions.want("a") for _ in range(10_000)}
+    await settle()
+    assert len(waiting) == 1
+    assert carrier.calls == [("+", ["a"])]
+
+
+async def test_what_is_wanted_during_a_call_goes_into_the_next_one_together() -> None:
+    carrier = Carrier()
+    carrier.may_answer.clear()
+    carrier.subscriptions.want("a")
+    await settle()
+    for group in "bcd":
+        carrier.subscriptions.want(group)
+    carrier.may_answer.set()
+    await settle()
+    assert carrier.calls == [("+", ["a"]), ("+", ["b", "c", "d"])]
+
+
+async def test_what_nobody_wants_any_more_is_not_heard() -> None:
+    carrier = Carrier()
+    carrier.subscriptions.want("a")
+    await settle()
+    carrier.subscriptions.drop("a")
+    await settle()
+    assert carrier.calls[-1] == ("-", ["a"])
+    assert carrier.subscriptions.heard == frozenset()
+
+
+async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() -> None:
+    carrier = Carrier()
+    carrier.subscriptions.want("a")
+    await settle()
+    carrier.may_answer.clear()
+    carrier.subscriptions.drop("a")
+    await settle()
+    wanted = carrier.subscriptions.want("a")
+    assert wanted is not None
+    carrier.may_answer.set()
+    await wanted
+    assert [kind for kind, _ in carrier.calls] == ["+", "-", "+"]
+
+
+async def test_who_wants_and_drops_before_the_call_waits_for_nothing() -> None:
+    carrier = Carrier()
+    carrier.may_answer.clear()
+    carrier.subscriptions.want("a")
+    await settle()
+    wanted = carrier.subscriptions.want("b")
+    carrier.subscriptions.drop("b")
+    carrier.may_answer.set()
+    assert wanted is not None
+    await wanted
+    await settle()
+    assert carrier.calls == [("+", ["a"])]
+
+
+async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    carrier = Carrier()
+    carrier.failure = OSError("broken promise")
+    wanted = carrier.subscriptions.want("a")
+    assert wanted is not None
+    await wanted
+    assert "broken promise" in caplog.text
+    carrier.failure = None
+    await (carrier.subscriptions.want("a") or asyncio.sleep(0))
+    assert carrier.subscriptions.heard == {"a"}
+
+
+async def test_who_waits_when_the_hub_stops_goes_on() -> None:
+    carrier = Carrier()
+    carrier.may_answer.clear()
+    wanted = carrier.subscriptions.want("a")
+    await settle()
+    for task in carrier.tasks:
+        task.cancel()
+    assert wanted is not None
+    await wanted

@@ -1,0 +1,113 @@
+"""`channels['groups']`: what applications say about groups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from functools import partial
+from threading import get_ident
+from typing import Any, final
+
+from uvicorn.broadcast.elsewhere import owner_of
+from uvicorn.broadcast.hub import Hub, outcome
+from uvicorn.broadcast.serialize import group_name
+from uvicorn.errors import LocalProtocolError
+from uvicorn.sending import SENT, Waiting, channel_names, send_from_thread, shape
+from uvicorn.types import Message
+
+
+@final
+class GroupsChannel:
+    """The groups of all processes, as the client of `reply` sees them; it need not be in any."""
+
+    __slots__ = ("_hub", "_reply")
+
+    def __init__(self, hub: Hub, reply: Any = None) -> None:
+        self._hub = hub
+        self._reply = reply
+
+    @property
+    def name(self) -> str:
+        """The name of this client's own reply channel, to be added to groups."""
+        if self._reply is None:
+            raise LocalProtocolError("groups.name: nothing can be sent to this client but its response")
+        name: str = self._reply.name
+        return name
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Say `{'group': name}` with any of these, which are done in this order:
+
+        - `'add': channel_name` makes a channel a member. Awaited, it returns when the group is heard: what is sent
+          to the group from then on arrives. While the carrier cannot be reached it returns at once; the group is heard
+          when it can, and the member has a gap event.
+        - `'discard': channel_name` ends that. From the moment this is called nothing of the group is sent to it.
+        - `'send': message` is sent to every member's reply channel, in all processes.
+
+        Acts at once; what it returns may be awaited or dropped. From another thread it waits until all is done.
+
+        Raises LocalProtocolError for what is none of this, and BroadcastUnavailable, when awaited, if a message could
+        not be sent in time, or the owner of another process's channel could not be asked.
+        """
+        hub = self._hub
+        if get_ident() != hub.thread:
+            return send_from_thread(hub.loop, self.send, message)
+        if not isinstance(message, dict):
+            raise LocalProtocolError(f"groups.send: expected a dict, got {type(message).__name__}")
+        group = group_name(message.get("group"))
+        added, discarded, sent = message.get("add"), message.get("discard"), message.get("send")
+        if added is None and discarded is None and sent is None:
+            raise LocalProtocolError(f"groups.send: expected any of 'add', 'discard' and 'send', got {shape(message)}")
+        pending: list[asyncio.Future[None]] = []
+        if added is not None:
+            self._add(group, _channel_name(added), pending)
+        if discarded is not None:
+            self._discard(group, _channel_name(discarded), pending)
+        if sent is not None:
+            pending.append(hub.publish(group, sent, tuple(pending)))
+        if all(future.done() and not future.cancelled() and future.exception() is None for future in pending):
+            return SENT
+        return Waiting(partial(_outcomes, pending))
+
+    def on_gap(self, callback: Callable[[Message], object]) -> None:
+        """Have `callback(event)` called, and awaited if that can be, where messages to this client may be missing.
+
+        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`; without a callback a
+        channels application is called with it. Raises LocalProtocolError where there is no reply channel.
+        """
+        self._hub.gap_callbacks[self.name] = callback
+        self._reply.on_close(partial(self._hub.gap_callbacks.pop, self.name, None))
+
+    def _add(self, group: str, name: str, pending: list[asyncio.Future[None]]) -> None:
+        member = self._hub.members.get(name)
+        if member is not None:
+            reply = member.reply
+        elif self._reply is not None and self._reply.name == name:
+            reply = self._reply
+        else:
+            reply = channel_names.find(name)
+        if reply is not None:
+            waiting = self._hub.add(group, name, reply, copy_context())
+            if waiting is not None:
+                pending.append(waiting)
+        elif owner_of(name) != channel_names.process:
+            pending.append(self._hub.start_sending(self._hub.elsewhere.ask("add", group, name)))
+
+    def _discard(self, group: str, name: str, pending: list[asyncio.Future[None]]) -> None:
+        if name in self._hub.members:
+            self._hub.discard(group, name)
+        elif owner_of(name) != channel_names.process:
+            pending.append(self._hub.start_sending(self._hub.elsewhere.ask("discard", group, name)))
+
+
+def _channel_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise LocalProtocolError(
+            f"groups.send: expected the name of a reply channel, as in channels['reply'].name, got {name!r:.100}"
+        )
+    return name
+
+
+async def _outcomes(pending: list[asyncio.Future[None]]) -> None:
+    for future in pending:
+        await outcome(future)

@@ -1,0 +1,326 @@
+"""One process's share of all groups: who of its clients is in them, what they are sent, and what it sends.
+
+A hub belongs to one event loop and is touched on its thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextvars import Context
+from dataclasses import asdict, dataclass
+from functools import partial
+from threading import get_ident
+from typing import Any, Final, final
+
+from uvicorn.broadcast.backends.base import Backend
+from uvicorn.broadcast.elsewhere import Elsewhere
+from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, OnClientGap, Queueing, Surroundings
+from uvicorn.broadcast.running import add_running, remove_running
+from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES, BrokenMessage, Encoded, decode, encode, share
+from uvicorn.broadcast.subscriptions import Subscriptions
+from uvicorn.errors import BroadcastUnavailable
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.broadcast")
+
+# Numbers are kept for this many groups that are sent to, and for this many senders to a group. Whose number has been
+# forgotten begins anew, which is no hole.
+_MOST_SEQUENCES: Final = 10_000
+_MOST_SENDERS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """What users may choose."""
+
+    queueing: Queueing = Queueing()
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    #: Whether a send that the carrier does not take raises BroadcastUnavailable; if not, it is counted.
+    raise_unavailable: bool = True
+
+
+@final
+class Hub:
+    """Groups, on one event loop. `open_backend` is awaited once, when the hub starts; `on_gap(reply, gap)` is awaited
+    for each member and hole."""
+
+    def __init__(
+        self,
+        open_backend: Callable[[], Awaitable[Backend]],
+        options: HubOptions,
+        on_gap: OnClientGap | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.thread = get_ident()
+        self.options = options
+        self.metrics = DeliveryMetrics()
+        #: Who sends, as the others see it. Each hub numbers its own messages.
+        self.sender = secrets.token_hex(6)
+        self.backend: Backend | None = None
+        #: What carries its messages, if that has a URL; and what goes before the names of groups.
+        self.url = ""
+        self.prefix = ""
+        self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task)
+        self.members: dict[str, Member] = {}
+        #: By the names of reply channels: who wants to be told of gaps in another way than the application as a whole.
+        self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
+        self.elsewhere = Elsewhere(self)
+        self._open_backend = open_backend
+        self._around = Surroundings(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
+        self._groups: dict[str, dict[Member, None]] = {}
+        self._sequences: dict[str, int] = {}
+        # Group, and sender: the last number, and when it came.
+        self._heard: dict[str, dict[str, tuple[int, float]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
+        self._entering = 0
+        self._stopped = False
+        self._unavailable = False
+        self._broken_told = False
+
+    # Beginning and end
+
+    async def start(self) -> None:
+        """Connect, once; whoever comes meanwhile waits, and goes on in the order of coming."""
+        if self.backend is not None and not self._entering:
+            return
+        self._entering += 1
+        try:
+            async with self._starting:
+                if self.backend is None:
+                    # In a task of our own: what the backend starts must not run in the name of the client that happens
+                    # to be the first, nor be cancelled with it.
+                    await outcome(self.start_task(self._start()))
+        finally:
+            self._entering -= 1
+
+    async def stop(self) -> None:
+        """Finish what is being sent, and close."""
+        self._stopped = True
+        remove_running(self)
+        for task in tuple(self._tasks):
+            task.cancel()
+        backend, self.backend = self.backend, None
+        for member in tuple(self.members.values()):
+            self.forget(member)
+        if backend is not None:
+            await backend.stop()
+        for task in tuple(self._publishing):
+            task.cancel()
+        left = self._tasks | self._publishing
+        left.discard(asyncio.current_task())
+        if left:
+            # One second for handlers that clean up, as the server gives them.
+            await asyncio.wait(left, timeout=1)
+
+    def snapshot(self) -> dict[str, int | bool]:
+        """All that is counted."""
+        counted = asdict(self.metrics) | {"groups": len(self._groups), "members": len(self.members)}
+        if self.backend is not None:
+            # What a backend has delivered to this process is something else than what clients were sent.
+            theirs = asdict(self.backend.metrics)
+            theirs["received"] = theirs.pop("delivered", 0)
+            theirs["holes"] = theirs.pop("gaps", 0)
+            counted |= theirs
+        return counted
+
+    # Membership
+
+    def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
+        """Make a channel a member; `context` is its client's.
+
+        What is returned is done when the group is heard; None if it is already.
+        """
+        member = self.members.get(name)
+        if member is None:
+            member = self.members[name] = Member(reply, name, context, self._around)
+            self._groups.setdefault(group, {})[member] = None
+            member.groups.add(group)
+            on_close = getattr(reply, "on_close", None)
+            if on_close is not None:
+                # Calls back at once if the client has gone already.
+                on_close(partial(self.forget, member))
+        else:
+            self._groups.setdefault(group, {})[member] = None
+            member.groups.add(group)
+        return self.subscriptions.want(group) if group in member.groups else None
+
+    def discard(self, group: str, name: str) -> None:
+        """End a membership; nothing of the group is sent to the channel from now on."""
+        member = self.members.get(name)
+        if member is None or group not in member.groups:
+            return
+        member.leave(group)
+        self._remove(group, member)
+        if not member.groups and not hasattr(member.reply, "on_close"):
+            # Others stay until their client goes: who joins and leaves all day must not leave a callback each time.
+            del self.members[name]
+
+    def forget(self, member: Member) -> None:
+        """End all memberships of a client."""
+        if self.members.get(member.name) is member:
+            del self.members[member.name]
+        for group in member.groups:
+            self._remove(group, member)
+        member.groups.clear()
+        member.end()
+
+    def _remove(self, group: str, member: Member) -> None:
+        members = self._groups.get(group)
+        if members is not None and member in members:
+            del members[member]
+            if not members:
+                del self._groups[group]
+                self._heard.pop(group, None)
+                if not self._stopped:
+                    self.subscriptions.drop(group)
+
+    # Sending
+
+    def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
+        """Send to all members, wherever they are, when what is in `after` is done.
+
+        Raises LocalProtocolError for what is no message; the task raises BroadcastUnavailable.
+        """
+        encoded = encode(message, self.options.max_message_bytes)
+        return self.start_sending(self._publish(group, encoded, after))
+
+    def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that is to be finished when the hub stops."""
+        task = self._begin(coroutine, None, self._publishing)
+        # Asked for, in case nobody does.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return task
+
+    async def _publish(self, group: str, encoded: Encoded, after: tuple[asyncio.Future[None], ...]) -> None:
+        for earlier in after:
+            await outcome(earlier)
+        try:
+            await self.hand_over(group, encoded)
+        except BroadcastUnavailable as error:
+            if not self._unavailable:
+                self._unavailable = True
+                logger.warning("messages to groups are not taken: %s", error)
+            if self.options.raise_unavailable:
+                raise
+        else:
+            if self._unavailable:
+                self._unavailable = False
+                logger.info("messages to groups are taken again")
+
+    async def hand_over(self, group: str, encoded: Encoded) -> None:
+        """Number a message, and hand it to the backend; nothing comes between the two."""
+        if self._stopped:
+            raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
+        await self.start()
+        backend = self.backend
+        if backend is None:
+            raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
+        sequence = self._sequences.pop(group, 0) + 1
+        self._sequences[group] = sequence
+        if len(self._sequences) > _MOST_SEQUENCES:
+            del self._sequences[next(iter(self._sequences))]
+        await backend.publish(group, encoded.numbered(self.sender, sequence))
+
+    # What the backend calls
+
+    def _on_message(self, group: str, payload: bytes) -> None:
+        members = self._groups.get(group)
+        if members is None and group != self.elsewhere.group:
+            return
+        try:
+            message, sender, sequence = decode(payload, self.options.max_message_bytes)
+        except BrokenMessage as error:
+            self.metrics.dropped_broken += 1
+            if not self._broken_told:
+                self._broken_told = True
+                logger.warning("group %r: skipped what is no message, and will be from now on: %s", group, error)
+            return
+        if members is None:
+            self.elsewhere.on_message(message)
+            return
+        if sender:
+            self._check_sequence(group, sender, sequence, members)
+        share(message)
+        size = len(payload)
+        for member in tuple(members):
+            member.deliver(group, message, size)
+
+    def _check_sequence(self, group: str, sender: str, sequence: int, members: Collection[Member]) -> None:
+        heard = self._heard.setdefault(group, {})
+        now = time.time()
+        last, since = heard.pop(sender, (sequence - 1, now))
+        heard[sender] = (sequence, now)
+        if len(heard) > _MOST_SENDERS:
+            del heard[next(iter(heard))]
+        if sequence > last + 1:
+            logger.warning("group %r: %d messages of one sender were lost", group, sequence - last - 1)
+            for member in tuple(members):
+                member.tell_gap(Gap({group}, LOST, since))
+
+    def _on_gap(self, groups: Collection[str], reason: str, since: float) -> None:
+        affected: dict[Member, set[str]] = {}
+        for group in groups:
+            # Whatever number comes next, its hole has been told.
+            self._heard.pop(group, None)
+            for member in self._groups.get(group, ()):
+                affected.setdefault(member, set()).add(group)
+        if affected:
+            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
+        for member, theirs in affected.items():
+            member.tell_gap(Gap(theirs, reason, since))
+
+    # Within
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
+        """Run something until the hub stops; in a context that is nobody's, unless one is given."""
+        return self._begin(coroutine, context, self._tasks)
+
+    def _begin(
+        self, coroutine: Coroutine[Any, Any, None], context: Context | None, tasks: set[asyncio.Task[None]]
+    ) -> asyncio.Task[None]:
+        # A copy: a context that somebody is in already cannot be entered again.
+        context = Context() if context is None else context.copy()
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(coroutine, loop=self.loop, eager_start=True, context=context)
+            if task.done():
+                return task
+        else:
+            task = self.loop.create_task(coroutine, context=context)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    async def _start(self) -> None:
+        backend = await self._open_backend()
+        await backend.start(self._on_message, self._on_gap)
+        if self._stopped:
+            await backend.stop()
+            return
+        self.backend = backend
+        add_running(self)
+        self.subscriptions.want(self.elsewhere.group)
+
+    async def _subscribe(self, groups: Collection[str]) -> None:
+        await self.start()
+        if self.backend is not None:
+            await self.backend.subscribe(groups)
+
+    async def _unsubscribe(self, groups: Collection[str]) -> None:
+        if self.backend is not None:
+            await self.backend.unsubscribe(groups)
+
+
+async def outcome(future: asyncio.Future[None]) -> None:
+    """Wait for something that goes on even if who waits is cancelled."""
+    if not future.done():
+        await asyncio.wait((future,))
+    if future.cancelled():
+        raise BroadcastUnavailable("the server has stopped")
+    future.result()

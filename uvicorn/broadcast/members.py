@@ -1,0 +1,282 @@
+"""One member of groups: a client, and what waits for it while it is slow or has yet to hear of a hole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, final
+
+from uvicorn.errors import LocalProtocolError
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.broadcast")
+
+#: What to do about a client that takes less than it is sent.
+CLOSE: Final = "close"
+DROP_OLDEST: Final = "drop_oldest"
+DROP_NEWEST: Final = "drop_newest"
+POLICIES: Final = (CLOSE, DROP_OLDEST, DROP_NEWEST)
+
+#: Why messages may be missing, beside what backends say: a message's number is not the one after the last, or this
+#: client was too slow.
+LOST: Final = "lost"
+SLOW: Final = "slow"
+
+#: 256 messages or 4 MiB: what the server keeps for a client that does not read (interface rule R17).
+QUEUE_MESSAGES: Final = 256
+QUEUE_BYTES: Final = 4 << 20
+
+_MOST_TOLD: Final = 100
+
+
+@dataclass(slots=True)
+class Gap:
+    """Messages of `groups` may be missing here; all before `since` were there."""
+
+    groups: set[str]
+    reason: str
+    since: float
+
+    def merge(self, other: Gap) -> None:
+        """Two holes with nothing between them are one."""
+        self.groups |= other.groups
+        self.since = min(self.since, other.since)
+
+
+#: Tells the application of a hole before a client's next message.
+OnClientGap: TypeAlias = Callable[[Any, Gap], Coroutine[Any, Any, None]]
+
+
+@dataclass(slots=True)
+class DeliveryMetrics:
+    """What became of messages on this side of the backend."""
+
+    delivered: int = 0
+    #: Those that a client was too slow for, that came too early or with what it cannot be sent, and no messages at all.
+    dropped_slow: int = 0
+    dropped_refused: int = 0
+    dropped_broken: int = 0
+    #: Clients that were closed for being slow.
+    closed_slow: int = 0
+    #: Gap events: one for each member and hole.
+    gaps: int = 0
+    #: The most that ever waited for one client.
+    queue_high_water: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """How much may wait for one client, and what happens then."""
+
+    messages: int = QUEUE_MESSAGES
+    bytes: int = QUEUE_BYTES
+    policy: str = CLOSE
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What members share."""
+
+    queueing: Queueing
+    metrics: DeliveryMetrics
+    #: Starts a task that the hub will stop.
+    start: Callable[[Coroutine[Any, Any, None], Context | None], asyncio.Task[None]]
+    #: Called with a member that is no more.
+    forget: Callable[[Member], None]
+    on_gap: OnClientGap | None
+    #: Errors that have been logged.
+    told: set[str] = field(default_factory=set)
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Member:
+    """A reply channel that is in groups. In `context`, the client's own, the application is told of holes."""
+
+    reply: Any
+    name: str
+    context: Context
+    around: Surroundings
+    groups: set[str] = field(default_factory=set)
+    _queue: deque[tuple[str, Message, int] | Gap] = field(default_factory=deque)
+    _waiting: int = 0
+    _waiting_bytes: int = 0
+    _pump: asyncio.Task[None] | None = None
+
+    def deliver(self, group: str, message: Message, size: int) -> None:
+        """Send a message, or queue it. Never waits, never raises."""
+        # Who offers no `is_ready` is not ours, and may have to be waited for.
+        if self._pump is None and getattr(self.reply, "is_ready", False):
+            self._send(message)
+            return
+        queueing = self.around.queueing
+        while self._waiting >= queueing.messages or (self._waiting and self._waiting_bytes + size > queueing.bytes):
+            if queueing.policy == CLOSE:
+                self._close_slow()
+                return
+            self.around.metrics.dropped_slow += 1
+            if queueing.policy == DROP_NEWEST:
+                self._queue_gap(Gap({group}, SLOW, time.time()))
+                return
+            self._drop_oldest()
+        self._queue.append((group, message, size))
+        self._waiting += 1
+        self._waiting_bytes += size
+        metrics = self.around.metrics
+        metrics.queue_high_water = max(metrics.queue_high_water, self._waiting)
+        self._start_pump()
+
+    def tell_gap(self, gap: Gap) -> None:
+        """Have the application told, before the client has the next message."""
+        self._queue_gap(gap)
+        self._start_pump()
+
+    def end(self) -> None:
+        """The client has gone, or is in no group any more."""
+        self._queue.clear()
+        self._waiting = self._waiting_bytes = 0
+        if self._pump is not None:
+            self._pump.cancel()
+
+    def leave(self, group: str) -> None:
+        """What waits of a group that was left is not sent any more."""
+        self.groups.discard(group)
+        if not self._queue:
+            return
+        kept: deque[tuple[str, Message, int] | Gap] = deque()
+        for item in self._queue:
+            if isinstance(item, Gap):
+                item.groups.discard(group)
+                if item.groups:
+                    kept.append(item)
+            elif item[0] != group:
+                kept.append(item)
+            else:
+                self._waiting -= 1
+                self._waiting_bytes -= item[2]
+        self._queue = kept
+
+    def _send(self, message: Message) -> None:
+        try:
+            self.reply.send(message)
+        except (Exception, asyncio.CancelledError) as error:
+            self._refuse(error)
+        else:
+            self.around.metrics.delivered += 1
+
+    def _refuse(self, error: BaseException) -> None:
+        """One member's trouble is not the others'."""
+        self.around.metrics.dropped_refused += 1
+        # Each error once: one message may not fit ten thousand clients.
+        told = self.around.told
+        if str(error) not in told and not isinstance(error, asyncio.CancelledError):
+            if len(told) >= _MOST_TOLD:
+                told.clear()
+            told.add(str(error))
+            known = isinstance(error, LocalProtocolError)
+            logger.error(
+                "a group's message could not be sent to %s: %s", self.name, error, exc_info=None if known else error
+            )
+
+    def _close_slow(self) -> None:
+        self.around.metrics.closed_slow += 1
+        self.around.metrics.dropped_slow += self._waiting + 1
+        logger.warning("%s does not read what its groups are sent: closed (1013)", self.name)
+        self.around.forget(self)
+        break_off = getattr(self.reply, "break_off", None)
+        try:
+            if break_off is not None:
+                break_off("slow consumer")
+            else:
+                self.around.start(_send_to(self.reply, {"close": 1013, "reason": "slow consumer"}), None)
+        except Exception as error:
+            self._refuse(error)
+
+    def _drop_oldest(self) -> None:
+        first = self._queue.popleft()
+        # A hole that has yet to be told of grows.
+        hole, oldest = (first, self._queue.popleft()) if isinstance(first, Gap) else (None, first)
+        assert not isinstance(oldest, Gap)
+        group, _, size = oldest
+        self._waiting -= 1
+        self._waiting_bytes -= size
+        if hole is None:
+            hole = Gap({group}, SLOW, time.time())
+        else:
+            hole.groups.add(group)
+        following = self._queue[0] if self._queue else None
+        if isinstance(following, Gap):
+            following.merge(hole)
+        else:
+            self._queue.appendleft(hole)
+
+    def _queue_gap(self, gap: Gap) -> None:
+        last = self._queue[-1] if self._queue else None
+        if isinstance(last, Gap):
+            last.merge(gap)
+        else:
+            self._queue.append(gap)
+
+    def _start_pump(self) -> None:
+        if self._pump is None:
+            self._pump = self.around.start(self._run(), None)
+            # An eager task may have been through with it already.
+            if self._pump.done():
+                self._pump = None
+            else:
+                self._pump.add_done_callback(self._pump_ended)
+
+    async def _run(self) -> None:
+        reply = self.reply
+        wait_ready = getattr(reply, "wait_ready", None)
+        while self._queue:
+            if wait_ready is not None:
+                await wait_ready()
+                if not self._queue:
+                    return
+            item = self._queue.popleft()
+            if isinstance(item, Gap):
+                await self._tell(item)
+                continue
+            _, message, size = item
+            self._waiting -= 1
+            self._waiting_bytes -= size
+            if wait_ready is not None:
+                self._send(message)
+                continue
+            try:
+                await reply.send(message)
+            except Exception as error:
+                self._refuse(error)
+            else:
+                self.around.metrics.delivered += 1
+
+    async def _tell(self, gap: Gap) -> None:
+        self.around.metrics.gaps += 1
+        on_gap = self.around.on_gap
+        if on_gap is None:
+            return
+        # A task of its own, which the client's end does not cancel: the application may be at its database. Messages
+        # wait until it has ended, so that what it replays comes before what is new.
+        telling = self.around.start(on_gap(self.reply, gap), self.context)
+        if not telling.done():
+            await asyncio.wait((telling,))
+        if not telling.cancelled() and (error := telling.exception()) is not None:
+            logger.error("%s: exception in the application, told of a gap", self.name, exc_info=error)
+
+    def _pump_ended(self, pump: asyncio.Task[None]) -> None:
+        self._pump = None
+        if not pump.cancelled() and (error := pump.exception()) is not None:
+            self._refuse(error)
+        if self._queue:
+            # Something came between its last look and its end.
+            self._start_pump()
+
+
+async def _send_to(reply: Any, message: Message) -> None:
+    await reply.send(message)

@@ -1,0 +1,285 @@
+"""`BroadcastMiddleware`: gives an application groups of connections, whatever interface it speaks.
+
+How the application is called says which one that is: by `(message, channels)`, `(message)`, `(scope, receive, send)` or
+`(environ, start_response)`. So nothing here knows servers or interfaces, and any host will do. Who needs to know before
+the first call looks through `__wrapped__`, as it does with decorators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from uvicorn.broadcast.asgi3 import ASGI3Reply
+from uvicorn.broadcast.backends.base import PUBLISH_TIMEOUT, Backend
+from uvicorn.broadcast.choice import choose_url, url_of_redis
+from uvicorn.broadcast.groups import GroupsChannel
+from uvicorn.broadcast.hub import Hub, HubOptions
+from uvicorn.broadcast.members import CLOSE, POLICIES, QUEUE_BYTES, QUEUE_MESSAGES, Gap, Queueing
+from uvicorn.broadcast.publisher import Publisher, SendingGroups
+from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES
+from uvicorn.broadcast.urls import backend_from_url
+from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.broadcast")
+
+_REDIS_PORT: Final = 6379
+
+
+class BroadcastMiddleware:
+    """`BroadcastMiddleware(app)` is `app` with groups: `channels['groups']`, `message['groups']` of a consumer,
+    `scope['groups']` of ASGI3, `environ['uvicorn.groups']` of WSGI.
+
+    Redis is at `host` and `port`, or what `url` names carries the messages, or a `backend` of your own. Without any of
+    these it is what UVICORN_BROADCAST_URL names; or Redis on localhost, if it answers at start-up; or this process's
+    memory, with a warning. A carrier that was named is never exchanged for another.
+
+    `prefix` keeps the groups of several applications apart. At most `queue_messages` and `queue_bytes` wait for one
+    client; `slow` says what happens then: `'close'` (1013), `'drop_oldest'` or `'drop_newest'`. With `gaps` false the
+    application is not told where messages may be missing. With `unavailable='drop'` a message that cannot be sent is
+    counted, where `'raise'` has `send` raise BroadcastUnavailable.
+
+    Raises ConfigError for what cannot be used.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        url: str | None = None,
+        backend: Backend | None = None,
+        prefix: str = "",
+        publish_timeout: float = PUBLISH_TIMEOUT,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        queue_messages: int = QUEUE_MESSAGES,
+        queue_bytes: int = QUEUE_BYTES,
+        slow: str = CLOSE,
+        gaps: bool = True,
+        unavailable: str = "raise",
+    ) -> None:
+        if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
+            raise ConfigError("BroadcastMiddleware: expected host and port, url or backend, got more than one of them")
+        if slow not in POLICIES:
+            raise ConfigError(f"BroadcastMiddleware: slow: expected one of {', '.join(POLICIES)}, got {slow!r}")
+        if unavailable not in ("raise", "drop"):
+            raise ConfigError(f"BroadcastMiddleware: unavailable: expected 'raise' or 'drop', got {unavailable!r}")
+        for name, number in (
+            ("max_message_bytes", max_message_bytes),
+            ("queue_messages", queue_messages),
+            ("queue_bytes", queue_bytes),
+        ):
+            if number < 1:
+                raise ConfigError(f"BroadcastMiddleware: {name}: expected a number not below 1, got {number!r}")
+        self.app = app
+        #: What tools that read signatures look through.
+        self.__wrapped__ = app
+        self._backend = backend
+        if host is not None or port is not None:
+            url = url_of_redis(host or "localhost", _REDIS_PORT if port is None else port)
+        self.url = url
+        self._prefix = prefix
+        self._publish_timeout = publish_timeout
+        if url is not None:
+            # Tried now, so that a mistake shows when the module is imported.
+            self._backend_of(url)
+        self._options = HubOptions(
+            Queueing(queue_messages, queue_bytes, slow), max_message_bytes, raise_unavailable=unavailable == "raise"
+        )
+        self._gaps = gaps
+        self._tells_channels = False
+        # One for each event loop: one middleware may serve on several, in as many threads.
+        self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+        self._own_publisher: Publisher | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the application, with groups."""
+        if len(arguments) == 3:
+            return self._serve_asgi(self.app, *arguments)
+        if len(arguments) == 2:
+            first, second = arguments
+            return self._call_wsgi(first, second) if callable(second) else self._call_channels(first, second)
+        if len(arguments) == 1:
+            first = arguments[0]
+            # The second version of ASGI calls with the scope first.
+            is_scope = isinstance(first, dict) and "type" in first and "reply_channel" not in first
+            return self._call_asgi2(first) if is_scope else self._call_consumer(first)
+        raise LocalProtocolError(
+            "BroadcastMiddleware: expected a call with (message, channels), (message), (scope, receive, send) or "
+            f"(environ, start_response), got {len(arguments)} arguments"
+        )
+
+    async def startup(self) -> None:
+        """Connect, then start the application up, if it has a `startup` too (interface rule R15)."""
+        await self._hub().start()
+        await self._call_hook("startup")
+
+    async def shutdown(self) -> None:
+        """Shut the application down, then disconnect."""
+        try:
+            await self._call_hook("shutdown")
+        finally:
+            await self._stop()
+
+    @property
+    def wants_http_disconnect(self) -> bool:
+        """Whether the application does (interface rule R8)."""
+        return getattr(self.app, "wants_http_disconnect", False) is True
+
+    @property
+    def metrics(self) -> dict[str, int | bool]:
+        """What has been counted, on all event loops of this process; {} before the start."""
+        total: dict[str, int | bool] = {}
+        for hub in self._hubs.values():
+            for name, value in hub.snapshot().items():
+                total[name] = value if isinstance(value, bool) else total.get(name, 0) + value
+        return total
+
+    # One call for each interface
+
+    def _call_channels(self, message: Message, channels: dict[str, Any]) -> Any:
+        self._tells_channels = True
+        # A copy: other middleware may hold on to theirs.
+        return self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
+
+    def _call_consumer(self, message: Any) -> Any:
+        message["groups"] = GroupsChannel(self._server_hub(), message.get("reply_channel"))
+        return self.app(message)
+
+    def _call_wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        hub = self._find_hub()
+        environ["uvicorn.groups"] = GroupsChannel(hub) if hub is not None else SendingGroups(self._publisher())
+        return self.app(environ, start_response)
+
+    def _call_asgi2(self, scope: dict[str, Any]) -> Any:
+        def call(scope: dict[str, Any], receive: Any, send: Any) -> Any:
+            return self.app(scope)(receive, send)
+
+        return partial(self._serve_asgi, call, scope)
+
+    async def _serve_asgi(self, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any) -> None:
+        hub = self._hub()
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(hub, app, scope, receive, send)
+            return
+        reply = ASGI3Reply(scope["type"], send)
+        try:
+            await app({**scope, "groups": GroupsChannel(hub, reply)}, receive, reply.send_as_application)
+        finally:
+            reply.close()
+
+    async def _serve_lifespan(
+        self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
+    ) -> None:
+        """A lifespan is another form of the hooks: connect before it, disconnect when it is over.
+
+        Where the application takes no part in it, the middleware does.
+        """
+        received: set[str] = set()
+        sent: set[str] = set()
+
+        async def watched_receive() -> Any:
+            event = await receive()
+            received.add(event["type"])
+            return event
+
+        async def watched_send(event: dict[str, Any]) -> None:
+            sent.add(event["type"])
+            await send(event)
+
+        await hub.start()
+        try:
+            await app({**scope, "groups": GroupsChannel(hub)}, watched_receive, watched_send)
+        except Exception as error:
+            if sent:
+                await self._stop()
+                raise
+            if received:
+                # It may well have failed to start; a server that asked it itself would say so too.
+                logger.warning("lifespan: the application failed and is served without", exc_info=error)
+        if "lifespan.startup.failed" not in sent:
+            for stage in ("startup", "shutdown"):
+                if f"lifespan.{stage}" not in received:
+                    await receive()
+                if stage == "shutdown":
+                    await self._stop()
+                if f"lifespan.{stage}.complete" not in sent and f"lifespan.{stage}.failed" not in sent:
+                    await send({"type": f"lifespan.{stage}.complete"})
+        await self._stop()
+
+    # Hubs
+
+    def _hub(self) -> Hub:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        hub = self._hubs.get(loop)
+        if hub is None:
+            for closed in [other for other in self._hubs if other.is_closed()]:
+                del self._hubs[closed]
+            hub = self._hubs[loop] = Hub(self._open_backend, self._options, self._on_gap if self._gaps else None)
+        return hub
+
+    def _find_hub(self) -> Hub | None:
+        """That of the running loop, or one that was started, by a server, on a loop in another thread."""
+        try:
+            return self._hub()
+        except RuntimeError:
+            return next((hub for loop, hub in self._hubs.items() if loop.is_running()), None)
+
+    def _server_hub(self) -> Hub:
+        hub = self._find_hub()
+        if hub is None:
+            raise BroadcastUnavailable("BroadcastMiddleware: was not started: expected a server that awaits `startup`")
+        return hub
+
+    def _publisher(self) -> Publisher:
+        if self._backend is not None:
+            raise BroadcastUnavailable(
+                "BroadcastMiddleware: a backend of your own needs an event loop, and there is none"
+            )
+        if self._own_publisher is None:
+            timeout = self._publish_timeout
+            self._own_publisher = Publisher(
+                self.url, prefix=self._prefix, timeout=timeout, max_message_bytes=self._options.max_message_bytes
+            )
+        return self._own_publisher
+
+    async def _open_backend(self) -> Backend:
+        if self._backend is not None:
+            return self._backend
+        url = await choose_url() if self.url is None else self.url
+        hub = self._hub()
+        hub.url, hub.prefix = url, self._prefix
+        return self._backend_of(url)
+
+    def _backend_of(self, url: str) -> Backend:
+        return backend_from_url(url, publish_timeout=self._publish_timeout, prefix=self._prefix)
+
+    async def _stop(self) -> None:
+        hub = self._hubs.pop(asyncio.get_running_loop(), None)
+        if hub is not None:
+            await hub.stop()
+
+    async def _on_gap(self, reply: Any, gap: Gap) -> None:
+        """Tell the application of messages that may be missing."""
+        hub = self._hub()
+        groups = sorted(gap.groups)
+        event = {"channel": "groups.gap", "groups": groups, "reason": gap.reason, "since": gap.since}
+        callback = hub.gap_callbacks.get(reply.name)
+        if callback is not None:
+            called = callback(event)
+            if inspect.isawaitable(called):
+                await called
+        elif self._tells_channels:
+            await self.app(event, {"reply": reply, "groups": GroupsChannel(hub, reply)})
+
+    async def _call_hook(self, name: str) -> None:
+        hook = getattr(self.app, name, None)
+        if inspect.iscoroutinefunction(hook):
+            await hook()

@@ -1,0 +1,1 @@
+"""The import path of broadcast in the project's later documents."""
