@@ -70,5 +70,9 @@ setup(
             "ruff==0.17.5",
         ],
     },
-    entry_points={"console_scripts": ["uvicorn=uvicorn.cli:main"]},
+    entry_points={
+        "console_scripts": ["uvicorn=uvicorn.cli:main"],
+        # gunicorn -k egg:uvicorn#uvicorn
+        "gunicorn.workers": ["uvicorn=uvicorn.workers:UvicornWorker"],
+    },
 )

@@ -134,13 +134,13 @@ class HTTPExchange:
         "_content",
         "_content_state",
         "_end_callbacks",
-        "_gateway",
         "_half_closed",
         "_receivers",
         "_warned",
         "_watchers",
         "buffered_bytes",
         "endpoint",
+        "gateway",
         "has_content",
         "headers",
         "http_version",
@@ -185,7 +185,8 @@ class HTTPExchange:
         self.buffered_bytes = 0
         #: How often the application has sent without waiting; for interfaces, which let others run now and then.
         self.sends = 0
-        self._gateway = gateway
+        #: What carries the exchange; to be replaced by one that hands on to it, if somebody has to see what passes.
+        self.gateway = gateway
         # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
         self._asked = False
         #: Whether the request announced content.
@@ -201,7 +202,7 @@ class HTTPExchange:
     @property
     def write_paused(self) -> bool:
         """Whether the client takes the response more slowly than the application makes it."""
-        return self._gateway.write_paused
+        return self.gateway.write_paused
 
     # For interfaces: the application's side
 
@@ -214,7 +215,7 @@ class HTTPExchange:
         if not self._asked:
             self._asked = True
             if self._content_state != _NONE and self.state == WAITING:
-                self._gateway.want_content(self)
+                self.gateway.want_content(self)
         while True:
             if self._content is not None:
                 content = self._content[0]
@@ -226,7 +227,7 @@ class HTTPExchange:
                 else:
                     del self._content[0]
                     self.buffered_bytes -= len(content)
-                self._gateway.content_taken(self)
+                self.gateway.content_taken(self)
                 return content, self._content is not None or self._content_state != _WHOLE
             if self._content_state == _BROKEN:
                 raise ClientDisconnected("the client went away before its request was complete")
@@ -234,7 +235,7 @@ class HTTPExchange:
                 return b"", False
             receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._receivers = (*self._receivers, receiver)
-            self._gateway.want_content(self)
+            self.gateway.want_content(self)
             try:
                 await receiver
             except asyncio.CancelledError:
@@ -271,14 +272,14 @@ class HTTPExchange:
             raise LocalProtocolError(f"response: expected content to follow, got a status in state {self.state_name}")
         if type(content) is not bytes:
             content = _as_bytes(content)
-        self._gateway.send_response(self, status, headers, content, more_content, reason)
+        self.gateway.send_response(self, status, headers, content, more_content, reason)
         self.status = status
         if more_content:
             self.state = STREAMING
         else:
             self.state = COMPLETE
             if self._end_callbacks is None and self._content_state != _OPEN and not self._watchers:
-                self._gateway.exchange_ended(self)
+                self.gateway.exchange_ended(self)
             else:
                 self._end()
 
@@ -297,7 +298,7 @@ class HTTPExchange:
         if type(content) is not bytes:
             content = _as_bytes(content)
         try:
-            self._gateway.send_content(self, content, more_content)
+            self.gateway.send_content(self, content, more_content)
         except LocalProtocolError:
             self.disconnect()
             raise
@@ -315,7 +316,7 @@ class HTTPExchange:
             self.write(b"", more_content=False)
             return
         try:
-            self._gateway.send_trailers(self, headers)
+            self.gateway.send_trailers(self, headers)
         except LocalProtocolError:
             self.disconnect()
             raise
@@ -331,7 +332,7 @@ class HTTPExchange:
 
     async def drain(self) -> None:
         """Wait until the client has taken enough of the response, or has gone."""
-        await self._gateway.drain()
+        await self.gateway.drain()
 
     async def wait_disconnect(self) -> None:
         """Wait until the exchange has ended, or the client has closed its side of the connection."""
@@ -367,7 +368,7 @@ class HTTPExchange:
     def abort(self, reason: str) -> None:
         """Break the connection off, so that the response does not look complete."""
         if self.state < COMPLETE:
-            self._gateway.abort(self, reason)
+            self.gateway.abort(self, reason)
             self.disconnect()
 
     # For gateways
@@ -421,7 +422,7 @@ class HTTPExchange:
             self.break_content()
         if self._watchers:
             self._wake_watchers()
-        self._gateway.exchange_ended(self)
+        self.gateway.exchange_ended(self)
         callbacks = self._end_callbacks
         if callbacks is not None:
             self._end_callbacks = None

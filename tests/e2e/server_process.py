@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 import uvicorn
 
@@ -113,6 +113,9 @@ class ServerProcess:
         assert happened(), f"waited for {what} in vain; stderr:\n{self.stderr}\nstdout:\n{self.stdout}"
 
 
+Process = TypeVar("Process", bound=ServerProcess)
+
+
 @contextmanager
 def running_server(
     folder: Path,
@@ -121,7 +124,8 @@ def running_server(
     program: Sequence[str] = ("-m", "uvicorn"),
     addresses: int = 1,
     pass_fds: Sequence[int] = (),
-) -> Iterator[ServerProcess]:
+    kind: type[Process] = ServerProcess,  # type: ignore[assignment]
+) -> Iterator[Process]:
     """A server that runs in `folder`, and has said that it listens on as many `addresses`; killed at the end.
 
     It listens on a free port of 127.0.0.1 unless `arguments` or `env` say where. `program` is what Python runs.
@@ -132,7 +136,7 @@ def running_server(
     )
     if not told and program[0] == "-m":
         arguments = (*arguments, "--bind", "127.0.0.1:0")
-    server = ServerProcess(
+    server = kind(
         subprocess.Popen(
             [sys.executable, *program, *arguments],
             cwd=folder,

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from uvicorn.exchange import HTTPExchange
 
 access_logger: Final = logging.getLogger("uvicorn.access")
 server_logger: Final = logging.getLogger("uvicorn.server")
@@ -44,6 +47,22 @@ def log_access(
     """One line for a response that has ended."""
     target = raw_path + b"?" + query_string if query_string else raw_path
     access_logger.info('%s - "%s %s HTTP/%s" %d', peer_name(client), method, printable(target), http_version, status)
+
+
+def log_exchange(exchange: HTTPExchange) -> None:
+    """One line for an exchange whose response is complete."""
+    log_access(
+        exchange.endpoint.client,
+        exchange.method,
+        exchange.raw_path,
+        exchange.query_string,
+        exchange.http_version,
+        exchange.status,
+    )
+
+
+#: Told of each exchange whose response is complete.
+AccessLog: TypeAlias = Callable[[HTTPExchange], None]
 
 
 class ClientWarnings:

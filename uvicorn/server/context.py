@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from uvicorn.exchange import HTTPExchange
 from uvicorn.protocol.headers import DefaultFields
 from uvicorn.protocol.websocket_encoding import LastFrame
-from uvicorn.server.access_log import ClientWarnings
+from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
@@ -69,22 +69,27 @@ def keep_freed_memory() -> None:
 class ServerContext:
     """One per server. The receive buffer is shared: it is filled and emptied within one callback."""
 
-    def __init__(self, interface: ServedInterface, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, interface: ServedInterface, settings: Settings, clock: Clock, access_log: AccessLog = log_exchange
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         #: Context variables as the server was started with: what no handler has touched.
         self.variables = contextvars.copy_context()
         self.interface = interface
         self.settings = settings
         # Asked for with each request, so kept at hand.
-        self.access_log = settings.access_log
+        self.access_log = access_log if settings.access_log else None
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = interface.serves_websockets
         self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
-        #: Exchanges whose response has not ended.
-        self.requests = 0
+        #: Exchanges that have begun, and those of them whose response has ended.
+        self.begun = 0
+        self.ended = 0
+        #: Messages that websockets have brought.
+        self.messages = 0
         #: Connections accepted since the start.
         self.accepted = 0
         self.stopping = False
@@ -95,6 +100,11 @@ class ServerContext:
         self.defaults = DefaultFields(b"uvicorn" if settings.server_header else b"", settings.date_header)
         self._told: set[bytes] = set()
         self._exhausted = False
+
+    @property
+    def requests(self) -> int:
+        """Exchanges whose response has not ended."""
+        return self.begun - self.ended
 
     def tick(self) -> None:
         """Called by the clock."""

@@ -16,7 +16,6 @@ from uvicorn.errors import RemoteProtocolError
 from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.protocol.http1_encoder import CONTINUE, PHRASES, ContentTooLong, HTTP1ResponseEncoder
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
-from uvicorn.server.access_log import log_access
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
 from uvicorn.types import Headers
@@ -321,18 +320,11 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """The response is out, or never will be."""
         context = self._context
-        context.requests -= 1
+        context.ended += 1
         if exchange.state != COMPLETE:
             return
-        if context.access_log:
-            log_access(
-                self._endpoint.client,
-                exchange.method,
-                exchange.raw_path,
-                exchange.query_string,
-                exchange.http_version,
-                exchange.status,
-            )
+        if context.access_log is not None:
+            context.access_log(exchange)
         if self._phase != _BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
@@ -442,7 +434,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
                 self._arrived = False
                 exchange = self._exchange
                 assert exchange is not None
-                context.requests += 1
+                context.begun += 1
                 if context.limit_concurrency and self._is_too_much():
                     self._keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from uvicorn.errors import ConfigError, StartupError
+from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
 from uvicorn.server.http1 import HTTP1Connection
@@ -52,13 +53,14 @@ class Server:
     What is in flight then is finished, for up to `graceful_seconds`; a second signal, or `force_exit`, breaks it off.
     """
 
-    def __init__(self, config: ServerConfig, clock: Clock | None = None) -> None:
+    def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
         self.config = config
         #: Whether connections are being accepted.
         self.started = False
         #: Whether responses were broken off at the end.
         self.broken_off = 0
         self._clock = clock
+        self._access_log = access_log
         self._should_exit = False
         self._force_exit = False
         self._interface: ServedInterface | None = None
@@ -93,6 +95,11 @@ class Server:
         self._should_exit = self._should_exit or value
         self._wake()
 
+    @property
+    def taken(self) -> int:
+        """Requests, and messages of websockets, that have come so far."""
+        return self._context.begun + self._context.messages if self._context is not None else 0
+
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, listen, serve, drain. `sockets` are listening ones to use instead of the config's.
 
@@ -119,14 +126,15 @@ class Server:
         self._changed = self._changed or asyncio.Event()
         clock = self._clock = self._clock or Clock()
         tls = self._tls = self.config.ssl_context()
-        context = self._context = ServerContext(interface, settings, clock)
+        context = self._context = ServerContext(interface, settings, clock, self._access_log)
         self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
         loop.set_exception_handler(context.loop_exception)
         try:
+            # Before the application starts: who watches over this process sees that it lives.
+            clock.start()
             await self._start_up(interface)
             clock.on_tick(context.tick)
             clock.tick()
-            clock.start()
             for sock in self._sockets:
                 self.servers.append(
                     await loop.create_server(

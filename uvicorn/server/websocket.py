@@ -145,11 +145,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
     def on_text(self, text: str) -> None:
         """A text message."""
         if self._phase == _OPEN:
+            self._context.messages += 1
             self.session.listener.on_text(text)  # type: ignore[union-attr]
 
     def on_bytes(self, data: bytes) -> None:
         """A binary message."""
         if self._phase == _OPEN:
+            self._context.messages += 1
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
 
     def on_ping(self, data: bytes) -> None:

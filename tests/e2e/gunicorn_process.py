@@ -1,0 +1,165 @@
+"""gunicorn with our worker, in a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.config import KNOWN_SETTINGS
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+WORKER: Final = "uvicorn.workers.UvicornWorker"
+
+_KNOWN: Final = {setting.name for setting in KNOWN_SETTINGS}
+
+#: The settings that the tests of this suite cover.
+COVERED: Final[set[str]] = set()
+
+
+def covers(*names: str) -> Callable[[Any], Any]:
+    """Marks a test as one of the named settings."""
+    COVERED.update(names)
+    return lambda test: test
+
+
+def knows(name: str) -> bool:
+    """Whether this version of gunicorn has the setting."""
+    return name in _KNOWN
+
+
+class Gunicorn(ServerProcess):
+    """A running gunicorn."""
+
+    @property
+    def workers(self) -> list[int]:
+        """The workers that have been started, in that order."""
+        return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.stderr)]
+
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until `count` workers in all have begun to serve."""
+        self.wait_for_line("listening on ", count=count)
+
+    def wait_for_exits(self, count: int) -> None:
+        """Wait until `count` workers in all have ended."""
+        self.wait_for_line("Worker exiting", count=count)
+
+    def signal_worker(self, number: int) -> None:
+        """Send a signal to the worker that was started last."""
+        os.kill(self.workers[-1], number)
+
+
+@contextmanager
+def running_gunicorn(
+    folder: Path,
+    app: str,
+    *arguments: str,
+    workers: int = 1,
+    env: dict[str, str] | None = None,
+    worker_class: str = WORKER,
+) -> Iterator[Gunicorn]:
+    """gunicorn that runs in `folder` and serves, with as many `workers`; killed at the end, its workers too.
+
+    It listens on a free port of 127.0.0.1 unless `arguments` say where.
+    """
+    if not any(argument in ("-b", "--bind") for argument in arguments):
+        arguments = (*arguments, "-b", "127.0.0.1:0")
+    if knows("control_socket_disable"):
+        # It would be the same for every gunicorn of this user.
+        arguments = (*arguments, "--no-control-socket")
+    with running_server(
+        folder,
+        app,
+        *(("-k", worker_class) if worker_class else ()),
+        *(("-w", str(workers)) if workers > 1 else ()),
+        *arguments,
+        env=env,
+        program=("-m", "gunicorn"),
+        addresses=0,
+        kind=Gunicorn,
+    ) as server:
+        try:
+            server.wait_for_workers(workers)
+            yield server
+        finally:
+            # An arbiter that is killed leaves its workers to find out.
+            for pid in server.workers:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+
+class Client:
+    """A connection that says what it sends, and hears what comes."""
+
+    def __init__(self, server: ServerProcess, tls: ssl.SSLContext | None = None, path: str = "") -> None:
+        if path:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(LONGEST_WAIT)
+            self.socket.connect(path)
+        else:
+            self.socket = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Be gone, and not only silent."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self.socket.sendall(data)
+
+    def receive(self) -> bytes:
+        """All that comes until the server closes, or resets."""
+        pieces = []
+        while True:
+            try:
+                piece = self.socket.recv(65536)
+            except ConnectionResetError:
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def receive_until(self, end: bytes) -> bytes:
+        """What comes, up to `end`."""
+        received = b""
+        while end not in received:
+            piece = self.socket.recv(65536)
+            assert piece, f"closed before {end!r} came, after {received!r}"
+            received += piece
+        return received
+
+    def get(self, path: str = "/", *fields: str) -> bytes:
+        """A whole response to a request, after which the connection is closed."""
+        head = "\r\n".join((f"GET {path} HTTP/1.1", "host: x", "connection: close", *fields))
+        self.send(head.encode() + b"\r\n\r\n")
+        return self.receive()
+
+
+def status_of(response: bytes) -> int:
+    """The status of a response as it stands on the wire."""
+    return int(response.split(b" ", 2)[1])
+
+
+def content_of(response: bytes) -> bytes:
+    """The content of a response as it stands on the wire."""
+    return response.partition(b"\r\n\r\n")[2]

@@ -1,0 +1,16 @@
+from typing import Any, ClassVar
+
+from uvicorn.workers import UvicornWorker
+
+
+class Mounted(UvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "asyncio",
+        "http": "h11",
+        "root_path": "/mounted",
+        "server_header": False,
+    }
+
+
+class Mistaken(UvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"root_pth": "/mounted"}

@@ -1,0 +1,345 @@
+"""Real gunicorn with our worker: what it serves, on what, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.certificates import Certificates
+from tests.e2e.gunicorn_process import Client, content_of, covers, knows, running_gunicorn, status_of
+from tests.e2e.server_process import LONGEST_WAIT, run_command
+
+HOSTED = Path(__file__).parent / "hosted"
+SEEDS = Path(__file__).parent / "seeds"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def tls(certificates: Certificates) -> list[str]:
+    """What tells gunicorn to speak TLS."""
+    return ["--certfile", str(certificates.chain), "--keyfile", str(certificates.key)]
+
+
+def described(response: bytes) -> dict[str, Any]:
+    """What the application has said about its process."""
+    assert status_of(response) == 200, response
+    description: dict[str, Any] = json.loads(content_of(response))
+    return description
+
+
+def refused_start(*arguments: str) -> tuple[int, str]:
+    """The exit code and the words of a gunicorn that does not start."""
+    quiet = ("--no-control-socket",) if knows("control_socket_disable") else ()
+    ended = run_command(HOSTED, *arguments, "-b", "127.0.0.1:0", *quiet, program=("-m", "gunicorn"))
+    return ended.returncode, ended.stderr
+
+
+# The first README
+
+
+@covers("wsgi_app", "worker_class", "workers", "bind")
+@pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
+@pytest.mark.parametrize("shape", ["plain", "two workers", "unix"])
+def test_the_first_readmes_consumers(name: str, shape: str, tmp_path: Path) -> None:
+    arguments = ["-b", f"unix:{tmp_path}/socket"] if shape == "unix" else []
+    with running_gunicorn(SEEDS, f"consumers:{name}", *arguments, workers=2 if shape == "two workers" else 1) as server:
+        with Client(server, path=f"{tmp_path}/socket" if shape == "unix" else "") as client:
+            assert content_of(client.get()) == b"<html><h1>Hello, world</h1></html>"
+
+
+@covers("certfile", "keyfile")
+@pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
+def test_the_first_readmes_consumers_over_tls(name: str, certificates: Certificates, tls: list[str]) -> None:
+    with running_gunicorn(SEEDS, f"consumers:{name}", *tls) as server:
+        with Client(server, certificates.client()) as client:
+            assert content_of(client.get()) == b"<html><h1>Hello, world</h1></html>"
+
+
+@pytest.mark.parametrize(
+    "worker_class", ["uvicorn.worker.UvicornWorker", "uvicorn.workers.ASGIWorker", "uvicorn.worker.ASGIWorker"]
+)
+def test_other_names_of_the_worker(worker_class: str) -> None:
+    with running_gunicorn(SEEDS, "consumers:hello_world", worker_class=worker_class) as server:
+        assert server.get()[0] == 200
+
+
+@pytest.mark.skipif(
+    not entry_points(group="gunicorn.workers", name="uvicorn"), reason="this environment was made before it was one"
+)
+def test_the_worker_by_its_entry_point() -> None:
+    with running_gunicorn(SEEDS, "consumers:hello_world", worker_class="egg:uvicorn#uvicorn") as server:
+        assert server.get()[0] == 200
+
+
+@pytest.mark.parametrize("name", ["wsgi", "asgi3"])
+def test_every_interface_is_served(name: str) -> None:
+    with running_gunicorn(HOSTED, f"app:{name}") as server:
+        assert server.get() == (200, name)
+
+
+def test_gunicorn_cmd_args_are_honoured() -> None:
+    env = {"GUNICORN_CMD_ARGS": "-k uvicorn.workers.UvicornWorker -e SAID=so"}
+    with running_gunicorn(HOSTED, "app:app", worker_class="", env=env) as server, Client(server) as client:
+        assert described(client.get())["variable"] == "so"
+
+
+def test_what_gunicorn_has_no_name_for_is_said_in_a_subclass() -> None:
+    with running_gunicorn(HOSTED, "app:app", worker_class="workers.Mounted") as server, Client(server) as client:
+        response = client.get()
+    assert described(response)["root_path"] == "/mounted"
+    assert described(response)["loop"].startswith("asyncio")
+    assert b"\r\nserver:" not in response
+
+
+# What cannot be served
+
+
+def test_an_application_of_no_kind_stops_gunicorn_with_a_reason() -> None:
+    code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:neither")
+    assert code == 4
+    assert "cannot tell which interface 'app:neither' speaks: it takes (settings, database, cache)" in said
+    assert "Traceback" not in said
+
+
+def test_a_mistake_in_a_subclass_stops_gunicorn_with_a_reason() -> None:
+    code, said = refused_start("-k", "workers.Mistaken", "app:app")
+    assert code == 4
+    assert "unknown setting 'root_pth'; did you mean 'root_path'?" in said
+
+
+def test_a_failing_startup_stops_gunicorn() -> None:
+    code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:failing")
+    assert code == 3
+    assert "RuntimeError: the database is down" in said
+
+
+def test_a_certificate_that_cannot_be_used_stops_gunicorn_with_a_reason(certificates: Certificates) -> None:
+    without_a_key = ("--certfile", str(certificates.authority))
+    code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", *without_a_key)
+    assert code == 3
+    assert "the certificate cannot be used: " in said
+
+
+# TLS
+
+
+@covers("ca_certs", "cert_reqs")
+def test_a_client_without_a_certificate_is_refused_if_one_is_required(
+    certificates: Certificates, tls: list[str]
+) -> None:
+    asking = ("--ca-certs", str(certificates.authority), "--cert-reqs", "2")
+    with running_gunicorn(HOSTED, "app:app", *tls, *asking) as server:
+        with Client(server, certificates.client(with_certificate=True)) as client:
+            assert status_of(client.get()) == 200
+        with Client(server, certificates.client()) as client:
+            try:
+                client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                answer = client.socket.recv(1)
+            except OSError:
+                answer = b""
+        assert answer == b""
+
+
+@covers("ciphers")
+def test_ciphers_are_those_that_were_chosen(certificates: Certificates, tls: list[str]) -> None:
+    chosen = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+    trusting = certificates.client()
+    trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+    with running_gunicorn(HOSTED, "app:app", *tls, "--ciphers", chosen) as server, Client(server, trusting) as client:
+        assert client.socket.cipher()[0].endswith("CHACHA20-POLY1305")  # type: ignore[attr-defined]
+
+
+@covers("ssl_context")
+def test_the_ssl_context_hook_has_the_last_word_but_for_the_protocol(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf.py"
+    conf.write_text(
+        f"certfile = '{certificates.both}'\n"
+        "def ssl_context(config, default):\n"
+        "    context = default()\n"
+        "    context.maximum_version = __import__('ssl').TLSVersion.TLSv1_2\n"
+        "    context.set_alpn_protocols(['h2', 'http/1.1'])\n"
+        "    return context\n"
+    )
+    offering = certificates.client()
+    offering.set_alpn_protocols(["h2", "http/1.1"])
+    with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server, Client(server, offering) as client:
+        assert client.socket.version() == "TLSv1.2"  # type: ignore[attr-defined]
+        assert client.socket.selected_alpn_protocol() == "http/1.1"  # type: ignore[attr-defined]
+        assert described(client.get())["scheme"] == "https"
+
+
+# What the worker is told
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    return tmp_path / "gunicorn.conf.py"
+
+
+@covers("backlog", "keepalive", "limit_request_line", "limit_request_fields", "worker_connections", "config")
+def test_limits_are_gunicorns(conf: Path) -> None:
+    conf.write_text(
+        "backlog = 7\nkeepalive = 0\nlimit_request_line = 200\nlimit_request_fields = 5\nworker_connections = 2\n"
+    )
+    with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server:
+        with Client(server) as client:
+            assert described(client.get())["backlogs"] == [7]
+        with Client(server) as client:
+            assert status_of(client.get("/" + 300 * "x")) == 414
+        with Client(server) as client:
+            assert status_of(client.get("/", *(f"x-{number}: 1" for number in range(6)))) == 431
+        with Client(server) as client:
+            client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            # Closed without having been asked to, once it has been idle.
+            assert status_of(client.receive()) == 200
+        with Client(server) as first, Client(server) as second:
+            for client in (first, second):
+                client.send(b"POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n")
+                client.receive_until(b" \r\n")
+            with Client(server) as third:
+                response = third.get()
+                assert status_of(response) == 503
+                assert b"\r\nretry-after: 1\r\n" in response
+
+
+@covers("threads")
+def test_consumers_run_on_as_many_threads() -> None:
+    contents: list[bytes] = []
+
+    def ask() -> None:
+        with Client(server) as client:
+            contents.append(content_of(client.get()))
+
+    with running_gunicorn(HOSTED, "app:consumer", "--threads", "2") as server:
+        asking = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+    assert contents == [b"consumer"] * 2
+
+
+@covers("asgi_loop", "root_path")
+@pytest.mark.skipif(not knows("asgi_loop"), reason="this gunicorn has no such settings")
+def test_settings_that_gunicorn_has_for_its_own_asgi_worker() -> None:
+    arguments = ("--asgi-loop", "asyncio", "--root-path", "/mounted")
+    with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
+        description = described(client.get("/x"))
+        assert description["loop"].startswith("asyncio")
+        assert (description["root_path"], description["path"]) == ("/mounted", "/mounted/x")
+
+
+@covers("asgi_lifespan")
+@pytest.mark.skipif(not knows("asgi_lifespan"), reason="this gunicorn has no such setting")
+@pytest.mark.parametrize(("mode", "began"), [("on", 1), ("off", 0)])
+def test_lifespan_is_as_gunicorn_has_been_told(mode: str, began: int) -> None:
+    with running_gunicorn(HOSTED, "app:lifespan", "--asgi-lifespan", mode) as server:
+        assert server.get() == (200, "asgi3")
+        server.stop()
+        assert server.stdout.count("lifespan began") == began
+
+
+def test_script_name_of_the_environment_mounts_the_application() -> None:
+    arguments = ("-e", "SCRIPT_NAME=/mounted")
+    with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
+        assert described(client.get())["root_path"] == "/mounted"
+
+
+@covers("asgi_disconnect_grace_period")
+@pytest.mark.skipif(not knows("asgi_disconnect_grace_period"), reason="this gunicorn has no such setting")
+def test_a_handler_whose_client_has_gone_is_cancelled_after_gunicorns_grace_period() -> None:
+    with running_gunicorn(HOSTED, "app:app", "--asgi-disconnect-grace-period", "0") as server:
+        with Client(server) as client:
+            client.send(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+            client.receive_until(b"waiting\r\n")
+            client.reset()
+        server.wait_for_line("the handler was ended", "stdout")
+
+
+def test_a_setting_that_is_not_honoured_is_warned_of() -> None:
+    with running_gunicorn(HOSTED, "app:app", "--limit-request-field_size", "100") as server:
+        server.wait_for_line("gunicorn's limit_request_field_size is not honoured: the header section is limited")
+
+
+def test_settings_that_nobody_has_changed_are_not_warned_of() -> None:
+    with running_gunicorn(HOSTED, "app:app") as server:
+        assert "not honoured" not in server.stderr
+
+
+# What gunicorn does by itself, with our worker as with any
+
+
+@covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
+def test_the_process_is_as_gunicorn_was_told(tmp_path: Path) -> None:
+    arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
+    arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
+    # The user stays, who alone may be able to read the interpreter.
+    group = 65534 if os.getuid() == 0 else os.getgid()
+    arguments += ["-u", str(os.getuid()), "-g", str(group)]
+    with running_gunicorn(SEEDS, "app:app", *arguments) as server, Client(server) as client:
+        description = described(client.get())
+        assert (tmp_path / "pid").read_text().strip() == str(server.process.pid)
+    assert description["variable"] == "so"
+    assert description["folder"] == str(tmp_path)
+    assert (description["user"], description["group"]) == (os.getuid(), group)
+
+
+@covers("umask")
+def test_a_unix_socket_is_for_whom_gunicorn_was_told(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}", "-m", "0o27") as server:
+        assert path.stat().st_mode & 0o777 == 0o750
+        with Client(server, path=str(path)) as client:
+            assert status_of(client.get()) == 200
+
+
+@covers("preload_app")
+def test_an_application_may_be_loaded_before_the_fork() -> None:
+    with running_gunicorn(HOSTED, "app:app", "--preload", workers=2) as server:
+        assert server.get()[0] == 200
+
+
+@covers("reuse_port")
+def test_workers_may_have_sockets_of_their_own() -> None:
+    with running_gunicorn(HOSTED, "app:app", "--reuse-port") as server:
+        assert server.get()[0] == 200
+
+
+@covers("check_config")
+def test_a_configuration_may_be_checked_alone() -> None:
+    assert refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", "--check-config")[0] == 0
+
+
+@covers("print_config")
+def test_a_configuration_may_be_printed() -> None:
+    ended = run_command(
+        HOSTED, "-k", "uvicorn.workers.UvicornWorker", "app:app", "--print-config", program=("-m", "gunicorn")
+    )
+    assert "uvicorn.workers" in ended.stdout
+
+
+@covers("daemon")
+def test_gunicorn_may_go_into_the_background(tmp_path: Path) -> None:
+    pid, errors = tmp_path / "pid", tmp_path / "errors"
+    errors.touch()
+    refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", "-D", "-p", str(pid), "--log-file", str(errors))
+    deadline = time.monotonic() + LONGEST_WAIT
+    while "listening on" not in errors.read_text() and time.monotonic() < deadline:
+        os.sched_yield()
+    os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert "listening on" in errors.read_text()

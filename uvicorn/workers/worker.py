@@ -1,0 +1,187 @@
+"""Our server in a process of gunicorn's, on gunicorn's sockets.
+
+gunicorn's arbiter starts, counts, reloads and replaces workers; what one of them serves is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+from socket import socket
+from types import FrameType
+from typing import Any, ClassVar, Final, Never
+
+from gunicorn import sock
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from uvicorn.config import Config
+from uvicorn.errors import ConfigError, StartupError
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.server.access_log import AccessLog, log_exchange
+from uvicorn.server.clock import Clock
+from uvicorn.server.context import ServedInterface
+from uvicorn.server.loops import loop_factory, run
+from uvicorn.server.server import Server
+from uvicorn.settings import Settings
+from uvicorn.workers.access import Watch, WatchedInterface
+from uvicorn.workers.gunicorn_settings import NOT_HONOURED, keywords_of, not_honoured
+
+# What other servers let one choose, and here there is one of.
+_WITHOUT_CHOICE: Final = frozenset({"http", "ws"})
+
+
+class UvicornWorker(Worker):  # type: ignore[misc]
+    """`gunicorn -k uvicorn.workers.UvicornWorker module:attribute`: any application that `uvicorn` serves.
+
+    Settings that gunicorn has no name for go into `CONFIG_KWARGS` of a subclass, as keywords of `uvicorn.Config`:
+    `CONFIG_KWARGS = {"timeout_header": 5.0}`.
+    """
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
+
+    def init_process(self) -> None:
+        """In the new process: have our loggers write where gunicorn's do, and go on as gunicorn does."""
+        self._status = 0
+        told = self.log.error_log
+        logger = logging.getLogger("uvicorn")
+        logger.handlers, logger.propagate = told.handlers, told.propagate
+        logger.setLevel(told.level)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Have gunicorn import the application, whatever it speaks, and get ready to serve it."""
+        super().load_wsgi()
+        source = getattr(self.app, "app_uri", None)
+        try:
+            self._server = self._build_server(repr(source) if source else "the application")
+        except ConfigError as error:
+            self.log.error("%s", error)
+            # The arbiter gives up: the next worker would fare no better.
+            sys.exit(Arbiter.APP_LOAD_ERROR)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        if not self.alive:
+            return
+        try:
+            run(self._serve(), self._server.config.settings.loop)
+        except (ConfigError, StartupError) as error:
+            self.log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        if self._status:
+            sys.exit(self._status)
+
+    def handle_abort(self, number: int, frame: FrameType | None) -> Never:
+        """SIGABRT: something has held the event loop up for longer than gunicorn's timeout.
+
+        Not handled by the loop, which does not run then. What is raised ends whatever holds it up.
+        """
+        self.alive = False
+        self._status = 1
+        self._server.force_exit = True
+        self.cfg.worker_abort(self)
+        sys.exit(1)
+
+    def _build_server(self, source: str) -> Server:
+        given = {name: value for name, value in self.CONFIG_KWARGS.items() if name not in _WITHOUT_CHOICE}
+        for name in not_honoured(self.cfg):
+            self.log.warning("gunicorn's %s is not honoured: %s", name, NOT_HONOURED[name])
+        watch = Watch(self)
+        config = Config(self.wsgi, **{"log_config": None, **keywords_of(self.cfg), "access_log": watch.logs, **given})
+        config.configure_logging()
+        # Now, for it may not be installed.
+        loop_factory(config.settings.loop)
+        interface: ServedInterface = build_interface(self.wsgi, config.settings, source)
+        if watch.is_wanted:
+            interface = WatchedInterface(interface, watch)
+        clock = Clock()
+        clock.on_tick(self._tick)
+        loaded = _Loaded(self.cfg, config.settings, interface)
+        return _Server(self, loaded, clock, watch.log if watch.logs else log_exchange)
+
+    def install_signal_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hear on the event loop what the arbiter says; SIGABRT, which is for a loop that does not run, excepted."""
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._quit)
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        loop.add_signal_handler(signal.SIGWINCH, self.handle_winch, signal.SIGWINCH, None)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        # The reloader, which is a thread, says with it that it has set `alive` to false.
+        loop.add_reader(self.PIPE[0], self._woken)
+        try:
+            await self._server.serve([listening.sock for listening in self.sockets])
+        finally:
+            loop.remove_reader(self.PIPE[0])
+
+    def _tick(self) -> None:
+        self.notify()
+        if not self.alive:
+            return
+        self.nr = self._server.taken
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            self._stop()
+        elif self.nr >= self.max_requests:
+            self.log.info("Autorestarting worker after %d requests and messages", self.nr)
+            self._stop()
+
+    def _woken(self) -> None:
+        os.read(self.PIPE[0], 4096)
+        if not self.alive:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.alive = False
+        self._server.should_exit = True
+
+    def _quit(self) -> None:
+        self.cfg.worker_int(self)
+        self.alive = False
+        self._server.force_exit = True
+
+
+class _Server(Server):
+    """A server whose signals are the worker's."""
+
+    def __init__(self, worker: UvicornWorker, config: _Loaded, clock: Clock, access_log: AccessLog) -> None:
+        super().__init__(config, clock, access_log)
+        self._worker = worker
+
+    def install_signal_handlers(self) -> None:
+        self._worker.install_signal_handlers(asyncio.get_running_loop())
+
+
+class _Loaded:
+    """A server's configuration, ready; TLS and sockets are gunicorn's."""
+
+    def __init__(self, cfg: Any, settings: Settings, interface: ServedInterface) -> None:
+        self.settings = settings
+        self._cfg = cfg
+        self._interface = interface
+
+    def load(self) -> ServedInterface:
+        return self._interface
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        if not self._cfg.is_ssl:
+            return None
+        try:
+            context: ssl.SSLContext = sock.ssl_context(self._cfg)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"the certificate cannot be used: {error}; see --certfile, --keyfile, --ca-certs"
+            ) from None
+        # What gunicorn may have offered besides is not spoken here.
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def open_sockets(self) -> list[socket]:
+        return []
