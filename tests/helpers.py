@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,10 +43,13 @@ class ManualClock(Clock):
 class FakeSocket:
     """Just enough of a socket for a connection to ask that closing it be a reset."""
 
-    family = 2
+    def __init__(self, family: int = socket.AF_INET, fails: bool = False) -> None:
+        self.family = family
+        self._fails = fails
 
     def setsockopt(self, *option: Any) -> None:
-        pass
+        if self._fails:
+            raise OSError("gone")
 
 
 class FakeTransport(asyncio.Transport):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,3 +100,16 @@ class WebSocketConversation(Conversation):
         self.look()
         received = self.client.close_rcvd
         return None if received is None else int(received.code)
+
+
+class Held:
+    """An application whose handlers of `channel` do not end before they are told to."""
+
+    def __init__(self, channel: str) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+        self._channel = channel
+
+    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == self._channel:
+            self.waiting.append(asyncio.get_running_loop().create_future())
+            await self.waiting[-1]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import Recorder, settle, until
-from tests.websocket_client import WebSocketConversation
+from tests.websocket_client import Held, WebSocketConversation
 from uvicorn.errors import ChannelClosed, LocalProtocolError
 
 Message = dict[str, Any]
@@ -273,3 +273,69 @@ async def test_whatever_raises_wherever_others_are_served(when: str, caplog: pyt
     await conversation.lose()
     assert seen == (["connect"] if when == "connect" else ["connect", "receive", "disconnect"])
     assert caplog.text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("when", ["websocket.receive", "websocket.disconnect"])
+async def test_an_application_that_cannot_even_be_called_is_logged_and_nothing_more(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(message: Message, channels: Channels) -> Any:
+        replies.append(channels["reply"])
+        if message["channel"] == when:
+            raise SystemExit
+        return silent(message, channels)
+
+    replies: list[Any] = []
+    conversation = await opened(app, interface="channels")
+    await conversation.say("a")
+    await conversation.lose()
+    assert (len(replies), replies[0].over) == (3, True)
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_handlers_that_end_after_their_client_has_left_ask_for_no_more_messages() -> None:
+    held = Held("websocket.receive")
+    conversation = await opened(held, ws_handlers=1)
+    await conversation.say("a", "b")
+    await conversation.lose()
+    held.waiting[0].set_result(None)
+    await settle()
+    assert len(held.waiting) == 1
+
+
+async def test_a_denial_that_has_begun_when_the_time_to_decide_is_up_goes_on() -> None:
+    loop = asyncio.get_running_loop()
+    time_is_up: asyncio.Future[None] = loop.create_future()
+
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 403, "more_content": True})
+        # Due after the deadline, which was set with the same delay and before.
+        loop.call_later(0.0, loop.call_later, 0.0, time_is_up.set_result, None)
+        await time_is_up
+        await channels["reply"].send({"content": b"no"})
+
+    conversation = await opened(app, ws_accept_timeout=0.0)
+    await time_is_up
+    await settle()
+    assert conversation.responses()[0].content == b"no"
+    assert conversation.responses()[0].complete
+
+
+async def test_a_connect_handler_that_took_its_time_and_has_ended_is_left_alone() -> None:
+    held = Held("websocket.connect")
+    app = Recorder(held)
+    conversation = await opened(app)
+    held.waiting[0].set_result(None)
+    await settle()
+    assert conversation.status == 101
+    await conversation.lose()
+    assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
+
+
+async def test_a_reply_shows_its_name_its_path_and_its_state_and_keeps_its_name() -> None:
+    app = Recorder(silent)
+    conversation = await opened(app)
+    reply = app.channels[0]["reply"]
+    assert reply.name == reply.name
+    assert repr(reply) == f"<WebSocketReply {reply.name} of <websocket '/chat' OPEN>>"
+    await conversation.lose()

@@ -12,14 +12,19 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from tests.helpers import Conversation, Recorder, settle, until
-from tests.websocket_client import WebSocketConversation
+from tests.helpers import Conversation, FakeSocket, Recorder, settle, until
+from tests.websocket_client import Held, WebSocketConversation
+from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame
 from uvicorn.exchange import Endpoint, HTTPExchange
+from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.channels_websocket import ChannelsListener, WebSocketReply
 from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.websocket import WebSocketConnection
 from uvicorn.session import WebSocketSession
+
+#: The first byte of a frame that no client may send.
+RESERVED = 0x83
 
 
 async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -32,44 +37,17 @@ async def closing(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"accept": True, "close": True})
 
 
-class Held:
-    """An application whose handlers of `channel` do not end before they are told to."""
-
-    def __init__(self, channel: str) -> None:
-        self.waiting: list[asyncio.Future[None]] = []
-        self._channel = channel
-
-    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
-        if message["channel"] == self._channel:
-            self.waiting.append(asyncio.get_running_loop().create_future())
-            await self.waiting[-1]
-
-
 async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     conversation = WebSocketConversation(app, **settings)
     await conversation.open()
     return conversation
 
 
-async def test_bytes_keep_their_order_when_some_wait_for_the_answer_and_others_come_right_after_it() -> None:
-    held = Held("websocket.connect")
-    app = Recorder(held)
-    conversation = await opened(app)
-    conversation.send(b"\x81\x81\0\0\0\x001")
-    app.channels[0]["reply"].send({"accept": True})
-    # What was read after the application had been woken, and in the same turn of the loop.
-    conversation.feed(b"\x81\x81\0\0\0\x002")
-    await settle()
-    assert [message.get("text") for message in app.messages] == [None, "1", "2"]
-    held.waiting[0].set_result(None)
-    await settle()
-
-
 async def test_e9_a_client_that_talks_on_after_our_close_is_reset_in_time_all_the_same() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)
-        conversation.send(b"\x8a\x80\0\0\0\0")
+        conversation.send(frame(PONG))
     await settle()
     assert conversation.transport.aborted
 
@@ -134,18 +112,6 @@ async def test_e8_a_client_that_is_not_read_is_pinged_so_that_its_end_is_noticed
     await conversation.lose()
 
 
-async def test_a_fault_that_waited_while_reading_was_paused_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
-    app = Held("websocket.receive")
-    conversation = await opened(app, ws_handlers=1)
-    conversation.send(b"\x81\x81\0\0\0\0a" + b"\x83\x80\0\0\0\0")
-    await settle()
-    assert conversation.close_code is None
-    app.waiting[0].set_result(None)
-    await settle()
-    assert conversation.close_code == 1002
-    assert "websocket closed" in caplog.text
-
-
 async def test_a_reset_is_told_before_anything_else_happens() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
@@ -156,15 +122,24 @@ async def test_a_reset_is_told_before_anything_else_happens() -> None:
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
+@pytest.mark.parametrize("interface", ["channels", "asgi3"])
 @pytest.mark.parametrize("ending", ["close", "loss", "refusal", "loss before the answer", "stop"])
-async def test_nothing_of_a_connection_waits_for_the_garbage_collector(ending: str) -> None:
+async def test_nothing_of_a_connection_waits_for_the_garbage_collector(ending: str, interface: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect" and ending == "refusal":
             await channels["reply"].send({"accept": False})
         elif message["channel"] == "websocket.connect" and ending == "loss before the answer":
             await asyncio.get_running_loop().create_future()
 
-    context = Conversation(app, timeout_disconnect=0.0).context
+    async def asgi3(scope: Any, receive: Any, send: Any) -> None:
+        if ending == "loss before the answer":
+            await asyncio.get_running_loop().create_future()
+        await send({"type": "websocket.close" if ending == "refusal" else "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    served = app if interface == "channels" else asgi3
+    context = Conversation(served, timeout_disconnect=0.0).context
     at_first = frozenset(context.connections)
     before = set(map(id, living()))
     loop = asyncio.get_running_loop()
@@ -183,7 +158,7 @@ async def test_nothing_of_a_connection_waits_for_the_garbage_collector(ending: s
         else:
             await loop.sock_recv(there, 65536)
         if ending == "close":
-            await loop.sock_sendall(there, b"\x88\x80\0\0\0\0")
+            await loop.sock_sendall(there, frame(CLOSE))
             await loop.sock_recv(there, 65536)
         elif ending == "stop":
             context.connections.difference(at_first).pop().stop()
@@ -206,5 +181,102 @@ def living() -> list[Any]:
         WebSocketCodec,
         WebSocketReply,
         ChannelsListener,
+        WebSocketCall,
     )
     return [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
+
+
+async def test_a_client_whose_answer_to_a_ping_waits_for_us_is_not_given_up() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    conversation.clock.advance(6)
+    conversation.look()
+    assert [frame.opcode for frame in conversation.frames] == [Opcode.PING]
+    connection.session.pause_receiving()
+    conversation.clock.advance(60)
+    assert conversation.close_code is None
+    connection.session.resume_receiving()
+    await settle()
+    assert conversation.transport.reading
+    conversation.clock.advance(6)
+    assert conversation.close_code is None
+    await conversation.lose()
+
+
+async def test_where_there_is_no_half_close_a_client_that_does_not_close_is_reset_in_time() -> None:
+    conversation = await opened(ws_close_timeout=3.0, timeout_linger=1.0)
+    conversation.transport.half_closes = False
+    conversation.transport.client_takes = False
+    conversation.client.send_close(1000)
+    await conversation.flush()
+    assert conversation.transport.closing
+    # What TLS says at the end is not in its count of what is unsent.
+    conversation.transport.unsent = 0
+    conversation.clock.advance(3)
+    assert not conversation.transport.aborted
+    conversation.clock.advance(1)
+    assert conversation.transport.aborted
+    await settle()
+
+
+@pytest.mark.parametrize("half_closes", [True, False])
+async def test_after_a_fault_what_still_comes_is_dropped_up_to_a_bound(half_closes: bool) -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, max_drain_bytes=1000)
+    conversation.transport.half_closes = half_closes
+    conversation.send(frame(RESERVED))
+    assert (conversation.close_code, conversation.transport.eof_written) == (1002, half_closes)
+    conversation.send(bytes(4000))
+    assert not conversation.transport.closing
+    conversation.send(bytes(1))
+    assert conversation.transport.closing
+    await settle()
+    assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
+
+
+async def test_a_fault_after_our_close_ends_the_wait_for_theirs() -> None:
+    app = Recorder(closing)
+    conversation = await opened(app)
+    conversation.send(frame(RESERVED))
+    await settle()
+    assert app.messages[-1]["code"] == 1002
+    assert conversation.received.count(b"\x88\x02") == 1
+
+
+async def test_after_our_close_only_the_client_s_own_is_listened_to() -> None:
+    app = Recorder(closing)
+    conversation = await opened(app)
+    written = len(conversation.transport.writes)
+    conversation.send(frame(TEXT, b"a") + frame(BINARY, b"a") + frame(PING) + close(4001))
+    await settle()
+    assert len(conversation.transport.writes) == written
+    assert [message.get("code") for message in app.messages] == [None, 4001]
+
+
+async def test_the_latest_ping_of_a_client_that_has_closed_meanwhile_is_not_answered() -> None:
+    conversation = await opened()
+    conversation.transport.client_takes = False
+    conversation.transport.protocol.pause_writing()
+    conversation.send(frame(PING) + frame(CLOSE))
+    written = len(conversation.transport.writes)
+    conversation.transport.take(1000)
+    assert len(conversation.transport.writes) == written
+    await conversation.lose()
+
+
+@pytest.mark.parametrize(
+    "sock", [None, FakeSocket(socket.AF_UNIX), FakeSocket(fails=True)], ids=["none", "unix", "gone"]
+)
+async def test_a_reset_breaks_off_whatever_the_socket_has_become(sock: FakeSocket | None) -> None:
+    conversation = await opened()
+    conversation.transport._extra["socket"] = sock
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    connection.reset()
+    connection.reset()
+    connection.stop()
+    conversation.context.tick()
+    assert conversation.transport.aborted
+    await settle()

@@ -213,17 +213,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def send_close(self, code: int, reason: str) -> None:
         """Send our close frame, and wait for the client's."""
-        if self._phase == _OPEN:
-            self._phase = _CLOSING
-            self._since = self._context.clock.now
-            self._close_code, self._close_reason = 1006, ""
-            self._write(self._codec.encode_close(code, reason))
-            self.resume_receiving()
+        self._phase = _CLOSING
+        self._since = self._context.clock.now
+        self._write(self._codec.encode_close(code, reason))
+        self.resume_receiving()
 
     def pause_receiving(self) -> None:
         """The application is behind: hold back what has arrived, and read no more."""
-        self._resuming = False
-        if not self._receiving_paused and self._phase == _OPEN:
+        if self._phase == _OPEN:
+            self._resuming = False
             self._receiving_paused = True
             self._codec.pause()
             if not self._reading_paused:
@@ -251,7 +249,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         is_over = self._context.clock.is_over
         if self._phase == _OPEN:
             if self._pinged:
-                if is_over(self._since, settings.ws_ping_timeout):
+                if self._receiving_paused:
+                    # It is we who do not listen: the answer may have come.
+                    self._pinged = False
+                elif is_over(self._since, settings.ws_ping_timeout):
                     self._fail(1011, "keepalive ping timeout")
             elif settings.ws_ping_interval and is_over(self._since, settings.ws_ping_interval):
                 # One that is owed much would have it late: whether it takes anything is seen below.
@@ -265,13 +266,12 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             if is_over(self._since, settings.ws_close_seconds):
                 self.reset()
         elif self._phase == _LINGERING:
-            unsent = self._transport.get_write_buffer_size()
-            if is_over(self._since, settings.ws_close_seconds if unsent else settings.linger_seconds):
-                if unsent:
+            if self._transport.get_write_buffer_size() or self._transport.is_closing():
+                if is_over(self._since, settings.ws_close_seconds):
                     self.reset()
-                else:
-                    # Not reset: the kernel may still be sending.
-                    self._transport.close()
+            elif is_over(self._since, settings.linger_seconds):
+                # Not reset: the kernel may still be sending.
+                self._transport.close()
         if self._phase < _LINGERING:
             self._check_stall()
 
@@ -353,14 +353,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def _linger(self) -> None:
         """Drop what still comes: closing a socket with unread input resets it, and may destroy our last words."""
-        if self._phase < _LINGERING:
-            self._phase = _LINGERING
-            self._since = self._context.clock.now
-            self._codec.stop()
-            self._receiving_paused = False
-            self._read_on()
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
+        self._phase = _LINGERING
+        self._since = self._context.clock.now
+        self._codec.stop()
+        self._receiving_paused = False
+        self._read_on()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
         self._discarded += count

@@ -1,0 +1,198 @@
+"""What flows over a WebSocket connection and what is held back: in order, within bounds, both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.helpers import Recorder, settle
+from tests.websocket_client import Held, WebSocketConversation
+from tests.websocket_streams import TEXT, close, frame
+from uvicorn.server.websocket import WebSocketConnection
+
+#: The first byte of a frame that no client may send.
+RESERVED = 0x83
+
+
+async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
+    """Accepts, and is silent."""
+
+
+async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
+    conversation = WebSocketConversation(app, **settings)
+    await conversation.open()
+    return conversation
+
+
+async def test_bytes_keep_their_order_when_some_wait_for_the_answer_and_others_come_right_after_it() -> None:
+    held = Held("websocket.connect")
+    app = Recorder(held)
+    conversation = await opened(app)
+    conversation.send(frame(TEXT, b"1"))
+    app.channels[0]["reply"].send({"accept": True})
+    # What was read after the application had been woken, and in the same turn of the loop.
+    conversation.feed(frame(TEXT, b"2"))
+    await settle()
+    assert [message.get("text") for message in app.messages] == [None, "1", "2"]
+    held.waiting[0].set_result(None)
+    await settle()
+
+
+async def test_a_fault_that_waited_while_reading_was_paused_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    app = Held("websocket.receive")
+    conversation = await opened(app, ws_handlers=1)
+    conversation.send(frame(TEXT, b"a") + frame(RESERVED))
+    await settle()
+    assert conversation.close_code is None
+    app.waiting[0].set_result(None)
+    await settle()
+    assert conversation.close_code == 1002
+    assert "websocket closed" in caplog.text
+
+
+async def test_a_handler_that_closes_and_goes_on_does_not_stop_the_client_s_answer_from_being_read() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.receive":
+            await channels["reply"].send({"close": 4001})
+            await asyncio.get_running_loop().create_future()
+        elif message["channel"] == "websocket.disconnect":
+            codes.append(message["code"])
+
+    codes: list[int] = []
+    conversation = await opened(app, ws_handlers=1, timeout_disconnect=0.0)
+    await conversation.say("a")
+    assert conversation.transport.reading
+    conversation.look()
+    await conversation.flush()
+    assert codes == [4001]
+    await conversation.lose()
+
+
+async def test_our_close_lets_go_of_what_was_held_back() -> None:
+    app = Held("websocket.receive")
+    recorder = Recorder(app)
+    conversation = await opened(recorder, ws_handlers=1, timeout_disconnect=0.0)
+    conversation.send(frame(TEXT, b"1") + frame(TEXT, b"2") + close(4001))
+    await settle()
+    assert not conversation.transport.reading
+    recorder.channels[0]["reply"].send({"close": True})
+    await settle()
+    assert [message.get("text", message.get("code")) for message in recorder.messages] == [None, "1", 4001]
+    await conversation.lose()
+
+
+async def test_pausing_again_takes_a_resumption_back() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    connection.session.pause_receiving()
+    conversation.feed(frame(TEXT, b"a"))
+    connection.session.resume_receiving()
+    connection.session.pause_receiving()
+    await settle()
+    assert (len(app.messages), conversation.transport.reading) == (1, False)
+    connection.session.resume_receiving()
+    connection.session.resume_receiving()
+    await settle()
+    assert (len(app.messages), conversation.transport.reading) == (2, True)
+    await conversation.lose()
+
+
+async def test_what_is_held_when_the_connection_breaks_is_not_handed_over() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    connection.session.pause_receiving()
+    conversation.feed(frame(TEXT, b"a"))
+    connection.session.resume_receiving()
+    connection.reset()
+    await settle()
+    assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
+
+
+async def test_what_is_sent_when_a_write_has_failed_is_dropped() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    conversation.transport.abort()
+    app.channels[0]["reply"].send({"text": "x"})
+    await settle()
+    assert app.messages[-1]["code"] == 1006
+
+
+@pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
+async def test_a_handler_waits_until_its_client_has_taken_enough_or_has_gone(ending: str) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.connect":
+            waiting.append(asyncio.current_task())
+            await channels["reply"].send({"bytes": bytes(100_000)})
+            log.append("sent")
+
+    log: list[str] = []
+    waiting: list[asyncio.Task[Any] | None] = []
+    conversation = WebSocketConversation(app)
+    conversation.transport.client_takes = False
+    await conversation.open()
+    assert log == []
+    if ending == "cancelled":
+        assert waiting[0] is not None
+        waiting[0].cancel()
+    if ending == "lost":
+        await conversation.lose()
+    else:
+        conversation.transport.take(1 << 20)
+    await settle()
+    assert log == ([] if ending == "cancelled" else ["sent"])
+    await conversation.lose()
+
+
+async def test_waiting_for_a_client_that_keeps_up_is_over_at_once() -> None:
+    conversation = await opened()
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    await connection.session.drain()
+    await conversation.lose()
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 256), (1000, 10)])
+async def test_r17_a_client_is_owed_so_many_messages_and_bytes_and_no_more(size: int, most: int) -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, write_buffer_bytes=1, max_unsent_bytes=10_000)
+    conversation.transport.client_takes = False
+    reply = app.channels[0]["reply"]
+    reply.send({"bytes": b"xx"})
+    for _ in range(1000):
+        reply.send({"bytes": bytes(size)})
+    assert len(conversation.heard) <= 1 + most
+    assert conversation.close_code == 1013
+    await settle()
+    assert app.messages[-1]["code"] == 1013
+    conversation.clock.advance(11)
+    assert conversation.transport.aborted
+    await settle()
+
+
+async def test_every_kind_of_message_is_heard() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    await conversation.say("a", b"b")
+    conversation.client.send_pong(b"c")
+    await conversation.flush()
+    assert [(message["text"], message["bytes"]) for message in app.messages[1:]] == [("a", None), (None, b"b")]
+    await conversation.lose()
+
+
+async def test_messages_that_came_at_once_are_held_back_one_by_one() -> None:
+    app = Held("websocket.receive")
+    conversation = await opened(app, ws_handlers=1)
+    conversation.send(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))
+    for number in range(3):
+        await settle()
+        assert (len(app.waiting), conversation.transport.reading) == (number + 1, False)
+        app.waiting[number].set_result(None)
+    await settle()
+    assert conversation.transport.reading
+    await conversation.lose()
