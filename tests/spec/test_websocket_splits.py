@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.websocket_streams import COMPRESSED, INVALID, STREAMS, VALID, Client, agreed, pausing_after_each_call, resume
+from tests.websocket_streams import (
+    BINARY,
+    COMPRESSED,
+    INVALID,
+    MASK,
+    STREAMS,
+    TEXT,
+    VALID,
+    Client,
+    agreed,
+    masked,
+    pausing_after_each_call,
+    resume,
+)
 
 
 def outcome(name: str, cuts: Iterator[int]) -> tuple[list[tuple[Any, ...]], tuple[int, str] | None]:
@@ -40,6 +53,28 @@ def test_a_stream_means_the_same_however_it_is_cut(name: str) -> None:
     assert outcome(name, pieces_of(1)) == whole
     for seed in range(200):
         assert outcome(name, random_pieces(seed)) == whole, f"seed {seed}"
+
+
+@pytest.mark.parametrize("first", [TEXT, BINARY])
+@pytest.mark.parametrize(
+    ("size", "length"),
+    [
+        *((0, length) for length in (0, 1, 2, 20, 125)),
+        *((2, length) for length in (0, 1, 20, 117, 125, 126, 127, 300, 65535)),
+        *((8, length) for length in (0, 20, 119, 125, 127, 133, 300, 65535, 65536)),
+    ],
+)
+def test_a_frame_means_the_same_wherever_it_is_cut_once(first: int, size: int, length: int) -> None:
+    """Also where what has come is just as long as another reading of its header would have it."""
+    field = length.to_bytes(size, "big") if size else b""
+    marker = {0: length, 2: 126, 8: 127}[size]
+    stream = bytes((first, 0x80 | marker)) + field + MASK + masked(b"a" * length)
+    whole = Client(max_message_bytes=1 << 20).send(stream, piece=1)
+    for cut in range(min(len(stream), 400)):
+        client = Client(max_message_bytes=1 << 20).send(stream[:cut]).send(stream[cut:])
+        assert (client.calls, client.refused) == (whole.calls, whole.refused), f"cut at {cut}"
+    for end in range(min(len(stream), 400)):
+        assert not Client(max_message_bytes=1 << 20).send(stream[:end]).calls, f"cut off at {end}"
 
 
 @pytest.mark.parametrize("name", STREAMS)

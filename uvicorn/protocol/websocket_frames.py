@@ -156,9 +156,12 @@ class WebSocketCodec:
             # A frame that has come whole and alone is read here, if its length takes no more than two bytes.
             length = data[1] - 0x80
             start = 6
-            if length == 126:
-                length = data[2] << 8 | data[3]
-                start = 8 if length > 125 else 0
+            if length > 125:
+                start = 8
+                length = data[2] << 8 | data[3] if length == 126 else 0
+                if length < 126:
+                    # Eight bytes of length, or not the shortest form: not for here, and no piece is as long as this.
+                    length = -1
             if length + start == len(data) and length <= self._limit:
                 first = data[0]
                 if first == TEXT_FRAME:
