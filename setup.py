@@ -27,6 +27,8 @@ setup(
         "httptools>=0.8",
         # WebSocket handshakes, permessage-deflate's negotiation, and masking in C; 17 is what frames are compared with.
         "websockets>=17",
+        # Looks for changed files for --reload, where watchfiles is not installed.
+        "werkzeug>=3",
         # The event loop, where it exists.
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
     ],
@@ -44,6 +46,8 @@ setup(
             # The second driver of broadcast, and how tests talk to the Redis servers that they start.
             "redis>=8",
             "hiredis>=3",
+            # One of the two watchers behind --reload.
+            "watchfiles>=1",
             # Certificates for tests of TLS.
             "trustme>=1.1",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.

@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.cli import command, main
 from uvicorn.config import keyword, setting_fields
 from uvicorn.server.listener import Address
-from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, TIMEOUTS, TLS, WEBSOCKETS, Limits
+from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, TIMEOUTS, TLS, WEBSOCKETS, Limits
 
 ALL_FIELDS = list(setting_fields())
 Run = Callable[..., tuple[int, str, str]]
@@ -331,7 +331,7 @@ def test_the_help_has_every_other_option(run: Run, flag: str) -> None:
 def test_the_help_is_in_groups(run: Run) -> None:
     lines = run("--help")[1].splitlines()
     groups = [line.removesuffix(":") for line in lines if line and not line.startswith((" ", "Usage"))]
-    assert groups == [ADDRESS, APPLICATION, WEBSOCKETS, LOGGING, TLS, TIMEOUTS, LIMITS, OTHER]
+    assert groups == [ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, TIMEOUTS, LIMITS, OTHER]
 
 
 def test_the_help_lists_options_only(run: Run) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import pickle
 import platform
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field
 from typing import Any
 
@@ -16,11 +19,12 @@ from click.core import ParameterSource
 from uvicorn import __version__, importer
 from uvicorn.config import LOG_LEVELS, Config, keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
+from uvicorn.main import serve, serve_as_worker
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
-from uvicorn.server.server import Server
-from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, TIMEOUTS, TLS, WEBSOCKETS
+from uvicorn.server.reloader import EXCLUDED, INCLUDED
+from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, TIMEOUTS, TLS, WEBSOCKETS
 
-_GROUPS = (ADDRESS, APPLICATION, WEBSOCKETS, LOGGING, TLS, TIMEOUTS, LIMITS, OTHER)
+_GROUPS = (ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, TIMEOUTS, LIMITS, OTHER)
 
 # What a user can mend, what the application did, and what did not get its time: exit codes that scripts can tell apart.
 _USAGE_ERROR, _STARTUP_ERROR, _BROKEN_OFF = 2, 3, 1
@@ -99,10 +103,17 @@ def _print_version(ctx: click.Context, option: click.Parameter, value: bool) -> 
 def _serve(app: str, **options: Any) -> None:
     config = Config(app, **options)
     config.configure_logging()
-    server = Server(config)
-    server.run()
-    if server.broken_off:
-        raise SystemExit(_BROKEN_OFF)
+    status = serve(config)
+    if status:
+        raise SystemExit(status)
+
+
+def work(descriptors: str) -> None:
+    """What a worker process does; what it is to serve is on its standard input."""
+    with _mistakes_told():
+        config = pickle.load(sys.stdin.buffer)
+        sys.stdin = open(os.devnull)
+        sys.exit(serve_as_worker(config, [int(number) for number in descriptors.split(",")]))
 
 
 command = _Command(
@@ -128,6 +139,27 @@ command = _Command(
             "--app-dir", group=APPLICATION, metavar="FOLDER", help="Where to look for APP.  [default: this folder]"
         ),
         _Option(
+            "--workers", "-w", group=PROCESSES, type=_Number(1), metavar="N",
+            help="Processes that serve.  [default: $WEB_CONCURRENCY, or 1]",
+        ),
+        _Option("--reload", group=PROCESSES, is_flag=True, help="Start anew when a file changes; for development."),
+        _Option(
+            "--reload-dir", "reload_dirs", group=PROCESSES, multiple=True, metavar="FOLDER",
+            help="Where files are looked at; may be repeated.  [default: this folder]",
+        ),
+        _Option(
+            "--reload-include", "reload_includes", group=PROCESSES, multiple=True, metavar="PATTERN",
+            help=f"Files to look at besides {', '.join(INCLUDED)}; may be repeated.",
+        ),
+        _Option(
+            "--reload-exclude", "reload_excludes", group=PROCESSES, multiple=True, metavar="PATTERN",
+            help=f"Files not to look at, besides {', '.join(EXCLUDED)}; may be repeated.",
+        ),
+        _Option(
+            "--reload-delay", group=PROCESSES, type=click.FloatRange(min=0.01), metavar="SECONDS", default=0.3,
+            show_default=True, help="Time between two looks.",
+        ),
+        _Option(
             "--log-level", group=LOGGING, type=click.Choice(LOG_LEVELS, case_sensitive=False),
             help="Least severe lines to log.  [default: info]",
         ),
@@ -143,9 +175,15 @@ command = _Command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: exits 0 after a graceful stop, 2 with one line on stderr for what the user can mend."""
-    try:
+    with _mistakes_told():
         status = command.main(args=arguments, prog_name="uvicorn", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def _mistakes_told() -> Iterator[None]:
+    try:
+        yield
     except click.UsageError as error:
         _complain(_usage_error(error))
     except ConfigError as error:

@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from socket import socket
-from ssl import SSLContext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.errors import ConfigError
-from uvicorn.importer import import_from_string
-from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.detect import build_interface
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, open_sockets, parse_bind
-from uvicorn.server.tls import build_ssl_context
 from uvicorn.settings import Limits, Settings
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from uvicorn.interfaces.base import Interface
 
 LOG_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
 
@@ -96,6 +96,12 @@ class Config:
         app_dir: str | None = None,
         log_level: str | int | None = None,
         log_config: dict[str, Any] | None = LOGGING_CONFIG,
+        workers: int | None = None,
+        reload: bool = False,
+        reload_dirs: Sequence[str | os.PathLike[str]] | str | None = None,
+        reload_includes: Sequence[str] | str | None = None,
+        reload_excludes: Sequence[str] | str | None = None,
+        reload_delay: float = 0.3,
         **settings: Any,
     ) -> None:
         self.app = app
@@ -104,6 +110,17 @@ class Config:
         self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
         self.log_level = _log_level(log_level)
         self.log_config = log_config
+        self.workers = _workers(workers)
+        self.reload = reload
+        self.reload_dirs = _texts(reload_dirs)
+        self.reload_includes = _texts(reload_includes)
+        self.reload_excludes = _texts(reload_excludes)
+        self.reload_delay = reload_delay
+        for folder in self.reload_dirs:
+            if not os.path.isdir(folder):
+                raise ConfigError(f"reload_dirs: expected a folder, found none at {os.path.abspath(folder)!r}")
+        if reload and workers is not None and workers > 1:
+            raise ConfigError("reload and workers do not go together; expected one of them")
 
     def configure_logging(self) -> None:
         """Set up the loggers named `uvicorn`; nothing if `log_config` is None."""
@@ -115,6 +132,10 @@ class Config:
 
     def load(self) -> Interface:
         """Import the application, and find how it is called."""
+        # A supervisor, which does neither this nor TLS, takes some MiB less.
+        from uvicorn.importer import import_from_string
+        from uvicorn.interfaces.detect import build_interface
+
         if not isinstance(self.app, str):
             return build_interface(self.app, self.settings)
         folder = os.path.abspath(self.app_dir or "")
@@ -126,6 +147,10 @@ class Config:
 
     def ssl_context(self) -> SSLContext | None:
         """What `ssl_certfile` and the rest say; None without a certificate. Raises ConfigError for what is unusable."""
+        if not (self.settings.ssl_certfile or self.settings.ssl_keyfile or self.settings.ssl_ca_certs):
+            return None
+        from uvicorn.server.tls import build_ssl_context
+
         return build_ssl_context(self.settings)
 
     def open_sockets(self) -> list[socket]:
@@ -156,6 +181,22 @@ def _addresses(
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 65536:
         raise ConfigError(f"port: expected a number from 0 to 65535, got {port!r}")
     return (Address(DEFAULT_HOST if host is None else host, number),)
+
+
+def _workers(number: int | None) -> int:
+    """How many processes: as given, or as WEB_CONCURRENCY says, or one."""
+    if number is None:
+        text = os.environ.get("WEB_CONCURRENCY", "") or "1"
+        if not text.isdecimal() or not int(text):
+            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers from 1 on, got {text!r}")
+        return int(text)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ConfigError(f"workers: expected a number from 1 on, got {number!r}")
+    return number
+
+
+def _texts(given: Sequence[str | os.PathLike[str]] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else [os.fspath(item) for item in given or ()]
 
 
 def _log_level(level: str | int | None) -> int | None:

@@ -1,20 +1,92 @@
-"""`uvicorn.run`."""
+"""`uvicorn.run`: in this process, or with a supervisor and workers."""
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from socket import socket
+from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.server.server import Server
+from uvicorn.errors import ConfigError
+from uvicorn.server.reloader import Reloader, Selection
+from uvicorn.server.supervisor import BROKEN_OFF, Supervisor
+
+# What a worker runs first: it looks for modules where its supervisor does, before it looks for us.
+_WORKER: Final = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from uvicorn.cli import work; work(sys.argv[1])"
+)
+
+# A developer who has saved a file waits for it; what takes longer is broken off.
+_GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 
 
 def run(app: Callable[..., Any] | str, **options: Any) -> None:
     """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM.
 
     The keywords are those of `Config`, such as `host='127.0.0.1', port=8000`. Raises ConfigError for what cannot be
-    used, StartupError if the application's own startup fails.
+    used, StartupError if the application's own startup fails, SystemExit if workers could not go on.
     """
     config = Config(app, **options)
     config.configure_logging()
-    Server(config).run()
+    status = serve(config)
+    if status and (config.workers > 1 or config.reload):
+        sys.exit(status)
+
+
+def serve(config: Config) -> int:
+    """Serve until told to stop; the exit code, which is 1 if something was broken off. Raises as `run` does."""
+    if config.reload or config.workers > 1:
+        return _supervise(config)
+    # Here, as a supervisor, which serves nothing itself, takes 10 MiB less without it.
+    from uvicorn.server.server import Server
+
+    server = Server(config)
+    server.run()
+    return BROKEN_OFF if server.broken_off else 0
+
+
+def serve_as_worker(config: Config, descriptors: list[int]) -> int:
+    """The same in a worker process; its sockets are inherited, and the last of them leads to its supervisor."""
+    from uvicorn.server.worker_process import WorkerServer
+
+    config.configure_logging()
+    *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
+    server = WorkerServer(config, channel)
+    try:
+        server.run(sockets)
+    finally:
+        channel.close()
+    return BROKEN_OFF if server.broken_off else 0
+
+
+def _supervise(config: Config) -> int:
+    what = "reload" if config.reload else "workers"
+    if not isinstance(config.app, str):
+        raise ConfigError(
+            f"{what}: expected the application as 'module:attribute', for workers import it themselves; "
+            f"got {type(config.app).__name__} {config.app!r:.100}"
+        )
+    # What is wrong with the certificates is told once, and before anything is started.
+    scheme = "https" if config.ssl_context() is not None else "http"
+    sockets = config.open_sockets()
+    settings = config.settings
+    if config.reload:
+        config.settings = settings = replace(settings, graceful_seconds=_GRACEFUL_SECONDS_WHEN_RELOADING)
+    try:
+        payload = pickle.dumps(sys.path) + pickle.dumps(config)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{what}: the configuration cannot be handed to another process: {error}") from None
+    command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _WORKER]  # type: ignore[attr-defined]
+    more: dict[str, Any] = {
+        "scheme": scheme,
+        "healthcheck_seconds": settings.healthcheck_seconds,
+        "graceful_seconds": settings.graceful_seconds,
+    }
+    if not config.reload:
+        return Supervisor(command, payload, sockets, config.workers, **more).run()
+    selection = Selection(config.reload_dirs, config.reload_includes, config.reload_excludes)
+    return Reloader(command, payload, sockets, 1, selection=selection, interval=config.reload_delay, **more).run()

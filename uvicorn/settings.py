@@ -185,3 +185,9 @@ class Settings:
     ssl_handshake_seconds: float = setting(
         10.0, TLS, "Time for a client's TLS handshake.", flag="--ssl-handshake-timeout", low=0.1
     )
+
+    # 30 s: gunicorn's figure. A loop that has been held up for so long serves nobody.
+    healthcheck_seconds: float = setting(
+        30.0, PROCESSES, "Silence of a worker after which it is killed and replaced.",
+        flag="--timeout-worker-healthcheck", low=1,
+    )  # fmt: skip

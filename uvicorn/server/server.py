@@ -134,6 +134,7 @@ class Server:
             clock.start()
             await self._start_up(interface)
             clock.on_tick(context.tick)
+            clock.on_tick(self.tick)
             clock.tick()
             for sock in self._sockets:
                 self.servers.append(
@@ -146,11 +147,16 @@ class Server:
                         ssl_shutdown_timeout=settings.linger_seconds if tls else None,
                     )
                 )
-                logger.info("listening on %s (%s)", describe(sock, "https" if tls else "http"), interface.name)
+                self.announce(sock)
         except BaseException:
             self._close()
             raise
         self.started = True
+
+    def announce(self, sock: socket.socket) -> None:
+        """Say that connections are accepted on `sock`."""
+        assert self._interface is not None
+        logger.info("listening on %s (%s)", describe(sock, "https" if self._tls else "http"), self._interface.name)
 
     async def main_loop(self) -> None:
         """The second: returns when the server is told to stop."""
@@ -167,6 +173,9 @@ class Server:
             server.close()
         await self._drain(self._context)
         self._close()
+
+    def tick(self) -> None:
+        """A second has passed. For subclasses."""
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """`serve`, on an event loop of its own."""

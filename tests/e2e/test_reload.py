@@ -1,0 +1,141 @@
+"""`--reload`: a file is saved, and what is served is what has been saved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+APPS = {
+    "channels": """
+from text import text
+
+async def app(message, channels):
+    if message["channel"] == "http.request":
+        await channels["reply"].send({"status": 200, "content": text.encode()})
+""",
+    "wsgi": """
+from text import text
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [text.encode()]
+""",
+    "asgi3": """
+from text import text
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": text.encode()})
+""",
+}
+
+# Without watchfiles it is werkzeug that looks.
+PROGRAMS = {
+    "watchfiles": ("-m", "uvicorn"),
+    "werkzeug": ("-c", "import sys; sys.modules['watchfiles'] = None; from uvicorn.cli import main; main()"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "text.py").write_text("text = 'one'")
+    for name, source in APPS.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    return tmp_path
+
+
+@pytest.fixture(params=PROGRAMS)
+def server(folder: Path, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    with running_server(folder, "channels:app", "--reload", "--port", "0", program=PROGRAMS[request.param]) as running:
+        yield running
+
+
+def ready(server: ServerProcess, count: int) -> None:
+    server.wait_for_line(" is ready", count=count)
+
+
+def save(folder: Path, text: str) -> None:
+    """As editors do: all at once."""
+    new = folder / ".text.py.new"
+    new.write_text(text)
+    new.rename(folder / "text.py")
+
+
+@pytest.mark.parametrize("kind", APPS)
+def test_what_is_saved_is_served(folder: Path, kind: str) -> None:
+    with running_server(folder, f"{kind}:app", "--reload") as server:
+        assert server.get()[1] == "one"
+        save(folder, "text = 'two'")
+        ready(server, 2)
+        assert server.get()[1] == "two"
+
+
+def test_each_watcher_sees_what_is_saved(server: ServerProcess, folder: Path) -> None:
+    save(folder, "text = 'two'")
+    ready(server, 2)
+    assert server.get()[1] == "two"
+
+
+def test_a_mistake_is_waited_out(server: ServerProcess, folder: Path) -> None:
+    save(folder, "text = ")
+    server.wait_for_line("waiting for a file to change")
+    save(folder, "text = 'two'")
+    ready(server, 2)
+    assert server.get()[1] == "two"
+
+
+def test_one_save_is_one_restart(server: ServerProcess, folder: Path) -> None:
+    for number in (2, 3, 4):
+        save(folder, f"text = '{number}'")
+        ready(server, number)
+    assert server.stop() == 0
+    assert len(re.findall(" has changed; reloading", server.stderr)) == 3
+
+
+def test_an_open_websocket_does_not_hold_it_up(server: ServerProcess, folder: Path) -> None:
+    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+        save(folder, "text = 'two'")
+        ready(server, 2)
+        assert server.get()[1] == "two"
+        with pytest.raises(Exception, match="1012"):
+            websocket.recv(LONGEST_WAIT)
+
+
+def test_a_new_file_is_seen(server: ServerProcess, folder: Path) -> None:
+    save(folder, "from other import text")
+    server.wait_for_line("waiting for a file to change")
+    (folder / "other.py").write_text("text = 'two'")
+    ready(server, 2)
+    assert server.get()[1] == "two"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_files_of_other_kinds_count_if_they_are_included(folder: Path, program: str) -> None:
+    (folder / "page.html").write_text("one")
+    with running_server(
+        folder, "channels:app", "--reload", "--reload-include", "*.html", "--port", "0", program=PROGRAMS[program]
+    ) as server:
+        (folder / "page.html").write_text("two")
+        server.wait_for_line("page.html has changed")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_other_folders_count_if_they_are_named(folder: Path, program: str) -> None:
+    for name in ("watched", "excluded"):
+        (folder / name).mkdir()
+        (folder / name / "settings.py").write_text("one")
+    with running_server(
+        folder, "channels:app", "--reload", "--reload-dir", "watched", "--reload-dir", "excluded",
+        "--reload-exclude", "excluded", "--port", "0", program=PROGRAMS[program],
+    ) as server:  # fmt: skip
+        (folder / "excluded" / "settings.py").write_text("two")
+        (folder / "watched" / "settings.py").write_text("two")
+        server.wait_for_line("has changed")
+        assert "watched/settings.py has changed" in server.stderr

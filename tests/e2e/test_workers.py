@@ -1,0 +1,284 @@
+"""`--workers`: real processes that are killed, replaced, counted and stopped."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+
+APP = """
+import asyncio
+import os
+import time
+
+waiting = None
+
+async def app(message, channels):
+    if message["channel"] != "http.request":
+        return
+    if message["path"] == "/stuck":
+        time.sleep(3600)
+    if message["path"] == "/patient":
+        print("patient", os.getpid(), flush=True)
+        await asyncio.sleep(1)
+    await channels["reply"].send({"status": 200, "content": str(os.getpid()).encode()})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[ServerProcess]:
+    with running_server(folder, "app:app", "--workers", "2", "--no-access-log") as running:
+        wait_until_ready(running, 2)
+        yield running
+
+
+def wait_until_ready(server: ServerProcess, count: int) -> None:
+    """Wait until as many workers have become ready since the start."""
+    server.wait_for_line(" is ready", count=count)
+
+
+def workers(server: ServerProcess) -> list[int]:
+    """Every worker that has ever been ready, in that order."""
+    return [int(pid) for pid in re.findall(r"worker (\d+) is ready", server.stderr)]
+
+
+def answering(server: ServerProcess) -> int:
+    return int(server.get("/")[1])
+
+
+def test_workers_serve(server: ServerProcess) -> None:
+    assert answering(server) in workers(server)
+
+
+def test_where_they_listen_is_said_once(server: ServerProcess) -> None:
+    assert len(server.addresses) == 1
+
+
+def test_their_number_is_taken_from_web_concurrency(folder: Path) -> None:
+    with running_server(folder, "app:app", env={"WEB_CONCURRENCY": "3"}) as server:
+        wait_until_ready(server, 3)
+        assert "workers: 3" in server.stderr
+
+
+def test_a_unix_socket_is_served_and_removed(folder: Path) -> None:
+    with running_server(folder, "app:app", "--workers", "2", "--uds", "app.sock") as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LONGEST_WAIT)
+            client.connect(str(folder / "app.sock"))
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+        assert server.stop() == 0
+    assert not (folder / "app.sock").exists()
+
+
+def test_they_are_served_from_python_without_a_guard(folder: Path) -> None:
+    (folder / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0, workers=2)\n")
+    with running_server(folder, program=["main.py"]) as server:
+        wait_until_ready(server, 2)
+        assert answering(server) in workers(server)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_them_all(server: ServerProcess, number: int) -> None:
+    assert server.stop(number) == 0
+    assert "Traceback" not in server.stderr
+
+
+def test_ctrl_c_reaches_the_whole_group_and_finishes_what_is_in_flight(folder: Path) -> None:
+    with running_server(folder, "app:app", "--workers", "2") as server:
+        wait_until_ready(server, 2)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(server.get, "/patient")
+            server.wait_for_line("patient", "stdout")
+            for pid in (server.process.pid, *workers(server)):
+                os.kill(pid, signal.SIGINT)
+            assert answer.result()[0] == 200
+        assert server.wait() == 0
+
+
+def test_a_second_signal_breaks_off_what_is_in_flight(server: ServerProcess) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.get, "/stuck")
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("stopping; workers")
+        assert server.stop(signal.SIGTERM) == 1
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            answer.result()
+
+
+def test_nobody_connects_any_more_while_workers_finish(server: ServerProcess) -> None:
+    port = server.port
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.get, "/patient")
+        server.wait_for_line("patient", "stdout")
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("stopping; requests in flight: 0")
+        server.wait_for_line("stopping; requests in flight: 1")
+        answer.result()
+    assert server.wait() == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_D14_a_worker_that_is_killed_is_replaced(server: ServerProcess) -> None:
+    killed = workers(server)[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_until_ready(server, 3)
+    assert f"worker {killed} was killed by SIGKILL; it is replaced" in server.stderr
+
+
+def test_D14_the_others_go_on(server: ServerProcess) -> None:
+    killed, other = workers(server)
+    os.kill(killed, signal.SIGKILL)
+    server.wait_for_line("was killed by SIGKILL")
+    assert answering(server) in (other, *workers(server)[2:])
+
+
+def test_D14_workers_that_end_again_and_again_end_the_server(folder: Path) -> None:
+    (folder / "crash.py").write_text(
+        "import asyncio, os\n"
+        "class App:\n"
+        "    async def startup(self):\n"
+        "        asyncio.get_running_loop().call_later(0.1, os._exit, 7)\n"
+        "    async def __call__(self, message, channels): ...\n"
+        "app = App()\n"
+    )
+    with running_server(folder, "crash:app", "--workers", "2") as server:
+        assert server.wait() == 1
+        assert "workers have ended 5 times in a row" in server.stderr
+
+
+def test_a_worker_that_is_stuck_is_replaced_and_shows_where(folder: Path) -> None:
+    with running_server(folder, "app:app", "--workers", "2", "--timeout-worker-healthcheck", "1") as server:
+        wait_until_ready(server, 2)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(server.get, "/stuck")
+            wait_until_ready(server, 3)
+            with pytest.raises((ConnectionError, http.client.HTTPException)):
+                answer.result()
+        assert re.search(r'File ".*app.py", line 12 in app', server.stderr)
+
+
+def test_workers_stop_when_their_supervisor_has_been_killed(server: ServerProcess) -> None:
+    port = server.port
+    server.process.kill()
+    server.wait_for_line("the supervisor has died", count=2)
+    server.wait()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_ttin_and_ttou_change_the_number(server: ServerProcess) -> None:
+    server.send_signal(signal.SIGTTIN)
+    wait_until_ready(server, 3)
+    assert "workers: 3" in server.stderr
+    server.send_signal(signal.SIGTTOU)
+    server.wait_for_line("INFO    workers: 2")
+    server.wait_for_line("stopped")
+    assert answering(server) in workers(server)[:2]
+
+
+def test_one_worker_is_the_least(folder: Path) -> None:
+    with running_server(folder, "app:app", "--workers", "2") as server:
+        wait_until_ready(server, 2)
+        server.send_signal(signal.SIGTTOU)
+        server.wait_for_line("INFO    workers: 1")
+        server.send_signal(signal.SIGTTOU)
+        server.wait_for_line("one worker is the least there can be")
+
+
+class Load(threading.Thread):
+    """One client after another, until told to stop; keeps what went wrong."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        super().__init__()
+        self.port = server.port
+        self.served = 0
+        self.failures: list[BaseException] = []
+        self._stop_it = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._stop_it.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONGEST_WAIT)
+            try:
+                for _ in range(3):
+                    connection.request("GET", "/")
+                    response = connection.getresponse()
+                    assert response.status == 200
+                    assert int(response.read())
+                    self.served += 1
+            except BaseException as error:
+                self.failures.append(error)
+            finally:
+                connection.close()
+
+    def finish(self) -> None:
+        self._stop_it.set()
+        self.join()
+
+
+def test_hangup_replaces_them_one_by_one_and_loses_no_request(server: ServerProcess) -> None:
+    before = workers(server)
+    load = Load(server)
+    try:
+        server.send_signal(signal.SIGHUP)
+        wait_until_ready(server, 4)
+        server.wait_for_line("stopped", count=2)
+        after = answering(server)
+    finally:
+        load.finish()
+    assert load.failures == []
+    assert load.served
+    assert after not in before
+
+
+def test_a_new_application_that_does_not_start_leaves_the_old_one(server: ServerProcess, folder: Path) -> None:
+    (folder / "app.py").write_text("syntax error")
+    server.send_signal(signal.SIGHUP)
+    server.wait_for_line("the others go on as they are")
+    assert answering(server) in workers(server)
+
+
+@pytest.mark.parametrize(("source", "code"), [("syntax error", 2), ("import os\nos._exit(9)", 1)])
+def test_an_application_that_cannot_be_imported_is_told_once(folder: Path, source: str, code: int) -> None:
+    (folder / "app.py").write_text(source)
+    ended = run_command(folder, "app:app", "--workers", "3", "--port", "0")
+    assert ended.returncode == code
+    assert ended.stderr.count("uvicorn: cannot import") == ("syntax" in source)
+
+
+def test_a_startup_that_fails_exits_3(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "class App:\n"
+        "    async def startup(self):\n"
+        "        raise RuntimeError('no database')\n"
+        "    async def __call__(self, message, channels): ...\n"
+        "app = App()\n"
+    )
+    ended = run_command(folder, "app:app", "--workers", "3", "--port", "0")
+    assert ended.returncode == 3
+    assert ended.stderr.count("RuntimeError: no database") == 1
+
+
+def test_an_application_that_is_an_object_is_refused(folder: Path) -> None:
+    (folder / "main.py").write_text("import app, uvicorn\nuvicorn.run(app.app, port=0, workers=2)\n")
+    ended = run_command(folder, program=["main.py"])
+    assert "workers: expected the application as 'module:attribute'" in ended.stderr

@@ -1,0 +1,44 @@
+"""Which files count for `--reload`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uvicorn.server.reloader import Selection
+
+
+@pytest.mark.parametrize("name", ["app.py", "package/module.py", "deep/er/still.py"])
+def test_python_files_count(tmp_path: Path, name: str) -> None:
+    assert str(tmp_path / name) in Selection([str(tmp_path)], [], [])
+
+
+@pytest.mark.parametrize("name", ["page.html", ".hidden.py", "app.pyc", "~app.py"])
+def test_others_do_not(tmp_path: Path, name: str) -> None:
+    assert str(tmp_path / name) not in Selection([str(tmp_path)], [], [])
+
+
+def test_files_elsewhere_do_not(tmp_path: Path) -> None:
+    assert str(tmp_path / "app.py") not in Selection([str(tmp_path / "folder")], [], [])
+
+
+def test_what_is_included_counts(tmp_path: Path) -> None:
+    assert str(tmp_path / "page.html") in Selection([str(tmp_path)], ["*.html"], [])
+
+
+def test_what_is_excluded_does_not(tmp_path: Path) -> None:
+    assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["app.py"])
+
+
+def test_a_folder_is_excluded_with_all_that_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    assert str(tmp_path / "tests" / "deep" / "app.py") not in Selection([str(tmp_path)], [], [str(tmp_path / "tests")])
+
+
+def test_a_default_is_excluded_no_more_if_it_is_included(tmp_path: Path) -> None:
+    assert str(tmp_path / ".env") in Selection([str(tmp_path)], [".*"], [])
+
+
+def test_a_default_is_included_no_more_if_it_is_excluded(tmp_path: Path) -> None:
+    assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])

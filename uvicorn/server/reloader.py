@@ -1,0 +1,172 @@
+"""`--reload`: one worker, started anew when a file has changed.
+
+Who watches the files is a library: watchfiles where it is installed, else werkzeug's reloader, which looks every 0.3
+seconds. What is ours: the worker that is stopped and started, with its socket kept open in between, so that a request
+that comes meanwhile waits instead of failing; and that several changes at a time are one.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from uvicorn.server.supervisor import Supervisor, Worker
+
+logger = logging.getLogger("uvicorn.reload")
+
+INCLUDED: Final = ("*.py",)
+EXCLUDED: Final = (".*", ".py[cod]", ".sw.*", "~*")
+
+
+class Selection:
+    """Which files count: those in `folders` whose name or path fits one of `includes` and none of `excludes`.
+
+    A pattern that is the path of a folder means all that is in it.
+    """
+
+    def __init__(self, folders: Sequence[str], includes: Sequence[str], excludes: Sequence[str]) -> None:
+        self.folders = [Path(folder).resolve() for folder in folders or (".",)]
+        self.includes = includes
+        self._includes = [*INCLUDED, *includes]
+        # As with today's users' tool: what is included by name is no longer excluded by default.
+        self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
+        self._includes = [pattern for pattern in self._includes if pattern not in excludes]
+
+    def included(self) -> Iterator[str]:
+        """Files that are there now, and are included by name rather than by default."""
+        for folder in self.folders:
+            for pattern in self.includes:
+                yield from (str(path) for path in folder.rglob(pattern.removeprefix("/")))
+
+    def __contains__(self, name: str) -> bool:
+        path = Path(name)
+        if not any(path.is_relative_to(folder) for folder in self.folders):
+            return False
+        return _fits(path, self._includes) and not _fits(path, self._excludes)
+
+
+def _fits(path: Path, patterns: Sequence[str]) -> bool:
+    for pattern in patterns:
+        if fnmatch.fnmatch(path.name, pattern) or path.match(pattern):
+            return True
+        folder = Path(pattern)
+        if folder.is_dir() and path.is_relative_to(folder.resolve()):
+            return True
+    return False
+
+
+class Reloader(Supervisor):
+    """Keeps one worker, and starts it anew after each change; a worker that cannot start waits for the next one."""
+
+    def __init__(self, *arguments: Any, selection: Selection, interval: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._selection = selection
+        self._interval = interval
+        self._changes: list[str] = []
+        self._broken = False
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        stop = threading.Event()
+        threading.Thread(
+            target=_watcher(), args=(self._selection, self._interval, self._changed, stop), name="reloader", daemon=True
+        ).start()
+        logger.info("reloading when a file changes in %s", ", ".join(map(str, self._selection.folders)))
+        try:
+            return super().run()
+        finally:
+            stop.set()
+
+    def _changed(self, path: str) -> None:
+        self._changes.append(path)
+        self.wake()
+
+    def _fill_up(self) -> None:
+        if self._workers or self._stopping:
+            return
+        if self._broken and not self._changes:
+            return
+        # What has changed until now is what the new worker reads.
+        self._changes.clear()
+        self._broken = False
+        super()._fill_up()
+
+    def _look_after(self) -> None:
+        super()._look_after()
+        for worker in self._workers:
+            if self._changes and not worker.stopped:
+                logger.info("%s has changed; reloading", self._changes[0])
+                self._stop(worker)
+
+    def _has_ended(self, worker: Worker, status: int) -> None:
+        if worker.stopped or self._stopping:
+            return
+        logger.error("the application has ended with exit code %d; waiting for a file to change", status)
+        self._broken = True
+
+
+def _watcher() -> Callable[[Selection, float, Callable[[str], None], threading.Event], None]:
+    try:
+        import watchfiles  # noqa: F401
+    except ImportError:
+        return _watch_by_looking
+    return _watch_by_events
+
+
+def _watch_by_events(
+    selection: Selection, interval: float, changed: Callable[[str], None], stop: threading.Event
+) -> None:
+    import watchfiles
+
+    steps = watchfiles.watch(
+        *selection.folders,
+        watch_filter=lambda change, path: path in selection,
+        step=50,
+        debounce=round(interval * 1000) or 1,
+        stop_event=stop,
+        raise_interrupt=False,
+    )
+    for changes in steps:
+        for _, path in changes:
+            changed(path)
+
+
+def _watch_by_looking(
+    selection: Selection, interval: float, changed: Callable[[str], None], stop: threading.Event
+) -> None:
+    from werkzeug._reloader import StatReloaderLoop
+
+    class Looking(StatReloaderLoop):
+        def run_step(self) -> None:
+            if selection.includes:
+                self.extra_files = {*map(str, selection.folders), *selection.included()}
+            known = set(self.mtimes)
+            super().run_step()
+            if known:
+                for name in self.mtimes.keys() - known:
+                    self.trigger_reload(name)
+
+        def trigger_reload(self, filename: str) -> None:
+            # What it does otherwise is to exit.
+            self.mtimes[filename] = os.stat(filename).st_mtime
+            if filename in selection:
+                changed(filename)
+
+    prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+    for folder in map(str, selection.folders):
+        if folder.startswith(tuple(prefixes)):
+            logger.warning(
+                "changes in %s, which is below Python's own folders, are not seen; install watchfiles", folder
+            )
+    with Looking(extra_files=map(str, selection.folders)) as loop:
+        while not stop.wait(interval):
+            try:
+                loop.run_step()
+            except OSError:
+                pass  # A file has gone while it was looked at.

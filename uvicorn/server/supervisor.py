@@ -1,0 +1,350 @@
+"""Many worker processes on the same sockets: started, watched, replaced, restarted one by one, stopped.
+
+Each worker is a new interpreter, so nothing is shared but the sockets, and it works wherever there are descriptors to
+inherit. It tells its supervisor, over a socket pair, that it is ready, that it is alive, and that it wants to be
+replaced; what it is told, it is told by SIGTERM. If the supervisor dies, its end of the pair closes, and workers stop.
+
+Signals: SIGINT and SIGTERM stop, and break off if they come again; SIGHUP replaces the workers one by one, each new one
+being ready before an old one stops; SIGTTIN and SIGTTOU make them one more or one less.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from uvicorn.server.listener import close_sockets, describe
+
+logger = logging.getLogger("uvicorn.supervisor")
+
+_SIGNALS: Final = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
+)  # fmt: skip
+
+# A worker that has been ready for so long did not fail at starting; one that has not counts as a crash.
+_SETTLED_SECONDS: Final = 10.0
+
+# So many crashes in a row, with pauses of half a second, one, two and so on in between, are taken to be for good.
+_MOST_CRASHES: Final = 5
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 8.0
+
+# What a worker gets on top of its own grace before it is killed; and between being told to abort and being killed.
+_KILL_SECONDS: Final = 5.0
+_ABORT_SECONDS: Final = 1.0
+
+# Exit codes: what was in flight was broken off; and those of workers for what only the user can mend.
+BROKEN_OFF: Final = 1
+_NOT_STARTED: Final = (2, 3)
+
+
+class Worker:
+    """One process, and what is known of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, now: float) -> None:
+        self.process = process
+        self.channel = channel
+        self.heard = now
+        #: When it said that it was ready; 0 until then.
+        self.ready = 0.0
+        #: When it was told to stop; 0 until then.
+        self.stopped = 0.0
+        #: When it is to be killed; 0 if it need not be.
+        self.deadline = 0.0
+        #: The one that is to stop as soon as this one is ready.
+        self.replaces: Worker | None = None
+        self.buffer = b""
+
+
+class Supervisor:
+    """Keeps `count` workers running. `command` starts one that reads `payload` from its standard input.
+
+    `descriptors` of the listening sockets, and then the descriptor of its end of the socket pair, are appended to the
+    command, separated by commas.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        payload: bytes,
+        sockets: Sequence[socket.socket],
+        count: int,
+        *,
+        scheme: str = "http",
+        healthcheck_seconds: float = 30.0,
+        graceful_seconds: float = 30.0,
+    ) -> None:
+        self._command = list(command)
+        self._payload = payload
+        self._sockets = list(sockets)
+        self._count = count
+        self._scheme = scheme
+        self._healthcheck_seconds = healthcheck_seconds
+        self._graceful_seconds = graceful_seconds
+        self._workers: list[Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._wakeup, self._waking = socket.socketpair()
+        self._to_replace: list[Worker] = []
+        self._crashes = 0
+        self._not_before = 0.0
+        self._announced = False
+        self._stopping = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        self._waking.setblocking(False)
+        self._wakeup.setblocking(False)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, None)
+        previous: dict[int, Any] = {number: signal.signal(number, _do_nothing) for number in _SIGNALS}
+        wakeup = signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+        try:
+            while not self._stopping or self._workers:
+                self._fill_up()
+                for key, _ in self._selector.select(self._pause()):
+                    if key.data is None:
+                        self._take_signals()
+                    else:
+                        self._hear(key.data)
+                self._reap()
+                self._look_after()
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.wait()
+                worker.channel.close()
+            close_sockets(self._sockets)
+            self._selector.close()
+            self._wakeup.close()
+            self._waking.close()
+        logger.info("stopped")
+        return self._status
+
+    def wake(self) -> None:
+        """Have the next round begin now; from any thread."""
+        try:
+            self._waking.send(b"\0")
+        except OSError:
+            pass  # It is awake, or has ended.
+
+    # Workers come and go
+
+    def _fill_up(self) -> None:
+        """Start what is missing. The first worker goes ahead: what keeps it from starting is told once."""
+        if self._stopping or time.monotonic() < self._not_before:
+            return
+        missing = self._count - sum(not worker.stopped and worker.replaces is None for worker in self._workers)
+        if not self._announced:
+            missing = min(missing, 1 - len(self._workers))
+        for _ in range(missing):
+            self._start()
+
+    def _start(self, replaces: Worker | None = None) -> None:
+        ours, theirs = socket.socketpair()
+        inherited = [*(sock.fileno() for sock in self._sockets), theirs.fileno()]
+        try:
+            process = subprocess.Popen(
+                [*self._command, ",".join(map(str, inherited))], stdin=subprocess.PIPE, pass_fds=inherited
+            )
+        except OSError as error:
+            logger.error("a worker cannot be started: %s", error.strerror)
+            ours.close()
+            self._pause_before_next()
+            return
+        finally:
+            theirs.close()
+        assert process.stdin is not None
+        try:
+            with process.stdin:
+                process.stdin.write(self._payload)
+        except OSError:
+            pass  # It has died; that is seen soon enough.
+        ours.setblocking(False)
+        worker = Worker(process, ours, time.monotonic())
+        worker.replaces = replaces
+        self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            data = worker.channel.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(worker.channel)
+            worker.channel.close()
+            return
+        worker.heard = time.monotonic()
+        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+        for line in lines:
+            word, _, rest = line.decode().partition(" ")
+            if word == "ready":
+                self._is_ready(worker, rest)
+            elif word == "retiring" and not (worker.stopped or self._stopping or self._is_being_replaced(worker)):
+                logger.info("worker %d is to be replaced: %s", worker.process.pid, rest)
+                self._replace([worker])
+
+    def _is_ready(self, worker: Worker, interface: str) -> None:
+        worker.ready = time.monotonic()
+        logger.info("worker %d is ready", worker.process.pid)
+        if not self._announced:
+            self._announced = True
+            for sock in self._sockets:
+                logger.info("listening on %s (%s, workers: %d)", describe(sock, self._scheme), interface, self._count)
+        old, worker.replaces = worker.replaces, None
+        if old is not None and old in self._workers:
+            self._stop(old)
+        self._replace_next()
+
+    def _is_being_replaced(self, worker: Worker) -> bool:
+        return worker in self._to_replace or any(other.replaces is worker for other in self._workers)
+
+    def _replace(self, workers: Sequence[Worker]) -> None:
+        waiting = bool(self._to_replace)
+        self._to_replace += [worker for worker in workers if worker not in self._to_replace]
+        if not waiting:
+            self._replace_next()
+
+    def _replace_next(self) -> None:
+        """One at a time, so that there is never more than one worker too many."""
+        if any(worker.replaces is not None for worker in self._workers):
+            return
+        while self._to_replace and not self._stopping:
+            old = self._to_replace.pop(0)
+            if old in self._workers and not old.stopped:
+                self._start(replaces=old)
+                return
+
+    def _stop(self, worker: Worker, seconds: float | None = None) -> None:
+        """Tell `worker` to finish what is in flight; `seconds` is the time it has for that, if not its own."""
+        now = time.monotonic()
+        worker.stopped = worker.stopped or now
+        worker.deadline = now + (self._graceful_seconds + _KILL_SECONDS if seconds is None else seconds)
+        worker.process.send_signal(signal.SIGTERM)
+
+    def _reap(self) -> None:
+        for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
+            self._workers.remove(worker)
+            if worker.channel.fileno() >= 0:
+                self._selector.unregister(worker.channel)
+                worker.channel.close()
+            self._has_ended(worker, worker.process.returncode)
+
+    def _has_ended(self, worker: Worker, status: int) -> None:
+        pid, how = worker.process.pid, _describe_end(status)
+        for other in self._workers:
+            if other.replaces is worker:
+                other.replaces = None
+        if worker.stopped:
+            if status and worker.ready:
+                logger.warning("worker %d, which was told to stop, %s", pid, how)
+                self._status = self._status or BROKEN_OFF * self._stopping
+            return
+        if worker.replaces is not None:
+            logger.error("worker %d, which was to replace another, %s; the others go on as they are", pid, how)
+            self._to_replace.clear()
+            return
+        if not worker.ready and not self._announced:
+            logger.error("the first worker %s", how)
+            self._status = status if status in _NOT_STARTED else BROKEN_OFF
+            self._stop_all()
+            return
+        now = time.monotonic()
+        self._crashes = 1 if worker.ready and now - worker.ready > _SETTLED_SECONDS else self._crashes + 1
+        logger.error("worker %d %s; it is replaced", pid, how)
+        settled = any(other.ready and now - other.ready > _SETTLED_SECONDS for other in self._workers)
+        if self._crashes >= _MOST_CRASHES and not settled:
+            logger.critical("workers have ended %d times in a row; see above for the reason", self._crashes)
+            self._status = BROKEN_OFF
+            self._stop_all()
+        elif self._crashes > 1:
+            self._pause_before_next()
+
+    def _pause_before_next(self) -> None:
+        pause = min(_FIRST_PAUSE_SECONDS * 2 ** max(self._crashes - 2, 0), _LONGEST_PAUSE_SECONDS)
+        self._not_before = time.monotonic() + pause
+
+    # Signals and time
+
+    def _take_signals(self) -> None:
+        for number in self._wakeup.recv(4096):
+            if number in (signal.SIGINT, signal.SIGTERM):
+                self._stop_all()
+            elif number == signal.SIGHUP and not self._stopping:
+                logger.info("workers are replaced one by one")
+                self._replace([worker for worker in self._workers if worker.ready and not worker.stopped])
+            elif number in (signal.SIGTTIN, signal.SIGTTOU) and not self._stopping:
+                self._change_count(1 if number == signal.SIGTTIN else -1)
+
+    def _change_count(self, by: int) -> None:
+        if self._count + by < 1:
+            logger.warning("one worker is the least there can be")
+            return
+        self._count += by
+        logger.info("workers: %d", self._count)
+        running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
+        for worker in running[self._count :]:
+            self._stop(worker)
+
+    def _stop_all(self) -> None:
+        """Stop everything; when it is told again, without waiting."""
+        again = self._stopping
+        if not again:
+            self._stopping = True
+            logger.info("stopping; workers: %d", len(self._workers))
+            # First, so that nobody waits in a queue from which nobody accepts any more.
+            close_sockets(self._sockets)
+            self._sockets = []
+        for worker in self._workers:
+            if again or not worker.stopped:
+                self._stop(worker, _KILL_SECONDS if again else None)
+
+    def _look_after(self) -> None:
+        """Do what is due: kill who does not stop, and who has not been heard of."""
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.deadline and now > worker.deadline:
+                logger.error("worker %d does not end and is killed", worker.process.pid)
+                worker.deadline = 0.0
+                self._status = self._status or BROKEN_OFF * self._stopping
+                worker.process.kill()
+            elif worker.ready and not worker.deadline and now - worker.heard > self._healthcheck_seconds:
+                logger.error(
+                    "worker %d has not been heard of for %g seconds and is replaced; its stack follows",
+                    worker.process.pid,
+                    now - worker.heard,
+                )
+                worker.deadline = now + _ABORT_SECONDS
+                worker.process.send_signal(signal.SIGABRT)
+
+    def _pause(self) -> float:
+        """Seconds until something may be due: a second, or less."""
+        now = time.monotonic()
+        dues = [worker.deadline - now for worker in self._workers if worker.deadline]
+        if self._not_before > now and not self._stopping:
+            dues.append(self._not_before - now)
+        return max(0.01, min([1.0, *dues]))
+
+
+def _describe_end(status: int) -> str:
+    if status >= 0:
+        return f"has ended with exit code {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
+def _do_nothing(number: int, frame: Any) -> None:
+    """So that a signal is not fatal, and wakes the selector."""

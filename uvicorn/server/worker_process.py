@@ -1,0 +1,66 @@
+"""A server as one of several processes: it tells its supervisor how it is, and is told by SIGTERM when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+
+from uvicorn.server.server import Server, ServerConfig
+
+logger = logging.getLogger("uvicorn.server")
+
+
+class WorkerServer(Server):
+    """Writes lines to `channel`: `ready INTERFACE` when it serves, and `alive` once a second from then on."""
+
+    def __init__(self, config: ServerConfig, channel: socket.socket) -> None:
+        super().__init__(config)
+        self._channel = channel
+        self._channel.setblocking(False)
+
+    def install_signal_handlers(self) -> None:
+        """SIGTERM stops. What a terminal sends to all of its processes is the supervisor's to act on."""
+        assert self._loop is not None
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self._loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
+        self._loop.add_reader(self._channel.fileno(), self._hear)
+        # A worker that is stuck is told to abort, and shows where it is.
+        faulthandler.enable()
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Serve, and say so."""
+        await super().startup(sockets)
+        assert self._interface is not None
+        self._tell(f"ready {self._interface.name}")
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Finish what is in flight."""
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        await super().shutdown(sockets)
+
+    def announce(self, sock: socket.socket) -> None:
+        """Say nothing: the supervisor does, once for all."""
+
+    def tick(self) -> None:
+        """A second has passed."""
+        self._tell("alive")
+
+    def _tell(self, line: str) -> None:
+        try:
+            self._channel.send(line.encode() + b"\n")
+        except BlockingIOError:
+            pass  # It is behind with reading; what it has not read yet says as much.
+        except OSError:
+            self._hear()
+
+    def _hear(self) -> None:
+        """The other end has closed: the supervisor has died, and nobody would replace us or stop us."""
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        if not self.should_exit:
+            logger.error("the supervisor has died; stopping")
+            self.should_exit = True
