@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .redis_servers import RedisServer, running
+from .redis_servers import RedisServer, cluster_of_three, running, watched_pair
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,20 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     """One for all tests that leave it alone."""
     with running(RedisServer(tmp_path_factory.mktemp("redis"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster for all tests that leave it alone."""
+    with cluster_of_three(tmp_path_factory.mktemp("cluster")) as servers:
+        yield f"redis+cluster://127.0.0.1:{servers[0].port}"
+
+
+@pytest.fixture(scope="session")
+def sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A watched pair for all tests that leave it alone."""
+    with watched_pair(tmp_path_factory.mktemp("pair")) as (_, _, sentinel):
+        yield f"redis+sentinel://127.0.0.1:{sentinel.port}/chat"
 
 
 @pytest.fixture

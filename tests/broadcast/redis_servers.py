@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ import redis
 
 EXECUTABLE: Final = shutil.which("redis-server") or "redis-server"
 _STARTS: Final = 20
+PATIENCE_SECONDS: Final = 30
 
 
 def free_port() -> int:
@@ -34,12 +36,13 @@ def free_port() -> int:
 class RedisServer:
     """A redis-server process that listens on a port and on a Unix socket; the same ones each time it is started."""
 
-    def __init__(self, folder: Path, *options: str, password: str = "", sentinel: bool = False) -> None:
+    def __init__(self, folder: Path, *options: str, password: str = "", sentinel: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
         self.path = str(self.folder / "redis.sock")
         self.password = password
         self.port = 0
         self._options = list(options)
+        #: The configuration of a sentinel, if it is to be one.
         self._sentinel = sentinel
         self._process: subprocess.Popen[str] | None = None
         if password:
@@ -65,9 +68,9 @@ class RedisServer:
         raise AssertionError(f"redis-server does not start: {self.log()[-2000:]}")
 
     def _run(self, port: int) -> bool:
+        # A file, since sentinels write into theirs.
         configuration = self.folder / "redis.conf"
-        if not configuration.exists() or not self._sentinel:
-            configuration.write_text("")
+        configuration.write_text(self._sentinel)
         command = [EXECUTABLE, str(configuration), *(["--sentinel"] if self._sentinel else [])]
         command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         if not self._sentinel:
@@ -113,10 +116,16 @@ class RedisServer:
         finally:
             client.close()
 
-    def clients(self, kind: str) -> list[dict[str, str]]:
-        """Its connections of one kind, `normal` or `pubsub`, but for that of the asker."""
-        found = self.ask("CLIENT", "LIST", "TYPE", kind)
-        return [client for client in found if client["cmd"] != "client|list"]
+    def await_answer(self, expected: str, *command: str) -> None:
+        """Ask until `expected` is in the answer: what servers agree on among themselves takes a moment."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        answer = ""
+        while expected not in answer:
+            assert time.monotonic() < deadline, f"{command} never answered {expected!r}, but {answer}"
+            try:
+                answer = repr(self.ask(*command))
+            except redis.ResponseError as error:
+                answer = str(error)
 
 
 @contextlib.contextmanager
@@ -127,3 +136,41 @@ def running(server: RedisServer) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
+    """A master, its replica, and a sentinel that makes the one the other when the master is gone for 0.3 s."""
+    with running(RedisServer(folder, "--repl-diskless-sync-delay", "0")) as master:
+        replica = RedisServer(folder, "--replicaof", "127.0.0.1", str(master.port))
+        configuration = f"""
+            sentinel monitor chat 127.0.0.1 {master.port} 1
+            sentinel down-after-milliseconds chat 300
+            sentinel failover-timeout chat 3000
+        """
+        with running(replica):
+            # First: a sentinel asks for replicas when it starts, and then not for 10 s.
+            replica.await_answer("b'connected'", "ROLE")
+            with running(RedisServer(folder, sentinel=configuration)) as sentinel:
+                sentinel.await_answer("b'num-slaves', b'1'", "SENTINEL", "MASTER", "chat")
+                yield master, replica, sentinel
+
+
+@contextlib.contextmanager
+def cluster_of_three(folder: Path) -> Iterator[list[RedisServer]]:
+    """Three masters that share the slots, and go on without each other."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for _ in range(3):
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+            options += ["--cluster-require-full-coverage", "no", "--cluster-port", str(free_port())]
+            servers.append(stack.enter_context(running(RedisServer(folder, *options))))
+        for index, server in enumerate(servers):
+            server.ask("CLUSTER", "ADDSLOTSRANGE", index * 5461, 16383 if index == 2 else index * 5461 + 5460)
+            server.ask("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+        for server in servers[1:]:
+            bus = server.ask("CONFIG", "GET", "cluster-port")
+            servers[0].ask("CLUSTER", "MEET", "127.0.0.1", server.port, bus[1].decode())
+        for server in servers:
+            server.await_answer("cluster_slots_ok:16384", "CLUSTER", "INFO")
+        yield servers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -47,16 +48,23 @@ def _redis(url: str, publish_timeout: float, connect_timeout: float, prefix: str
 
 
 def _redis_py(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
+    scheme = urlsplit(url).scheme
+    name, function = _REDIS_PY[scheme.partition("+")[2]]
     try:
-        from uvicorn.broadcast.backends.redis_py import redis_py_backend
+        module = import_module(f"uvicorn.broadcast.backends.{name}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "redis":
             raise
-        scheme = urlsplit(url).scheme
         raise ConfigError(f"broadcast URL: {scheme}:// needs redis-py: pip install 'uvicorn[redis]'") from None
+    backend: Backend = getattr(module, function)(url, publish_timeout, connect_timeout, prefix)
+    return backend
 
-    return redis_py_backend(url, publish_timeout, connect_timeout, prefix)
 
+_REDIS_PY: Final = {
+    "py": ("redis_py", "redis_py_backend"),
+    "sentinel": ("redis_sentinel", "sentinel_backend"),
+    "cluster": ("redis_cluster", "cluster_backend"),
+}
 
 #: Scheme to what builds its backend. Modules are imported when they are asked for: not every driver is installed.
 BACKENDS: Final[dict[str, Callable[[str, float, float, str], Backend]]] = {
@@ -69,4 +77,6 @@ BACKENDS: Final[dict[str, Callable[[str, float, float, str], Backend]]] = {
     "unix+py": _redis_py,
     "redis+sentinel": _redis_py,
     "rediss+sentinel": _redis_py,
+    "redis+cluster": _redis_py,
+    "rediss+cluster": _redis_py,
 }

@@ -139,6 +139,20 @@ class Listener(Supervised):
             for start in range(0, len(gone), _GROUPS_IN_COMMAND):
                 self._send(self.link, _Command(self._verbs.unsubscribe, gone[start : start + _GROUPS_IN_COMMAND]))
 
+    def release(self, channel: bytes) -> Subscription:
+        """Take a subscription away, for another listener to adopt; there is a hole in it."""
+        entry = self._by_channel.pop(channel)
+        entry.heard = False
+        if entry.whole_until is None:
+            entry.whole_until = time.time()
+        entry.settle()
+        return entry
+
+    @property
+    def channels(self) -> Collection[bytes]:
+        """What is to be heard here."""
+        return self._by_channel.keys()
+
     # The connection comes and goes.
 
     def on_made(self, link: Link) -> None:
@@ -258,12 +272,8 @@ class Listener(Supervised):
             )
 
     def _move(self, entry: Subscription) -> None:
-        del self._by_channel[entry.channel]
-        entry.heard = False
-        if entry.whole_until is None:
-            entry.whole_until = time.time()
         assert self._on_moved is not None
-        self._on_moved(entry)
+        self._on_moved(self.release(entry.channel))
 
     # Holes.
 

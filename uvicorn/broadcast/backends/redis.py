@@ -6,7 +6,6 @@ import logging
 import os
 import ssl
 from collections.abc import Collection
-from typing import Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from uvicorn.broadcast.backends.base import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend, OnGap, OnMessage
@@ -14,13 +13,10 @@ from uvicorn.broadcast.backends.link import Connect
 from uvicorn.broadcast.backends.listener import PLAIN, Listener, Subscription
 from uvicorn.broadcast.backends.redis_link import RedisAddress, connect
 from uvicorn.broadcast.backends.sender import Sender
+from uvicorn.broadcast.backends.supervised import Supervised, let_go_of_the_parents
 from uvicorn.errors import BroadcastUnavailable, ConfigError
 
 logger = logging.getLogger("uvicorn.broadcast")
-
-#: What the parent of this process had open when it forked. Kept, because to destroy it would be to tell the parent's
-#: event loop, through the selector that both share.
-_inherited: Final[list[object]] = []
 
 
 class RedisBackend(Backend):
@@ -44,9 +40,12 @@ class RedisBackend(Backend):
         self._process = 0
         self._listener: Listener | None = None
         self._sender: Sender | None = None
+        #: All connections.
+        self._keepers: list[Supervised] = []
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
-        self._let_go_of_the_parents()
+        if self._process not in (0, os.getpid()):
+            let_go_of_the_parents(self._keepers)
         self._process = os.getpid()
         listener = self._listener = Listener(
             self._connect,
@@ -63,6 +62,7 @@ class RedisBackend(Backend):
             publish_timeout=self._publish_timeout,
             metrics=self.metrics,
         )
+        self._keepers = [listener, sender]
         listener.on_change = sender.on_change = self._look_at_connections
         await listener.start()
         await sender.start()
@@ -104,18 +104,6 @@ class RedisBackend(Backend):
         self.metrics.connected = (
             listener is not None and listener.whole and sender is not None and sender.link is not None
         )
-
-    def _let_go_of_the_parents(self) -> None:
-        """After a fork the parent's connections are ours too: unless we let go, Redis would not see the parent die."""
-        if not self._process or self._process == os.getpid():
-            return
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for keeper in (self._listener, self._sender):
-            if keeper is not None and keeper.link is not None:
-                os.dup2(nowhere, keeper.link.descriptor())
-            _inherited.append(keeper)
-        os.close(nowhere)
-        self._listener = self._sender = None
 
 
 def redis_backend(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:

@@ -1,4 +1,4 @@
-"""`redis+py://` and `redis+sentinel://`: the same backend on connections of redis-py."""
+"""`redis+py://`: the same backend on connections of redis-py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -21,9 +20,6 @@ from uvicorn.broadcast.backends.link import Link, LinkFailed, LinkLost
 from uvicorn.broadcast.backends.redis import RedisBackend
 from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.errors import ConfigError
-
-#: 0.3 s: of three sentinels two may hang, and an attempt to connect still be in time.
-_SENTINEL_TIMEOUT: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +142,6 @@ async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
     try:
         await link.open()
         await link.prove_alive()
-        if servers.service:
-            await _require_master(link)
     except BaseException as error:
         link.give_up("not accepted")
         if link.reading:
@@ -160,47 +154,16 @@ async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
     return link
 
 
-async def _require_master(link: Link) -> None:
-    # A server that was the master until a moment ago would take messages that nobody hears.
-    role = await link.ask(b"ROLE")
-    if not isinstance(role, list) or role[:1] != [b"master"]:
-        raise LinkFailed("the server that the sentinels name is not the master yet, or not any more")
-
-
-async def connect_to_master(servers: Servers) -> RedisPyLink:
-    """A connection to the server that the sentinels take for the master."""
-    sentinel = Sentinel(
-        servers.hosts,
-        sentinel_kwargs={
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": _SENTINEL_TIMEOUT,
-            "socket_connect_timeout": _SENTINEL_TIMEOUT,
-            "password": servers.sentinel_password or None,
-            "driver_info": None,
-        },
-    )
-    try:
-        host, port = await sentinel.discover_master(servers.service)
-    except RedisError as error:
-        raise LinkFailed(str(error)) from None
-    finally:
-        for client in sentinel.sentinels:
-            with suppress(RedisError, OSError):
-                await client.aclose()
-    return await connect_to(host, port, servers)
-
-
 def redis_py_backend(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
-    """The backend of a URL that ends in `+py` or `+sentinel`."""
+    """The backend of a URL that ends in `+py`."""
     servers = parse_servers(url)
-    if servers.service:
-        connect = lambda: connect_to_master(servers)  # noqa: E731
-    else:
-        host, port = servers.hosts[0]
-        connect = lambda: connect_to(host, port, servers)  # noqa: E731
+    host, port = servers.hosts[0]
     return RedisBackend(
-        connect, repr(servers), publish_timeout=publish_timeout, connect_timeout=connect_timeout, prefix=prefix
+        lambda: connect_to(host, port, servers),
+        repr(servers),
+        publish_timeout=publish_timeout,
+        connect_timeout=connect_timeout,
+        prefix=prefix,
     )
 
 

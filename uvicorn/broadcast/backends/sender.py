@@ -44,7 +44,7 @@ class Sender(Supervised):
             ) from None
         except RedisRefusal as refusal:
             self._metrics.publish_failures += 1
-            raise BroadcastUnavailable(f"{self.where}: Redis refuses: {refusal}") from None
+            raise BroadcastUnavailable(f"{self.where}: Redis refuses: {refusal}") from refusal
         self._metrics.published += 1
 
     async def ask(self, *command: bytes) -> object:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from uvicorn.broadcast.backends.link import Connect, Link, LinkFailed
@@ -126,3 +127,18 @@ class Supervised:
         self.trouble = reason
         self._failed_since = self._failed_since or time.monotonic()
         self.on_change()
+
+
+#: What the parent of this process had open when it forked. Kept, because to destroy it would be to tell the parent's
+#: event loop, through the selector that both share.
+_inherited: Final[list[Supervised]] = []
+
+
+def let_go_of_the_parents(keepers: Iterable[Supervised]) -> None:
+    """After a fork the parent's connections are ours too: unless we let go, Redis would not see the parent die."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for keeper in keepers:
+        if keeper.link is not None:
+            os.dup2(nowhere, keeper.link.descriptor())
+        _inherited.append(keeper)
+    os.close(nowhere)

@@ -1,0 +1,119 @@
+"""`redis+cluster://`: servers go and return, and slots change their owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.crc import key_slot
+
+from uvicorn.broadcast.backends.base import RECONNECT
+from uvicorn.errors import BroadcastUnavailable
+
+from .ear import listening
+from .redis_servers import RedisServer, cluster_of_three
+from .test_faults import GROUPS, course, say_and_hear, until
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
+    with cluster_of_three(tmp_path) as servers:
+        yield servers
+
+
+def owner(servers: list[RedisServer], group: str) -> RedisServer:
+    return servers[min(key_slot(group.encode()) // 5461, 2)]
+
+
+def url_of(servers: list[RedisServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+def test_the_groups_of_these_tests_are_on_different_servers() -> None:
+    assert len({min(key_slot(group.encode()) // 5461, 2) for group in GROUPS}) > 1
+
+
+async def test_one_of_three_that_was_killed_and_returns_leaves_a_gap_in_its_own_groups_only(
+    cluster: list[RedisServer],
+) -> None:
+    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        server = owner(cluster, "one")
+        server.kill()
+        await until(lambda: not backend.metrics.connected)
+        with pytest.raises(BroadcastUnavailable):
+            await backend.publish("one", b"lost")
+        elsewhere = [group for group in GROUPS if owner(cluster, group) is not server]
+        for group in elsewhere:
+            await backend.publish(group, b"meanwhile")
+        await asyncio.to_thread(server.start)
+        await say_and_hear(backend, ear, b"after")
+        for group in GROUPS:
+            between = b"meanwhile" if group in elsewhere else RECONNECT
+            assert course(ear, group) == [b"before", between, b"after"]
+
+
+async def test_all_three_killed_and_back_leave_one_gap_in_each_group(cluster: list[RedisServer]) -> None:
+    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        for server in cluster:
+            server.kill()
+        await until(lambda: not backend.metrics.connected)
+        for server in cluster:
+            await asyncio.to_thread(server.start)
+        await say_and_hear(backend, ear, b"after")
+        assert [course(ear, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
+
+
+async def test_a_group_follows_its_slot_to_another_server_with_one_gap(cluster: list[RedisServer]) -> None:
+    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        source = owner(cluster, "one")
+        target = cluster[cluster.index(source) - 1]
+        new_owner = target.ask("CLUSTER", "MYID").decode()
+        for server in (target, source, *cluster):
+            server.ask("CLUSTER", "SETSLOT", str(key_slot(b"one")), "NODE", new_owner)
+        await ear.until(lambda: len(ear.gaps) == 1)
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "one") == [b"before", RECONNECT, b"after"]
+        assert len(ear.gaps) == 1
+        assert target.ask("PUBSUB", "SHARDNUMSUB", "one") == [b"one", 1]
+
+
+async def test_a_publisher_that_knows_nothing_of_a_move_reaches_the_new_owner(cluster: list[RedisServer]) -> None:
+    async with listening(url_of(cluster)) as (backend, _):
+        source = owner(cluster, "one")
+        target = cluster[cluster.index(source) - 1]
+        new_owner = target.ask("CLUSTER", "MYID").decode()
+        for server in (target, source):
+            server.ask("CLUSTER", "SETSLOT", str(key_slot(b"one")), "NODE", new_owner)
+        await backend.publish("one", b"x")
+        assert backend.metrics.published == 1
+
+
+async def test_any_of_the_servers_is_enough_to_find_the_others(cluster: list[RedisServer]) -> None:
+    for server in cluster:
+        async with listening(url_of([server]), *GROUPS) as (backend, ear):
+            await say_and_hear(backend, ear, b"x")
+
+
+async def test_a_start_without_any_server_is_made_good_later(cluster: list[RedisServer]) -> None:
+    for server in cluster:
+        server.kill()
+    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
+        with pytest.raises(BroadcastUnavailable, match="no server is known to own slot"):
+            await backend.publish("one", b"lost")
+        for server in cluster:
+            await asyncio.to_thread(server.start)
+        await say_and_hear(backend, ear, b"x")
+        assert [course(ear, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
+
+
+async def test_a_server_that_is_no_cluster_is_reported(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(url_of([own_redis])) as (backend, _):
+        assert "This instance has cluster support disabled" in caplog.text
+        assert not backend.metrics.connected

@@ -1,0 +1,61 @@
+"""`redis+sentinel://`: the master changes, and everybody follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uvicorn.broadcast.backends.base import RECONNECT
+from uvicorn.errors import BroadcastUnavailable
+
+from .ear import listening
+from .redis_servers import RedisServer, free_port, watched_pair
+from .test_faults import GROUPS, course, say_and_hear, until
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
+    with watched_pair(tmp_path) as servers:
+        yield servers
+
+
+async def test_after_the_master_was_killed_the_new_one_carries_the_messages(
+    pair: tuple[RedisServer, RedisServer, RedisServer],
+) -> None:
+    master, replica, sentinel = pair
+    async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        master.kill()
+        await until(lambda: not backend.metrics.connected)
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
+
+
+async def test_a_change_of_master_by_hand_is_followed(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+    master, replica, sentinel = pair
+    async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"before")
+        # Refused until it knows enough of the replica.
+        await asyncio.to_thread(sentinel.await_answer, "OK", "SENTINEL", "FAILOVER", "chat")
+        await ear.until(lambda: len(ear.gaps) == 3)
+        await say_and_hear(backend, ear, b"after")
+        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
+
+
+async def test_of_several_sentinels_one_may_be_gone(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{pair[2].port}"
+    async with listening(f"redis+sentinel://{hosts}/chat", *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"x")
+
+
+async def test_a_service_that_the_sentinels_do_not_know_is_reported(
+    pair: tuple[RedisServer, RedisServer, RedisServer],
+) -> None:
+    async with listening(f"redis+sentinel://127.0.0.1:{pair[2].port}/unknown") as (backend, _):
+        with pytest.raises(BroadcastUnavailable, match="No master found for 'unknown'"):
+            await backend.publish("one", b"x")
