@@ -14,7 +14,7 @@ import uvicorn
 
 PACKAGE: Final = Path(uvicorn.__file__).parent
 
-FOUNDATION: Final = frozenset({"errors", "types", "settings", "sending"})
+FOUNDATION: Final = frozenset({"errors", "types", "settings", "sending", "processes"})
 WAIST: Final = FOUNDATION | {"exchange", "session"}
 
 #: Room to the rooms that it may import from; a room is a folder, or a file, right below `uvicorn/`.
@@ -23,6 +23,7 @@ ROOMS: Final[dict[str, frozenset[str]]] = {
     "types": FOUNDATION,
     "settings": FOUNDATION,
     "sending": FOUNDATION,
+    "processes": FOUNDATION,
     "protocol": FOUNDATION | {"protocol"},
     "exchange": FOUNDATION,
     # A websocket begins as an exchange.

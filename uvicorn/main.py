@@ -10,6 +10,7 @@ from dataclasses import replace
 from socket import socket
 from typing import Any, Final
 
+from uvicorn import processes
 from uvicorn.config import Config
 from uvicorn.errors import ConfigError
 from uvicorn.server.reloader import Reloader, Selection
@@ -54,6 +55,7 @@ def serve_as_worker(config: Config, descriptors: list[int]) -> int:
     from uvicorn.server.worker_process import WorkerServer
 
     config.configure_logging()
+    processes.count = config.workers
     *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
     server = WorkerServer(config, channel)
     try:

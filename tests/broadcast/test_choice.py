@@ -37,7 +37,7 @@ async def answering(answer: bytes | None) -> AsyncIterator[int]:
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("UVICORN_BROADCAST_URL", "UVICORN_WORKERS", "WEB_CONCURRENCY"):
+    for name in ("UVICORN_BROADCAST_URL", "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -81,11 +81,14 @@ async def test_nothing_there_is_memory_with_one_warning(caplog: pytest.LogCaptur
     assert "there is no Redis on 127.0.0.1:1" in caplog.text
 
 
-@pytest.mark.parametrize("variable", ["UVICORN_WORKERS", "WEB_CONCURRENCY"])
+@pytest.mark.parametrize("told", ["by the server", "by the environment"])
 async def test_with_several_processes_it_is_never_memory(
-    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(variable, "2")
+    if told == "by the server":
+        monkeypatch.setattr("uvicorn.processes.count", 2)
+    else:
+        monkeypatch.setenv("WEB_CONCURRENCY", "2")
     assert await choose_url("127.0.0.1", 1) == "redis://127.0.0.1:1"
     assert "groups need Redis, since there are several processes" in caplog.text
 

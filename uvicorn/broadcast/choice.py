@@ -7,6 +7,8 @@ import logging
 import os
 from typing import Final
 
+from uvicorn import processes
+
 logger = logging.getLogger("uvicorn.broadcast")
 
 #: What names a carrier, for those who do not do so in code.
@@ -20,8 +22,8 @@ MEMORY: Final = "memory://"
 # Redis answers within a millisecond; who waits longer at each start where there is none would notice.
 _PROBE_SECONDS: Final = 0.5
 
-# What tells that there are other processes like this one: they would not hear what stays in this one's memory.
-_HOW_MANY: Final = ("UVICORN_WORKERS", "WEB_CONCURRENCY")
+# Where servers that are not ours are told how many processes to have.
+_HOW_MANY: Final = "WEB_CONCURRENCY"
 
 
 def url_of_redis(host: str, port: int) -> str:
@@ -55,7 +57,9 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
 
 
 def _have_company() -> bool:
-    return any(value.isdigit() and int(value) > 1 for value in (os.environ.get(name, "") for name in _HOW_MANY))
+    """Whether there are other processes like this one: they would not hear what stays in this one's memory."""
+    told = os.environ.get(_HOW_MANY, "")
+    return processes.count > 1 or (told.isdigit() and int(told) > 1)
 
 
 async def _probe(host: str, port: int) -> str:

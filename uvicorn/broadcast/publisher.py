@@ -121,6 +121,12 @@ class Publisher:
         with self._lock:
             self._drop()
 
+    def __del__(self) -> None:
+        # Those that `publish` shares live until the process ends.
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+
     def __enter__(self) -> Publisher:
         return self
 

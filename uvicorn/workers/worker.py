@@ -19,6 +19,7 @@ from gunicorn import sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
+from uvicorn import processes
 from uvicorn.config import Config
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.interfaces.detect import build_interface
@@ -47,6 +48,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
     def init_process(self) -> None:
         """In the new process: have our loggers write where gunicorn's do, and go on as gunicorn does."""
         self._status = 0
+        processes.count = self.cfg.workers
         told = self.log.error_log
         logger = logging.getLogger("uvicorn")
         logger.handlers, logger.propagate = told.handlers, told.propagate

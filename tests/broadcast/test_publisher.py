@@ -1,0 +1,316 @@
+"""Sending without an event loop: read by another implementation's subscriber."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.broadcast.ear import PATIENCE_SECONDS
+from tests.broadcast.redis_servers import RedisServer, running
+from tests.broadcast.scripted import Reply
+from tests.helpers import settle, until
+from uvicorn.broadcast import BroadcastMiddleware, Publisher, publish
+from uvicorn.broadcast.groups import GroupsChannel
+from uvicorn.broadcast.publisher import SendingGroups
+from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
+
+
+class Listener:
+    """Hears a channel by redis-py, and reads its messages as JSON."""
+
+    def __init__(self, server: RedisServer, *channels: str) -> None:
+        self._client = redis.Redis(host="127.0.0.1", port=server.port, password=server.password or None, protocol=2)
+        self._pubsub = self._client.pubsub()
+        self._pubsub.subscribe(*channels)
+        for _ in channels:
+            assert self._next()["type"] == "subscribe"
+
+    def hear(self) -> Any:
+        return json.loads(self._next()["data"])
+
+    def close(self) -> None:
+        self._pubsub.close()
+        self._client.close()
+
+    def _next(self) -> dict[str, Any]:
+        message: dict[str, Any] | None = self._pubsub.get_message(timeout=PATIENCE_SECONDS)
+        assert message is not None
+        return message
+
+
+@contextmanager
+def listening(server: RedisServer, *channels: str) -> Iterator[Listener]:
+    listener = Listener(server, *channels)
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UVICORN_BROADCAST_URL", raising=False)
+
+
+def test_what_is_sent_is_plain_json_for_anybody(redis_server: RedisServer) -> None:
+    with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
+        publisher.publish("chat", {"text": "naïve"})
+        message = listener.hear()
+        sender, number = message.pop("_uvicorn")
+        assert (message, number, len(sender)) == ({"text": "naïve"}, 1, 12)
+
+
+def test_messages_of_a_group_are_numbered(redis_server: RedisServer) -> None:
+    with listening(redis_server, "a", "b") as listener, Publisher(redis_server.url) as publisher:
+        for group in ("a", "a", "b"):
+            publisher.publish(group, {})
+        assert [listener.hear()["_uvicorn"][1] for _ in range(3)] == [1, 2, 1]
+
+
+def test_any_name_of_a_group_is_only_a_name(redis_server: RedisServer) -> None:
+    name = "a b\r\nPUBLISH chat x\r\n"
+    with listening(redis_server, name) as listener, Publisher(redis_server.url) as publisher:
+        publisher.publish(name, {"text": "hi"})
+        assert listener.hear()["text"] == "hi"
+
+
+def test_the_environment_names_who_carries_it(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVICORN_BROADCAST_URL", redis_server.url)
+    with listening(redis_server, "chat") as listener:
+        publish("chat", {"text": "hi"})
+        assert listener.hear()["text"] == "hi"
+
+
+@pytest.mark.parametrize("kind", ["redis+py", "unix", "database"])
+def test_every_way_to_a_redis(kind: str, redis_server: RedisServer) -> None:
+    url = {
+        "redis+py": redis_server.url.replace("redis:", "redis+py:"),
+        "unix": redis_server.unix_url,
+        "database": redis_server.url + "/3",
+    }[kind]
+    with listening(redis_server, "chat") as listener, Publisher(url, prefix="ch") as publisher:
+        publisher.publish("at", {"text": "hi"})
+        assert listener.hear()["text"] == "hi"
+
+
+def test_a_password(tmp_path: Path) -> None:
+    with running(RedisServer(tmp_path, password="s3cr:t/")) as server:
+        url = f"redis://:s3cr%3At%2F@127.0.0.1:{server.port}"
+        with listening(server, "chat") as listener:
+            publish("chat", {"text": "hi"}, url=url)
+            assert listener.hear()["text"] == "hi"
+        with pytest.raises(BroadcastUnavailable, match="WRONGPASS") as refused:
+            publish("chat", {}, url=url.replace("s3cr", "guess"))
+        assert "guess" not in str(refused.value)
+        with pytest.raises(BroadcastUnavailable, match="NOAUTH"):
+            publish("chat", {}, url=f"redis://127.0.0.1:{server.port}")
+
+
+def test_nobody_there_raises_at_once_and_says_where() -> None:
+    with pytest.raises(BroadcastUnavailable, match="redis://127.0.0.1:1/0: .*refused"):
+        publish("chat", {}, url="redis://127.0.0.1:1")
+
+
+def test_a_redis_that_hangs_raises_in_time(own_redis: RedisServer) -> None:
+    with Publisher(own_redis.url, timeout=0.05) as publisher:
+        publisher.publish("chat", {})
+        own_redis.halt()
+        with pytest.raises(BroadcastUnavailable, match="timed out|no answer in time"):
+            publisher.publish("chat", {})
+        own_redis.resume()
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one_s(own_redis: RedisServer) -> None:
+    with listening(own_redis, "chat") as listener, Publisher(own_redis.url, timeout=0.05) as publisher:
+        own_redis.halt()
+        with pytest.raises(BroadcastUnavailable):
+            publisher.publish("chat", {"text": "late"})
+        own_redis.resume()
+        publisher = Publisher(own_redis.url)
+        publisher.publish("chat", {"text": "next"})
+        while listener.hear().get("text") != "next":
+            pass
+        publisher.close()
+
+
+def test_a_connection_that_was_closed_meanwhile_is_made_again(own_redis: RedisServer) -> None:
+    with Publisher(own_redis.url) as publisher:
+        publisher.publish("chat", {})
+        own_redis.kill()
+        own_redis.start()
+        with listening(own_redis, "chat") as listener:
+            publisher.publish("chat", {"text": "again"})
+            assert listener.hear()["text"] == "again"
+
+
+def test_what_answers_like_no_redis_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(BroadcastUnavailable, match="is no Redis"):
+            publish("chat", {}, url=f"redis://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
+def test_ten_threads_share_one_connection(redis_server: RedisServer) -> None:
+    with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
+        with ThreadPoolExecutor(10) as threads:
+            list(threads.map(lambda number: publisher.publish("chat", {"number": number}), range(200)))
+        heard = [listener.hear() for _ in range(200)]
+        assert sorted(message["number"] for message in heard) == list(range(200))
+        assert [message["_uvicorn"][1] for message in heard] == list(range(1, 201))
+
+
+def test_a_thread_that_waits_too_long_for_the_others_raises(own_redis: RedisServer) -> None:
+    with Publisher(own_redis.url, timeout=0.05) as publisher, publisher._lock:
+        with pytest.raises(BroadcastUnavailable, match="other threads were publishing"):
+            publisher.publish("chat", {})
+
+
+def test_a_forked_process_publishes_on_a_connection_of_its_own(redis_server: RedisServer) -> None:
+    with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
+        publisher.publish("chat", {"of": "parent"})
+        # Held while the fork happens, by somebody who does not exist in the child.
+        with publisher._lock:
+            child = os.fork()
+            if child == 0:
+                publisher.publish("chat", {"of": "child"})
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        publisher.publish("chat", {"of": "parent"})
+        heard = [listener.hear() for _ in range(3)]
+        assert [message["of"] for message in heard] == ["parent", "child", "parent"]
+        assert heard[0]["_uvicorn"][0] == heard[2]["_uvicorn"][0] != heard[1]["_uvicorn"][0]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("carrier-pigeon://x", "scheme 'carrier-pigeon'"), ("redis://x:port", "broadcast URL")]
+)
+def test_a_url_that_cannot_be_used_is_an_error_at_once(url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Publisher(url)
+
+
+@pytest.mark.parametrize(
+    ("group", "message", "said"),
+    [("", {}, "name of a group"), ("chat", [], "a dict, got list"), ("chat", {"a": "x" * 200}, "of 100 bytes at most")],
+)
+def test_what_is_no_message_is_an_error_at_once(group: str, message: Any, said: str) -> None:
+    with pytest.raises(LocalProtocolError, match=said):
+        Publisher("redis://127.0.0.1:1", max_message_bytes=100).publish(group, message)
+
+
+async def started(url: str) -> tuple[BroadcastMiddleware, Reply]:
+    """A middleware that runs on this loop, and a member of `chat`."""
+
+    async def app(message: Any, channels: Any) -> None: ...
+
+    middleware, reply = BroadcastMiddleware(app, url=url), Reply()
+    await middleware.startup()
+    hub = next(iter(middleware._hubs.values()))
+    await GroupsChannel(hub, reply).send({"group": "chat", "add": reply.name})
+    return middleware, reply
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_in_the_process_of_a_middleware_it_goes_the_same_way(named: bool) -> None:
+    middleware, reply = await started("memory://here")
+    url = "memory://here" if named else None
+    await asyncio.to_thread(publish, "chat", {"text": "from a thread"}, url=url)
+    publish("chat", {"text": "from the loop's own"}, url=url)
+    await settle()
+    assert reply.sent == ["from a thread", "from the loop's own"]
+    await middleware.shutdown()
+
+
+async def test_a_publisher_of_memory_reaches_it_too() -> None:
+    middleware, reply = await started("memory://here")
+    await asyncio.to_thread(Publisher("memory://here").publish, "chat", {"text": "hi"})
+    await until(lambda: reply.sent)
+    await middleware.shutdown()
+
+
+async def test_what_is_no_message_is_an_error_there_too() -> None:
+    middleware, _ = await started("memory://here")
+    with pytest.raises(LocalProtocolError, match="a dict, got str"):
+        await asyncio.to_thread(publish, "chat", "text")  # type: ignore[arg-type]
+    await middleware.shutdown()
+
+
+async def test_on_the_loop_s_own_thread_redis_is_reached_by_a_socket(redis_server: RedisServer) -> None:
+    middleware, reply = await started(redis_server.url)
+    publish("chat", {"text": "hi"})
+    await until(lambda: reply.sent)
+    assert reply.sent == ["hi"]
+    await middleware.shutdown()
+
+
+def test_memory_without_a_middleware_reaches_nobody_and_says_so() -> None:
+    with pytest.raises(BroadcastUnavailable, match="no BroadcastMiddleware is running in this process"):
+        publish("chat", {}, url="memory://")
+
+
+def test_environ_has_groups_that_send_where_there_is_no_event_loop(redis_server: RedisServer) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["uvicorn.groups"].send({"group": "chat", "send": {"text": "hi"}})
+        return []
+
+    with listening(redis_server, "chat") as listener:
+        middleware = BroadcastMiddleware(app, url=redis_server.url)
+        assert middleware({}, lambda *arguments: None) == []
+        assert listener.hear()["text"] == "hi"
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"group": "chat"}, "expected 'group' and 'send', got {'group'}"),
+        ("chat", "got str"),
+        ({"group": "chat", "send": {}, "add": "reply.0.1"}, "this host has none"),
+    ],
+)
+def test_and_nothing_else(message: Any, said: str) -> None:
+    with pytest.raises(LocalProtocolError, match=said):
+        SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
+
+
+def test_a_backend_of_one_s_own_needs_an_event_loop() -> None:
+    from tests.broadcast.scripted import ScriptedBackend
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        return []
+
+    with pytest.raises(BroadcastUnavailable, match="needs an event loop"):
+        BroadcastMiddleware(app, backend=ScriptedBackend())({}, lambda *arguments: None)
+
+
+def test_a_process_that_ends_leaves_nothing_open(redis_server: RedisServer) -> None:
+    script = f"from uvicorn.broadcast import publish; publish('chat', {{}}, url='{redis_server.url}')"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
