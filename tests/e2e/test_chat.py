@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
 
@@ -21,17 +20,6 @@ async def chat_server(message, channels):
     await app.chat_server(message, channels)
     logger.info("clients: %d after %s", len(app.clients), message["channel"])
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    assert executable, "no chromium: install it (apt-get install chromium), or set CHROMIUM to its path"
-    with sync_playwright() as playwright:
-        # Root may not use the sandbox, and CI is root.
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

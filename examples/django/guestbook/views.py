@@ -9,6 +9,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, Stream
 from django.shortcuts import get_object_or_404, redirect, render
 
 from guestbook.models import Entry
+from guestbook.news import tell
 
 EntryForm = modelform_factory(Entry, fields=["name", "text", "file"])
 
@@ -17,7 +18,8 @@ def index(request: HttpRequest) -> HttpResponse:
     """The newest entries and a form; Django keeps an upload of more than 2.5 MB on disk while it arrives."""
     form = EntryForm(request.POST or None, request.FILES or None)
     if form.is_valid():
-        form.save()
+        entry = form.save()
+        tell(f"{entry.name} has signed")
         messages.success(request, "Your entry has been added.")
         return redirect("index")
     return render(request, "guestbook/index.html", {"form": form, "entries": Entry.objects.all()[:50]})

@@ -1,7 +1,8 @@
-"""The same site with its first asynchronous path: `uvicorn project.asgi:app`."""
+"""The same site with its first asynchronous paths: `uvicorn project.asgi:app`."""
 
 import asyncio
 
+from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.utils import ASGIAdapter
 
 from project.wsgi import application
@@ -12,8 +13,20 @@ site = ASGIAdapter(application)
 async def app(message, channels):
     if message["path"] == "/ticks":
         await ticks(message, channels)
+    elif message["path"] == "/live" and message["channel"].startswith("websocket."):
+        await live(message, channels)
     else:
         await site(message, channels)
+
+
+# Django's own code needs none of this: a view or a command publishes, whatever process it runs in.
+app = BroadcastMiddleware(app, gaps=False)
+
+
+async def live(message, channels):
+    """A page that wants to know what happens while it is open. It leaves the group when it goes."""
+    if message["channel"] == "websocket.connect":
+        await channels["groups"].send({"group": "news", "add": channels["reply"].name})
 
 
 async def ticks(message, channels):

@@ -1,0 +1,295 @@
+"""Groups in servers as users start them: several processes, a real Redis, real browsers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.broadcast.redis_servers import RedisServer, running
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SEEDS = Path(__file__).parent / "seeds"
+CLEAN = {"PYTHONDONTWRITEBYTECODE": "1"}
+WARNING = "groups reach the clients of this process only"
+
+#: Set to 100000 to be sure; `make test` has the patience for a few.
+CYCLES = int(os.environ.get("UVICORN_TEST_BROADCAST_CYCLES", "500"))
+
+ATTENTIVE = """
+import asyncio, gc, json
+from uvicorn.broadcast import BroadcastMiddleware
+
+async def attentive(message, channels):
+    reply, groups, kind = channels["reply"], channels["groups"], message["channel"]
+    if kind == "http.request":
+        gc.collect()
+        tasks = len(asyncio.all_tasks())
+        content = json.dumps(app.metrics | {"tasks": tasks, "objects": len(gc.get_objects())})
+        await reply.send({"status": 200, "content": content.encode()})
+    elif kind == "websocket.connect":
+        await groups.send({"group": "chat", "add": reply.name})
+        if message["path"] == "/refused":
+            await reply.send({"accept": False})
+    elif kind == "websocket.receive":
+        await groups.send({"group": "chat", "send": {"text": message["text"]}})
+    elif kind == "groups.gap":
+        await reply.send({"text": "gap: " + message["reason"]})
+
+app = BroadcastMiddleware(attentive)
+"""
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    with running(RedisServer(tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture(params=["earlier", "later"])
+def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with the files of one of the documents, as typed."""
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    shutil.copy(SEEDS / "broadcast" / f"{request.param}.py", folder / "app.py")
+    shutil.copy(SEEDS / "explicit_accept" / "index.html", folder)
+    return folder
+
+
+@pytest.fixture
+def attentive(tmp_path: Path) -> Path:
+    """A folder with an application that passes on what it is told of gaps, and tells what it has counted."""
+    (tmp_path / "attentive.py").write_text(ATTENTIVE)
+    return tmp_path
+
+
+def talk(server: ServerProcess, path: str = "/") -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{server.port}{path}", open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT)
+
+
+def hear(client: ClientConnection, count: int) -> list[str]:
+    return [str(client.recv(LONGEST_WAIT)) for _ in range(count)]
+
+
+def wait_until_connected(server: ServerProcess) -> None:
+    """Both ways: what is heard and what is sent have a connection each."""
+    while not json.loads(server.get()[1])["connected"]:
+        pass
+
+
+def carried_by(redis: RedisServer) -> dict[str, str]:
+    return {"UVICORN_BROADCAST_URL": redis.url} | CLEAN
+
+
+def test_the_chat_of_the_documents_in_three_processes(document: Path, redis_server: RedisServer) -> None:
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(running_server(document, "app:chat_server", env=carried_by(redis_server)))
+            for _ in range(3)
+        ]
+        clients = [stack.enter_context(talk(server)) for server in servers]
+        for number, client in enumerate(clients):
+            client.send(f"from {number}")
+            assert [hear(other, 1) for other in clients] == [[f"from {number}"]] * 3
+        assert servers[0].get()[1] == (document / "index.html").read_text()
+        for client in clients:
+            client.close()
+        for server in servers:
+            assert server.stop() == 0
+            assert not any(word in server.stderr for word in ("WARNING", "ERROR", "Traceback", "ResourceWarning"))
+
+
+def test_two_browser_windows_on_two_processes(browser: Browser, redis_server: RedisServer) -> None:
+    example = EXAMPLES / "broadcast"
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(running_server(example, "app:chat_server", env=carried_by(redis_server)))
+            for _ in range(2)
+        ]
+        pages = [window(browser, server) for server in servers]
+        for number, page in enumerate(pages):
+            page.fill("#messageText", f"from {number}")
+            page.click("button")
+            expect(pages[1 - number].locator("#messages li").last).to_have_text(
+                f"from {number}", timeout=LONGEST_WAIT * 1000
+            )
+        for page in pages:
+            expect(page.locator("#messages li")).to_have_text(["from 0", "from 1"], timeout=LONGEST_WAIT * 1000)
+            page.close()
+
+
+def window(browser: Browser, server: ServerProcess, path: str = "/") -> Page:
+    """A window that has the page open, and its websocket too."""
+    page = browser.new_page()
+    page.set_default_timeout(LONGEST_WAIT * 1000)
+    page.goto(f"http://127.0.0.1:{server.port}{path}")
+    page.wait_for_function("ws.readyState == WebSocket.OPEN")
+    return page
+
+
+def skip_if_there_is_a_redis() -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 6379)) == 0:
+            pytest.skip("somebody has a Redis on port 6379")
+
+
+def test_without_any_redis_one_process_works_and_says_so_in_one_line(document: Path) -> None:
+    skip_if_there_is_a_redis()
+    with running_server(document, "app:chat_server") as server:
+        with talk(server) as first, talk(server) as second:
+            first.send("hello")
+            assert hear(first, 1) == hear(second, 1) == ["hello"]
+        assert server.stop() == 0
+        assert [WARNING in line for line in server.stderr.splitlines() if "WARNING" in line] == [True]
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        (("-m", "uvicorn"), ("--workers", "2")),
+        (("-m", "gunicorn"), ("-w", "2", "-k", "uvicorn.workers.UvicornWorker", "--no-control-socket")),
+    ],
+    ids=["uvicorn", "gunicorn"],
+)
+def test_two_workers_never_make_do_with_memory(program: tuple[str, ...], options: tuple[str, ...]) -> None:
+    skip_if_there_is_a_redis()
+    folder = EXAMPLES / "broadcast"
+    with running_server(folder, "app:chat_server", *options, program=program, addresses=0, env=CLEAN) as server:
+        server.wait_for_line("groups need Redis, since there are several processes", count=2)
+        assert WARNING not in server.stderr
+
+
+def test_a_redis_that_dies_and_comes_back_is_one_gap_for_each_member(
+    attentive: Path, redis_server: RedisServer
+) -> None:
+    with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server:
+        with talk(server) as first, talk(server) as second:
+            first.send("before")
+            assert hear(first, 1) == hear(second, 1) == ["before"]
+            redis_server.kill()
+            assert server.get()[0] == 200
+            with talk(server) as third:
+                redis_server.start()
+                assert hear(first, 1) == hear(second, 1) == hear(third, 1) == ["gap: reconnect"]
+                wait_until_connected(server)
+                third.send("after")
+                assert hear(first, 1) == hear(second, 1) == hear(third, 1) == ["after"]
+        assert server.stop() == 0
+        assert "Traceback" not in server.stderr
+
+
+def test_who_connects_while_redis_has_never_been_there_hears_when_it_is(attentive: Path, tmp_path: Path) -> None:
+    redis_server = RedisServer(tmp_path)
+    redis_server.start()
+    redis_server.kill()
+    with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server, talk(server) as client:
+        redis_server.start()
+        try:
+            assert hear(client, 1) == ["gap: reconnect"]
+            wait_until_connected(server)
+            client.send("hello")
+            assert hear(client, 1) == ["hello"]
+            client.close()
+            assert server.stop() == 0
+        finally:
+            redis_server.kill()
+
+
+def test_B8_clients_that_come_and_go_leave_nothing(attentive: Path, redis_server: RedisServer) -> None:
+    with running_server(attentive, "attentive:app", "--no-access-log", env=carried_by(redis_server)) as server:
+
+        def cycle(number: int) -> None:
+            if number % 3 == 0:
+                with pytest.raises(InvalidStatus), talk(server, "/refused"):
+                    pass
+                return
+            with talk(server) as client:
+                if number % 3 == 1:
+                    # Gone without a word.
+                    client.socket.shutdown(socket.SHUT_RDWR)
+
+        def left() -> dict[str, int]:
+            """What is left when the server has noticed that all of them have gone."""
+            while True:
+                counted: dict[str, int] = json.loads(server.get()[1])
+                if not counted["members"]:
+                    return counted
+
+        for number in range(50):
+            cycle(number)
+        before = left()
+        for number in range(CYCLES):
+            cycle(number)
+        after = left()
+        assert after["groups"] == 0
+        assert after["tasks"] <= before["tasks"]
+        assert after["objects"] - before["objects"] < 200
+        with talk(server) as client:
+            client.send("still here")
+            assert hear(client, 1) == ["still here"]
+        left()
+        heard = redis_server.ask("PUBSUB", "CHANNELS")
+        assert [channel for channel in heard if not channel.startswith(b"uvicorn.process.")] == []
+        assert connections(redis_server) == {"pubsub": 1, "normal": 1}
+
+
+def test_a_stopping_server_says_goodbye_to_redis(attentive: Path, redis_server: RedisServer) -> None:
+    with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server:
+        with talk(server):
+            assert connections(redis_server) == {"pubsub": 1, "normal": 1}
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+        assert not any(word in server.stderr for word in ("never retrieved", "was destroyed", "ResourceWarning"))
+    assert connections(redis_server) == {"pubsub": 0, "normal": 0}
+
+
+def connections(redis: RedisServer) -> dict[str, int]:
+    """How many there are of each kind, but for that of who asks."""
+    listed = {kind: redis.ask("CLIENT", "LIST", "TYPE", kind) for kind in ("pubsub", "normal")}
+    return {kind: listed[kind].count(b" addr=") - listed[kind].count(b"cmd=client|list") for kind in listed}
+
+
+@pytest.fixture
+def django_data(tmp_path: Path) -> dict[str, str]:
+    """A database of its own."""
+    variables = {"EXAMPLE_DATA": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = run_command(EXAMPLES / "django", "migrate", env=variables, program=("manage.py",))
+    assert done.returncode == 0, done.stderr
+    return variables
+
+
+def test_a_management_command_publishes_to_a_browser_window(
+    browser: Browser, redis_server: RedisServer, django_data: dict[str, str]
+) -> None:
+    variables = django_data | carried_by(redis_server)
+    with running_server(EXAMPLES / "django", "project.asgi:app", env=variables) as server:
+        page = window(browser, server)
+        done = run_command(EXAMPLES / "django", "announce", "Lunch is ready", env=variables, program=("manage.py",))
+        assert done.returncode == 0, done.stderr
+        expect(page.locator("#news li")).to_have_text(["Lunch is ready"], timeout=LONGEST_WAIT * 1000)
+        page.close()
+
+
+def test_a_view_publishes_to_every_window(
+    browser: Browser, redis_server: RedisServer, django_data: dict[str, str]
+) -> None:
+    variables = django_data | carried_by(redis_server)
+    with running_server(EXAMPLES / "django", "project.asgi:app", env=variables) as server:
+        looking, writing = window(browser, server), window(browser, server)
+        writing.fill("[name=name]", "Ada")
+        writing.fill("[name=text]", "hello")
+        writing.click("button")
+        expect(looking.locator("#news li")).to_have_text(["Ada has signed"], timeout=LONGEST_WAIT * 1000)
+        looking.close()
+        writing.close()
