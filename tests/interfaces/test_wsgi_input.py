@@ -12,9 +12,6 @@ from tests import wsgi_apps
 from tests.corpus import POST, chunked, request
 from tests.helpers import Conversation, until
 from tests.interfaces.wsgi_conversations import WAYS, asking, over, response_of
-from uvicorn.errors import ClientDisconnected
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
-from uvicorn.interfaces.wsgi import ContentReader
 
 
 @pytest.fixture(autouse=True)
@@ -170,43 +167,39 @@ async def test_C11_a_worker_that_waits_for_content_is_freed_when_the_client_leav
     await conversation.interface.shutdown(1)
 
 
-def exchange_on(loop: asyncio.AbstractEventLoop) -> HTTPExchange:
-    return HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "POST", b"/", "1.1", [], has_content=True)
+async def test_C11_no_more_is_taken_from_the_client_than_a_worker_that_reads_slowly_is_owed() -> None:
+    begun, release = threading.Event(), threading.Event()
+    seen: list[bytes] = []
 
-
-def test_C11_content_from_a_loop_that_is_gone_is_not_whole() -> None:
-    loop = asyncio.new_event_loop()
-    exchange = exchange_on(loop)
-    loop.close()
-    with pytest.raises(ClientDisconnected):
-        ContentReader(exchange, loop).readinto(bytearray(1))
-
-
-class Silent(HTTPGateway):
-    """A gateway whose content never comes."""
-
-    def want_content(self, exchange: HTTPExchange) -> None:
-        pass
-
-
-def test_C11_content_from_a_loop_that_stops_is_not_whole() -> None:
-    raised: list[BaseException] = []
-    begun = threading.Event()
-
-    def read(reader: ContentReader) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(environ["wsgi.input"].read(1))
         begun.set()
-        try:
-            reader.readinto(bytearray(1))
-        except OSError as error:
-            raised.append(error)
+        release.wait(30)
+        seen.append(environ["wsgi.input"].read())
+        start_response("200 OK", [])
+        return []
 
-    async def main() -> threading.Thread:
-        loop = asyncio.get_running_loop()
-        exchange = HTTPExchange(Silent(), Endpoint(loop=loop), "POST", b"/", "1.1", [], has_content=True)
-        thread = threading.Thread(target=read, args=(ContentReader(exchange, loop),))
-        thread.start()
-        await until(lambda: len(asyncio.all_tasks()) == 2)
-        return thread
+    conversation = Conversation(app)
+    content = bytes(range(256)) * 8192
+    conversation.send(request(POST, b"content-length: %d" % len(content)))
+    sent = 0
 
-    asyncio.run(main()).join(30)
-    assert raised
+    def send_what_is_taken() -> None:
+        nonlocal sent
+        while conversation.transport.reading and sent < len(content):
+            conversation.send(content[sent : sent + 65536])
+            sent += 65536
+
+    send_what_is_taken()
+    await until(begun.is_set)
+    for _ in range(50):
+        await asyncio.sleep(0)
+        send_what_is_taken()
+    assert sent <= 256 * 1024
+    release.set()
+    while not conversation.received:
+        send_what_is_taken()
+        await asyncio.sleep(0)
+    assert b"".join(seen) == content
+    await conversation.lose()
+    await conversation.interface.shutdown(1)

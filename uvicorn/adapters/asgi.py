@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
-from uvicorn.adapters.backlog import Backlog
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.environ import host_environ
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings

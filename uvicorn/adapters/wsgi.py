@@ -15,10 +15,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, final
 
-from uvicorn.adapters.backlog import Backlog
 from uvicorn.adapters.loop_thread import LoopThread, loop_thread
 from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import (

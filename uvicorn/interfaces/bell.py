@@ -66,6 +66,11 @@ HAS_EVENTFD: Final = hasattr(os, "eventfd")
 _MOST_IDLE: Final = 64
 
 
+def new_bell() -> Bell:
+    """A bell of the better kind."""
+    return EventBell() if HAS_EVENTFD else QueueBell()
+
+
 @final
 class Bells:
     """Bells of one process, for use one after another.
@@ -81,7 +86,7 @@ class Bells:
         try:
             return self._idle.pop()
         except IndexError:
-            return EventBell() if HAS_EVENTFD else QueueBell()
+            return new_bell()
 
     def give_back(self, bell: Bell) -> None:
         """Nobody will wait at `bell` any more; who still rings it rings for nothing."""

@@ -11,7 +11,7 @@ import io
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import Executor
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Final, final
@@ -19,6 +19,7 @@ from typing import Any, Final, final
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.interfaces.base import answer_failure
+from uvicorn.interfaces.content_reader import ContentReader
 from uvicorn.interfaces.environ import build_environ, encode_response
 from uvicorn.interfaces.pooled import Outbox, PooledInterface, refuse
 from uvicorn.settings import Settings
@@ -70,39 +71,6 @@ class FileWrapper:
         close = getattr(self._file, "close", None)
         if close is not None:
             close()
-
-
-class ContentReader(io.RawIOBase):
-    """`wsgi.input` of content that still arrives: blocks the worker, never the loop."""
-
-    def __init__(self, exchange: HTTPExchange, loop: asyncio.AbstractEventLoop) -> None:
-        self._exchange = exchange
-        self._loop = loop
-        self._left = memoryview(b"")
-        self._more = True
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Raises ClientDisconnected, an OSError, if the client leaves before its content is whole."""
-        while not self._left and self._more:
-            content, self._more = self._receive()
-            self._left = memoryview(content)
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    def _receive(self) -> tuple[bytes, bool]:
-        receiving = self._exchange.receive()
-        try:
-            return asyncio.run_coroutine_threadsafe(receiving, self._loop).result()
-        except CancelledError:
-            raise ClientDisconnected("the event loop stops") from None
-        except RuntimeError:
-            receiving.close()
-            raise ClientDisconnected("the event loop has stopped") from None
 
 
 @final
@@ -297,7 +265,7 @@ class WSGIInterface(PooledInterface):
         environ["wsgi.input"] = (
             io.BytesIO(content)
             if content is not None
-            else io.BufferedReader(ContentReader(exchange, outbox.loop), _READ_BUFFER_BYTES)
+            else io.BufferedReader(ContentReader(exchange, outbox), _READ_BUFFER_BYTES)
         )
         environ["wsgi.errors"] = self._errors
         environ["wsgi.file_wrapper"] = FileWrapper

@@ -1,4 +1,4 @@
-"""Content between an application and who takes it from an adapter."""
+"""Content between who makes it and who takes it, on one thread or on two."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Backlog:
     `take` is for the taker's thread, everything else for the event loop's.
     """
 
-    __slots__ = ("_taken", "_waiters", "put")
+    __slots__ = ("_high_water_bytes", "_taken", "_waiters", "put")
 
-    def __init__(self) -> None:
+    def __init__(self, high_water_bytes: int = _HIGH_WATER_BYTES) -> None:
+        self._high_water_bytes = high_water_bytes
         #: Bytes handed over, taken or not.
         self.put = 0
         self._taken = 0
@@ -28,7 +29,7 @@ class Backlog:
     @property
     def is_high(self) -> bool:
         """Whether the taker is behind."""
-        return self.put - self._taken > _HIGH_WATER_BYTES
+        return self.put - self._taken > self._high_water_bytes
 
     def take(self, count: int) -> bool:
         """`count` bytes have been taken. Whether `wake` is to be called, because somebody has waited for it."""
@@ -43,7 +44,7 @@ class Backlog:
                 waiter.set_result(None)
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the taker has caught up, or the response is over."""
+        """Wait until the taker has caught up, or there is no use in it; `wake` after that comes true."""
         while self.is_high and not is_over():
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters = (*self._waiters, waiter)
