@@ -52,6 +52,7 @@ setup(
             "trustme>=1.1",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
             "gunicorn>=23",
+            "hypercorn>=0.17",
             "pyuwsgi>=2.0.28",
             "waitress>=3",
             "werkzeug>=3",

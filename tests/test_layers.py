@@ -14,7 +14,7 @@ import uvicorn
 
 PACKAGE: Final = Path(uvicorn.__file__).parent
 
-FOUNDATION: Final = frozenset({"errors", "types", "settings", "sending", "processes"})
+FOUNDATION: Final = frozenset({"errors", "types", "settings", "origins", "sending", "processes"})
 WAIST: Final = FOUNDATION | {"exchange", "session"}
 
 #: Room to the rooms that it may import from; a room is a folder, or a file, right below `uvicorn/`.
@@ -22,6 +22,7 @@ ROOMS: Final[dict[str, frozenset[str]]] = {
     "errors": FOUNDATION,
     "types": FOUNDATION,
     "settings": FOUNDATION,
+    "origins": FOUNDATION,
     "sending": FOUNDATION,
     "processes": FOUNDATION,
     "protocol": FOUNDATION | {"protocol"},

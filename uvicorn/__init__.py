@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 __version__ = "1.0.0a1"
 
 if TYPE_CHECKING:
-    from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+    from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
     from uvicorn.config import Config
     from uvicorn.main import run
     from uvicorn.server.server import Server
 
-__all__ = ["ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "run"]
+__all__ = ["ASGI3Adapter", "ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "run"]
 
 # Imported when they are first used: a supervisor, which serves nothing itself, takes 10 MiB less without them.
 _HOMES: Final = {
+    "ASGI3Adapter": "uvicorn.adapters",
     "ASGIAdapter": "uvicorn.adapters",
     "Config": "uvicorn.config",
     "Server": "uvicorn.server.server",

@@ -1,4 +1,4 @@
-"""WSGI hosts as people run them, each in a process of its own."""
+"""WSGI hosts, and others, as people run them, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -61,6 +61,9 @@ HOSTS: Final[dict[str, list[str]]] = {
     "uwsgi": [*_UWSGI, "--threads", "4"],
     "uwsgi --lazy-apps": [*_UWSGI, "--lazy-apps"],
     "uwsgi of one thread": _UWSGI,
+    "hypercorn": [
+        *("-m", "hypercorn", "-b", "fd://SOCKET", "--graceful-timeout", "1", "MODULE:NAME"),
+    ],
     "uvicorn": ["-m", "uvicorn", "--bind", "fd://SOCKET", "--no-access-log", "MODULE:NAME"],
 }
 

@@ -9,7 +9,7 @@ from websockets.utils import accept_key
 from tests.websocket_streams import KEY, WITH_COMPRESSION, handshake
 from uvicorn.errors import LocalProtocolError, RemoteProtocolError
 from uvicorn.protocol.headers import DefaultFields
-from uvicorn.protocol.websocket_handshake import WebSocketHandshake, is_same_origin
+from uvicorn.protocol.websocket_handshake import WebSocketHandshake
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -295,67 +295,3 @@ def test_compression_is_not_imposed() -> None:
     response, deflate = handshake().accept(None, [], DefaultFields(), compression=True)
     assert b"sec-websocket-extensions" not in response
     assert deflate is None
-
-
-# Who may open one (E1)
-
-
-@pytest.mark.parametrize(
-    ("origin", "host"),
-    [
-        ("http://example.com", "example.com"),
-        ("https://example.com", "example.com"),
-        ("http://example.com:8001", "example.com:8000"),
-        ("HTTP://Example.COM", "example.com"),
-        ("http://localhost:8001", "127.0.0.1:8000"),
-        ("http://127.0.0.1", "localhost"),
-        ("http://127.9.8.7", "127.0.0.1"),
-        ("http://[::1]:8001", "localhost:8000"),
-        ("http://localhost", "[::1]:8000"),
-        ("http://[2001:db8::1]:80", "[2001:db8::1]:8000"),
-        ("http://10.0.0.1", "10.0.0.1:8000"),
-    ],
-)
-def test_a_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -> None:
-    assert is_same_origin(origin, host)
-
-
-@pytest.mark.parametrize(
-    ("origin", "host"),
-    [
-        ("http://evil.com", "example.com"),
-        ("null", "example.com"),
-        ("null", "null"),
-        ("", ""),
-        ("", "example.com"),
-        ("http://", ""),
-        ("http://example.com", ""),
-        ("http://example.com.evil.com", "example.com"),
-        ("http://evil-example.com", "example.com"),
-        ("http://sub.example.com", "example.com"),
-        ("http://example.com", "sub.example.com"),
-        ("http://example.com@evil.com", "example.com"),
-        ("http://evil.com#@example.com", "example.com"),
-        ("http://evil.com/example.com", "example.com"),
-        ("http://evil.com\\example.com", "example.com"),
-        ("http://example.com/", "example.com"),
-        ("http://example.com http://evil.com", "example.com"),
-        ("http://example.com\n", "example.com"),
-        ("example.com", "example.com"),
-        ("file://", "example.com"),
-        ("file://localhost", "localhost"),
-        ("capacitor://localhost", "localhost"),
-        ("http://127.0.0.1.evil.com", "127.0.0.1"),
-        ("http://localhost.evil.com", "localhost"),
-        ("http://128.0.0.1", "127.0.0.1"),
-        ("http://127.0.0.1", "10.0.0.1"),
-        ("http://10.0.0.1", "localhost"),
-        ("http://[::2]", "[::1]"),
-        ("http://[::1", "[::1]"),
-        ("http://example.com:80:80", "example.com"),
-        ("http://example.com:x", "example.com"),
-        ("http://exämple.com", "example.com"),
-    ],
-)
-def test_a_page_of_another_host_is_not(origin: str, host: str) -> None:
-    assert not is_same_origin(origin, host)

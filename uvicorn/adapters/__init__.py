@@ -1,7 +1,8 @@
 """Applications of one kind as applications of another.
 
     ASGIAdapter(wsgi_app)     a WSGI application as a channels application
-    WSGIAdapter(async_app)    a channels application as a WSGI callable
+    WSGIAdapter(async_app)    an asynchronous application as a WSGI callable
+    ASGI3Adapter(app)         a channels, consumer or WSGI application as an ASGI application, version 3
 
 Each is one gateway joined to one interface; nothing is translated pair by pair.
 """
@@ -9,6 +10,7 @@ Each is one gateway joined to one interface; nothing is translated pair by pair.
 from __future__ import annotations
 
 from uvicorn.adapters.asgi import ASGIAdapter
+from uvicorn.adapters.asgi3 import ASGI3Adapter
 from uvicorn.adapters.wsgi import WSGIAdapter
 
-__all__ = ["ASGIAdapter", "WSGIAdapter"]
+__all__ = ["ASGI3Adapter", "ASGIAdapter", "WSGIAdapter"]

@@ -1,11 +1,11 @@
-"""A WSGI application as a channels application."""
+"""A WSGI application, or one of another kind, as a channels application."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, final
@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote_to_bytes
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import host_environ
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
@@ -28,21 +30,30 @@ class ASGIAdapter:
     The WSGI application runs on a pool of `threads` long-lived threads, off the event loop, or on `executor`, which
     may be any `concurrent.futures.Executor`. A request that finds too many others waiting is answered with 503.
     A websocket is refused.
+
+    With `interface`, an application of another kind (asgi3, consumer) is made a channels application instead.
     """
 
     def __init__(
-        self, app: Callable[..., Any], *, threads: int | None = None, executor: Executor | None = None
+        self,
+        app: Callable[..., Any],
+        *,
+        threads: int | None = None,
+        executor: Executor | None = None,
+        interface: str = "wsgi",
     ) -> None:
         self.app = app
+        self._name = interface
         self._threads = threads
         self._executor = executor
-        self._interface: WSGIInterface | None = None
+        self._interface: Interface | None = None
 
-    def __uvicorn_interface__(self, settings: Settings) -> WSGIInterface:
+    def __uvicorn_interface__(self, settings: Settings) -> Interface:
         """An interface that a server may use directly, instead of going through messages."""
-        if self._threads is not None:
-            settings = replace(settings, threads=self._threads)
-        return WSGIInterface(self.app, settings, self._executor)
+        settings = replace(settings, interface=self._name, threads=self._threads or settings.threads)
+        if self._name == "wsgi":
+            return WSGIInterface(self.app, settings, self._executor)
+        return build_interface(self.app, settings)
 
     async def startup(self) -> None:
         """Once per process, before the first request (interface rule R15)."""
@@ -64,7 +75,7 @@ class ASGIAdapter:
             self._of_messages().serve_http(gateway.exchange)
             await gateway.pump()
 
-    def _of_messages(self) -> WSGIInterface:
+    def _of_messages(self) -> Interface:
         if self._interface is None:
             self._interface = self.__uvicorn_interface__(Settings())
         return self._interface
@@ -207,12 +218,12 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         # There is none, or somebody has given the message another path since (interface rule R18).
         raw_path = quote(path, safe="/!$&'()*+,;=:@~").encode()
     query = message.get("query_string", b"")
-    server, client = message.get("server"), message.get("client")
     endpoint = Endpoint(
         message.get("scheme") or "http",
         message.get("root_path") or "",
-        (server[0], server[1]) if server else None,
-        (client[0], client[1]) if client else None,
+        _address(message.get("server")),
+        _address(message.get("client")),
+        _running_loop(),
     )
     if message.get("environ"):
         endpoint.environ = host_environ(message["environ"])
@@ -225,3 +236,15 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         [[bytes(name).lower(), bytes(value)] for name, value in message.get("headers", ())],
         has_content,
     )
+
+
+def _address(pair: Sequence[Any] | None) -> tuple[str, int] | None:
+    """An address as an endpoint has it: a Unix socket's, which is a path and no port, is none."""
+    return (pair[0], pair[1]) if pair and pair[1] is not None else None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

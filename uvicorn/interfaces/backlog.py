@@ -29,7 +29,12 @@ class Backlog:
     @property
     def is_high(self) -> bool:
         """Whether the taker is behind."""
-        return self.put - self._taken > self._high_water_bytes
+        return self.untaken > self._high_water_bytes
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that have been handed over and not taken."""
+        return self.put - self._taken
 
     def take(self, count: int) -> bool:
         """`count` bytes have been taken. Whether `wake` is to be called, because somebody has waited for it."""

@@ -1,10 +1,9 @@
-"""The opening handshake of a WebSocket (RFC 6455, section 4.2), and who may open one from a browser."""
+"""The opening handshake of a WebSocket (RFC 6455, section 4.2)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from typing import Final, TypeVar, final
 
 from websockets.exceptions import InvalidHeader
@@ -20,9 +19,6 @@ _Item = TypeVar("_Item")
 
 # 16 bytes in base64.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
-
-_ORIGIN: Final = re.compile(r"(?i:https?)://(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 # Fields of the handshake and the connection: they are ours to set.
 _SERVERS_OWN: Final = frozenset(
@@ -121,29 +117,6 @@ class WebSocketHandshake:
             parts.append(b"sec-websocket-extensions: %b\r\n" % extension.encode())
         parts.append(b"\r\n")
         return b"".join(parts), deflate
-
-
-def is_same_origin(origin: str, host: str) -> bool:
-    """Whether a page of `origin` talks to the `host` that it came from.
-
-    Ports do not count, since cookies, which is what a foreign page would abuse, know none either; and all names of
-    the loopback interface are one host. A page without an origin to speak of (`null`) comes from nowhere.
-    """
-    from_origin = _ORIGIN.fullmatch(origin)
-    from_host = _HOST.fullmatch(host)
-    if from_origin is None or from_host is None:
-        return False
-    ours, theirs = from_host[1].lower(), from_origin[1].lower()
-    return ours == theirs or (_is_loopback(ours) and _is_loopback(theirs))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:

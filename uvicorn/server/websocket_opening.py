@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.origins import is_allowed_origin
 from uvicorn.protocol.http1_encoder import PHRASES
-from uvicorn.protocol.websocket_handshake import WebSocketHandshake, is_same_origin
+from uvicorn.protocol.websocket_handshake import WebSocketHandshake
 from uvicorn.server.context import ServerContext
 from uvicorn.server.websocket import Upgrading, WebSocketConnection
 from uvicorn.session import WebSocketSession
@@ -21,7 +22,8 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
         version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
         request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
         return
-    if not _is_allowed(context, handshake):
+    checks_origin = context.interface.checks_origin
+    if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
         context.warnings.warn(
             request.endpoint.client,
             f"refused: a websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
@@ -32,13 +34,3 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
     connection = WebSocketConnection(context, http, handshake)
     session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
     context.interface.serve_websocket(session)
-
-
-def _is_allowed(context: ServerContext, handshake: WebSocketHandshake) -> bool:
-    """Whether a page of the handshake's origin may open it (requirement E1). Who is no browser sends none."""
-    allowed = context.allowed_origins
-    if handshake.origin is None or "*" in allowed:
-        return True
-    if allowed:
-        return handshake.origin in allowed
-    return not context.interface.checks_origin or is_same_origin(handshake.origin, handshake.host)

@@ -1,0 +1,600 @@
+"""`ASGI3Adapter` between a host, which is the test, and applications of other kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from tests.helpers import settle, until
+from uvicorn.adapters import ASGI3Adapter
+from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
+from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
+from uvicorn.settings import Settings
+
+Message = dict[str, Any]
+
+HTTP: Message = {
+    "type": "http",
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "method": "GET",
+    "scheme": "https",
+    "path": "/a b",
+    "raw_path": b"/a%20b",
+    "query_string": b"c=d",
+    "root_path": "",
+    "headers": [(b"host", b"example.org")],
+    "client": ("127.0.0.1", 51234),
+    "server": ("127.0.0.1", 8000),
+}
+POST: Message = {**HTTP, "method": "POST", "headers": [(b"content-length", b"4")]}
+WEBSOCKET: Message = {
+    **{key: value for key, value in HTTP.items() if key != "method"},
+    "type": "websocket",
+    "scheme": "wss",
+    "subprotocols": ["chat"],
+    "extensions": {"websocket.http.response": {}},
+}
+CONNECT: Message = {"type": "websocket.connect"}
+
+
+class Host:
+    """Calls the adapter. What it has to `receive` is put in by the test; it `takes` as much as the test lets it."""
+
+    def __init__(self, app: Any, scope: Message, *events: Message, **options: Any) -> None:
+        self.adapter = ASGI3Adapter(app, **options)
+        self.sent: list[Message] = []
+        self.events: asyncio.Queue[Message | Exception] = asyncio.Queue()
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self.gone = False
+        for event in events:
+            self.events.put_nowait(event)
+        self.task = asyncio.ensure_future(self.adapter(scope, self.receive, self.send))
+
+    async def receive(self) -> Message:
+        event = await self.events.get()
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def send(self, event: Message) -> None:
+        await self.takes.wait()
+        if self.gone:
+            raise BrokenPipeError
+        self.sent.append(event)
+
+    def put(self, *events: Message | Exception) -> None:
+        for event in events:
+            self.events.put_nowait(event)
+
+    @property
+    def types(self) -> list[str]:
+        """The types of what was sent, without what is common to all of them."""
+        return [event["type"].rpartition(".")[2] for event in self.sent]
+
+
+class Recorder:
+    """A channels application that keeps its messages, then replies with the given ones."""
+
+    def __init__(self, *replies: Message) -> None:
+        self.replies = replies or ({"status": 200, "content": b"hello"},)
+        self.messages: list[Message] = []
+        self.channels: list[Message] = []
+        self.errors: list[BaseException] = []
+
+    async def __call__(self, message: Message, channels: Message) -> None:
+        self.messages.append(message)
+        self.channels.append(channels)
+        if len(self.messages) == 1:
+            for reply in self.replies:
+                try:
+                    await channels["reply"].send(reply)
+                except BaseException as error:
+                    self.errors.append(error)
+                    raise
+
+
+async def for_ever(message: Message, channels: Message) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+# Requests
+
+
+async def test_a_request_is_a_message() -> None:
+    app = Recorder()
+    host = Host(app, HTTP)
+    await host.task
+    assert app.messages == [
+        {
+            "channel": "http.request",
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "https",
+            "path": "/a b",
+            "raw_path": b"/a%20b",
+            "query_string": b"c=d",
+            "root_path": "",
+            "headers": [[b"host", b"example.org"]],
+            "client": ("127.0.0.1", 51234),
+            "server": ("127.0.0.1", 8000),
+        }
+    ]
+    assert set(app.channels[0]) == {"reply"}
+
+
+async def test_a_scope_may_lack_what_is_optional() -> None:
+    app = Recorder()
+    host = Host(app, {**HTTP, "raw_path": None, "client": None, "server": ("/run/app.sock", None)})
+    await host.task
+    message = app.messages[0]
+    assert (message["raw_path"], message["client"], message["server"]) == (b"/a%20b", None, None)
+
+
+async def test_a_response_is_events() -> None:
+    host = Host(
+        Recorder({"status": 201, "headers": [[b"X-A", b"1"], [b"connection", b"close"]], "content": b"hi"}), HTTP
+    )
+    await host.task
+    assert host.sent == [
+        {"type": "http.response.start", "status": 201, "headers": [(b"x-a", b"1"), (b"content-length", b"2")]},
+        {"type": "http.response.body", "body": b"hi", "more_body": False},
+    ]
+
+
+async def test_a_streamed_response_begins_at_once() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        await for_ever(message, channels)
+
+    host = Host(app, HTTP)
+    await settle()
+    assert host.types == ["start"]
+    host.task.cancel()
+    await settle()
+    await host.adapter._interface.shutdown(0)
+
+
+async def test_an_empty_piece_is_not_sent() -> None:
+    host = Host(Recorder({"status": 200, "more_content": True}, {"content": b"", "more_content": True}, {}), HTTP)
+    await host.task
+    assert [event["more_body"] for event in host.sent[1:]] == [False]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "sent"),
+    [
+        ("HEAD", 200, [], [(b"content-length", b"5")]),
+        ("HEAD", 200, [[b"content-length", b"9"]], [(b"content-length", b"9")]),
+        ("GET", 204, [[b"content-length", b"0"]], []),
+        ("GET", 304, [[b"content-length", b"9"]], [(b"content-length", b"9")]),
+    ],
+)
+async def test_a_response_that_has_no_content_is_sent_without(
+    method: str, status: int, headers: list[list[bytes]], sent: list[tuple[bytes, bytes]]
+) -> None:
+    app = Recorder({"status": status, "headers": headers, "content": b"hello"})
+    host = Host(app, {**HTTP, "method": method})
+    await host.task
+    assert host.sent[0]["headers"] == sent
+    assert host.sent[1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+@pytest.mark.parametrize("length", [b"4", b"6", b"x"])
+async def test_a_length_that_is_wrong_is_a_500(length: bytes) -> None:
+    app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
+    host = Host(app, HTTP)
+    await host.task
+    assert host.sent[0]["status"] == 500
+    assert isinstance(app.errors[0], LocalProtocolError)
+
+
+@pytest.mark.parametrize("last", [b"", b"too much"])
+async def test_a_length_that_proves_wrong_breaks_the_response_off(last: bytes) -> None:
+    start = {"status": 200, "headers": [[b"content-length", b"5"]], "content": b"hel", "more_content": True}
+    host = Host(Recorder(start, {"content": last}), HTTP)
+    with pytest.raises(ResponseAborted, match="content-length is 5 but the app sent"):
+        await host.task
+    assert [event.get("more_body") for event in host.sent] == [None, True]
+
+
+async def test_an_application_that_fails_midway_breaks_the_response_off() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        await channels["reply"].send({"status": 200, "content": b"x", "more_content": True})
+        raise ValueError("boom")
+
+    host = Host(app, HTTP)
+    with pytest.raises(ResponseAborted):
+        await host.task
+    assert host.types == ["start", "body"]
+
+
+async def test_content_comes_in_pieces_when_it_is_asked_for() -> None:
+    received = []
+
+    async def app(message: Message, channels: Message) -> None:
+        while True:
+            received.append(await channels["body"].receive())
+            if not received[-1]["more_content"]:
+                break
+        await channels["reply"].send({"status": 200})
+
+    host = Host(app, POST)
+    host.put({"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request", "more_body": True})
+    await settle()
+    assert received == [{"content": b"ab", "more_content": True}]
+    host.put({"type": "http.request", "body": b"cd"})
+    await host.task
+    assert received[1:] == [{"content": b"cd", "more_content": False}]
+
+
+async def test_content_that_nobody_asks_for_is_not_received() -> None:
+    host = Host(Recorder(), POST, {"type": "http.request", "body": b"abcd"})
+    await host.task
+    assert host.events.qsize() == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "method", "headers", "has_content"),
+    [
+        ("1.1", "POST", [(b"Content-Length", b"0")], False),
+        ("1.1", "POST", [(b"transfer-encoding", b"chunked")], True),
+        ("1.1", "POST", [], False),
+        ("2", "POST", [], True),
+        ("2", "GET", [], False),
+    ],
+)
+async def test_content_is_expected_where_it_is_announced(
+    version: str, method: str, headers: list[tuple[bytes, bytes]], has_content: bool
+) -> None:
+    app = Recorder()
+    host = Host(app, {**HTTP, "method": method, "http_version": version, "headers": headers})
+    await host.task
+    assert ("body" in app.channels[0]) == has_content
+
+
+async def test_a_client_that_leaves_within_its_content_is_told() -> None:
+    received = []
+
+    async def app(message: Message, channels: Message) -> None:
+        received.append(await channels["body"].receive())
+
+    host = Host(app, POST, {"type": "http.disconnect"})
+    await host.task
+    assert received == [{"closed": True, "more_content": False}]
+    assert host.sent == []
+
+
+@pytest.mark.parametrize("end", [{"type": "http.disconnect"}, RuntimeError("a host's own failure")])
+async def test_a_client_that_leaves_ends_the_call(end: Any) -> None:
+    host = Host(for_ever, HTTP, {"type": "http.request", "body": b"", "more_body": False})
+    await settle()
+    host.put(end)
+    await host.task
+    await host.adapter._interface.shutdown(0)
+
+
+async def test_a_client_that_leaves_after_its_content_ends_the_call() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        await channels["body"].receive()
+        await for_ever(message, channels)
+
+    host = Host(app, POST, {"type": "http.request", "body": b"abcd"})
+    await settle()
+    host.put({"type": "http.disconnect"})
+    await host.task
+    await host.adapter._interface.shutdown(0)
+
+
+async def test_a_host_whose_send_raises_has_lost_its_client() -> None:
+    host = Host(Recorder(), HTTP)
+    host.gone = True
+    await host.task
+    assert host.sent == []
+
+
+async def test_sending_waits_for_a_slow_host() -> None:
+    sent = []
+
+    async def app(message: Message, channels: Message) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        for number in range(2):
+            await channels["reply"].send({"content": bytes(70000), "more_content": True})
+            sent.append(number)
+        await channels["reply"].send({})
+
+    host = Host(app, HTTP)
+    host.takes.clear()
+    await settle()
+    assert sent == []
+    host.takes.set()
+    await host.task
+    assert sent == [0, 1]
+
+
+async def test_what_nobody_waits_for_is_bounded() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        channels["reply"].send({"status": 200, "more_content": True})
+        for _ in range(5):
+            channels["reply"].send({"content": bytes(1 << 20), "more_content": True})
+
+    host = Host(app, HTTP)
+    with pytest.raises(ResponseAborted, match="too much unsent"):
+        await host.task
+
+
+def wsgi(environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [environ["wsgi.input"].read()]
+
+
+async def test_a_wsgi_application_is_served() -> None:
+    host = Host(wsgi, POST, {"type": "http.request", "body": b"abcd"})
+    await host.task
+    assert host.sent[1]["body"] == b"abcd"
+    await host.adapter._interface.shutdown(0)
+
+
+async def test_a_scope_of_another_type_is_told_so() -> None:
+    with pytest.raises(ValueError, match="expected type http, websocket or lifespan, got 'udp'"):
+        await Host(Recorder(), {"type": "udp"}).task
+
+
+# Startup and shutdown
+
+
+class Living(Recorder):
+    def __init__(self, failing: str = "") -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.failing = failing
+
+    async def __call__(self, message: Message, channels: Message) -> None:
+        await channels["reply"].send({"status": 200})
+
+    async def startup(self) -> None:
+        self.told.append("startup")
+        if self.failing == "startup":
+            raise ValueError("no database")
+
+    async def shutdown(self) -> None:
+        self.told.append("shutdown")
+        if self.failing == "shutdown":
+            raise ValueError("no goodbye")
+
+
+LIFESPAN: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+
+@pytest.mark.parametrize(
+    ("failing", "sent"),
+    [
+        ("", ["lifespan.startup.complete", "lifespan.shutdown.complete"]),
+        ("startup", ["lifespan.startup.failed"]),
+        ("shutdown", ["lifespan.startup.complete", "lifespan.shutdown.failed"]),
+    ],
+)
+async def test_lifespan_is_startup_and_shutdown(failing: str, sent: list[str]) -> None:
+    app = Living(failing)
+    host = Host(app, {"type": "lifespan"}, *LIFESPAN)
+    await host.task
+    assert [event["type"] for event in host.sent] == sent
+    assert app.told == ["startup", "shutdown"][: len(sent)]
+
+
+async def test_without_lifespan_the_first_request_is_the_startup() -> None:
+    app = Living()
+    host = Host(app, HTTP)
+    await asyncio.gather(host.task, *(host.adapter(HTTP, host.receive, host.send) for _ in range(3)))
+    assert app.told == ["startup"]
+
+
+async def test_a_startup_that_fails_is_tried_again() -> None:
+    app = Living("startup")
+    host = Host(app, HTTP)
+    with pytest.raises(StartupError):
+        await host.task
+    app.failing = ""
+    await host.adapter(HTTP, host.receive, host.send)
+    assert app.told == ["startup", "startup"]
+
+
+async def test_a_mistake_shows_when_the_adapter_is_made() -> None:
+    with pytest.raises(Exception, match="cannot tell which interface"):
+        ASGI3Adapter(lambda a, b, c, d: None)
+
+
+# WebSockets
+
+
+async def test_a_connection_is_messages() -> None:
+    app = Recorder({"accept": True, "text": "hi", "bytes": None})
+    host = Host(app, WEBSOCKET, CONNECT, {"type": "websocket.receive", "text": "a"})
+    host.put(
+        {"type": "websocket.receive", "bytes": b"b"}, {"type": "websocket.disconnect", "code": 4000, "reason": "x"}
+    )
+    await host.task
+    connect, text, data, disconnect = app.messages
+    assert (connect["scheme"], connect["path"], connect["subprotocols"]) == ("wss", "/a b", ["chat"])
+    assert (text["text"], data["bytes"]) == ("a", b"b")
+    assert (disconnect["code"], disconnect["reason"]) == (4000, "x")
+    assert host.sent == [
+        {"type": "websocket.accept", "subprotocol": None, "headers": []},
+        {"type": "websocket.send", "text": "hi"},
+    ]
+
+
+async def test_a_close_waits_for_the_host_s_word() -> None:
+    app = Recorder({"accept": True, "bytes": b"x", "close": 4001, "reason": "bye"})
+    host = Host(app, WEBSOCKET, CONNECT)
+    await settle()
+    assert host.sent[1:] == [
+        {"type": "websocket.send", "bytes": b"x"},
+        {"type": "websocket.close", "code": 4001, "reason": "bye"},
+    ]
+    assert not host.task.done()
+    host.put({"type": "websocket.disconnect", "code": 4001})
+    await host.task
+    assert app.messages[1]["code"] == 4001
+
+
+async def test_a_close_does_not_wait_for_ever() -> None:
+    app = Recorder({"accept": True, "close": True})
+    events: asyncio.Queue[Message] = asyncio.Queue()
+    events.put_nowait(CONNECT)
+    sent: list[Message] = []
+
+    async def send(event: Message) -> None:
+        sent.append(event)
+
+    gateway = ASGI3WebSocketGateway(WEBSOCKET, events.get, send, Settings(ws_close_seconds=0.0))
+    await gateway.serve(ASGI3Adapter(app)._interface, ())
+    assert app.messages[1]["code"] == 1006
+
+
+@pytest.mark.parametrize(
+    ("extensions", "types"), [({"websocket.http.response": {}}, ["start", "body"]), ({}, ["close"]), (None, ["close"])]
+)
+async def test_a_denial_is_as_good_as_the_host_can(extensions: Message | None, types: list[str]) -> None:
+    host = Host(Recorder({"status": 401, "content": b"who?"}), {**WEBSOCKET, "extensions": extensions}, CONNECT)
+    await host.task
+    assert host.types == types
+
+
+@pytest.mark.parametrize("extensions", [{"websocket.http.response": {}}, {}])
+async def test_a_denial_may_come_in_pieces(extensions: Message) -> None:
+    app = Recorder({"status": 401, "content": b"wh", "more_content": True}, {"content": b"o?"})
+    host = Host(app, {**WEBSOCKET, "extensions": extensions}, CONNECT)
+    await host.task
+    assert b"".join(event.get("body", b"") for event in host.sent) == (b"who?" if extensions else b"")
+
+
+async def test_a_denial_that_belies_its_length_is_broken_off() -> None:
+    start = {"status": 401, "headers": [[b"content-length", b"9"]], "content": b"wh", "more_content": True}
+    host = Host(Recorder(start, {"content": b"o?"}), WEBSOCKET, CONNECT)
+    with pytest.raises(ResponseAborted):
+        await host.task
+
+
+@pytest.mark.parametrize(
+    ("accept", "sent"),
+    [
+        ({"accept": True, "subprotocol": "chat"}, ["accept"]),
+        ({"accept": True, "subprotocol": "other"}, ["start", "body"]),
+        ({"accept": True, "headers": [[b"a", b"b\r\n"]]}, ["start", "body"]),
+    ],
+)
+async def test_an_answer_that_cannot_be_sent_is_a_500(accept: Message, sent: list[str]) -> None:
+    host = Host(Recorder(accept), WEBSOCKET, CONNECT)
+    await settle()
+    host.put({"type": "websocket.disconnect", "code": 1000})
+    await host.task
+    assert host.types == sent
+
+
+async def test_a_client_that_leaves_during_the_handshake_ends_the_call() -> None:
+    host = Host(for_ever, WEBSOCKET, CONNECT, {"type": "websocket.disconnect", "code": 1006})
+    await host.task
+    assert host.sent == []
+    await host.adapter._interface.shutdown(0)
+
+
+async def test_a_host_that_begins_with_something_else_is_not_served() -> None:
+    host = Host(Recorder(), WEBSOCKET, {"type": "websocket.disconnect", "code": 1006})
+    await host.task
+    assert host.sent == []
+
+
+async def test_a_host_whose_receive_fails_has_lost_its_client() -> None:
+    app = Recorder({"accept": True})
+    host = Host(app, WEBSOCKET, CONNECT)
+    await settle()
+    host.put(RuntimeError("a host's own failure"))
+    await host.task
+    assert app.messages[1]["code"] == 1006
+
+
+async def test_a_host_whose_websocket_send_raises_has_lost_its_client() -> None:
+    app = Recorder({"accept": True})
+    host = Host(app, WEBSOCKET, CONNECT)
+    host.gone = True
+    await host.task
+    assert app.messages[1]["code"] == 1006
+
+
+ORIGIN: Message = {**WEBSOCKET, "headers": [(b"host", b"example.org"), (b"origin", b"https://evil.example")]}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "types"), [((), ["start", "body"]), (("https://evil.example",), ["accept"]), (("*",), ["accept"])]
+)
+async def test_E1_a_page_of_another_host_is_refused_unless_it_is_listed(
+    allowed: tuple[str, ...], types: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    host = Host(Recorder({"accept": True}), ORIGIN, CONNECT, allowed_origins=allowed)
+    await settle()
+    host.put({"type": "websocket.disconnect", "code": 1000})
+    await host.task
+    assert host.types == types
+    assert ("allowed_origins=[...]" in caplog.text) == (not allowed)
+
+
+async def test_a_websocket_that_the_application_does_not_know_is_refused() -> None:
+    host = Host(wsgi, WEBSOCKET, CONNECT)
+    await host.task
+    assert host.sent[0]["status"] == 403
+    await host.adapter._interface.shutdown(0)
+
+
+async def test_messages_that_the_application_has_no_time_for_stay_with_the_host() -> None:
+    go = asyncio.Event()
+
+    async def app(message: Message, channels: Message) -> None:
+        if message["channel"] == "websocket.receive":
+            await go.wait()
+
+    host = Host(app, WEBSOCKET, CONNECT)
+    host.put(*({"type": "websocket.receive", "text": str(number)} for number in range(20)))
+    await settle(100)
+    assert host.events.qsize() > 0
+    go.set()
+    host.put({"type": "websocket.disconnect", "code": 1000})
+    await host.task
+
+
+async def test_sending_waits_for_a_host_that_is_slow_with_messages() -> None:
+    sent = []
+
+    async def app(message: Message, channels: Message) -> None:
+        if message["channel"] == "websocket.connect":
+            for number in range(3):
+                await channels["reply"].send({"bytes": bytes(70000)})
+                sent.append(number)
+            await channels["reply"].send({"close": True})
+
+    host = Host(app, WEBSOCKET, CONNECT)
+    host.takes.clear()
+    await settle()
+    assert sent == []
+    host.takes.set()
+    await until(lambda: len(sent) == 3)
+    host.put({"type": "websocket.disconnect", "code": 1000})
+    await host.task
+
+
+async def test_a_client_that_does_not_read_is_closed() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        if message["channel"] == "websocket.connect":
+            for _ in range(600):
+                channels["reply"].send({"text": "x" * 300})
+
+    host = Host(app, WEBSOCKET, CONNECT)
+    host.takes.clear()
+    await settle()
+    host.takes.set()
+    await host.task
+    assert host.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}

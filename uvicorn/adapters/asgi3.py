@@ -1,0 +1,262 @@
+"""An application of another kind as an ASGI application, version 3, for whatever server speaks that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, final
+
+from uvicorn.adapters.asgi import exchange_from_message
+from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
+from uvicorn.adapters.framing import Framing
+from uvicorn.errors import ResponseAborted, StartupError
+from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.backlog import Backlog
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.settings import Settings
+from uvicorn.types import Headers, Message
+
+logger = logging.getLogger("uvicorn.app")
+
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# Time for the application to finish what it is about when the host says that no more requests come.
+_SHUTDOWN_SECONDS: Final = 5.0
+
+
+class ASGI3Adapter:
+    """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, websockets and lifespan.
+
+    `app` may be a channels, consumer or WSGI application; `interface` says how it is called, by default its signature
+    does. Its `startup` is awaited when the host says `lifespan.startup`, or with the first request on a host that
+    does not. Pages of `allowed_origins`, such as `https://a.example`, may open a websocket, `*` meaning any; by
+    default those of the host that is asked, for channels applications.
+    """
+
+    def __init__(
+        self, app: Callable[..., Any], *, interface: str = "auto", allowed_origins: Sequence[str] = ()
+    ) -> None:
+        self.app = app
+        self._allowed_origins = frozenset(allowed_origins)
+        self._settings = Settings(interface=interface, access_log=False)
+        # Tried now, so that a mistake shows when the module is imported.
+        self._interface: Interface = build_interface(app, self._settings)
+        self._starting: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request, one websocket, or the process's lifespan.
+
+        Raises ResponseAborted for a response that cannot be finished, so that the host breaks it off; StartupError if
+        the application's startup fails, which is tried again with the next request.
+        """
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._live(receive, send)
+            return
+        await self._start()
+        if kind == "http":
+            await ASGI3Gateway(scope, receive, send, self._settings.max_unsent_bytes).serve(self._interface)
+        elif kind == "websocket":
+            gateway = ASGI3WebSocketGateway(scope, receive, send, self._settings)
+            await gateway.serve(self._interface, self._allowed_origins)
+        else:
+            raise ValueError(f"scope: expected type http, websocket or lifespan, got {kind!r:.60}")
+
+    async def _start(self) -> None:
+        """Have the application's startup behind us, whoever needs it first."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._interface.startup())
+        if not self._starting.done():
+            # One of those who wait may be cancelled; the others wait on.
+            await asyncio.wait((self._starting,))
+        error = asyncio.CancelledError() if self._starting.cancelled() else self._starting.exception()
+        if error is not None:
+            self._starting = None
+            raise StartupError("the application's startup failed") from error
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except StartupError as error:
+            logger.error("the application's startup failed", exc_info=error.__cause__)
+            await send({"type": "lifespan.startup.failed", "message": f"{error}: {error.__cause__!r:.200}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._starting = None
+        try:
+            await self._interface.shutdown(_SHUTDOWN_SECONDS)
+        except Exception as error:
+            logger.error("the application's shutdown failed", exc_info=error)
+            await send({"type": "lifespan.shutdown.failed", "message": f"the application's shutdown failed: {error!r}"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+@final
+class ASGI3Gateway(HTTPGateway):
+    """Carries one request in from a scope, and its response out through `send`."""
+
+    __slots__ = (
+        "_backlog",
+        "_changed",
+        "_content_ended",
+        "_events",
+        "_failure",
+        "_framing",
+        "_most_unsent",
+        "_reading",
+        "_receive",
+        "_send",
+        "exchange",
+    )
+
+    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, most_unsent: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._most_unsent = most_unsent
+        self._events: deque[Message] = deque()
+        self._backlog = Backlog()
+        self._changed = asyncio.Event()
+        self._failure = ""
+        self._reading: asyncio.Task[None] | None = None
+        self._framing = Framing(scope["method"])
+        self.exchange = exchange_from_message(scope, self, _has_content(scope))
+        self._content_ended = not self.exchange.has_content
+
+    async def serve(self, interface: Interface) -> None:
+        """Have the application answer, and send what it says at the host's pace until it has said all.
+
+        Raises ResponseAborted if it fails in the middle.
+        """
+        try:
+            interface.serve_http(self.exchange)
+            await self._pump()
+        except OSError:
+            # How hosts say that the client has gone.
+            pass
+        finally:
+            self.exchange.disconnect()
+            if self._reading is not None:
+                self._reading.cancel()
+
+    @property
+    def write_paused(self) -> bool:  # type: ignore[override]
+        """Whether the host is behind."""
+        return self._backlog.is_high
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Headers,
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        """Queue the head, and the content at hand."""
+        fields, content = self._framing.start(status, reason, headers, content, more_content)
+        self._put({"type": "http.response.start", "status": int(status), "headers": fields})
+        if content or not more_content:
+            self._put({"type": "http.response.body", "body": content, "more_body": more_content})
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        """Queue a piece of content."""
+        try:
+            content = self._framing.count(content, more_content)
+        except Exception as error:
+            self.abort(exchange, str(error))
+            raise
+        if content or not more_content:
+            self._put({"type": "http.response.body", "body": content, "more_body": more_content})
+        if self._backlog.untaken > self._most_unsent:
+            logger.warning("%s: broken off, over %d bytes of a response unsent", exchange, self._most_unsent)
+            exchange.abort("too much unsent")
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        """Receive another piece."""
+        if not self._content_ended:
+            self._read_on()
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        """Let `serve` find out."""
+        self._changed.set()
+        self._backlog.wake()
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        """Have `serve` raise, after what the application said before it failed: a beginning must not become a 500."""
+        self._failure = reason
+        self._changed.set()
+
+    async def drain(self) -> None:
+        """Wait until the host has caught up, or the exchange is over."""
+        await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
+
+    async def _pump(self) -> None:
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                await self._send(event)
+                if self._backlog.take(len(event.get("body", b""))):
+                    self._backlog.wake()
+            if self._failure:
+                raise ResponseAborted(self._failure)
+            if self.exchange.state >= COMPLETE:
+                return
+            if self._content_ended:
+                # For http.disconnect.
+                self._read_on()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _put(self, event: Message) -> None:
+        self._events.append(event)
+        self._backlog.put += len(event.get("body", b""))
+        self._changed.set()
+
+    def _read_on(self) -> None:
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        exchange = self.exchange
+        try:
+            while True:
+                event = await self._receive()
+                if event["type"] == "http.disconnect":
+                    exchange.disconnect()
+                    return
+                if self._content_ended:
+                    # The one event of a request without content.
+                    continue
+                content = event.get("body") or b""
+                if content:
+                    exchange.feed_content(content)
+                if not event.get("more_body", False):
+                    self._content_ended = True
+                    exchange.feed_eof()
+                    # Let `_pump` see to it that a disconnect is waited for.
+                    self._changed.set()
+                if content or self._content_ended:
+                    return
+        except Exception as error:
+            logger.error("%s: the host's receive failed", exchange, exc_info=error)
+            exchange.disconnect()
+        finally:
+            self._reading = None
+
+
+def _has_content(scope: dict[str, Any]) -> bool:
+    """Whether content is announced: in HTTP/1 by a field, later by a frame that no scope tells of."""
+    fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
+    length = fields.get(b"content-length")
+    if length is not None:
+        return length.strip(b"0") != b""
+    return b"transfer-encoding" in fields or (
+        not scope.get("http_version", "1.1").startswith("1.") and scope["method"] not in ("GET", "HEAD")
+    )

@@ -1,0 +1,263 @@
+"""A websocket of an ASGI host, for the session of an application of another kind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final, final
+
+from uvicorn.adapters.asgi import exchange_from_message
+from uvicorn.adapters.framing import Framing, checked_fields
+from uvicorn.errors import LocalProtocolError, ResponseAborted
+from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.backlog import Backlog
+from uvicorn.interfaces.base import Interface
+from uvicorn.origins import is_allowed_origin
+from uvicorn.session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
+from uvicorn.settings import Settings
+from uvicorn.types import Headers, Message
+
+logger = logging.getLogger("uvicorn.app")
+
+# Messages to a client that does not read, beside the bound on their bytes (interface rule R17).
+_UNREAD_MESSAGES: Final = 256
+
+
+@final
+class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
+    """Carries one connection's events; of the handshake, too, which is an exchange until it is accepted."""
+
+    __slots__ = (
+        "_backlog",
+        "_changed",
+        "_decided",
+        "_events",
+        "_failure",
+        "_framing",
+        "_receive",
+        "_resumed",
+        "_send",
+        "_settings",
+        "_takes_responses",
+        "_unread",
+        "session",
+    )
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+        settings: Settings,
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._settings = settings
+        self._takes_responses = "websocket.http.response" in (scope.get("extensions") or ())
+        self._events: deque[Message] = deque()
+        self._backlog = Backlog()
+        self._changed = asyncio.Event()
+        # Set when the application has answered the handshake.
+        self._decided = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._failure = ""
+        self._unread = 0
+        self._framing = Framing("GET")
+        scheme = "https" if scope.get("scheme") == "wss" else "http"
+        request = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
+        self.session = WebSocketSession(self, request, list(scope.get("subprotocols") or ()))
+
+    async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
+        """Have the application decide, and carry messages until the connection is over."""
+        event = await self._receive()
+        session = self.session
+        if event["type"] != "websocket.connect":
+            return
+        if not interface.serves_websockets or not self._is_allowed(interface, allowed_origins):
+            session.request.respond(403)
+            await self._pump()
+            return
+        receiving = asyncio.get_running_loop().create_task(self._receive_all())
+        try:
+            interface.serve_websocket(session)
+            await self._pump()
+        except OSError:
+            # How hosts say that the client has gone.
+            pass
+        finally:
+            receiving.cancel()
+            self._disconnected(1006, "")
+
+    def _is_allowed(self, interface: Interface, allowed_origins: Collection[str]) -> bool:
+        request = self.session.request
+        fields = {name: value.decode("latin-1") for name, value in request.headers}
+        origin, host = fields.get(b"origin"), fields.get(b"host", "")
+        allowed = is_allowed_origin(origin, host, allowed_origins, interface.checks_origin)
+        if not allowed:
+            logger.warning(
+                "%s refused: a websocket from origin %.200r to host %.200r (403); "
+                "ASGI3Adapter(..., allowed_origins=[...]) lists the origins that may",
+                request.endpoint.client,
+                origin,
+                host,
+            )
+        return allowed
+
+    # What the session calls
+
+    @property
+    def write_paused(self) -> bool:  # type: ignore[override]
+        """Whether the host is behind."""
+        return self._backlog.is_high
+
+    def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
+        """Accept the handshake."""
+        if subprotocol is not None and subprotocol not in session.subprotocols:
+            raise LocalProtocolError(
+                f"subprotocol: expected one of those offered, {session.subprotocols}, got {subprotocol!r:.100}"
+            )
+        fields = checked_fields(200, b"", headers)
+        self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
+        session.request.switch_protocols()
+
+    def send_text(self, text: str) -> None:
+        """Send a text message."""
+        self._put_message({"type": "websocket.send", "text": text}, len(text))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        self._put_message({"type": "websocket.send", "bytes": data}, len(data))
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Close; the host tells when that is done, or has had its time."""
+        self._put({"type": "websocket.close", "code": code, "reason": reason})
+        self._resumed.set()
+        timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")
+        self.session.on_end(timer.cancel)
+
+    def pause_receiving(self) -> None:
+        """Receive no more from the host, but for what is on its way."""
+        self._resumed.clear()
+
+    def resume_receiving(self) -> None:
+        """Receive again."""
+        self._resumed.set()
+
+    async def drain(self) -> None:
+        """Wait until the host has caught up, or the connection is over."""
+        await self._backlog.wait(lambda: self.session.state == CLOSED)
+
+    # What the handshake's exchange calls, which is denied by responding to it
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Headers,
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        """Deny the handshake; with 403 on a host that knows no other way."""
+        fields, content = self._framing.start(status, reason, headers, content, more_content)
+        if not self._takes_responses:
+            self._put({"type": "websocket.close"})
+            return
+        self._put({"type": "websocket.http.response.start", "status": int(status), "headers": fields})
+        self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        """Go on with a denial."""
+        try:
+            content = self._framing.count(content, more_content)
+        except Exception as error:
+            self.abort(exchange, str(error))
+            raise
+        if self._takes_responses:
+            self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        """A handshake has none."""
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        """Let `serve` find out, and whoever waits for the decision."""
+        self._decided.set()
+        self._changed.set()
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        """Have `serve` raise."""
+        self._failure = reason
+        self._changed.set()
+
+    # From and to the host
+
+    async def _receive_all(self) -> None:
+        session = self.session
+        try:
+            while session.state != CLOSED:
+                await self._resumed.wait()
+                event = await self._receive()
+                if event["type"] == "websocket.disconnect":
+                    self._disconnected(event.get("code") or 1005, event.get("reason") or "")
+                    return
+                # A host might read ahead of the accept.
+                await self._decided.wait()
+                listener = session.listener
+                if session.state == OPEN and listener is not None:
+                    text = event.get("text")
+                    if text is not None:
+                        listener.on_text(text)
+                    else:
+                        listener.on_bytes(event.get("bytes") or b"")
+        except Exception as error:
+            logger.error("%s: the host's receive failed", session, exc_info=error)
+            self._disconnected(1006, "")
+
+    async def _pump(self) -> None:
+        session = self.session
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                await self._send(event)
+                if self._backlog.take(_size(event)):
+                    self._unread = 0
+                    self._backlog.wake()
+            if self._failure:
+                raise ResponseAborted(self._failure)
+            if session.state == CLOSED and session.request.state >= COMPLETE:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _put(self, event: Message) -> None:
+        self._events.append(event)
+        self._backlog.put += _size(event)
+        self._changed.set()
+
+    def _put_message(self, event: Message, size: int) -> None:
+        if self._backlog.is_high:
+            self._unread += 1
+            if self._unread > _UNREAD_MESSAGES or self._backlog.untaken + size > self._settings.max_unsent_bytes:
+                logger.warning("%s closed: its client does not read what it is sent (1013)", self.session)
+                self._events.clear()
+                self._put({"type": "websocket.close", "code": 1013, "reason": ""})
+                self._disconnected(1013, "")
+                return
+        self._put(event)
+
+    def _disconnected(self, code: int, reason: str) -> None:
+        """The connection is over, whatever it was about."""
+        request = self.session.request
+        if request.state < COMPLETE:
+            request.disconnect()
+        elif self.session.state != CLOSED:
+            self.session.disconnect(code, reason)
+        self._changed.set()
+        self._backlog.wake()
+
+
+def _size(event: Message) -> int:
+    return len(event.get("text") or event.get("bytes") or event.get("body") or b"")
