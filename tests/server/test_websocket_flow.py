@@ -9,7 +9,8 @@ import pytest
 
 from tests.helpers import Recorder, settle
 from tests.websocket_client import Held, WebSocketConversation
-from tests.websocket_streams import TEXT, close, frame
+from tests.websocket_streams import RSV1, TEXT, close, frame
+from uvicorn.protocol.websocket_encoding import frame_text
 from uvicorn.server.websocket import WebSocketConnection
 
 #: The first byte of a frame that no client may send.
@@ -196,3 +197,22 @@ async def test_messages_that_came_at_once_are_held_back_one_by_one() -> None:
     await settle()
     assert conversation.transport.reading
     await conversation.lose()
+
+
+@pytest.mark.parametrize("compression", [False, True])
+@pytest.mark.parametrize("length", [5, 5000])
+async def test_a_message_that_others_were_sent_before_is_compressed_or_not_as_was_agreed_on(
+    compression: bool, length: int
+) -> None:
+    text = "a" * length
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"text": text})
+
+    conversation = WebSocketConversation(app, compression=compression)
+    last = conversation.context.last_frame
+    last.message, last.frame = text, frame_text(text)
+    await conversation.open()
+    start = conversation.transport.writes[-1][0]
+    assert bool(start & RSV1) is (compression and length > 1000)
+    assert conversation.heard == [text]

@@ -52,12 +52,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         "_drainers",
         "_handshake",
         "_http",
+        "_last",
         "_last_pong",
         "_phase",
         "_pinged",
         "_reading_paused",
         "_receiving_paused",
         "_resuming",
+        "_shares_frames",
         "_since",
         "_stall",
         "_transport",
@@ -191,6 +193,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._transport, received = self._http.switch()
         # Neither is needed any more, and thousands of idle connections would keep them.
         self._http = self._handshake = None
+        self._last = context.last_frame
+        self._shares_frames = deflate is None
         self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate, context.last_frame)
         self._phase = _OPEN
         self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
@@ -205,7 +209,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def send_text(self, text: str) -> None:
         """Send a text message."""
-        self._send(self._codec.encode_text(text))
+        last = self._last
+        data = last.frame if text is last.message and self._shares_frames else self._codec.encode_text(text)
+        transport = self._transport
+        if self.write_paused or transport.is_closing():
+            self._send(data)
+            return
+        transport.write(data)
+        self._written += len(data)
 
     def send_bytes(self, data: bytes) -> None:
         """Send a binary message."""
