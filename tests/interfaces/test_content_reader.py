@@ -51,6 +51,8 @@ class Reading:
         """What it returned or raised."""
         await until(lambda: self.results)
         self._thread.join(30)
+        # What hands over has its end after the worker's.
+        await until(lambda: len(asyncio.all_tasks()) == 1)
         return self.results[0]
 
     def _run(self, reader: ContentReader) -> None:
