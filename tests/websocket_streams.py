@@ -102,6 +102,9 @@ class RecordingSink:
     def on_close(self, code: int, reason: str) -> None:
         self.calls.append(("close", code, reason))
 
+    def on_busy(self) -> None:
+        """Goes on."""
+
 
 def handshake(*fields: tuple[bytes, bytes], without: bytes = b"") -> WebSocketHandshake:
     """The handshake of an ordinary client, with other fields besides."""

@@ -50,6 +50,10 @@ async def stuck(message: Message, channels: Message) -> None:
         await asyncio.sleep(3600)
 
 
+async def drop(message: Message, channels: Message) -> None:
+    """Is done with each message at once."""
+
+
 async def ends(message: Message, channels: Message) -> None:
     """Prints when it is told of a connection and of its end; a message tells what to do."""
     reply = channels["reply"]
@@ -65,7 +69,15 @@ async def ends(message: Message, channels: Message) -> None:
         await asyncio.sleep(3600)
 
 
-HANDLERS = {"/": echo, "/flood": flood, "/listen": listen, "/speak": speak, "/stuck": stuck, "/ends": ends}
+HANDLERS = {
+    "/": echo,
+    "/flood": flood,
+    "/listen": listen,
+    "/speak": speak,
+    "/stuck": stuck,
+    "/drop": drop,
+    "/ends": ends,
+}
 
 
 async def serve(message: Message, channels: Message) -> None:

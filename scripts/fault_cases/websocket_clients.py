@@ -13,6 +13,7 @@ TEXT: Final = 0x81
 BINARY: Final = 0x82
 COMPRESSED_BINARY: Final = 0xC2
 CLOSE: Final = 0x88
+PING: Final = 0x89
 
 DEFLATE: Final = b"sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n"
 

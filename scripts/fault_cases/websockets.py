@@ -1,4 +1,4 @@
-"""What clients of websockets can make the server hold, and how they end: E4, E7, E8, E9, IDLE-WS."""
+"""What clients of websockets can make the server hold, and how they end: E4, E6, E7, E8, E9, IDLE-WS."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .websocket_clients import (
     CLOSE,
     COMPRESSED_BINARY,
     DEFLATE,
+    PING,
     TEXT,
     echo,
     frame,
@@ -76,6 +77,31 @@ def bomb(workshop: Workshop) -> list[Figure]:
             growth(server, 2 * _LIMIT / MIB, note=note),
             Figure("CPU time of each", used, "s", 0.5),
         ]
+
+
+def _flood(workshop: Workshop, path: bytes, piece: bytes) -> list[Figure]:
+    """What becomes of a client's echoes while 8 others send `piece` without end, and read nothing."""
+    with _server(workshop) as server, ExitStack() as stack:
+        sockets = [
+            stack.enter_context(open_websocket(server.port, path, receive_bytes=_RECEIVE_BYTES))
+            for _ in range(_CLIENTS)
+        ]
+        with normal_client(server.port, "/") as latency:
+            sent = push(sockets, piece, 5)
+        return [
+            growth(server, 8, note=f"{sent / MIB:.0f} MiB were taken in 5 s; {latency}"),
+            Figure("p99 of another's echo", latency.p99, "ms", 500),
+        ]
+
+
+@case("E6", "8 clients that flood pings and read no pong", 60)
+def ping_flood(workshop: Workshop) -> list[Figure]:
+    return _flood(workshop, b"/", frame(PING, b"x" * 125) * 500)
+
+
+@case("E8-quick", "8 clients that flood an application that is done with each message at once", 60)
+def quick_flood(workshop: Workshop) -> list[Figure]:
+    return _flood(workshop, b"/drop", frame(TEXT, b"x") * 9000)
 
 
 def _unread_flood(server: Server, path: bytes, start: Callable[[], None]) -> list[Figure]:

@@ -215,6 +215,26 @@ def test_a_sink_may_pause_and_resume_within_a_call() -> None:
     assert sink.count == 7
 
 
+def test_after_many_frames_in_a_row_there_is_a_chance_to_pause() -> None:
+    client = Client()
+    pauses: list[int] = []
+
+    def on_busy() -> None:
+        pauses.append(len(client.calls))
+        client.codec.pause()
+
+    client.sink.on_busy = on_busy  # type: ignore[method-assign]
+    client.send(b"".join(frame(BINARY, b"%d" % number) for number in range(1000)))
+    while client.codec.buffered_bytes:
+        client.codec.resume()
+    assert pauses == [256, 512, 768]
+    assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
+
+
+def test_who_does_not_take_it_is_sent_all_of_them() -> None:
+    assert len(Client().send(frame(PING) * 1000).calls) == 1000
+
+
 def test_more_may_come_while_part_of_what_is_held_has_been_read() -> None:
     client = Client()
     pausing_after_each_call(client)

@@ -16,7 +16,7 @@ import pytest
 from tests.corpus import HANDSHAKE, request
 from tests.helpers import Conversation, Recorder, hello, settle
 from tests.websocket_client import WebSocketConversation
-from tests.websocket_streams import BINARY, BINARY_PART, INVALID, LAST, MORE, PING, RSV1, TEXT, frame, header
+from tests.websocket_streams import BINARY, BINARY_PART, INVALID, LAST, MORE, PING, RSV1, TEXT, close, frame, header
 
 Message = dict[str, Any]
 Channels = dict[str, Any]
@@ -249,6 +249,7 @@ async def test_E5_a_message_of_the_limit_in_the_most_fragments_is_taken() -> Non
 async def test_E5_empty_fragments_without_end_are_refused() -> None:
     conversation = await opened()
     conversation.send(frame(BINARY_PART) + frame(MORE) * 1023)
+    await settle()
     assert conversation.close_code is None
     conversation.send(frame(MORE))
     assert conversation.close_code == 1009
@@ -361,6 +362,38 @@ async def test_E8_what_one_read_brought_beyond_that_waits_and_is_handled_in_orde
     assert [message["text"] for message in recorder.messages[1:]] == [str(number) for number in range(1000)]
     assert conversation.transport.reading
     await conversation.lose()
+
+
+async def test_E8_a_flood_that_costs_nothing_lets_others_have_their_turn() -> None:
+    conversation = await opened()
+    writes = len(conversation.transport.writes)
+    conversation.send(frame(PING) * 1000)
+    assert (len(conversation.transport.writes) - writes, conversation.transport.reading) == (256, False)
+    await settle()
+    assert (len(conversation.transport.writes) - writes, conversation.transport.reading) == (1000, True)
+    await conversation.lose()
+
+
+async def test_E8_a_flood_after_our_close_does_so_too_and_hides_no_answer() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    app.channels[0]["reply"].send({"close": 3000})
+    conversation.send(frame(PING) * 1000 + frame(TEXT, b"unheard") + close(3000))
+    assert not conversation.transport.reading
+    await settle()
+    assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
+    assert app.messages[-1]["code"] == 3000
+    await conversation.lose()
+
+
+async def test_E8_a_flood_on_a_connection_that_has_broken_is_not_answered() -> None:
+    """The event loop would log a line for each answer."""
+    conversation = await opened()
+    conversation.transport.closing = True
+    # Fails if anything is written.
+    conversation.transport.protocol.data_received(frame(PING) * 1000)
+    conversation.transport.abort()
+    await settle()
 
 
 # E9

@@ -180,6 +180,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             # With TLS the client would wait for us; and it has nothing more to say that could be lost.
             self._end()
 
+    def on_busy(self) -> None:
+        """A client that sends without a pause: others have their turn before it goes on."""
+        self._pause()
+        self.resume_receiving()
+
     # What the session calls
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
@@ -232,12 +237,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
     def pause_receiving(self) -> None:
         """The application is behind: hold back what has arrived, and read no more."""
         if self._phase == _OPEN:
-            self._resuming = False
-            self._receiving_paused = True
-            self._codec.pause()
-            if not self._reading_paused:
-                self._reading_paused = True
-                self._transport.pause_reading()
+            self._pause()
 
     def resume_receiving(self) -> None:
         """The application has caught up."""
@@ -327,8 +327,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._written += len(data)
 
     def _write(self, data: bytes) -> None:
-        self._transport.write(data)
-        self._written += len(data)
+        # One that is closing has failed, and the loop would log each write: there may be 256 pongs before it says so.
+        if not self._transport.is_closing():
+            self._transport.write(data)
+            self._written += len(data)
 
     def _resume_reading(self) -> None:
         if self._resuming and self._phase < _LINGERING:
@@ -339,6 +341,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
                 self._refuse(error)
             if not self._receiving_paused:
                 self._read_on()
+
+    def _pause(self) -> None:
+        self._resuming = False
+        self._receiving_paused = True
+        self._codec.pause()
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
 
     def _read_on(self) -> None:
         if self._reading_paused:
