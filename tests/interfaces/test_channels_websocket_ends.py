@@ -339,3 +339,44 @@ async def test_a_reply_shows_its_name_its_path_and_its_state_and_keeps_its_name(
     assert reply.name == reply.name
     assert repr(reply) == f"<WebSocketReply {reply.name} of <websocket '/chat' OPEN>>"
     await conversation.lose()
+
+
+async def test_a_channel_is_ready_when_its_connection_is_open_and_its_client_keeps_up() -> None:
+    held = Held("websocket.connect")
+    app = Recorder(held)
+    conversation = await opened(app)
+    reply = app.channels[0]["reply"]
+    assert not reply.is_ready
+    waiting = [asyncio.get_running_loop().create_task(reply.wait_ready())]
+    await settle()
+    assert not waiting[0].done()
+    held.waiting[0].set_result(None)
+    await settle()
+    assert (reply.is_ready, waiting[0].done()) == (True, True)
+    conversation.transport.client_takes = False
+    reply.send({"bytes": bytes(100_000)})
+    assert not reply.is_ready
+    waiting.append(asyncio.get_running_loop().create_task(reply.wait_ready()))
+    await settle()
+    assert not waiting[1].done()
+    await conversation.lose()
+    assert (reply.is_ready, waiting[1].done()) == (True, True)
+
+
+async def test_a_channel_s_connection_can_be_broken_off_before_it_is_open_and_after() -> None:
+    held = Held("websocket.connect")
+    app = Recorder(held)
+    refused = await opened(app)
+    app.channels[0]["reply"].break_off("too slow")
+    assert refused.status == 503
+    held.waiting[0].set_result(None)
+    app = Recorder(silent)
+    closed = await opened(app)
+    for _ in range(2):
+        app.channels[0]["reply"].break_off("too slow")
+    assert closed.close_code == 1013
+    assert closed.client.close_rcvd is not None
+    assert closed.client.close_rcvd.reason == "too slow"
+    await closed.lose()
+    app.channels[0]["reply"].break_off("too slow")
+    await settle()

@@ -139,7 +139,7 @@ def compare(stream: bytes, compression: bool, source: random.Random) -> str:
     """Empty if both understand the same, or what each understood."""
     theirs = Theirs(stream, compression)
     ours = Client(deflate=agreed() if compression else None, max_message_bytes=MAX_BYTES, max_fragments=1 << 30)
-    ours.send(stream, source.choice((1 << 30, 1 << 30, 1, 7, 100)))
+    ours.send(stream, source.choice((1 << 30, 1 << 30, 1, 7, 100, source.randint(2, 300))))
     if ours.code is not None:
         # We may know before a frame is whole. Complete it then: the first thing that comes of it must be a refusal.
         happened = len(theirs.calls)

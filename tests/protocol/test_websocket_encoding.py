@@ -4,6 +4,7 @@ import pytest
 
 from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
 from uvicorn.protocol.websocket_encoding import (
+    LastFrame,
     control_frame,
     encode_utf8,
     frame,
@@ -62,3 +63,11 @@ def test_a_malformed_close_frame_is_refused(payload: bytes, code: int) -> None:
     with pytest.raises(WebSocketProtocolError) as caught:
         parse_close(payload)
     assert caught.value.code == code
+
+
+def test_the_last_frame_is_forgotten_with_its_message() -> None:
+    last = LastFrame()
+    assert (last.message, last.frame) == (None, b"")
+    last.message, last.frame = "a", frame_text("a")
+    last.forget()
+    assert (last.message, last.frame) == (None, b"")
