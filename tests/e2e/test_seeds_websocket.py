@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,6 +54,45 @@ def test_tick_tells_the_time_and_ends_with_its_client(document: Path, loop: str)
         # A handler that went on would hold up the stop, and be cancelled with a warning after 30 seconds.
         assert server.stop() == 0
         assert "cancelled" not in server.stderr
+        assert "Traceback" not in server.stderr
+
+
+WATCHED = """
+import asyncio
+import os
+import sys
+
+os.chdir({folder!r})
+sys.path.insert(0, {folder!r})
+from app import tick
+
+async def app(message, channels):
+    if message['channel'] == 'http.request':
+        while len(asyncio.all_tasks()) > ours:
+            await asyncio.sleep(0.01)
+        await channels['reply'].send({{'status': 200, 'content': b'ended'}})
+    else:
+        await tick(message, channels)
+
+# The server's own, and the handler of the request.
+ours = 2
+"""
+
+
+@pytest.mark.parametrize("ending", ["closed", "gone", "killed"])
+def test_what_tells_the_time_to_a_client_ends_when_it_has_gone(
+    document: Path, loop: str, ending: str, tmp_path: Path
+) -> None:
+    (tmp_path / "watched.py").write_text(WATCHED.format(folder=str(document)))
+    with running_server(tmp_path, "watched:app", "--loop", loop) as server:
+        with talk(server) as client:
+            client.recv(LONGEST_WAIT)
+            if ending == "gone":
+                client.socket.shutdown(socket.SHUT_RDWR)
+            elif ending == "killed":
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.socket.close()
+        assert server.get() == (200, "ended")
         assert "Traceback" not in server.stderr
 
 
