@@ -33,6 +33,8 @@ setup(
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
     ],
     extras_require={
+        # What frameworks ask for by this name: --env-file, --log-config with .yaml, and --reload by events.
+        "standard": ["python-dotenv>=1", "PyYAML>=6", "watchfiles>=1"],
         # Broadcast by Redis Cluster and Sentinel, which asyncio_redis does not know; hiredis reads replies in C.
         "redis": ["redis>=8", "hiredis>=3"],
         "test": [
@@ -46,7 +48,9 @@ setup(
             # The second driver of broadcast, and how tests talk to the Redis servers that they start.
             "redis>=8",
             "hiredis>=3",
-            # One of the two watchers behind --reload.
+            # What the extra `standard` adds.
+            "python-dotenv>=1",
+            "PyYAML>=6",
             "watchfiles>=1",
             # Certificates for tests of TLS.
             "trustme>=1.1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h11
@@ -139,7 +139,8 @@ class Conversation:
     def __init__(self, app: Callable[..., Any], *, clock: ManualClock | None = None, **settings: Any) -> None:
         settings.setdefault("access_log", False)
         self.clock = clock or ManualClock()
-        chosen = build_settings(settings)
+        apart = {name: settings.pop(name) for name in ("headers", "ws") if name in settings}
+        chosen = replace(build_settings(settings), **apart)
         self.interface = build_interface(app, chosen)
         self.context = ServerContext(self.interface, chosen, self.clock)
         self.clock.on_tick(self.context.tick)

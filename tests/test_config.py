@@ -307,7 +307,7 @@ def test_information_is_logged_unless_said_otherwise(capsys: pytest.CaptureFixtu
 
 
 def test_an_unknown_log_level_is_told_which_there_are() -> None:
-    expected = "log level: expected one of critical, error, warning, info, debug, got 'loud'"
+    expected = "log level: expected one of critical, error, warning, info, debug, trace, got 'loud'"
     assert complaint(log_level="loud") == expected
 
 

@@ -38,7 +38,7 @@ ROOMS: Final[dict[str, frozenset[str]]] = {
 
 #: Rooms that put the others together, and so may import any of them.
 COMPOSITION: Final = frozenset(
-    {"cli", "config", "main", "workers", "worker", "utils", "__init__", "__main__"},
+    {"cli", "config", "familiar", "logging", "main", "workers", "worker", "utils", "__init__", "__main__"},
 )
 
 #: Protocol code is told what it needs to know of the world; nothing in it may look.

@@ -17,14 +17,16 @@ import click
 from click.core import ParameterSource
 
 from uvicorn import __version__, importer
-from uvicorn.config import LOG_LEVELS, Config, keyword, setting_fields
+from uvicorn.config import Config, keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
+from uvicorn.familiar import HTTP_NAMES, REFUSED, WS_NAMES
+from uvicorn.logging import LOG_LEVELS
 from uvicorn.main import serve, serve_as_worker
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
 from uvicorn.server.reloader import EXCLUDED, INCLUDED
-from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, TIMEOUTS, TLS, WEBSOCKETS
+from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, PROXY, TIMEOUTS, TLS, WEBSOCKETS
 
-_GROUPS = (ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, TIMEOUTS, LIMITS, OTHER)
+_GROUPS = (ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, PROXY, TIMEOUTS, LIMITS, OTHER)
 
 # What a user can mend, what the application did, and what did not get its time: exit codes that scripts can tell apart.
 _USAGE_ERROR, _STARTUP_ERROR, _BROKEN_OFF = 2, 3, 1
@@ -81,6 +83,9 @@ def _setting_option(field: Field[Any]) -> _Option:
     name = keyword(field).replace("_", "-")
     low = field.metadata["low"]
     attributes: dict[str, Any] = {"group": field.metadata["group"], "help": field.metadata["help"]}
+    if name == "ws-per-message-deflate":
+        # Today's users give it a value.
+        return _Option(f"--{name}", type=bool, default=True, show_default=True, metavar="BOOLEAN", **attributes)
     if isinstance(field.default, bool):
         return _Option(f"--{name}/--no-{name}", default=field.default, **attributes)
     if "choices" in field.metadata:
@@ -100,7 +105,23 @@ def _print_version(ctx: click.Context, option: click.Parameter, value: bool) -> 
         ctx.exit()
 
 
+def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [value.partition(":") for value in values]
+    for value, (name, colon, _) in zip(values, pairs, strict=True):
+        if not (name and colon):
+            raise click.BadParameter(f"expected NAME:VALUE, got {value!r}", ctx, option)
+    return [(name, rest) for name, _, rest in pairs]
+
+
+def _refuse(ctx: click.Context, option: click.Parameter, value: object) -> None:
+    if value:
+        raise click.UsageError(f"{option.opts[0]}: {REFUSED[option.name or '']}", ctx)
+
+
 def _serve(app: str, **options: Any) -> None:
+    if options["log_config"] is None:
+        # Not given, which for `Config` would mean that logging is left alone.
+        del options["log_config"]
     config = Config(app, **options)
     config.configure_logging()
     status = serve(config)
@@ -159,6 +180,38 @@ command = _Command(
             "--reload-delay", group=PROCESSES, type=click.FloatRange(min=0.01), metavar="SECONDS", default=0.3,
             show_default=True, help="Time between two looks.",
         ),
+        _Option("--factory", group=APPLICATION, is_flag=True, help="APP is called, and returns the application."),
+        _Option(
+            "--env-file", group=APPLICATION, metavar="FILE", help="Environment variables to set; needs python-dotenv."
+        ),
+        _Option(
+            "--http", group=OTHER, default="auto", metavar="NAME",
+            help=f"Accepted for those who pass it: {', '.join(HTTP_NAMES)}.",
+        ),
+        _Option(
+            "--ws", group=WEBSOCKETS, default="auto", metavar="NAME",
+            help=f"none serves no websockets; otherwise {', '.join(name for name in WS_NAMES if name != 'none')}.",
+        ),
+        _Option(
+            "--reset-contextvars", group=OTHER, is_flag=True,
+            help="Accepted for those who pass it: handlers have context variables of their own.",
+        ),
+        _Option(
+            "--header", "headers", group=OTHER, multiple=True, metavar="NAME:VALUE", callback=_split_headers,
+            help="Field that each response has; may be repeated.",
+        ),
+        _Option(
+            "--log-config", group=LOGGING, metavar="FILE", help="Logging configuration: .json, .yaml or .ini."
+        ),
+        _Option(
+            "--use-colors/--no-use-colors", group=LOGGING, default=None,
+            help="Colours in log lines.  [default: on a terminal]",
+        ),
+        *(
+            _Option(f"--{name.replace('_', '-')}", group=OTHER, hidden=True, callback=_refuse)
+            for name in ("h11_max_incomplete_event_size",)
+        ),
+        _Option("--http2", group=OTHER, hidden=True, is_flag=True, callback=_refuse),
         _Option(
             "--log-level", group=LOGGING, type=click.Choice(LOG_LEVELS, case_sensitive=False),
             help="Least severe lines to log.  [default: info]",

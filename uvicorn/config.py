@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import logging.config
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from socket import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.errors import ConfigError
+from uvicorn.familiar import checked_headers, load_environment, translate
+from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, open_sockets, parse_bind
 from uvicorn.settings import Limits, Settings
 
@@ -19,26 +21,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from uvicorn.interfaces.base import Interface
-
-LOG_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
-
-#: Passed to `logging.config.dictConfig` unless another one is given: everything to stderr, access lines to stdout.
-LOGGING_CONFIG: Final[dict[str, Any]] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "default": {"format": "%(asctime)s %(levelname)-7s %(message)s"},
-        "access": {"format": "%(asctime)s %(message)s"},
-    },
-    "handlers": {
-        "default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"},
-        "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
-    },
-    "loggers": {
-        "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
-        "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
-    },
-}
 
 
 def keyword(field: Field[Any]) -> str:
@@ -95,7 +77,13 @@ class Config:
         bind: str | Sequence[str] | None = None,
         app_dir: str | None = None,
         log_level: str | int | None = None,
-        log_config: dict[str, Any] | None = LOGGING_CONFIG,
+        log_config: dict[str, Any] | str | os.PathLike[str] | None = LOGGING_CONFIG,
+        use_colors: bool | None = None,
+        env_file: str | os.PathLike[str] | None = None,
+        factory: bool = False,
+        http: str = "auto",
+        ws: str = "auto",
+        headers: Iterable[tuple[str, str]] = (),
         workers: int | None = None,
         reload: bool = False,
         reload_dirs: Sequence[str | os.PathLike[str]] | str | None = None,
@@ -106,10 +94,16 @@ class Config:
     ) -> None:
         self.app = app
         self.app_dir = app_dir
-        self.settings = build_settings(settings)
+        self.factory = factory
+        if env_file is not None:
+            load_environment(env_file)
+        self.settings = replace(
+            build_settings(translate(http, ws, settings)), headers=checked_headers(headers), ws=ws != "none"
+        )
         self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
         self.log_level = _log_level(log_level)
         self.log_config = log_config
+        self.use_colors = use_colors
         self.workers = _workers(workers)
         self.reload = reload
         self.reload_dirs = _texts(reload_dirs)
@@ -124,8 +118,7 @@ class Config:
 
     def configure_logging(self) -> None:
         """Set up the loggers named `uvicorn`; nothing if `log_config` is None."""
-        if self.log_config is not None:
-            logging.config.dictConfig(self.log_config)
+        configure_logging(self.log_config, self.use_colors)
         if self.log_level is not None:
             for name in ("uvicorn", "uvicorn.access"):
                 logging.getLogger(name).setLevel(self.log_level)
@@ -137,13 +130,25 @@ class Config:
         from uvicorn.interfaces.detect import build_interface
 
         if not isinstance(self.app, str):
-            return build_interface(self.app, self.settings)
+            return build_interface(self._made(self.app, "the application"), self.settings)
         folder = os.path.abspath(self.app_dir or "")
         if not os.path.isdir(folder):
             raise ConfigError(f"app_dir: expected a folder, found none at {folder!r}")
         if sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
-        return build_interface(import_from_string(self.app), self.settings, repr(self.app))
+        return build_interface(self._made(import_from_string(self.app), repr(self.app)), self.settings, repr(self.app))
+
+    def _made(self, app: Any, source: str) -> Any:
+        """What `app` returns, if it is a factory."""
+        if not self.factory:
+            return app
+        try:
+            return app()
+        except Exception as error:
+            raise ConfigError(
+                f"factory: {source} was called without arguments and failed with {type(error).__name__}: {error}; "
+                "expected a callable that returns the application"
+            ) from error
 
     def ssl_context(self) -> SSLContext | None:
         """What `ssl_certfile` and the rest say; None without a certificate. Raises ConfigError for what is unusable."""
@@ -204,7 +209,7 @@ def _log_level(level: str | int | None) -> int | None:
         return level
     if level.lower() not in LOG_LEVELS:
         raise ConfigError(f"log level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
-    return logging.getLevelNamesMapping()[level.upper()]
+    return LOG_LEVELS[level.lower()]
 
 
 def _checked(name: str, field: Field[Any], value: Any) -> Any:

@@ -51,6 +51,10 @@ class Settings:
     """How the server behaves. Immutable: what a running server was told does not change under it."""
 
     limits: Limits = field(default_factory=Limits)
+    #: Fields that each response has besides the application's.
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    #: Whether websockets are served.
+    ws: bool = True
 
     interface: str = setting(
         "auto",
@@ -165,6 +169,10 @@ class Settings:
     ws_handlers: int = setting(
         16, WEBSOCKETS, "Messages of one websocket that are handled at a time; reading pauses above it.", low=1
     )
+    # 32: today's users know it. A chat's worth of reading behind; what comes then waits with the client.
+    ws_max_queue: int = setting(
+        32, WEBSOCKETS, "Messages that wait for an ASGI application to receive them; reading pauses above it.", low=1
+    )
     # 20 s and 20 s: shorter than the minute after which most proxies forget a silent connection.
     ws_ping_interval: float = setting(20.0, WEBSOCKETS, "Silence after which a client is pinged. 0: never.")
     ws_ping_timeout: float = setting(20.0, WEBSOCKETS, "Time for an answer to it; closed with 1011 after it.", low=0.1)
@@ -191,3 +199,19 @@ class Settings:
         30.0, PROCESSES, "Silence of a worker after which it is killed and replaced.",
         flag="--timeout-worker-healthcheck", low=1,
     )  # fmt: skip
+
+    proxy_headers: bool = setting(
+        True, PROXY, "Take client and scheme from X-Forwarded-For and X-Forwarded-Proto of trusted peers."
+    )
+    forwarded_allow_ips: str = setting(
+        "", PROXY, "Trusted peers: addresses, networks, unix:, unix:PATH, * for everybody.  "
+        "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1,unix:]",
+    )  # fmt: skip
+
+    limit_max_requests: int = setting(
+        0, PROCESSES, "Requests and websocket messages after which a process is replaced, or ends if it is the only "
+        "one. 0: no limit.",
+    )  # fmt: skip
+    limit_max_requests_jitter: int = setting(
+        0, PROCESSES, "Up to so many more, at random, so that not all are replaced at once."
+    )

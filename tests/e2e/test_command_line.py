@@ -243,7 +243,7 @@ def test_each_response_is_a_line_of_the_access_log(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         server.get("/tea?cups=2")
         server.stop()
-        assert re.search(r' 127\.0\.0\.1:[0-9]+ - "GET /tea\?cups=2 HTTP/1\.1" 200\n$', server.stdout)
+        assert re.search(r' 127\.0\.0\.1:[0-9]+ - "GET /tea\?cups=2 HTTP/1\.1" 200 OK 5 [0-9.]+ms\n$', server.stdout)
 
 
 def test_there_is_no_access_log_when_it_is_switched_off(folder: Path) -> None:
@@ -491,7 +491,7 @@ def test_an_application_that_could_be_anything_is_one_helpful_line(folder: Path)
     (folder / "app.py").write_text("def make_app(): ...\n")
     assert mistake(folder, "app:make_app") == (
         "cannot tell which interface 'app:make_app' speaks: it takes (); "
-        "pass --interface channels, consumer, wsgi or asgi3"
+        "pass --interface channels, consumer, wsgi, asgi3 or asgi2"
     )
 
 

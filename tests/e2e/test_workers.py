@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
 
@@ -282,3 +284,33 @@ def test_an_application_that_is_an_object_is_refused(folder: Path) -> None:
     (folder / "main.py").write_text("import app, uvicorn\nuvicorn.run(app.app, port=0, workers=2)\n")
     ended = run_command(folder, program=["main.py"])
     assert "workers: expected the application as 'module:attribute'" in ended.stderr
+
+
+def test_a_worker_that_has_served_enough_is_replaced_first(folder: Path) -> None:
+    with running_server(folder, "app:app", "--workers", "2", "--limit-max-requests", "3") as server:
+        wait_until_ready(server, 2)
+        load = Load(server)
+        try:
+            wait_until_ready(server, 4)
+            server.wait_for_line("stopped")
+        finally:
+            load.finish()
+        assert load.failures == []
+        assert "is to be replaced: requests and messages taken: " in server.stderr
+
+
+def test_the_only_process_ends_when_it_has_served_enough(folder: Path) -> None:
+    with running_server(folder, "app:app", "--limit-max-requests", "1") as server:
+        server.get()
+        assert server.wait() == 0
+        assert "stopping: requests and messages taken: 1" in server.stderr
+
+
+def test_messages_of_websockets_count(folder: Path) -> None:
+    with running_server(folder, "app:app", "--limit-max-requests", "3") as server:
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            for _ in range(3):
+                websocket.send("tea")
+            with pytest.raises(ConnectionClosed, match="1012"):
+                websocket.recv(LONGEST_WAIT)
+        assert server.wait() == 0

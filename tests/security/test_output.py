@@ -165,7 +165,7 @@ async def test_B4_an_access_line_has_no_byte_that_a_terminal_would_act_on(caplog
     caplog.set_level(logging.INFO, "uvicorn.access")
     await response_to(replying(), request(b"GET /%0a%1b[31m?\\x HTTP/1.1"), access_log=True)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
-    assert line == r'127.0.0.1:51234 - "GET /%0a%1b[31m?\x5cx HTTP/1.1" 200'
+    assert line == r'127.0.0.1:51234 - "GET /%0a%1b[31m?\x5cx HTTP/1.1" 200 0 0.0ms'
 
 
 async def test_B4_a_failing_handlers_line_shows_its_path_escaped(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,18 +18,29 @@ def access_line(
 ) -> str:
     """The line for a response."""
     with caplog.at_level(logging.INFO, "uvicorn.access"):
-        log_access(client, "GET", raw_path, query_string, "1.1", 200)  # type: ignore[arg-type]
+        log_access(client, "GET", raw_path, query_string, "1.1", 200, 1234, 0.0056)  # type: ignore[arg-type]
     [record] = caplog.records
     return record.getMessage()
 
 
 def test_a_response_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    assert access_line(caplog, b"/shop/tea%20pot") == '192.0.2.7:51234 - "GET /shop/tea%20pot HTTP/1.1" 200'
+    assert access_line(caplog, b"/shop/tea%20pot") == '192.0.2.7:51234 - "GET /shop/tea%20pot HTTP/1.1" 200 1234 5.6ms'
 
 
 def test_a_response_is_logged_as_information_for_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
     access_line(caplog)
     assert [(record.name, record.levelname) for record in caplog.records] == [("uvicorn.access", "INFO")]
+
+
+def test_size_and_duration_are_attributes_of_the_record(caplog: pytest.LogCaptureFixture) -> None:
+    access_line(caplog)
+    assert vars(caplog.records[0])["size"] == 1234
+    assert vars(caplog.records[0])["duration"] == pytest.approx(5.6)
+
+
+def test_the_arguments_of_the_record_are_those_that_formatters_know(caplog: pytest.LogCaptureFixture) -> None:
+    access_line(caplog)
+    assert caplog.records[0].args == ("192.0.2.7:51234", "GET", "/", "1.1", 200)
 
 
 def test_the_query_is_part_of_the_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -190,7 +190,7 @@ class WebSocketCall(WebSocketListener):
     def _put(self, message: str | bytes) -> None:
         self._queue.append(message)
         self._queued += len(message)
-        if self._queued > self._settings.read_buffer_bytes or len(self._queue) >= self._settings.ws_handlers:
+        if self._queued > self._settings.read_buffer_bytes or len(self._queue) >= self._settings.ws_max_queue:
             self._session.pause_receiving()
         self._wake()
 

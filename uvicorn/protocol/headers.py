@@ -59,22 +59,25 @@ def lower_name(name: object) -> bytes:
 
 
 class DefaultFields:
-    """The `server` and `date` lines that every response starts with; the date is fresh to the second.
+    """The lines that every response starts with: `server`, `date`, fresh to the second, and what a user wants besides.
 
     One per server, shared by its connections. `update` is called by whoever has a clock.
     """
 
-    def __init__(self, server: bytes = b"uvicorn", send_date: bool = True) -> None:
+    def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
+        """`more` is lines that have been checked; a server line among them takes the place of ours."""
         self._send_date = send_date
-        self.server = b"server: " + server + b"\r\n" if server else b""
+        self._more = more
+        ours = server and not (b"\n" + more).count(b"\nserver: ")
+        self.server = b"server: " + server + b"\r\n" if ours else b""
         self.date = b""
-        self.block = self.server
+        self.block = self.server + more
 
     def update(self, unix_seconds: float) -> None:
         """Set the date to `unix_seconds` since the epoch."""
         if self._send_date:
             self.date = b"date: " + formatdate(unix_seconds, usegmt=True).encode() + b"\r\n"
-            self.block = self.server + self.date
+            self.block = self.server + self.date + self._more
 
     def without(self, name: bytes, block: bytes) -> bytes:
         """`block` less the line for `name`: an application's own value wins, and there are never two."""

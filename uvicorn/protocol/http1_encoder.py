@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, final
 
@@ -227,6 +228,17 @@ class HTTP1ResponseEncoder:
                 _FIELD_LINES.clear()
             _FIELD_LINES[name, value] = line
         return line
+
+
+def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Lines for `DefaultFields`. Raises LocalProtocolError for what cannot be a field, or is decided per response."""
+    lines = []
+    for name, value in fields:
+        lower = lower_name(name)
+        if lower in _WATCHED and lower != b"server":
+            raise LocalProtocolError(f"header {lower!r}: decided for each response, not for all of them")
+        lines.append(_checked_line(lower, value))
+    return b"".join(lines)
 
 
 def _checked_line(name: bytes, value: object) -> bytes:

@@ -98,6 +98,8 @@ class HTTP1RequestParser:
         self.keep_alive = True
         self.expect_continue = False
         self.upgrade = b""
+        #: Whether a proxy says something about the client, by X-Forwarded-For or X-Forwarded-Proto.
+        self.forwarded = False
         #: Whether part of a head, or a whole pipelined request, is held here.
         self.buffer = bytearray()
         self._sink = sink
@@ -357,6 +359,7 @@ class HTTP1RequestParser:
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
         """Check the fields that decide framing, connection and host, and set the attributes that follow from them."""
         modern = self.http_version == "1.1"
+        self.forwarded = b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields
         host = fields.get(b"host")
         if host is None:
             if modern:

@@ -42,14 +42,34 @@ def peer_name(client: tuple[str, int] | None) -> str:
 
 
 def log_access(
-    client: tuple[str, int] | None, method: str, raw_path: bytes, query_string: bytes, http_version: str, status: int
+    client: tuple[str, int] | None,
+    method: str,
+    raw_path: bytes,
+    query_string: bytes,
+    http_version: str,
+    status: int,
+    sent: int,
+    seconds: float,
 ) -> None:
-    """One line for a response that has ended."""
+    """One line for a response that has ended; `sent` is the bytes of its content, `seconds` the time it took.
+
+    The record's arguments are the five that formatters of the field take apart; size and duration are attributes too.
+    """
     target = raw_path + b"?" + query_string if query_string else raw_path
-    access_logger.info('%s - "%s %s HTTP/%s" %d', peer_name(client), method, printable(target), http_version, status)
+    milliseconds = seconds * 1000
+    line = f'%s - "%s %s HTTP/%s" %d {sent} {milliseconds:.1f}ms'
+    access_logger.info(
+        line,
+        peer_name(client),
+        method,
+        printable(target),
+        http_version,
+        status,
+        extra={"size": sent, "duration": milliseconds},
+    )
 
 
-def log_exchange(exchange: HTTPExchange) -> None:
+def log_exchange(exchange: HTTPExchange, sent: int, seconds: float) -> None:
     """One line for an exchange whose response is complete."""
     log_access(
         exchange.endpoint.client,
@@ -58,11 +78,13 @@ def log_exchange(exchange: HTTPExchange) -> None:
         exchange.query_string,
         exchange.http_version,
         exchange.status,
+        sent,
+        seconds,
     )
 
 
-#: Told of each exchange whose response is complete.
-AccessLog: TypeAlias = Callable[[HTTPExchange], None]
+#: Told of each exchange whose response is complete, how many bytes of content it had, and how many seconds it took.
+AccessLog: TypeAlias = Callable[[HTTPExchange, int, float], None]
 
 
 class ClientWarnings:

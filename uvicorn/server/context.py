@@ -10,9 +10,11 @@ from typing import Any, Final, Protocol
 
 from uvicorn.exchange import HTTPExchange
 from uvicorn.protocol.headers import DefaultFields
+from uvicorn.protocol.http1_encoder import encode_default_fields
 from uvicorn.protocol.websocket_encoding import LastFrame
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import Clock
+from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 
@@ -80,8 +82,10 @@ class ServerContext:
         # Asked for with each request, so kept at hand.
         self.access_log = access_log if settings.access_log else None
         self.limit_concurrency = settings.limit_concurrency
-        self.serves_websockets = interface.serves_websockets
+        self.serves_websockets = interface.serves_websockets and settings.ws
         self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
+        #: Who is believed about the client; None if nobody is.
+        self.trusted = build_trusted_peers(settings.forwarded_allow_ips) if settings.proxy_headers else None
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
@@ -97,7 +101,9 @@ class ServerContext:
         self.half_buffer = self.buffer[: _RECEIVE_BYTES // 2]
         keep_freed_memory()
         self.last_frame = LastFrame()
-        self.defaults = DefaultFields(b"uvicorn" if settings.server_header else b"", settings.date_header)
+        self.defaults = DefaultFields(
+            b"uvicorn" if settings.server_header else b"", settings.date_header, encode_default_fields(settings.headers)
+        )
         self._told: set[bytes] = set()
         self._exhausted = False
 

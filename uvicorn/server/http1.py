@@ -48,7 +48,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     __slots__ = (
         "_advancing",
         "_arrived",
+        "_began",
         "_content_done",
+        "_content_sent",
         "_context",
         "_continue_due",
         "_discarded",
@@ -69,6 +71,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         "_since",
         "_stall",
         "_transport",
+        "_trusted",
         "_written",
         "write_paused",
     )
@@ -90,9 +93,12 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._advancing = False
         self._keep_alive = True
         self._content_done = True
+        self._content_sent = 0
+        self._began = 0.0
         self._continue_due = False
         self._eof = False
         self._over_limit = False
+        self._trusted = False
         self._reading_paused = False
         self._received = 0
         self._written = 0
@@ -115,6 +121,10 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             _host_and_port(transport.get_extra_info("peername")),
             context.loop,
         )
+        trusted = context.trusted
+        if trusted is not None:
+            path = transport.get_extra_info("sockname")
+            self._trusted = trusted.trusts(self._endpoint.client, path if isinstance(path, str) else "")
         self._transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
         context.connections.add(self)
         context.accepted += 1
@@ -194,9 +204,13 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         """A head is complete."""
         parser = self._parser
         has_content = parser.content_length != 0
+        endpoint = self._forwarded_endpoint() if parser.forwarded and self._trusted else self._endpoint
         self._exchange = HTTPExchange(
-            self, self._endpoint, parser.method, parser.target, parser.http_version, parser.headers, has_content
+            self, endpoint, parser.method, parser.target, parser.http_version, parser.headers, has_content
         )
+        if self._context.access_log is not None:
+            self._began = self._context.clock.monotonic()
+        self._content_sent = 0
         self._phase = _BUSY
         self._arrived = True
         # An upgrade that we do not make: what follows the request is not HTTP.
@@ -246,8 +260,11 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         head = encoder.start(
             exchange.method, exchange.http_version, keep_alive, status, reason, headers, len(content), more_content
         )
-        if content and (more_content or not encoder.has_length):
-            content = encoder.content(content, more_content)
+        if content:
+            if exchange.method != "HEAD":
+                self._content_sent = len(content)
+            if more_content or not encoder.has_length:
+                content = encoder.content(content, more_content)
         if len(content) <= _COPY_BYTES:
             head += content
             self._transport.write(head)
@@ -284,6 +301,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if data:
             transport.write(data)
             self._written += len(data)
+            self._content_sent += len(content)
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         """Write the end of a response."""
@@ -324,7 +342,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if exchange.state != COMPLETE:
             return
         if context.access_log is not None:
-            context.access_log(exchange)
+            context.access_log(exchange, self._content_sent, context.clock.monotonic() - self._began)
         if self._phase != _BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
@@ -464,6 +482,13 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._advancing = False
         if self._reading_paused:
             self._update_reading()
+
+    def _forwarded_endpoint(self) -> Endpoint:
+        """The endpoint of a request that a trusted proxy hands on: the connection's, but for whose request it is."""
+        own = self._endpoint
+        assert self._context.trusted is not None
+        client, scheme = self._context.trusted.client(self._parser.headers, own.client, own.scheme)
+        return Endpoint(scheme, own.root_path, own.server, client, own.loop)
 
     def _is_handshake(self) -> bool:
         """Whether the current request asks for a websocket, and there is somebody to ask."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import select
 import signal
 import socket
@@ -69,6 +70,9 @@ class Server:
         self._context: ServerContext | None = None
         self._application_runs = False
         self._tls: ssl.SSLContext | None = None
+        settings = config.settings
+        jitter = random.randint(0, settings.limit_max_requests_jitter)
+        self._most_taken = settings.limit_max_requests + jitter if settings.limit_max_requests else 0
         self._sockets: list[socket.socket] = []
         self._signals: dict[int, Any] = {}
         #: What the event loop listens with, as long as it does.
@@ -175,7 +179,14 @@ class Server:
         self._close()
 
     def tick(self) -> None:
-        """A second has passed. For subclasses."""
+        """A second has passed."""
+        if 0 < self._most_taken <= self.taken and not self._should_exit:
+            self.retire(f"requests and messages taken: {self.taken}")
+
+    def retire(self, reason: str) -> None:
+        """This process has served for long enough."""
+        logger.info("stopping: %s", reason)
+        self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """`serve`, on an event loop of its own."""

@@ -15,7 +15,7 @@ logger = logging.getLogger("uvicorn.server")
 
 
 class WorkerServer(Server):
-    """Writes lines to `channel`: `ready INTERFACE` when it serves, and `alive` once a second from then on."""
+    """Writes lines to `channel`: `ready INTERFACE`, `alive` once a second, `retiring REASON` until it is replaced."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket) -> None:
         super().__init__(config)
@@ -46,8 +46,13 @@ class WorkerServer(Server):
     def announce(self, sock: socket.socket) -> None:
         """Say nothing: the supervisor does, once for all."""
 
+    def retire(self, reason: str) -> None:
+        """Ask for a successor, once a second, and serve until it is there."""
+        self._tell(f"retiring {reason}")
+
     def tick(self) -> None:
         """A second has passed."""
+        super().tick()
         self._tell("alive")
 
     def _tell(self, line: str) -> None:

@@ -65,7 +65,7 @@ class Watch:
         """Whether anybody wants to know anything."""
         return bool(self.logs or self.pre_request or self.post_request)
 
-    def log(self, exchange: HTTPExchange) -> None:
+    def log(self, exchange: HTTPExchange, sent: int, seconds: float) -> None:
         """Have gunicorn write its line about an exchange whose response is complete."""
         gateway = exchange.gateway
         # Those that never came to the application, such as the 503 of a server that has too much to do, took no time.

@@ -1,0 +1,157 @@
+"""Requirement C7: what proxies say about the client is believed of those who are trusted, and of nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.corpus import request
+from tests.helpers import Conversation, Recorder, hello, settle
+from uvicorn.errors import ConfigError
+from uvicorn.server.proxy import TrustedPeers, build_trusted_peers
+
+PROXY = ("10.0.0.1", 4711)
+
+
+def client_of(trusted: str, forwarded_for: str, peer: tuple[str, int] | None = PROXY) -> tuple[str, int] | None:
+    lines = [[b"x-forwarded-for", line.encode("latin-1")] for line in forwarded_for.split("\n")]
+    return TrustedPeers(trusted).client(lines, peer, "http")[0]
+
+
+def scheme_of(*protocols: bytes) -> str:
+    return TrustedPeers("*").client([[b"x-forwarded-proto", protocol] for protocol in protocols], PROXY, "http")[1]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/8", "1.1.1.1, 10.0.0.1", "*", "::1,10.0.0.1"])
+def test_C7_a_peer_that_is_listed_is_trusted(text: str) -> None:
+    assert TrustedPeers(text).trusts(PROXY)
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.2", "11.0.0.0/8", "::1", "unix:", "unix:/run/app.sock"])
+def test_C7_any_other_is_not(text: str) -> None:
+    assert not TrustedPeers(text).trusts(PROXY)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.0/8", "::ffff:127.0.0.1"])
+def test_C7_an_address_of_ipv4_is_itself_on_an_ipv6_socket(text: str) -> None:
+    assert TrustedPeers(text).trusts(("::ffff:127.0.0.1", 1))
+
+
+def test_C7_networks_of_ipv6_are_understood() -> None:
+    assert TrustedPeers("2001:db8::/32").trusts(("2001:db8::7", 1))
+    assert not TrustedPeers("2001:db8::/32").trusts(("2001:db9::7", 1))
+
+
+@pytest.mark.parametrize("text", ["unix:", "unix:/run/app.sock", "/run/app.sock", "*"])
+def test_C7_a_unix_socket_is_trusted_if_it_is_listed(text: str) -> None:
+    assert TrustedPeers(text).trusts(None, "/run/app.sock")
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1", "unix:/run/other.sock"])
+def test_C7_a_unix_socket_is_not_if_it_is_not(text: str) -> None:
+    assert not TrustedPeers(text).trusts(None, "/run/app.sock")
+
+
+def test_C7_peers_without_end_are_not_all_remembered() -> None:
+    trusted = TrustedPeers("10.0.0.0/8")
+    for number in range(5000):
+        trusted.trusts((f"11.0.{number >> 8}.{number & 255}", 1))
+    assert len(trusted._known) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("forwarded_for", "client"),
+    [
+        ("1.2.3.4", ("1.2.3.4", 0)),
+        ("1.2.3.4:567", ("1.2.3.4", 567)),
+        ("2001:db8::1", ("2001:db8::1", 0)),
+        ("[2001:db8::1]", ("2001:db8::1", 0)),
+        ("[2001:DB8::1]:567", ("2001:db8::1", 567)),
+        # From the right, past proxies that are trusted.
+        ("9.9.9.9, 1.2.3.4", ("1.2.3.4", 0)),
+        ("9.9.9.9, 1.2.3.4, 10.0.0.7", ("1.2.3.4", 0)),
+        ("9.9.9.9\n1.2.3.4", ("1.2.3.4", 0)),
+        ("10.0.0.9, 10.0.0.7", ("10.0.0.9", 0)),
+        # Nobody can be named beyond what is no address.
+        ("1.2.3.4, unknown", PROXY),
+        ("1.2.3.4, unknown, 10.0.0.7", ("10.0.0.7", 0)),
+        ("1.2.3.4, ", PROXY),
+        ("", PROXY),
+        ("1.2.3.4:port", PROXY),
+        ("1.2.3.4:123456", PROXY),
+        ("[::1", PROXY),
+        ("[::1]5", PROXY),
+        ("1.2.3.4\xb2", PROXY),
+    ],
+)
+def test_C7_the_client_is_the_last_that_is_no_trusted_proxy(forwarded_for: str, client: tuple[str, int]) -> None:
+    assert client_of("10.0.0.0/8", forwarded_for) == client
+
+
+def test_C7_with_everybody_trusted_the_client_is_the_first() -> None:
+    assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
+
+
+@pytest.mark.parametrize(
+    ("protocols", "scheme"),
+    [
+        ((b"https",), "https"), ((b"HTTPS",), "https"), ((b"wss",), "https"), ((b"ws",), "http"),
+        ((b"http, https",), "https"), ((b"https", b"http"), "http"), ((b"gopher",), "http"), ((b"",), "http"),
+    ],
+)  # fmt: skip
+def test_C7_the_scheme_is_what_the_nearest_proxy_says(protocols: tuple[bytes, ...], scheme: str) -> None:
+    assert scheme_of(*protocols) == scheme
+
+
+@pytest.mark.parametrize("text", ["localhost", "10.0.0.1/8", "1.2.3", "10.0.0.0/33"])
+def test_C7_what_is_no_address_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match="forwarded_allow_ips: .* is none of an address, a network"):
+        TrustedPeers(text)
+
+
+def test_C7_the_environment_says_who_is_trusted_unless_the_settings_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
+    assert build_trusted_peers("").trusts(PROXY)
+    assert not build_trusted_peers("10.0.0.2").trusts(PROXY)
+
+
+def test_C7_a_proxy_on_this_machine_is_trusted_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    trusted = build_trusted_peers("")
+    assert trusted.trusts(("127.0.0.1", 1)) and trusted.trusts(("::1", 1)) and trusted.trusts(None)
+    assert not trusted.trusts(PROXY)
+
+
+FORWARDED = request(b"GET / HTTP/1.1", b"x-forwarded-for: 1.2.3.4:5", b"x-forwarded-proto: https")
+
+
+async def ask(stream: bytes, **settings: object) -> list[tuple[object, object]]:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder, **settings)
+    conversation.send(stream)
+    await settle()
+    await conversation.lose()
+    return [(message["client"], message["scheme"]) for message in recorder.messages]
+
+
+async def test_C7_a_trusted_peer_is_believed() -> None:
+    assert await ask(FORWARDED, forwarded_allow_ips="*") == [(("1.2.3.4", 5), "https")]
+
+
+async def test_C7_any_other_peer_is_not() -> None:
+    [(client, scheme)] = await ask(FORWARDED, forwarded_allow_ips="10.9.9.9")
+    assert client != ("1.2.3.4", 5)
+    assert scheme == "http"
+
+
+async def test_C7_nobody_is_believed_if_that_is_said() -> None:
+    [(client, scheme)] = await ask(FORWARDED, forwarded_allow_ips="*", proxy_headers=False)
+    assert client != ("1.2.3.4", 5)
+
+
+async def test_C7_the_next_request_of_the_connection_is_somebody_elses() -> None:
+    other = request(b"GET / HTTP/1.1", b"x-forwarded-for: 5.6.7.8")
+    plain = request()
+    seen = await ask(FORWARDED + FORWARDED + other + plain, forwarded_allow_ips="*")
+    assert seen[:2] == [(("1.2.3.4", 5), "https")] * 2
+    assert seen[2] == (("5.6.7.8", 0), "http")
+    assert seen[3] not in seen[:3]

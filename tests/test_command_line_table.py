@@ -1,0 +1,47 @@
+"""The flags that users of the public index's `uvicorn` 0.54 type, and the page that lists ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+import uvicorn
+from tests.flag_table import page, refused
+from uvicorn.cli import command
+
+#: What `uvicorn --help` of release 0.54 lists.
+KNOWN = """
+    --host --port --uds --fd --reload --reload-dir --reload-include --reload-exclude --reload-delay --workers --loop
+    --http --http2 --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate
+    --lifespan --interface --env-file --log-config --log-level --access-log --no-access-log --use-colors --no-use-colors
+    --proxy-headers --no-proxy-headers --server-header --no-server-header --date-header --no-date-header
+    --forwarded-allow-ips --root-path --limit-concurrency --backlog --limit-max-requests --limit-max-requests-jitter
+    --timeout-keep-alive --timeout-graceful-shutdown --timeout-worker-healthcheck --ssl-keyfile --ssl-certfile
+    --ssl-keyfile-password --ssl-version --ssl-cert-reqs --ssl-ca-certs --ssl-ciphers --header --version --app-dir
+    --h11-max-incomplete-event-size --reset-contextvars --factory --help
+""".split()
+
+
+@pytest.mark.parametrize("flag", KNOWN)
+def test_a_flag_that_users_know_is_accepted_or_refused_with_a_reason(flag: str) -> None:
+    context = click.Context(command)
+    options = {
+        name: option
+        for option in command.get_params(context)
+        if isinstance(option, click.Option)
+        for name in (*option.opts, *option.secondary_opts)
+    }
+    assert options[flag].help or refused()[flag]
+
+
+@pytest.mark.parametrize("arguments", [["--http2"], ["--h11-max-incomplete-event-size", "9"]])
+def test_a_flag_that_is_refused_says_why(arguments: list[str]) -> None:
+    with pytest.raises(click.UsageError, match=f"{arguments[0]}: "):
+        command.main(["app:app", *arguments], standalone_mode=False)
+
+
+def test_the_page_lists_the_options_as_they_are() -> None:
+    file = Path(uvicorn.__file__).parents[1] / "docs" / "command-line.md"
+    assert file.read_text() == page(), "run: python -m tests.flag_table > docs/command-line.md"

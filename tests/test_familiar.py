@@ -1,0 +1,130 @@
+"""What today's users type works, or is refused with the reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.corpus import HANDSHAKE, request
+from tests.helpers import Conversation, Recorder, hello, settle
+from uvicorn.errors import ConfigError
+from uvicorn.interfaces.base import Interface
+
+
+def config(app: Any = hello, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"http": "auto"}, {"http": "httptools"}, {"ws": "auto"}, {"ws": "websockets"}, {"ws": "websockets-sansio"},
+        {"reset_contextvars": True}, {"timeout_notify": 30}, {"callback_notify": None}, {"limit_max_requests": None},
+        {"h11_max_incomplete_event_size": None}, {"timeout_graceful_shutdown": None}, {"log_level": "trace"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_to_be_had_is_accepted(options: dict[str, Any]) -> None:
+    config(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"http": "h11"}, "expected one of auto, httptools, for there is one implementation; got 'h11'"),
+        ({"ws": "wsproto"}, "there is one implementation; got 'wsproto'"),
+        ({"h11_max_incomplete_event_size": 9}, "not parsed by h11; see max_request_line_bytes and max_header_bytes"),
+        ({"http2": True}, "leave it to a proxy in front"),
+        ({"callback_notify": print}, "startup may start a task of its own"),
+    ],
+    ids=str,
+)
+def test_what_is_not_is_refused_with_the_reason(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        config(**options)
+
+
+def test_no_ping_interval_means_no_pings() -> None:
+    assert config(ws_ping_interval=None).settings.ws_ping_interval == 0
+
+
+def test_trusted_peers_may_be_a_list() -> None:
+    assert config(forwarded_allow_ips=["10.0.0.1", "::1"]).settings.forwarded_allow_ips == "10.0.0.1,::1"
+
+
+async def test_no_websockets_are_served_if_that_is_said() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder, ws=False)
+    conversation.send(request(b"GET / HTTP/1.1", *HANDSHAKE))
+    await settle()
+    assert recorder.messages[0]["channel"] == "http.request"
+    await conversation.lose()
+
+
+# Fields of each response
+
+
+async def response(**settings: Any) -> list[tuple[bytes, bytes]]:
+    conversation = Conversation(hello, **settings)
+    conversation.send(request())
+    await settle()
+    headers = conversation.responses()[0].headers
+    await conversation.lose()
+    return headers
+
+
+async def test_headers_are_those_of_each_response() -> None:
+    headers = await response(headers=config(headers=[("X-Served-By", "us"), ("x-a", "b")]).settings.headers)
+    assert (b"x-served-by", b"us") in headers
+    assert (b"x-a", b"b") in headers
+
+
+async def test_a_server_header_of_the_user_takes_the_place_of_ours() -> None:
+    headers = await response(headers=config(headers=[("Server", "theirs")]).settings.headers)
+    assert [value for name, value in headers if name == b"server"] == [b"theirs"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[("a b", "c")], [("a", "b\r\nc: d")], [("content-length", "1")], [("connection", "close")], [("a",)], ["ab", "c"]],
+    ids=str,
+)
+def test_what_cannot_be_a_header_of_each_response_is_told(headers: Any) -> None:
+    with pytest.raises(ConfigError, match="headers: "):
+        config(headers=headers)
+
+
+# Factories and environment
+
+
+def test_a_factory_returns_the_application() -> None:
+    made: Interface = config(lambda: hello, factory=True).load()
+    assert made.app is hello
+
+
+def test_a_factory_that_fails_is_told() -> None:
+    with pytest.raises(ConfigError, match="factory: the application was called without arguments and failed with T"):
+        config(lambda missing: hello, factory=True).load()
+
+
+def test_an_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLOUR_OF_TEA", raising=False)
+    (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")
+    config(env_file=tmp_path / ".env")
+    assert os.environ.pop("COLOUR_OF_TEA") == "green"
+
+
+def test_a_variable_that_is_set_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLOUR_OF_TEA", "black")
+    (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")
+    config(env_file=tmp_path / ".env")
+    assert os.environ["COLOUR_OF_TEA"] == "black"
+
+
+def test_an_env_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="env_file: expected a file, found none at '.*/missing'"):
+        config(env_file=tmp_path / "missing")

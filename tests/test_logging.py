@@ -1,0 +1,140 @@
+"""How log lines look, and the files that say so."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uvicorn.errors import ConfigError
+from uvicorn.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter, configure_logging
+
+LINE = '%s - "%s %s HTTP/%s" %d 5 1.2ms'
+ARGUMENTS = ("127.0.0.1:1", "GET", "/tea", "1.1", 404)
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access", "uvicorn.test")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def record(**attributes: Any) -> logging.LogRecord:
+    made = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, LINE, ARGUMENTS, None)
+    made.__dict__.update(attributes)
+    return made
+
+
+def test_an_access_line_has_its_parts() -> None:
+    fmt = "%(levelprefix)s|%(client_addr)s|%(request_line)s|%(status_code)s|%(size)d|%(duration).1f"
+    line = AccessFormatter(fmt, use_colors=False).format(record(size=5, duration=1.23))
+    assert line == "INFO:    |127.0.0.1:1|GET /tea HTTP/1.1|404 Not Found|5|1.2"
+
+
+def test_an_access_line_of_somebody_else_has_no_size() -> None:
+    assert AccessFormatter("%(size)d %(duration)d", use_colors=False).format(record()) == "0 0"
+
+
+def test_what_else_is_logged_there_is_its_message() -> None:
+    made = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "tea is %s", ("ready",), None)
+    assert AccessFormatter("%(client_addr)s", use_colors=False).format(made) == "tea is ready"
+
+
+def test_colours_are_for_terminals() -> None:
+    fmt = "%(levelname)s %(request_line)s"
+    assert "\x1b[" in AccessFormatter(fmt, use_colors=True).format(record())
+    assert "\x1b[" not in AccessFormatter(fmt).format(record())
+    assert "\x1b[" not in DefaultFormatter("%(levelname)s").format(record())
+
+
+def test_the_record_is_left_as_it_was() -> None:
+    made = record()
+    AccessFormatter("%(levelname)s", use_colors=True).format(made)
+    assert made.levelname == "INFO"
+
+
+def test_levels_are_seven_columns_wide() -> None:
+    assert DefaultFormatter("%(levelname)s|", use_colors=False).format(record()) == "INFO   |"
+
+
+def test_a_dict_is_used_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(
+        {**LOGGING_CONFIG, "formatters": {name: {"format": "tea %(message)s"} for name in ("default", "access")}}, None
+    )
+    logging.getLogger("uvicorn.test").warning("x")
+    assert capsys.readouterr().err == "tea x\n"
+
+
+def test_colours_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LOGGING_CONFIG, True)
+    logging.getLogger("uvicorn.test").warning("x")
+    assert "\x1b[" in capsys.readouterr().err
+    assert "use_colors" not in LOGGING_CONFIG["formatters"]["default"]
+
+
+DICT = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"f": {"format": "from a file: %(message)s"}},
+    "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
+    "loggers": {"uvicorn": {"handlers": ["h"], "level": "INFO", "propagate": False}},
+}
+INI = """
+[loggers]
+keys=root,uvicorn
+[handlers]
+keys=h
+[formatters]
+keys=f
+[logger_root]
+handlers=
+[logger_uvicorn]
+handlers=h
+level=INFO
+qualname=uvicorn
+propagate=0
+[handler_h]
+class=StreamHandler
+formatter=f
+args=()
+[formatter_f]
+format=from a file: %(message)s
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.json", json.dumps(DICT)), ("a.yaml", json.dumps(DICT)), ("a.ini", INI)])
+def test_files_are_read(tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_text(text)
+    root = logging.getLogger()
+    before = root.handlers[:]
+    try:
+        configure_logging(tmp_path / name, None)
+    finally:
+        root.handlers[:] = before
+    logging.getLogger("uvicorn.test").warning("tea")
+    assert capsys.readouterr().err == "from a file: tea\n"
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yaml", "a.ini"])
+def test_files_that_are_none_are_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{]")
+    with pytest.raises(ConfigError, match=f"log_config: .*{name}' is no logging configuration"):
+        configure_logging(tmp_path / name, None)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"log_config: '.*missing.json' cannot be read: No such file"):
+        configure_logging(tmp_path / "missing.json", None)
+
+
+def test_a_dict_that_does_not_fit_is_told() -> None:
+    with pytest.raises(ConfigError, match="log_config: "):
+        configure_logging({"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}, None)

@@ -1,0 +1,164 @@
+"""What is logged, where, and how it looks; by the names that logging configurations of today's users refer to.
+
+The formatters know `%(levelprefix)s`, the level and a colon in eight columns; an access line has `%(client_addr)s` too,
+`%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content) and `%(duration).1f` (milliseconds).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import os
+import sys
+from copy import copy, deepcopy
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+import click
+
+from uvicorn.errors import ConfigError
+
+#: Names of levels, `trace` being a finer `debug`.
+LOG_LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
+
+#: Passed to `logging.config.dictConfig` unless another one is given: everything to stderr, access lines to stdout.
+LOGGING_CONFIG: Final[dict[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(asctime)s %(levelname)s %(message)s"},
+        "access": {
+            "()": "uvicorn.logging.AccessFormatter",
+            "fmt": '%(asctime)s %(client_addr)s - "%(request_line)s" %(status_code)s %(size)d %(duration).1fms',
+        },
+    },
+    "handlers": {
+        "default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"},
+        "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
+
+_LEVEL_COLOURS: Final = {
+    logging.DEBUG: "cyan",
+    logging.INFO: "green",
+    logging.WARNING: "yellow",
+    logging.ERROR: "red",
+    logging.CRITICAL: "bright_red",
+}
+_STATUS_COLOURS: Final = {1: "bright_white", 2: "green", 3: "yellow", 4: "red", 5: "bright_red"}
+_PHRASES: Final = {status.value: f" {status.phrase}" for status in HTTPStatus}
+
+
+def configure_logging(config: dict[str, Any] | str | os.PathLike[str] | None, use_colors: bool | None) -> None:
+    """Set up logging from a dict, or from a .json, .yaml or .ini file; nothing if `config` is None.
+
+    `use_colors`, unless it is None, is passed on to formatters named `default` and `access`. Raises ConfigError.
+    """
+    if config is None:
+        return
+    if isinstance(config, (str, os.PathLike)):
+        path = os.fspath(config)
+        try:
+            if not path.endswith((".json", ".yaml", ".yml")):
+                logging.config.fileConfig(path, disable_existing_loggers=False)
+                return
+            with open(path) as file:
+                config = json.load(file) if path.endswith(".json") else _yaml().safe_load(file)
+        except OSError as error:
+            raise ConfigError(f"log_config: {os.path.abspath(path)!r} cannot be read: {error.strerror}") from None
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"log_config: {path!r} is no logging configuration: {type(error).__name__}: {error}; expected .json or "
+                ".yaml for logging.config.dictConfig, or .ini for fileConfig"
+            ) from None
+    assert isinstance(config, dict)
+    if use_colors is not None:
+        config = deepcopy(config)
+        for name in ("default", "access"):
+            if "()" in config.get("formatters", {}).get(name, {}):
+                config["formatters"][name]["use_colors"] = use_colors
+    try:
+        logging.config.dictConfig(config)
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise ConfigError(f"log_config: {error}{cause}") from None
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError("log_config: a .yaml file needs PyYAML; pip install PyYAML, or give .json") from None
+    return yaml
+
+
+class ColourizedFormatter(logging.Formatter):
+    """Colours on a terminal, none in a pipe or a file, unless `use_colors` says so."""
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        use_colors: bool | None = None,
+    ) -> None:
+        super().__init__(fmt, datefmt, style)
+        self.use_colors = self.should_use_colors() if use_colors is None else use_colors
+
+    def should_use_colors(self) -> bool:
+        """Whether what is written to goes to a terminal."""
+        return sys.stdout.isatty()
+
+    def colored(self, text: str, **style: Any) -> str:
+        """`text`, in a colour if colours are wanted."""
+        return click.style(text, **style) if self.use_colors else text
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line, from a copy of the record: other handlers want it as it was."""
+        shown = copy(record)
+        self.decorate(shown)
+        return super().formatMessage(shown)
+
+    def decorate(self, record: logging.LogRecord) -> None:
+        """Set what the format may refer to."""
+        level = self.colored(record.levelname, fg=_LEVEL_COLOURS.get(record.levelno))
+        record.levelprefix = f"{level}:{' ' * (8 - len(record.levelname))}"
+        record.levelname = level + " " * (7 - len(record.levelname))
+
+
+class DefaultFormatter(ColourizedFormatter):
+    """For lines that go to stderr."""
+
+    def should_use_colors(self) -> bool:
+        """Whether stderr is a terminal."""
+        return sys.stderr.isatty()
+
+
+class AccessFormatter(ColourizedFormatter):
+    """For the records of the logger `uvicorn.access`; what else is logged there is its message alone."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line, from a copy of the record."""
+        if isinstance(record.args, tuple) and len(record.args) == 5:
+            return super().formatMessage(record)
+        return f"{record.asctime} {record.message}" if self.usesTime() else record.message
+
+    def decorate(self, record: logging.LogRecord) -> None:
+        """Set what the format may refer to."""
+        super().decorate(record)
+        assert isinstance(record.args, tuple)
+        client, method, target, http_version, status = record.args
+        number = int(str(status))
+        record.client_addr = client
+        record.request_line = self.colored(f"{method} {target} HTTP/{http_version}", bold=True)
+        record.status_code = self.colored(f"{number}{_PHRASES.get(number, '')}", fg=_STATUS_COLOURS.get(number // 100))
+        for name in ("size", "duration"):
+            # Records that somebody else has made have none.
+            record.__dict__.setdefault(name, 0)

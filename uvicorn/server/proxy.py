@@ -1,0 +1,120 @@
+"""Whom to believe about the client: X-Forwarded-For and X-Forwarded-Proto, from trusted peers only.
+
+Each proxy appends to X-Forwarded-For whom it was called by, so the list is read from its right end: what a trusted
+proxy wrote is believed, up to and including the first address that is not a trusted proxy's own. What stands left of
+that is the client's to make up.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from uvicorn.errors import ConfigError
+
+#: Who is trusted unless settings or FORWARDED_ALLOW_IPS say otherwise: proxies on this machine.
+DEFAULT_TRUSTED: Final = "127.0.0.1,::1,unix:"
+
+_SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
+
+# Peers whose answer is kept; a network has to be asked for each, and an attacker has many addresses.
+_REMEMBERED: Final = 1024
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class TrustedPeers:
+    """Addresses, networks, `unix:` for every Unix socket, `unix:PATH` for one, `*` for everybody; comma-separated."""
+
+    def __init__(self, text: str) -> None:
+        self._everybody = False
+        self._sockets: set[str] = set()
+        self._networks: list[_Network] = []
+        self._known: dict[str, bool] = {}
+        for item in (part.strip() for part in text.split(",")):
+            if item == "*":
+                self._everybody = True
+            elif item.startswith("unix:") or item.startswith("/"):
+                self._sockets.add(item.removeprefix("unix:"))
+            elif item:
+                try:
+                    self._networks.append(ipaddress.ip_network(item))
+                except ValueError as error:
+                    raise ConfigError(
+                        f"forwarded_allow_ips: {item!r} is none of an address, a network such as 10.0.0.0/8, unix:, "
+                        f"unix:PATH and *: {error}"
+                    ) from None
+
+    def trusts(self, client: tuple[str, int] | None, socket_path: str = "") -> bool:
+        """Whether a peer is a trusted proxy; `socket_path` is that of the Unix socket that it came in by."""
+        if self._everybody:
+            return True
+        if client is None:
+            return "" in self._sockets or (bool(socket_path) and socket_path in self._sockets)
+        host = client[0]
+        known = self._known.get(host)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            address = _address(host)
+            known = self._known[host] = address is not None and self._covers(address)
+        return known
+
+    def client(
+        self, headers: Iterable[Sequence[bytes]], peer: tuple[str, int] | None, scheme: str
+    ) -> tuple[tuple[str, int] | None, str]:
+        """Address and scheme of the client behind the trusted `peer`, as far as trusted proxies vouch for them."""
+        hops: list[bytes] = []
+        protocols: list[bytes] = []
+        for name, value in headers:
+            if name == b"x-forwarded-for":
+                hops += value.split(b",")
+            elif name == b"x-forwarded-proto":
+                protocols += value.split(b",")
+        if protocols:
+            scheme = _SCHEMES.get(protocols[-1].strip().lower(), scheme)
+        for hop in reversed(hops):
+            found = _host_and_port(hop.strip())
+            if found is None:
+                # A proxy that hides its peer, or a mistake: nobody can be named beyond it.
+                break
+            peer = found[0].compressed, found[1]
+            if not self._everybody and not self._covers(found[0]):
+                break
+        return peer, scheme
+
+    def _covers(self, address: _Address) -> bool:
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return any(address in network or (mapped is not None and mapped in network) for network in self._networks)
+
+
+def build_trusted_peers(text: str) -> TrustedPeers:
+    """From the setting, or from what stands for it if it is empty."""
+    return TrustedPeers(text or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED)
+
+
+def _address(text: str) -> _Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _host_and_port(hop: bytes) -> tuple[_Address, int] | None:
+    """What `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5` mean; the port is 0 if it is not said."""
+    text = hop.decode("latin-1")
+    port = ""
+    if text.startswith("["):
+        text, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            return None
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        text, _, port = text.partition(":")
+    address = _address(text)
+    if address is None or not (port == "" or (port.isascii() and port.isdecimal() and len(port) < 6)):
+        return None
+    return address, int(port or 0)
