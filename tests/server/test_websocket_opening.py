@@ -87,3 +87,89 @@ async def test_e1_pages_of_other_hosts_are_refused(
     conversation = await opened(origin=origin, ws_allowed_origins=allowed)
     assert conversation.status == status
     assert ("--ws-allowed-origins" in caplog.text) is (status == 403)
+
+
+GET = b"GET /later HTTP/1.1\r\nHost: example.org\r\n\r\n"
+OPENING = handshake(b"Sec-WebSocket-Version: 13", KEY)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+async def test_a_handshake_may_come_behind_another_request_and_in_any_pieces(piece: int) -> None:
+    app = Recorder(hello)
+
+    async def served(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "http.request":
+            await app(message, channels)
+        else:
+            app.messages.append(message)
+
+    conversation = Conversation(served)
+    conversation.send(GET + OPENING + b"\x81\x81\0\0\0\0a" + b"\x88\x80\0\0\0\0", piece)
+    await settle()
+    assert [message["channel"].partition(".")[2] for message in app.messages] == [
+        "request",
+        "connect",
+        "receive",
+        "disconnect",
+    ]
+    assert conversation.received.count(b"HTTP/1.1 101") == 1
+    await conversation.lose()
+
+
+@pytest.mark.parametrize("answer", [{"accept": False}, {"status": 401, "content": b"who?"}])
+async def test_a18_behind_a_handshake_that_was_denied_nothing_is_taken_for_a_request(answer: dict[str, Any]) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        assert message["channel"] == "websocket.connect"
+        await channels["reply"].send(answer)
+
+    conversation = Conversation(app)
+    conversation.send(OPENING + GET)
+    await settle()
+    assert len(conversation.statuses) == 1
+    assert conversation.responses()[0].header(b"connection") == b"close"
+    assert conversation.transport.closing or conversation.transport.eof_written
+    await conversation.lose()
+
+
+async def test_r14_the_path_is_whole_below_a_root_path() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, path="/a", root_path="/api")
+    await conversation.say("x")
+    await conversation.lose()
+    assert [message["path"] for message in app.messages] == ["/api/a"] * 3
+    assert app.messages[0]["root_path"] == "/api"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [[b"sec-websocket-accept", b"x"]],
+        [[b"connection", b"close"]],
+        [[b"x", b"a\r\nb: c"]],
+        [[b"bad name", b"x"]],
+        [["x", b"y"]],
+        [[b"x"]],
+    ],
+)
+async def test_b1_fields_that_may_not_stand_in_the_answer_are_a_500_and_none_of_them_is_sent(
+    headers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"accept": True, "headers": headers})
+
+    conversation = await opened(app)
+    assert conversation.status == 500
+    assert b"101" not in conversation.received
+    assert "header" in caplog.text
+
+
+async def test_a_field_of_the_application_takes_the_place_of_the_server_s() -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.connect":
+            await channels["reply"].send({"accept": True, "headers": ((b"Server", b"mine"), (b"X-Y", b"z"))})
+
+    conversation = await opened(app)
+    assert conversation.response is not None
+    assert conversation.response.headers["server"] == "mine"
+    assert conversation.response.headers["x-y"] == "z"
+    await conversation.lose()
