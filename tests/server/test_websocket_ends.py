@@ -12,7 +12,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from tests.helpers import Conversation, FakeSocket, Recorder, settle, until
+from tests.helpers import Conversation, Recorder, settle, until
 from tests.websocket_client import Held, WebSocketConversation
 from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame
 from uvicorn.exchange import Endpoint, HTTPExchange
@@ -266,12 +266,8 @@ async def test_the_latest_ping_of_a_client_that_has_closed_meanwhile_is_not_answ
     await conversation.lose()
 
 
-@pytest.mark.parametrize(
-    "sock", [None, FakeSocket(socket.AF_UNIX), FakeSocket(fails=True)], ids=["none", "unix", "gone"]
-)
-async def test_a_reset_breaks_off_whatever_the_socket_has_become(sock: FakeSocket | None) -> None:
+async def test_a_connection_is_reset_once_and_has_no_more_deadlines() -> None:
     conversation = await opened()
-    conversation.transport._extra["socket"] = sock
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
     connection.reset()

@@ -120,6 +120,7 @@ async def test_what_is_sent_when_a_write_has_failed_is_dropped() -> None:
     conversation = await opened(app)
     conversation.transport.abort()
     app.channels[0]["reply"].send({"text": "x"})
+    conversation.feed(frame(PING))
     await settle()
     assert app.messages[-1]["code"] == 1006
 

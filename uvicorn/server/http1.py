@@ -8,8 +8,6 @@ of the requests, and a request that is refused cannot overtake the answer to the
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import Any, Final, cast, final
 
 from uvicorn.errors import RemoteProtocolError
@@ -18,6 +16,7 @@ from uvicorn.protocol.http1_encoder import CONTINUE, PHRASES, ContentTooLong, HT
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
+from uvicorn.server.resetting import reset
 from uvicorn.types import Headers
 
 # What a connection is doing; deadlines depend on it.
@@ -37,8 +36,6 @@ _DRAIN_SECONDS: Final = 1.0
 
 # Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
 _RECENT_SECONDS: Final = 0.5
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 @final
@@ -429,13 +426,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._phase != _CLOSED:
             self._phase = _CLOSED
             self._parser.stop()
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None and sock.family != socket.AF_UNIX:
-                try:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                except OSError:
-                    pass  # gone already
-            self._transport.abort()
+            reset(self._transport)
 
     # One exchange after another
 

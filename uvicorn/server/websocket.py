@@ -7,8 +7,6 @@ transport over from the HTTP connection when the session is accepted.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import Final, Protocol, final
 
 from uvicorn.errors import WebSocketProtocolError
@@ -16,6 +14,7 @@ from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.protocol.websocket_handshake import WebSocketHandshake
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import WriteStall
+from uvicorn.server.resetting import reset
 from uvicorn.session import CLOSED, WebSocketGateway, WebSocketSession
 from uvicorn.types import Headers
 
@@ -28,8 +27,6 @@ _CLOSED: Final = 4
 
 # Messages to a client that does not read, beside the bound on their bytes (interface rule R17).
 _UNREAD_MESSAGES: Final = 256
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Upgrading(Protocol):
@@ -298,13 +295,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         if self._phase != _CLOSED:
             self._phase = _CLOSED
             self._codec.stop()
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None and sock.family != socket.AF_UNIX:
-                try:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                except OSError:
-                    pass  # gone already
-            self._transport.abort()
+            reset(self._transport)
             self._tell()
 
     # In and out
