@@ -37,16 +37,19 @@ class Servers:
     def __repr__(self) -> str:
         # Goes into logs and errors: no password.
         name = f"{self.options['username']}@" if "username" in self.options else ""
-        where = self.options.get("path") or ",".join(f"{host}:{port}" for host, port in self.hosts)
+        hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        where = self.options.get("path") or ",".join(hosts)
         return f"{self.scheme}://{name}{where}{f'/{self.service}' if self.service else ''}"
 
 
 class RedisPyLink(Link):
     """A connection of redis-py's, below its clients: those would try again by themselves, and publish twice."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, place: str = "") -> None:
         super().__init__()
         self._connection = connection
+        #: Host and port of the other end.
+        self.place = place
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -121,24 +124,25 @@ def _text(error: Exception) -> str:
     return f"{code} {error}" if code else str(error)
 
 
+def _build_connection(options: dict[str, Any], **place: str | int) -> Connection:
+    """Raises TypeError for an option that redis-py does not know, or that is ours."""
+    others = {name: value for name, value in options.items() if name != "connection_class"}
+    return options.get("connection_class", Connection)(
+        **others,
+        **({} if "path" in options else place),
+        # 3, the default, is four times slower for long messages, and pushes are another matter there.
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        # Liveness, and the limit on connecting, are ours; so an ACL needs no CLIENT SETINFO.
+        socket_timeout=None,
+        socket_connect_timeout=None,
+        driver_info=None,
+    )
+
+
 async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
     """A connection that has been accepted. Raises LinkFailed, or OSError; to be called under a timeout."""
-    options = dict(servers.options)
-    connection_class = options.pop("connection_class", Connection)
-    if "path" not in options:
-        options.update(host=host, port=port)
-    link = RedisPyLink(
-        connection_class(
-            **options,
-            # 3, the default, is four times slower for long messages, and pushes are another matter there.
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            # Liveness, and the limit on connecting, are ours; so an ACL needs no CLIENT SETINFO.
-            socket_timeout=None,
-            socket_connect_timeout=None,
-            driver_info=None,
-        )
-    )
+    link = RedisPyLink(_build_connection(servers.options, host=host, port=port), f"{host}:{port}")
     try:
         await link.open()
         await link.prove_alive()
@@ -195,9 +199,14 @@ def parse_servers(url: str) -> Servers:
     rest = f"{path}?{plain}" if base == "unix" else f"localhost{path}?{plain}"
     try:
         options = dict(parse_url(f"{base}://{credentials}{at}{rest}"))
+        options.pop("host", None)
+        _build_connection(options)
     except ValueError as error:
         raise ConfigError(f"broadcast URL: {error}") from None
-    options.pop("host", None)
+    except TypeError as error:
+        # "...__init__() got an unexpected keyword argument 'name'", or "multiple values for" it.
+        option = str(error).rpartition("argument ")[2]
+        raise ConfigError(f"broadcast URL: option {option} is not known to redis-py, or is not yours to set") from None
     return Servers(parts.scheme, hosts, options, service, sentinel_password)
 
 

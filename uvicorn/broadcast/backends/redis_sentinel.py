@@ -57,11 +57,16 @@ class SentinelBackend(RedisBackend):
         await super().stop()
 
     def _on_switch(self, group: str, payload: bytes) -> None:
-        # b"service old-host old-port new-host new-port"
-        if payload.split(b" ")[0] != self._servers.service.encode():
+        # "service old-host old-port new-host new-port"
+        words = payload.decode("utf-8", "replace").split(" ")
+        if len(words) != 5 or words[0] != self._servers.service:
             return
         for keeper in (self._listener, self._sender):
-            if keeper is not None and keeper.link is not None:
+            if keeper is None:
+                continue
+            if keeper.link is None:
+                keeper.hurry()
+            elif isinstance(keeper.link, RedisPyLink) and keeper.link.place != f"{words[3]}:{words[4]}":
                 keeper.link.give_up("the sentinels have named another master")
 
 

@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from uvicorn.broadcast.backends.link import Connect, Link, LinkFailed
@@ -41,6 +42,7 @@ class Supervised:
         #: Why there is no connection.
         self.trouble = "not started"
         self._tried = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: Called whenever there is a connection, or none, that was none or one before.
         self.on_change: Callable[[], None] = lambda: None
@@ -59,6 +61,10 @@ class Supervised:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+
+    def hurry(self) -> None:
+        """There is reason to believe that the next attempt will succeed: make it now."""
+        self._hurry.set()
 
     def ready(self) -> None:
         """The connection does what it is for: `start` returns. To be called by `on_made`, or after it."""
@@ -98,7 +104,10 @@ class Supervised:
                     delay = _FIRST_DELAY_SECONDS
             self._tried.set()
             # Less by up to half, so that the processes of a site do not all come at the same moment.
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
+                    await self._hurry.wait()
+            self._hurry.clear()
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
     async def _use(self, link: Link) -> None:
