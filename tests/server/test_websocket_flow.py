@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import Recorder, settle
 from tests.websocket_client import Held, WebSocketConversation
-from tests.websocket_streams import PING, TEXT, close, frame
+from tests.websocket_streams import PING, RSV1, TEXT, close, frame
 from uvicorn.protocol.websocket_encoding import frame_text
 from uvicorn.server.websocket import WebSocketConnection
 
