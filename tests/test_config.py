@@ -321,3 +321,20 @@ def test_loggers_of_the_application_go_on(capsys: pytest.CaptureFixture[str]) ->
     logger = logging.getLogger("shop")
     uvicorn.Config(hello).configure_logging()
     assert not logger.disabled
+
+
+# What users read from it
+
+
+def test_host_and_port_are_those_that_were_given() -> None:
+    config = uvicorn.Config(hello, host="localhost", port=9000)
+    assert (config.host, config.port, config.is_ssl) == ("localhost", 9000, False)
+
+
+def test_host_and_port_are_the_defaults_for_a_unix_socket() -> None:
+    config = uvicorn.Config(hello, uds="app.sock")
+    assert (config.host, config.port) == ("127.0.0.1", 8000)
+
+
+def test_a_certificate_makes_it_https() -> None:
+    assert uvicorn.Config(hello, ssl_certfile="chain.pem").is_ssl

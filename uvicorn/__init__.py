@@ -24,7 +24,18 @@ _HOMES: Final = {
     "WSGIAdapter": "uvicorn.adapters",
     "run": "uvicorn.main",
 }
-_MODULES: Final = ("adapters", "config", "errors", "main", "server", "types", "utils")
+_MODULES: Final = (
+    "adapters",
+    "broadcast",
+    "config",
+    "errors",
+    "logging",
+    "main",
+    "server",
+    "types",
+    "utils",
+    "workers",
+)
 
 
 def __getattr__(name: str) -> Any:

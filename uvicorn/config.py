@@ -123,6 +123,21 @@ class Config:
             for name in ("uvicorn", "uvicorn.access"):
                 logging.getLogger(name).setLevel(self.log_level)
 
+    @property
+    def host(self) -> str:
+        """The first address that is a host; as given, so that it may be a name."""
+        return next((address.host for address in self.addresses if address.is_tcp), DEFAULT_HOST)
+
+    @property
+    def port(self) -> int:
+        """Its port; 0 if any that is free will do."""
+        return next((address.port for address in self.addresses if address.is_tcp), DEFAULT_PORT)
+
+    @property
+    def is_ssl(self) -> bool:
+        """Whether https is served."""
+        return bool(self.settings.ssl_certfile)
+
     def load(self) -> Interface:
         """Import the application, and find how it is called."""
         # A supervisor, which does neither this nor TLS, takes some MiB less.

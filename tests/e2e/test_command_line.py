@@ -6,9 +6,11 @@ import asyncio
 import http.client
 import logging
 import os
+import pty
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -237,6 +239,26 @@ def test_the_access_log_is_switched_off_from_the_environment(folder: Path) -> No
 def test_the_server_says_where_it_listens_and_what_it_serves(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         assert re.search(r" INFO    listening on http://127\.0\.0\.1:[0-9]+ \(channels\)\n$", server.stderr)
+
+
+def test_a_terminal_is_told_how_to_stop_it_in_colour(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "app:hello", "--port", "0"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(uvicorn.__file__).parents[1])},
+        stderr=follower,
+    ) as process:
+        os.close(follower)
+        try:
+            told = b""
+            while b"to stop" not in told:
+                told += os.read(leader, 4096)
+        finally:
+            process.terminate()
+            os.close(leader)
+    assert b"; press Ctrl-C to stop" in told
+    assert b"\x1b[32mINFO" in told
 
 
 def test_each_response_is_a_line_of_the_access_log(folder: Path) -> None:

@@ -26,6 +26,11 @@ class Address:
     path: str = ""
     descriptor: int = -1
 
+    @property
+    def is_tcp(self) -> bool:
+        """Whether host and port say where to listen."""
+        return not self.path and self.descriptor < 0
+
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"

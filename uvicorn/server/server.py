@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
@@ -160,7 +161,9 @@ class Server:
     def announce(self, sock: socket.socket) -> None:
         """Say that connections are accepted on `sock`."""
         assert self._interface is not None
-        logger.info("listening on %s (%s)", describe(sock, "https" if self._tls else "http"), self._interface.name)
+        address = describe(sock, "https" if self._tls else "http")
+        hint = "; press Ctrl-C to stop" if self._signals and sys.stderr.isatty() else ""
+        logger.info("listening on %s (%s)%s", address, self._interface.name, hint)
 
     async def main_loop(self) -> None:
         """The second: returns when the server is told to stop."""

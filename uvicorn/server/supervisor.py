@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -200,8 +201,10 @@ class Supervisor:
         logger.info("worker %d is ready", worker.process.pid)
         if not self._announced:
             self._announced = True
+            hint = "; press Ctrl-C to stop" if sys.stderr.isatty() else ""
             for sock in self._sockets:
-                logger.info("listening on %s (%s, workers: %d)", describe(sock, self._scheme), interface, self._count)
+                address = describe(sock, self._scheme)
+                logger.info("listening on %s (%s, workers: %d)%s", address, interface, self._count, hint)
         old, worker.replaces = worker.replaces, None
         if old is not None and old in self._workers:
             self._stop(old)
