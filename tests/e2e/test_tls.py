@@ -150,3 +150,27 @@ def test_a_server_that_is_stopped_exits_0_with_a_client_connected(server: Server
     finally:
         connection.close()
     assert "Traceback" not in server.stderr
+
+
+def test_D13_a_client_that_is_yet_to_come_to_terms_is_served_when_the_server_stops(
+    server: ServerProcess, made: Certificates
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain:
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("stopping;")
+        with made.client().wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection = http.client.HTTPResponse(client)
+            connection.begin()
+            assert connection.read() == b"https "
+            assert connection.headers["connection"] == "close"
+    assert server.wait() == 0
+
+
+def test_D13_a_client_that_never_comes_to_terms_keeps_no_server_from_stopping(
+    made: Certificates, tmp_path: Path
+) -> None:
+    arguments = ("--ssl-certfile", "chain.pem", "--ssl-keyfile", "key.pem", "--ssl-handshake-timeout", "0.1")
+    with running_server(tmp_path, "app:app", *arguments) as server:
+        with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT):
+            assert server.stop() == 0

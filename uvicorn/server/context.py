@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import errno
 import logging
+import weakref
 from typing import Any, Final, Protocol
 
 from uvicorn.exchange import HTTPExchange
@@ -89,6 +90,9 @@ class ServerContext:
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
+        #: Connections that were accepted and are not there yet: a turn of the loop away, or in the middle of a TLS
+        #: handshake. Nobody says when one of these fails, so they are here for as long as somebody else has them.
+        self.arriving: weakref.WeakSet[Connection] = weakref.WeakSet()
         #: Exchanges that have begun, and those of them whose response has ended.
         self.begun = 0
         self.ended = 0

@@ -70,6 +70,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         "_transport",
         "_trusted",
         "_written",
+        "__weakref__",
         "write_paused",
     )
 
@@ -123,6 +124,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             path = transport.get_extra_info("sockname")
             self._trusted = trusted.trusts(self._endpoint.client, path if isinstance(path, str) else "")
         self._transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
+        context.arriving.discard(self)
         context.connections.add(self)
         context.accepted += 1
         self._over_limit = 0 < settings.limit_concurrency < len(context.connections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import select
@@ -34,6 +35,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 # Rounds of the event loop, at most, in which connections that wait in the kernel's queue are still accepted.
 _ACCEPT_ROUNDS: Final = 1000
+
+
+# asyncio makes a task for what it has accepted, which makes a transport, which calls the connection.
+_ARRIVAL_ROUNDS: Final = 3
 
 
 class ServerConfig(Protocol):
@@ -133,6 +138,12 @@ class Server:
         tls = self._tls = self.config.ssl_context()
         context = self._context = ServerContext(interface, settings, clock, self._access_log)
         self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
+
+        def connection() -> HTTP1Connection:
+            made = HTTP1Connection(context)
+            context.arriving.add(made)
+            return made
+
         loop.set_exception_handler(context.loop_exception)
         try:
             # Before the application starts: who watches over this process sees that it lives.
@@ -144,7 +155,7 @@ class Server:
             for sock in self._sockets:
                 self.servers.append(
                     await loop.create_server(
-                        lambda: HTTP1Connection(context),
+                        connection,
                         sock=sock,
                         backlog=settings.backlog,
                         ssl=tls,
@@ -228,11 +239,14 @@ class Server:
         logger.info("stopping; requests in flight: %d", context.requests)
         started = clock.monotonic()
         left = grace
-        while context.connections and left > 0 and not self._force_exit:
+        if context.arriving:
+            # Those whose handshake has failed.
+            gc.collect()
+        while (context.connections or self._awaits(context, grace - left)) and left > 0 and not self._force_exit:
             clock.tick()
             for connection in tuple(context.connections):
                 connection.stop()
-            if context.connections:
+            if context.connections or context.arriving:
                 await self._pause()
             left = grace - (clock.monotonic() - started)
         self.broken_off = context.requests
@@ -243,6 +257,10 @@ class Server:
             connection.reset()
         await self._shut_down(0 if self._force_exit else max(left, 0))
         logger.info("stopped")
+
+    def _awaits(self, context: ServerContext, seconds: float) -> bool:
+        """Whether connections may still arrive, so many seconds after the last one was accepted."""
+        return bool(context.arriving) and seconds < context.settings.ssl_handshake_seconds
 
     async def _shut_down(self, seconds: float) -> None:
         """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
@@ -326,3 +344,10 @@ async def _accept_the_queue(sockets: Sequence[socket.socket]) -> None:
         if not poll.poll(0):
             break
         await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        # It fails for what it has accepted and not made a connection of when the listening socket is closed.
+        for sock in sockets:
+            loop.remove_reader(sock)
+        for _ in range(_ARRIVAL_ROUNDS):
+            await asyncio.sleep(0)
