@@ -8,10 +8,11 @@ import signal
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from gunicorn.config import KNOWN_SETTINGS
 
@@ -65,10 +66,12 @@ def running_gunicorn(
     workers: int = 1,
     env: dict[str, str] | None = None,
     worker_class: str = WORKER,
+    said: bool = True,
 ) -> Iterator[Gunicorn]:
     """gunicorn that runs in `folder` and serves, with as many `workers`; killed at the end, its workers too.
 
-    It listens on a free port of 127.0.0.1 unless `arguments` say where.
+    It listens on a free port of 127.0.0.1 unless `arguments` say where. Unless `said`, it says nothing on stderr, so
+    that it may not have begun to serve.
     """
     if not any(argument in ("-b", "--bind") for argument in arguments):
         arguments = (*arguments, "-b", "127.0.0.1:0")
@@ -87,7 +90,8 @@ def running_gunicorn(
         kind=Gunicorn,
     ) as server:
         try:
-            server.wait_for_workers(workers)
+            if said:
+                server.wait_for_workers(workers)
             yield server
         finally:
             # An arbiter that is killed leaves its workers to find out.
@@ -101,17 +105,21 @@ def running_gunicorn(
 class Client:
     """A connection that says what it sends, and hears what comes."""
 
-    def __init__(self, server: ServerProcess, tls: ssl.SSLContext | None = None, path: str = "") -> None:
+    def __init__(self, server: ServerProcess | None, tls: ssl.SSLContext | None = None, path: str = "") -> None:
         if path:
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(LONGEST_WAIT)
+            deadline = time.monotonic() + LONGEST_WAIT
+            while not os.path.exists(path) and time.monotonic() < deadline:
+                os.sched_yield()
             self.socket.connect(path)
         else:
+            assert server is not None
             self.socket = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -20,11 +20,9 @@ def backlogs() -> list[int]:
     """Of each listening TCP socket of this process, how many connections the kernel holds for it."""
     found = []
     for name in os.listdir("/proc/self/fd"):
-        try:
-            sock = socket.socket(fileno=os.dup(int(name)))
-        except OSError:
+        if not os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2].startswith("socket:"):
             continue
-        with sock:
+        with socket.socket(fileno=os.dup(int(name))) as sock:
             if sock.family == socket.AF_INET and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
                 # tcpi_sacked, which for a listening socket is that (tcp(7)).
@@ -67,6 +65,8 @@ async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
             while (await channels["body"].receive())["more_content"]:
                 pass
             await reply.send({"content": b"done"})
+        elif path == "/pid":
+            await reply.send({"status": 200, "headers": [[b"x-pid", b"%d" % os.getpid()]]})
         elif path == "/block":
             await reply.send({"status": 200, "content": b"blocked", "more_content": True})
             await asyncio.sleep(0)
@@ -78,7 +78,7 @@ async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
             finally:
                 say("the handler was ended")
         else:
-            await reply.send({"status": 200, "headers": [[b"x-pid", b"%d" % os.getpid()]], "content": about(message)})
+            await reply.send({"status": 200, "content": about(message)})
 
 
 def consumer(message: dict[str, Any]) -> None:

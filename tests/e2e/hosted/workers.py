@@ -14,3 +14,11 @@ class Mounted(UvicornWorker):
 
 class Mistaken(UvicornWorker):
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"root_pth": "/mounted"}
+
+
+class Onuvloop(UvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "uvloop"}
+
+
+class Onasyncio(UvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio"}

@@ -1,0 +1,65 @@
+"""gunicorn's configuration, of its own making, as keywords of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+from uvicorn.config import build_settings
+from uvicorn.settings import Settings
+from uvicorn.workers.gunicorn_settings import keywords_of, not_honoured
+
+
+def configured(**changed: Any) -> Config:
+    cfg = Config()
+    for name, value in changed.items():
+        cfg.set(name, value)
+    return cfg
+
+
+def settings_of(**changed: Any) -> Settings:
+    return build_settings(keywords_of(configured(**changed)))
+
+
+def test_gunicorns_defaults_are_settings() -> None:
+    assert settings_of().keep_alive_seconds == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "value"),
+    [
+        ({}, "threads", 16),
+        ({"threads": 4}, "threads", 4),
+        ({}, "limit_concurrency", 0),
+        ({"worker_connections": 5}, "limit_concurrency", 5),
+        ({"backlog": 9}, "backlog", 9),
+        ({"graceful_timeout": 30}, "graceful_seconds", 29),
+        ({"graceful_timeout": 1}, "graceful_seconds", 0.5),
+        ({"graceful_timeout": 0}, "graceful_seconds", 0),
+    ],
+)
+def test_a_setting_becomes_one_of_ours(changed: dict[str, Any], name: str, value: object) -> None:
+    assert getattr(settings_of(**changed), name) == value
+
+
+@pytest.mark.parametrize(("given", "limit"), [(4094, 4094), (0, 65536)])
+def test_a_request_line_is_always_limited(given: int, limit: int) -> None:
+    assert settings_of(limit_request_line=given).limits.max_request_line_bytes == limit
+
+
+@pytest.mark.parametrize(("given", "root_path"), [("/mounted", "/mounted"), ("/mounted/", "/mounted"), ("/", "")])
+def test_script_name_of_the_environment_is_the_root_path(
+    given: str, root_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRIPT_NAME", given)
+    assert settings_of().root_path == root_path
+
+
+def test_nothing_is_said_of_defaults() -> None:
+    assert not_honoured(configured()) == []
+
+
+def test_what_was_changed_in_vain_is_named() -> None:
+    assert not_honoured(configured(limit_request_field_size=5, threads=3)) == ["limit_request_field_size"]
