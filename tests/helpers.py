@@ -51,6 +51,10 @@ class FakeSocket:
         if self._fails:
             raise OSError("gone")
 
+    def fileno(self) -> int:
+        """Of none that the kernel knows."""
+        return -1
+
 
 class FakeTransport(asyncio.Transport):
     """A transport whose client is the test: it sees every write, and takes bytes as slowly as it likes."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,6 +263,48 @@ def test_trailers_end_the_response_even_where_there_is_no_room_for_them(
     else:
         made.write_trailers([[b"x", b"1"]])
     assert (made.state, gateway.calls) == (after, calls)
+
+
+CONTENT = bytes(range(256)) * 300
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[FileIO]:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    with FileIO(path) as opened:
+        yield opened
+
+
+@pytest.mark.any_loop
+async def test_a_file_is_content_and_its_end(file: FileIO) -> None:
+    made, gateway = in_state(STREAMING)
+    await made.write_file(file, 70000)
+    assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
+    assert [more for _, more in gateway.calls] == [True, True, False]
+    assert made.state == COMPLETE
+
+
+@pytest.mark.any_loop
+async def test_a_file_that_is_too_short_breaks_the_response_off(file: FileIO) -> None:
+    made, gateway = in_state(STREAMING)
+    with pytest.raises(LocalProtocolError, match="the file has 1 bytes less than when it was opened"):
+        await made.write_file(file, len(CONTENT) + 1)
+    assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
+
+
+@pytest.mark.any_loop
+async def test_a_file_for_a_client_that_has_gone_is_not_read(file: FileIO) -> None:
+    made, gateway = in_state(CLOSED)
+    await made.write_file(file, 10)
+    assert (gateway.calls, file.tell()) == ([], 0)
+
+
+@pytest.mark.any_loop
+async def test_a_file_before_the_status_is_an_error(file: FileIO) -> None:
+    made, gateway = in_state(WAITING)
+    with pytest.raises(LocalProtocolError, match="WAITING"):
+        await made.write_file(file, 10)
 
 
 def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:

@@ -22,6 +22,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from io import FileIO
 from typing import Any, Final, final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -38,6 +39,9 @@ STATE_NAMES: Final = ("WAITING", "STREAMING", "COMPLETE", "CLOSED")
 
 # A piece of content of this size is handed on as it is: joining it to the next would cost more than receiving twice.
 _WORTH_BYTES: Final = 16384
+
+# Of a file that is read for a response: as much as a connection may have unsent.
+_FILE_BYTES: Final = 65536
 
 _NONE: Final = 0
 _OPEN: Final = 1
@@ -106,6 +110,17 @@ class HTTPGateway:
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         """End the response, with fields behind its content where the way to the client has room for them."""
         self.send_content(exchange, b"", False)
+
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int) -> None:
+        """Send the first `count` bytes of a file as content, at the client's pace; read off the event loop."""
+        loop = asyncio.get_running_loop()
+        while count and exchange.state == STREAMING:
+            content = await loop.run_in_executor(None, file.read, min(count, _FILE_BYTES))
+            if not content:
+                raise LocalProtocolError(f"the file has {count} bytes less than when it was opened")
+            count -= len(content)
+            exchange.write(content)
+            await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """The application is about to wait for content: see to it that it comes."""
@@ -323,6 +338,20 @@ class HTTPExchange:
         if self.state == STREAMING:
             self.state = COMPLETE
             self._end()
+
+    async def write_file(self, file: FileIO, count: int) -> None:
+        """End a response that has begun with the first `count` bytes of a file. Nobody may write meanwhile.
+
+        As `write`, it drops what comes when the client has gone, and raises LocalProtocolError if the file belies
+        content-length; the response is broken off then, and if the wait is cancelled.
+        """
+        if self.state == STREAMING:
+            try:
+                await self.gateway.send_file(self, file, count)
+            except BaseException:
+                self.abort("the file could not be sent")
+                raise
+        self.write(b"", more_content=False)
 
     def switch_protocols(self) -> None:
         """The connection goes on in another protocol (RFC 9110, section 15.2.2): this one sends nothing more."""

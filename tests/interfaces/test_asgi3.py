@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,7 +87,7 @@ async def test_every_key_of_the_scope_has_its_type() -> None:
         "headers": [(b"host", b"x"), (b"x-two", b"1"), (b"x-two", b"2")],
         "client": ("127.0.0.1", 51234),
         "server": ("127.0.0.1", 8000),
-        "extensions": {"http.response.trailers": {}},
+        "extensions": {"http.response.trailers": {}, "http.response.pathsend": {}},
     }
 
 
@@ -296,7 +298,7 @@ async def test_an_endless_response_lets_others_run() -> None:
         ((START, MORE, START), "expected http.response.body, got 'http.response.start'"),
         ((START, BODY, LAST), "expected nothing after the end of the response, got 'http.response.body'"),
         ((START, TRAILERS), "expected http.response.body, got 'http.response.trailers'"),
-        ((START_TRAILERS, BODY, LAST), "expected http.response.trailers, got another http.response.body"),
+        ((START_TRAILERS, BODY, LAST), "expected http.response.trailers, got 'http.response.body'"),
         ((START_TRAILERS, BODY, START), "expected http.response.trailers, got 'http.response.start'"),
         (({"type": "http.response.push"},), "expected http.response.start, got 'http.response.push'"),
         (({"status": 200},), "expected http.response.start, got None"),
@@ -509,6 +511,127 @@ async def test_a_trailer_that_must_not_follow_breaks_the_response_off(name: byte
     conversation = await answered(app)
     assert [type(error) for error in app.errors] == [LocalProtocolError]
     assert conversation.transport.aborted
+
+
+# Files
+
+
+CONTENT = bytes(range(256)) * 1024
+
+
+def pathsend(path: Path) -> dict[str, Any]:
+    return {"type": "http.response.pathsend", "path": str(path)}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+async def answered_with_a_file(app: Any, stream: bytes = GET) -> Conversation:
+    conversation = await answered(app, stream)
+    await until(lambda: not conversation.interface.tasks._running)
+    return conversation
+
+
+@pytest.mark.parametrize("waits", [(), (None, None)])
+@pytest.mark.parametrize("headers", [[], [(b"Content-Length", b"262144")]])
+async def test_a_file_ends_the_response(file: Path, waits: tuple[Any, ...], headers: list[Any]) -> None:
+    conversation = await answered_with_a_file(App({**START, "headers": headers}, *waits, pathsend(file)), GET * 2)
+    first, second = conversation.responses()
+    assert (first.complete, first.content == second.content == CONTENT) == (True, True)
+
+
+async def test_a_file_in_answer_to_head_is_its_length(file: Path) -> None:
+    conversation = await answered_with_a_file(App(START, pathsend(file)), request(b"HEAD / HTTP/1.1"))
+    assert conversation.received.endswith(b"content-length: 262144\r\n\r\n")
+
+
+async def test_of_a_file_that_has_grown_as_much_is_sent_as_was_promised(file: Path) -> None:
+    start = {**START, "headers": [(b"content-length", b"100000")]}
+    conversation = await answered_with_a_file(App(start, pathsend(file)))
+    assert conversation.responses()[0].content == CONTENT[:100000]
+
+
+async def test_a_file_that_is_shorter_than_was_promised_is_a_500(file: Path) -> None:
+    start = {**START, "headers": [(b"content-length", b"262145")]}
+    assert (await answered_with_a_file(App(start, pathsend(file)))).statuses == [500]
+
+
+async def test_a_file_that_is_not_there_is_a_500(tmp_path: Path) -> None:
+    assert (await answered_with_a_file(App(START, pathsend(tmp_path / "none")))).statuses == [500]
+
+
+async def test_after_a_file_that_is_not_there_another_response_may_follow(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        try:
+            await send(pathsend(tmp_path / "none"))
+        except FileNotFoundError:
+            await send({**START, "status": 404})
+            await send(BODY)
+
+    assert (await answered_with_a_file(app)).statuses == [404]
+
+
+async def test_a_file_whose_client_leaves_is_given_up(file: Path) -> None:
+    app = App(START, pathsend(file))
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await until(lambda: conversation.connection.write_paused)
+    await conversation.lose()
+    assert [type(error) for error in app.errors] == [ClientDisconnected]
+
+
+async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> None:
+    app = App(START, pathsend(file))
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await until(lambda: conversation.connection.write_paused)
+    os.truncate(file, 100000)
+    conversation.transport.client_takes = True
+    conversation.transport.take(1 << 20)
+    await until(lambda: app.errors)
+    await settle()
+    assert conversation.transport.aborted
+    assert not conversation.responses()[0].complete
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ((), "expected http.response.start"),
+        ((START_TRAILERS,), "expected http.response.body"),
+        ((START, BODY), "expected nothing after the end of the response"),
+    ],
+)
+async def test_a_file_has_its_place(file: Path, events: tuple[Any, ...], told: str) -> None:
+    app = App(*events, pathsend(file))
+    await answered(app)
+    assert told in str(app.errors[0])
+
+
+@pytest.mark.parametrize("event", [BODY, START, TRAILERS])
+async def test_nobody_may_send_while_a_file_is_sent(file: Path, event: dict[str, Any]) -> None:
+    errors: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        sending = asyncio.ensure_future(send(pathsend(file)))
+        await asyncio.sleep(0)
+        try:
+            await send(event)
+        except LocalProtocolError as error:
+            errors.append(str(error))
+        await sending
+
+    conversation = await answered_with_a_file(app)
+    assert conversation.responses()[0].content == CONTENT
+    assert errors == [f"send: expected nothing after a pathsend, got {event['type']!r}"]
 
 
 # ASGI 2

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from io import FileIO
 from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
@@ -66,10 +68,10 @@ class HTTPCall:
         exchange = self._exchange
         kind = message.get("type")
         if kind == "http.response.body":
+            if self._body_ended:
+                raise self._misplaced(message)
             more_content = message.get("more_body", False)
             if self._trailers is not None and not more_content:
-                if self._body_ended:
-                    raise LocalProtocolError("send: expected http.response.trailers, got another http.response.body")
                 self._body_ended = more_content = True
             headers = self._headers
             if headers is not None:
@@ -93,8 +95,12 @@ class HTTPCall:
             if self.task is not None:
                 asyncio.get_running_loop().call_soon(self.flush)
             return SENT
-        elif kind == "http.response.trailers" and self._body_ended and exchange.state < COMPLETE:
-            assert self._trailers is not None
+        elif kind == "http.response.pathsend" and self._may_send_path():
+            self._body_ended = True
+            return self._send_path(message["path"])
+        elif kind == "http.response.trailers" and self._trailers is not None and exchange.state == STREAMING:
+            if not self._body_ended:
+                raise self._misplaced(message)
             self._trailers += message.get("headers") or ()
             if not message.get("more_trailers", False):
                 exchange.write_trailers(self._trailers)
@@ -125,6 +131,37 @@ class HTTPCall:
                 # For the application's next event: raised there, it shows the way to the mistake.
                 self.fault = error
 
+    def _may_send_path(self) -> bool:
+        begun = self._headers is not None or self._exchange.state == STREAMING
+        return begun and self._trailers is None and not self._body_ended
+
+    async def _send_path(self, path: str) -> None:
+        """End the response with a file. Unlike other events this one is sent when it is awaited."""
+        exchange = self._exchange
+        # Taken now: the start is not to leave while the file is opened, which may fail.
+        headers, self._headers = self._headers, None
+        try:
+            file = await asyncio.get_running_loop().run_in_executor(None, FileIO, path)
+        except OSError:
+            self._body_ended = False
+            raise
+        with file:
+            count = os.fstat(file.fileno()).st_size
+            if headers is not None:
+                headers = list(headers)
+                declared = [int(value) for name, value in headers if name.lower() == b"content-length"]
+                if not declared:
+                    headers.append((b"content-length", str(count).encode()))
+                elif declared[0] > count:
+                    raise LocalProtocolError(f"content-length is {declared[0]} but the file has {count} bytes")
+                else:
+                    # It may have grown since.
+                    count = declared[0]
+                exchange.respond(self._status, headers, b"", True)
+            await exchange.write_file(file, count)
+        if exchange.state == CLOSED:
+            raise ClientDisconnected("the client has gone")
+
     async def _drain(self) -> None:
         await self._exchange.drain()
         if self._exchange.state == CLOSED:
@@ -141,7 +178,7 @@ class HTTPCall:
         if exchange.state == COMPLETE:
             expected = "nothing after the end of the response"
         elif self._body_ended:
-            expected = "http.response.trailers"
+            expected = "http.response.trailers" if self._trailers is not None else "nothing after a pathsend"
         elif exchange.state == STREAMING or self._headers is not None:
             expected = "http.response.body"
         else:
@@ -210,7 +247,7 @@ class ASGI3Interface(Interface):
         scope["query_string"] = exchange.query_string
         # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
         scope["headers"] = [(name, value) for name, value in exchange.headers]
-        scope["extensions"] = {"http.response.trailers": {}}
+        scope["extensions"] = {"http.response.trailers": {}, "http.response.pathsend": {}}
         if self._state is not None:
             scope["state"] = self._state.copy()
         call = HTTPCall(exchange)

@@ -188,6 +188,21 @@ class HTTP1ResponseEncoder:
             return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
         return content if framing == _UNTIL_CLOSE else b""
 
+    def beside(self, count: int) -> tuple[bytes, bytes] | None:
+        """What stands before and behind `count` bytes of content that do not pass through here; None if none may.
+
+        More content may follow, and the end must. Raises LocalProtocolError if this is more than content-length.
+        """
+        if self._framing == _NO_CONTENT:
+            return None
+        if self._framing == _CHUNKED:
+            return (b"%x\r\n" % count, b"\r\n") if count else (b"", b"")
+        if self._framing == _LENGTH:
+            if count > self._left:
+                raise LocalProtocolError(f"content-length is {self._length} but the app sent more")
+            self._left -= count
+        return b"", b""
+
     def trailers(self, headers: Headers) -> bytes:
         """End the content, with fields behind it if it is chunked: other framings have no room for them.
 

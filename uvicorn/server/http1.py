@@ -8,6 +8,7 @@ of the requests, and a request that is refused cannot overtake the answer to the
 from __future__ import annotations
 
 import asyncio
+from io import FileIO
 from typing import Any, Final, cast, final
 
 from uvicorn.errors import RemoteProtocolError
@@ -17,6 +18,7 @@ from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
 from uvicorn.server.resetting import reset
+from uvicorn.server.sendfile import send_file
 from uvicorn.types import Headers
 
 # What a connection is doing; deadlines depend on it.
@@ -57,6 +59,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         "_eof",
         "_exchange",
         "_fault",
+        "_file_left",
         "_jitter",
         "_keep_alive",
         "_over_limit",
@@ -100,6 +103,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._reading_paused = False
         self._received = 0
         self._written = 0
+        self._file_left = 0
         self._discarded = 0
         self._drainers: tuple[asyncio.Future[None], ...] = ()
         self._pace: ContentPace | None = None
@@ -315,6 +319,35 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if data:
             self._transport.write(data)
             self._written += len(data)
+
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int) -> None:
+        """Have the kernel send a file, behind what is unsent; through our hands where it is to be encrypted."""
+        transport = self._transport
+        sock = transport.get_extra_info("socket")
+        if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
+            await super().send_file(exchange, file, count)
+            return
+        framing = self._encoder.beside(count)
+        if framing is None:
+            return
+        before, behind = framing
+        transport.write(before)
+        transport.set_write_buffer_limits(high=0)
+        while transport.get_write_buffer_size() and exchange.state == STREAMING:
+            await (self.drain() if self.write_paused else asyncio.sleep(0))
+        transport.set_write_buffer_limits(high=self._context.settings.write_buffer_bytes)
+        self._file_left = count
+        self._written += len(before) + count + len(behind)
+        try:
+            await send_file(exchange, sock.fileno(), file.fileno(), count, self._file_sent)
+        except OSError:
+            # The loop has not noticed yet: nobody was writing through it.
+            self.reset()
+            exchange.disconnect()
+        finally:
+            self._file_left = 0
+        if exchange.state == STREAMING:
+            transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """The application waits for content: ask for it, and read on."""
@@ -585,6 +618,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     # Flow and pace
 
+    def _file_sent(self, count: int) -> None:
+        self._file_left -= count
+
     def _update_reading(self) -> None:
         """Pause reading while more is held for the application than it has asked for; else read."""
         # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
@@ -617,7 +653,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def _check_stall(self) -> None:
         """Reset a client that takes nothing of what it is owed."""
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self._transport.get_write_buffer_size() + self._file_left
         if not unsent:
             self._stall = None
             return
