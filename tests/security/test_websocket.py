@@ -202,6 +202,7 @@ async def test_E3_a_frame_without_a_mask_closes_with_1002_wherever_it_stands(bef
     for unmasked in (b"\x81\x02hi", b"\x82\x00", b"\x80\x01a", b"\x89\x00", b"\x88\x02\x03\xe8"):
         conversation = await opened()
         conversation.send(before + unmasked)
+        await settle()
         codes.append(conversation.close_code)
         await conversation.lose()
     assert codes == [1002] * 5
@@ -221,6 +222,7 @@ async def test_E4_a_bomb_is_closed_with_1009_and_takes_less_than_twice_the_limit
     conversation.send(bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    await settle()
     assert conversation.close_code == 1009
     assert peak < 2 * MEBIBYTE
     await conversation.lose()
@@ -233,6 +235,7 @@ async def test_E4_a_bomb_is_closed_with_1009_and_takes_less_than_twice_the_limit
 async def test_E5_a_frame_that_would_exceed_the_limit_is_refused_by_its_header() -> None:
     conversation = await opened(ws_max_size=1000)
     conversation.send(frame(BINARY_PART, b"x" * 600) + header(LAST, 401))
+    await settle()
     assert conversation.close_code == 1009
     await conversation.lose()
 
@@ -252,6 +255,7 @@ async def test_E5_empty_fragments_without_end_are_refused() -> None:
     await settle()
     assert conversation.close_code is None
     conversation.send(frame(MORE))
+    await settle()
     assert conversation.close_code == 1009
     await conversation.lose()
 
@@ -266,11 +270,29 @@ async def test_E6_every_fault_is_closed_with_its_code_and_told_once() -> None:
         app = Recorder(nothing)
         conversation = await opened(app, compression=compression, ws_max_size=1000, ws_max_fragments=10)
         conversation.send(stream)
+        await settle()
         code = conversation.close_code
         await conversation.lose()
         ends = [message["code"] for message in app.messages if message["channel"] == "websocket.disconnect"]
         answers[name] = (code, ends)
     assert answers == {name: (code, [code]) for name, (_, code, _) in INVALID.items()}
+
+
+async def test_E6_what_came_before_a_fault_is_still_answered() -> None:
+    conversation = await opened(echo)
+    conversation.send(frame(TEXT, b"before") + frame(TEXT | RSV1, b"fault") + frame(TEXT, b"after"))
+    await settle()
+    assert (conversation.heard, conversation.close_code) == (["before"], 1002)
+    await conversation.lose()
+
+
+async def test_E6_a_fault_right_before_the_end_is_closed_with_its_code() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app)
+    conversation.send(frame(TEXT | RSV1))
+    conversation.send_eof()
+    await settle()
+    assert (conversation.close_code, app.messages[-1]["code"]) == (1002, 1002)
 
 
 async def test_E6_pings_of_a_client_that_does_not_read_pile_nothing_up() -> None:

@@ -227,6 +227,7 @@ async def test_after_a_fault_what_still_comes_is_dropped_up_to_a_bound(half_clos
     conversation = await opened(app, max_drain_bytes=1000)
     conversation.transport.half_closes = half_closes
     conversation.send(frame(RESERVED))
+    await settle()
     assert (conversation.close_code, conversation.transport.eof_written) == (1002, half_closes)
     conversation.send(bytes(4000))
     assert not conversation.transport.closing

@@ -47,6 +47,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         "_context",
         "_discarded",
         "_drainers",
+        "_faulty",
         "_handshake",
         "_http",
         "_last",
@@ -82,6 +83,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._last_pong: bytes | None = None
         self._close_code = 1006
         self._close_reason = ""
+        # Whether the client has broken the protocol, and is about to be told.
+        self._faulty = False
         # The second lasts longer: what is held is handed over before more is read.
         self._receiving_paused = False
         self._reading_paused = False
@@ -110,6 +113,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def eof_received(self) -> bool:
         """The client sends no more; if it has not said goodbye, the connection is broken."""
+        if self._faulty:
+            self._close_faulty()
         self._end()
         return False
 
@@ -349,8 +354,17 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
     # The end
 
     def _refuse(self, error: WebSocketProtocolError) -> None:
-        self._context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error}")
-        self._fail(error.code, error.reason)
+        context = self._context
+        context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error}")
+        self._close_code, self._close_reason = error.code, error.reason
+        # Handlers of the messages before it may not have begun: what they answer at once is still sent, however the
+        # stream was cut.
+        self._faulty = True
+        context.loop.call_soon(self._close_faulty, context=context.variables)
+
+    def _close_faulty(self) -> None:
+        if self._phase < _LINGERING:
+            self._fail(self._close_code, self._close_reason)
 
     def _fail(self, code: int, reason: str) -> None:
         """Close without waiting for the client's consent (section 7.1.7)."""
