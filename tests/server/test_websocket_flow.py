@@ -217,3 +217,19 @@ async def test_a_message_that_others_were_sent_before_is_compressed_or_not_as_wa
     start = conversation.transport.writes[-1][0]
     assert bool(start & RSV1) is (compression and length > 1000)
     assert conversation.heard == [text]
+
+
+async def test_a_client_that_takes_as_much_as_it_is_sent_is_not_reset() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
+    conversation.transport.client_takes = False
+    send = app.channels[0]["reply"].send
+    send({"text": "a" * 10_000})
+    for _ in range(10):
+        conversation.clock.advance(1)
+        send({"text": "a" * 100})
+        conversation.transport.take(len(conversation.transport.writes[-1]))
+    assert not conversation.transport.aborted
+    conversation.clock.advance(6)
+    assert conversation.transport.aborted
+    await settle()

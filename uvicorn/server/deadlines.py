@@ -36,11 +36,14 @@ class WriteStall:
     __slots__ = ("_seconds", "_taken")
 
     def __init__(self) -> None:
-        self._taken = -1
+        self._taken: int | None = None
         self._seconds = 0.0
 
     def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Seconds without progress, given how many bytes are unsent of all that were written."""
+        """Seconds without progress, given how many bytes are unsent, and how many were written since the first check.
+
+        It does not matter what `written` begins with.
+        """
         taken = written - unsent
         self._seconds = self._seconds + elapsed if taken == self._taken else 0.0
         self._taken = taken

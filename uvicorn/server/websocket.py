@@ -91,6 +91,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         # Whether what is held is about to be handed over.
         self._resuming = False
         self._unread = 0
+        # What has been written while the client is owed something, for `_stall`, which then is there.
         self._written = 0
         self._discarded = 0
         self._drainers: tuple[asyncio.Future[None], ...] = ()
@@ -223,7 +224,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._send(data)
             return
         transport.write(data)
-        self._written += len(data)
+        if self._stall is not None:
+            self._written += len(data)
 
     def send_bytes(self, data: bytes) -> None:
         """Send a binary message."""
@@ -319,13 +321,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
                 )
                 self._fail(1013, "")
                 return
-        transport.write(data)
-        self._written += len(data)
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         # One that is closing has failed, and the loop would log each write: there may be 256 pongs before it says so.
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._stall is not None:
             self._written += len(data)
 
     def _resume_reading(self) -> None:
