@@ -32,6 +32,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python bench/content.py
 	$(VENV)/bin/python bench/websocket.py
 	$(VENV)/bin/python bench/fanout.py
+	$(VENV)/bin/python bench/broadcast.py
 
 faults: $(VENV)/installed-test
 	$(VENV)/bin/python scripts/faults
