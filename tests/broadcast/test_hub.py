@@ -310,6 +310,55 @@ async def test_what_waits_when_it_stops_is_told() -> None:
         await outcome(sending)
 
 
+async def test_one_that_stops_while_it_starts_leaves_nothing_connected() -> None:
+    backend, may_open = ScriptedBackend(), asyncio.Event()
+
+    async def open_backend() -> Backend:
+        await may_open.wait()
+        return backend
+
+    class Slow(ScriptedBackend):
+        async def start(self, on_message: Any, on_gap: Any) -> None:
+            try:
+                await may_open.wait()
+            except asyncio.CancelledError:
+                # Connected at the very moment.
+                pass
+
+    slow = Slow()
+
+    async def open_slow() -> Backend:
+        return slow
+
+    for opener in (open_backend, open_slow):
+        hub = Hub(opener, HubOptions())
+        sending = hub.publish("chat", {})
+        await settle()
+        await hub.stop()
+        with pytest.raises(BroadcastUnavailable, match="has stopped"):
+            await outcome(sending)
+    assert slow.stopped
+
+
+async def test_there_are_counts_before_the_start() -> None:
+    hub = Hub(lambda: asyncio.sleep(0, ScriptedBackend()), HubOptions())
+    assert hub.snapshot()["members"] == 0
+    await hub.stop()
+
+
+async def test_a_stranger_s_reply_is_forgotten_when_it_is_in_no_group() -> None:
+    class Stranger:
+        """Another server's: it does not say when it ends."""
+
+        name = "reply.elsewhere.1"
+
+    _, hub, _, _ = await with_member()
+    hub.add("chat", Stranger.name, Stranger(), Context())
+    hub.discard("chat", Stranger.name)
+    assert hub.members == {}
+    await hub.stop()
+
+
 async def test_nothing_runs_in_the_name_of_the_client_that_came_first() -> None:
     from uvicorn.interfaces.tasks import OWNER
 

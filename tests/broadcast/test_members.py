@@ -250,6 +250,97 @@ async def test_what_waits_of_a_group_that_is_left_is_not_sent() -> None:
         assert reply.sent == ["b"]
 
 
+async def test_a_hole_in_several_groups_is_still_one_in_those_that_are_not_left() -> None:
+    async with Group() as group:
+        reply = await group.member("one", "two")
+        reply.is_ready = False
+        group.backend.lose("one", "two", since=77.0)
+        group.hub.discard("one", reply.name)
+        reply.is_ready = True
+        await settle()
+        assert reply.sent == [Gap({"two"}, "reconnect", 77.0)]
+
+
+async def test_holes_with_nothing_left_between_them_are_one() -> None:
+    async with Group(messages=1, policy="drop_oldest") as group:
+        slow = await group.member("one", "two")
+        slow.is_ready = False
+        group.hear("a", group="one")
+        group.backend.lose("two", since=77.0)
+        group.hear("b", group="two")
+        slow.is_ready = True
+        await settle()
+        assert [item if isinstance(item, str) else (item.groups, item.since) for item in slow.sent] == [
+            ({"one", "two"}, 77.0),
+            "b",
+        ]
+
+
+async def test_a_client_that_leaves_its_only_group_while_it_is_slow_is_sent_nothing() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        reply.is_ready = False
+        group.hear("a")
+        await settle()
+        group.hub.discard("chat", reply.name)
+        reply.is_ready = True
+        await settle()
+        assert reply.sent == []
+
+
+async def test_a_client_that_cannot_even_be_broken_off_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(Reply):
+        def break_off(self, reason: str) -> None:
+            raise RuntimeError("no")
+
+    async with Group(messages=1) as group:
+        reply = Stubborn()
+        group.hub.add("chat", reply.name, reply, Context())
+        await settle()
+        reply.is_ready = False
+        group.hear("a", "b")
+        assert group.hub.members == {}
+        assert "RuntimeError: no" in caplog.text
+
+
+async def test_a_client_that_cannot_be_waited_for_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    class Unreliable(Reply):
+        async def wait_ready(self) -> None:
+            raise OSError("cannot tell")
+
+    async with Group() as group:
+        reply = Unreliable()
+        group.hub.add("chat", reply.name, reply, Context())
+        await settle()
+        reply.is_ready = False
+        group.hear("a", "b")
+        await settle()
+        assert "cannot tell" in caplog.text
+        assert (reply.sent, group.hub.members) == ([], {})
+
+
+async def test_what_comes_while_the_last_of_what_waited_is_sent_is_sent_after_it() -> None:
+    async with Group() as group:
+        reply = StrangersReply()
+        reply.may_send.set()
+        group.hub.add("chat", reply.name, reply, Context())
+        await settle()
+        for text in "abc":
+            group.hear(text)
+            await asyncio.sleep(0)
+        await settle()
+        assert reply.sent == ["a", "b", "c"]
+
+
+async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(caplog: pytest.LogCaptureFixture) -> None:
+    async with Group() as group:
+        reply = await group.member()
+        for number in [*range(100), 0, 100, 0]:
+            reply.failure = LocalProtocolError(f"number {number}")
+            group.hear("a")
+        assert len(caplog.records) == 102
+
+
 async def test_a_message_that_does_not_fit_one_member_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         members = [await group.member() for _ in range(3)]

@@ -181,8 +181,11 @@ async def test_or_a_callback_of_one_client_s_own_is() -> None:
     async def called_back(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         if message["channel"] == "websocket.connect":
-            channels["groups"].on_gap(events.append)
+            channels["groups"].on_gap(told)
         await chat(message, channels)
+
+    async def told(event: Message) -> None:
+        events.append(event)
 
     async with running(called_back) as (app, backend):
         client = await visit(app)
@@ -431,6 +434,42 @@ async def test_an_application_that_fails_in_its_lifespan_is_served_without_it(
     assert not backend.stopped
     await client.interface.shutdown(1)
     assert backend.stopped
+
+
+async def test_one_that_fails_after_it_has_started_fails_as_it_would_without() -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise RuntimeError("lost its database")
+
+    backend = ScriptedBackend()
+    middleware = BroadcastMiddleware(app, backend=backend)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(event: Message) -> None:
+        sent.append(event)
+
+    with pytest.raises(RuntimeError, match="lost its database"):
+        await middleware({"type": "lifespan"}, receive, send)
+    assert [event["type"] for event in sent] == ["lifespan.startup.complete"]
+    assert backend.stopped
+
+
+def test_loops_that_are_closed_are_forgotten() -> None:
+    async def app(message: Message, channels: Channels) -> None: ...
+
+    middleware = BroadcastMiddleware(app, url="memory://")
+    for _ in range(3):
+        asyncio.run(middleware({"channel": "http.request"}, {}))
+    assert len(middleware._hubs) == 1
+
+
+def test_a_consumer_on_a_thread_of_a_host_that_has_started_nothing_is_told_so() -> None:
+    with pytest.raises(BroadcastUnavailable, match="expected a server that awaits `startup`"):
+        BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 
 
 async def test_one_that_says_it_cannot_start_is_not(caplog: pytest.LogCaptureFixture) -> None:

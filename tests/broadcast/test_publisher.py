@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tests.broadcast.scripted import Reply
 from tests.helpers import settle, until
 from uvicorn.broadcast import BroadcastMiddleware, Publisher, publish
 from uvicorn.broadcast.groups import GroupsChannel
-from uvicorn.broadcast.publisher import SendingGroups
+from uvicorn.broadcast.publisher import SendingGroups, _shared
 from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
 
 
@@ -117,6 +117,50 @@ def test_a_password(tmp_path: Path) -> None:
         assert "guess" not in str(refused.value)
         with pytest.raises(BroadcastUnavailable, match="NOAUTH"):
             publish("chat", {}, url=f"redis://127.0.0.1:{server.port}")
+
+
+def test_a_redis_that_never_ends_its_answer_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(100)
+                while True:
+                    connection.sendall(b"x" * 10_000)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(BroadcastUnavailable, match="is no Redis"):
+            publish("chat", {}, url=f"redis://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
+def test_a_socket_that_is_none_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(BroadcastUnavailable, match="No such file"):
+        publish("chat", {}, url=f"unix://{tmp_path}/redis.sock")
+
+
+def test_time_that_is_up_before_anything_is_asked_is_up(redis_server: RedisServer) -> None:
+    with pytest.raises(BroadcastUnavailable, match="no answer in time"):
+        Publisher(redis_server.url, timeout=0.0).publish("chat", {})
+
+
+def test_groups_that_were_sent_to_once_are_forgotten(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.broadcast.publisher._MOST_SEQUENCES", 2)
+    with Publisher(redis_server.url) as publisher:
+        for group in "abc":
+            publisher.publish(group, {})
+        assert list(publisher._sequences) == ["b", "c"]
+
+
+def test_publishers_that_are_shared_are_bounded(redis_server: RedisServer) -> None:
+    for database in range(16):
+        publish("chat", {}, url=f"{redis_server.url}/{database}")
+    publish("chat", {}, url=f"{redis_server.url}?db=1")
+    assert 0 < len(_shared) <= 16
 
 
 def test_nobody_there_raises_at_once_and_says_where() -> None:

@@ -132,3 +132,14 @@ async def test_who_waits_when_the_hub_stops_goes_on() -> None:
         task.cancel()
     assert wanted is not None
     await wanted
+
+
+async def test_what_is_dropped_while_the_last_call_ends_is_not_heard_either() -> None:
+    carrier = Carrier()
+    wanted = carrier.subscriptions.want("a")
+    assert wanted is not None
+    # Between the end of the task and what is done about it.
+    await wanted
+    carrier.subscriptions.drop("a")
+    await settle()
+    assert carrier.subscriptions.heard == frozenset()

@@ -51,6 +51,22 @@ app = BroadcastMiddleware(attentive)
 """
 
 
+INVITING = """
+from uvicorn.broadcast import BroadcastMiddleware
+
+async def inviting(message, channels):
+    reply, groups = channels["reply"], channels["groups"]
+    if message["channel"] == "websocket.connect":
+        await reply.send({"text": reply.name})
+    elif message["channel"] == "websocket.receive":
+        command, _, value = message["text"].partition(" ")
+        await groups.send({"group": "guests", command: {"text": value} if command == "send" else value})
+        await reply.send({"text": "done"})
+
+app = BroadcastMiddleware(inviting)
+"""
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     with running(RedisServer(tmp_path)) as server:
@@ -168,6 +184,29 @@ def test_two_workers_never_make_do_with_memory(program: tuple[str, ...], options
     with running_server(folder, "app:chat_server", *options, program=program, addresses=0, env=CLEAN) as server:
         server.wait_for_line("groups need Redis, since there are several processes", count=2)
         assert WARNING not in server.stderr
+
+
+def test_B12_a_client_of_one_process_is_added_and_discarded_by_another(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "inviting.py").write_text(INVITING)
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(running_server(tmp_path, "inviting:app", env=carried_by(redis_server)))
+            for _ in range(2)
+        )
+        guest, host = stack.enter_context(talk(first)), stack.enter_context(talk(second))
+        (name,), _ = hear(guest, 1), hear(host, 1)
+        host.send(f"add {name}")
+        assert hear(host, 1) == ["done"]
+        host.send("send welcome")
+        assert hear(guest, 1) == ["welcome"]
+        host.send(f"discard {name}")
+        host.send("send nobody hears this")
+        host.send(f"add {name}")
+        assert hear(host, 4) == ["done"] * 4
+        host.send("send and again")
+        assert hear(guest, 1) == ["and again"]
 
 
 def test_a_redis_that_dies_and_comes_back_is_one_gap_for_each_member(

@@ -224,12 +224,12 @@ class Member:
 
     def _start_pump(self) -> None:
         if self._pump is None:
-            self._pump = self.around.start(self._run(), None)
+            pump = self._pump = self.around.start(self._run(), None)
             # An eager task may have been through with it already.
-            if self._pump.done():
-                self._pump = None
+            if pump.done():
+                self._pump_ended(pump)
             else:
-                self._pump.add_done_callback(self._pump_ended)
+                pump.add_done_callback(self._pump_ended)
 
     async def _run(self) -> None:
         reply = self.reply
@@ -272,7 +272,9 @@ class Member:
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None
         if not pump.cancelled() and (error := pump.exception()) is not None:
+            # It cannot be waited for, and so not be served.
             self._refuse(error)
+            self.around.forget(self)
         if self._queue:
             # Something came between its last look and its end.
             self._start_pump()

@@ -143,10 +143,10 @@ class BroadcastMiddleware:
 
     # One call for each interface
 
-    def _call_channels(self, message: Message, channels: dict[str, Any]) -> Any:
+    async def _call_channels(self, message: Message, channels: dict[str, Any]) -> None:
         self._tells_channels = True
         # A copy: other middleware may hold on to theirs.
-        return self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
+        await self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
 
     def _call_consumer(self, message: Any) -> Any:
         message["groups"] = GroupsChannel(self._server_hub(), message.get("reply_channel"))
