@@ -146,12 +146,12 @@ async def test_more_than_the_application_takes_is_not_read() -> None:
             await send({"type": "websocket.send", "text": event["text"]})
 
     conversation = await opened(app)
-    for number in range(16):
+    for number in range(32):
         await conversation.say(str(number))
     assert not conversation.transport.reading
     go.set()
     await settle()
-    assert conversation.heard == [str(number) for number in range(16)]
+    assert conversation.heard == [str(number) for number in range(32)]
     await conversation.say("more")
     assert conversation.heard[-1] == "more"
     await conversation.lose()
