@@ -166,6 +166,7 @@ class HTTPExchange:
         "sends",
         "state",
         "status",
+        "target",
     )
 
     def __init__(
@@ -186,12 +187,16 @@ class HTTPExchange:
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         if endpoint.root_path and path != "*" and not _is_below(path, endpoint.root_path):
             # A proxy has cut its prefix off; `path` is the full path all the same.
-            raw_path = quote(endpoint.root_path).encode() + raw_path
+            prefix = quote(endpoint.root_path).encode()
+            raw_path = prefix + raw_path
+            target = prefix + target
             path = endpoint.root_path + path
         self.endpoint = endpoint
         self.method = method
         self.path = path
         self.raw_path = raw_path
+        #: `raw_path` and the query, with a `?` in between if there was one.
+        self.target = target
         self.http_version = http_version
         self.headers = headers
         self.state = WAITING
@@ -266,6 +271,7 @@ class HTTPExchange:
         content = b"".join(self._content or ())
         self._content = None
         self.buffered_bytes = 0
+        self.gateway.content_taken(self)
         return content
 
     def respond(

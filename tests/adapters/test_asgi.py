@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +15,7 @@ from tests import wsgi_apps
 from tests.corpus import POST, request
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.errors import ChannelClosed, ResponseAborted
+from uvicorn.errors import ChannelClosed, ResponseAborted, StartupError
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
 
@@ -313,3 +315,94 @@ async def test_C10_a_handler_that_is_cancelled_frees_an_application_that_reads()
     answering.cancel()
     await until(lambda: raised)
     await adapter.shutdown()
+
+
+class WithStartup:
+    """A WSGI application with a startup, which fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.events: list[str] = []
+
+    async def startup(self) -> None:
+        self.events.append("startup")
+        await asyncio.sleep(0)
+        if self.failures:
+            self.failures -= 1
+            raise ValueError("not yet")
+
+    async def shutdown(self) -> None:
+        self.events.append("shutdown")
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.events.append("request")
+        start_response("200 OK", [])
+        return []
+
+
+async def test_an_adapter_that_nobody_has_started_starts_once_and_before_its_first_requests() -> None:
+    app = WithStartup()
+    adapter = ASGIAdapter(app)
+    await asyncio.gather(*(adapter({"method": "GET", "path": "/"}, {"reply": Reply()}) for _ in range(3)))
+    await adapter.shutdown()
+    assert app.events == ["startup", "request", "request", "request", "shutdown"]
+
+
+async def test_a_startup_that_fails_is_tried_again_with_the_next_request() -> None:
+    app = WithStartup(failures=1)
+    adapter = ASGIAdapter(app)
+    with pytest.raises(StartupError):
+        await adapter({"method": "GET", "path": "/"}, {"reply": Reply()})
+    await adapter({"method": "GET", "path": "/"}, {"reply": Reply()})
+    await adapter.shutdown()
+    assert app.events == ["startup", "startup", "request", "shutdown"]
+
+
+async def test_an_adapter_that_was_shut_down_starts_anew() -> None:
+    app = WithStartup()
+    adapter = ASGIAdapter(app)
+    for _ in range(2):
+        await adapter.startup()
+        await adapter.shutdown()
+    assert app.events == ["startup", "shutdown"] * 2
+
+
+WITHOUT_SHUTDOWN = """
+import asyncio, time
+from uvicorn import ASGIAdapter
+
+class Endless:
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return b"x"
+
+    def close(self):
+        time.sleep(0.2)
+        print("closed")
+
+def wsgi_app(environ, start_response):
+    start_response("200 OK", [])
+    return Endless()
+
+class Reply:
+    sent = 0
+
+    async def send(self, message):
+        self.sent += 1
+
+async def main():
+    reply = Reply()
+    calling = asyncio.create_task(adapter({"method": "GET", "path": "/"}, {"reply": reply}))
+    while not reply.sent:
+        await asyncio.sleep(0)
+
+adapter = ASGIAdapter(wsgi_app)
+asyncio.run(main())
+"""
+
+
+def test_who_never_shuts_an_adapter_down_has_its_calls_closed_when_the_process_ends() -> None:
+    process = subprocess.run([sys.executable, "-c", WITHOUT_SHUTDOWN], capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.stderr) == ("closed\n", "")

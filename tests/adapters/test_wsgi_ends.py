@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +34,20 @@ def ignore(status: str, headers: list[tuple[str, str]]) -> None:
 def call(app: Callable[..., Any], environ: dict[str, Any] | None = None) -> Answer:
     """Without the validator, which wants a content-type of each response."""
     return hosting.call(app, environ, validate=False)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_application_that_exits_at_once_is_logged_once(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        raise error
+
+    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+    # The last of it is let go of, and may be told of then.
+    call(WSGIAdapter(hello))
+    gc.collect()
+    assert [record.name for record in caplog.records if record.exc_info] == ["uvicorn.app"]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -95,8 +111,35 @@ async def endless(message: Message, channels: Channels) -> None:
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
 def test_a_response_without_content_ends_even_if_the_application_does_not(method: str, status: str) -> None:
-    answer = call(WSGIAdapter(endless), environ_of("/", method, QUERY_STRING=status))
+    app = Watched()
+    adapter = WSGIAdapter(app)
+    adapter._settings = replace(adapter._settings, disconnect_seconds=0.05)
+    answer = call(adapter, environ_of("/", method, QUERY_STRING=status))
     assert (answer.status[:3], answer.content) == (status, b"")
+    assert app.ended.wait(30)
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
+def test_an_application_whose_content_nobody_sees_may_send_it_to_its_end(method: str, status: str) -> None:
+    ended: list[BaseException | None] = []
+    done = threading.Event()
+
+    async def app(message: Message, channels: Channels) -> None:
+        try:
+            await channels["reply"].send({"status": int(status), "more_content": True})
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                await channels["reply"].send({"content": b"x", "more_content": True})
+            await channels["reply"].send({})
+            ended.append(None)
+        except BaseException as error:
+            ended.append(error)
+        finally:
+            done.set()
+
+    call(WSGIAdapter(app), environ_of("/", method))
+    assert done.wait(30)
+    assert ended == [None]
 
 
 def test_204_has_no_length_and_HEAD_has_that_of_GET() -> None:

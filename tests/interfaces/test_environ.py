@@ -73,6 +73,23 @@ def test_a_raw_target_that_is_not_that_of_the_path_is_made_anew(target: str) -> 
     assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
 
 
+@pytest.mark.parametrize(
+    ("raw", "query", "target"),
+    [
+        ("/a?", "", "/a?"),
+        ("/a?b", "b", "/a?b"),
+        ("/a", "", "/a"),
+        ("/a", "b", "/a?b"),
+        ("/a?b", "", "/a"),
+        ("/other?", "", "/a"),
+        ("", "b", "/a?b"),
+    ],
+)
+def test_a_question_mark_without_a_query_is_kept_with_the_raw_target(raw: str, query: str, target: str) -> None:
+    environ = build_environ(read(RAW_URI=raw, PATH_INFO="/a", QUERY_STRING=query))
+    assert (environ["REQUEST_URI"], environ["QUERY_STRING"]) == (target, query)
+
+
 def test_a_raw_target_that_is_that_of_the_path_is_kept() -> None:
     assert read(REQUEST_URI="/x%2fy?q", PATH_INFO="/x/y").raw_path == b"/x%2fy"
 

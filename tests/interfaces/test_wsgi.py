@@ -257,3 +257,29 @@ async def test_writing_what_is_not_bytes_is_500(content: Any) -> None:
         return []
 
     assert (await response_of(GET, app=app)).status == 500
+
+
+async def test_content_that_came_before_it_was_asked_for_leaves_the_connection_as_good_as_new() -> None:
+    conversation = Conversation(wsgi_apps.app)
+    conversation.send(asking("echo", b"content-length: 2", b"expect: 100-continue", method=b"POST", content=b"ab"))
+    await until(lambda: conversation.received)
+    assert not conversation.transport.closing
+    conversation.send(asking("hello"))
+    await until(lambda: len(conversation.responses("POST", "GET")) == 2)
+    assert [response.status for response in conversation.responses("POST", "GET")] == [200, 200]
+    await conversation.lose()
+    await conversation.interface.shutdown(1)
+
+
+@pytest.mark.parametrize("way", ["direct", "adapter"])
+@pytest.mark.parametrize("target", ["/a?", "/a??", "/a?b", "/a"])
+async def test_the_raw_target_is_the_clients_to_the_last_byte(target: str, way: str) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append((environ["REQUEST_URI"], environ["RAW_URI"], environ["QUERY_STRING"]))
+        start_response("200 OK", [])
+        return []
+
+    await response_of(asking(target[1:]), way, app)
+    assert seen == [(target, target, target.partition("?")[2])]

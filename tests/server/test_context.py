@@ -187,6 +187,15 @@ def test_D10_other_reports_are_left_to_the_event_loop(report: dict[str, Any], ca
     assert [(record.name, record.message) for record in caplog.records] == [("asyncio", "something else")]
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_task_that_exits_is_not_told_of_by_the_event_loop_too(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = {"message": "Task exception was never retrieved", "exception": error}
+    with_context(lambda context: context.loop_exception(context.loop, report))
+    assert not caplog.records
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how other allocators give memory back is their own")
 def test_memory_for_content_is_not_given_back_between_two_turns_of_the_loop() -> None:
     script = """if True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,12 +12,14 @@ from dataclasses import replace
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
+from uvicorn.adapters.starting import Starting
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import host_environ
+from uvicorn.interfaces.pooled import PooledInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
@@ -30,6 +33,10 @@ class ASGIAdapter:
     The WSGI application runs on a pool of `threads` long-lived threads, off the event loop, or on `executor`, which
     may be any `concurrent.futures.Executor`. A request that finds too many others waiting is answered with 503.
     A websocket is refused.
+
+    A server that is given the adapter itself sees to its startup and shutdown. Whoever calls it, as an application
+    that sends it some of its paths, may await `startup` and `shutdown` in its own; else startup comes before the first
+    request, and the threads end with the process.
 
     With `interface`, an application of another kind (asgi3, consumer) is made a channels application instead.
     """
@@ -47,6 +54,7 @@ class ASGIAdapter:
         self._threads = threads
         self._executor = executor
         self._interface: Interface | None = None
+        self._starting: Starting | None = None
 
     def __uvicorn_interface__(self, settings: Settings) -> Interface:
         """An interface that a server may use directly, instead of going through messages."""
@@ -57,12 +65,17 @@ class ASGIAdapter:
 
     async def startup(self) -> None:
         """Once per process, before the first request (interface rule R15)."""
-        await self._of_messages().startup()
+        self._of_messages()
+        assert self._starting is not None
+        await self._starting.ended()
 
     async def shutdown(self) -> None:
         """Once per process, after the last request: ends the threads."""
         interface, self._interface = self._interface, None
         if interface is not None:
+            self._starting = None
+            if isinstance(interface, PooledInterface):
+                atexit.unregister(interface.end_workers)
             await interface.shutdown(0)
 
     async def __call__(self, message: Message, channels: dict[str, Any]) -> None:
@@ -71,13 +84,17 @@ class ASGIAdapter:
         if kind == "websocket.connect":
             await channels["reply"].send({"accept": False})
         elif kind == "http.request":
+            await self.startup()
             gateway = ChannelsGateway(message, channels)
             self._of_messages().serve_http(gateway.exchange)
             await gateway.pump()
 
     def _of_messages(self) -> Interface:
         if self._interface is None:
-            self._interface = self.__uvicorn_interface__(Settings())
+            interface = self._interface = self.__uvicorn_interface__(Settings())
+            self._starting = Starting(interface)
+            if isinstance(interface, PooledInterface):
+                atexit.register(interface.end_workers)
         return self._interface
 
 

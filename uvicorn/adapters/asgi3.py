@@ -11,6 +11,7 @@ from typing import Any, Final, final
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.adapters.framing import Framing
+from uvicorn.adapters.starting import Starting
 from uvicorn.errors import ResponseAborted, StartupError
 from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
@@ -45,7 +46,7 @@ class ASGI3Adapter:
         self._settings = Settings(interface=interface, access_log=False)
         # Tried now, so that a mistake shows when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
-        self._starting: asyncio.Task[None] | None = None
+        self._starting = Starting(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or the process's lifespan.
@@ -57,7 +58,7 @@ class ASGI3Adapter:
         if kind == "lifespan":
             await self._live(receive, send)
             return
-        await self._start()
+        await self._starting.ended()
         if kind == "http":
             await ASGI3Gateway(scope, receive, send, self._settings.max_unsent_bytes).serve(self._interface)
         elif kind == "websocket":
@@ -66,29 +67,17 @@ class ASGI3Adapter:
         else:
             raise ValueError(f"scope: expected type http, websocket or lifespan, got {kind!r:.60}")
 
-    async def _start(self) -> None:
-        """Have the application's startup behind us, whoever needs it first."""
-        if self._starting is None:
-            self._starting = asyncio.get_running_loop().create_task(self._interface.startup())
-        if not self._starting.done():
-            # One of those who wait may be cancelled; the others wait on.
-            await asyncio.wait((self._starting,))
-        error = asyncio.CancelledError() if self._starting.cancelled() else self._starting.exception()
-        if error is not None:
-            self._starting = None
-            raise StartupError("the application's startup failed") from error
-
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self._start()
+            await self._starting.ended()
         except StartupError as error:
             logger.error("the application's startup failed", exc_info=error.__cause__)
             await send({"type": "lifespan.startup.failed", "message": f"{error}: {error.__cause__!r:.200}"})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._starting = None
+        self._starting.forget()
         try:
             await self._interface.shutdown(_SHUTDOWN_SECONDS)
         except Exception as error:

@@ -30,6 +30,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.loop = _new_loop()
+        self.loop.set_exception_handler(_on_loop_exception)
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._locks: dict[object, threading.Lock] = {}
         self._stopping = False
@@ -137,6 +138,12 @@ class LoopThread:
             # Whoever waits for it, in another thread, is told so.
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+def _on_loop_exception(loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
+    # An exit has come out of its task, at whoever started it or at `_run`, who tell.
+    if not isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
+        loop.default_exception_handler(report)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -234,9 +234,12 @@ class WSGIGateway(HTTPGateway):
         if empty:
             content = b""
             if more_content:
-                # The host has all that it needs, and what the application has yet to say may never end.
+                # The host has all that it needs. What the application has yet to say it may say to nobody, for as long
+                # as after a client that has gone: it may never end.
                 more_content = False
-                self._thread.loop.call_soon(exchange.disconnect)
+                seconds = self._interface.settings.disconnect_seconds
+                timer = self._thread.loop.call_later(seconds, exchange.disconnect)
+                exchange.on_end(lambda exchange: timer.cancel())
         self._check_length(len(content), more_content)
         self._backlog.put += len(content)
         self._put("response", (line, kept, content, more_content), more_content)

@@ -98,12 +98,10 @@ def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
             script_name = "/".join(path_info.split("/", script_name.count("/") + 1)[: script_name.count("/") + 1])
             environ["SCRIPT_NAME"] = script_name
         path_info = path_info[len(script_name) :]
-    query = exchange.query_string.decode("latin-1")
-    target = raw_path.decode("latin-1")
     environ["REQUEST_METHOD"] = exchange.method
     environ["PATH_INFO"] = path_info
-    environ["QUERY_STRING"] = query
-    environ["REQUEST_URI"] = environ["RAW_URI"] = f"{target}?{query}" if query else target
+    environ["QUERY_STRING"] = exchange.query_string.decode("latin-1")
+    environ["REQUEST_URI"] = environ["RAW_URI"] = exchange.target.decode("latin-1")
     environ["SERVER_PROTOCOL"] = "HTTP/" + exchange.http_version
     for name, value in exchange.headers:
         key = _COMMON_KEYS.get(name)
@@ -130,11 +128,13 @@ def exchange_from_environ(
     if script_name and path_info and not path_info.startswith(b"/"):
         path_info = b"/" + path_info
     octets = script_name + path_info or b"/"
-    raw_path = _octets(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition(b"?")[0]
+    raw_path, mark, raw_query = _octets(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition(b"?")
     decoded = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
     if decoded != octets or not raw_path.startswith(b"/") or not raw_path.isascii():
-        raw_path = quote(octets, safe="/!$&'()*+,;=:@~").encode()
+        raw_path, mark = quote(octets, safe="/!$&'()*+,;=:@~").encode(), b""
     query = _octets(environ.get("QUERY_STRING", ""))
+    if query or raw_query:
+        mark = b"?" if query else b""
     headers: list[list[bytes]] = []
     hosts: dict[str, Any] = {}
     for key, value in environ.items():
@@ -161,7 +161,7 @@ def exchange_from_environ(
         gateway,
         endpoint,
         environ.get("REQUEST_METHOD", "GET"),
-        raw_path + b"?" + query if query else raw_path,
+        raw_path + mark + query,
         environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
         headers,
         content_length(environ) != 0,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -138,6 +139,16 @@ class PooledInterface(Interface):
             while pool.alive and turns:
                 turns -= 1
                 await asyncio.sleep(_POLL_SECONDS)
+
+    def end_workers(self) -> None:
+        """End them when the process does and nobody has called `shutdown`: the event loop is no more."""
+        pool = self._own_pool
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            turns = int(_CLOSE_SECONDS / _POLL_SECONDS)
+            while pool.alive and turns:
+                turns -= 1
+                time.sleep(_POLL_SECONDS)
 
 
 def _on_executor_done(future: Future[None], call: Call) -> None:

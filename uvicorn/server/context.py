@@ -140,6 +140,9 @@ class ServerContext:
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
         """The event loop's exception handler: running out of descriptors is one line a second, not one per attempt."""
         error = report.get("exception")
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            # It has come out of the task, at whoever started it or at the loop, who tell.
+            return
         if isinstance(error, OSError) and error.errno in _EXHAUSTED:
             if not self._exhausted:
                 logger.error(

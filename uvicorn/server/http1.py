@@ -364,6 +364,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def content_taken(self, exchange: HTTPExchange) -> None:
         """There is room for more content, and a client that leaves meanwhile is to be noticed."""
+        if exchange is self._exchange:
+            # What was taken has been sent, whether or not it was asked for.
+            self._continue_due = False
         if self._reading_paused:
             self._update_reading()
 
