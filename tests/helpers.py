@@ -105,6 +105,7 @@ class FakeTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         assert not self.reading
+        assert self.half_closes or not self.closing, "asyncio's transports for TLS may have let go of what would"
         self.reading = True
 
     def can_write_eof(self) -> bool:
@@ -118,6 +119,7 @@ class FakeTransport(asyncio.Transport):
         return self.closing
 
     def close(self) -> None:
+        assert self.half_closes or not self.closing, "asyncio's transports for TLS let go of everything the second time"
         if not self.closing:
             self.closing = True
             if not self.unsent:

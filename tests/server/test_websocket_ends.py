@@ -277,3 +277,38 @@ async def test_a_connection_is_reset_once_and_has_no_more_deadlines() -> None:
     conversation.context.tick()
     assert conversation.transport.aborted
     await settle()
+
+
+async def test_where_there_is_no_half_close_a_transport_is_closed_once_and_not_read_again() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, max_drain_bytes=0)
+    conversation.transport.half_closes = False
+    conversation.transport.client_takes = False
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    connection.session.pause_receiving()
+    conversation.feed(frame(RESERVED))
+    connection.session.resume_receiving()
+    conversation.transport.closing = True
+    await settle()
+    conversation.feed(b"x")
+    conversation.feed(b"x")
+    conversation.send_eof()
+    conversation.clock.advance(20)
+    assert conversation.transport.aborted
+    await settle()
+    assert app.messages[-1]["code"] == 1002
+
+
+async def test_a_transport_that_has_failed_is_not_read_on() -> None:
+    conversation = await opened()
+    conversation.transport.half_closes = False
+    connection = conversation.transport.protocol
+    assert isinstance(connection, WebSocketConnection)
+    connection.session.pause_receiving()
+    conversation.transport.closing = True
+    connection.session.resume_receiving()
+    await settle()
+    assert not conversation.transport.reading
+    connection.reset()
+    await settle()

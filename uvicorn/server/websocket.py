@@ -286,7 +286,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
                     self.reset()
             elif is_over(self._since, settings.linger_seconds):
                 # Not reset: the kernel may still be sending.
-                self._transport.close()
+                self._end()
         if self._phase < _LINGERING:
             self._check_stall()
 
@@ -350,7 +350,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._transport.pause_reading()
 
     def _read_on(self) -> None:
-        if self._reading_paused:
+        # A transport that is closing does not read on, and one for TLS may have let go of what would.
+        if self._reading_paused and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
 
@@ -401,7 +402,9 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._phase = _LINGERING
             self._since = self._context.clock.now
             self._codec.stop()
-        self._transport.close()
+        # Only once: asyncio's transports for TLS let go of everything the second time, and can be aborted no more.
+        if not self._transport.is_closing():
+            self._transport.close()
         self._tell()
 
     def _tell(self) -> None:
