@@ -11,6 +11,15 @@ from environments import BENCH, CHECKOUT, Environment
 from results import Results, Target, rate_target
 from rounds import Contender, Scenario, run_program
 
+_FLOOR = Contender(
+    "floor",
+    Environment("floor", "uvloop", ("uvloop", "httptools")),
+    ("python", str(BENCH / "floor.py"), "{port}"),
+    is_peer=False,
+)
+_GRANIAN_ASGI = Contender("granian-asgi", GRANIAN, granian("asginl", "hello_asgi:app"))
+_PUBLIC_UVICORN = Contender("public-uvicorn", PUBLIC_UVICORN, uvicorn("hello_asgi:app", "--lifespan", "off"))
+
 CONTENDERS = (
     Contender(
         "ours",
@@ -18,15 +27,10 @@ CONTENDERS = (
         uvicorn("app:hello_world", "--app-dir", str(CHECKOUT / "examples" / "hello")),
         is_peer=False,
     ),
-    Contender(
-        "floor",
-        Environment("floor", "uvloop", ("uvloop", "httptools")),
-        ("python", str(BENCH / "floor.py"), "{port}"),
-        is_peer=False,
-    ),
+    _FLOOR,
     Contender("granian-rsgi", GRANIAN, granian("rsgi", "hello_rsgi:app")),
-    Contender("granian-asgi", GRANIAN, granian("asginl", "hello_asgi:app")),
-    Contender("public-uvicorn", PUBLIC_UVICORN, uvicorn("hello_asgi:app", "--lifespan", "off")),
+    _GRANIAN_ASGI,
+    _PUBLIC_UVICORN,
     Contender(
         "gunicorn-asgi",
         # Not gunicorn[fast]: where its parser has no wheel of the right age, pip takes an older gunicorn and is silent.
@@ -51,7 +55,22 @@ TARGETS = (
     Target("S2", 200, "resident MiB", "<=", lambda results: 32.0, lambda results: results.mib("ours")),
 )
 
+# The same application for all: what ASGI costs beside our own interface.
+ASGI_CONTENDERS = (
+    Contender("ours", OURS, uvicorn("hello_asgi:app", "--lifespan", "off"), is_peer=False),
+    _FLOOR,
+    _GRANIAN_ASGI,
+    _PUBLIC_UVICORN,
+)
+
+ASGI_TARGETS = (
+    rate_target("S1b", 64, "floor", 0.50),
+    rate_target("S1b", 64, "public-uvicorn", 1.9),
+    rate_target("S1b", 64, "granian-asgi", 1.4),
+)
+
 SCENARIO = Scenario("hello", "Hello world", CONTENDERS, TARGETS, floor="floor")
+ASGI_SCENARIO = Scenario("hello-asgi", "Hello world, ASGI", ASGI_CONTENDERS, ASGI_TARGETS, floor="floor")
 
 if __name__ == "__main__":
-    run_program([SCENARIO], __doc__, [64, 200])
+    run_program([SCENARIO, ASGI_SCENARIO], __doc__, [64, 200])

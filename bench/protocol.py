@@ -66,6 +66,12 @@ async def stream(message: Any, channels: Any) -> None:
     await send({"content": b"world"})
 
 
+async def hello_asgi3(scope: Any, receive: Any, send: Any) -> None:
+    """12 bytes of text, as ASGI has it."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"Hello, world"})
+
+
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
 _BROWSER_GET = b"""GET /articles/2024/hello?page=2&sort=new HTTP/1.1
 Host: www.example.org
@@ -100,6 +106,7 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("GET hello", hello, GET, b"content-length: 12\r\n\r\nHello, world"),
+    Scenario("GET hello, ASGI", hello_asgi3, GET, b"content-length: 12\r\n\r\nHello, world"),
     Scenario("GET hello, browser's head", hello, _BROWSER_GET, b"content-length: 12\r\n\r\nHello, world"),
     Scenario("POST 1 KiB, echoed", echo, _POST, b"content-length: 1024\r\n\r\n" + b"x" * 1024),
     Scenario("GET, streamed in 3 chunks", stream, GET, b"5\r\nworld\r\n0\r\n\r\n"),

@@ -46,13 +46,14 @@ class Trial(Protocol):
 class Question:
     """A request for wrk. What is asked for, and the right answer: `answer`, as often as `times` says, as text.
 
-    With `content_bytes` it is a POST of so many.
+    With `content_bytes` it is a POST of so many. `content_type` is that of the answer.
     """
 
     path: str = "/"
     answer: bytes = b"Hello, world"
     times: int = 1
     content_bytes: int = 0
+    content_type: str = "text/plain"
 
     def prepare(self) -> None:
         if shutil.which("wrk") is None:
@@ -70,7 +71,7 @@ class Question:
         finally:
             connection.close()
         content_type = response.getheader("content-type", "")
-        if response.status == 200 and body == self.answer * self.times and content_type.startswith("text/plain"):
+        if response.status == 200 and body == self.answer * self.times and content_type.startswith(self.content_type):
             return ""
         return f"wrong answer: {response.status} {content_type} {len(body)} bytes: {body[:40]!r}"
 
