@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from io import FileIO
+from types import CoroutineType
 from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
@@ -30,21 +31,22 @@ SPEC_VERSION: Final = "2.5"
 class HTTPCall:
     """`receive` and `send` of one exchange."""
 
-    __slots__ = ("_body_ended", "_content_ended", "_exchange", "_headers", "_status", "_trailers", "fault", "task")
+    # What most calls never change stands in the class: one is made for each request.
+
+    #: The application; None until it has been suspended for the first time, when somebody calls `flush`.
+    task: asyncio.Task[Any] | None = None
+    #: Why the start that `flush` tried to send cannot be sent; the application has not been told.
+    fault: LocalProtocolError | None = None
+    # A start that is held back, to leave in one piece with the first content; None if there is none.
+    _headers: Headers | None = None
+    _status = 0
+    # Fields to follow the content, if the start promised some.
+    _trailers: list[Any] | None = None
+    _body_ended = False
+    _content_ended = False
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
-        #: The application; None until it has been suspended for the first time, when somebody calls `flush`.
-        self.task: asyncio.Task[Any] | None = None
-        #: Why the start that `flush` tried to send cannot be sent; the application has not been told.
-        self.fault: LocalProtocolError | None = None
-        # A start that is held back, to leave in one piece with the first content; None if there is none.
-        self._headers: Headers | None = None
-        self._status = 0
-        # Fields to follow the content, if the start promised some.
-        self._trailers: list[Any] | None = None
-        self._body_ended = False
-        self._content_ended = False
 
     async def receive(self) -> Message:
         """`http.request` with content, as long as there is some to come; then `http.disconnect`, when that is so."""
@@ -90,9 +92,10 @@ class HTTPCall:
                 raise LocalProtocolError(f"send: expected http.response.start with 'status', got {shape(message)}")
             self._status = message["status"]
             self._headers = message.get("headers") or ()
-            self._trailers = [] if message.get("trailers") else None
-            self.fault = None
+            if "trailers" in message or self._trailers is not None:
+                self._trailers = [] if message.get("trailers") else None
             if self.task is not None:
+                self.fault = None
                 asyncio.get_running_loop().call_soon(self.flush)
             return SENT
         elif kind == "http.response.pathsend" and self._may_send_path():
@@ -316,7 +319,7 @@ class ASGI2Interface(ASGI3Interface):
 
 def as_coroutine(called: Any) -> Coroutine[Any, Any, Any]:
     """What an application's call has returned, as a task takes it: any awaitable will do."""
-    return called if asyncio.iscoroutine(called) else _awaited(called)
+    return called if type(called) is CoroutineType or asyncio.iscoroutine(called) else _awaited(called)
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> None:
