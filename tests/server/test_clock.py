@@ -58,13 +58,40 @@ def test_who_is_told_sees_the_new_time() -> None:
     assert seen == [1001.0]
 
 
-@pytest.mark.parametrize(("later", "is_over"), [(0.0, False), (5.0, False), (5.9, False), (6.0, True), (60.0, True)])
+@pytest.mark.parametrize(("later", "is_over"), [(0.0, False), (5.0, False), (5.9, False), (6.0, True), (20.0, True)])
 def test_a_deadline_is_kept_a_tick_late_rather_than_early(later: float, is_over: bool) -> None:
     clock = HandClock()
     began = clock.now
-    clock.seconds += later
-    clock.tick()
+    for clock.seconds in (*(began + second for second in range(1, int(later))), began + later):
+        clock.tick()
     assert clock.is_over(began, 5.0) is is_over
+
+
+def test_what_happened_just_before_a_late_tick_is_younger_than_it_seems() -> None:
+    clock = HandClock()
+    began = clock.now
+    clock.seconds += 10
+    clock.tick()
+    for _ in range(4):
+        clock.seconds += 1
+        clock.tick()
+        assert not clock.is_over(began, 5.0)
+    clock.seconds += 1
+    clock.tick()
+    assert clock.is_over(began, 5.0)
+
+
+def test_a_late_tick_is_forgotten() -> None:
+    clock = HandClock()
+    clock.seconds += 10
+    for _ in range(12):
+        clock.tick()
+        clock.seconds += 1
+    began = clock.now
+    for _ in range(6):
+        clock.tick()
+        clock.seconds += 1
+    assert clock.is_over(began, 5.0)
 
 
 def test_a_deadline_is_never_over_before_its_time_has_passed() -> None:

@@ -13,6 +13,9 @@ from typing import Final
 
 TICK_SECONDS: Final = 1.0
 
+# For so long it is remembered that a tick came late.
+_LAG_SECONDS: Final = 10.0
+
 
 class Clock:
     """`now` is monotonic seconds as of the last tick, `elapsed` what had passed since the one before.
@@ -23,6 +26,9 @@ class Clock:
     def __init__(self) -> None:
         self.now = self.monotonic()
         self.elapsed = 0.0
+        # The longest time between two ticks, of late.
+        self._longest = TICK_SECONDS
+        self._longest_until = self.now
         self._ticked: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -41,8 +47,8 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Whether `seconds` have passed for certain since `now` was `since`."""
-        return self.now - since >= seconds + TICK_SECONDS
+        """Whether `seconds` have passed for certain since `now` was `since`, which was as old as a tick can be."""
+        return self.now - since >= seconds + self._longest
 
     def monotonic(self) -> float:
         """Seconds that only go forward. Tests move them by hand."""
@@ -61,6 +67,10 @@ class Clock:
         now = self.monotonic()
         self.elapsed = now - self.now
         self.now = now
+        if self.elapsed >= self._longest or now >= self._longest_until:
+            # A busy loop ticks late, and what happened just before it did is younger than it seems.
+            self._longest = max(self.elapsed, TICK_SECONDS)
+            self._longest_until = now + _LAG_SECONDS
         for callback in self._ticked:
             callback()
 
