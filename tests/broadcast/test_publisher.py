@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from tests.broadcast.ear import PATIENCE_SECONDS
-from tests.broadcast.redis_servers import RedisServer, running
+from tests.broadcast.ear import listening as listening_on
+from tests.broadcast.redis_servers import RedisServer, cluster_of_three, running, watched_pair
 from tests.broadcast.scripted import Reply
 from tests.helpers import settle, until
 from uvicorn.broadcast import BroadcastMiddleware, Publisher, publish
@@ -131,7 +133,7 @@ def test_a_redis_that_never_ends_its_answer_is_given_up() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(BroadcastUnavailable, match="is no Redis"):
+        with pytest.raises(BroadcastUnavailable, match="does not speak Redis' protocol"):
             publish("chat", {}, url=f"redis://127.0.0.1:{server.getsockname()[1]}")
         thread.join()
 
@@ -161,6 +163,124 @@ def test_publishers_that_are_shared_are_bounded(redis_server: RedisServer) -> No
         publish("chat", {}, url=f"{redis_server.url}/{database}")
     publish("chat", {}, url=f"{redis_server.url}?db=1")
     assert 0 < len(_shared) <= 16
+
+
+def cluster_url(servers: list[RedisServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+async def test_in_a_cluster_each_group_has_its_server(tmp_path: Path) -> None:
+    groups = ("one", "two", "three", "four")
+    with cluster_of_three(tmp_path) as servers:
+        async with listening_on(cluster_url(servers), *groups) as (_, ear):
+            # The first one is asked, and sends us to the right one.
+            with Publisher(cluster_url(servers[:1])) as publisher:
+                for number in (1, 2):
+                    for group in groups:
+                        publisher.publish(group, {"number": number})
+            heard = [json.loads(payload)["_uvicorn"][1] for payload in await ear.hear(8)]
+            assert sorted(heard) == [1] * 4 + [2] * 4
+            servers[0].kill()
+            with Publisher(cluster_url(servers)) as publisher:
+                carried = [group for group in groups if key_slot(group.encode()) > 5460]
+                for group in carried:
+                    publisher.publish(group, {})
+            await ear.hear(8 + len(carried))
+
+
+def test_a_cluster_that_is_gone_raises() -> None:
+    with pytest.raises(BroadcastUnavailable, match="127.0.0.1:1/0: .*refused.*; .*127.0.0.1:2/0: .*refused"):
+        publish("chat", {}, url="redis+cluster://127.0.0.1:1,127.0.0.1:2")
+
+
+def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> None:
+    with watched_pair(tmp_path) as (master, replica, sentinel):
+        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/chat"
+        with Publisher(url) as publisher:
+            with listening(master, "news") as listener:
+                for text in ("before", "and again"):
+                    publisher.publish("news", {"text": text})
+                    assert listener.hear()["text"] == text
+            master.kill()
+            sentinel.await_answer(str(replica.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "chat")
+            with listening(replica, "news") as listener:
+                publisher.publish("news", {"text": "after"})
+                assert listener.hear()["text"] == "after"
+        with pytest.raises(BroadcastUnavailable, match="knows no 'other'"):
+            publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
+
+
+def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
+    """A server that answers the questions of one client with these, whatever they are; and the thread that it is."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            for answer in answers:
+                connection.recv(10_000)
+                connection.sendall(answer)
+            connection.recv(1)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return server, thread
+
+
+def test_a_server_that_the_sentinels_name_and_that_is_no_master_is_not_used() -> None:
+    master, its_thread = scripted_redis(b"*1\r\n$5\r\nslave\r\n")
+    port = b"%d" % master.getsockname()[1]
+    answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)
+    sentinel, thread = scripted_redis(answer)
+    with master, sentinel:
+        with pytest.raises(BroadcastUnavailable, match="is not the master yet, or not any more"):
+            publish("chat", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.getsockname()[1]}/chat")
+        thread.join()
+        its_thread.join()
+
+
+class RoundAndRound:
+    """A server of a cluster that answers every question in the same way; `%d` is its own port."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.asked: list[bytes] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._answer = answer.replace(b"%d", b"%d" % self.port)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._server.accept()
+        with connection:
+            while question := connection.recv(10_000):
+                self.asked.append(question.split(b"\r\n")[2])
+                connection.sendall(self._answer)
+
+    def close(self) -> None:
+        self._server.close()
+        self._thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "asked"),
+    [
+        (b"-MOVED 1 :%d\r\n", "do not agree on who owns the group", [b"SPUBLISH"] * 5),
+        (b"-NOPERM no\r\n", "NOPERM no", [b"SPUBLISH"]),
+        (b"-ASK 1 127.0.0.1:%d\r\n", "ASK 1 127.0.0.1", [b"SPUBLISH", b"ASKING"]),
+    ],
+)
+def test_a_cluster_that_sends_us_round_and_round_is_given_up(answer: bytes, said: str, asked: list[bytes]) -> None:
+    server = RoundAndRound(answer)
+    with pytest.raises(BroadcastUnavailable, match=said):
+        publish("chat", {}, url=f"redis+cluster://127.0.0.1:{server.port}")
+    server.close()
+    assert server.asked == asked
+
+
+def test_a_sentinel_s_url_names_a_service() -> None:
+    with pytest.raises(ConfigError, match="host:port/service"):
+        Publisher("redis+sentinel://127.0.0.1:1")
 
 
 def test_nobody_there_raises_at_once_and_says_where() -> None:
@@ -211,7 +331,7 @@ def test_what_answers_like_no_redis_is_refused() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(BroadcastUnavailable, match="is no Redis"):
+        with pytest.raises(BroadcastUnavailable, match="does not speak Redis' protocol"):
             publish("chat", {}, url=f"redis://127.0.0.1:{server.getsockname()[1]}")
         thread.join()
 

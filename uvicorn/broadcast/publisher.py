@@ -1,15 +1,10 @@
-"""Messages to groups from code that has no event loop: views, management commands, task queues, cron.
-
-A blocking socket, and as much of Redis' protocol as PUBLISH needs.
-"""
+"""Messages to groups from code that has no event loop: views, management commands, task queues, cron."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import secrets
-import select
-import socket
 import threading
 import time
 import weakref
@@ -20,20 +15,18 @@ from uvicorn.broadcast.choice import LOCAL_REDIS, MEMORY, named_url
 from uvicorn.broadcast.hub import Hub, outcome
 from uvicorn.broadcast.running import running_hub
 from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES, encode, group_name
-from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
+from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.sending import SENT, shape
 from uvicorn.types import Message
 
 if TYPE_CHECKING:
-    from uvicorn.broadcast.backends.redis_link import RedisAddress
+    from uvicorn.broadcast.blocking import Carrier
 
 # 1 s, for connecting, sending and the answer together: Redis needs a millisecond, and somebody waits for the page.
 _TIMEOUT: Final = 1.0
 
 # As a hub does: who has not been sent to for so long begins anew.
 _MOST_SEQUENCES: Final = 10_000
-
-_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+py://", "memory://")
 
 
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
@@ -70,12 +63,8 @@ class Publisher:
     ) -> None:
         """Raises ConfigError for a URL that cannot be used; nothing connects yet."""
         chosen = url or named_url() or LOCAL_REDIS
-        if not chosen.startswith(_SCHEMES):
-            raise ConfigError(
-                f"Publisher: the URL has scheme {chosen.partition(':')[0]!r}; expected one of {', '.join(_SCHEMES)}"
-            )
         self._url = chosen
-        self._address = None if chosen.startswith(MEMORY) else _address(chosen)
+        self._carrier = None if chosen.startswith(MEMORY) else _open_carrier(chosen)
         self._prefix = prefix
         self._timeout = timeout
         self._max_message_bytes = max_message_bytes
@@ -90,28 +79,30 @@ class Publisher:
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
-        if self._address is None:
+        carrier = self._carrier
+        if carrier is None:
             hub = running_hub(self._url)
             if hub is None or not _through(hub, group, message):
                 raise BroadcastUnavailable(f"{self._url}: no BroadcastMiddleware is running in this process")
             return
         deadline = time.monotonic() + self._timeout
         if not self._lock.acquire(timeout=self._timeout):
-            raise BroadcastUnavailable(f"{self._address!r}: other threads were publishing for {self._timeout:g} s")
+            raise BroadcastUnavailable(f"{carrier!r}: other threads were publishing for {self._timeout:g} s")
         try:
-            connection = self._connected(self._address, deadline)
+            # First: a number that nobody has seen would be a hole.
+            carrier.prepare(deadline)
             sequence = self._sequences.pop(name, 0) + 1
             self._sequences[name] = sequence
             if len(self._sequences) > _MOST_SEQUENCES:
                 del self._sequences[next(iter(self._sequences))]
-            channel = (self._prefix + name).encode()
-            connection.ask(deadline, b"PUBLISH", channel, encoded.numbered(self._sender, sequence))
+            payload = encoded.numbered(self._sender, sequence)
+            carrier.publish(deadline, (self._prefix + name).encode(), payload)
         except BaseException as error:
             # An answer that is still to come would be taken for the next one's.
-            self._drop()
-            if isinstance(error, (OSError, _Refused)):
+            carrier.close()
+            if _is_failure(error):
                 said = str(error) or type(error).__name__
-                raise BroadcastUnavailable(f"{self._address!r}: {said}") from None
+                raise BroadcastUnavailable(f"{carrier!r}: {said}") from None
             raise
         finally:
             self._lock.release()
@@ -119,13 +110,14 @@ class Publisher:
     def close(self) -> None:
         """Close the connection; another one is made if it is needed."""
         with self._lock:
-            self._drop()
+            if self._carrier is not None:
+                self._carrier.close()
 
     def __del__(self) -> None:
         # Those that `publish` shares live until the process ends.
-        connection = getattr(self, "_connection", None)
-        if connection is not None:
-            connection.close()
+        carrier = getattr(self, "_carrier", None)
+        if carrier is not None:
+            carrier.close()
 
     def __enter__(self) -> Publisher:
         return self
@@ -138,28 +130,14 @@ class Publisher:
     def _begin(self) -> None:
         """As new: another sender, whose lock nobody holds."""
         self._lock = threading.Lock()
-        self._connection: _Connection | None = None
         self._sender = secrets.token_hex(6)
         self._sequences: dict[str, int] = {}
 
     def after_fork(self) -> None:
         """In the child: the connection is the parent's, and so may the lock's holder be."""
-        connection = self._connection
         self._begin()
-        if connection is not None:
-            connection.close()
-
-    def _connected(self, address: RedisAddress, deadline: float) -> _Connection:
-        if self._connection is not None and self._connection.is_stale():
-            self._drop()
-        if self._connection is None:
-            self._connection = _connect(address, deadline)
-        return self._connection
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        if self._carrier is not None:
+            self._carrier.close()
 
 
 class SendingGroups:
@@ -180,88 +158,17 @@ class SendingGroups:
         return SENT
 
 
-class _Refused(Exception):
-    """Redis has answered with an error."""
-
-
-@final
-class _Connection:
-    """One question, one answer."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._received = b""
-
-    def ask(self, deadline: float, *command: bytes) -> bytes:
-        """The answer, which is one line; raises OSError, TimeoutError among them, and _Refused."""
-        parts = [b"*%d\r\n" % len(command)]
-        for part in command:
-            parts += (b"$%d\r\n" % len(part), part, b"\r\n")
-        self._socket.settimeout(_left(deadline))
-        self._socket.sendall(b"".join(parts))
-        while b"\r\n" not in self._received:
-            self._socket.settimeout(_left(deadline))
-            received = self._socket.recv(4096)
-            if not received or len(self._received) > 65536:
-                raise ConnectionError("the connection was closed" if not received else "what answers is no Redis")
-            self._received += received
-        answer, _, self._received = self._received.partition(b"\r\n")
-        if answer[:1] == b"-":
-            raise _Refused(answer[1:].decode("utf-8", "replace"))
-        if answer[:1] not in (b"+", b":"):
-            raise ConnectionError("what answers is no Redis")
-        return answer
-
-    def is_stale(self) -> bool:
-        """Whether the other side has closed it, or said what nobody has asked for."""
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN)
-        return bool(self._received) or bool(poll.poll(0))
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _connect(address: RedisAddress, deadline: float) -> _Connection:
-    if address.path:
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.settimeout(_left(deadline))
-            sock.connect(address.path)
-        except BaseException:
-            sock.close()
-            raise
-    else:
-        sock = socket.create_connection((address.host, address.port), timeout=_left(deadline))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        if address.tls is not None:
-            sock.settimeout(_left(deadline))
-            sock = address.tls.wrap_socket(sock, server_hostname=address.host)
-        connection = _Connection(sock)
-        if address.password:
-            name = (address.username.encode(),) if address.username else ()
-            connection.ask(deadline, b"AUTH", *name, address.password.encode())
-        if address.database:
-            connection.ask(deadline, b"SELECT", b"%d" % address.database)
-    except BaseException:
-        sock.close()
-        raise
-    return connection
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("no answer in time")
-    return left
-
-
-def _address(url: str) -> RedisAddress:
+def _open_carrier(url: str) -> Carrier:
     # Here: who never publishes need not import a driver.
-    from uvicorn.broadcast.backends.redis import parse_address
+    from uvicorn.broadcast.blocking import open_carrier
 
-    return parse_address(url.replace("redis+py://", "redis://", 1))
+    return open_carrier(url)
+
+
+def _is_failure(error: BaseException) -> bool:
+    from uvicorn.broadcast.blocking import FAILURES
+
+    return isinstance(error, FAILURES)
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
