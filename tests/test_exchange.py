@@ -348,3 +348,26 @@ def test_content_that_comes_after_the_end_is_dropped() -> None:
     made.feed_content(b"x")
     made.feed_eof()
     assert made.buffered_bytes == 0
+
+
+async def test_a_receiver_that_was_cancelled_does_not_keep_content_from_another() -> None:
+    made, _ = exchange(has_content=True)
+    cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    made.feed_content(b"x")
+    assert await waiting == (b"x", True)
+    assert cancelled.cancelled()
+
+
+def test_trailers_for_a_client_that_turns_out_to_have_gone_end_nothing_twice() -> None:
+    class Gone(RecordingGateway):
+        def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
+            exchange.disconnect()
+
+    ended: list[int] = []
+    made = HTTPExchange(Gone(), Endpoint(), "GET", b"/", "1.1", [], has_content=False)
+    made.on_end(lambda exchange: ended.append(exchange.state))
+    made.respond(200, more_content=True)
+    made.write_trailers([])
+    assert (made.state, ended) == (CLOSED, [CLOSED])

@@ -406,3 +406,23 @@ asyncio.run(main())
 def test_who_never_shuts_an_adapter_down_has_its_calls_closed_when_the_process_ends() -> None:
     process = subprocess.run([sys.executable, "-c", WITHOUT_SHUTDOWN], capture_output=True, text=True, timeout=60)
     assert (process.stdout, process.stderr) == ("closed\n", "")
+
+
+async def test_an_adapter_of_an_application_without_workers_is_shut_down_too() -> None:
+    events: list[str] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for name in ("startup", "shutdown"):
+                await receive()
+                events.append(name)
+                await send({"type": f"lifespan.{name}.complete"})
+            return
+        events.append("request")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    adapter = ASGIAdapter(app, interface="asgi3")
+    await adapter({"method": "GET", "path": "/"}, {"reply": Reply()})
+    await adapter.shutdown()
+    assert events == ["startup", "request", "shutdown"]

@@ -184,3 +184,12 @@ def test_a_task_that_exits_ends_itself_and_not_the_loop() -> None:
     assert isinstance(thread.submit(leave()).exception(30), SystemExit)
     assert thread.submit(the_loop()).result(30) is thread.loop
     thread.stop()
+
+
+def test_what_goes_wrong_in_a_callback_is_reported(thread: LoopThread, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    thread.post(fail)
+    run_all(thread)
+    assert [record.name for record in caplog.records] == ["asyncio"]

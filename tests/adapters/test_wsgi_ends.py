@@ -456,3 +456,10 @@ def test_a_loop_that_was_stopped_can_be_stopped_again() -> None:
     thread.stop()
     assert thread.is_stopped
     assert thread.loop.is_closed()
+
+
+def test_a_host_may_close_a_response_after_the_loop_has_stopped() -> None:
+    iterable: Any = WSGIAdapter(endless)(environ_of(), ignore)
+    next(iter(iterable))
+    loop_thread().stop()
+    iterable.close()

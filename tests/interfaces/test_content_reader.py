@@ -157,3 +157,13 @@ def test_content_from_a_loop_that_stops_is_not_whole() -> None:
     reading = asyncio.run(main())
     reading._thread.join(30)
     assert isinstance(reading.results[0], ClientDisconnected)
+
+
+async def test_an_empty_piece_is_not_the_end() -> None:
+    reading = Reading(lambda reader: reader.read(1))
+    await reading.begun()
+    reading.exchange.feed_content(b"")
+    await settle()
+    reading.exchange.feed_content(b"x")
+    reading.exchange.feed_eof()
+    assert await reading.result() == b"x"

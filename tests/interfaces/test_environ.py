@@ -232,3 +232,15 @@ def test_a_code_that_is_none_is_refused(status: Any) -> None:
 def test_a_field_of_a_message_that_is_none_is_refused(field: Any) -> None:
     with pytest.raises(LocalProtocolError):
         decode_response(200, b"", [field], "OK")
+
+
+def test_no_number_of_names_makes_a_name_of_a_message_unusable() -> None:
+    names = [b"X-M-%d" % number for number in range(1000)]
+    fields = decode_response(200, b"", [(name, b"") for name in names], "OK")[1]
+    assert fields == [(name.decode().lower(), "") for name in names]
+
+
+def test_no_number_of_keys_makes_a_key_of_the_host_unusable() -> None:
+    own = {f"host.{number}": number for number in range(1000)}
+    for _ in range(2):
+        assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own
