@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -15,7 +16,7 @@ from tests.adapters.hosts import Host, hosted
 from tests.adapters.wire import ask, head_of
 from tests.adapters.wire import connect as connect_socket
 from tests.e2e.server_process import LONGEST_WAIT
-from tests.frameworks import BIG
+from tests.frameworks import BIG, FILE
 from tests.frameworks.asgi_parts import EVENTS, JSON, STATE
 
 FRAMEWORKS: Final = ["starlette", "fastapi", "django", "litestar", "quart", "blacksheep"]
@@ -118,6 +119,14 @@ def test_a_websocket_is_told_how_it_ended(site: Host) -> None:
 @of(*WITH_STATE)
 def test_what_lifespan_leaves_is_there_for_requests(site: Host) -> None:
     assert ask(site.port, "/state").content.decode() == STATE
+
+
+@of("starlette")
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_file_goes_through_middleware(site: Host, coding: str) -> None:
+    answer = ask(site.port, "/file", fields=[("Accept-Encoding", coding)])
+    assert answer.content.decode() == Path(FILE).with_name("asgi_starlette.py").read_text()
+    assert answer.values("x-marked") == ["yes"]
 
 
 @of("fastapi")

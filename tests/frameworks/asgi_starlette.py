@@ -9,8 +9,11 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -31,6 +34,10 @@ async def upload(request: Request) -> Response:
 
 async def download(request: Request) -> Response:
     return StreamingResponse(parts.pieces(), media_type="application/octet-stream")
+
+
+async def file(request: Request) -> Response:
+    return FileResponse(__file__)
 
 
 async def events(request: Request) -> Response:
@@ -76,6 +83,12 @@ async def echo(websocket: WebSocket) -> None:
         parts.say(f"echo ended with {disconnect.code}")
 
 
+async def mark(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    response = await call_next(request)
+    response.headers["x-marked"] = "yes"
+    return response
+
+
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[dict[str, str]]:
     yield {"left": parts.STATE}
@@ -87,6 +100,7 @@ app = Starlette(
         Route("/json", json),
         Route("/upload", upload, methods=["POST"]),
         Route("/download", download),
+        Route("/file", file),
         Route("/events", events),
         Route("/go", go),
         Route("/background", background),
@@ -96,5 +110,6 @@ app = Starlette(
         Route("/state", state),
         WebSocketRoute("/echo", echo),
     ],
+    middleware=[Middleware(GZipMiddleware), Middleware(BaseHTTPMiddleware, dispatch=mark)],
     lifespan=lifespan,
 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import Certificates
 from tests.helpers import ManualClock, parse_responses, until
 from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
@@ -52,10 +54,18 @@ class Files:
 class Served:
     """A client's socket to a connection that serves `app`."""
 
-    def __init__(self, client: socket.socket, connection: HTTP1Connection, clock: ManualClock) -> None:
+    def __init__(
+        self, client: socket.socket, connections: list[HTTP1Connection], clock: ManualClock, address: tuple[str, int]
+    ) -> None:
         self.client = client
-        self.connection = connection
+        self.connections = connections
         self.clock = clock
+        self.address = address
+
+    @property
+    def connection(self) -> HTTP1Connection:
+        """The server's side."""
+        return self.connections[0]
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.client, data)
@@ -72,7 +82,7 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: Any, **settings: Any) -> AsyncIterator[Served]:
+async def served(app: Any, tls: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[Served]:
     loop = asyncio.get_running_loop()
     clock = ManualClock()
     chosen = build_settings({"access_log": False, **settings})
@@ -86,14 +96,16 @@ async def served(app: Any, **settings: Any) -> AsyncIterator[Served]:
         made.append(HTTP1Connection(context))
         return made[-1]
 
-    server = await loop.create_server(connection, "127.0.0.1", 0)
+    server = await loop.create_server(connection, "127.0.0.1", 0, ssl=tls)
+    address = server.sockets[0].getsockname()
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     client.setblocking(False)
     try:
-        await loop.sock_connect(client, server.sockets[0].getsockname())
-        await until(lambda: made)
-        yield Served(client, made[0], clock)
+        await loop.sock_connect(client, address)
+        if tls is None:
+            await until(lambda: made)
+        yield Served(client, made, clock, address)
     finally:
         client.close()
         server.close()
@@ -206,3 +218,23 @@ async def test_more_than_was_promised_is_not_sent(file: Path) -> None:
         data = await conversation.read(1080)
         response = parse_responses(data)[0]
         assert (response.complete, response.content) == (True, CONTENT[:1000])
+
+
+@pytest.mark.parametrize("forwarded", [b"", b"x-forwarded-proto: http\r\n"])
+async def test_a_file_goes_encrypted_where_the_connection_is(
+    file: Path, tmp_path: Path, forwarded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> int:
+        raise AssertionError("os.sendfile on a connection with TLS")
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    certificates = Certificates(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.both)
+    app = Files(file)
+    async with served(app, tls) as conversation:
+        reader, writer = await asyncio.open_connection(*conversation.address, ssl=certificates.client())
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n%bconnection: close\r\n\r\n" % forwarded)
+        response = parse_responses(await reader.read(), closed=True)[0]
+        assert (response.complete, response.content == CONTENT) == (True, True)
+        writer.close()
