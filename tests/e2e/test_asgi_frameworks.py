@@ -124,7 +124,7 @@ def test_what_lifespan_leaves_is_there_for_requests(site: Host) -> None:
 @of("starlette")
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_a_file_goes_through_middleware(site: Host, coding: str) -> None:
-    answer = ask(site.port, "/file", fields=[("Accept-Encoding", coding)])
+    answer = ask(site.port, "/behind/file", fields=[("Accept-Encoding", coding)])
     assert answer.content.decode() == Path(FILE).with_name("asgi_starlette.py").read_text()
     assert answer.values("x-marked") == ["yes"]
 

@@ -14,7 +14,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tests.frameworks import asgi_parts as parts
@@ -95,12 +95,18 @@ async def lifespan(app: Any) -> AsyncIterator[dict[str, str]]:
     parts.say("the site has shut down")
 
 
+# By itself: BaseHTTPMiddleware ends a response that has failed midway as if it were whole.
+behind_middleware = Starlette(
+    routes=[Route("/file", file)],
+    middleware=[Middleware(GZipMiddleware), Middleware(BaseHTTPMiddleware, dispatch=mark)],
+)
+
 app = Starlette(
     routes=[
         Route("/json", json),
         Route("/upload", upload, methods=["POST"]),
         Route("/download", download),
-        Route("/file", file),
+        Mount("/behind", behind_middleware),
         Route("/events", events),
         Route("/go", go),
         Route("/background", background),
@@ -110,6 +116,5 @@ app = Starlette(
         Route("/state", state),
         WebSocketRoute("/echo", echo),
     ],
-    middleware=[Middleware(GZipMiddleware), Middleware(BaseHTTPMiddleware, dispatch=mark)],
     lifespan=lifespan,
 )
