@@ -173,3 +173,20 @@ async def test_a_field_of_the_application_takes_the_place_of_the_server_s() -> N
     assert conversation.response.headers["server"] == "mine"
     assert conversation.response.headers["x-y"] == "z"
     await conversation.lose()
+
+
+@pytest.mark.any_loop
+async def test_a_client_that_goes_while_the_application_decides_leaves_nothing() -> None:
+    """Transports for TLS have settled by then whom they tell of the end: not the protocol that would come after."""
+    decided = asyncio.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await decided.wait()
+        await channels["reply"].send({"accept": True, "text": "welcome"})
+
+    conversation = await opened(app)
+    decided.set()
+    conversation.transport.close()
+    await settle()
+    assert not conversation.context.connections
+    assert not conversation.received

@@ -407,6 +407,11 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     # What a websocket calls
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection has ended, or is about to."""
+        return self._transport.is_closing()
+
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Let go of the transport, for another protocol to go on with what has arrived behind the request."""
         exchange = self._exchange

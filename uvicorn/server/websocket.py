@@ -32,6 +32,10 @@ _UNREAD_MESSAGES: Final = 256
 class Upgrading(Protocol):
     """What is asked of the connection that carried the handshake."""
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the client has gone, or is being told to."""
+
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Let go of the transport; returned with what has arrived behind the handshake."""
 
@@ -195,6 +199,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         context = self._context
         settings = context.settings
         assert self._http is not None and self._handshake is not None
+        if self._http.is_closing:
+            # A transport for TLS has made up its mind which protocol to tell of the end.
+            session.request.disconnect()
+            return
         answer, deflate = self._handshake.accept(
             subprotocol, headers, context.defaults, settings.ws_per_message_deflate
         )
