@@ -5,7 +5,7 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: run test check coverage bench faults autobahn clean
+.PHONY: run test check coverage bench faults autobahn asgi-hosts clean
 
 run: $(VENV)/installed-run
 	@echo "Serving examples/flask and examples/chat. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
@@ -41,6 +41,9 @@ faults: $(VENV)/installed-test
 # Needs a Python 2.7 besides, which the suite is written for.
 autobahn: $(VENV)/installed
 	$(VENV)/bin/python scripts/autobahn
+
+asgi-hosts: $(VENV)/installed
+	$(VENV)/bin/python scripts/asgi-hosts
 
 clean:
 	rm -rf .venv* .autobahn build *.egg-info bench/.environments
