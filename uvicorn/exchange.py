@@ -149,13 +149,13 @@ class HTTPExchange:
         "_content",
         "_content_state",
         "_end_callbacks",
-        "_half_closed",
         "_receivers",
         "_warned",
         "_watchers",
         "buffered_bytes",
         "endpoint",
         "gateway",
+        "half_closed",
         "has_content",
         "headers",
         "http_version",
@@ -216,7 +216,8 @@ class HTTPExchange:
         self._receivers: tuple[asyncio.Future[None], ...] = ()
         self._watchers: tuple[asyncio.Future[None], ...] = ()
         self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
-        self._half_closed = False
+        #: Whether the client has closed its side: it may still be reading, or be gone.
+        self.half_closed = False
         self._warned = False
 
     @property
@@ -371,7 +372,7 @@ class HTTPExchange:
 
     async def wait_disconnect(self) -> None:
         """Wait until the exchange has ended, or the client has closed its side of the connection."""
-        if self.state < COMPLETE and not self._half_closed:
+        if self.state < COMPLETE and not self.half_closed:
             watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._watchers = (*self._watchers, watcher)
             try:
@@ -432,7 +433,7 @@ class HTTPExchange:
 
     def half_close(self) -> None:
         """The client sends no more, but may still be reading (architecture, A10.14)."""
-        self._half_closed = True
+        self.half_closed = True
         self.break_content()
         self._wake_watchers()
 

@@ -378,6 +378,21 @@ async def test_an_application_that_returns_early_is_told_so(
     assert f"returned without having sent {told}" in caplog.text
 
 
+async def test_an_application_that_gives_up_a_client_that_has_closed_its_side_is_not_to_blame(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    caplog.set_level(logging.INFO)
+    conversation = await answered(app)
+    conversation.send_eof()
+    await settle()
+    assert [record.levelno for record in caplog.records if record.name == "uvicorn.app"] == [logging.INFO]
+    assert conversation.statuses == [500]
+
+
 @pytest.mark.parametrize("events", [(None,), (START,), (None, START)])
 async def test_an_application_that_returns_unanswered_is_a_500_at_once(events: tuple[Any, ...]) -> None:
     assert (await answered(App(*events))).statuses == [500]

@@ -335,6 +335,10 @@ def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange)
     error = task.exception() or call.fault
     if error is not None:
         answer_failure(exchange, error)
+    elif exchange.state < COMPLETE and exchange.half_closed:
+        # It has received http.disconnect, and taken it for what it mostly is.
+        logger.info("%s: the application has given up a client that has closed its side", exchange)
+        exchange.app_failed("the application returned early")
     elif exchange.state < COMPLETE:
         lacking = "any of its response" if exchange.state == WAITING else "all of its response"
         logger.error("%s: the application returned without having sent %s", exchange, lacking)
