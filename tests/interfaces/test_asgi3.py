@@ -297,6 +297,7 @@ async def test_an_endless_response_lets_others_run() -> None:
         ((START, START), "expected http.response.body, got 'http.response.start'"),
         ((START, MORE, START), "expected http.response.body, got 'http.response.start'"),
         ((START, BODY, LAST), "expected nothing after the end of the response, got 'http.response.body'"),
+        ((START_TRAILERS, MORE, TRAILERS), "expected http.response.body, got 'http.response.trailers'"),
         ((START, TRAILERS), "expected http.response.body, got 'http.response.trailers'"),
         ((START_TRAILERS, BODY, LAST), "expected http.response.trailers, got 'http.response.body'"),
         ((START_TRAILERS, BODY, START), "expected http.response.trailers, got 'http.response.start'"),
@@ -339,11 +340,12 @@ async def test_a_start_that_cannot_be_sent_is_told_even_if_nothing_follows(caplo
     assert "status: expected an int" in caplog.text
 
 
+@pytest.mark.parametrize("trailers", [False, True])
 @pytest.mark.parametrize("waits", [(), (None, None)])
-async def test_after_a_start_that_cannot_be_sent_another_may(waits: tuple[Any, ...]) -> None:
+async def test_after_a_start_that_cannot_be_sent_another_may(waits: tuple[Any, ...], trailers: bool) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await send({"type": "http.response.start", "status": 99})
+            await send({"type": "http.response.start", "status": 99, "trailers": trailers})
             for _ in waits:
                 await asyncio.sleep(0)
             await send(BODY)
@@ -579,12 +581,15 @@ async def test_a_file_that_is_not_there_is_a_500(tmp_path: Path) -> None:
     assert (await answered_with_a_file(App(START, pathsend(tmp_path / "none")))).statuses == [500]
 
 
-async def test_after_a_file_that_is_not_there_another_response_may_follow(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "length"), [("none", b"1"), ("file", b"262145"), ("file", b"x")])
+async def test_after_a_file_that_cannot_be_sent_another_response_may_follow(
+    file: Path, name: str, length: bytes
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(START)
+        await send({**START, "headers": [(b"content-length", length)]})
         try:
-            await send(pathsend(tmp_path / "none"))
-        except FileNotFoundError:
+            await send(pathsend(file.with_name(name)))
+        except (FileNotFoundError, LocalProtocolError):
             await send({**START, "status": 404})
             await send(BODY)
 

@@ -73,20 +73,21 @@ class HTTPCall:
             if self._body_ended:
                 raise self._misplaced(message)
             more_content = message.get("more_body", False)
-            if self._trailers is not None and not more_content:
-                self._body_ended = more_content = True
+            trailers_follow = self._trailers is not None and not more_content
             headers = self._headers
             if headers is not None:
                 self._headers = None
-                exchange.respond(self._status, headers, message.get("body") or b"", more_content)
+                exchange.respond(self._status, headers, message.get("body") or b"", more_content or trailers_follow)
                 if exchange.state == COMPLETE:
                     return SENT
             elif exchange.state == STREAMING:
-                exchange.write(message.get("body") or b"", more_content)
+                exchange.write(message.get("body") or b"", more_content or trailers_follow)
             else:
                 raise self._misplaced(message)
+            if trailers_follow:
+                self._body_ended = True
         elif kind == "http.response.start":
-            if exchange.state != WAITING or self._headers is not None:
+            if exchange.state != WAITING or self._headers is not None or self._body_ended:
                 raise self._misplaced(message)
             if "status" not in message:
                 raise LocalProtocolError(f"send: expected http.response.start with 'status', got {shape(message)}")
@@ -101,9 +102,7 @@ class HTTPCall:
         elif kind == "http.response.pathsend" and self._may_send_path():
             self._body_ended = True
             return self._send_path(message["path"])
-        elif kind == "http.response.trailers" and self._trailers is not None and exchange.state == STREAMING:
-            if not self._body_ended:
-                raise self._misplaced(message)
+        elif kind == "http.response.trailers" and self._trailers is not None and self._may_send_trailers():
             self._trailers += message.get("headers") or ()
             if not message.get("more_trailers", False):
                 exchange.write_trailers(self._trailers)
@@ -134,6 +133,9 @@ class HTTPCall:
                 # For the application's next event: raised there, it shows the way to the mistake.
                 self.fault = error
 
+    def _may_send_trailers(self) -> bool:
+        return self._body_ended and self._exchange.state == STREAMING
+
     def _may_send_path(self) -> bool:
         begun = self._headers is not None or self._exchange.state == STREAMING
         return begun and self._trailers is None and not self._body_ended
@@ -144,24 +146,25 @@ class HTTPCall:
         # Taken now: the start is not to leave while the file is opened, which may fail.
         headers, self._headers = self._headers, None
         try:
-            file = await asyncio.get_running_loop().run_in_executor(None, FileIO, path)
-        except OSError:
-            self._body_ended = False
+            with await asyncio.get_running_loop().run_in_executor(None, FileIO, path) as file:
+                count = os.fstat(file.fileno()).st_size
+                if headers is not None:
+                    headers = list(headers)
+                    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+                    if not lengths:
+                        headers.append((b"content-length", str(count).encode()))
+                    elif lengths[0].isdigit():
+                        # The file may have grown since.
+                        declared = int(lengths[0])
+                        if declared > count:
+                            raise LocalProtocolError(f"content-length is {declared} but the file has {count} bytes")
+                        count = declared
+                    exchange.respond(self._status, headers, b"", True)
+                await exchange.write_file(file, count)
+        except BaseException:
+            # Before the head is out, another response may be tried.
+            self._body_ended = exchange.state != WAITING
             raise
-        with file:
-            count = os.fstat(file.fileno()).st_size
-            if headers is not None:
-                headers = list(headers)
-                declared = [int(value) for name, value in headers if name.lower() == b"content-length"]
-                if not declared:
-                    headers.append((b"content-length", str(count).encode()))
-                elif declared[0] > count:
-                    raise LocalProtocolError(f"content-length is {declared[0]} but the file has {count} bytes")
-                else:
-                    # It may have grown since.
-                    count = declared[0]
-                exchange.respond(self._status, headers, b"", True)
-            await exchange.write_file(file, count)
         if exchange.state == CLOSED:
             raise ClientDisconnected("the client has gone")
 
