@@ -99,6 +99,16 @@ async def test_any_of_the_servers_is_enough_to_find_the_others(cluster: list[Red
             await say_and_hear(backend, ear, b"x")
 
 
+async def test_f6_a_user_of_narrow_rights_is_enough(cluster: list[RedisServer]) -> None:
+    rights = "resetchannels &one &two &three -@all +spublish +ssubscribe +sunsubscribe +ping +cluster|slots"
+    for server in cluster:
+        server.ask("ACL", "SETUSER", "narrow", "on", ">word", *rights.split())
+    url = url_of(cluster).replace("//", "//narrow:word@")
+    async with listening(url, *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"x")
+        await backend.unsubscribe(GROUPS)
+
+
 async def test_a_start_without_any_server_is_made_good_later(cluster: list[RedisServer]) -> None:
     for server in cluster:
         server.kill()

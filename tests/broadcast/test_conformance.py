@@ -54,7 +54,7 @@ async def test_any_bytes_arrive_as_they_were(url: str, group: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b\r\nc", "ü€😀", "\ud800", "*", "a" * 1000, "$1\r\nPUBLISH"])
-async def test_any_text_names_a_group(url: str, group: str, name: str) -> None:
+async def test_f2_any_text_names_a_group_and_none_is_a_command(url: str, group: str, name: str) -> None:
     async with listening(url, group + name) as (backend, ear):
         await backend.publish(group + name, b"x")
         await ear.hear(1)

@@ -81,7 +81,7 @@ async def test_the_same_with_a_password_and_a_database(tmp_path: Path, scheme: s
         await go_through_an_outage(server, url_of(server, scheme, password="se%20cret%2F1%40", database="3"))
 
 
-async def test_the_same_with_a_user_of_narrow_rights(tmp_path: Path, scheme: str) -> None:
+async def test_f6_the_same_with_a_user_of_narrow_rights(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         await go_through_an_outage(server, url_of(server, scheme, user="narrow", password="word"))
@@ -257,7 +257,7 @@ async def test_a_subscriber_that_was_too_slow_for_redis_is_told_of_the_gap(tmp_p
         assert course(ear, "two") == [b"before", RECONNECT, b"after"]
 
 
-async def test_a_message_that_is_too_long_is_a_gap_of_its_group_only(own_redis: RedisServer, scheme: str) -> None:
+async def test_f5_a_message_that_is_too_long_is_a_gap_of_its_group_only(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
         await asyncio.to_thread(own_redis.ask, "PUBLISH", "one", b"x" * (MAX_PAYLOAD_BYTES + 1))
         await say_and_hear(backend, ear, b"after")
@@ -306,7 +306,7 @@ async def test_stopping_while_redis_is_down_ends_at_once(own_redis: RedisServer,
 # Passwords and rights.
 
 
-async def test_a_wrong_password_is_reported_without_it_and_made_good_when_it_is_right(
+async def test_f4_a_wrong_password_is_reported_without_it_and_made_good_when_it_is_right(
     own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.ask("CONFIG", "SET", "requirepass", "right")

@@ -25,6 +25,13 @@ class RecordedLink(Link):
         self.aborted = True
 
 
+async def test_closing_a_link_whose_driver_does_not_see_its_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)
+    link = RecordedLink()
+    await link.close("enough")
+    assert link.aborted
+
+
 async def test_answers_come_in_the_order_of_the_questions() -> None:
     link = RecordedLink()
     first, second = link.ask(b"ONE"), link.ask(b"TWO")

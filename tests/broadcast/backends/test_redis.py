@@ -109,9 +109,16 @@ async def test_messages_go_over_tls(scheme: str, tls_port: int, certificate: Pat
         assert await ear.hear(1) == [b"x" * 100_000]
 
 
-@pytest.mark.parametrize("scheme", ["rediss", "rediss+py"])
-async def test_f3_a_certificate_that_nobody_vouches_for_is_refused(scheme: str, tls_port: int) -> None:
-    async with listening(f"{scheme}://localhost:{tls_port}") as (backend, _):
+async def test_f3_a_certificate_that_nobody_vouches_for_is_refused(tls_port: int) -> None:
+    async with listening(f"rediss://localhost:{tls_port}") as (backend, _):
+        with pytest.raises(BroadcastUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await backend.publish("group", b"x")
+
+
+# asyncio's streams, which redis-py uses, now and then leave a future with the error behind on uvloop.
+@pytest.mark.any_loop
+async def test_f3_a_certificate_that_nobody_vouches_for_is_refused_by_redis_py(tls_port: int) -> None:
+    async with listening(f"rediss+py://localhost:{tls_port}") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await backend.publish("group", b"x")
 

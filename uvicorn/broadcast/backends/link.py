@@ -24,6 +24,9 @@ _STEPS_UNTIL_GONE: Final = 6
 #: With others they are not: NOAUTH, DENIED, "ERR max number of clients reached".
 _ALIVE_ALL_THE_SAME: Final = ("NOPERM", "LOADING", "BUSY", "MASTERDOWN")
 
+#: A connection that was broken off is gone at the next turn of the loop; the limit is for drivers that fail to see it.
+CLOSE_SECONDS: Final = 1.0
+
 
 class LinkFailed(Exception):
     """No connection could be made, or none that is of use; the message says why, without the password."""
@@ -95,6 +98,12 @@ class Link:
         """Break the connection off; `lost` will say `reason`."""
         self._reason = self._reason or reason
         self.abort()
+
+    async def close(self, reason: str) -> None:
+        """Give up, and wait until the connection is gone."""
+        self.give_up(reason)
+        # `wait`, which does not cancel `lost` when it is cancelled itself.
+        await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
 
     # For drivers.
 

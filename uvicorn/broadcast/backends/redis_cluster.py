@@ -204,8 +204,7 @@ class ClusterBackend(Backend):
         try:
             ranges: Any = await link.ask(b"CLUSTER", b"SLOTS")
         finally:
-            link.give_up("answered")
-            await asyncio.wait([link.lost])
+            await link.close("answered")
         owners = {}
         for first, last, master, *_ in ranges:
             # Without a name of its own a server has the one by which we have reached it.

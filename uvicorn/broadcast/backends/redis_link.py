@@ -114,8 +114,7 @@ async def connect(address: RedisAddress) -> RedisLink:
     try:
         await _introduce(link, address)
     except BaseException as error:
-        link.give_up("not accepted")
-        await asyncio.wait([link.lost])
+        await link.close("not accepted")
         if isinstance(error, RedisRefusal):
             raise LinkFailed(f"Redis refuses: {error}") from None
         if isinstance(error, LinkLost):

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from uvicorn.broadcast.backends.base import Backend
-from uvicorn.broadcast.backends.link import Link, LinkFailed, LinkLost
+from uvicorn.broadcast.backends.link import CLOSE_SECONDS, Link, LinkFailed, LinkLost
 from uvicorn.broadcast.backends.redis import RedisBackend
 from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.errors import ConfigError
@@ -101,7 +101,8 @@ class RedisPyLink(Link):
         finally:
             self.abort()
             with suppress(RedisError, OSError):
-                await self._connection.disconnect()
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._connection.disconnect()
             self.ended(reason)
 
     async def _next(self) -> Reply:
@@ -147,9 +148,8 @@ async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
         await link.open()
         await link.prove_alive()
     except BaseException as error:
-        link.give_up("not accepted")
         if link.reading:
-            await asyncio.wait([link.lost])
+            await link.close("not accepted")
         if isinstance(error, (RedisRefusal, ResponseError, AuthenticationError)):
             raise LinkFailed(f"Redis refuses: {_text(error)}") from None
         if isinstance(error, (RedisError, LinkLost)):

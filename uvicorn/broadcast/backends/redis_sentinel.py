@@ -98,8 +98,7 @@ async def _connect_to_master(servers: Servers) -> RedisPyLink:
         if not isinstance(role, list) or role[:1] != [b"master"]:
             raise LinkFailed("the server that the sentinels name is not the master yet, or not any more")
     except BaseException as error:
-        link.give_up("not the master")
-        await asyncio.wait([link.lost])
+        await link.close("not the master")
         if isinstance(error, (RedisRefusal, LinkLost)):
             raise LinkFailed(str(error)) from None
         raise

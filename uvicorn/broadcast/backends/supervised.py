@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from uvicorn.broadcast.backends.link import Connect, Link, LinkFailed
+from uvicorn.broadcast.backends.link import CLOSE_SECONDS, Connect, Link, LinkFailed
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -53,14 +53,19 @@ class Supervised:
         """Begin to keep a connection; returns when the first attempt has succeeded or failed."""
         self.trouble = "not connected yet"
         self._task = asyncio.create_task(self._keep(), name=f"uvicorn broadcast: {self.where}")
-        await self._tried.wait()
+        # Each step of an attempt has its own limit; this one is for what a driver may do besides.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._connect_timeout + CLOSE_SECONDS):
+                await self._tried.wait()
 
     async def stop(self) -> None:
         """Close the connection, and make no other."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait([task])
+            _, pending = await asyncio.wait([task], timeout=2 * CLOSE_SECONDS)
+            if pending:
+                logger.error("%s: does not stop; it was left as it is: %r", self.where, task)
 
     def hurry(self) -> None:
         """There is reason to believe that the next attempt will succeed: make it now."""
@@ -90,18 +95,20 @@ class Supervised:
             try:
                 async with asyncio.timeout(self._connect_timeout):
                     link = await self._connect()
+                await self._use(link)
+                if time.monotonic() - made_at >= _STEADY_SECONDS:
+                    delay = _FIRST_DELAY_SECONDS
             except TimeoutError:
                 self._fail(f"no answer within {self._connect_timeout:g} s")
             except (LinkFailed, OSError) as error:
                 self._fail(str(error) or type(error).__name__)
             except Exception as error:
                 # A fault of ours or of a driver: without this the process would be deaf for ever and not know it.
-                logger.exception("%s: an attempt to connect failed in a way that was not foreseen", self.where)
+                logger.exception("%s: failed in a way that was not foreseen", self.where)
+                if self.link is not None:
+                    self.link.give_up(repr(error))
+                    self._lose(self.link, repr(error))
                 self._fail(repr(error))
-            else:
-                await self._use(link)
-                if time.monotonic() - made_at >= _STEADY_SECONDS:
-                    delay = _FIRST_DELAY_SECONDS
             self._tried.set()
             # Less by up to half, so that the processes of a site do not all come at the same moment.
             with suppress(TimeoutError):
@@ -121,12 +128,14 @@ class Supervised:
         except asyncio.CancelledError:
             self.link = None
             self.trouble = "stopped"
-            link.give_up("stopped")
-            await link.lost
+            await link.close("stopped")
             raise
+        self._lose(link, link.lost.result())
+
+    def _lose(self, link: Link, reason: str) -> None:
         self.link = None
         self.on_lost(time.time() - (asyncio.get_running_loop().time() - link.heard_at))
-        self._fail(link.lost.result())
+        self._fail(reason)
 
     def _fail(self, reason: str) -> None:
         # Each reason once: an outage may have thousands of attempts.

@@ -1,0 +1,172 @@
+"""A connection and its successors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers import settle, until
+from uvicorn.broadcast.backends import supervised as module
+from uvicorn.broadcast.backends.link import Link, LinkFailed
+from uvicorn.broadcast.backends.supervised import Supervised
+
+from .test_link import RecordedLink
+
+
+class ObedientLink(RecordedLink):
+    """Ends when it is told to, as a good driver's does."""
+
+    def abort(self) -> None:
+        super().abort()
+        self.ended("aborted")
+
+
+class Recorded(Supervised):
+    """Keeps account of its connections."""
+
+    log_level = logging.WARNING
+
+    def __init__(self, connect: Callable[[], Link], connect_timeout: float = 5) -> None:
+        async def attempt() -> Link:
+            self.attempts += 1
+            return connect()
+
+        super().__init__(attempt, "there", connect_timeout)
+        self.attempts = 0
+        self.course: list[str] = []
+        self.failure: Exception | None = None
+
+    def on_made(self, link: Link) -> None:
+        self.course.append("made")
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.ready()
+
+    def on_lost(self, since: float) -> None:
+        self.course.append("lost")
+
+
+@pytest.fixture(autouse=True)
+def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_LONGEST_DELAY_SECONDS", 0.001)
+
+
+def refuse() -> Link:
+    raise LinkFailed("nobody there")
+
+
+async def test_a_connection_that_is_lost_has_a_successor() -> None:
+    keeper = Recorded(ObedientLink)
+    await keeper.start()
+    first = keeper.link
+    assert first is not None
+    first.give_up("it fell")
+    await until(lambda: keeper.course == ["made", "lost", "made"])
+    assert keeper.link is not first
+    await keeper.stop()
+
+
+async def test_starting_returns_when_the_first_attempt_has_failed() -> None:
+    keeper = Recorded(refuse)
+    await keeper.start()
+    assert (keeper.link, keeper.trouble, keeper.attempts) == (None, "nobody there", 1)
+    await keeper.stop()
+
+
+async def test_a_reason_is_logged_once_in_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Recorded(refuse)
+    await keeper.start()
+    await until(lambda: keeper.attempts > 5)
+    await keeper.stop()
+    assert caplog.messages == ["there: no connection: nobody there; trying again until there is one"]
+
+
+async def test_reasons_that_are_always_new_are_not_logged_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse_anew() -> Link:
+        raise LinkFailed(f"for the {keeper.attempts}th time")
+
+    keeper = Recorded(refuse_anew)
+    await keeper.start()
+    await until(lambda: keeper.attempts > 20)
+    await keeper.stop()
+    assert len(caplog.messages) == 10
+
+
+async def test_a_driver_that_fails_in_its_own_way_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [ZeroDivisionError("a fault")]
+
+    def fail_once() -> Link:
+        if failures:
+            raise failures.pop()
+        return ObedientLink()
+
+    keeper = Recorded(fail_once)
+    await keeper.start()
+    await until(lambda: keeper.link is not None)
+    await keeper.stop()
+    assert "there: failed in a way that was not foreseen" in caplog.text
+
+
+async def test_a_fault_in_our_own_callbacks_costs_the_connection_only() -> None:
+    keeper = Recorded(ObedientLink)
+    keeper.failure = ZeroDivisionError("a fault")
+    await keeper.start()
+    await until(lambda: keeper.course == ["made", "lost", "made"])
+    await keeper.stop()
+
+
+async def test_an_attempt_that_takes_too_long_is_given_up() -> None:
+    class Slow(Recorded):
+        async def _attempt(self) -> Link:
+            self.attempts += 1
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError
+
+    keeper = Slow(ObedientLink, connect_timeout=0.01)
+    keeper._connect = keeper._attempt
+    await keeper.start()
+    assert keeper.trouble == "no answer within 0.01 s"
+    await keeper.stop()
+
+
+async def test_hurrying_makes_the_next_attempt_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 1000.0)
+    keeper = Recorded(refuse)
+    await keeper.start()
+    await settle()
+    assert keeper.attempts == 1
+    keeper.hurry()
+    await until(lambda: keeper.attempts == 2)
+    await keeper.stop()
+
+
+async def test_stopping_closes_the_connection() -> None:
+    keeper = Recorded(ObedientLink)
+    await keeper.start()
+    link = keeper.link
+    assert isinstance(link, ObedientLink)
+    await keeper.stop()
+    assert (link.aborted, keeper.link, keeper.trouble) == (True, None, "stopped")
+
+
+async def test_stopping_what_was_never_started_does_nothing() -> None:
+    await Recorded(ObedientLink).stop()
+
+
+async def test_starting_does_not_wait_for_ever_for_a_connection_that_does_not_become_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Never(Recorded):
+        def on_made(self, link: Link) -> None:
+            self.course.append("made")
+
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.01)
+    keeper = Never(ObedientLink, connect_timeout=0.01)
+    await keeper.start()
+    assert keeper.course == ["made"]
+    await keeper.stop()
