@@ -364,6 +364,20 @@ async def test_each_kind_of_application_has_groups(kind: str, app: Any) -> None:
     assert backend.stopped
 
 
+@pytest.mark.parametrize("app", [asgi3, asgi2])
+async def test_a_host_that_takes_it_for_version_2_of_asgi_has_either_version_served(app: Any) -> None:
+    backend, sent = ScriptedBackend(), []
+    middleware = BroadcastMiddleware(app, backend=backend)
+
+    async def send(event: Message) -> None:
+        sent.append(event["type"])
+
+    await middleware({"type": "http", "path": "/"})(None, send)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert len(backend.published) == 1
+    await middleware.shutdown()
+
+
 async def test_a_wsgi_application_in_an_adapter_has_groups_too() -> None:
     app = BroadcastMiddleware(ASGIAdapter(BroadcastMiddleware(wsgi, backend=ScriptedBackend())), url="memory://")
     client = Conversation(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -64,6 +65,27 @@ async def inviting(message, channels):
         await reply.send({"text": "done"})
 
 app = BroadcastMiddleware(inviting)
+"""
+
+
+STARLETTE = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from uvicorn.broadcast import BroadcastMiddleware
+
+async def page(request):
+    await request.scope["groups"].send({"group": "chat", "send": {"text": "from a page"}})
+    return PlainTextResponse("sent")
+
+async def chat(websocket):
+    await websocket.accept()
+    groups = websocket.scope["groups"]
+    await groups.send({"group": "chat", "add": groups.name})
+    async for text in websocket.iter_text():
+        await groups.send({"group": "chat", "send": {"text": text}})
+
+app = BroadcastMiddleware(Starlette(routes=[Route("/", page), WebSocketRoute("/chat", chat)]))
 """
 
 
@@ -168,6 +190,25 @@ def test_without_any_redis_one_process_works_and_says_so_in_one_line(document: P
             assert hear(first, 1) == hear(second, 1) == ["hello"]
         assert server.stop() == 0
         assert [WARNING in line for line in server.stderr.splitlines() if "WARNING" in line] == [True]
+
+
+@pytest.mark.parametrize("asgi_worker", [False, True], ids=["ours", "gunicorn's"])
+def test_a_starlette_site_on_our_server_and_on_another(
+    asgi_worker: bool, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "site_app.py").write_text(STARLETTE)
+    program = ("-m", "gunicorn") if asgi_worker else ("-m", "uvicorn")
+    options = ("-k", "asgi", "--no-control-socket") if asgi_worker else ()
+    with running_server(
+        tmp_path, "site_app:app", *options, env=carried_by(redis_server), program=program, addresses=0
+    ) as server:
+        server.wait_for_line("istening")
+        port = int(re.findall(r"://127\.0\.0\.1:(\d+)", server.stderr)[0])
+        with connect(f"ws://127.0.0.1:{port}/chat", open_timeout=LONGEST_WAIT) as client:
+            client.send("hello")
+            assert hear(client, 1) == ["hello"]
+            assert server.get(port=port) == (200, "sent")
+            assert hear(client, 1) == ["from a page"]
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ class BroadcastMiddleware:
         def call(scope: dict[str, Any], receive: Any, send: Any) -> Any:
             return self.app(scope)(receive, send)
 
-        return partial(self._serve_asgi, call, scope)
+        # Hosts that look for a coroutine function, and find none here, take an application of version 3 for this one.
+        return partial(self._serve_asgi, self.app if _takes_three(self.app) else call, scope)
 
     async def _serve_asgi(self, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any) -> None:
         hub = self._hub()
@@ -283,3 +284,11 @@ class BroadcastMiddleware:
         hook = getattr(self.app, name, None)
         if inspect.iscoroutinefunction(hook):
             await hook()
+
+
+def _takes_three(app: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(app).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
