@@ -30,6 +30,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python bench/frameworks.py
 	$(VENV)/bin/python bench/wsgi.py
 	$(VENV)/bin/python bench/adapters.py
+	$(VENV)/bin/python bench/meinheld.py
 	$(VENV)/bin/python bench/content.py
 	$(VENV)/bin/python bench/websocket.py
 	$(VENV)/bin/python bench/fanout.py

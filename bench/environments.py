@@ -29,12 +29,16 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """`requirements` are pip's; `package` is the one being measured. `from_checkout`: the checkout is installed too."""
+    """`requirements` are pip's; `package` is the one being measured. `from_checkout`: the checkout is installed too.
+
+    `without_dependencies` are built from source, with assertions left out, and without what they ask for.
+    """
 
     name: str
     package: str
     requirements: tuple[str, ...] = ()
     from_checkout: bool = False
+    without_dependencies: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -47,11 +51,14 @@ class Environment:
     def make(self) -> str:
         """Make it unless it is there, and return the version of its package. Raises CannotRun."""
         stamp = self.folder / "made-of.txt"
-        wanted = "\n".join((sys.version, *self._requirements()))
+        wanted = "\n".join((sys.version, *self._requirements(), *self.without_dependencies))
         if not stamp.exists() or stamp.read_text() != wanted:
             print(f"making the environment {self.name} ...", file=sys.stderr)
             _run([sys.executable, "-m", "venv", "--clear", str(self.folder)])
             self._pip_install("--upgrade", *self._requirements())
+            if self.without_dependencies:
+                how = ("--no-deps", "--no-build-isolation", "--no-binary", ":all:")
+                self._pip_install(*how, *self.without_dependencies, CFLAGS="-DNDEBUG")
             stamp.write_text(wanted)
         if self.from_checkout:
             self._install_checkout()
@@ -71,8 +78,9 @@ class Environment:
             shutil.copytree(CHECKOUT, source, ignore=shutil.ignore_patterns(*_NOT_SOURCE))
             self._pip_install("--no-build-isolation", str(source))
 
-    def _pip_install(self, *arguments: str) -> None:
-        _run([self.program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments])
+    def _pip_install(self, *arguments: str, **variables: str) -> None:
+        command = [self.program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*command, *arguments], variables)
 
     def _version(self) -> str:
         """The package's version; CannotRun if what would be imported is not the one in this environment."""
@@ -89,8 +97,9 @@ def clean_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, cwd=APPS, env=clean_environ(), capture_output=True, text=True, check=False)
+def _run(command: list[str], variables: dict[str, str] | None = None) -> str:
+    environ = clean_environ() | (variables or {})
+    done = subprocess.run(command, cwd=APPS, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotRun(complaint(done.stderr) or f"{command[0]} exited with {done.returncode}")
     return done.stdout

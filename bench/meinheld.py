@@ -1,0 +1,43 @@
+"""Requests per second under gunicorn: our worker, serving consumers, against Meinheld's, serving WSGI.
+
+It is the comparison of the first README. Needs a Python on which Meinheld still works, which is 3.11.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from contenders import gunicorn
+from environments import CannotRun, Environment
+from results import rate_target
+from rounds import Contender, Scenario, run_program
+
+_OURS = Environment("ours-gunicorn", "uvicorn", ("gunicorn",), from_checkout=True)
+# 1.0.2 is its last release. It asks for a greenlet that no longer builds, and has assertions that no longer hold.
+_MEINHELD = Environment(
+    "meinheld", "meinheld", ("gunicorn", "greenlet", "setuptools", "wheel"), without_dependencies=("meinheld==1.0.2",)
+)
+
+_WORKER = "uvicorn.workers.UvicornWorker"
+
+CONTENDERS = (
+    Contender("ours", _OURS, gunicorn(_WORKER, "hello_consumer:on_the_loop"), is_peer=False),
+    Contender("ours-threads", _OURS, gunicorn(_WORKER, "hello_consumer:on_a_thread"), is_peer=False),
+    Contender("meinheld", _MEINHELD, gunicorn("egg:meinheld#gunicorn_worker", "hello_wsgi:app")),
+)
+
+TARGETS = (
+    rate_target("S9", 200, "meinheld", 2.1),
+    rate_target("S9", 200, "meinheld", 2.1, ours="ours-threads"),
+)
+
+SCENARIO = Scenario("meinheld", "Under gunicorn", CONTENDERS, TARGETS)
+
+if __name__ == "__main__":
+    try:
+        _MEINHELD.make()
+    except CannotRun as error:
+        print(f"skipped: Meinheld does not work on Python {platform.python_version()}: {error}")
+        sys.exit()
+    run_program([SCENARIO], __doc__, [200])
