@@ -104,6 +104,11 @@ def test_what_gunicorn_has_no_name_for_is_said_in_a_subclass() -> None:
     assert b"\r\nserver:" not in response
 
 
+def test_an_application_may_be_made_by_a_factory() -> None:
+    with running_gunicorn(HOSTED, "app:make", worker_class="workers.Making") as server:
+        assert server.get() == (200, "wsgi")
+
+
 # What cannot be served
 
 
@@ -258,6 +263,23 @@ def test_script_name_of_the_environment_mounts_the_application() -> None:
     arguments = ("-e", "SCRIPT_NAME=/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
         assert described(client.get())["root_path"] == "/mounted"
+
+
+@covers("forwarded_allow_ips")
+@pytest.mark.parametrize(
+    ("trusted", "scheme", "client"), [("127.0.0.1", "https", "192.0.2.1"), ("192.0.2.9", "http", "127.0.0.1")]
+)
+def test_a_proxy_is_believed_if_gunicorn_trusts_it(trusted: str, scheme: str, client: str) -> None:
+    fields = ("x-forwarded-proto: https", "x-forwarded-for: 192.0.2.1")
+    with running_gunicorn(HOSTED, "app:app", "--forwarded-allow-ips", trusted) as server, Client(server) as asking:
+        description = described(asking.get("/", *fields))
+        assert (description["scheme"], description["client"][0]) == (scheme, client)
+
+
+def test_a_proxy_on_a_unix_socket_is_believed(tmp_path: Path) -> None:
+    path = f"{tmp_path}/socket"
+    with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}") as server, Client(server, path=path) as client:
+        assert described(client.get("/", "x-forwarded-proto: https"))["scheme"] == "https"
 
 
 @covers("asgi_disconnect_grace_period")

@@ -33,9 +33,8 @@ NOT_HONOURED: Final = {
     "limit_request_field_size": "the header section is limited as a whole, by max_header_bytes",
     "sendfile": "responses are written by the event loop",
     "tmp_upload_dir": "request content is streamed, never stored",
-    "secure_scheme_headers": "no header of a proxy is believed",
-    "forwarded_allow_ips": "no header of a proxy is believed",
-    "forwarder_headers": "no header of a proxy is believed",
+    "secure_scheme_headers": "X-Forwarded-Proto is what a proxy says the scheme with",
+    "forwarder_headers": "where the application is mounted is for root_path to say",
     "proxy_protocol": "the PROXY protocol is not spoken, and a request that begins with it is refused",
     "proxy_allow_ips": "the PROXY protocol is not spoken",
     "protocol": "HTTP/1.1 is what is spoken",
@@ -71,6 +70,8 @@ def keywords_of(cfg: Any) -> dict[str, Any]:
     for theirs, ours in _IF_CHANGED.items():
         if theirs in known and _is_changed(known[theirs]):
             keywords[ours] = known[theirs].get()
+    # As gunicorn has it, who can reach a Unix socket is a proxy.
+    keywords["forwarded_allow_ips"] = ",".join([*cfg.forwarded_allow_ips, "unix:"])
     if not keywords["max_request_line_bytes"]:
         keywords["max_request_line_bytes"] = _LONGEST_LINE
     # gunicorn kills whoever is still there when the time is up; the last second is for the application's shutdown.

@@ -6,6 +6,7 @@ gunicorn's arbiter starts, counts, reloads and replaces workers; what one of the
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ import ssl
 import sys
 from socket import socket
 from types import FrameType
-from typing import Any, ClassVar, Final, Never
+from typing import Any, ClassVar, Never
 
 from gunicorn import sock
 from gunicorn.arbiter import Arbiter
@@ -31,9 +32,6 @@ from uvicorn.server.server import Server
 from uvicorn.settings import Settings
 from uvicorn.workers.access import Watch, WatchedInterface
 from uvicorn.workers.gunicorn_settings import NOT_HONOURED, keywords_of, not_honoured
-
-# What other servers let one choose, and here there is one of.
-_WITHOUT_CHOICE: Final = frozenset({"http", "ws"})
 
 
 class UvicornWorker(Worker):  # type: ignore[misc]
@@ -70,6 +68,9 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         """Serve until told to stop."""
         if not self.alive:
             return
+        # What has been loaded stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         try:
             run(self._serve(), self._server.config.settings.loop)
         except (ConfigError, StartupError) as error:
@@ -90,15 +91,18 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         sys.exit(1)
 
     def _build_server(self, source: str) -> Server:
-        given = {name: value for name, value in self.CONFIG_KWARGS.items() if name not in _WITHOUT_CHOICE}
         for name in not_honoured(self.cfg):
             self.log.warning("gunicorn's %s is not honoured: %s", name, NOT_HONOURED[name])
         watch = Watch(self)
-        config = Config(self.wsgi, **{"log_config": None, **keywords_of(self.cfg), "access_log": watch.logs, **given})
+        config = Config(
+            self.wsgi, **{"log_config": None, **keywords_of(self.cfg), "access_log": watch.logs, **self.CONFIG_KWARGS}
+        )
         config.configure_logging()
         # Now, for it may not be installed.
         loop_factory(config.settings.loop)
-        interface: ServedInterface = build_interface(self.wsgi, config.settings, source)
+        interface: ServedInterface = (
+            config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
+        )
         if watch.is_wanted:
             interface = WatchedInterface(interface, watch)
         clock = Clock()

@@ -41,6 +41,7 @@ def about(message: dict[str, Any]) -> bytes:
             "pid": os.getpid(),
             "parent": os.getppid(),
             "scheme": message["scheme"],
+            "client": message["client"],
             "path": message["path"],
             "root_path": message["root_path"],
             "backlogs": backlogs(),
@@ -108,6 +109,10 @@ async def lifespan(scope: dict[str, Any], receive: Callable[..., Any], send: Cal
         await send({"type": "lifespan.shutdown.complete"})
     else:
         await asgi3(scope, receive, send)
+
+
+def make() -> Callable[..., Any]:
+    return wsgi
 
 
 def neither(settings: Any, database: Any, cache: Any) -> None: ...

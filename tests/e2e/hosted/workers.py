@@ -6,10 +6,15 @@ from uvicorn.workers import UvicornWorker
 class Mounted(UvicornWorker):
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "asyncio",
-        "http": "h11",
+        "http": "httptools",
+        "ws": "auto",
         "root_path": "/mounted",
         "server_header": False,
     }
+
+
+class Making(UvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"factory": True}
 
 
 class Mistaken(UvicornWorker):
