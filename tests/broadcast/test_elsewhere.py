@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.broadcast.scripted import Reply
+from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle
 from uvicorn.broadcast import elsewhere
 from uvicorn.broadcast.backends.base import Backend
@@ -116,13 +116,47 @@ async def test_what_cannot_be_asked_is_an_error(monkeypatch: pytest.MonkeyPatch)
         {"text": "hi"},
     ],
 )
-async def test_F5_whatever_else_comes_is_survived(monkeypatch: pytest.MonkeyPatch, message: dict[str, Any]) -> None:
+async def test_F5_whatever_else_comes_is_survived(
+    monkeypatch: pytest.MonkeyPatch, message: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         await outcome(asking.hub.publish(owning.hub.elsewhere.group, message))
         await settle()
         reply = owning.client()
         await ask(asking, owning, {"group": "chat", "add": reply.name})
         assert set(owning.hub.members) == {reply.name}
+        assert caplog.text == ""
+
+
+async def test_the_owner_answers_when_the_group_is_heard() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    await settle()
+    backend.answers.clear()
+    reply = Reply()
+    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": "whoever"}
+    backend.hear(hub.elsewhere.group, request)
+    await settle()
+    assert backend.published == []
+    backend.answers.set()
+    await settle()
+    assert [group for group, _ in backend.published] == ["whoever"]
+    await hub.stop()
+
+
+async def test_an_answer_that_cannot_be_sent_is_asked_for_again() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": "whoever"}
+    backend.failure = BroadcastUnavailable("Redis is down")
+    backend.hear(hub.elsewhere.group, request)
+    await settle()
+    backend.failure = None
+    backend.hear(hub.elsewhere.group, request)
+    await settle()
+    assert [group for group, _ in backend.published] == ["whoever"]
+    await hub.stop()
 
 
 async def test_a_second_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,18 @@ async def test_who_joins_in_the_middle_has_missed_nothing() -> None:
     await hub.stop()
 
 
+async def test_nor_has_who_comes_back_when_all_had_left() -> None:
+    backend, hub, reply, told = await with_member("chat")
+    backend.hear("chat", {"text": "1"}, number=1)
+    hub.discard("chat", reply.name)
+    hub.add("chat", reply.name, reply, Context())
+    await settle()
+    backend.hear("chat", {"text": "9"}, number=9)
+    await settle()
+    assert told.gaps == []
+    await hub.stop()
+
+
 async def test_numbers_are_those_of_each_sender_and_group() -> None:
     backend, hub, _, told = await with_member("a", "b")
     for group, sender, number in (("a", "x", 1), ("a", "y", 9), ("b", "x", 5), ("a", "x", 2), ("b", "x", 6)):

@@ -288,6 +288,18 @@ def test_nobody_there_raises_at_once_and_says_where() -> None:
         publish("chat", {}, url="redis://127.0.0.1:1")
 
 
+def test_what_was_never_sent_has_no_number_that_others_would_miss(own_redis: RedisServer) -> None:
+    own_redis.kill()
+    with Publisher(own_redis.url) as publisher:
+        for _ in range(3):
+            with pytest.raises(BroadcastUnavailable):
+                publisher.publish("chat", {})
+        own_redis.start()
+        with listening(own_redis, "chat") as listener:
+            publisher.publish("chat", {})
+            assert listener.hear()["_uvicorn"][1] == 1
+
+
 def test_a_redis_that_hangs_raises_in_time(own_redis: RedisServer) -> None:
     with Publisher(own_redis.url, timeout=0.05) as publisher:
         publisher.publish("chat", {})

@@ -12,102 +12,49 @@ from io import FileIO
 from typing import Any, Final, cast, final
 
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
-from uvicorn.protocol.http1_encoder import CONTINUE, PHRASES, ContentTooLong, HTTP1ResponseEncoder
+from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange
+from uvicorn.protocol.http1_encoder import CONTINUE, ContentTooLong
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
-from uvicorn.server.deadlines import ContentPace, WriteStall
-from uvicorn.server.resetting import reset
+from uvicorn.server.http1_lifetime import BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Lifetime
 from uvicorn.server.sendfile import send_file
 from uvicorn.types import Headers
-
-# What a connection is doing; deadlines depend on it.
-_HEAD: Final = 0  # waiting for the first head, or for the rest of one
-_IDLE: Final = 1  # kept alive between requests
-_BUSY: Final = 2  # an exchange is under way
-_DRAINING: Final = 3  # the response is out, content that nobody read still comes in
-_LINGERING: Final = 4  # refused: our last bytes are on their way, input is dropped
-_CLOSING: Final = 5  # closed as soon as what is unsent has been sent
-_CLOSED: Final = 6
 
 # Content above this is written beside the head instead of being copied behind it.
 _COPY_BYTES: Final = 65536
 
-# Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
-_DRAIN_SECONDS: Final = 1.0
-
-# Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
-_RECENT_SECONDS: Final = 0.5
-
 
 @final
-class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
+class HTTP1Connection(HTTP1Lifetime):
     """The protocol object that the event loop drives, and the gateway of its exchanges."""
 
     __slots__ = (
         "_advancing",
         "_arrived",
         "_began",
-        "_content_done",
         "_content_sent",
-        "_context",
-        "_continue_due",
-        "_discarded",
         "_drainers",
-        "_encoder",
-        "_endpoint",
-        "_eof",
-        "_exchange",
         "_fault",
-        "_file_left",
-        "_jitter",
         "_keep_alive",
         "_over_limit",
-        "_pace",
-        "_parser",
-        "_phase",
-        "_reading_paused",
-        "_received",
-        "_since",
-        "_stall",
-        "_transport",
         "_trusted",
-        "_written",
         "__weakref__",
         "write_paused",
     )
 
-    _transport: asyncio.Transport
-    _endpoint: Endpoint
-
     def __init__(self, context: ServerContext) -> None:
+        super().__init__(context)
         self.write_paused = False
-        self._context = context
         self._parser = HTTP1RequestParser(self, context.settings.limits)
-        self._encoder = HTTP1ResponseEncoder(context.defaults)
-        self._exchange: HTTPExchange | None = None
-        self._phase = _HEAD
-        self._since = context.clock.now
-        self._jitter = 1 + context.clock.jitter() / 10
         self._arrived = False
         self._fault: RemoteProtocolError | None = None
         self._advancing = False
         self._keep_alive = True
-        self._content_done = True
         self._content_sent = 0
         self._began = 0.0
-        self._continue_due = False
-        self._eof = False
         self._over_limit = False
         self._trusted = False
-        self._reading_paused = False
-        self._received = 0
-        self._written = 0
-        self._file_left = 0
-        self._discarded = 0
         self._drainers: tuple[asyncio.Future[None], ...] = ()
-        self._pace: ContentPace | None = None
-        self._stall: WriteStall | None = None
 
     # What the event loop calls
 
@@ -136,7 +83,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop may put what it reads: the same place for all connections."""
         # Half of it behind content that waits, so that no more than the whole of it ever waits.
-        return self._context.buffer if self._phase != _BUSY or not self._held() else self._context.half_buffer
+        return self._context.buffer if self._phase != BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have been read."""
@@ -145,7 +92,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
-        if self._phase >= _LINGERING:
+        if self._phase >= LINGERING:
             self._discard(len(data))
             return
         try:
@@ -156,27 +103,27 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             return
         if self._arrived:
             self._advance()
-        elif self._phase == _IDLE:
+        elif self._phase == IDLE:
             self._await_head()
-        if self._phase == _BUSY:
+        if self._phase == BUSY:
             self._update_reading()
-        elif self._phase == _DRAINING:
+        elif self._phase == DRAINING:
             self._drained()
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still be reading: an exchange under way is finished (A10.14)."""
         self._eof = True
-        if self._phase != _BUSY or self._is_handshake():
+        if self._phase != BUSY or self._is_handshake():
             self._close()
             return False
         if self._exchange is not None:
             self._exchange.half_close()
         # With TLS there is no half-close, and the loop warns if one is asked for.
-        return self._phase == _BUSY and self._endpoint.scheme == "http"
+        return self._phase == BUSY and self._endpoint.scheme == "http"
 
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is gone."""
-        self._phase = _CLOSED
+        self._phase = CLOSED
         self._context.connections.discard(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -197,7 +144,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         for drainer in drainers:
             if not drainer.done():
                 drainer.set_result(None)
-        if self._phase == _BUSY and self._exchange is None:
+        if self._phase == BUSY and self._exchange is None:
             # The next request has been held back.
             self._advance_soon()
 
@@ -214,7 +161,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._context.access_log is not None:
             self._began = self._context.clock.monotonic()
         self._content_sent = 0
-        self._phase = _BUSY
+        self._phase = BUSY
         self._arrived = True
         # An upgrade that we do not make: what follows the request is not HTTP.
         self._keep_alive = parser.keep_alive and parser.upgrade != b"websocket"
@@ -227,7 +174,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def on_content(self, content: bytes) -> None:
         """Some content of the current request."""
         self._received += len(content)
-        if self._phase == _DRAINING:
+        if self._phase == DRAINING:
             self._discarded += len(content)
         elif self._exchange is not None:
             self._exchange.feed_content(content)
@@ -378,7 +325,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             return
         if context.access_log is not None:
             context.access_log(exchange, self._content_sent, context.clock.monotonic() - self._began)
-        if self._phase != _BUSY:
+        if self._phase != BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
             self._exchange_done()
@@ -388,7 +335,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             else:
                 self._linger()
         else:
-            self._phase = _DRAINING
+            self._phase = DRAINING
             self._since = context.clock.now
             self._discarded = 0
             self._update_reading()
@@ -417,7 +364,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)
-        self._phase = _CLOSED
+        self._phase = CLOSED
         self._exchange = None
         self._parser.detach()
         self._context.connections.discard(self)
@@ -426,50 +373,6 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
             self._transport.resume_reading()
         exchange.switch_protocols()
         return self._transport, received
-
-    # What the server calls
-
-    def tick(self) -> None:
-        """A second has passed."""
-        settings = self._context.settings
-        is_over = self._context.clock.is_over
-        phase = self._phase
-        if phase == _BUSY:
-            if not self._content_done and not self._eof:
-                self._check_pace()
-        elif phase == _IDLE:
-            if is_over(self._since, settings.keep_alive_seconds * self._jitter):
-                self._close()
-        elif phase == _HEAD:
-            if is_over(self._since, settings.header_seconds):
-                if self._parser.buffer:
-                    self._refuse(RemoteProtocolError(f"no whole head within {settings.header_seconds:g} seconds", 408))
-                else:
-                    self._close()
-        elif phase == _DRAINING:
-            if is_over(self._since, _DRAIN_SECONDS):
-                self._linger()
-        elif phase == _LINGERING:
-            if self._transport.get_write_buffer_size():
-                # The time counts from the last byte; a client that takes none is the stall's concern.
-                self._since = self._context.clock.now
-            elif is_over(self._since, settings.linger_seconds):
-                self._close()
-        if self._phase != _CLOSED:
-            self._check_stall()
-
-    def stop(self) -> None:
-        """The server is stopping. Called again until the connection is closed."""
-        if self._phase == _IDLE or (self._phase == _HEAD and not self._parser.buffer):
-            if self._context.clock.is_over(self._since, _RECENT_SECONDS):
-                self._close()
-
-    def reset(self) -> None:
-        """Break the connection off, so that a response that ends with it does not look complete."""
-        if self._phase != _CLOSED:
-            self._phase = _CLOSED
-            self._parser.stop()
-            reset(self._transport)
 
     # One exchange after another
 
@@ -501,9 +404,9 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
                 fault, self._fault = self._fault, None
                 self._refuse(fault)
                 break
-            if self._exchange is not None or self._phase != _BUSY or self.write_paused or self._transport.is_closing():
+            if self._exchange is not None or self._phase != BUSY or self.write_paused or self._transport.is_closing():
                 break
-            self._phase = _IDLE
+            self._phase = IDLE
             self._since = context.clock.now
             try:
                 self._parser.next_message()
@@ -537,7 +440,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):
-            self._phase = _IDLE
+            self._phase = IDLE
             self._since = self._context.clock.now
             parser.next_message()
             if self._reading_paused:
@@ -559,7 +462,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._discarded > self._context.settings.max_drain_bytes:
             self._linger()
         elif self._content_done:
-            self._phase = _BUSY
+            self._phase = BUSY
             self._exchange_done()
 
     def _await_head(self) -> None:
@@ -567,62 +470,8 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         if self._eof:
             self._close()
         elif self._parser.buffer:
-            self._phase = _HEAD
+            self._phase = HEAD
             self._since = self._context.clock.now
-
-    # The end
-
-    def _refuse(self, error: RemoteProtocolError) -> None:
-        """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
-        if self._phase >= _LINGERING:
-            return
-        exchange = self._exchange
-        self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
-        if exchange is not None and exchange.state == STREAMING:
-            exchange.abort("the request is malformed")
-            return
-        if exchange is None or exchange.state == WAITING:
-            content = PHRASES[error.status_hint].encode() + b"\n"
-            head = self._encoder.start(
-                "GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, len(content), more_content=False
-            )
-            self._transport.write(head + content)
-        self._linger()
-        if exchange is not None:
-            exchange.disconnect()
-
-    def _linger(self) -> None:
-        """Close, but not before the client has had the time to read what it was sent.
-
-        Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
-        """
-        if self._phase >= _LINGERING:
-            return
-        if self._eof:
-            self._close()
-            return
-        self._phase = _LINGERING
-        self._since = self._context.clock.now
-        self._discarded = 0
-        self._parser.stop()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    def _discard(self, count: int) -> None:
-        self._discarded += count
-        # Four times what is drained for an honest client; after that it is not reading, but sending.
-        if self._phase == _LINGERING and self._discarded > 4 * self._context.settings.max_drain_bytes:
-            self._close()
-
-    def _close(self) -> None:
-        """Close when everything has been sent."""
-        if self._phase < _CLOSING:
-            self._phase = _CLOSING
-            self._parser.stop()
-            self._transport.close()
 
     # Flow and pace
 
@@ -632,7 +481,7 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
     def _update_reading(self) -> None:
         """Pause reading while more is held for the application than it has asked for; else read."""
         # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
-        if self._phase == _BUSY and self._held() > self._context.settings.read_buffer_bytes:
+        if self._phase == BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:
                 self._reading_paused = True
                 self._transport.pause_reading()
@@ -645,37 +494,6 @@ class HTTP1Connection(asyncio.BufferedProtocol, HTTPGateway):
         held = len(self._parser.buffer)
         exchange = self._exchange
         return held if exchange is None or exchange.buffered_bytes < held else exchange.buffered_bytes
-
-    def _check_pace(self) -> None:
-        """Refuse a client whose content comes too slowly, unless it is we who keep it waiting."""
-        if self._reading_paused or self._continue_due:
-            return
-        if self._pace is None:
-            self._pace = ContentPace()
-        settings = self._context.settings
-        reason = self._pace.check(
-            self._context.clock.elapsed, self._received, settings.content_idle_seconds, settings.min_content_rate
-        )
-        if reason:
-            self._refuse(RemoteProtocolError(reason, 408))
-
-    def _check_stall(self) -> None:
-        """Reset a client that takes nothing of what it is owed."""
-        unsent = self._transport.get_write_buffer_size() + self._file_left
-        if not unsent:
-            self._stall = None
-            return
-        if self._stall is None:
-            self._stall = WriteStall()
-        longest = self._context.settings.write_stall_seconds
-        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
-            self._context.warnings.warn(
-                self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
-            )
-            exchange = self._exchange
-            self.reset()
-            if exchange is not None:
-                exchange.disconnect()
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:

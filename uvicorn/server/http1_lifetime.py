@@ -1,0 +1,211 @@
+"""The deadlines of an HTTP/1.1 connection, and its end: by refusal, by closing with or without patience, by a reset."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.exchange import ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.protocol.http1_encoder import PHRASES, HTTP1ResponseEncoder
+from uvicorn.protocol.http1_parser import HTTP1RequestParser
+from uvicorn.server.context import ServerContext
+from uvicorn.server.deadlines import ContentPace, WriteStall
+from uvicorn.server.resetting import reset
+
+# What a connection is doing; deadlines depend on it.
+HEAD: Final = 0  # waiting for the first head, or for the rest of one
+IDLE: Final = 1  # kept alive between requests
+BUSY: Final = 2  # an exchange is under way
+DRAINING: Final = 3  # the response is out, content that nobody read still comes in
+LINGERING: Final = 4  # refused: our last bytes are on their way, input is dropped
+CLOSING: Final = 5  # closed as soon as what is unsent has been sent
+CLOSED: Final = 6
+
+# Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
+_DRAIN_SECONDS: Final = 1.0
+
+# Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
+_RECENT_SECONDS: Final = 0.5
+
+
+class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
+    """Of `HTTP1Connection`, what time and faults decide; that one adds one exchange after another.
+
+    A base and not an object of its own, so that a request costs no call more.
+    """
+
+    __slots__ = (
+        "_content_done",
+        "_context",
+        "_continue_due",
+        "_discarded",
+        "_encoder",
+        "_endpoint",
+        "_eof",
+        "_exchange",
+        "_file_left",
+        "_jitter",
+        "_pace",
+        "_parser",
+        "_phase",
+        "_reading_paused",
+        "_received",
+        "_since",
+        "_stall",
+        "_transport",
+        "_written",
+    )
+
+    _transport: asyncio.Transport
+    _endpoint: Endpoint
+    _parser: HTTP1RequestParser
+
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._encoder = HTTP1ResponseEncoder(context.defaults)
+        self._exchange: HTTPExchange | None = None
+        self._phase = HEAD
+        self._since = context.clock.now
+        self._jitter = 1 + context.clock.jitter() / 10
+        self._content_done = True
+        self._continue_due = False
+        self._eof = False
+        self._reading_paused = False
+        self._received = 0
+        self._written = 0
+        self._file_left = 0
+        self._discarded = 0
+        self._pace: ContentPace | None = None
+        self._stall: WriteStall | None = None
+
+    # What the server calls
+
+    def tick(self) -> None:
+        """A second has passed."""
+        settings = self._context.settings
+        is_over = self._context.clock.is_over
+        phase = self._phase
+        if phase == BUSY:
+            if not self._content_done and not self._eof:
+                self._check_pace()
+        elif phase == IDLE:
+            if is_over(self._since, settings.keep_alive_seconds * self._jitter):
+                self._close()
+        elif phase == HEAD:
+            if is_over(self._since, settings.header_seconds):
+                if self._parser.buffer:
+                    self._refuse(RemoteProtocolError(f"no whole head within {settings.header_seconds:g} seconds", 408))
+                else:
+                    self._close()
+        elif phase == DRAINING:
+            if is_over(self._since, _DRAIN_SECONDS):
+                self._linger()
+        elif phase == LINGERING:
+            if self._transport.get_write_buffer_size():
+                # The time counts from the last byte; a client that takes none is the stall's concern.
+                self._since = self._context.clock.now
+            elif is_over(self._since, settings.linger_seconds):
+                self._close()
+        if self._phase != CLOSED:
+            self._check_stall()
+
+    def stop(self) -> None:
+        """The server is stopping. Called again until the connection is closed."""
+        if self._phase == IDLE or (self._phase == HEAD and not self._parser.buffer):
+            if self._context.clock.is_over(self._since, _RECENT_SECONDS):
+                self._close()
+
+    def reset(self) -> None:
+        """Break the connection off, so that a response that ends with it does not look complete."""
+        if self._phase != CLOSED:
+            self._phase = CLOSED
+            self._parser.stop()
+            reset(self._transport)
+
+    # The end
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
+        if self._phase >= LINGERING:
+            return
+        exchange = self._exchange
+        self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
+        if exchange is not None and exchange.state == STREAMING:
+            exchange.abort("the request is malformed")
+            return
+        if exchange is None or exchange.state == WAITING:
+            content = PHRASES[error.status_hint].encode() + b"\n"
+            head = self._encoder.start(
+                "GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, len(content), more_content=False
+            )
+            self._transport.write(head + content)
+        self._linger()
+        if exchange is not None:
+            exchange.disconnect()
+
+    def _linger(self) -> None:
+        """Close, but not before the client has had the time to read what it was sent.
+
+        Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
+        """
+        if self._phase >= LINGERING:
+            return
+        if self._eof:
+            self._close()
+            return
+        self._phase = LINGERING
+        self._since = self._context.clock.now
+        self._discarded = 0
+        self._parser.stop()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        # Four times what is drained for an honest client; after that it is not reading, but sending.
+        if self._phase == LINGERING and self._discarded > 4 * self._context.settings.max_drain_bytes:
+            self._close()
+
+    def _close(self) -> None:
+        """Close when everything has been sent."""
+        if self._phase < CLOSING:
+            self._phase = CLOSING
+            self._parser.stop()
+            self._transport.close()
+
+    # Too slow
+
+    def _check_pace(self) -> None:
+        """Refuse a client whose content comes too slowly, unless it is we who keep it waiting."""
+        if self._reading_paused or self._continue_due:
+            return
+        if self._pace is None:
+            self._pace = ContentPace()
+        settings = self._context.settings
+        reason = self._pace.check(
+            self._context.clock.elapsed, self._received, settings.content_idle_seconds, settings.min_content_rate
+        )
+        if reason:
+            self._refuse(RemoteProtocolError(reason, 408))
+
+    def _check_stall(self) -> None:
+        """Reset a client that takes nothing of what it is owed."""
+        unsent = self._transport.get_write_buffer_size() + self._file_left
+        if not unsent:
+            self._stall = None
+            return
+        if self._stall is None:
+            self._stall = WriteStall()
+        longest = self._context.settings.write_stall_seconds
+        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
+            self._context.warnings.warn(
+                self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
+            )
+            exchange = self._exchange
+            self.reset()
+            if exchange is not None:
+                exchange.disconnect()
