@@ -11,13 +11,16 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from typing import Any, Final, Never
 
-from uvicorn.errors import ChannelClosed
+from uvicorn.errors import ChannelClosed, LocalProtocolError
 from uvicorn.types import Message
 
 # How many sends in a row may pass without letting others run. A client that reads as fast as a handler writes, or
 # one that has gone, would otherwise keep the event loop to that handler (rule R6). Two figures from there.
 SENDS_IN_A_ROW: Final = 256
 DROPS_IN_A_ROW: Final = 1000
+
+# What a response's content, or the response, is called elsewhere: in ASGI 3, in WebSockets, in other libraries.
+_MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
 
 
 class ChannelNames:
@@ -120,6 +123,15 @@ def send_from_thread(
             # What a ChannelClosed on the loop's side arrives as here.
             raise ChannelClosed("the client has gone") from None
     return SENT
+
+
+def check_named(message: Message) -> None:
+    """Raise LocalProtocolError if a response or chunk without `content` has it under a name of other interfaces.
+
+    It would be taken for an empty one, which ends the response.
+    """
+    if not _MISNAMED.isdisjoint(message):
+        raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 
 
 def shape(message: Any) -> str:

@@ -15,7 +15,7 @@ from tests import wsgi_apps
 from tests.corpus import POST, request
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.errors import ChannelClosed, ResponseAborted, StartupError
+from uvicorn.errors import ChannelClosed, ConfigError, ResponseAborted, StartupError
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
 
@@ -237,6 +237,25 @@ async def test_a_middleware_around_the_adapter_is_never_passed_by() -> None:
     await until(lambda: conversation.received)
     assert conversation.statuses == [403]
     await conversation.lose()
+
+
+async def coroutine_application(message: Any, channels: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("app", "options", "said"),
+    [
+        (coroutine_application, {}, "ASGIAdapter: the application cannot be called as wsgi: .* 'channels' would fit"),
+        (wsgi_apps.app, {"interface": "asgi3"}, "cannot be called as asgi3: .* 'wsgi' would fit"),
+        ("app:wsgi", {}, "ASGIAdapter: the application is not callable: expected an application, got str 'app:wsgi'"),
+        (wsgi_apps.app, {"threads": 0}, "ASGIAdapter: threads: expected a number not below 1, got 0"),
+    ],
+)
+def test_what_cannot_be_adapted_is_an_error_when_the_adapter_is_made(
+    app: Any, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ASGIAdapter(app, **options)
 
 
 async def test_C9_a_blocked_application_holds_up_no_other_handler() -> None:

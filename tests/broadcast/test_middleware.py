@@ -574,6 +574,7 @@ def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None)
         ({"host": "a", "url": "memory://"}, "more than one of them"),
         ({"url": "memory://", "slow": "wait"}, "expected one of close, drop_oldest, drop_newest, got 'wait'"),
         ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
+        ({"host": "redis://:secret@localhost"}, "expected the name of a host, got a URL; give it as url=$"),
         ({"url": "memory://", "queue_messages": 0}, "queue_messages: expected a number not below 1, got 0"),
     ],
 )

@@ -302,7 +302,7 @@ async def test_an_endless_response_lets_others_run() -> None:
         ((START_TRAILERS, BODY, LAST), "expected http.response.trailers, got 'http.response.body'"),
         ((START_TRAILERS, BODY, START), "expected http.response.trailers, got 'http.response.start'"),
         (({"type": "http.response.push"},), "expected http.response.start, got 'http.response.push'"),
-        (({"status": 200},), "expected http.response.start, got None"),
+        (({"status": 200},), "expected http.response.start, got no 'type' in {'status'}"),
         (({"type": "http.response.start"},), "expected http.response.start with 'status', got {'type'}"),
     ],
 )
@@ -362,6 +362,15 @@ async def test_content_that_is_no_bytes_is_the_application_s_error(caplog: pytes
 
 
 # How the application ends
+
+
+async def test_a_plain_function_that_returns_nothing_is_told_what_was_expected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    assert (await answered(app)).statuses == [500]
+    assert "the application returned NoneType None, expected a coroutine" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -796,7 +796,7 @@ async def test_a_plain_function_called_as_channels_is_500_with_its_traceback(cap
     conversation.send(GET)
     await settle()
     assert conversation.statuses == [500]
-    assert "TypeError" in caplog.text
+    assert "the application returned NoneType None, expected a coroutine" in caplog.text
 
 
 async def test_a_reply_may_come_from_another_task_after_the_handler_has_returned() -> None:
@@ -830,6 +830,59 @@ async def test_a_reply_channel_that_nobody_holds_any_more_is_500_at_once(caplog:
     await settle()
     assert conversation.statuses == [500]
     assert "the handler returned and nobody replied" in caplog.text
+
+
+async def test_a_response_that_is_returned_instead_of_sent_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> Any:
+        return {"status": 200, "content": b"ok"}
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    said = (
+        "the handler returned {'status', 'content'} and nobody replied; expected a response sent to the reply channel"
+    )
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({"status": 200, "body": b"ok"}, "expected the content as bytes in 'content', got {'status', 'body'}"),
+        ({"type": "http.response.start", "status": 200}, "in 'content', got {'type', 'status'}"),
+        (b"hello", "expected a response with 'status', got bytes in state WAITING"),
+    ],
+)
+async def test_what_is_no_response_is_told_what_is(reply: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send(reply)
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    assert conversation.statuses == [500]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        ({"text": "tick"}, "expected the content as bytes in 'content', got {'text'}"),
+        (b"tick", "expected a chunk without 'status', got bytes in state STREAMING"),
+    ],
+)
+async def test_what_is_no_chunk_does_not_end_the_response_as_if_it_were_whole(
+    chunk: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        await channels["reply"].send(chunk)
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    assert conversation.transport.aborted
+    assert said in caplog.text
 
 
 async def test_a_reply_channel_that_is_let_go_of_later_is_500_then() -> None:

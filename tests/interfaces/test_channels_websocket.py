@@ -444,6 +444,8 @@ async def test_sending_from_a_thread_is_safe() -> None:
     ("message", "expected"),
     [
         ({"status": 200}, "expected a websocket message"),
+        ({"txt": "a"}, "expected any of 'accept', 'text', 'bytes' and 'close', got {'txt'}"),
+        ({}, "expected any of .* got {}"),
         ({"text": "a", "bytes": b"b"}, "got both"),
         ({"text": b"a"}, "'text' as str"),
         ({"bytes": "a"}, "'bytes' as bytes"),
@@ -458,6 +460,14 @@ async def test_what_cannot_be_sent_is_an_error_that_says_why(message: Message, e
     with pytest.raises(LocalProtocolError, match=expected):
         app.channels[0]["reply"].send(message)
     await conversation.lose()
+
+
+async def test_a_decision_with_a_typing_error_is_an_error_and_no_acceptance(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"acept": False})
+
+    assert (await opened(app)).status == 500
+    assert "expected any of 'accept', 'text', 'bytes' and 'close', got {'acept'}" in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["refused", "failed", "lost", "closed"])

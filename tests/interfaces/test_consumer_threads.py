@@ -254,12 +254,17 @@ async def test_content_that_is_changed_after_it_was_sent_goes_out_as_it_was() ->
             "expected a chunk without 'status', got {'status'} in state STREAMING",
         ),
         ([{"status": 200}, {"status": 200}], "expected a chunk without 'status', got {'status'} in state COMPLETE"),
+        ([b"hello"], "expected a response with 'status', got bytes in state WAITING"),
         ([{"status": 200, "content": "text"}], "content: expected bytes, got str 'text'"),
+        (
+            [{"status": 200, "body": b""}],
+            "reply.send: expected the content as bytes in 'content', got {'status', 'body'}",
+        ),
         ([{"status": 200, "more_content": True}, {"content": 1}], "content: expected bytes, got int 1"),
     ],
 )
 async def test_a_message_that_cannot_be_sent_is_a_local_protocol_error_in_the_thread(
-    messages: list[dict[str, Any]], said: str
+    messages: list[Any], said: str
 ) -> None:
     raised: list[str] = []
 

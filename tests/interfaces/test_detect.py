@@ -211,12 +211,114 @@ def test_the_chosen_interface_beats_the_signature() -> None:
 
 
 def test_the_chosen_interface_beats_what_the_application_declares() -> None:
-    assert build_interface(DeclaredObject(), Settings(interface="channels")).name == "channels"
+    assert build_interface(DeclaredObject(), Settings(interface="wsgi")).name == "wsgi"
 
 
 def test_the_chosen_interface_needs_something_that_can_be_called() -> None:
     with pytest.raises(InterfaceError, match="'app:thing' is not callable: expected an application, got int"):
         build_interface(3, Settings(interface="channels"), "'app:thing'")
+
+
+async def coroutine_wsgi_app(environ: Any, start_response: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("app", "interface", "said"),
+    [
+        (
+            wsgi_app,
+            "channels",
+            "'app:x' cannot be called as channels: it is a plain function that takes (environ, start_response), "
+            "expected (message, channels); interface 'wsgi' would fit",
+        ),
+        (
+            renamed_channels_app,
+            "wsgi",
+            "'app:x' cannot be called as wsgi: it is a coroutine function that takes (event, ways), "
+            "expected a plain function that takes (environ, start_response); interface 'channels' would fit",
+        ),
+        (
+            coroutine_wsgi_app,
+            "auto",
+            "'app:x' cannot be called as wsgi: it is a coroutine function that takes (environ, start_response), "
+            "expected a plain function that takes (environ, start_response)",
+        ),
+        (
+            functools.partial(asgi3_app, {}),
+            "asgi3",
+            "'app:x' cannot be called as asgi3: it is a coroutine function that takes (receive, send), "
+            "expected (scope, receive, send); interface 'channels' would fit",
+        ),
+        (
+            ChannelsObject,
+            "wsgi",
+            "'app:x' cannot be called as wsgi: it is a class that takes (), expected (environ, start_response)",
+        ),
+        (
+            channels_app,
+            "consumer",
+            "'app:x' cannot be called as consumer: it is a coroutine function that takes (message, channels), "
+            "expected (message); interface 'channels' would fit",
+        ),
+    ],
+)
+def test_an_application_that_cannot_be_called_as_chosen_is_told_before_a_request(
+    app: Any, interface: str, said: str
+) -> None:
+    with pytest.raises(InterfaceError) as raised:
+        build_interface(app, Settings(interface=interface), "'app:x'")
+    assert str(raised.value) == said
+
+
+def injecting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that hands on one argument more, so that the signature which `inspect` shows has one too many."""
+
+    @functools.wraps(function)
+    def wrapper(environ: Any, start_response: Any) -> Any:
+        return function("database", environ, start_response)
+
+    return wrapper
+
+
+@injecting
+def with_a_database(database: Any, environ: Any, start_response: Any) -> Any: ...
+
+
+def made_plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(environ: Any, start_response: Any) -> Any: ...
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("app", "interface"),
+    [
+        (with_a_database, "wsgi"),
+        (made_plain(coroutine_wsgi_app), "wsgi"),
+        (functools.partial(channels_app_with_setting, None), "channels"),
+        (channels_app_with_option, "channels"),
+        (ASGI2Object, "asgi2"),
+        (asgi2_app, "consumer"),
+        (kept_signature(asgi3_app), "channels"),
+        (print, "wsgi"),
+        (dict.update, "channels"),
+    ],
+)
+def test_what_may_be_called_as_chosen_is_served(app: Any, interface: str) -> None:
+    assert build_interface(app, Settings(interface=interface)).name == interface
+
+
+def test_a_coroutine_function_is_no_first_half_of_an_asgi_2_application() -> None:
+    async def app(scope: Any) -> None: ...
+
+    with pytest.raises(InterfaceError, match=r"it takes \(scope\)"):
+        detect_interface(app)
+
+
+def test_who_may_have_meant_a_factory_is_told_of_that() -> None:
+    with pytest.raises(InterfaceError, match="pass --factory if it makes the application, or --interface channels"):
+        detect_interface(lambda: channels_app)
 
 
 def test_an_interface_that_is_not_served_is_told_which_are() -> None:

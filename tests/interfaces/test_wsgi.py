@@ -259,6 +259,40 @@ async def test_writing_what_is_not_bytes_is_500(content: Any) -> None:
     assert (await response_of(GET, app=app)).status == 500
 
 
+class Indexed:
+    """An iterable of the oldest kind."""
+
+    def __getitem__(self, index: int) -> bytes:
+        return [b"a", b"b"][index]
+
+
+async def test_an_iterable_without_iter_is_one_too() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return Indexed()
+
+    assert (await response_of(GET, app=app)).content == b"ab"
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ([b"a", "b"], "content: expected bytes, got str 'b'"),
+        ("text", "content: expected bytes, got str 't'"),
+        (None, "the application returned NoneType, expected an iterable of bytes (PEP 3333)"),
+    ],
+)
+async def test_an_application_that_returns_what_is_no_content_is_told_what_is(
+    returned: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return returned
+
+    assert (await response_of(GET, app=app)).status == 500
+    assert said in caplog.text
+
+
 async def test_content_that_came_before_it_was_asked_for_leaves_the_connection_as_good_as_new() -> None:
     conversation = Conversation(wsgi_apps.app)
     conversation.send(asking("echo", b"content-length: 2", b"expect: 100-continue", method=b"POST", content=b"ab"))

@@ -13,11 +13,11 @@ from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.adapters.starting import Starting
-from uvicorn.errors import ClientDisconnected, ResponseAborted
+from uvicorn.errors import ClientDisconnected, ConfigError, ResponseAborted
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.detect import build_interface
+from uvicorn.interfaces.detect import build_interface, check_interface
 from uvicorn.interfaces.environ import host_environ
 from uvicorn.interfaces.pooled import PooledInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
@@ -49,6 +49,9 @@ class ASGIAdapter:
         executor: Executor | None = None,
         interface: str = "wsgi",
     ) -> None:
+        check_interface(app, interface, "ASGIAdapter: the application")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"ASGIAdapter: threads: expected a number not below 1, got {threads!r}")
         self.app = app
         self._name = interface
         self._threads = threads

@@ -66,6 +66,9 @@ class BroadcastMiddleware:
     ) -> None:
         if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
             raise ConfigError("BroadcastMiddleware: expected host and port, url or backend, got more than one of them")
+        if host is not None and "://" in host:
+            # Not what was found: there may be a password in it.
+            raise ConfigError("BroadcastMiddleware: expected the name of a host, got a URL; give it as url=")
         if slow not in POLICIES:
             raise ConfigError(f"BroadcastMiddleware: slow: expected one of {', '.join(POLICIES)}, got {slow!r}")
         if unavailable not in ("raise", "drop"):

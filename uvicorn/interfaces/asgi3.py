@@ -16,6 +16,7 @@ from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.lifespan import Lifespan
+from uvicorn.interfaces.tasks import no_coroutine
 from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
@@ -189,7 +190,9 @@ class HTTPCall:
             expected = "http.response.body"
         else:
             expected = "http.response.start"
-        return LocalProtocolError(f"send: expected {expected}, got {message.get('type')!r:.60}")
+        kind = message.get("type")
+        found = f"{kind!r:.60}" if kind is not None else f"no 'type' in {shape(message)}"
+        return LocalProtocolError(f"send: expected {expected}, got {found}")
 
 
 class ASGI3Interface(Interface):
@@ -326,6 +329,8 @@ def as_coroutine(called: Any) -> Coroutine[Any, Any, Any]:
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> None:
+    if not hasattr(awaitable, "__await__"):
+        raise no_coroutine(awaitable)
     await awaitable
 
 

@@ -23,6 +23,7 @@ from uvicorn.sending import (
     SENT,
     Waiting,
     channel_names,
+    check_named,
     let_others_run,
     send_from_thread,
     shape,
@@ -68,14 +69,17 @@ class ReplyChannel:
         if exchange.state == WAITING:
             try:
                 status = message["status"]
-            except KeyError:
+            except (KeyError, TypeError):
                 raise LocalProtocolError(
                     f"reply.send: expected a response with 'status', got {shape(message)} in state WAITING"
                 ) from None
+            content = message.get("content")
+            if content is None:
+                check_named(message)
             exchange.respond(
                 status,
                 message.get("headers") or (),
-                message.get("content") or b"",
+                content or b"",
                 message.get("more_content", False),
                 message.get("status_text") or b"",
             )
@@ -83,12 +87,15 @@ class ReplyChannel:
                 return SENT
         elif exchange.state == CLOSED:
             return self._send_to_nobody()
-        elif "status" in message:
+        elif not isinstance(message, dict) or "status" in message:
             raise LocalProtocolError(
                 f"reply.send: expected a chunk without 'status', got {shape(message)} in state {exchange.state_name}"
             )
         else:
-            exchange.write(message.get("content") or b"", message.get("more_content", False))
+            content = message.get("content")
+            if content is None:
+                check_named(message)
+            exchange.write(content or b"", message.get("more_content", False))
         if exchange.state == COMPLETE:
             return SENT
         exchange.sends += 1

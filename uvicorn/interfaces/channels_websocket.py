@@ -44,6 +44,9 @@ logger = logging.getLogger("uvicorn.app")
 # Once the disconnect handler has had this long, what the client's other tasks send raises, whether it has ended or not.
 _DISCONNECT_SECONDS: Final = 5.0
 
+# What a message to a websocket has to have one of.
+_SAYS_SOMETHING: Final = frozenset(("accept", "bytes", "close", "text"))
+
 
 @final
 class WebSocketReply:
@@ -103,6 +106,8 @@ class WebSocketReply:
         if session.state == CONNECTING:
             if session.request.state != WAITING or "status" in message:
                 return self._deny(message)
+            if message:
+                _check_keys(message)
             accept = message.get("accept")
             if accept is None and not (text or data):
                 if not close:
@@ -118,6 +123,8 @@ class WebSocketReply:
             raise LocalProtocolError(
                 f"reply.send: expected a websocket message, got {shape(message)} in state {session.state_name}"
             )
+        else:
+            _check_keys(message)
         if text is not None:
             session.send_text(text)
         elif data is not None:
@@ -355,3 +362,11 @@ class ChannelsListener(WebSocketListener):
         if not task.done():
             timer = asyncio.get_running_loop().call_later(self._settings.disconnect_seconds, task.cancel)
             task.add_done_callback(lambda task: timer.cancel())
+
+
+def _check_keys(message: Message) -> None:
+    """A message that says nothing is a mistake, such as a typing error, and would be waited for in vain."""
+    if _SAYS_SOMETHING.isdisjoint(message):
+        raise LocalProtocolError(
+            f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"
+        )

@@ -21,7 +21,7 @@ from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handling import await_late_reply, watch_handler
 from uvicorn.interfaces.pooled import PooledInterface, refuse
 from uvicorn.interfaces.tasks import OWNER
-from uvicorn.sending import SENT, Waiting, channel_names, let_others_run, shape
+from uvicorn.sending import SENT, Waiting, channel_names, check_named, let_others_run, shape
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
@@ -159,12 +159,15 @@ class ConsumerCall:
             state = self._state
             if self._over and state != COMPLETE:
                 return self._send_to_nobody()
-            if (state == WAITING) is not ("status" in message):
+            if not isinstance(message, dict) or (state == WAITING) is not ("status" in message):
                 expected = "a response with 'status'" if state == WAITING else "a chunk without 'status'"
                 raise LocalProtocolError(
                     f"reply_channel.send: expected {expected}, got {shape(message)} in state {STATE_NAMES[state]}"
                 )
-            content = message.get("content") or b""
+            content = message.get("content")
+            if content is None:
+                check_named(message)
+            content = content or b""
             if not isinstance(content, (bytes, bytearray, memoryview)):
                 raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
             # The application may go on to change what it has sent.

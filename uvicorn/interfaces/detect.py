@@ -29,6 +29,10 @@ _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
 }
 
 
+#: What an application of each kind is called with.
+_CALLED_WITH: Final = {name: names for names, name in _BY_PARAMETER_NAMES.items()}
+
+
 def _consumer_interface(app: Callable[..., Any], settings: Settings) -> Interface:
     _, is_coroutine = _unwrap(app)
     return ConsumerInterface(app, settings) if is_coroutine else ThreadedConsumerInterface(app, settings)
@@ -47,7 +51,7 @@ INTERFACES: Final[dict[str, Callable[[Callable[..., Any], Settings], Interface]]
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
     """The interface that `app` is to be called through: the one that `settings` names, or the one it speaks.
 
-    Raises InterfaceError if there is none, or it is not served.
+    Raises InterfaceError if there is none, or it is not served, or `app` cannot be called through it.
     """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
@@ -60,8 +64,53 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
             f"{source} speaks {name}, which this version does not serve; it serves {', '.join(INTERFACES)}"
         )
     if not callable(app):
-        raise InterfaceError(f"{source} is not callable: expected an application, got {type(app).__name__}")
+        raise _not_callable(app, source)
+    check_interface(app, name, source)
     return served(app, settings)
+
+
+def check_interface(app: Any, name: str, source: str = "the application") -> None:
+    """Raise InterfaceError if a call of `app` through interface `name` is sure to fail.
+
+    What is asked is the outermost function: a decorator may take other arguments than it hands on, and be a plain
+    function around a coroutine function.
+    """
+    if not callable(app):
+        raise _not_callable(app, source)
+    if callable(_declared(app)) or name not in _CALLED_WITH:
+        return
+    while (inner := _wrapped_in_object(app)) is not None:
+        app = inner
+    function = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__.__get__(app)
+    if isinstance(app, functools.partial):
+        function = app
+    expected = _CALLED_WITH[name]
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*expected)
+        fits = True
+    except TypeError:
+        fits = False
+    names = _required_of(signature)
+    # Two interfaces have two arguments; a plain one-argument function may be called scope and be a consumer's.
+    fits = fits and (len(names) != 2 or _BY_PARAMETER_NAMES.get(names, name) == name)
+    is_coroutine = inspect.iscoroutinefunction(function)
+    if fits and not (is_coroutine and name in ("wsgi", "asgi2")):
+        return
+    kind = "a coroutine function" if is_coroutine else "a class" if inspect.isclass(app) else "a plain function"
+    wanted = "a plain function that takes " if is_coroutine and name in ("wsgi", "asgi2") else ""
+    try:
+        other = detect_interface(app, source)
+    except InterfaceError:
+        other = name
+    hint = "" if other == name else f"; interface {other!r} would fit"
+    raise InterfaceError(
+        f"{source} cannot be called as {name}: it is {kind} that takes ({', '.join(names)}), "
+        f"expected {wanted}({', '.join(expected)}){hint}"
+    )
 
 
 def detect_interface(app: Any, source: str = "the application") -> str:
@@ -80,15 +129,13 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     if inner is not None:
         return detect_interface(inner, source)
     if not callable(app):
-        raise InterfaceError(
-            f"{source} is not callable: expected an application, got {type(app).__name__} {app!r:.100}"
-        )
+        raise _not_callable(app, source)
     function, is_coroutine = _unwrap(app)
     names = _required_parameters(function)
     if names is None:
         raise _undecided(source, "its signature cannot be read")
     by_names = _BY_PARAMETER_NAMES.get(names)
-    if by_names is not None:
+    if by_names is not None and not (by_names == "asgi2" and is_coroutine):
         return by_names
     if inspect.isclass(app):
         raise _undecided(source, f"it is a class that takes ({', '.join(names)})")
@@ -96,7 +143,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
         return "asgi3"
     if len(names) == 2:
         return "channels" if is_coroutine else "wsgi"
-    if len(names) == 1:
+    if len(names) == 1 and by_names is None:
         return "consumer"
     raise _undecided(source, f"it takes ({', '.join(names)})")
 
@@ -123,9 +170,16 @@ def _wrapped_in_object(app: Any) -> Any:
 
 def _undecided(source: str, seen: str) -> InterfaceError:
     choices = ", ".join(INTERFACE_NAMES[:-1])
+    # What takes nothing is no application of any kind.
+    factory = "--factory if it makes the application, or " if seen.endswith("()") else ""
     return InterfaceError(
-        f"cannot tell which interface {source} speaks: {seen}; pass --interface {choices} or {INTERFACE_NAMES[-1]}"
+        f"cannot tell which interface {source} speaks: {seen}; "
+        f"pass {factory}--interface {choices} or {INTERFACE_NAMES[-1]}"
     )
+
+
+def _not_callable(app: Any, source: str) -> InterfaceError:
+    return InterfaceError(f"{source} is not callable: expected an application, got {type(app).__name__} {app!r:.100}")
 
 
 def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
@@ -144,12 +198,15 @@ def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
 
 def _required_parameters(function: Callable[..., Any]) -> tuple[str, ...] | None:
     try:
-        parameters = inspect.signature(function).parameters.values()
+        return _required_of(inspect.signature(function))
     except (TypeError, ValueError):
         return None
+
+
+def _required_of(signature: inspect.Signature) -> tuple[str, ...]:
     return tuple(
         parameter.name
-        for parameter in parameters
+        for parameter in signature.parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         and parameter.default is parameter.empty
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.exchange import CLOSED, COMPLETE, WAITING, HTTPExchange
 from uvicorn.interfaces.base import answer_failure
+from uvicorn.sending import shape
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -39,20 +40,26 @@ def handler_ended(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakre
     if error is not None:
         answer_failure(exchange, error)
     elif exchange.state < COMPLETE:
-        await_late_reply(exchange, reply, settings.reply_seconds)
+        await_late_reply(exchange, reply, settings.reply_seconds, task.result())
 
 
-def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float) -> None:
+def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
     """The handler has returned without a whole reply, perhaps having handed the channel to somebody (A10.3).
 
     Until somebody begins to reply there is a deadline; a stream may go on for as long as somebody has its channel.
     """
     loop = asyncio.get_running_loop()
+    # Who returns a response has mistaken the interface; nobody else returns anything.
+    what = "" if returned is None else f" {shape(returned)}"
 
     def give_up() -> None:
         if exchange.state < COMPLETE:
-            lacking = "nobody replied" if exchange.state == WAITING else "nobody ended the response"
-            logger.error("%s: the handler returned and %s", exchange, lacking)
+            lacking, expected = (
+                ("nobody replied", "a response sent to the reply channel")
+                if exchange.state == WAITING
+                else ("nobody ended the response", "a last message without more_content")
+            )
+            logger.error("%s: the handler returned%s and %s; expected %s", exchange, what, lacking, expected)
             exchange.app_failed(lacking)
 
     def abandoned(reference: object) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, final
 
+from uvicorn.errors import InterfaceError
 from uvicorn.exchange import Endpoint
 
 #: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
@@ -34,12 +35,17 @@ class HandlerTasks:
             context.run(OWNER.set, endpoint)
         # Always the running loop: an eager start under another one corrupts the current task.
         loop = asyncio.get_running_loop()
-        if sys.version_info >= (3, 12):
-            task: asyncio.Task[Any] = asyncio.Task(handler, loop=loop, eager_start=True, context=context.copy())
-            if task.done():
-                return task
-        else:
-            task = loop.create_task(handler, context=context.copy())
+        try:
+            if sys.version_info >= (3, 12):
+                task: asyncio.Task[Any] = asyncio.Task(handler, loop=loop, eager_start=True, context=context.copy())
+                if task.done():
+                    return task
+            else:
+                task = loop.create_task(handler, context=context.copy())
+        except TypeError:
+            if asyncio.iscoroutine(handler):
+                raise
+            raise no_coroutine(handler) from None
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -55,3 +61,11 @@ class HandlerTasks:
             # One more second for handlers that clean up; who swallows the cancellation is left behind.
             await asyncio.wait(running, timeout=1)
         return len(running)
+
+
+def no_coroutine(returned: object) -> InterfaceError:
+    """What to raise when a call of the application has returned something that cannot be awaited."""
+    return InterfaceError(
+        f"the application returned {type(returned).__name__} {returned!r:.100}, expected a coroutine: "
+        "is it a plain function, where 'async def' is meant?"
+    )

@@ -10,7 +10,7 @@ import asyncio
 import io
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
 from types import TracebackType
@@ -131,9 +131,17 @@ class WSGICall:
         iterable = self._app(self._environ, self._start_response)
         try:
             if type(iterable) is list or type(iterable) is tuple:
-                self._send_last(b"".join(iterable))
-            else:
+                try:
+                    content = b"".join(iterable)
+                except TypeError:
+                    raise _no_bytes(iterable) from None
+                self._send_last(content)
+            elif hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__"):
                 self._send_all(iterable)
+            else:
+                raise LocalProtocolError(
+                    f"the application returned {type(iterable).__name__}, expected an iterable of bytes (PEP 3333)"
+                )
         finally:
             close = getattr(iterable, "close", None)
             if close is not None:
@@ -242,6 +250,12 @@ class WSGICall:
             self._waiting = False
             self._taken = self._sent
             self._room.release()
+
+
+def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
+    """What to raise for a list with something else than bytes in it."""
+    wrong = next(piece for piece in pieces if not isinstance(piece, (bytes, bytearray, memoryview)))
+    return LocalProtocolError(f"content: expected bytes, got {type(wrong).__name__} {wrong!r:.100}")
 
 
 @final
