@@ -60,10 +60,13 @@ class Ear:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until what was heard fulfils a condition."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not condition():
-                self._more.clear()
-                await self._more.wait()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not condition():
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            raise AssertionError(f"not heard: what was, is {self.events[-10:]!r:.1000}") from None
 
     async def hear(self, count: int) -> list[bytes]:
         """The payloads, when there are so many."""
@@ -75,6 +78,8 @@ class Ear:
 async def listening(url: str, *groups: str, **options: float | str) -> AsyncIterator[tuple[Backend, Ear]]:
     """A started backend that has subscribed to `groups`, and its ear; stopped in the end."""
     ear = Ear()
+    # More than the default: a machine that has much else to do may take a second for a TLS handshake.
+    options.setdefault("connect_timeout", 5.0)
     backend = backend_from_url(url, **options)  # type: ignore[arg-type]
     await backend.start(ear.on_message, ear.on_gap)
     try:

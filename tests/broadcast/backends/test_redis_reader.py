@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvicorn.broadcast.backends.redis_reader import NotRedis, RedisReader, RedisRefusal
@@ -54,6 +54,7 @@ def test_a_reply_is_read_however_it_is_cut(data: bytes, reply: Any, piece: int) 
     assert read(data, piece=piece) == [reply]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=1200)), max_size=8),
     st.integers(min_value=0, max_value=2**32),
@@ -71,6 +72,7 @@ def test_messages_are_read_the_same_however_they_are_cut(messages: list[tuple[by
     assert replies == [*expected, b"end"]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_make_it_fail_in_another_way_than_it_says(data: bytes) -> None:
     try:
@@ -79,6 +81,7 @@ def test_no_bytes_make_it_fail_in_another_way_than_it_says(data: bytes) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.binary(min_size=1, max_size=3))
 def test_no_change_to_good_bytes_makes_it_fail_in_another_way_than_it_says(place: int, change: bytes) -> None:
     good = message(b"group", b"payload") + b":1\r\n-ERR x\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
@@ -46,8 +47,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         #: Done when the connection is gone; says why.
         self.lost: asyncio.Future[str] = self._loop.create_future()
-        #: `loop.time()` of the last byte that was received.
-        self.heard_at = self._loop.time()
+        #: `time.monotonic()` of the last byte that was received; uvloop's own clock may stand still for a whole turn.
+        self.heard_at = time.monotonic()
         self._answers: deque[asyncio.Future[Reply]] = deque()
         self._on_push: Callable[[Reply], None] | None = None
         self._ping: Callable[[], Any] = self._ask_ping
@@ -121,7 +122,7 @@ class Link:
 
     def heard(self) -> None:
         """Bytes came."""
-        self.heard_at = self._loop.time()
+        self.heard_at = time.monotonic()
         self._silent_steps = 0
 
     def received(self, reply: Reply) -> None:

@@ -134,7 +134,7 @@ class Supervised:
 
     def _lose(self, link: Link, reason: str) -> None:
         self.link = None
-        self.on_lost(time.time() - (asyncio.get_running_loop().time() - link.heard_at))
+        self.on_lost(time.time() - (time.monotonic() - link.heard_at))
         self._fail(reason)
 
     def _fail(self, reason: str) -> None:
