@@ -29,7 +29,8 @@ _FOREIGN: Final = ("PYTHON", "UVICORN_")
 
 # Arguments of `python -m` that serve an application on any free port; each says on stderr which it is.
 HOSTS: Final = {
-    "gunicorn-sync": ("gunicorn", "-b", "127.0.0.1:0", "--no-control-socket", "-k", "sync"),
+    # Its sync workers say that they live between requests only; a gibibyte may take longer than gunicorn's 30 seconds.
+    "gunicorn-sync": ("gunicorn", "-b", "127.0.0.1:0", "--no-control-socket", "-k", "sync", "--timeout", "600"),
     "gunicorn-gthread": ("gunicorn", "-b", "127.0.0.1:0", "--no-control-socket", "-k", "gthread", "--threads", "8"),
     "waitress": ("waitress", "--listen=127.0.0.1:0", "--threads=8"),
 }
