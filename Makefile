@@ -5,7 +5,18 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: run test check coverage bench faults autobahn asgi-hosts clean
+.PHONY: help run test check coverage bench faults autobahn asgi-hosts clean
+
+help:
+	@echo "make run        serve the examples on http://$(HOST):$(PORT)/; HOST and PORT may be given"
+	@echo "make test       everything that CI runs: check, and all tests"
+	@echo "make check      formatting, lint, types, layers"
+	@echo "make coverage   whether protocol, waist and interfaces are covered whole"
+	@echo "make bench      all benchmarks, about half an hour (bench/README.md)"
+	@echo "make faults     measures what the requirements state in times and sizes"
+	@echo "make autobahn   the Autobahn testsuite for WebSockets; needs a Python 2.7"
+	@echo "make asgi-hosts the chat through ASGI3Adapter on other servers"
+	@echo "make clean      remove $(VENV) and everything else that these make"
 
 run: $(VENV)/installed-run
 	@echo "Serving examples/flask and examples/chat. Look at http://$(HOST):$(PORT)/ and press Ctrl-C to stop."
@@ -51,6 +62,7 @@ clean:
 
 # Debian's python3 without python3-venv makes no pip of its own; the one beside it can install into the environment.
 $(VENV)/bin/python:
+	@echo "Making $(VENV) and installing into it. This takes a minute or so, the first time."
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
 	{ rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(VENV)/bin/python install pip; }
 
