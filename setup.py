@@ -45,6 +45,8 @@ setup(
             # Drives a real browser, Debian's own chromium.
             "playwright>=1.40",
             "pytest>=8",
+            # A core for each half of the suite.
+            "pytest-xdist>=3",
             # The second driver of broadcast, and how tests talk to the Redis servers that they start.
             "redis>=8",
             "hiredis>=3",
