@@ -151,7 +151,7 @@ def test_a_startup_that_fails_ends_with_one_line(run: Run, folder: Path) -> None
         ((), "Missing argument 'APP'; see uvicorn --help"),
         (("shp:hello",), "did you mean 'shop'?"),
         (("shop:helo",), "did you mean 'hello'?"),
-        (("shop",), "module 'shop' has no 'application' or 'app'; it has hello"),
+        (("shop",), "has no 'application' or 'app'; it has hello; name one, as in 'shop:hello'"),
         (("shop:hello", "warehouse:app"), "warehouse:app"),
         (("shop:hello", "--prot", "80"), "'--port'"),
         (("shop:hello", "--port"), "'--port'"),

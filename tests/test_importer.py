@@ -167,7 +167,9 @@ def test_an_attribute_of_what_can_have_none_is_told_so(write: Write) -> None:
 
 def test_a_module_alone_without_application_is_told_both_names_that_were_looked_for(write: Write) -> None:
     write("shop.py", "def serve(): ...")
-    assert complaint("shop").endswith("module 'shop' has no 'application' or 'app'; it has serve")
+    assert complaint("shop").endswith(
+        "module 'shop' has no 'application' or 'app'; it has serve; name one, as in 'shop:serve'"
+    )
 
 
 # A module that fails

@@ -87,8 +87,9 @@ def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> Imp
         name for name, value in getattr(found, "__dict__", {}).items() if _could_be_meant(name, value, module_name)
     ]
     what = f"module {module_name!r}" if isinstance(found, ModuleType) else type(found).__name__
+    example = f"; name one, as in '{module_name}:{there[0]}'" if there and ":" not in source else ""
     return ImportFromStringError(
-        f"cannot import {source!r}: {what} has no {wanted}; {_hint(wanted.strip(chr(39)), there)}"
+        f"cannot import {source!r}: {what} has no {wanted}; {_hint(wanted.strip(chr(39)), there)}{example}"
     )
 
 

@@ -456,7 +456,9 @@ def test_a_missing_attribute_is_told_what_is_there(folder: Path) -> None:
 
 
 def test_a_module_without_application_is_told_what_is_there(folder: Path) -> None:
-    assert mistake(folder, "app") == ("cannot import 'app': module 'app' has no 'application' or 'app'; it has hello")
+    assert mistake(folder, "app") == (
+        "cannot import 'app': module 'app' has no 'application' or 'app'; it has hello; name one, as in 'app:hello'"
+    )
 
 
 def test_a_file_name_is_told_the_module_that_it_holds(folder: Path) -> None:
@@ -513,7 +515,7 @@ def test_an_application_that_could_be_anything_is_one_helpful_line(folder: Path)
     (folder / "app.py").write_text("def make_app(): ...\n")
     assert mistake(folder, "app:make_app") == (
         "cannot tell which interface 'app:make_app' speaks: it takes (); "
-        "pass --interface channels, consumer, wsgi, asgi3 or asgi2"
+        "pass --factory if it makes the application, or --interface channels, consumer, wsgi, asgi3 or asgi2"
     )
 
 
