@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from uvicorn.server.loops import loop_factory
+
+
+@pytest.fixture(autouse=True)
+def _loggers_restored() -> Iterator[None]:
+    # A configuration sets logging up when it is made.
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access", "uvicorn.error")]
+    kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in kept:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -26,17 +26,6 @@ NUMBERS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _loggers_restored() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access")]
-    kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    yield
-    for logger, handlers, level, propagate in kept:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
-
-
 def complaint(**options: Any) -> str:
     """What is said about `options`, which cannot be used."""
     with pytest.raises(ConfigError) as caught:
@@ -238,6 +227,11 @@ def test_the_folder_comes_first_wherever_the_user_is_later(folder: Path, monkeyp
     monkeypatch.chdir(folder.parent)
     uvicorn.Config("shop:serve", app_dir=folder.name).load()
     assert sys.path[0] == str(folder)
+
+
+def test_the_current_folder_comes_last_if_none_was_given(folder: Path) -> None:
+    uvicorn.Config("shop:serve").load()
+    assert sys.path[-1] == str(folder)
 
 
 @pytest.mark.usefixtures("folder")

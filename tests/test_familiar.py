@@ -25,6 +25,7 @@ def config(app: Any = hello, **options: Any) -> uvicorn.Config:
         {"http": "auto"}, {"http": "httptools"}, {"ws": "auto"}, {"ws": "websockets"}, {"ws": "websockets-sansio"},
         {"reset_contextvars": True}, {"timeout_notify": 30}, {"callback_notify": None}, {"limit_max_requests": None},
         {"h11_max_incomplete_event_size": None}, {"timeout_graceful_shutdown": None}, {"log_level": "trace"},
+        {"headers": None}, {"loop": "none"}, {"ssl_keyfile": None}, {"forwarded_allow_ips": None}, {"workers": None},
     ],
     ids=str,
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pickle
 import platform
 import sys
@@ -11,7 +10,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from click.core import ParameterSource
@@ -122,18 +121,24 @@ def _serve(app: str, **options: Any) -> None:
     if options["log_config"] is None:
         # Not given, which for `Config` would mean that logging is left alone.
         del options["log_config"]
+    # Unlike a program, the command knows no folder but this one.
+    options["app_dir"] = options["app_dir"] or ""
     config = Config(app, **options)
-    config.configure_logging()
     status = serve(config)
     if status:
         raise SystemExit(status)
 
 
-def work(descriptors: str) -> None:
-    """What a worker process does; what it is to serve is on its standard input."""
+def work(descriptors: str, told: BinaryIO) -> None:
+    """What a worker process does; what it is to serve is what it is told."""
     with _mistakes_told():
-        config = pickle.load(sys.stdin.buffer)
-        sys.stdin = open(os.devnull)
+        try:
+            config = pickle.load(told)
+        except AttributeError as error:
+            raise ConfigError(
+                f"workers: the configuration cannot be read by another process: {error}; expected what it refers to "
+                "in a module of its own, for the script that was started is not run again"
+            ) from None
         sys.exit(serve_as_worker(config, [int(number) for number in descriptors.split(",")]))
 
 

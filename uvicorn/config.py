@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.errors import ConfigError
 from uvicorn.familiar import checked_headers, load_environment, translate
 from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging
-from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, open_sockets, parse_bind
+from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, close_sockets, open_sockets, parse_bind
 from uvicorn.settings import Limits, Settings
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from ssl import SSLContext
 
     from uvicorn.interfaces.base import Interface
@@ -83,7 +84,7 @@ class Config:
         factory: bool = False,
         http: str = "auto",
         ws: str = "auto",
-        headers: Iterable[tuple[str, str]] = (),
+        headers: Iterable[tuple[str, str]] | None = None,
         workers: int | None = None,
         reload: bool = False,
         reload_dirs: Sequence[str | os.PathLike[str]] | str | None = None,
@@ -98,13 +99,13 @@ class Config:
         if env_file is not None:
             load_environment(env_file)
         self.settings = replace(
-            build_settings(translate(http, ws, settings)), headers=checked_headers(headers), ws=ws != "none"
+            build_settings(translate(http, ws, settings)), headers=checked_headers(headers or ()), ws=ws != "none"
         )
         self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
         self.log_level = _log_level(log_level)
         self.log_config = log_config
         self.use_colors = use_colors
-        self.workers = _workers(workers)
+        self.workers = 1 if reload else _workers(workers)
         self.reload = reload
         self.reload_dirs = _texts(reload_dirs)
         self.reload_includes = _texts(reload_includes)
@@ -115,6 +116,8 @@ class Config:
                 raise ConfigError(f"reload_dirs: expected a folder, found none at {os.path.abspath(folder)!r}")
         if reload and workers is not None and workers > 1:
             raise ConfigError("reload and workers do not go together; expected one of them")
+        # Here, so that whoever makes a server of this may have the last word about logging.
+        self.configure_logging()
 
     def configure_logging(self) -> None:
         """Set up the loggers named `uvicorn`; nothing if `log_config` is None."""
@@ -149,7 +152,11 @@ class Config:
         folder = os.path.abspath(self.app_dir or "")
         if not os.path.isdir(folder):
             raise ConfigError(f"app_dir: expected a folder, found none at {folder!r}")
-        if sys.path[:1] != [folder]:
+        if self.app_dir is None:
+            # A script's own modules come first, wherever it was started.
+            if not {folder, ""} & set(sys.path):
+                sys.path.append(folder)
+        elif sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
         return build_interface(self._made(import_from_string(self.app), repr(self.app)), self.settings, repr(self.app))
 
@@ -176,6 +183,18 @@ class Config:
     def open_sockets(self) -> list[socket]:
         """Listen on every address."""
         return open_sockets(self.addresses, self.settings.backlog)
+
+    def get_loop_factory(self) -> Callable[[], AbstractEventLoop]:
+        """What makes the event loop, as `asyncio.run` takes it."""
+        from uvicorn.server.loops import loop_factory
+
+        return loop_factory(self.settings.loop)
+
+    def bind_socket(self) -> socket:
+        """Listen on the first address; what users of this name pass on is `[config.bind_socket()]`."""
+        [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog)
+        close_sockets(others)
+        return sock
 
 
 def _addresses(

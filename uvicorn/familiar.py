@@ -37,6 +37,9 @@ def translate(http: str, ws: str, settings: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{name}: {reason}")
     for name in _WITHOUT_EFFECT:
         translated.pop(name, None)
+    if translated.get("loop") == "none":
+        # The event loop that asyncio makes.
+        translated["loop"] = "asyncio"
     trusted = translated.get("forwarded_allow_ips")
     if isinstance(trusted, (list, tuple)):
         translated["forwarded_allow_ips"] = ",".join(trusted)

@@ -18,9 +18,12 @@ from typing import Any, Final, Literal
 import click
 
 from uvicorn.errors import ConfigError
+from uvicorn.processes import is_terminal
+
+TRACE_LOG_LEVEL: Final = 5
 
 #: Names of levels, `trace` being a finer `debug`.
-LOG_LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
+LOG_LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": TRACE_LOG_LEVEL}
 
 #: Passed to `logging.config.dictConfig` unless another one is given: everything to stderr, access lines to stdout.
 LOGGING_CONFIG: Final[dict[str, Any]] = {
@@ -39,6 +42,8 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
     },
     "loggers": {
         "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        # By this name applications log too, and configurations are changed.
+        "uvicorn.error": {"level": "INFO"},
         "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
     },
 }
@@ -114,7 +119,7 @@ class ColourizedFormatter(logging.Formatter):
 
     def should_use_colors(self) -> bool:
         """Whether what is written to goes to a terminal."""
-        return sys.stdout.isatty()
+        return is_terminal(sys.stdout)
 
     def colored(self, text: str, **style: Any) -> str:
         """`text`, in a colour if colours are wanted."""
@@ -138,7 +143,7 @@ class DefaultFormatter(ColourizedFormatter):
 
     def should_use_colors(self) -> bool:
         """Whether stderr is a terminal."""
-        return sys.stderr.isatty()
+        return is_terminal(sys.stderr)
 
 
 class AccessFormatter(ColourizedFormatter):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import pickle
 import subprocess
 import sys
@@ -16,10 +18,16 @@ from uvicorn.errors import ConfigError
 from uvicorn.server.reloader import Reloader, Selection
 from uvicorn.server.supervisor import BROKEN_OFF, Supervisor
 
-# What a worker runs first: it looks for modules where its supervisor does, before it looks for us.
-_WORKER: Final = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from uvicorn.cli import work; work(sys.argv[1])"
-)
+# What a worker runs first: it leaves Ctrl-C to its supervisor, and looks for modules where that does, before it looks
+# for us.
+_WORKER: Final = """
+import pickle, signal, sys
+signal.signal(signal.SIGINT, lambda number, frame: None)
+with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as told:
+    sys.path[:] = pickle.load(told)
+    from uvicorn.cli import work
+    work(sys.argv[1], told)
+"""
 
 # A developer who has saved a file waits for it; what takes longer is broken off.
 _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
@@ -32,7 +40,6 @@ def run(app: Callable[..., Any] | str, **options: Any) -> None:
     used, StartupError if the application's own startup fails, SystemExit if workers could not go on.
     """
     config = Config(app, **options)
-    config.configure_logging()
     status = serve(config)
     if status and (config.workers > 1 or config.reload):
         sys.exit(status)
@@ -40,6 +47,7 @@ def run(app: Callable[..., Any] | str, **options: Any) -> None:
 
 def serve(config: Config) -> int:
     """Serve until told to stop; the exit code, which is 1 if something was broken off. Raises as `run` does."""
+    processes.occupy_standard_descriptors()
     if config.reload or config.workers > 1:
         return _supervise(config)
     # Here, as a supervisor, which serves nothing itself, takes 10 MiB less without it.
@@ -56,6 +64,9 @@ def serve_as_worker(config: Config, descriptors: list[int]) -> int:
 
     config.configure_logging()
     processes.count = config.workers
+    for descriptor in descriptors:
+        # Nor are they for those whom the application starts.
+        os.set_inheritable(descriptor, False)
     *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
     server = WorkerServer(config, channel)
     try:
@@ -77,7 +88,8 @@ def _supervise(config: Config) -> int:
     sockets = config.open_sockets()
     settings = config.settings
     if config.reload:
-        config.settings = settings = replace(settings, graceful_seconds=_GRACEFUL_SECONDS_WHEN_RELOADING)
+        graceful = min(settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
+        config.settings = settings = replace(settings, graceful_seconds=graceful)
     try:
         payload = pickle.dumps(sys.path) + pickle.dumps(config)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -85,7 +97,8 @@ def _supervise(config: Config) -> int:
     command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _WORKER]  # type: ignore[attr-defined]
     more: dict[str, Any] = {
         "scheme": scheme,
-        "healthcheck_seconds": settings.healthcheck_seconds,
+        # Whoever sits in a debugger is not stuck.
+        "healthcheck_seconds": math.inf if config.reload else settings.healthcheck_seconds,
         "graceful_seconds": settings.graceful_seconds,
     }
     if not config.reload:

@@ -1,8 +1,31 @@
-"""How many processes serve the application side by side, as far as this one has been told.
+"""What a process knows of its surroundings: its siblings, and its standard streams.
 
-What an application keeps in memory is then a share of it only; broadcast must not keep to that.
+What an application keeps in memory is a share of it only where several processes serve it side by side; broadcast must
+not keep to that.
 """
 
 from __future__ import annotations
 
+import os
+from typing import TextIO
+
+#: How many processes serve the application, as far as this one has been told.
 count = 1
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether `stream` is one. Whoever starts us may have closed it, and then Python has None for it."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def occupy_standard_descriptors() -> None:
+    """Have what was closed lead to nowhere, lest a socket become the next process's standard input."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # It takes the lowest that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

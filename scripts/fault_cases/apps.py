@@ -76,6 +76,10 @@ async def slow_upload(message: Message, channels: Message) -> None:
     await channels["reply"].send(_whole(b""))
 
 
+async def tasks(message: Message, channels: Message) -> None:
+    await channels["reply"].send(_whole(str(len(asyncio.all_tasks())).encode()))
+
+
 async def unread(message: Message, channels: Message) -> None:
     await asyncio.sleep(3600)
 
@@ -89,6 +93,7 @@ HANDLERS = {
     "/endless": endless,
     "/length": length,
     "/slow-upload": slow_upload,
+    "/tasks": tasks,
     "/unread": unread,
 }
 

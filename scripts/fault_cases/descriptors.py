@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from .clients import REQUEST, connections, get, read_response, reset, wait_until
-from .measuring import Figure, case
+from .measuring import MIB, Figure, case
 from .servers import CaseFailed, Server, Workshop
 
 _CONNECTS: Final = 100_000
@@ -24,8 +24,17 @@ _BIND_NO_PORT: Final = 24
 
 @case("D10a", "200 clients of a server that may open 64 descriptors", 60)
 def exhausted(workshop: Workshop) -> list[Figure]:
-    with workshop.server(descriptors=64) as server:
-        with connections(server.port, 200) as sockets:
+    return _exhausted(workshop, clients=200)
+
+
+@case("D10c", "400 clients of two workers that may open 64 descriptors each", 60)
+def workers_exhausted(workshop: Workshop) -> list[Figure]:
+    return _exhausted(workshop, "--workers", "2", clients=400)
+
+
+def _exhausted(workshop: Workshop, *options: str, clients: int) -> list[Figure]:
+    with workshop.server("serve", *options, descriptors=64) as server:
+        with connections(server.port, clients) as sockets:
             time.sleep(0.5)
             lines, cpu, began = len(server.stderr().splitlines()), server.cpu_seconds(), time.monotonic()
             time.sleep(4)
@@ -34,7 +43,7 @@ def exhausted(workshop: Workshop) -> list[Figure]:
             lines_a_second = (len(server.stderr().splitlines()) - lines) / passed
             held = len(sockets) - len(select.select(sockets, [], [], 0)[0])
         served = _served_after(server.port, time.monotonic())
-        note = f"{held} of 200 clients held, the others were closed"
+        note = f"{held} of {clients} clients held, the others were closed"
         return [
             Figure("CPU time per second while exhausted", cpu, "s", 0.3, note=note),
             Figure("lines on stderr per second", lines_a_second, "count", _MOST_LINES_A_SECOND),
@@ -56,9 +65,10 @@ class _Connector(threading.Thread):
     """Connects again and again, from an address of its own so that ports last; in turn closes at once, resets at
     once, and makes a request first."""
 
-    def __init__(self, port: int, number: int, stop: threading.Event) -> None:
+    def __init__(self, port: int, number: int, count: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
         self.done = 0
+        self._count = count
         self.error: OSError | None = None
         self._port = port
         self._source = f"127.0.0.{2 + number}"
@@ -66,7 +76,7 @@ class _Connector(threading.Thread):
 
     def run(self) -> None:
         try:
-            while self.done < _CONNECTS // _AT_A_TIME and not self._stop_asked.is_set():
+            while self.done < self._count and not self._stop_asked.is_set():
                 self._connect(self.done % 3)
                 self.done += 1
         except OSError as error:
@@ -85,9 +95,9 @@ class _Connector(threading.Thread):
                 reset(sock)
 
 
-def _connect_many(server: Server, seconds: float) -> int:
+def _connect_many(server: Server, seconds: float, count: int) -> int:
     stop = threading.Event()
-    threads = [_Connector(server.port, number, stop) for number in range(_AT_A_TIME)]
+    threads = [_Connector(server.port, number, count // _AT_A_TIME, stop) for number in range(_AT_A_TIME)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + seconds
@@ -107,12 +117,17 @@ def _connect_many(server: Server, seconds: float) -> int:
 @case("D10b", "100,000 connects, 8 at a time: closed, reset, or reset after a response", 240)
 def many_connects(workshop: Workshop) -> list[Figure]:
     with workshop.server() as server:
-        time.sleep(0.5)
-        before = server.descriptors()
-        done = _connect_many(server, 180)
+        # What the allocator keeps for good, it has by then.
+        _connect_many(server, 180, _CONNECTS // 10)
+        server.mark_idle()
+        before, tasks = server.descriptors(), int(get(server.port, b"/tasks"))
+        done = _connect_many(server, 180, _CONNECTS)
         wait_until(lambda: server.descriptors() <= before, 10)
         left = abs(server.descriptors() - before)
+        tasks_left = abs(int(get(server.port, b"/tasks")) - tasks)
         return [
             Figure("connects not made in 180 s", _CONNECTS - done, "count", 0, bar_may_be_met=True),
             Figure("change of open descriptors", left, "count", 0, bar_may_be_met=True, note=f"{before} before"),
+            Figure("change of tasks", tasks_left, "count", 0, bar_may_be_met=True),
+            Figure("RSS growth", server.growth() / MIB, "MiB", 5),
         ]

@@ -130,7 +130,7 @@ def running_server(
 
     It listens on a free port of 127.0.0.1 unless `arguments` or `env` say where. `program` is what Python runs.
     """
-    variables = _environment(env)
+    variables = environment(env)
     told = any(map(_HOW_TO_LISTEN.match, arguments)) or any(
         name in variables for name in ("UVICORN_BIND", "UVICORN_HOST", "UVICORN_PORT", "UVICORN_UDS", "UVICORN_FD")
     )
@@ -163,7 +163,7 @@ def run_command(
     return subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=folder,
-        env=_environment(env),
+        env=environment(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -172,7 +172,7 @@ def run_command(
     )
 
 
-def _environment(more: dict[str, str] | None) -> dict[str, str]:
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     """The environment, less what would set options, with our package on the path wherever the server runs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UVICORN_")}
     here = str(Path(uvicorn.__file__).parents[1])

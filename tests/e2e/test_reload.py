@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,35 @@ def test_a_new_file_is_seen(server: ServerProcess, folder: Path) -> None:
     (folder / "other.py").write_text("text = 'two'")
     ready(server, 2)
     assert server.get()[1] == "two"
+
+
+def test_a_file_that_is_moved_away_and_back_is_seen_both_times(server: ServerProcess, folder: Path) -> None:
+    (folder / "text.py").rename(folder / "moved.py")
+    server.wait_for_line("waiting for a file to change")
+    (folder / "moved.py").rename(folder / "text.py")
+    ready(server, 2)
+    assert server.get()[1] == "one"
+
+
+def test_a_folder_that_is_new_is_looked_at(server: ServerProcess, folder: Path) -> None:
+    save(folder, "from package.other import text")
+    server.wait_for_line("waiting for a file to change")
+    (folder / "package").mkdir()
+    (folder / "package" / "__init__.py").touch()
+    (folder / "package" / "other.py").write_text("text = 'two'")
+    ready(server, 2)
+    assert server.get()[1] == "two"
+
+
+def test_a_file_that_is_touched_counts(server: ServerProcess, folder: Path) -> None:
+    (folder / "text.py").touch()
+    ready(server, 2)
+    assert server.get()[1] == "one"
+
+
+def test_more_workers_are_not_to_be_had(server: ServerProcess) -> None:
+    server.send_signal(signal.SIGTTIN)
+    server.wait_for_line("with --reload there is one worker")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

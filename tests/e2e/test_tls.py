@@ -128,6 +128,31 @@ def test_hangup_with_broken_certificates_keeps_the_old_ones(server: ServerProces
     assert ask(server, made.client()) == b"https "
 
 
+def test_hangup_with_a_certificate_whose_key_is_yet_to_come_keeps_the_old_ones(
+    server: ServerProcess, made: Certificates, tmp_path: Path
+) -> None:
+    before = serial_of(server, made.client())
+    key = tmp_path / "key.pem"
+    old = key.read_bytes()
+    made.issue()
+    key.write_bytes(old)
+    server.send_signal(signal.SIGHUP)
+    server.wait_for_line("certificates are kept as they were")
+    assert serial_of(server, made.client()) == before
+
+
+def test_hangup_has_workers_read_the_certificates_again(made: Certificates, tmp_path: Path) -> None:
+    with running_server(
+        tmp_path, "app:app", "--ssl-certfile", "chain.pem", "--ssl-keyfile", "key.pem", "--workers", "2"
+    ) as server:
+        server.wait_for_line(" is ready", count=2)
+        before = serial_of(server, made.client())
+        made.issue()
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_line("INFO    stopped", count=2)
+        assert serial_of(server, made.client()) != before
+
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_client_needs_a_certificate_if_one_is_required(made: Certificates, tmp_path: Path, loop: str) -> None:
     with running_server(

@@ -81,6 +81,8 @@ def test_C7_peers_without_end_are_not_all_remembered() -> None:
         ("[::1", PROXY),
         ("[::1]5", PROXY),
         ("1.2.3.4\xb2", PROXY),
+        # A zone may be any text, and would be one in a log.
+        ('fe80::1%" 200 OK', PROXY),
     ],
 )
 def test_C7_the_client_is_the_last_that_is_no_trusted_proxy(forwarded_for: str, client: tuple[str, int]) -> None:
@@ -89,6 +91,10 @@ def test_C7_the_client_is_the_last_that_is_no_trusted_proxy(forwarded_for: str, 
 
 def test_C7_with_everybody_trusted_the_client_is_the_first() -> None:
     assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
+
+
+def test_C7_a_list_of_a_client_s_making_is_read_so_far_and_no_further() -> None:
+    assert client_of("*", "9.9.9.9, " + ", ".join(["::1"] * 100)) == ("::1", 0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import threading
 import urllib.request
@@ -135,3 +136,72 @@ async def test_a_startup_that_fails_leaves_nothing_open(caplog: pytest.LogCaptur
         await server.serve()
     assert not server.servers
     assert not server.started
+
+
+async def test_what_a_task_of_the_program_raises_goes_where_it_went_before() -> None:
+    loop = asyncio.get_running_loop()
+    watching = loop.get_exception_handler()
+    reports: list[dict[str, Any]] = []
+
+    def mine(loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
+        reports.append(report)
+
+    loop.set_exception_handler(mine)
+    try:
+        server = server_of(Application())
+        await server.startup()
+        loop.call_exception_handler({"message": "somebody else's"})
+        await server.shutdown()
+        assert loop.get_exception_handler() is mine
+    finally:
+        loop.set_exception_handler(watching)
+    assert [report["message"] for report in reports] == ["somebody else's"]
+
+
+async def test_a_server_that_was_shut_down_may_be_cancelled() -> None:
+    """As fixtures do it that were found in the wild."""
+    app = Application()
+    server = server_of(app)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    await server.shutdown()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert app.events == ["startup", "shutdown"]
+
+
+async def test_a_configuration_that_was_loaded_is_started() -> None:
+    server = server_of(Application())
+    server.config.load()
+    await server.startup()
+    assert await asyncio.to_thread(get, server) == b"hello"
+    await server.shutdown()
+
+
+async def test_sockets_may_be_bound_by_the_configuration() -> None:
+    config = uvicorn.Config(Application(), port=0, log_config=None)
+    listening = config.bind_socket()
+    server = uvicorn.Server(config)
+    await server.startup(sockets=[listening])
+    assert await asyncio.to_thread(get, server) == b"hello"
+    await server.shutdown()
+
+
+def test_the_event_loop_may_be_made_by_the_configuration() -> None:
+    server = server_of(Application(), loop="asyncio")
+    server.should_exit = True
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(server.serve())
+        assert isinstance(runner.get_loop(), asyncio.SelectorEventLoop)
+
+
+def test_signals_may_be_left_alone_by_an_instance() -> None:
+    server = server_of(Application())
+    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    seen: list[Any] = []
+    server.announce = lambda sock: seen.append(signal.getsignal(signal.SIGTERM))  # type: ignore[method-assign]
+    server.should_exit = True
+    server.run()
+    assert seen in ([], [before])

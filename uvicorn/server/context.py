@@ -7,6 +7,7 @@ import contextvars
 import errno
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from uvicorn.exchange import HTTPExchange
@@ -101,6 +102,8 @@ class ServerContext:
         #: Connections accepted since the start.
         self.accepted = 0
         self.stopping = False
+        #: Who heard of what the event loop reports before we did, and still does.
+        self.loop_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.half_buffer = self.buffer[: _RECEIVE_BYTES // 2]
         keep_freed_memory()
@@ -153,4 +156,7 @@ class ServerContext:
         elif not (self.stopping and "_start_serving" in report.get("message", "")):
             # The exception: asyncio, out of descriptors, tries again a second later even if the socket is closed by
             # then, once for every place in its queue.
-            loop.default_exception_handler(report)
+            if self.loop_handler is not None:
+                self.loop_handler(loop, report)
+            else:
+                loop.default_exception_handler(report)

@@ -22,6 +22,9 @@ _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "h
 # Peers whose answer is kept; a network has to be asked for each, and an attacker has many addresses.
 _REMEMBERED: Final = 1024
 
+# So many proxies in a row are more than anybody has, and less than a client could make up at our cost.
+_MOST_HOPS: Final = 100
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -76,7 +79,7 @@ class TrustedPeers:
                 protocols += value.split(b",")
         if protocols:
             scheme = _SCHEMES.get(protocols[-1].strip().lower(), scheme)
-        for hop in reversed(hops):
+        for hop in reversed(hops[-_MOST_HOPS:]):
             found = _host_and_port(hop.strip())
             if found is None:
                 # A proxy that hides its peer, or a mistake: nobody can be named beyond it.
@@ -114,7 +117,8 @@ def _host_and_port(hop: bytes) -> tuple[_Address, int] | None:
         port = port.removeprefix(":")
     elif text.count(":") == 1:
         text, _, port = text.partition(":")
-    address = _address(text)
+    # A zone, as in fe80::1%eth0, means nothing to others, and may be any text.
+    address = _address(text) if "%" not in text else None
     if address is None or not (port == "" or (port.isascii() and port.isdecimal() and len(port) < 6)):
         return None
     return address, int(port or 0)

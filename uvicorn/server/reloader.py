@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from uvicorn.server.supervisor import Supervisor, Worker
+from uvicorn.server.supervisor import Supervisor
+from uvicorn.server.worker import Worker
 
 logger = logging.getLogger("uvicorn.reload")
 
@@ -104,6 +105,9 @@ class Reloader(Supervisor):
                 logger.info("%s has changed; reloading", self._changes[0])
                 self._stop(worker)
 
+    def _change_count(self, by: int) -> None:
+        logger.warning("with --reload there is one worker")
+
     def _has_ended(self, worker: Worker, status: int) -> None:
         if worker.stopped or self._stopping:
             return
@@ -132,9 +136,14 @@ def _watch_by_events(
         stop_event=stop,
         raise_interrupt=False,
     )
-    for changes in steps:
-        for _, path in changes:
-            changed(path)
+    try:
+        for changes in steps:
+            for _, path in changes:
+                changed(path)
+    except OSError as error:
+        # The system may watch so many files and no more.
+        logger.warning("files are looked at one by one, for they cannot be watched: %s", error)
+        _watch_by_looking(selection, interval, changed, stop)
 
 
 def _watch_by_looking(
@@ -148,16 +157,24 @@ def _watch_by_looking(
                 self.extra_files = {*map(str, selection.folders), *selection.included()}
             known = set(self.mtimes)
             super().run_step()
-            if known:
-                for name in self.mtimes.keys() - known:
-                    self.trigger_reload(name)
+            for name in self.mtimes.keys() - known:
+                if name in selection:
+                    selected.add(name)
+                    if known:
+                        changed(name)
+            # What has been moved away is new when it is moved back.
+            for name in [name for name in selected if not os.path.exists(name)]:
+                selected.remove(name)
+                self.mtimes.pop(name, None)
+                changed(name)
 
         def trigger_reload(self, filename: str) -> None:
             # What it does otherwise is to exit.
             self.mtimes[filename] = os.stat(filename).st_mtime
-            if filename in selection:
+            if filename in selected:
                 changed(filename)
 
+    selected: set[str] = set()
     prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
     for folder in map(str, selection.folders):
         if folder.startswith(tuple(prefixes)):

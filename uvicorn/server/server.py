@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from uvicorn.errors import ConfigError, StartupError
+from uvicorn.processes import is_terminal
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
@@ -80,7 +81,10 @@ class Server:
         jitter = random.randint(0, settings.limit_max_requests_jitter)
         self._most_taken = settings.limit_max_requests + jitter if settings.limit_max_requests else 0
         self._sockets: list[socket.socket] = []
+        #: Handlers of signals that were there before, and signals that have come since.
         self._signals: dict[int, Any] = {}
+        self._captured: list[int] = []
+        self._is_alone = False
         #: What the event loop listens with, as long as it does.
         self.servers: list[asyncio.Server] = []
 
@@ -127,6 +131,7 @@ class Server:
             # Has been done, unless this was cancelled.
             await self._shut_down(0)
             self._restore_signal_handlers()
+        self._pass_signals_on()
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """The first third of `serve`: returns when connections are being accepted."""
@@ -144,6 +149,7 @@ class Server:
             context.arriving.add(made)
             return made
 
+        context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
             # Before the application starts: who watches over this process sees that it lives.
@@ -173,7 +179,7 @@ class Server:
         """Say that connections are accepted on `sock`."""
         assert self._interface is not None
         address = describe(sock, "https" if self._tls else "http")
-        hint = "; press Ctrl-C to stop" if self._signals and sys.stderr.isatty() else ""
+        hint = "; press Ctrl-C to stop" if self._signals and is_terminal(sys.stderr) else ""
         logger.info("listening on %s (%s)%s", address, self._interface.name, hint)
 
     async def main_loop(self) -> None:
@@ -204,6 +210,7 @@ class Server:
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """`serve`, on an event loop of its own."""
+        self._is_alone = True
         # Before there is a loop, which would hold a Ctrl-C back until the import is over.
         self._interface = self.config.load()
         run(self.serve(sockets), self.config.settings.loop)
@@ -289,18 +296,23 @@ class Server:
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in _SIGNALS:
-            self._signals[number] = signal.getsignal(number)
-            self._loop.add_signal_handler(number, self.handle_exit, number, None)
+            # Not by the event loop, which has one handler for each and would forget another server's.
+            self._signals[number] = signal.signal(number, self.handle_exit)
         if self.config.settings.ssl_certfile:
-            self._signals[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
-            self._loop.add_signal_handler(signal.SIGHUP, self._read_certificates)
+            self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal has come: stop, or, if it is the second one, break off."""
+        if sig not in self._captured:
+            self._captured.append(sig)
         if self._should_exit:
             self.force_exit = True
         else:
             self.should_exit = True
+
+    def _on_hangup(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._read_certificates)
 
     def _read_certificates(self) -> None:
         """SIGHUP: read the certificates again; a mistake in them leaves the old ones in use."""
@@ -313,12 +325,21 @@ class Server:
                 logger.info("certificates have been read again")
 
     def _restore_signal_handlers(self) -> None:
-        assert self._loop is not None
-        signals, self._signals = self._signals, {}
-        for number, previous in signals.items():
-            self._loop.remove_signal_handler(number)
-            if previous is not None:
+        own = (self.handle_exit, self._on_hangup)
+        for number, previous in self._signals.items():
+            # Unless somebody has taken it over since, who keeps it then.
+            if previous is not None and signal.getsignal(number) in own:
                 signal.signal(number, previous)
+
+    def _pass_signals_on(self) -> None:
+        """A program of which this server is a part hears of the signals that have stopped it: it may be meant too."""
+        captured, self._captured = self._captured, []
+        signals, self._signals = self._signals, {}
+        for number in captured:
+            handler = signals.get(number)
+            by_default = handler in (signal.SIG_DFL, signal.default_int_handler)
+            if number in signals and not (self._is_alone and by_default):
+                signal.raise_signal(number)
 
     def _close(self) -> None:
         """Leave nothing open, however serving has ended."""
@@ -330,6 +351,10 @@ class Server:
         close_sockets(sockets)
         if self._clock is not None:
             self._clock.stop()
+        context = self._context
+        if context is not None and context.loop_handler is not None:
+            if context.loop.get_exception_handler() == context.loop_exception:
+                context.loop.set_exception_handler(context.loop_handler)
         # None are left, unless this was cancelled or failed.
         for connection in tuple(self._context.connections) if self._context is not None else ():
             connection.reset()

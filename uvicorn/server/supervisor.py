@@ -5,22 +5,25 @@ inherit. It tells its supervisor, over a socket pair, that it is ready, that it 
 replaced; what it is told, it is told by SIGTERM. If the supervisor dies, its end of the pair closes, and workers stop.
 
 Signals: SIGINT and SIGTERM stop, and break off if they come again; SIGHUP replaces the workers one by one, each new one
-being ready before an old one stops; SIGTTIN and SIGTTOU make them one more or one less.
+being ready before an old one stops; SIGTTIN and SIGTTOU make them one more or one less. A worker takes SIGTERM as often
+as it comes, for systemd sends it to the whole group; it is SIGQUIT that has it break off.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from uvicorn.processes import is_terminal
 from uvicorn.server.listener import close_sockets, describe
+from uvicorn.server.worker import Worker, describe_end, start_worker
 
 logger = logging.getLogger("uvicorn.supervisor")
 
@@ -40,35 +43,16 @@ _LONGEST_PAUSE_SECONDS: Final = 8.0
 _KILL_SECONDS: Final = 5.0
 _ABORT_SECONDS: Final = 1.0
 
+# A supervisor that finds itself so late has been stopped, as by Ctrl-Z, or frozen; and its workers with it.
+_LATE_SECONDS: Final = 3.0
+
 # Exit codes: what was in flight was broken off; and those of workers for what only the user can mend.
 BROKEN_OFF: Final = 1
 _NOT_STARTED: Final = (2, 3)
 
 
-class Worker:
-    """One process, and what is known of it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, now: float) -> None:
-        self.process = process
-        self.channel = channel
-        self.heard = now
-        #: When it said that it was ready; 0 until then.
-        self.ready = 0.0
-        #: When it was told to stop; 0 until then.
-        self.stopped = 0.0
-        #: When it is to be killed; 0 if it need not be.
-        self.deadline = 0.0
-        #: The one that is to stop as soon as this one is ready.
-        self.replaces: Worker | None = None
-        self.buffer = b""
-
-
 class Supervisor:
-    """Keeps `count` workers running. `command` starts one that reads `payload` from its standard input.
-
-    `descriptors` of the listening sockets, and then the descriptor of its end of the socket pair, are appended to the
-    command, separated by commas.
-    """
+    """Keeps `count` workers running; `command` and `payload` are those of `start_worker`."""
 
     def __init__(
         self,
@@ -93,6 +77,7 @@ class Supervisor:
         self._wakeup, self._waking = socket.socketpair()
         self._to_replace: list[Worker] = []
         self._crashes = 0
+        self._looked = time.monotonic()
         self._not_before = 0.0
         self._announced = False
         self._stopping = False
@@ -140,40 +125,35 @@ class Supervisor:
     # Workers come and go
 
     def _fill_up(self) -> None:
-        """Start what is missing. The first worker goes ahead: what keeps it from starting is told once."""
-        if self._stopping or time.monotonic() < self._not_before:
+        """Start what is missing, stop what is too much. What keeps the first worker from starting is told once."""
+        if self._stopping:
             return
-        missing = self._count - sum(not worker.stopped and worker.replaces is None for worker in self._workers)
+        running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
+        for worker in running[self._count :]:
+            self._stop(worker)
+        if time.monotonic() < self._not_before:
+            return
+        missing = self._count - len(running)
         if not self._announced:
             missing = min(missing, 1 - len(self._workers))
         for _ in range(missing):
-            self._start()
+            if not self._start():
+                break
 
-    def _start(self, replaces: Worker | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        inherited = [*(sock.fileno() for sock in self._sockets), theirs.fileno()]
+    def _start(self, replaces: Worker | None = None) -> bool:
         try:
-            process = subprocess.Popen(
-                [*self._command, ",".join(map(str, inherited))], stdin=subprocess.PIPE, pass_fds=inherited
-            )
+            worker = start_worker(self._command, self._payload, self._sockets, replaces)
         except OSError as error:
             logger.error("a worker cannot be started: %s", error.strerror)
-            ours.close()
+            if not self._announced:
+                self._status = BROKEN_OFF
+                self._stop_all()
+            self._crashes += 1
             self._pause_before_next()
-            return
-        finally:
-            theirs.close()
-        assert process.stdin is not None
-        try:
-            with process.stdin:
-                process.stdin.write(self._payload)
-        except OSError:
-            pass  # It has died; that is seen soon enough.
-        ours.setblocking(False)
-        worker = Worker(process, ours, time.monotonic())
-        worker.replaces = replaces
+            return False
         self._workers.append(worker)
-        self._selector.register(ours, selectors.EVENT_READ, worker)
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        return True
 
     def _hear(self, worker: Worker) -> None:
         try:
@@ -185,6 +165,8 @@ class Supervisor:
         if not data:
             self._selector.unregister(worker.channel)
             worker.channel.close()
+            # It has nothing more to do, but may have a thread that never ends.
+            worker.deadline = worker.deadline or time.monotonic() + self._graceful_seconds + _KILL_SECONDS
             return
         worker.heard = time.monotonic()
         *lines, worker.buffer = (worker.buffer + data).split(b"\n")
@@ -193,31 +175,37 @@ class Supervisor:
             if word == "ready":
                 self._is_ready(worker, rest)
             elif word == "retiring" and not (worker.stopped or self._stopping or self._is_being_replaced(worker)):
-                logger.info("worker %d is to be replaced: %s", worker.process.pid, rest)
-                self._replace([worker])
+                # It asks once a second, and so again if there is a pause after a successor that has failed.
+                if time.monotonic() >= self._not_before:
+                    logger.info("worker %d is to be replaced: %s", worker.process.pid, rest)
+                    self._to_replace.append(worker)
+                    self._replace_next()
 
     def _is_ready(self, worker: Worker, interface: str) -> None:
         worker.ready = time.monotonic()
         logger.info("worker %d is ready", worker.process.pid)
         if not self._announced:
             self._announced = True
-            hint = "; press Ctrl-C to stop" if sys.stderr.isatty() else ""
+            hint = "; press Ctrl-C to stop" if is_terminal(sys.stderr) else ""
             for sock in self._sockets:
                 address = describe(sock, self._scheme)
                 logger.info("listening on %s (%s, workers: %d)%s", address, interface, self._count, hint)
         old, worker.replaces = worker.replaces, None
-        if old is not None and old in self._workers:
+        if old is not None:
             self._stop(old)
         self._replace_next()
 
     def _is_being_replaced(self, worker: Worker) -> bool:
         return worker in self._to_replace or any(other.replaces is worker for other in self._workers)
 
-    def _replace(self, workers: Sequence[Worker]) -> None:
-        waiting = bool(self._to_replace)
-        self._to_replace += [worker for worker in workers if worker not in self._to_replace]
-        if not waiting:
-            self._replace_next()
+    def _replace_all(self) -> None:
+        logger.info("workers are replaced one by one")
+        for worker in self._workers:
+            # It may have read by now what has changed since.
+            if not (worker.ready or worker.stopped):
+                self._stop(worker)
+        self._to_replace = [worker for worker in self._workers if not worker.stopped]
+        self._replace_next()
 
     def _replace_next(self) -> None:
         """One at a time, so that there is never more than one worker too many."""
@@ -226,15 +214,27 @@ class Supervisor:
         while self._to_replace and not self._stopping:
             old = self._to_replace.pop(0)
             if old in self._workers and not old.stopped:
-                self._start(replaces=old)
+                if not self._start(replaces=old):
+                    self._to_replace.clear()
                 return
 
-    def _stop(self, worker: Worker, seconds: float | None = None) -> None:
-        """Tell `worker` to finish what is in flight; `seconds` is the time it has for that, if not its own."""
-        now = time.monotonic()
-        worker.stopped = worker.stopped or now
-        worker.deadline = now + (self._graceful_seconds + _KILL_SECONDS if seconds is None else seconds)
+    def _stop(self, worker: Worker) -> None:
+        """Tell `worker` to finish what is in flight, once."""
+        if worker.stopped:
+            return
+        worker.stopped = time.monotonic()
+        # One that is not ready has nothing in flight.
+        worker.deadline = worker.stopped + _KILL_SECONDS + (self._graceful_seconds if worker.ready else 0)
         worker.process.send_signal(signal.SIGTERM)
+        worker.replaces = None
+        for other in self._workers:
+            if other.replaces is worker:
+                other.replaces = None
+
+    def _break_off(self, worker: Worker) -> None:
+        """Tell it not to wait for what is in flight."""
+        worker.deadline = min(worker.deadline, time.monotonic() + _KILL_SECONDS)
+        worker.process.send_signal(signal.SIGQUIT if worker.ready else signal.SIGKILL)
 
     def _reap(self) -> None:
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
@@ -245,7 +245,7 @@ class Supervisor:
             self._has_ended(worker, worker.process.returncode)
 
     def _has_ended(self, worker: Worker, status: int) -> None:
-        pid, how = worker.process.pid, _describe_end(status)
+        pid, how = worker.process.pid, describe_end(status)
         for other in self._workers:
             if other.replaces is worker:
                 other.replaces = None
@@ -257,10 +257,13 @@ class Supervisor:
         if worker.replaces is not None:
             logger.error("worker %d, which was to replace another, %s; the others go on as they are", pid, how)
             self._to_replace.clear()
+            self._crashes += 1
+            self._pause_before_next()
             return
         if not worker.ready and not self._announced:
             logger.error("the first worker %s", how)
-            self._status = status if status in _NOT_STARTED else BROKEN_OFF
+            # If by SIGTERM, everybody has been told to stop, and we are about to hear of it.
+            self._status = status if status in _NOT_STARTED else BROKEN_OFF * (status != -signal.SIGTERM)
             self._stop_all()
             return
         now = time.monotonic()
@@ -285,8 +288,7 @@ class Supervisor:
             if number in (signal.SIGINT, signal.SIGTERM):
                 self._stop_all()
             elif number == signal.SIGHUP and not self._stopping:
-                logger.info("workers are replaced one by one")
-                self._replace([worker for worker in self._workers if worker.ready and not worker.stopped])
+                self._replace_all()
             elif number in (signal.SIGTTIN, signal.SIGTTOU) and not self._stopping:
                 self._change_count(1 if number == signal.SIGTTIN else -1)
 
@@ -296,40 +298,49 @@ class Supervisor:
             return
         self._count += by
         logger.info("workers: %d", self._count)
-        running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
-        for worker in running[self._count :]:
-            self._stop(worker)
 
     def _stop_all(self) -> None:
         """Stop everything; when it is told again, without waiting."""
-        again = self._stopping
-        if not again:
+        if self._stopping:
+            for worker in self._workers:
+                self._break_off(worker)
+        else:
             self._stopping = True
             logger.info("stopping; workers: %d", len(self._workers))
             # First, so that nobody waits in a queue from which nobody accepts any more.
             close_sockets(self._sockets)
             self._sockets = []
-        for worker in self._workers:
-            if again or not worker.stopped:
-                self._stop(worker, _KILL_SECONDS if again else None)
+            for worker in self._workers:
+                self._stop(worker)
 
     def _look_after(self) -> None:
         """Do what is due: kill who does not stop, and who has not been heard of."""
         now = time.monotonic()
+        passed, self._looked = now - self._looked, now
         for worker in self._workers:
-            if worker.deadline and now > worker.deadline:
+            silent = now - worker.heard
+            if passed > _LATE_SECONDS:
+                worker.heard += passed
+                worker.deadline += passed * bool(worker.deadline)
+            elif worker.deadline and now > worker.deadline:
                 logger.error("worker %d does not end and is killed", worker.process.pid)
-                worker.deadline = 0.0
+                worker.deadline = math.inf
                 self._status = self._status or BROKEN_OFF * self._stopping
                 worker.process.kill()
-            elif worker.ready and not worker.deadline and now - worker.heard > self._healthcheck_seconds:
+            elif worker.deadline or silent <= self._healthcheck_seconds:
+                continue
+            elif worker.ready:
                 logger.error(
-                    "worker %d has not been heard of for %g seconds and is replaced; its stack follows",
+                    "worker %d has not been heard of for %.0f seconds and is replaced; its stack follows",
                     worker.process.pid,
-                    now - worker.heard,
+                    silent,
                 )
                 worker.deadline = now + _ABORT_SECONDS
                 worker.process.send_signal(signal.SIGABRT)
+            elif not worker.told:
+                # It may have much to load; only who knows the application can tell.
+                worker.told = True
+                logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
         """Seconds until something may be due: a second, or less."""
@@ -338,15 +349,6 @@ class Supervisor:
         if self._not_before > now and not self._stopping:
             dues.append(self._not_before - now)
         return max(0.01, min([1.0, *dues]))
-
-
-def _describe_end(status: int) -> str:
-    if status >= 0:
-        return f"has ended with exit code {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
 
 
 def _do_nothing(number: int, frame: Any) -> None:

@@ -61,15 +61,16 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
     """Read certificate and key, again if they have been read before: connections that are open keep theirs.
 
-    Raises ConfigError; the context then has what it had.
+    Raises ConfigError; the context then has what it had, so they are tried on another one first.
     """
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
         _check_file("ssl_keyfile", settings.ssl_keyfile)
     key = settings.ssl_keyfile or settings.ssl_certfile
     try:
-        # A function, so that OpenSSL never asks on the terminal of a server.
-        context.load_cert_chain(settings.ssl_certfile, key, lambda: settings.ssl_keyfile_password)
+        for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+            # A function, so that OpenSSL never asks on the terminal of a server.
+            each.load_cert_chain(settings.ssl_certfile, key, lambda: settings.ssl_keyfile_password)
     except ssl.SSLError as error:
         what = f"the certificate {settings.ssl_certfile!r} and the key {key!r}"
         if error.reason == "KEY_VALUES_MISMATCH":

@@ -7,7 +7,9 @@ import faulthandler
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from uvicorn.server.server import Server, ServerConfig
 
@@ -26,11 +28,15 @@ class WorkerServer(Server):
         """SIGTERM stops. What a terminal sends to all of its processes is the supervisor's to act on."""
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        self._loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
+            # To ignore them would be inherited by what the application starts.
+            signal.signal(number, do_nothing)
+        # Not by the event loop, which would have the next one kill us as soon as it has closed.
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGQUIT, self._on_quit)
         self._loop.add_reader(self._channel.fileno(), self._hear)
-        # A worker that is stuck is told to abort, and shows where it is.
-        faulthandler.enable()
+        if sys.__stderr__ is not None:
+            # A worker that is stuck is told to abort, and shows where it is.
+            faulthandler.enable(sys.__stderr__)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve, and say so."""
@@ -55,6 +61,14 @@ class WorkerServer(Server):
         super().tick()
         self._tell("alive")
 
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        """Stop, however often it is said: systemd says it to all processes, and the supervisor then says it too."""
+        self.should_exit = True
+
+    def _on_quit(self, number: int, frame: FrameType | None) -> None:
+        """Break off."""
+        self.force_exit = True
+
     def _tell(self, line: str) -> None:
         try:
             self._channel.send(line.encode() + b"\n")
@@ -69,3 +83,7 @@ class WorkerServer(Server):
         if not self.should_exit:
             logger.error("the supervisor has died; stopping")
             self.should_exit = True
+
+
+def do_nothing(number: int, frame: FrameType | None) -> None:
+    """Take a signal, and leave it to the supervisor."""

@@ -1,0 +1,193 @@
+"""A server as a part of other programs, in the words in which today's users have written them."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server_process import running_server
+
+APP = """
+async def app(message, channels):
+    if message["channel"] == "http.request":
+        await channels["reply"].send({"status": 200, "content": b"hello"})
+"""
+
+ONE = """
+import uvicorn
+uvicorn.Server(uvicorn.Config("app:app", port=0)).run()
+print("after")
+"""
+
+TWO = """
+import asyncio
+import uvicorn
+from app import app
+
+async def main():
+    servers = [uvicorn.Server(uvicorn.Config(app, port=0)) for _ in range(2)]
+    await asyncio.gather(*(server.serve() for server in servers))
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+BESIDE = """
+import asyncio
+import uvicorn
+from app import app
+
+async def main():
+    server = uvicorn.Server(uvicorn.Config(app, port=0))
+    await asyncio.gather(server.serve(), asyncio.sleep(3600))
+
+asyncio.run(main())
+"""
+
+HANDLED = """
+import signal
+import uvicorn
+from app import app
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("mine", number))
+uvicorn.run(app, port=0)
+"""
+
+LAST_WORD = """
+import logging
+import uvicorn
+
+server = uvicorn.Server(uvicorn.Config("app:app", port=0))
+logging.getLogger("uvicorn.access").handlers = []
+server.run()
+"""
+
+CHANGED = """
+import uvicorn
+
+uvicorn.config.LOGGING_CONFIG["formatters"]["access"]["fmt"] = "MINE %(levelprefix)s %(client_addr)s %(status_code)s"
+uvicorn.config.LOGGING_CONFIG["loggers"]["uvicorn.error"]["level"] = "DEBUG"
+uvicorn.run("app:app", port=0, workers={workers})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def program(folder: Path, source: str) -> Sequence[str]:
+    (folder / "main.py").write_text(source)
+    return ["main.py"]
+
+
+def test_a_server_that_is_made_by_hand_logs_as_the_command_does(folder: Path) -> None:
+    with running_server(folder, program=program(folder, ONE)) as server:
+        server.get()
+        server.wait_for_line('"GET / HTTP/1.1" 200', "stdout")
+
+
+def test_the_program_goes_on_after_a_server_that_is_run(folder: Path) -> None:
+    with running_server(folder, program=program(folder, ONE)) as server:
+        assert server.stop() == 0
+        assert "after" in server.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_stops_two_servers_of_one_event_loop(folder: Path, number: int, code: int) -> None:
+    with running_server(folder, program=program(folder, TWO), addresses=2) as server:
+        assert server.stop(number) == code
+        assert server.stderr.count("stopped") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_runs_beside_a_server(folder: Path, number: int) -> None:
+    with running_server(folder, program=program(folder, BESIDE)) as server:
+        assert server.stop(number) != 0
+        assert "stopped" in server.stderr
+
+
+def test_a_handler_of_the_program_is_called_when_the_server_has_stopped(folder: Path) -> None:
+    with running_server(folder, program=program(folder, HANDLED)) as server:
+        assert server.stop() == 0
+        assert "mine 15" in server.stdout
+
+
+def test_the_program_has_the_last_word_about_logging(folder: Path) -> None:
+    with running_server(folder, program=program(folder, LAST_WORD)) as server:
+        server.get()
+        assert server.stop() == 0
+        assert "GET" not in server.stdout
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_logging_configuration_may_be_changed_in_place(folder: Path, workers: int) -> None:
+    with running_server(folder, program=program(folder, CHANGED.format(workers=workers))) as server:
+        server.get()
+        server.wait_for_line("MINE INFO:     127.0.0.1:", "stdout")
+
+
+def test_modules_beside_a_script_come_before_those_of_the_folder_it_was_started_in(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    (folder / "inner" / "app.py").write_text(APP.replace("hello", "inner"))
+    (folder / "inner" / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0)\n")
+    with running_server(folder, program=["inner/main.py"]) as server:
+        assert server.get() == (200, "inner")
+
+
+@pytest.mark.parametrize("options", ["", ", workers=2", ", reload=True"])
+def test_a_package_is_served_with_its_relative_imports(folder: Path, options: str) -> None:
+    (folder / "shop").mkdir()
+    (folder / "shop" / "__init__.py").touch()
+    (folder / "shop" / "site.py").write_text(APP)
+    (folder / "shop" / "app.py").write_text("from .site import app\n")
+    (folder / "shop" / "__main__.py").write_text(f"import uvicorn\nuvicorn.run('shop.app:app', port=0{options})\n")
+    with running_server(
+        folder, program=["-c", "import runpy; runpy.run_module('shop', run_name='__main__')"]
+    ) as server:
+        assert server.get() == (200, "hello")
+
+
+def test_workers_say_that_they_do_not_run_the_script_again(folder: Path) -> None:
+    source = (
+        "import logging, uvicorn\n"
+        "class Mine(logging.Filter): ...\n"
+        "config = {'version': 1, 'filters': {'mine': {'()': Mine}}}\n"
+        "uvicorn.run('app:app', port=0, workers=2, log_config=config)\n"
+    )
+    with running_server(folder, program=program(folder, source), addresses=0) as server:
+        assert server.wait() == 2
+        assert "workers: the configuration cannot be read by another process: " in server.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--workers", "2"), ("--reload",)])
+def test_a_factory_and_an_env_file_are_for_workers_too(folder: Path, arguments: Sequence[str]) -> None:
+    pytest.importorskip("dotenv")
+    (folder / ".env").write_text("GREETING=tea\n")
+    (folder / "made.py").write_text(
+        "import os\n"
+        "def make():\n"
+        "    async def app(message, channels):\n"
+        "        await channels['reply'].send({'status': 200, 'content': os.environ['GREETING'].encode()})\n"
+        "    return app\n"
+    )
+    with running_server(folder, "made:make", "--factory", "--env-file", ".env", *arguments) as server:
+        assert server.get() == (200, "tea")
+
+
+def test_a_reload_has_one_worker_whatever_the_environment_says(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "from uvicorn import processes\n"
+        "async def app(message, channels):\n"
+        "    await channels['reply'].send({'status': 200, 'content': str(processes.count).encode()})\n"
+    )
+    with running_server(folder, "app:app", "--reload", env={"WEB_CONCURRENCY": "4"}) as server:
+        assert server.get() == (200, "1")
+        assert re.search(r"workers: 1\)", server.stderr)

@@ -1,0 +1,93 @@
+"""What a supervisor makes of time; the rest is seen in tests/e2e/test_workers.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from uvicorn.server.supervisor import Supervisor
+
+# A worker that says that it is ready, and then nothing more.
+SILENT = "import os, sys; os.write(int(sys.argv[1]), b'ready channels\\n'); sys.stdin.read()"
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    made = Supervisor([sys.executable, "-c", SILENT], b"", [], 1, healthcheck_seconds=5.0)
+    [ours, theirs] = os.pipe()
+    standard_input = os.dup(0)
+    os.dup2(ours, 0)
+    try:
+        made._fill_up()
+        [worker] = made._workers
+        worker.channel.setblocking(True)
+        made._hear(worker)
+        yield made
+    finally:
+        os.dup2(standard_input, 0)
+        for descriptor in (ours, theirs, standard_input):
+            os.close(descriptor)
+        for worker in made._workers:
+            worker.process.kill()
+            worker.process.wait()
+            worker.channel.close()
+        made._selector.close()
+        made._wakeup.close()
+        made._waking.close()
+
+
+def test_a_worker_that_is_silent_for_too_long_is_told_to_abort(supervisor: Supervisor) -> None:
+    [worker] = supervisor._workers
+    worker.heard -= 10
+    supervisor._look_after()
+    assert worker.process.wait(30) == -6
+
+
+def test_a_supervisor_that_was_halted_itself_reproaches_nobody_with_silence(supervisor: Supervisor) -> None:
+    [worker] = supervisor._workers
+    worker.heard -= 10
+    supervisor._looked -= 10
+    supervisor._look_after()
+    assert not worker.deadline
+
+
+def test_nor_does_it_count_that_time_towards_the_grace(supervisor: Supervisor) -> None:
+    [worker] = supervisor._workers
+    worker.deadline = time.monotonic() - 5
+    supervisor._looked -= 10
+    supervisor._look_after()
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.process.wait(0)
+
+
+def test_a_worker_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
+    [worker] = supervisor._workers
+    worker.deadline = time.monotonic() - 1
+    for _ in range(3):
+        supervisor._look_after()
+    assert caplog.text.count("does not end and is killed") == 1
+    assert worker.process.wait(30) == -9
+
+
+def test_a_worker_that_has_hung_up_is_to_end_soon(supervisor: Supervisor) -> None:
+    [worker] = supervisor._workers
+    worker.process.kill()
+    supervisor._hear(worker)
+    assert worker.deadline
+    assert worker.channel.fileno() == -1
+
+
+def test_that_a_worker_takes_long_to_start_is_said_once(
+    supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    [worker] = supervisor._workers
+    worker.ready = 0.0
+    worker.heard -= 10
+    for _ in range(3):
+        supervisor._look_after()
+    assert caplog.text.count("is still starting, after 10 seconds") == 1

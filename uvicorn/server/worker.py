@@ -1,0 +1,64 @@
+"""One worker process, as its supervisor knows it: how it is started, and what is known of it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+
+
+class Worker:
+    """A process, and the supervisor's end of the socket pair between them."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, replaces: Worker | None) -> None:
+        self.process = process
+        self.channel = channel
+        #: The one that is to stop as soon as this one is ready.
+        self.replaces = replaces
+        self.heard = time.monotonic()
+        #: When it said that it was ready; 0 until then.
+        self.ready = 0.0
+        #: When it was told to stop; 0 until then.
+        self.stopped = 0.0
+        #: When it is to be killed; 0 if it need not be, infinity if it has been.
+        self.deadline = 0.0
+        #: Whether it has been said that it takes long to start.
+        self.told = False
+        self.buffer = b""
+
+
+def start_worker(
+    command: Sequence[str], payload: bytes, sockets: Sequence[socket.socket], replaces: Worker | None
+) -> Worker:
+    """A new process, which inherits `sockets`. Raises OSError if the system has no more to give.
+
+    The descriptors of the sockets, and then that of its end of the socket pair, are appended to `command`, separated by
+    commas. It reads `payload` from there.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        inherited = [*(sock.fileno() for sock in sockets), theirs.fileno()]
+        process = subprocess.Popen([*command, ",".join(map(str, inherited))], pass_fds=inherited)
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    try:
+        ours.sendall(payload)
+    except OSError:
+        pass  # It has died; that is seen soon enough.
+    ours.setblocking(False)
+    return Worker(process, ours, replaces)
+
+
+def describe_end(status: int) -> str:
+    """How a process with this exit code has ended."""
+    if status >= 0:
+        return f"has ended with exit code {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
