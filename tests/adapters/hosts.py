@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -105,6 +106,11 @@ class Host:
         """Leave nothing behind."""
         if self.process.poll() is None:
             self.stop()
+        try:
+            # Workers that a host did not end: they would hold its stderr, and this, up.
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         assert self.process.stderr is not None
         self._reader.join(LONGEST_WAIT)
         self.process.stderr.close()
@@ -143,6 +149,7 @@ def hosted(name: str, app: str, env: Mapping[str, str] | None = None) -> Iterato
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
     host = Host(process, port)
     try:
