@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,17 +40,31 @@ class Bridge:
         self.name = name
         # One thread each: what it does next shows that it is done with what it did before.
         self._pools: list[Executor] = []
+        self._adapters: list[WSGIAdapter] = []
         self.callable: Callable[..., Any] = app
         if name == "messages":
-            self.callable = WSGIAdapter(_through_messages(self._adapt(app, UsersExecutor())))
+            self._expose(_through_messages(self._adapt(app, UsersExecutor())))
         elif name != "bare":
-            self.callable = WSGIAdapter(self._adapt(app, WorkerPool(1)))
+            self._expose(self._adapt(app, WorkerPool(1)))
         if name == "triple":
-            self.callable = WSGIAdapter(self._adapt(self.callable, WorkerPool(1)))
+            self._expose(self._adapt(self.callable, WorkerPool(1)))
 
     def _adapt(self, app: Callable[..., Any], pool: Executor) -> ASGIAdapter:
         self._pools.insert(0, pool)
         return ASGIAdapter(app, executor=pool)
+
+    def _expose(self, app: Callable[..., Any]) -> None:
+        self.callable = WSGIAdapter(app)
+        self._adapters.append(self.callable)
+
+    def expect(self, script: Script) -> None:
+        """What never ends is stopped when its time is over; the time of what does end is not to be a matter of load."""
+        for adapter in self._adapters:
+            adapter._settings = replace(
+                adapter._settings, disconnect_seconds=0.05 if script.returns == "endless" else 30
+            )
+            if adapter._interface is not None:
+                adapter._interface.settings = adapter._settings
 
     def settle(self) -> None:
         """Wait until nothing runs any more, from the outermost pool inwards."""
@@ -107,6 +122,7 @@ class Bridges:
         # What has hung once cannot serve again: the search for a shorter exchange ends there.
         assert not self._hang, self._hang
         seen = Seen()
+        bridge.expect(script)
         self.app.script, self.app.seen = script, seen
         outcome: Future[Received] = Future()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote
 
@@ -19,7 +20,9 @@ from uvicorn.interfaces.worker_pool import WorkerPool
 WAYS = ["direct", "messages"]
 
 
-def serve(script: Script, request: Request | None = None, way: str = "direct") -> tuple[Received, Seen]:
+def serve(
+    script: Script, request: Request | None = None, way: str = "direct", seconds: float = 0.05
+) -> tuple[Received, Seen]:
     """One exchange with a scripted application behind a double bridge, to its very end."""
     request = request or Request()
     app = ScriptedApp()
@@ -31,6 +34,8 @@ def serve(script: Script, request: Request | None = None, way: str = "direct") -
         await adapter(message, channels)
 
     bridged = WSGIAdapter(adapter if way == "direct" else middleware)
+    # What has no end is stopped after this.
+    bridged._settings = replace(bridged._settings, disconnect_seconds=seconds)
     received = StrictHost(request).serve(bridged, request.environ(strict=False))
     pool.shutdown()
     assert not received.mistakes
@@ -61,6 +66,13 @@ def test_what_the_host_put_into_environ_reappears(way: str) -> None:
 def test_an_endless_generator_whose_response_is_over_is_stopped(start: Start, way: str) -> None:
     _, seen = serve(Script("endless", (start,), (Yield(1),)), way=way)
     assert (seen.returned, seen.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_content_that_is_read_after_a_response_without_content_is_not_waited_for(way: str) -> None:
+    request = Request("POST", content_bytes=9, ended_by="length")
+    _, seen = serve(Script(calls=(Start("204 No Content"), Write(1), Read("read()"))), request, way, seconds=3600)
+    assert seen.closed == 0 and seen.content != request.content
 
 
 @pytest.mark.parametrize("key", ["HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"])

@@ -240,6 +240,8 @@ class WSGIGateway(HTTPGateway):
                 seconds = self._interface.settings.disconnect_seconds
                 timer = self._thread.loop.call_later(seconds, exchange.disconnect)
                 exchange.on_end(lambda exchange: timer.cancel())
+                # Its thread has gone, so that content that has not been read by now never will be.
+                exchange.break_content()
         self._check_length(len(content), more_content)
         self._backlog.put += len(content)
         self._put("response", (line, kept, content, more_content), more_content)
