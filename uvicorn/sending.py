@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from typing import Any, Final, Never
 
-from uvicorn.errors import ChannelClosed, LocalProtocolError
+from uvicorn.errors import LocalProtocolError
 from uvicorn.types import Message
 
 # How many sends in a row may pass without letting others run. A client that reads as fast as a handler writes, or
@@ -21,6 +21,16 @@ DROPS_IN_A_ROW: Final = 1000
 
 # What a response's content, or the response, is called elsewhere: in ASGI 3, in WebSockets, in other libraries.
 _MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
+
+
+class ChannelClosed(asyncio.CancelledError):
+    """`send` on the reply channel of a client that has gone, from a task of that client's own.
+
+    A CancelledError, so that an endless `while True: await reply.send(...)` ends without a traceback
+    and `except Exception` does not hold it up.
+    """
+
+    __module__ = "uvicorn.errors"
 
 
 class ChannelNames:

@@ -31,7 +31,9 @@ class _Tally:
     complete: int = 0
     failed: int = 0
     truncated: int = 0
+    sent_again: int = 0
     slowest: float = 0.0
+    stopping: bool = False
     how: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,12 +78,13 @@ class _Client(threading.Thread):
             if kept and response is None:
                 # RFC 9112, section 9.3.1: a GET may be sent again, for an idle connection may be closed at any time.
                 connection.close()
+                with self._tally.lock:
+                    self._tally.sent_again += 1
                 return self._ask(connection, path)
             good, how = False, f"{path}: {error!r:.60}"
-        except ConnectionRefusedError:
-            # Stopped, which the main thread knows of.
-            return False
         except (OSError, http.client.HTTPException) as error:
+            if self._tally.stopping and isinstance(error, ConnectionRefusedError):
+                return False
             good, how = False, f"{path}: {error!r:.60}"
         with self._tally.lock:
             self._tally.complete += good
@@ -118,7 +121,8 @@ def _await_ready(server: Server, count: int, seconds: float = 20) -> None:
 
 
 def _figures(tally: _Tally) -> list[Figure]:
-    note = "; ".join((f"{tally.complete} requests, slowest {tally.slowest * 1000:.0f} ms", *tally.how[:3]))
+    answered = f"{tally.complete} requests, slowest {tally.slowest * 1000:.0f} ms, sent again {tally.sent_again}"
+    note = "; ".join((answered, *tally.how[:3]))
     return [
         Figure("requests failed", tally.failed, "count", 0, bar_may_be_met=True, note=note),
         Figure("responses truncated", tally.truncated, "count", 0, bar_may_be_met=True),
@@ -161,6 +165,7 @@ def rolling(workshop: Workshop) -> list[Figure]:
                 count += more
                 _await_ready(server, count)
             time.sleep(1)
+            tally.stopping = True
             code = server.terminate(40)
         return [*_figures(tally), Figure("exit code", code, "", 0, bar_may_be_met=True)]
 
