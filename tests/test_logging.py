@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,3 +140,17 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_dict_that_does_not_fit_is_told() -> None:
     with pytest.raises(ConfigError, match="log_config: "):
         configure_logging({"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}, None)
+
+
+def test_lines_that_nobody_takes_are_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LOGGING_CONFIG, None)
+    reading, writing = os.pipe()
+    os.close(reading)
+    access = logging.getLogger("uvicorn.access")
+    [handler] = access.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    with contextlib.suppress(BrokenPipeError), open(writing, "w") as stream:
+        handler.setStream(stream)
+        for _ in range(3):
+            access.info("a line")
+    assert [line[24:] for line in capsys.readouterr().err.splitlines()] == ["ERROR   log lines are lost: Broken pipe"]

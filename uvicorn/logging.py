@@ -11,9 +11,10 @@ import logging
 import logging.config
 import os
 import sys
+import time
 from copy import copy, deepcopy
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import click
 
@@ -37,8 +38,8 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
         },
     },
     "handlers": {
-        "default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"},
-        "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
+        "default": {"class": "uvicorn.logging.LineHandler", "formatter": "default", "stream": "ext://sys.stderr"},
+        "access": {"class": "uvicorn.logging.LineHandler", "formatter": "access", "stream": "ext://sys.stdout"},
     },
     "loggers": {
         "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
@@ -47,6 +48,8 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
         "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
     },
 }
+
+_MINUTE: Final = 60.0
 
 _LEVEL_COLOURS: Final = {
     logging.DEBUG: "cyan",
@@ -102,6 +105,21 @@ def _yaml() -> Any:
     except ImportError:
         raise ConfigError("log_config: a .yaml file needs PyYAML; pip install PyYAML, or give .json") from None
     return yaml
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Says once a minute that nobody takes its lines, as on a full disk, and not with a traceback for each of them."""
+
+    _told = -_MINUTE
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A line could not be written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif time.monotonic() - self._told > _MINUTE:
+            self._told = time.monotonic()
+            logging.getLogger("uvicorn.server").error("log lines are lost: %s", error.strerror)
 
 
 class ColourizedFormatter(logging.Formatter):
