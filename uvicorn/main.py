@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +73,9 @@ def serve_as_worker(config: Config, descriptors: list[int]) -> int:
     try:
         server.run(sockets)
     finally:
+        # The interpreter gives handlers up before it ends, and would then be killed, which looks like a failure.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         channel.close()
     return BROKEN_OFF if server.broken_off else 0
 

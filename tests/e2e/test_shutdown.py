@@ -160,3 +160,34 @@ def test_D16_others_are_answered_while_a_handler_streams_without_end(folder: Pat
             finally:
                 stop.set()
                 reader.join(LONGEST_WAIT)
+
+
+ENDLESS = """
+import asyncio
+
+class Endless:
+    async def shutdown(self):
+        print("shutting down", flush=True)
+        await asyncio.Event().wait()
+
+    async def __call__(self, message, channels): ...
+
+app = Endless()
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
+def test_D13_a_second_signal_breaks_off_the_applications_shutdown(folder: Path, arguments: tuple[str, ...]) -> None:
+    (folder / "endless.py").write_text(ENDLESS)
+    with running_server(folder, "endless:app", *arguments) as server:
+        server.send_signal(signal.SIGTERM)
+        server.wait_for_line("shutting down", "stdout")
+        assert server.stop(signal.SIGTERM) == 1
+        assert "the application's shutdown has not ended" in server.stderr
+
+
+def test_D13_the_applications_shutdown_is_broken_off_in_the_end(folder: Path) -> None:
+    (folder / "endless.py").write_text(ENDLESS)
+    with running_server(folder, "endless:app", "--timeout-graceful-shutdown", "0") as server:
+        assert server.stop() == 1
+        assert "the application's shutdown has not ended" in server.stderr

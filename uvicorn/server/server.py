@@ -32,6 +32,10 @@ logger = logging.getLogger("uvicorn.server")
 # How often a stopping server looks whether its connections have closed.
 _STOP_POLL_SECONDS: Final = 0.1
 
+# What the application's shutdown has to itself when requests have taken all of the grace; less than a supervisor waits
+# before it kills.
+_LEAST_SHUTDOWN_SECONDS: Final = 3.0
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 # Rounds of the event loop, at most, in which connections that wait in the kernel's queue are still accepted.
@@ -65,7 +69,7 @@ class Server:
         self.config = config
         #: Whether connections are being accepted.
         self.started = False
-        #: Whether responses were broken off at the end.
+        #: How many responses were broken off at the end, or 1 if it was the application's shutdown.
         self.broken_off = 0
         self._clock = clock
         self._access_log = access_log
@@ -271,12 +275,25 @@ class Server:
 
     async def _shut_down(self, seconds: float) -> None:
         """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
-        if self._application_runs and self._interface is not None:
-            self._application_runs = False
-            try:
-                await self._interface.shutdown(seconds)
-            except Exception as error:
-                logger.error("the application's shutdown failed", exc_info=error)
+        if not self._application_runs or self._interface is None:
+            return
+        self._application_runs = False
+        loop = asyncio.get_running_loop()
+        was_forced = self._force_exit
+        ending = asyncio.ensure_future(self._interface.shutdown(seconds))
+        last = loop.time() + seconds + _LEAST_SHUTDOWN_SECONDS
+        try:
+            while not ending.done() and loop.time() < last and (was_forced or not self._force_exit):
+                await asyncio.wait((ending,), timeout=_STOP_POLL_SECONDS)
+        finally:
+            if not ending.done():
+                self.broken_off = self.broken_off or 1
+                logger.error("the application's shutdown has not ended, and is broken off")
+                ending.cancel()
+                await asyncio.wait((ending,), timeout=_STOP_POLL_SECONDS)
+        error = ending.exception() if ending.done() and not ending.cancelled() else None
+        if error is not None:
+            logger.error("the application's shutdown failed", exc_info=error)
 
     async def _pause(self) -> None:
         """A moment for clients, cut short by a second signal."""
