@@ -107,12 +107,7 @@ class Client:
 
     def __init__(self, server: ServerProcess | None, tls: ssl.SSLContext | None = None, path: str = "") -> None:
         if path:
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(LONGEST_WAIT)
-            deadline = time.monotonic() + LONGEST_WAIT
-            while not os.path.exists(path) and time.monotonic() < deadline:
-                os.sched_yield()
-            self.socket.connect(path)
+            self.socket = _connect(path)
         else:
             assert server is not None
             self.socket = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
@@ -171,3 +166,20 @@ def status_of(response: bytes) -> int:
 def content_of(response: bytes) -> bytes:
     """The content of a response as it stands on the wire."""
     return response.partition(b"\r\n\r\n")[2]
+
+
+def _connect(path: str) -> socket.socket:
+    """A connection to the Unix socket at `path`, which is there a moment before somebody listens."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(LONGEST_WAIT)
+        try:
+            client.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            client.close()
+            if time.monotonic() > deadline:
+                raise
+            os.sched_yield()
+        else:
+            return client
