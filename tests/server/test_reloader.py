@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+import watchfiles
 
-from uvicorn.server.reloader import Selection
+from uvicorn.server.reloader import Selection, _watch_by_events
 
 
 @pytest.mark.parametrize("name", ["app.py", "package/module.py", "deep/er/still.py"])
@@ -42,3 +45,21 @@ def test_a_default_is_excluded_no_more_if_it_is_included(tmp_path: Path) -> None
 
 def test_a_default_is_included_no_more_if_it_is_excluded(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
+
+
+def test_what_a_new_folder_has_before_it_is_watched_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event for the folder is all that there is: which files come before the watch is a matter of luck."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "module.py").touch()
+    (folder / "page.html").touch()
+
+    def one_event(*folders: Path, watch_filter: Any, **options: Any) -> list[set[tuple[watchfiles.Change, str]]]:
+        assert watch_filter(watchfiles.Change.added, str(folder))
+        assert not watch_filter(watchfiles.Change.modified, str(folder))
+        return [{(watchfiles.Change.added, str(folder))}]
+
+    monkeypatch.setattr(watchfiles, "watch", one_event)
+    changed: list[str] = []
+    _watch_by_events(Selection([str(tmp_path)], [], []), 0.1, changed.append, threading.Event())
+    assert changed == [str(folder / "module.py")]

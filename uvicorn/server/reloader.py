@@ -130,7 +130,9 @@ def _watch_by_events(
 
     steps = watchfiles.watch(
         *selection.folders,
-        watch_filter=lambda change, path: path in selection,
+        watch_filter=lambda change, path: (
+            path in selection or (change == watchfiles.Change.added and os.path.isdir(path))
+        ),
         step=50,
         debounce=round(interval * 1000) or 1,
         stop_event=stop,
@@ -139,7 +141,12 @@ def _watch_by_events(
     try:
         for changes in steps:
             for _, path in changes:
-                changed(path)
+                if path in selection:
+                    changed(path)
+                else:
+                    # A new folder: what was put into it before it was watched has no event of its own.
+                    for name in filter(selection.__contains__, map(str, Path(path).rglob("*"))):
+                        changed(name)
     except OSError as error:
         # The system may watch so many files and no more.
         logger.warning("files are looked at one by one, for they cannot be watched: %s", error)
