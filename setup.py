@@ -61,7 +61,6 @@ setup(
             "hypercorn>=0.17",
             "pyuwsgi>=2.0.28",
             "waitress>=3",
-            "werkzeug>=3",
             # Frameworks whose applications are compared with what they answer elsewhere.
             "bottle>=0.13",
             "django>=5.2",

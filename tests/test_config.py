@@ -332,3 +332,8 @@ def test_host_and_port_are_the_defaults_for_a_unix_socket() -> None:
 
 def test_a_certificate_makes_it_https() -> None:
     assert uvicorn.Config(hello, ssl_certfile="chain.pem").is_ssl
+
+
+@pytest.mark.parametrize("delay", [0, -1, float("nan"), True, "1"])
+def test_a_time_between_two_looks_for_changes_that_is_none_is_refused(delay: Any) -> None:
+    assert "reload_delay: expected a number of seconds above 0" in complaint(reload=True, reload_delay=delay)

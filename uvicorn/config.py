@@ -114,6 +114,8 @@ class Config:
         for folder in self.reload_dirs:
             if not os.path.isdir(folder):
                 raise ConfigError(f"reload_dirs: expected a folder, found none at {os.path.abspath(folder)!r}")
+        if isinstance(reload_delay, bool) or not isinstance(reload_delay, (int, float)) or not reload_delay > 0:
+            raise ConfigError(f"reload_delay: expected a number of seconds above 0, got {reload_delay!r}")
         if reload and workers is not None and workers > 1:
             raise ConfigError("reload and workers do not go together; expected one of them")
         # Here, so that whoever makes a server of this may have the last word about logging.

@@ -89,7 +89,6 @@ def _supervise(config: Config) -> int:
         )
     # What is wrong with the certificates is told once, and before anything is started.
     scheme = "https" if config.ssl_context() is not None else "http"
-    sockets = config.open_sockets()
     settings = config.settings
     if config.reload:
         graceful = min(settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
@@ -98,6 +97,8 @@ def _supervise(config: Config) -> int:
         payload = pickle.dumps(sys.path) + pickle.dumps(config)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(f"{what}: the configuration cannot be handed to another process: {error}") from None
+    # Last, as nobody would close them.
+    sockets = config.open_sockets()
     command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _WORKER]  # type: ignore[attr-defined]
     more: dict[str, Any] = {
         "scheme": scheme,

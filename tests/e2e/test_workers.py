@@ -29,6 +29,7 @@ async def app(message, channels):
     if message["channel"] != "http.request":
         return
     if message["path"] == "/stuck":
+        print("stuck", flush=True)
         time.sleep(3600)
     if message["path"] == "/patient":
         print("patient", os.getpid(), flush=True)
@@ -118,6 +119,7 @@ def test_ctrl_c_reaches_the_whole_group_and_finishes_what_is_in_flight(folder: P
 def test_a_second_signal_breaks_off_what_is_in_flight(server: ServerProcess) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.get, "/stuck")
+        server.wait_for_line("stuck", "stdout")
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("stopping; workers")
         assert server.stop(signal.SIGTERM) == 1
@@ -175,7 +177,7 @@ def test_a_worker_that_is_stuck_is_replaced_and_shows_where(folder: Path) -> Non
             wait_until_ready(server, 3)
             with pytest.raises((ConnectionError, http.client.HTTPException)):
                 answer.result()
-        assert re.search(r'File ".*app.py", line 12 in app', server.stderr)
+        assert re.search(r'File ".*app.py", line 13 in app', server.stderr)
 
 
 def test_workers_stop_when_their_supervisor_has_been_killed(server: ServerProcess) -> None:
@@ -284,6 +286,17 @@ def test_an_application_that_is_an_object_is_refused(folder: Path) -> None:
     (folder / "main.py").write_text("import app, uvicorn\nuvicorn.run(app.app, port=0, workers=2)\n")
     ended = run_command(folder, program=["main.py"])
     assert "workers: expected the application as 'module:attribute'" in ended.stderr
+
+
+def test_a_configuration_that_no_worker_can_get_is_refused_before_anything_is_opened(folder: Path) -> None:
+    (folder / "main.py").write_text(
+        "import uvicorn\n"
+        "logging = {'version': 1, 'filters': {'all': {'()': lambda: lambda record: True}}}\n"
+        "uvicorn.run('app:app', workers=2, uds='app.sock', log_config=logging)\n"
+    )
+    ended = run_command(folder, program=["main.py"])
+    assert "workers: the configuration cannot be handed to another process" in ended.stderr
+    assert not (folder / "app.sock").exists()
 
 
 def test_a_worker_that_has_served_enough_is_replaced_first(folder: Path) -> None:
