@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.certificates import Certificates
-from tests.e2e.gunicorn_process import Client, content_of, covers, knows, running_gunicorn, status_of
+from tests.e2e.client import Client, content_of, status_of
+from tests.e2e.gunicorn_process import covers, knows, running_gunicorn
 from tests.e2e.server_process import LONGEST_WAIT, run_command
 
 HOSTED = Path(__file__).parent / "hosted"

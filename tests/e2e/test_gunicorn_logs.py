@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.gunicorn_process import Client, covers, knows, running_gunicorn
+from tests.e2e.client import Client
+from tests.e2e.gunicorn_process import covers, knows, running_gunicorn
 from tests.e2e.server_process import LONGEST_WAIT
 
 HOSTED = Path(__file__).parent / "hosted"

@@ -101,6 +101,8 @@ def test_D13_a_signal_to_the_whole_group_finishes_what_is_in_flight(folder: Path
             server.wait_for_line("patient", "stdout")
             for pid in (*workers(server), server.process.pid):
                 os.kill(pid, signal.SIGTERM)
+            server.wait_for_line("stopping; requests in flight: 1")
+            (folder / "go").touch()
             assert answer.result()[0] == 200
         assert server.wait() == 0
 

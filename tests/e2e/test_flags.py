@@ -1,0 +1,389 @@
+"""Each group of `uvicorn --help`, by a server as a user starts it; see also test_command_line.py, test_workers.py,
+test_reload.py, test_tls.py and test_shutdown.py."""
+
+from __future__ import annotations
+
+import json
+import select
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.certificates import Certificates
+from tests.corpus import HANDSHAKE, request
+from tests.e2e.client import Client, content_of, status_of
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+
+APP = """
+import asyncio
+import json
+import sys
+
+async def app(message, channels):
+    channel, path = message["channel"], message["path"]
+    if channel == "websocket.connect" and path == "/undecided":
+        await asyncio.sleep(3600)
+    elif channel == "websocket.receive":
+        await channels["reply"].send({"text": message["text"]})
+    elif channel != "http.request" or path == "/silent":
+        return
+    elif path == "/stuck":
+        print("stuck", file=sys.stderr, flush=True)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("cancelled", file=sys.stderr, flush=True)
+            raise
+    elif path == "/large":
+        await channels["reply"].send({"status": 200, "content": bytes(1 << 26)})
+    else:
+        content, more = b"", "body" in channels
+        while more:
+            message = await channels["body"].receive()
+            content, more = content + message["content"], message.get("more_content")
+        await channels["reply"].send({"status": 200, "content": content or b"hello"})
+
+async def peer(message, channels):
+    seen = json.dumps({"client": message["client"], "scheme": message["scheme"]})
+    await channels["reply"].send({"status": 200, "content": seen.encode()})
+
+def consumer(message):
+    message["reply_channel"].send({"status": 200, "content": b"hello"})
+
+def blocking(environ, start_response):
+    print("blocked", file=sys.stderr, flush=True)
+    import time
+    while True:
+        time.sleep(3600)
+
+class Lifespan:
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise RuntimeError("no part in it")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+asgi = Lifespan()
+"""
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
+OPENING = request(b"GET / HTTP/1.1", *HANDSHAKE)
+PING = b"\x89"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flags")
+    (folder / "app.py").write_text(APP)
+    return folder
+
+
+def serving(folder: Path, name: str, *arguments: str) -> Iterator[ServerProcess]:
+    with running_server(folder, f"app:{name}", *arguments) as server:
+        yield server
+
+
+def talk(server: ServerProcess, path: str = "/", **options: Any) -> ClientConnection:
+    uri = f"ws://127.0.0.1:{server.port}{path}"
+    return connect(uri, open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT, ping_interval=None, **options)
+
+
+def answer(server: ServerProcess, *pieces: bytes) -> bytes:
+    """What comes, until the server closes, to a client that sends `pieces` and then waits."""
+    with Client(server) as client:
+        for piece in pieces:
+            client.send(piece)
+        return client.receive()
+
+
+# Limits
+
+
+@pytest.fixture(scope="module")
+def limited(folder: Path) -> Iterator[ServerProcess]:
+    yield from serving(
+        folder, "app",
+        "--max-request-line-bytes", "100", "--max-header-bytes", "512", "--max-header-fields", "5",
+        "--max-content-bytes", "10", "--max-chunk-extension-bytes", "4", "--max-chunk-extensions-bytes", "6",
+    )  # fmt: skip
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"GET /" + b"a" * 100 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414),
+        (GET + b"a: " + b"a" * 600 + b"\r\n\r\n", 431),
+        (GET + b"a: b\r\n" * 5 + b"\r\n", 431),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n", 413),
+        (CHUNKED + b"6\r\naaaaaa\r\n5\r\naaaaa\r\n0\r\n\r\n", 413),
+        (CHUNKED + b"1;abcde\r\na\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"1;abc\r\na\r\n1;abc\r\na\r\n0\r\n\r\n", 400),
+    ],
+    ids=["request line", "header", "fields", "content", "chunked content", "chunk extension", "chunk extensions"],
+)
+def test_a_request_above_a_limit_is_refused(limited: ServerProcess, asked: bytes, status: int) -> None:
+    assert status_of(answer(limited, asked)) == status
+
+
+def test_a_request_within_the_limits_is_served(limited: ServerProcess) -> None:
+    with Client(limited) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n0123456789")
+        assert content_of(client.receive()) == b"0123456789"
+
+
+def test_a_request_too_many_at_one_time_is_told_503(folder: Path) -> None:
+    for server in serving(folder, "app", "--limit-concurrency", "1"):
+        with Client(server) as first:
+            first.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
+            server.wait_for_line("stuck")
+            assert server.get()[0] == 503
+
+
+def test_content_too_large_for_a_consumer_is_refused(folder: Path) -> None:
+    for server in serving(folder, "consumer", "--max-inline-bytes", "10", "--interface", "consumer"):
+        assert status_of(answer(server, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n01234567890")) == 413
+
+
+def test_a_request_that_would_wait_for_a_thread_in_vain_is_told_503(folder: Path) -> None:
+    for server in serving(folder, "blocking", "--threads", "1", "--thread-queue", "1"):
+        with Client(server) as first, Client(server) as second, Client(server) as third:
+            first.send(GET + b"\r\n")
+            server.wait_for_line("blocked")
+            second.send(GET + b"\r\n")
+            third.send(GET + b"\r\n")
+            readable = {second.socket, third.socket}
+            ready, _, _ = select.select(readable, (), (), LONGEST_WAIT)
+            assert [status_of(sock.recv(65536)) for sock in ready] == [503]
+
+
+# Deadlines
+
+
+@pytest.fixture(scope="module")
+def hasty(folder: Path) -> Iterator[ServerProcess]:
+    yield from serving(
+        folder, "app",
+        "--timeout-keep-alive", "0.1", "--timeout-header", "0.1", "--timeout-content-idle", "0.1",
+        "--timeout-write-stall", "0.1", "--reply-timeout", "0.1", "--timeout-disconnect", "0.1",
+        "--timeout-linger", "0.1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (GET, 408),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n0", 408),
+        (b"GET /silent HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 500),
+    ],
+    ids=["head", "content", "reply"],
+)
+def test_a_deadline_that_has_passed_is_told(hasty: ServerProcess, asked: bytes, status: int) -> None:
+    assert status_of(answer(hasty, asked)) == status
+
+
+def test_a_connection_that_is_idle_is_closed(hasty: ServerProcess) -> None:
+    assert status_of(answer(hasty, GET + b"\r\n")) == 200
+
+
+def test_a_client_that_takes_nothing_is_cut_off(hasty: ServerProcess) -> None:
+    with Client(hasty) as client:
+        client.send(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        poll = select.poll()
+        poll.register(client.socket, select.POLLERR)
+        assert poll.poll(LONGEST_WAIT * 1000)
+
+
+def test_a_handler_whose_client_has_gone_is_cancelled(hasty: ServerProcess) -> None:
+    with Client(hasty) as client:
+        client.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
+        hasty.wait_for_line("stuck")
+        client.reset()
+    hasty.wait_for_line("cancelled")
+
+
+# WebSockets
+
+
+@pytest.fixture(scope="module")
+def websockets(folder: Path) -> Iterator[ServerProcess]:
+    yield from serving(
+        folder, "app",
+        "--ws-allowed-origins", "https://a.example", "--ws-accept-timeout", "0.1", "--ws-max-size", "200",
+        "--ws-max-fragments", "3", "--ws-per-message-deflate", "false", "--ws-ping-interval", "0.1",
+        "--ws-ping-timeout", "600",
+    )  # fmt: skip
+
+
+def code_of(client: ClientConnection) -> int:
+    """The close code with which a websocket ends."""
+    with pytest.raises(ConnectionClosed) as caught:
+        client.recv(LONGEST_WAIT)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code
+
+
+def test_messages_within_the_limits_are_handled(websockets: ServerProcess) -> None:
+    with talk(websockets) as client:
+        client.send(["a" * 100, "b" * 100])
+        assert client.recv(LONGEST_WAIT) == "a" * 100 + "b" * 100
+
+
+def test_an_origin_that_is_allowed_is_served(websockets: ServerProcess) -> None:
+    with talk(websockets, origin="https://a.example") as client:
+        client.send("hello")
+        assert client.recv(LONGEST_WAIT) == "hello"
+
+
+def test_an_origin_that_is_not_is_refused(websockets: ServerProcess) -> None:
+    with pytest.raises(InvalidStatus, match="403"):
+        talk(websockets, origin="https://b.example")
+
+
+def test_a_decision_that_takes_too_long_is_a_refusal(websockets: ServerProcess) -> None:
+    with pytest.raises(InvalidStatus, match="403"):
+        talk(websockets, "/undecided")
+
+
+@pytest.mark.parametrize("message", ["a" * 201, ["a", "b", "c", "d"]], ids=["size", "fragments"])
+def test_a_message_above_a_limit_closes_with_1009(websockets: ServerProcess, message: Any) -> None:
+    with talk(websockets) as client:
+        client.send(message)
+        assert code_of(client) == 1009
+
+
+def test_nothing_is_compressed_when_that_is_switched_off(websockets: ServerProcess) -> None:
+    with talk(websockets) as client:
+        assert client.protocol.extensions == []
+
+
+def test_a_silent_client_is_pinged(websockets: ServerProcess) -> None:
+    with Client(websockets) as client:
+        client.send(OPENING)
+        client.receive_until(PING)
+
+
+def test_a_client_that_answers_no_ping_is_closed_with_1011(folder: Path) -> None:
+    for server in serving(folder, "app", "--ws-ping-interval", "0.1", "--ws-ping-timeout", "0.1"):
+        with Client(server) as client:
+            client.send(OPENING)
+            assert client.receive_until(b"\r\n\r\n").startswith(b"HTTP/1.1 101")
+            assert (1011).to_bytes(2) in client.receive()
+
+
+def test_no_websockets_are_served_if_that_is_said(folder: Path) -> None:
+    for server in serving(folder, "app", "--ws", "none"):
+        with pytest.raises(InvalidStatus, match="200"):
+            talk(server)
+
+
+def test_a_websocket_that_nobody_accepts_is_refused_if_that_is_said(folder: Path) -> None:
+    for server in serving(folder, "app", "--no-ws-implicit-accept"):
+        with pytest.raises(InvalidStatus, match="403"):
+            talk(server)
+
+
+# Behind a proxy
+
+
+FORWARDED = ("x-forwarded-for: 192.0.2.1", "x-forwarded-proto: https")
+TAKEN = {"client": ["192.0.2.1", 0], "scheme": "https"}
+
+
+def seen(client: Client) -> Any:
+    """What the application is told of client and scheme."""
+    return json.loads(content_of(client.get("/", *FORWARDED)))
+
+
+@pytest.mark.parametrize("arguments", [(), ("--forwarded-allow-ips", "127.0.0.0/8"), ("--forwarded-allow-ips", "*")])
+def test_a_trusted_proxy_is_believed(folder: Path, arguments: tuple[str, ...]) -> None:
+    for server in serving(folder, "peer", *arguments):
+        with Client(server) as client:
+            assert seen(client) == TAKEN
+
+
+@pytest.mark.parametrize("arguments", [("--no-proxy-headers",), ("--forwarded-allow-ips", "192.0.2.7")])
+def test_nobody_else_is(folder: Path, arguments: tuple[str, ...]) -> None:
+    for server in serving(folder, "peer", *arguments):
+        with Client(server) as client:
+            assert seen(client) == {"client": list(client.socket.getsockname()), "scheme": "http"}
+
+
+def test_a_proxy_on_a_unix_socket_is_believed(folder: Path) -> None:
+    for _ in serving(folder, "peer", "--uds", "proxied.sock"):
+        with Client(None, path=str(folder / "proxied.sock")) as client:
+            assert seen(client) == TAKEN
+
+
+# Other
+
+
+def test_fields_are_those_that_were_asked_for(folder: Path) -> None:
+    arguments = ("--header", "X-Served-By: us", "--no-server-header", "--no-date-header")
+    for server in serving(folder, "app", *arguments, "--http", "httptools", "--reset-contextvars"):
+        with Client(server) as client:
+            head = client.get().partition(b"\r\n\r\n")[0].lower()
+        assert b"\r\nx-served-by: us" in head
+        assert b"\r\nserver:" not in head
+        assert b"\r\ndate:" not in head
+
+
+def test_the_defaults_have_server_and_date(folder: Path) -> None:
+    for server in serving(folder, "app"):
+        with Client(server) as client:
+            head = client.get().partition(b"\r\n\r\n")[0].lower()
+        assert b"\r\nserver: uvicorn" in head
+        assert b"\r\ndate: " in head
+
+
+# The application and logging
+
+
+def test_an_application_without_lifespan_is_served_unless_one_is_asked_for(folder: Path) -> None:
+    for server in serving(folder, "asgi"):
+        assert server.get() == (200, "hello")
+
+
+def test_an_application_without_lifespan_is_not_served_if_one_is_asked_for(folder: Path) -> None:
+    assert run_command(folder, "app:asgi", "--lifespan", "on", "--port", "0").returncode == 3
+
+
+def test_lines_have_colours_in_a_pipe_if_that_is_said(folder: Path) -> None:
+    for server in serving(folder, "app", "--use-colors"):
+        assert "\x1b[" in server.stderr
+
+
+# TLS
+
+
+def test_a_key_with_a_password_and_ciphers_are_used(folder: Path) -> None:
+    made = Certificates(folder)
+    key = load_pem_private_key(made.key.read_bytes(), None)
+    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (folder / "locked.pem").write_bytes(encrypted)
+    for server in serving(
+        folder, "app", "--ssl-certfile", "chain.pem", "--ssl-keyfile", "locked.pem",
+        "--ssl-keyfile-password", "secret",
+        "--ssl-ciphers", "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384",
+    ):  # fmt: skip
+        context = made.client()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with Client(server, context) as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            cipher = client.socket.cipher()
+            assert cipher is not None
+            assert "AES256-GCM-SHA384" in cipher[0]
