@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +114,34 @@ format=from a file: %(message)s
 """
 
 
+@pytest.fixture
+def root_as_it_was() -> Iterator[None]:
+    """An .ini file says something about the root logger, whether or not it wants to."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    root.handlers[:] = before
+
+
+@pytest.mark.usefixtures("root_as_it_was")
 @pytest.mark.parametrize(("name", "text"), [("a.json", json.dumps(DICT)), ("a.yaml", json.dumps(DICT)), ("a.ini", INI)])
 def test_files_are_read(tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text(text)
-    root = logging.getLogger()
-    before = root.handlers[:]
-    try:
-        configure_logging(tmp_path / name, None)
-    finally:
-        root.handlers[:] = before
+    configure_logging(tmp_path / name, None)
+    logging.getLogger("uvicorn.test").warning("tea")
+    assert capsys.readouterr().err == "from a file: tea\n"
+
+
+def parsed(text: str) -> RawConfigParser:
+    parser = RawConfigParser()
+    parser.read_string(text)
+    return parser
+
+
+@pytest.mark.usefixtures("root_as_it_was")
+@pytest.mark.parametrize("opened", [io.StringIO, parsed])
+def test_an_open_file_and_a_parser_are_read(opened: Callable[[str], Any], capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(opened(INI), None)
     logging.getLogger("uvicorn.test").warning("tea")
     assert capsys.readouterr().err == "from a file: tea\n"
 
@@ -130,6 +151,13 @@ def test_files_that_are_none_are_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{]")
     with pytest.raises(ConfigError, match=f"log_config: .*{name}' is no logging configuration"):
         configure_logging(tmp_path / name, None)
+
+
+@pytest.mark.parametrize("config", [None, [], 7], ids=repr)
+def test_a_file_that_holds_something_else_is_told(tmp_path: Path, config: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="log_config: expected a dict, the name of a file, an open .ini file"):
+        configure_logging(tmp_path / "a.json", None)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

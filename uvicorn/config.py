@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from uvicorn.interfaces.base import Interface
+    from uvicorn.logging import LogConfig
 
 
 def keyword(field: Field[Any]) -> str:
@@ -78,7 +79,7 @@ class Config:
         bind: str | Sequence[str] | None = None,
         app_dir: str | None = None,
         log_level: str | int | None = None,
-        log_config: dict[str, Any] | str | os.PathLike[str] | None = LOGGING_CONFIG,
+        log_config: LogConfig | None = LOGGING_CONFIG,
         use_colors: bool | None = None,
         env_file: str | os.PathLike[str] | None = None,
         factory: bool = False,
@@ -91,6 +92,7 @@ class Config:
         reload_includes: Sequence[str] | str | None = None,
         reload_excludes: Sequence[str] | str | None = None,
         reload_delay: float = 0.3,
+        ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None,
         **settings: Any,
     ) -> None:
         self.app = app
@@ -111,6 +113,9 @@ class Config:
         self.reload_includes = _texts(reload_includes)
         self.reload_excludes = _texts(reload_excludes)
         self.reload_delay = reload_delay
+        self.ssl_context_factory = ssl_context_factory
+        #: The application itself, once it has been imported or made.
+        self.loaded_app: Any = None
         for folder in self.reload_dirs:
             if not os.path.isdir(folder):
                 raise ConfigError(f"reload_dirs: expected a folder, found none at {os.path.abspath(folder)!r}")
@@ -141,16 +146,30 @@ class Config:
     @property
     def is_ssl(self) -> bool:
         """Whether https is served."""
-        return bool(self.settings.ssl_certfile)
+        return bool(self.settings.ssl_certfile or self.ssl_context_factory)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the application has been imported or made."""
+        return self.loaded_app is not None
 
     def load(self) -> Interface:
-        """Import the application, and find how it is called."""
+        """Import the application, unless that has been done, and find how it is called."""
         # A supervisor, which does neither this nor TLS, takes some MiB less.
-        from uvicorn.importer import import_from_string
         from uvicorn.interfaces.detect import build_interface
 
-        if not isinstance(self.app, str):
-            return build_interface(self._made(self.app, "the application"), self.settings)
+        source = repr(self.app) if isinstance(self.app, str) else "the application"
+        if self.loaded_app is None:
+            self.loaded_app = self._made(self._imported(self.app) if isinstance(self.app, str) else self.app, source)
+        return build_interface(self.loaded_app, self.settings, source)
+
+    def lifespan_class(self, config: Config) -> Interface:
+        """What those who call `Server.startup` themselves set as `Server.lifespan`, as other servers have it."""
+        return config.load()
+
+    def _imported(self, name: str) -> Any:
+        from uvicorn.importer import import_from_string
+
         folder = os.path.abspath(self.app_dir or "")
         if not os.path.isdir(folder):
             raise ConfigError(f"app_dir: expected a folder, found none at {folder!r}")
@@ -160,7 +179,7 @@ class Config:
                 sys.path.append(folder)
         elif sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
-        return build_interface(self._made(import_from_string(self.app), repr(self.app)), self.settings, repr(self.app))
+        return import_from_string(name)
 
     def _made(self, app: Any, source: str) -> Any:
         """What `app` returns, if it is a factory."""
@@ -175,12 +194,23 @@ class Config:
             ) from error
 
     def ssl_context(self) -> SSLContext | None:
-        """What `ssl_certfile` and the rest say; None without a certificate. Raises ConfigError for what is unusable."""
+        """What `ssl_certfile` and the rest say; None without a certificate. Raises ConfigError for what is unusable.
+
+        A `ssl_context_factory` is called with this configuration and with a function that returns that context.
+        """
+        if self.ssl_context_factory is not None:
+            return self.ssl_context_factory(self, self._own_ssl_context)
         if not (self.settings.ssl_certfile or self.settings.ssl_keyfile or self.settings.ssl_ca_certs):
             return None
+        return self._own_ssl_context()
+
+    def _own_ssl_context(self) -> SSLContext:
         from uvicorn.server.tls import build_ssl_context
 
-        return build_ssl_context(self.settings)
+        context = build_ssl_context(self.settings)
+        if context is None:
+            raise ConfigError("ssl_context_factory: expected ssl_certfile as well, for it asks for the usual context")
+        return context
 
     def open_sockets(self) -> list[socket]:
         """Listen on every address."""

@@ -14,12 +14,17 @@ import sys
 import time
 from copy import copy, deepcopy
 from http import HTTPStatus
-from typing import Any, Final, Literal, TextIO
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 import click
 
 from uvicorn.errors import ConfigError
 from uvicorn.processes import is_terminal
+
+if TYPE_CHECKING:
+    from configparser import RawConfigParser
+
+    LogConfig: TypeAlias = dict[str, Any] | str | os.PathLike[str] | RawConfigParser | IO[str]
 
 TRACE_LOG_LEVEL: Final = 5
 
@@ -62,8 +67,9 @@ _STATUS_COLOURS: Final = {1: "bright_white", 2: "green", 3: "yellow", 4: "red", 
 _PHRASES: Final = {status.value: f" {status.phrase}" for status in HTTPStatus}
 
 
-def configure_logging(config: dict[str, Any] | str | os.PathLike[str] | None, use_colors: bool | None) -> None:
-    """Set up logging from a dict, or from a .json, .yaml or .ini file; nothing if `config` is None.
+def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
+    """Set up logging from a dict, from the name of a .json, .yaml or .ini file, or from an open .ini file or a
+    ConfigParser that has read one; nothing if `config` is None.
 
     `use_colors`, unless it is None, is passed on to formatters named `default` and `access`. Raises ConfigError.
     """
@@ -86,7 +92,15 @@ def configure_logging(config: dict[str, Any] | str | os.PathLike[str] | None, us
                 f"log_config: {path!r} is no logging configuration: {type(error).__name__}: {error}; expected .json or "
                 ".yaml for logging.config.dictConfig, or .ini for fileConfig"
             ) from None
-    assert isinstance(config, dict)
+    if not isinstance(config, dict):
+        try:
+            logging.config.fileConfig(config, disable_existing_loggers=False)
+        except Exception as error:
+            raise ConfigError(
+                "log_config: expected a dict, the name of a file, an open .ini file or a ConfigParser, "
+                f"got {config!r:.60} ({type(error).__name__}: {error})"
+            ) from None
+        return
     if use_colors is not None:
         config = deepcopy(config)
         for name in ("default", "access"):

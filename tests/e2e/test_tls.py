@@ -13,7 +13,10 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.certificates import Certificates
+from tests.e2e.client import Client
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+from uvicorn import Config
+from uvicorn.errors import ConfigError
 
 APP = """
 async def app(message, channels):
@@ -199,3 +202,30 @@ def test_D13_a_client_that_never_comes_to_terms_keeps_no_server_from_stopping(
     with running_server(tmp_path, "app:app", *arguments) as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT):
             assert server.stop() == 0
+
+
+FACTORY = """
+import ssl
+import uvicorn
+
+def make(config, usual):
+    context = usual()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+uvicorn.run("app:app", port=0, ssl_certfile="chain.pem", ssl_keyfile="key.pem", ssl_context_factory=make)
+"""
+
+
+def test_the_context_may_be_made_by_the_program(made: Certificates, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(FACTORY)
+    with running_server(tmp_path, program=["main.py"]) as server, Client(server, made.client()) as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.version() == "TLSv1.2"
+        assert client.get().startswith(b"HTTP/1.1 200")
+
+
+def test_a_context_of_the_program_needs_a_certificate_for_the_usual_one(made: Certificates) -> None:
+    config = Config("app:app", log_config=None, ssl_context_factory=lambda config, usual: usual())
+    with pytest.raises(ConfigError, match="ssl_context_factory: expected ssl_certfile as well"):
+        config.ssl_context()

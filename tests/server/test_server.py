@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -179,6 +180,49 @@ async def test_a_configuration_that_was_loaded_is_started() -> None:
     await server.shutdown()
 
 
+async def test_a_configuration_makes_its_application_once() -> None:
+    made: list[Application] = []
+
+    def make() -> Application:
+        made.append(Application())
+        return made[-1]
+
+    config = uvicorn.Config(make, factory=True, port=0, log_config=None)
+    config.load()
+    server = uvicorn.Server(config)
+    await server.startup()
+    await server.shutdown()
+    assert made == [config.loaded_app]
+    assert config.loaded
+
+
+async def test_a_server_is_started_as_those_do_who_have_copied_the_code_of_another() -> None:
+    app = Application()
+    server = server_of(app)
+    config = server.config
+    assert isinstance(config, uvicorn.Config)
+    if not config.loaded:
+        config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    assert await asyncio.to_thread(get, server) == b"hello"
+    await server.shutdown(sockets=None)
+    assert app.events == ["startup", "shutdown"]
+
+
+async def test_a_server_may_be_started_again_while_it_runs() -> None:
+    app = Application()
+    server = server_of(app)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    await server.shutdown()
+    await server.startup()
+    assert await asyncio.to_thread(get, server) == b"hello"
+    server.should_exit = True
+    await task
+    assert app.events == ["startup", "shutdown"] * 2
+
+
 async def test_sockets_may_be_bound_by_the_configuration() -> None:
     config = uvicorn.Config(Application(), port=0, log_config=None)
     listening = config.bind_socket()
@@ -196,9 +240,12 @@ def test_the_event_loop_may_be_made_by_the_configuration() -> None:
         assert isinstance(runner.get_loop(), asyncio.SelectorEventLoop)
 
 
-def test_signals_may_be_left_alone_by_an_instance() -> None:
+@pytest.mark.parametrize(
+    ("name", "nothing"), [("install_signal_handlers", lambda: None), ("capture_signals", contextlib.nullcontext)]
+)
+def test_signals_may_be_left_alone_by_an_instance(name: str, nothing: Callable[[], Any]) -> None:
     server = server_of(Application())
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
+    setattr(server, name, nothing)
     before = signal.getsignal(signal.SIGTERM)
     seen: list[Any] = []
     server.announce = lambda sock: seen.append(signal.getsignal(signal.SIGTERM))  # type: ignore[method-assign]

@@ -12,7 +12,8 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -75,7 +76,8 @@ class Server:
         self._access_log = access_log
         self._should_exit = False
         self._force_exit = False
-        self._interface: ServedInterface | None = None
+        #: The application, as it is started, called and shut down. May be set before `startup`.
+        self.lifespan: ServedInterface | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
         self._context: ServerContext | None = None
@@ -125,21 +127,19 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self.install_signal_handlers()
-        try:
-            await self.startup(sockets)
-            await self.main_loop()
-            await self.shutdown()
-        finally:
-            self._close()
-            # Has been done, unless this was cancelled.
-            await self._shut_down(0)
-            self._restore_signal_handlers()
-        self._pass_signals_on()
+        with self.capture_signals():
+            try:
+                await self.startup(sockets)
+                await self.main_loop()
+                await self.shutdown()
+            finally:
+                self._close()
+                # Has been done, unless this was cancelled.
+                await self._shut_down(0)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """The first third of `serve`: returns when connections are being accepted."""
-        interface = self._interface = self._interface or self.config.load()
+        interface = self.lifespan = self.lifespan or self.config.load()
         settings = self.config.settings
         loop = self._loop = asyncio.get_running_loop()
         self._changed = self._changed or asyncio.Event()
@@ -181,10 +181,10 @@ class Server:
 
     def announce(self, sock: socket.socket) -> None:
         """Say that connections are accepted on `sock`."""
-        assert self._interface is not None
+        assert self.lifespan is not None
         address = describe(sock, "https" if self._tls else "http")
         hint = "; press Ctrl-C to stop" if self._signals and is_terminal(sys.stderr) else ""
-        logger.info("listening on %s (%s)%s", address, self._interface.name, hint)
+        logger.info("listening on %s (%s)%s", address, self.lifespan.name, hint)
 
     async def main_loop(self) -> None:
         """The second: returns when the server is told to stop."""
@@ -216,7 +216,7 @@ class Server:
         """`serve`, on an event loop of its own."""
         self._is_alone = True
         # Before there is a loop, which would hold a Ctrl-C back until the import is over.
-        self._interface = self.config.load()
+        self.lifespan = self.config.load()
         run(self.serve(sockets), self.config.settings.loop)
 
     async def _start_up(self, interface: ServedInterface) -> None:
@@ -275,12 +275,12 @@ class Server:
 
     async def _shut_down(self, seconds: float) -> None:
         """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
-        if not self._application_runs or self._interface is None:
+        if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
         loop = asyncio.get_running_loop()
         was_forced = self._force_exit
-        ending = asyncio.ensure_future(self._interface.shutdown(seconds))
+        ending = asyncio.ensure_future(self.lifespan.shutdown(seconds))
         last = loop.time() + seconds + _LEAST_SHUTDOWN_SECONDS
         try:
             while not ending.done() and loop.time() < last and (was_forced or not self._force_exit):
@@ -307,6 +307,16 @@ class Server:
     def _wake(self) -> None:
         if self._loop is not None and self._changed is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Meanwhile signals stop this server; afterwards they are passed on. May be overridden."""
+        self.install_signal_handlers()
+        try:
+            yield
+        finally:
+            self._restore_signal_handlers()
+        self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
         """Stop on SIGINT and SIGTERM. Does nothing outside of the main thread; overridden by those who want nothing."""

@@ -41,8 +41,8 @@ class WorkerServer(Server):
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve, and say so."""
         await super().startup(sockets)
-        assert self._interface is not None
-        self._tell(f"ready {self._interface.name}")
+        assert self.lifespan is not None
+        self._tell(f"ready {self.lifespan.name}")
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Finish what is in flight."""
