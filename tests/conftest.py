@@ -6,12 +6,17 @@ import asyncio
 import gc
 import inspect
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from uvicorn.server.loops import loop_factory
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell does so to what it starts in the background, and servers that are started here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
