@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.websocket_client import WebSocketConversation
 from uvicorn.config import build_settings
 from uvicorn.errors import StartupError
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.server.loops import run
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -200,7 +202,7 @@ async def test_a_shutdown_that_takes_too_long_is_cancelled(caplog: pytest.LogCap
     assert "shutdown took over 0.01 seconds" in caplog.text
 
 
-async def test_a_call_that_ends_between_startup_and_shutdown_is_logged_if_it_failed(
+async def test_a_call_that_fails_between_startup_and_shutdown_is_logged_then_and_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,8 +213,31 @@ async def test_a_call_that_ends_between_startup_and_shutdown_is_logged_if_it_fai
     interface = interface_of(app)
     await interface.startup()
     await settle()
+    assert "exception in the application; its requests are still served" in caplog.text
     await interface.shutdown(1)
     assert caplog.text.count("Traceback") == 1
+
+
+async def test_an_application_that_goes_on_receiving_after_its_shutdown_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            await send({"type": (await receive())["type"] + ".complete"})
+
+    interface = interface_of(app)
+    await interface.startup()
+    await interface.shutdown(1)
+    assert caplog.records == []
+
+
+def test_an_application_that_exits_in_its_startup_is_not_served() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        sys.exit("no database")
+
+    # On an event loop of the server's, which lets it pass.
+    with pytest.raises(StartupError, match="exited in its startup, with 'no database'"):
+        run(interface_of(app).startup())
 
 
 async def test_an_answer_that_is_given_twice_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,8 +48,11 @@ class Lifespan:
                 raise StartupError(
                     f"lifespan.startup.failed: {answer.get('message') or 'the application says no more'}"
                 )
+            self._task.add_done_callback(self._ended)
             return True
         error = self._error()
+        if isinstance(error, SystemExit):
+            raise StartupError(f"the application has exited in its startup, with {error.code!r}") from error
         told = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
         if self._must_work:
             raise StartupError(f"the application takes no part in lifespan: {told}; --lifespan auto lets it") from error
@@ -63,7 +66,6 @@ class Lifespan:
     async def shutdown(self, seconds: float) -> None:
         """Tell the application that no more requests come, and wait for it, `seconds` at most."""
         if self._task is None or self._task.done():
-            self._log_failure()
             return
         try:
             async with asyncio.timeout(seconds):
@@ -76,14 +78,15 @@ class Lifespan:
         except TimeoutError:
             logger.error("lifespan: the application's shutdown took over %g seconds; cancelled", seconds)
             await self._cancel()
-        else:
-            self._log_failure()
 
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": self._asgi, "state": self.state}
         await self._app(scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
+        if self._asked == "shutdown" and self._answer is not None and self._answer.done():
+            # Nothing comes after it: whoever receives in an endless loop would hold the end up for as long as may be.
+            raise asyncio.CancelledError
         event = await self._events.get()
         self._received = True
         return event
@@ -117,7 +120,9 @@ class Lifespan:
         task = self._task
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
-    def _log_failure(self) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The call of an application that has started is over: tell at once if it has failed."""
         error = self._error()
         if error is not None:
-            logger.error("lifespan: exception in the application", exc_info=error)
+            served = "" if self._asked == "shutdown" else "; its requests are still served"
+            logger.error("lifespan: exception in the application%s", served, exc_info=error)
