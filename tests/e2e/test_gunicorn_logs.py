@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Client
+from tests.certificates import Certificates
+from tests.e2e.client import Client, content_of
 from tests.e2e.gunicorn_process import covers, knows, running_gunicorn
 from tests.e2e.server_process import LONGEST_WAIT
 
@@ -89,6 +90,26 @@ def test_a_stream_is_logged_with_all_that_was_sent() -> None:
         client.receive()
         server.wait_for_line("200 ", "stdout")
         assert server.stdout.split() == ["200", str(len(f"{server.workers[0]} done"))]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_file_is_logged_with_all_that_was_sent(scheme: str, tmp_path: Path) -> None:
+    content, certificates = (HOSTED / "app.py").read_bytes(), Certificates(tmp_path)
+    arguments = ["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s"]
+    if scheme == "https":
+        arguments += ["--certfile", str(certificates.chain), "--keyfile", str(certificates.key)]
+    with (
+        running_gunicorn(HOSTED, "app:asgi3", *arguments) as server,
+        Client(server, certificates.client() if scheme == "https" else None) as client,
+    ):
+        assert content_of(client.get("/file")) == content
+        server.wait_for_line("200 ", "stdout")
+        assert server.stdout.split() == ["200", str(len(content))]
+
+
+def test_trailers_are_sent_of_a_response_that_is_logged() -> None:
+    with running_gunicorn(HOSTED, "app:asgi3", "--access-logfile", "-") as server, Client(server) as client:
+        assert client.get("/trailers", "te: trailers").endswith(b"\r\n0\r\nx-sum: 5\r\n\r\n")
 
 
 def test_a_client_that_is_turned_away_is_logged_too() -> None:

@@ -279,6 +279,15 @@ def test_a_hook_that_fails_after_a_request_is_logged(tmp_path: Path) -> None:
         server.wait_for_line("ValueError: the hook failed")
 
 
+def test_a_hook_that_fails_when_a_worker_is_told_to_quit_does_not_keep_it(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.py"
+    conf.write_text("def worker_int(worker):\n    raise ValueError('the hook failed')\n")
+    with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server:
+        server.signal_worker(signal.SIGQUIT)
+        server.wait_for_line("ValueError: the hook failed")
+        server.wait_for_workers(2)
+
+
 @covers("websocket_max_message_size")
 @pytest.mark.skipif(not knows("websocket_max_message_size"), reason="this gunicorn has no such setting")
 def test_a_websocket_message_is_as_long_as_gunicorn_allows() -> None:

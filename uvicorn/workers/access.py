@@ -10,11 +10,12 @@ import time
 from datetime import timedelta
 from functools import cached_property
 from http import HTTPStatus
+from io import FileIO
 from typing import Any, final
 
 from gunicorn import config
 
-from uvicorn.exchange import HTTPExchange, HTTPGateway
+from uvicorn.exchange import STREAMING, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.server.access_log import printable
@@ -173,6 +174,16 @@ class WatchedGateway(HTTPGateway):
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         self._gateway.send_content(exchange, content, more_content)
         self._sent += len(content)
+
+    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
+        self._gateway.send_trailers(exchange, headers)
+
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int) -> None:
+        before = self._sent
+        await self._gateway.send_file(exchange, file, count)
+        if exchange.state == STREAMING:
+            # Under TLS it was sent as content, and has been counted.
+            self._sent = before + count
 
     def want_content(self, exchange: HTTPExchange) -> None:
         self._gateway.want_content(exchange)

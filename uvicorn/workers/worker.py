@@ -149,9 +149,12 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         self._server.should_exit = True
 
     def _quit(self) -> None:
-        self.cfg.worker_int(self)
         self.alive = False
         self._server.force_exit = True
+        try:
+            self.cfg.worker_int(self)
+        except Exception:
+            self.log.exception("Exception in worker_int hook")
 
 
 class _Server(Server):

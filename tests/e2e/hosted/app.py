@@ -94,9 +94,16 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[by
 
 
 async def asgi3(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    """`/file` is answered with this file, `/trailers` with a field behind the content."""
     if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"asgi3"})
+        trailers = scope["path"] == "/trailers"
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": trailers})
+        if scope["path"] == "/file":
+            await send({"type": "http.response.pathsend", "path": __file__})
+        else:
+            await send({"type": "http.response.body", "body": b"asgi3"})
+        if trailers:
+            await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"5")]})
 
 
 async def lifespan(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
