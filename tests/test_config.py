@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -315,6 +315,44 @@ def test_loggers_of_the_application_go_on(capsys: pytest.CaptureFixture[str]) ->
     logger = logging.getLogger("shop")
     uvicorn.Config(hello).configure_logging()
     assert not logger.disabled
+
+
+OURS = ["uvicorn.server", "uvicorn.app", "uvicorn.access"]
+
+
+@pytest.fixture
+def switched_off() -> Iterator[Callable[..., Any]]:
+    """Makes a factory of an application that switches these loggers off."""
+
+    def factory(*names: str) -> Callable[[], Any]:
+        def make() -> Any:
+            for name in names:
+                logging.getLogger(name).disabled = True
+            return hello
+
+        return make
+
+    yield factory
+    for name in OURS:
+        logging.getLogger(name).disabled = False
+
+
+def test_an_application_that_sets_up_its_own_logging_does_not_switch_ours_off(
+    switched_off: Callable[..., Any],
+) -> None:
+    # `logging.config.dictConfig` does that to all loggers that there are, unless it is told not to.
+    uvicorn.Config(switched_off(*OURS), factory=True).load()
+    assert [name for name in OURS if logging.getLogger(name).disabled] == []
+
+
+def test_an_application_may_switch_one_of_our_loggers_off(switched_off: Callable[..., Any]) -> None:
+    uvicorn.Config(switched_off("uvicorn.access"), factory=True).load()
+    assert [name for name in OURS if logging.getLogger(name).disabled] == ["uvicorn.access"]
+
+
+def test_loggers_that_were_not_ours_to_set_up_stay_as_they_are(switched_off: Callable[..., Any]) -> None:
+    uvicorn.Config(switched_off(*OURS), factory=True, log_config=None).load()
+    assert [name for name in OURS if logging.getLogger(name).disabled] == OURS
 
 
 # What users read from it

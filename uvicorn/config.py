@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.errors import ConfigError
 from uvicorn.familiar import checked_headers, load_environment, translate
-from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging
+from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging, restore_loggers
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, close_sockets, open_sockets, parse_bind
 from uvicorn.settings import Limits, Settings
 
@@ -161,6 +161,8 @@ class Config:
         source = repr(self.app) if isinstance(self.app, str) else "the application"
         if self.loaded_app is None:
             self.loaded_app = self._made(self._imported(self.app) if isinstance(self.app, str) else self.app, source)
+            if self.log_config is not None:
+                restore_loggers()
         return build_interface(self.loaded_app, self.settings, source)
 
     def lifespan_class(self, config: Config) -> Interface:

@@ -113,6 +113,17 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
         raise ConfigError(f"log_config: {error}{cause}") from None
 
 
+def restore_loggers() -> None:
+    """Switch our loggers on again if an application has switched all of them off.
+
+    That is what `dictConfig` does to every logger that there is, unless it is told not to; it is hardly meant.
+    """
+    loggers = [logging.getLogger(name) for name in ("uvicorn.server", "uvicorn.app", "uvicorn.access")]
+    if all(logger.disabled for logger in loggers):
+        for logger in loggers:
+            logger.disabled = False
+
+
 def _yaml() -> Any:
     try:
         import yaml

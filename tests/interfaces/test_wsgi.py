@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -17,7 +19,7 @@ from tests.corpus import request
 from tests.helpers import GET, Conversation, until
 from tests.interfaces.wsgi_conversations import WAYS, app_of, asking, over, response_of
 from uvicorn.errors import LocalProtocolError
-from uvicorn.interfaces.wsgi import FileWrapper
+from uvicorn.interfaces.wsgi import ErrorLog, FileWrapper
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +238,43 @@ async def test_wsgi_errors_joins_what_is_written_in_parts(caplog: pytest.LogCapt
         "wsgi.errors: three",
         "wsgi.errors: unfinished",
     ]
+
+
+@pytest.fixture
+def app_logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("uvicorn.app")
+    handlers, propagate = logger.handlers[:], logger.propagate
+    logger.propagate = False
+    yield logger
+    logger.handlers[:], logger.propagate, logger.disabled = handlers, propagate, False
+
+
+def test_wsgi_errors_may_be_where_the_application_has_our_own_lines_logged(
+    app_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As the root logger does in Flask's documentation, through `flask.logging.wsgi_errors_stream`.
+    errors = ErrorLog()
+    app_logger.addHandler(logging.StreamHandler(errors))
+    errors.write("something odd\n")
+    errors.write("another\n")
+    assert capsys.readouterr().err == "wsgi.errors: something odd\nwsgi.errors: another\n"
+
+
+def test_wsgi_errors_goes_to_stderr_if_the_application_has_switched_our_log_off(
+    app_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As `logging.config.dictConfig` does to all that there are, unless it is told not to.
+    app_logger.disabled = True
+    ErrorLog().write("something odd\n")
+    assert capsys.readouterr().err == "something odd\n"
+
+
+def test_wsgi_errors_of_a_process_without_stderr_goes_nowhere(
+    app_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app_logger.disabled = True
+    monkeypatch.setattr(sys, "stderr", None)
+    assert ErrorLog().write("something odd\n") == 14
 
 
 def test_a_file_wrapper_takes_what_cannot_be_closed() -> None:

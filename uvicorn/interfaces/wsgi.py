@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -44,10 +45,21 @@ class ErrorLog(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        *lines, self._of_thread.rest = (getattr(self._of_thread, "rest", "") + text).split("\n")
-        for line in lines:
-            if line.strip():
-                logger.error("wsgi.errors: %s", line)
+        mine = self._of_thread
+        if logger.disabled or getattr(mine, "is_logging", False):
+            # The application has had all loggers switched off, or our own lines logged here, where they would go round
+            # and round: what Flask's documentation shows does either.
+            if sys.stderr is not None:
+                sys.stderr.write(text)
+            return len(text)
+        *lines, mine.rest = (getattr(mine, "rest", "") + text).split("\n")
+        mine.is_logging = True
+        try:
+            for line in lines:
+                if line.strip():
+                    logger.error("wsgi.errors: %s", line)
+        finally:
+            mine.is_logging = False
         return len(text)
 
     def flush(self) -> None:
