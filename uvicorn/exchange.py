@@ -26,6 +26,7 @@ from io import FileIO
 from typing import Any, Final, final
 from urllib.parse import quote, unquote_to_bytes
 
+from uvicorn import processes
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.types import Headers
 
@@ -59,7 +60,7 @@ class Endpoint:
     `template` is scratch space in which an interface may keep what is the same for all of them.
     """
 
-    __slots__ = ("client", "context", "environ", "loop", "root_path", "scheme", "server", "template", "thread")
+    __slots__ = ("client", "context", "environ", "forks", "loop", "root_path", "scheme", "server", "template", "thread")
 
     def __init__(
         self,
@@ -81,6 +82,12 @@ class Endpoint:
         #: Context variables of the handlers of this connection, before each gets a copy of its own.
         self.context: Context | None = None
         self.thread = threading.get_ident()
+        self.forks = processes.forks
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether this process was forked after the connection was made, and so must not touch it."""
+        return self.forks != processes.forks
 
 
 class HTTPGateway:

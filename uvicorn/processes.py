@@ -1,4 +1,4 @@
-"""What a process knows of its surroundings: its siblings, and its standard streams.
+"""What a process knows of its surroundings: its siblings, its forks, and its standard streams.
 
 What an application keeps in memory is a share of it only where several processes serve it side by side; broadcast must
 not keep to that.
@@ -6,11 +6,52 @@ not keep to that.
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TextIO
+import sys
+from contextlib import suppress
+from typing import Never, TextIO
+
+logger = logging.getLogger("uvicorn.app")
 
 #: How many processes serve the application, as far as this one has been told.
 count = 1
+
+#: How many forks lie between this process and the one that has imported this.
+forks = 0
+
+
+def _after_fork() -> None:
+    global forks
+    forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def end_fork(error: BaseException | None) -> Never:
+    """End this process, which an application has forked when it was called, and which comes back from that call.
+
+    It has its parent's connections and event loop, and must not go on with either. It ends as a child of
+    multiprocessing does, without what the parent has registered for its own end; with the code of a SystemExit, or 1.
+    """
+    code = 1
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            code = error.code or 0
+        else:
+            logger.error("%s", error.code)
+    elif error is not None:
+        logger.error("exception in a process that the application has forked", exc_info=error)
+    else:
+        logger.error(
+            "the application has forked, and returned in the child too, which has been ended; "
+            "expected os._exit() or sys.exit() there, or subprocess or multiprocessing instead of os.fork()"
+        )
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from tests.adapters.hosts import ROOT, hosted
 from tests.adapters.wire import ask
 from tests.e2e.server_process import run_command
+
+_BY_THREADS: Final = [
+    ("uvicorn", "wsgi"),
+    ("uvicorn", "consumer"),
+    ("gunicorn gthread", "consumer_on_a_host"),
+]
+_ON_A_LOOP: Final = [("uvicorn", "channels"), ("gunicorn gthread", "channels_on_a_host")]
+
+
+def ended_child(host: str, app: str, target: str) -> bytes:
+    """How a child has ended that the application forked, provided that the server goes on as ever."""
+    with hosted(host, f"tests.adapters.forking_apps:{app}") as server:
+        code = ask(server.port, target).content
+        assert [ask(server.port).status for _ in range(10)] == [200] * 10
+        return code
+
+
+@pytest.mark.parametrize(("host", "app"), [*_BY_THREADS, *_ON_A_LOOP])
+def test_C12_a_child_that_exits_from_an_application_ends(host: str, app: str) -> None:
+    assert ended_child(host, app, "/?exit") == b"5"
+
+
+@pytest.mark.parametrize(("host", "app"), _ON_A_LOOP)
+def test_C12_a_child_that_exits_from_a_task_ends(host: str, app: str) -> None:
+    assert ended_child(host, app, "/late?exit") == b"5"
+
+
+@pytest.mark.parametrize(("host", "app"), [_BY_THREADS[0], _ON_A_LOOP[0]])
+def test_C12_a_child_that_raises_in_an_application_ends(host: str, app: str) -> None:
+    assert ended_child(host, app, "/?raise") == b"1"
+
+
+def test_C12_a_child_that_exits_with_a_word_has_failed() -> None:
+    assert ended_child(*_BY_THREADS[0], "/?exit-with-a-word") == b"1"
+
+
+@pytest.mark.parametrize(("host", "app"), _BY_THREADS)
+def test_C12_a_child_that_returns_from_an_application_serves_nobody(host: str, app: str) -> None:
+    assert ended_child(host, app, "/?return") == b"1"
+
 
 #: A process that answers by itself, then in its children; it ends with what a child says.
 FORKING = """

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any, Final, final
 
 from uvicorn.interfaces.bell import HAS_EVENTFD, Bells
+from uvicorn.processes import end_fork
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -125,6 +126,9 @@ class LoopThread:
             try:
                 self.loop.run_forever()
             except BaseException as error:
+                if self.process != os.getpid():
+                    # A child of the application's: the loop is its parent's.
+                    end_fork(error)
                 # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
                 # them when the loop goes on, and not the loop, which others share.
                 logger.warning("%r in the event loop's thread, which goes on", error)

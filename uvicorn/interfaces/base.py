@@ -10,6 +10,7 @@ from typing import Any
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.tasks import HandlerTasks
+from uvicorn.processes import end_fork
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 
@@ -82,6 +83,8 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
 
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
     """The application has raised `error`: log it, and tell the client what can still be told."""
+    if exchange.endpoint.is_parents:
+        end_fork(error)
     if is_disconnect(error):
         logger.info("%s: the client went away before the end", exchange)
         if exchange.state == WAITING:

@@ -21,6 +21,7 @@ from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handling import await_late_reply, watch_handler
 from uvicorn.interfaces.pooled import PooledInterface, refuse
 from uvicorn.interfaces.tasks import OWNER
+from uvicorn.processes import end_fork
 from uvicorn.sending import SENT, Waiting, channel_names, check_named, let_others_run, shape
 from uvicorn.types import Message
 
@@ -133,10 +134,14 @@ class ConsumerCall:
             # The client has gone, and the consumer has been told.
             return
         except BaseException as error:
+            if self.exchange.endpoint.is_parents:
+                end_fork(error)
             # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
             self._outbox.post(lambda error=error: answer_failure(self.exchange, error))  # type: ignore[misc]
             return
         del message
+        if self.exchange.endpoint.is_parents:
+            end_fork(None)
         if result is not None and asyncio.iscoroutine(result):
             # A decorator has hidden that it is a coroutine function.
             self._outbox.post(lambda: self._on_loop_go_on(result, reply))

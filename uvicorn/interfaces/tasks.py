@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from uvicorn.errors import InterfaceError
 from uvicorn.exchange import Endpoint
+from uvicorn.processes import end_fork
 
 #: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
 #: It tells a client's own handlers, which wait for that client, from others that send to it in passing.
@@ -46,6 +47,10 @@ class HandlerTasks:
             if asyncio.iscoroutine(handler):
                 raise
             raise no_coroutine(handler) from None
+        except (SystemExit, KeyboardInterrupt) as error:
+            if endpoint.is_parents:
+                end_fork(error)
+            raise
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task

@@ -17,12 +17,14 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Final, final
 
+from uvicorn import processes
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.interfaces.base import answer_failure
 from uvicorn.interfaces.content_reader import ContentReader
 from uvicorn.interfaces.environ import build_environ, encode_response
 from uvicorn.interfaces.pooled import Outbox, PooledInterface, refuse
+from uvicorn.processes import end_fork
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -128,11 +130,16 @@ class WSGICall:
         if self._over:
             return
         errors: ErrorLog = self._environ["wsgi.errors"]
+        endpoint = self._exchange.endpoint
         try:
             Context().run(self._run)
         except BaseException as error:
+            if endpoint.is_parents:
+                end_fork(error)
             # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
             self._outbox.post(lambda error=error: answer_failure(self._exchange, error))  # type: ignore[misc]
+        if endpoint.forks != processes.forks:
+            end_fork(None)
         errors.flush()
 
     def cancel(self) -> None:
