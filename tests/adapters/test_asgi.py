@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -249,6 +252,9 @@ async def coroutine_application(message: Any, channels: Any) -> None: ...
         (wsgi_apps.app, {"interface": "asgi3"}, "cannot be called as asgi3: .* 'wsgi' would fit"),
         ("app:wsgi", {}, "ASGIAdapter: the application is not callable: expected an application, got str 'app:wsgi'"),
         (wsgi_apps.app, {"threads": 0}, "ASGIAdapter: threads: expected a number not below 1, got 0"),
+        (wsgi_apps.app, {"threads": "4"}, "ASGIAdapter: threads: expected a number not below 1, got '4'"),
+        (wsgi_apps.app, {"executor": 4}, "ASGIAdapter: executor: expected a concurrent.futures.Executor, got 4"),
+        (wsgi_apps.app, {"interface": "asgi"}, "interface: expected one of .*, wsgi, .*, got 'asgi'"),
     ],
 )
 def test_what_cannot_be_adapted_is_an_error_when_the_adapter_is_made(
@@ -256,6 +262,39 @@ def test_what_cannot_be_adapted_is_an_error_when_the_adapter_is_made(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         ASGIAdapter(app, **options)
+
+
+trace: ContextVar[str] = ContextVar("trace", default="none")
+
+
+async def test_context_variables_that_a_middleware_has_set_are_the_applications_to_see() -> None:
+    seen: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(trace.get())
+        trace.set("the application's")
+        start_response("200 OK", [])
+        return []
+
+    trace.set("the middleware's")
+    await answer(app)
+    await answer(app)
+    assert seen == ["the middleware's"] * 2
+    assert trace.get() == "the middleware's"
+
+
+async def test_an_executor_that_cannot_make_calls_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    class Elsewhere(ThreadPoolExecutor):
+        """As one of processes: what it is given has to be pickled."""
+
+        def submit(self, function: Any, /, *arguments: Any, **keywords: Any) -> Any:
+            return super().submit(pickle.dumps, function)
+
+    with Elsewhere(1) as executor:
+        reply = Reply()
+        await ASGIAdapter(wsgi_apps.app, executor=executor)({"method": "GET", "path": "/"}, {"reply": reply})
+    assert reply.sent[0]["status"] == 503
+    assert "the executor has not made the call" in caplog.text
 
 
 async def test_C9_a_blocked_application_holds_up_no_other_handler() -> None:

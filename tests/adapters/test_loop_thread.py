@@ -7,11 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from uvicorn.adapters import loop_thread as module
 from uvicorn.adapters.loop_thread import LoopThread, loop_thread
+from uvicorn.errors import ConfigError
 
 
 async def the_loop() -> asyncio.AbstractEventLoop:
@@ -24,6 +26,18 @@ async def nothing() -> None:
 
 async def hanging() -> None:
     await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("name", "question"), [("gevent", "is_module_patched"), ("eventlet", "is_monkey_patched")])
+def test_threads_that_are_none_are_told_of_instead_of_waited_for(
+    name: str, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop_thread().stop()
+    monkeypatch.setitem(sys.modules, module.PATCHERS[name][0], SimpleNamespace(**{question: lambda patched: True}))
+    with pytest.raises(ConfigError, match=f"{name} has replaced the threads of this process"):
+        loop_thread()
+    monkeypatch.setitem(sys.modules, module.PATCHERS[name][0], SimpleNamespace(**{question: lambda patched: False}))
+    assert not loop_thread().is_stopped
 
 
 def test_there_is_one_for_all_threads_however_many_ask_at_once() -> None:

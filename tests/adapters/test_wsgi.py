@@ -329,3 +329,20 @@ def test_context_variables_that_the_hosts_middleware_has_set_are_the_application
     trace.reset(token)
     call(adapter, validate=False)
     assert seen == ["the middleware's", "none"]
+
+
+def test_context_variables_that_the_hosts_middleware_has_set_are_a_plain_consumers_to_see() -> None:
+    seen: list[str] = []
+
+    def app(message: dict[str, Any]) -> None:
+        seen.append(trace.get())
+        trace.set("the application's")
+        message["reply_channel"].send({"status": 200})
+
+    adapter = WSGIAdapter(app)
+    token = trace.set("the middleware's")
+    call(adapter, validate=False)
+    assert trace.get() == "the middleware's"
+    trace.reset(token)
+    call(adapter, validate=False)
+    assert seen == ["the middleware's", "none"]

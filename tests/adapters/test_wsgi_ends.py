@@ -8,7 +8,7 @@ import io
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -183,6 +183,27 @@ def test_C10_a_host_that_closes_without_iterating_frees_the_application(times: i
     iterable: Any = WSGIAdapter(app)(environ_of(), ignore)
     for _ in range(times):
         iterable.close()
+    assert app.ended.wait(30)
+    assert isinstance(app.error, ChannelClosed)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_C10_a_middleware_that_forgets_to_close_frees_the_application(taken: int) -> None:
+    app = Watched()
+
+    def middleware(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        yield b""
+        yield from WSGIAdapter(app)(environ, start_response)
+
+    pieces = middleware(environ_of(), ignore)
+    for _ in range(1 + taken):
+        next(pieces)
+    if taken == 0:
+        # One that begins a response, and looks at none of it.
+        WSGIAdapter(app)(environ_of(), ignore)
+    pieces.close()  # type: ignore[attr-defined]
+    del pieces
+    gc.collect()
     assert app.ended.wait(30)
     assert isinstance(app.error, ChannelClosed)
 

@@ -329,6 +329,11 @@ def test_an_interface_that_is_not_served_is_told_which_are() -> None:
         build_interface(Unknown(), Settings(), "'app:x'")
 
 
+def test_an_interface_that_there_is_not_is_told_which_there_are() -> None:
+    with pytest.raises(InterfaceError, match=r"^interface: expected one of auto, channels, .*, got 'asgi'$"):
+        build_interface(channels_app, Settings(interface="asgi"))
+
+
 def test_the_interfaces_that_may_be_chosen_are_those_of_the_settings() -> None:
     field = next(field for field in Settings.__dataclass_fields__.values() if field.name == "interface")
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}

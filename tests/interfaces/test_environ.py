@@ -180,7 +180,7 @@ def test_the_environment_of_the_process_does_not_travel(cgi: dict[str, str], see
 
 
 @pytest.mark.parametrize(
-    "status", ["200\r\nx", "200 O\rK", "200 \0", "abc", "99 x", "600 x", "2000 x", 200, None, b"200"]
+    "status", ["200\r\nx", "200 O\rK", "200 \0", "abc", "99 x", "600 x", "2000 x", "200 \u2603", 200, None, b"200"]
 )
 def test_a_status_that_is_none_is_refused(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="start_response: expected a status"):

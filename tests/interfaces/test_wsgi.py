@@ -317,8 +317,9 @@ async def test_an_iterable_without_iter_is_one_too() -> None:
     ("returned", "said"),
     [
         ([b"a", "b"], "content: expected bytes, got str 'b'"),
-        ("text", "content: expected bytes, got str 't'"),
-        (None, "the application returned NoneType, expected an iterable of bytes (PEP 3333)"),
+        ("text", "the application returned str 'text', expected an iterable of bytes (PEP 3333)"),
+        (b"text", "the application returned bytes b'text', expected an iterable of bytes (PEP 3333), such as [b'...']"),
+        (None, "the application returned NoneType None, expected an iterable of bytes (PEP 3333)"),
     ],
 )
 async def test_an_application_that_returns_what_is_no_content_is_told_what_is(
@@ -330,6 +331,15 @@ async def test_an_application_that_returns_what_is_no_content_is_told_what_is(
 
     assert (await response_of(GET, app=app)).status == 500
     assert said in caplog.text
+
+
+@pytest.mark.parametrize("nothing", [b"", ""])
+async def test_an_application_without_content_may_return_an_empty_text(nothing: Any) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("304 Not Modified", [])
+        return nothing
+
+    assert (await response_of(GET, app=app)).status == 304
 
 
 async def test_content_that_came_before_it_was_asked_for_leaves_the_connection_as_good_as_new() -> None:

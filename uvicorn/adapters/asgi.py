@@ -31,8 +31,8 @@ class ASGIAdapter:
     """`ASGIAdapter(wsgi_app)` is an application `async def app(message, channels)`.
 
     The WSGI application runs on a pool of `threads` long-lived threads, off the event loop, or on `executor`, which
-    may be any `concurrent.futures.Executor`. A request that finds too many others waiting is answered with 503.
-    A websocket is refused.
+    may be any `concurrent.futures.Executor` of threads. A request that finds too many others waiting is answered with
+    503. A websocket is refused.
 
     A server that is given the adapter itself sees to its startup and shutdown. Whoever calls it, as an application
     that sends it some of its paths, may await `startup` and `shutdown` in its own; else startup comes before the first
@@ -50,8 +50,12 @@ class ASGIAdapter:
         interface: str = "wsgi",
     ) -> None:
         check_interface(app, interface, "ASGIAdapter: the application")
-        if threads is not None and threads < 1:
+        if interface != "wsgi":
+            build_interface(app, Settings(interface=interface), "ASGIAdapter: the application")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ConfigError(f"ASGIAdapter: threads: expected a number not below 1, got {threads!r}")
+        if executor is not None and not hasattr(executor, "submit"):
+            raise ConfigError(f"ASGIAdapter: executor: expected a concurrent.futures.Executor, got {executor!r:.100}")
         self.app = app
         self._name = interface
         self._threads = threads

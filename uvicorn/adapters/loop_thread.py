@@ -9,12 +9,14 @@ import asyncio
 import atexit
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, final
 
+from uvicorn.errors import ConfigError
 from uvicorn.interfaces.bell import HAS_EVENTFD, Bells
 from uvicorn.processes import end_fork
 
@@ -150,6 +152,23 @@ def _on_loop_exception(loop: asyncio.AbstractEventLoop, report: dict[str, Any]) 
         loop.default_exception_handler(report)
 
 
+#: What replaces threads by something else, how it is asked whether it has, and about what.
+PATCHERS: Final = {
+    "gevent": ("gevent.monkey", "is_module_patched", "threading"),
+    "eventlet": ("eventlet.patcher", "is_monkey_patched", "thread"),
+}
+
+
+def _check_threads() -> None:
+    """Raise ConfigError if a thread would be none: an event loop in it would hold all others up for ever."""
+    for name, (module, question, about) in PATCHERS.items():
+        if getattr(sys.modules.get(module), question, lambda module: False)(about):
+            raise ConfigError(
+                f"{name} has replaced the threads of this process, and an event loop needs one of its own: "
+                "expected a host with real threads, such as gunicorn -k gthread"
+            )
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
@@ -170,6 +189,7 @@ def loop_thread() -> LoopThread:
         with _lock:
             current = _current
             if current is None or current.process != os.getpid() or current.is_stopped:
+                _check_threads()
                 current = _current = LoopThread()
                 atexit.register(current.stop)
     return current

@@ -133,19 +133,25 @@ class WSGIGateway(HTTPGateway):
         return ResponseContent(self, content)
 
     def contents(self, first: bytes) -> Iterator[bytes]:
-        """The pieces of the response, as they come; ResponseAborted if it cannot be finished."""
+        """Nothing at first, then the pieces of the response, as they come; ResponseAborted if it cannot be finished."""
         content, more_content = first, True
-        while True:
-            if content:
-                yield content
-                if self._backlog.take(len(content)):
-                    self._post(self._backlog.wake)
-            if not more_content:
-                return
-            kind, value = self._next()
-            if kind == "abort":
-                raise ResponseAborted(value)
-            content, more_content = value
+        try:
+            yield b""
+            while True:
+                if content:
+                    yield content
+                    if self._backlog.take(len(content)):
+                        self._post(self._backlog.wake)
+                if not more_content:
+                    return
+                kind, value = self._next()
+                if kind == "abort":
+                    raise ResponseAborted(value)
+                content, more_content = value
+        except GeneratorExit:
+            # A middleware has let go of it, and may have forgotten to close the iterable.
+            self.client_gone()
+            raise
 
     def client_gone(self) -> None:
         """The host has stopped iterating: the client has left, or the response is over."""
@@ -324,6 +330,8 @@ class ResponseContent:
     def __init__(self, gateway: WSGIGateway, first: bytes) -> None:
         self._gateway = gateway
         self._contents = gateway.contents(first)
+        # One that was never begun would not be told when it is let go of.
+        next(self._contents)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._contents

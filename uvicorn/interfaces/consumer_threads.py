@@ -11,7 +11,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import copy_context
 from typing import Any, Final, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
@@ -93,6 +93,7 @@ class ConsumerCall:
     """
 
     __slots__ = (
+        "_context",
         "_failed",
         "_interface",
         "_lock",
@@ -109,6 +110,8 @@ class ConsumerCall:
         self.exchange = exchange
         self._interface = interface
         self._outbox = interface.outbox()
+        # What a middleware has set for this request, such as a trace, is the application's to see.
+        self._context = copy_context()
         self._message: Message | None = consumer_message(exchange, content, ThreadReplyChannel(self))
         # Several threads may send. What they have sent makes the state, which the exchange reaches a little later.
         self._lock = threading.Lock()
@@ -129,7 +132,7 @@ class ConsumerCall:
             return
         reply = weakref.ref(message["reply_channel"])
         try:
-            result = Context().run(self._call_application, message)
+            result = self._context.run(self._call_application, message)
         except ChannelClosed:
             # The client has gone, and the consumer has been told.
             return

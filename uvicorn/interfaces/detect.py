@@ -58,6 +58,8 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
         made: Interface = factory(settings)
         return made
     name = settings.interface if settings.interface != "auto" else detect_interface(app, source)
+    if settings.interface not in ("auto", *INTERFACES):
+        raise InterfaceError(f"interface: expected one of auto, {', '.join(INTERFACES)}, got {settings.interface!r}")
     served = INTERFACES.get(name)
     if served is None:
         raise InterfaceError(

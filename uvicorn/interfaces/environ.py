@@ -75,7 +75,7 @@ _MOST_MEANINGS: Final = len(_MEANINGS) + 256
 
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS: Final = re.compile(r"([2-5][0-9][0-9])(?: (.*))?")
+_STATUS: Final = re.compile(r"([2-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def parse_length(text: str) -> int | None:
 def encode_response(status: object, headers: Iterable[Sequence[object]]) -> tuple[int, bytes, list[list[bytes]]]:
     """What `start_response` was given, as code, reason phrase and fields. LocalProtocolError if it cannot be."""
     match = _STATUS.fullmatch(status) if isinstance(status, str) else None
-    if match is None or _CONTROLS.search(match.string):
+    if match is None:
         raise LocalProtocolError(f"start_response: expected a status such as '200 OK', got {status!r:.100}")
     try:
         return (

@@ -119,7 +119,9 @@ class PooledInterface(Interface):
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(call)
             else:
-                self.executor.submit(call.run).add_done_callback(lambda future: _on_executor_done(future, call))
+                self.executor.submit(call.run).add_done_callback(
+                    lambda future: _on_executor_done(future, call, exchange)
+                )
         except PoolFull:
             refuse(exchange)
         except Exception as error:
@@ -151,7 +153,11 @@ class PooledInterface(Interface):
                 time.sleep(_POLL_SECONDS)
 
 
-def _on_executor_done(future: Future[None], call: Call) -> None:
+def _on_executor_done(future: Future[None], call: Call, exchange: HTTPExchange) -> None:
     """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
-    if future.cancelled() or future.exception() is not None:
+    if future.cancelled():
+        call.cancel()
+    elif (error := future.exception()) is not None:
+        # As that of an executor of processes, to which no call can be handed.
+        logger.error("%s: the executor has not made the call: %r; expected one of threads", exchange, error)
         call.cancel()

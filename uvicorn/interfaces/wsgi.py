@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Final, final
 
@@ -93,6 +93,7 @@ class WSGICall:
 
     __slots__ = (
         "_app",
+        "_context",
         "_environ",
         "_exchange",
         "_head",
@@ -112,6 +113,8 @@ class WSGICall:
         self._exchange = exchange
         self._environ = environ
         self._outbox = outbox
+        # What a middleware has set for this request, such as a trace, is the application's to see.
+        self._context = copy_context()
         self._head: tuple[int, bytes, list[list[bytes]]] | None = None
         self._head_sent = False
         # Set by the loop, once: nobody takes any more of the response.
@@ -132,7 +135,7 @@ class WSGICall:
         errors: ErrorLog = self._environ["wsgi.errors"]
         endpoint = self._exchange.endpoint
         try:
-            Context().run(self._run)
+            self._context.run(self._run)
         except BaseException as error:
             if endpoint.is_parents:
                 end_fork(error)
@@ -155,11 +158,12 @@ class WSGICall:
                 except TypeError:
                     raise _no_bytes(iterable) from None
                 self._send_last(content)
-            elif hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__"):
+            elif _is_iterable(iterable):
                 self._send_all(iterable)
             else:
                 raise LocalProtocolError(
-                    f"the application returned {type(iterable).__name__}, expected an iterable of bytes (PEP 3333)"
+                    f"the application returned {type(iterable).__name__} {iterable!r:.100}, "
+                    "expected an iterable of bytes (PEP 3333), such as [b'...']"
                 )
         finally:
             close = getattr(iterable, "close", None)
@@ -269,6 +273,13 @@ class WSGICall:
             self._waiting = False
             self._taken = self._sent
             self._room.release()
+
+
+def _is_iterable(returned: object) -> bool:
+    """Whether it may be a response's content. A text that is not empty is one piece too few."""
+    if isinstance(returned, (bytes, str)):
+        return not returned
+    return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
 
 
 def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
