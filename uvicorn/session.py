@@ -100,18 +100,19 @@ class WebSocketListener:
 class WebSocketSession:
     """One WebSocket connection, from its handshake to its end."""
 
-    __slots__ = ("_end_callbacks", "_gateway", "endpoint", "listener", "request", "sends", "state", "subprotocols")
+    __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
         """`request` is the opening handshake, `subprotocols` what the client offers, in its order."""
-        self._gateway = gateway
+        #: For interfaces that have checked by themselves what `send_text` does.
+        self.gateway = gateway
         self.request = request
         self.endpoint = request.endpoint
         self.subprotocols = subprotocols
         self.state = CONNECTING
         #: Set by the interface that serves the session, before it accepts.
         self.listener: WebSocketListener | None = None
-        #: How often the application has sent without waiting; for interfaces, which let others run now and then.
+        #: How often the application has sent in a row; for interfaces, which let others run now and then.
         self.sends = 0
         self._end_callbacks: list[Callable[[], object]] = []
         request.on_end(self._handshake_ended)
@@ -119,7 +120,7 @@ class WebSocketSession:
     @property
     def write_paused(self) -> bool:
         """Whether the client takes messages more slowly than the application sends them."""
-        return self._gateway.write_paused
+        return self.gateway.write_paused
 
     @property
     def state_name(self) -> str:
@@ -134,7 +135,7 @@ class WebSocketSession:
             if self.state == CLOSED:
                 return
             raise LocalProtocolError(f"websocket: accepted in state {self.state_name}")
-        self._gateway.send_accept(self, subprotocol, headers)
+        self.gateway.send_accept(self, subprotocol, headers)
         if self.request.state == COMPLETE:
             self.state = OPEN
 
@@ -143,7 +144,7 @@ class WebSocketSession:
         if self.state == OPEN:
             if not isinstance(text, str):
                 raise _no_text(text)
-            self._gateway.send_text(text)
+            self.gateway.send_text(text)
         elif self.state == CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
 
@@ -152,7 +153,7 @@ class WebSocketSession:
         if self.state == OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _no_bytes(data)
-            self._gateway.send_bytes(data if isinstance(data, bytes) else bytes(data))
+            self.gateway.send_bytes(data if isinstance(data, bytes) else bytes(data))
         elif self.state == CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 
@@ -161,21 +162,21 @@ class WebSocketSession:
         check_close(code, reason)
         if self.state == OPEN:
             self.state = CLOSING
-            self._gateway.send_close(code, reason)
+            self.gateway.send_close(code, reason)
         elif self.state == CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
 
     def pause_receiving(self) -> None:
         """Receive no more messages for now: the application is behind."""
-        self._gateway.pause_receiving()
+        self.gateway.pause_receiving()
 
     def resume_receiving(self) -> None:
         """Receive messages again."""
-        self._gateway.resume_receiving()
+        self.gateway.resume_receiving()
 
     async def drain(self) -> None:
         """Wait until the client has taken enough of what it was sent, or has gone."""
-        await self._gateway.drain()
+        await self.gateway.drain()
 
     def on_end(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not."""
@@ -206,7 +207,7 @@ class WebSocketSession:
         self.state = CLOSED
         # They know this session in turn: none of them is to wait for the garbage collector.
         self.listener = None
-        self._gateway = _GONE
+        self.gateway = _GONE
         callbacks, self._end_callbacks = self._end_callbacks, []
         for callback in callbacks:
             try:

@@ -134,7 +134,8 @@ class WebSocketCall(WebSocketListener):
             session.sends += 1
             if session.write_paused:
                 return Waiting(self._drain)
-            if session.sends % SENDS_IN_A_ROW == 0:
+            if session.sends >= SENDS_IN_A_ROW:
+                session.sends = 0
                 return Waiting(let_others_run)
             return SENT
         if kind == "websocket.close" and session.request.status == 101:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
 from functools import partial
 from threading import get_ident
@@ -55,10 +56,11 @@ class WebSocketReply:
     Usable from any task and any thread.
     """
 
-    __slots__ = ("__weakref__", "_drops", "_name", "_session", "_thread", "over")
+    __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "over")
 
     def __init__(self, session: WebSocketSession) -> None:
         self._session = session
+        self._loop = asyncio.get_running_loop()
         self._thread = session.endpoint.thread
         self._name = ""
         self._drops = 0
@@ -83,19 +85,22 @@ class WebSocketReply:
         Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
         """
         session = self._session
-        if get_ident() != self._thread:
+        # Which loop runs is known sooner than which thread this is; between two runs of the loop none does.
+        if _get_running_loop() is not self._loop and get_ident() != self._thread:
             return send_from_thread(session.endpoint.loop, self.send, message)
-        if session.state == OPEN and type(message) is dict and len(message) == 1 and (text := message.get("text")):
-            # What most messages are, not asked for anything else.
-            session.send_text(text)
-            session.sends += 1
-            return self._pace() if session.write_paused or session.sends % SENDS_IN_A_ROW == 0 else SENT
-        if session.state == CLOSED:
-            return self._send_to_nobody()
         try:
-            text, data, close = message.get("text"), message.get("bytes"), message.get("close")
+            text = message.get("text")
         except AttributeError:
             raise LocalProtocolError(f"reply.send: expected a dict, got {shape(message)}") from None
+        if isinstance(text, str) and len(message) == 1 and session.state == OPEN:
+            # What most messages are: asked for nothing else, and what the session would ask has been asked.
+            gateway = session.gateway
+            gateway.send_text(text)
+            session.sends += 1
+            return self._pace() if gateway.write_paused or session.sends >= SENDS_IN_A_ROW else SENT
+        if session.state == CLOSED:
+            return self._send_to_nobody()
+        data, close = message.get("bytes"), message.get("close")
         if text is not None and data is not None:
             raise LocalProtocolError("reply.send: expected 'text' or 'bytes', got both")
         code, reason = 0, ""
@@ -133,7 +138,7 @@ class WebSocketReply:
             session.close(code, reason)
             return SENT
         session.sends += 1
-        return self._pace() if session.write_paused or session.sends % SENDS_IN_A_ROW == 0 else SENT
+        return self._pace() if session.write_paused or session.sends >= SENDS_IN_A_ROW else SENT
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
@@ -187,6 +192,7 @@ class WebSocketReply:
     def _pace(self) -> Coroutine[Any, Any, None]:
         """What a sender waits for that has sent much: one of another client's for nothing."""
         session = self._session
+        session.sends = 0
         if OWNER.get() is not session.endpoint:
             return SENT
         return Waiting(session.drain if session.write_paused else let_others_run)

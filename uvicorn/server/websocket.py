@@ -10,6 +10,7 @@ import asyncio
 from typing import Final, Protocol, final
 
 from uvicorn.errors import WebSocketProtocolError
+from uvicorn.protocol.websocket_encoding import LastFrame
 from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.protocol.websocket_handshake import WebSocketHandshake
 from uvicorn.server.context import ServerContext
@@ -61,7 +62,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         "_reading_paused",
         "_receiving_paused",
         "_resuming",
-        "_shares_frames",
         "_since",
         "_stall",
         "_transport",
@@ -209,9 +209,9 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._transport, received = self._http.switch()
         # Neither is needed any more, and thousands of idle connections would keep them.
         self._http = self._handshake = None
-        self._last = context.last_frame
-        self._shares_frames = deflate is None
         self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate, context.last_frame)
+        # One that compresses is asked each time.
+        self._last = context.last_frame if deflate is None else LastFrame()
         self._phase = _OPEN
         self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
         context.connections.add(self)
@@ -226,7 +226,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
     def send_text(self, text: str) -> None:
         """Send a text message."""
         last = self._last
-        data = last.frame if text is last.message and self._shares_frames else self._codec.encode_text(text)
+        data = last.frame if text is last.message else self._codec.encode_text(text)
         transport = self._transport
         if self.write_paused or transport.is_closing():
             self._send(data)
