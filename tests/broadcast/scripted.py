@@ -89,6 +89,11 @@ class Reply:
     async def wait_ready(self) -> None:
         await self._ready.wait()
 
+    def offer_text(self, text: str) -> bool:
+        if self.is_ready:
+            self.send({"text": text})
+        return self.is_ready
+
     def send(self, message: dict[str, Any]) -> None:
         if self.failure is not None:
             raise self.failure

@@ -60,6 +60,31 @@ async def test_a_client_that_keeps_up_is_sent_to_at_once() -> None:
         assert reply.sent == ["a", "b"]
 
 
+async def test_a_message_that_is_more_than_text_is_sent_at_once() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        group.backend.hear_payload("chat", b'{"text": "a", "close": true}')
+        group.backend.hear_payload("chat", b'{"content": "b"}')
+        assert reply.sent == ["a", {"content": "b"}]
+
+
+async def test_text_that_is_no_text_is_no_matter_of_the_group_s() -> None:
+    async with Group() as group:
+        reply = await group.member()
+        group.backend.hear_payload("chat", b'{"text": 1}')
+        assert reply.sent == [1]
+
+
+async def test_each_message_is_counted_once_however_it_went() -> None:
+    async with Group() as group:
+        (await group.member()).failure = LocalProtocolError("no")
+        await group.member()
+        group.backend.hear_payload("chat", b'{"text": "a"}')
+        group.backend.hear_payload("chat", b'{"content": "b"}')
+        metrics = group.hub.metrics
+        assert (metrics.delivered, metrics.dropped_refused) == (2, 2)
+
+
 async def test_a_slow_one_has_the_rest_in_order_when_it_is_ready() -> None:
     async with Group(messages=4) as group:
         reply = await group.member()

@@ -363,6 +363,24 @@ async def test_a_channel_is_ready_when_its_connection_is_open_and_its_client_kee
     assert (reply.is_ready, waiting[1].done()) == (True, True)
 
 
+async def test_a_channel_takes_an_offered_text_only_if_it_goes_to_the_client_now() -> None:
+    held = Held("websocket.connect")
+    app = Recorder(held)
+    conversation = await opened(app)
+    reply = app.channels[0]["reply"]
+    assert not reply.offer_text("early")
+    held.waiting[0].set_result(None)
+    await settle()
+    assert reply.offer_text("now")
+    await settle()
+    assert conversation.heard == ["now"]
+    conversation.transport.client_takes = False
+    reply.send({"bytes": bytes(100_000)})
+    assert not reply.offer_text("slow")
+    await conversation.lose()
+    assert not reply.offer_text("late")
+
+
 async def test_a_channel_s_connection_can_be_broken_off_before_it_is_open_and_after() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)

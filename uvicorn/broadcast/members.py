@@ -107,6 +107,22 @@ class Member:
     _waiting: int = 0
     _waiting_bytes: int = 0
     _pump: asyncio.Task[None] | None = None
+    _offers_text: bool = False
+
+    def __post_init__(self) -> None:
+        self._offers_text = hasattr(self.reply, "offer_text")
+
+    def offer_text(self, text: str) -> bool:
+        """Send a message that is nothing but text, unless it would have to wait; return whether it was sent.
+
+        Not counted here, for speed. Never raises: what was not sent is for `deliver`, which finds out why.
+        """
+        if self._pump is not None or not self._offers_text:
+            return False
+        try:
+            return self.reply.offer_text(text)  # type: ignore[no-any-return]
+        except (Exception, asyncio.CancelledError):
+            return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
         """Send a message, or queue it. Never waits, never raises."""

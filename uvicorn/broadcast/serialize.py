@@ -116,6 +116,12 @@ def share(message: Message) -> Message:
     return message
 
 
+def only_text(message: Message) -> str | None:
+    """The text of a message that is nothing else."""
+    text = message.get("text") if len(message) == 1 else None
+    return text if isinstance(text, str) else None
+
+
 def group_name(group: Any) -> str:
     """`group`, if it can be one: any text of up to 512 bytes. Raises LocalProtocolError."""
     if not isinstance(group, str) or not group:

@@ -147,7 +147,20 @@ class WebSocketReply:
     @property
     def is_ready(self) -> bool:
         """Whether what is sent now goes to the client: the connection is open, and nothing waits to be taken."""
-        return self._session.state != CONNECTING and not self._session.write_paused
+        return self._session.state != CONNECTING and not self._session.gateway.write_paused
+
+    def offer_text(self, text: str) -> bool:
+        """Send `{'text': text}` if it goes to the client now; return whether it did. For the loop's thread only, and
+        for groups, which check a message once for all of their members.
+
+        Raises LocalProtocolError for text that cannot be sent.
+        """
+        session = self._session
+        gateway = session.gateway
+        if session.state != OPEN or gateway.write_paused:
+            return False
+        gateway.send_text(text)
+        return True
 
     async def wait_ready(self) -> None:
         """Wait until it does, or the client has gone."""
