@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.server_process import LONGEST_WAIT
 from tests.helpers import settle, until
 from uvicorn.adapters import ASGI3Adapter
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
@@ -454,6 +455,34 @@ async def test_a_close_does_not_wait_for_ever() -> None:
     gateway = ASGI3WebSocketGateway(WEBSOCKET, events.get, send, Settings(ws_close_seconds=0.0))
     await gateway.serve(ASGI3Adapter(app)._interface, ())
     assert app.messages[1]["code"] == 1006
+
+
+async def test_a_close_is_sent_to_a_host_that_cannot_while_it_is_asked_for_events() -> None:
+    """granian is one: who asks has the connection to himself."""
+    asked = asyncio.Lock()
+    events: asyncio.Queue[Message] = asyncio.Queue()
+    events.put_nowait(CONNECT)
+
+    async def receive() -> Message:
+        async with asked:
+            return await events.get()
+
+    async def send(event: Message) -> None:
+        if event["type"] == "websocket.close":
+            async with asked:
+                events.put_nowait({"type": "websocket.disconnect", "code": event["code"]})
+
+    async def app(message: Message, channels: Message) -> None:
+        codes.append(message.get("code"))
+        if message["channel"] == "websocket.connect":
+            await channels["reply"].send({"accept": True})
+            await settle()
+            await channels["reply"].send({"close": 4001})
+
+    codes: list[int | None] = []
+    async with asyncio.timeout(LONGEST_WAIT):
+        await ASGI3Adapter(app)(WEBSOCKET, receive, send)
+    assert codes == [None, 4001]
 
 
 @pytest.mark.parametrize(

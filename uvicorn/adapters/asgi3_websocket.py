@@ -37,6 +37,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         "_failure",
         "_framing",
         "_receive",
+        "_receiving",
         "_resumed",
         "_send",
         "_settings",
@@ -55,6 +56,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._receive = receive
         self._send = send
         self._settings = settings
+        self._receiving: asyncio.Task[None] | None = None
         self._takes_responses = "websocket.http.response" in (scope.get("extensions") or ())
         self._events: deque[Message] = deque()
         self._backlog = Backlog()
@@ -80,7 +82,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             session.request.respond(403)
             await self._pump()
             return
-        receiving = asyncio.get_running_loop().create_task(self._receive_all())
+        self._receive_on()
         try:
             interface.serve_websocket(session)
             await self._pump()
@@ -88,7 +90,8 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             # How hosts say that the client has gone.
             pass
         finally:
-            receiving.cancel()
+            if self._receiving is not None:
+                self._receiving.cancel()
             self._disconnected(1006, "")
 
     def _is_allowed(self, interface: Interface, allowed_origins: Collection[str]) -> bool:
@@ -194,6 +197,9 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     # From and to the host
 
+    def _receive_on(self) -> None:
+        self._receiving = asyncio.get_running_loop().create_task(self._receive_all())
+
     async def _receive_all(self) -> None:
         session = self.session
         try:
@@ -221,7 +227,15 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         while True:
             while self._events:
                 event = self._events.popleft()
-                await self._send(event)
+                if event["type"] == "websocket.close" and self._receiving is not None:
+                    # granian cannot close while it is asked for an event. One that is lost by this comes too late
+                    # anyway; the last one, which says that it is over, is asked for again.
+                    self._receiving.cancel()
+                    await asyncio.wait((self._receiving,))
+                    await self._send(event)
+                    self._receive_on()
+                else:
+                    await self._send(event)
                 if self._backlog.take(_size(event)):
                     self._unread = 0
                     self._backlog.wake()
