@@ -107,6 +107,13 @@ def test_a_websocket_echoes(site: Host) -> None:
             assert websocket.recv(LONGEST_WAIT) == message
 
 
+@of("starlette", "fastapi")
+def test_an_upload_whose_client_leaves_is_no_failure(site: Host) -> None:
+    with connect_socket(site.port) as connection:
+        connection.sendall(head_of("POST", "/upload", [("Content-Length", "1000")]) + b"only a part")
+    site.wait_for_line("<POST '/upload' COMPLETE>: the client went away before the end")
+
+
 @of("starlette", "fastapi", "django", "litestar", "blacksheep")
 def test_a_websocket_is_told_how_it_ended(site: Host) -> None:
     with connect(f"ws://127.0.0.1:{site.port}/echo", open_timeout=LONGEST_WAIT) as websocket:

@@ -740,6 +740,65 @@ async def test_what_a_framework_makes_of_a_client_that_has_gone_is_no_failure_of
 
 
 @pytest.mark.any_loop
+@pytest.mark.parametrize(
+    ("name", "tracebacks"),
+    [
+        ("ClientDisconnect", 0),
+        ("ClientDisconnectedError", 0),
+        ("MessageAborted", 0),
+        ("RequestAborted", 0),
+        ("WebSocketDisconnect", 0),
+        ("WebSocketDisconnectError", 0),
+        ("WebSocketDisconnected", 0),
+        ("DatabaseDisconnected", 1),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_what_a_framework_raises_that_was_told_of_a_disconnect_is_no_failure_of_its_own(
+    kind: str, name: str, tracebacks: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if kind == "websocket":
+            await send({"type": "websocket.accept"})
+        while (await receive())["type"] != f"{kind}.disconnect":
+            pass
+        raise type(name, (Exception,), {})
+
+    caplog.set_level(logging.INFO)
+    conversation = WebSocketConversation(app) if kind == "websocket" else Conversation(app)
+    if isinstance(conversation, WebSocketConversation):
+        await conversation.open()
+        await conversation.lose()
+    else:
+        conversation.send(request(POST, b"content-length: 3", content=b"ab"))
+        await settle()
+        conversation.send_eof()
+        await settle()
+    assert caplog.text.count("Traceback") == tracebacks
+    assert caplog.text.count("the client went away before the end") == 1 - tracebacks
+
+
+@pytest.mark.any_loop
+async def test_what_fails_about_a_client_that_has_gone_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await go.wait()
+        try:
+            await send(START)
+        except OSError:
+            {}["of those who are there"]
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    await conversation.lose()
+    go.set()
+    await settle()
+    assert "KeyError" in caplog.text
+
+
+@pytest.mark.any_loop
 async def test_a_failure_that_is_raised_again_out_of_a_group_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:

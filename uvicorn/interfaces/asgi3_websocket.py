@@ -68,7 +68,7 @@ class WebSocketCall(WebSocketListener):
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error)
-        elif is_disconnect(error):
+        elif session.state != OPEN and is_disconnect(error):
             logger.info("%s: the client went away before the end", session)
         else:
             logger.error("%s: exception in the application", session, exc_info=error)

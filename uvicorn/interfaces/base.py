@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
@@ -15,6 +15,20 @@ from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
+
+# What frameworks raise that have received a disconnect: Starlette (and FastAPI), Litestar, Quart, BlackSheep, Falcon,
+# Django and channels. There may be nothing of ours behind it.
+_DISCONNECTS: Final = frozenset(
+    (
+        "ClientDisconnect",
+        "ClientDisconnectedError",
+        "MessageAborted",
+        "RequestAborted",
+        "WebSocketDisconnect",
+        "WebSocketDisconnectError",
+        "WebSocketDisconnected",
+    )
+)
 
 
 class Interface:
@@ -68,16 +82,17 @@ class Interface:
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
     """Whether `error` is that a client has gone, or what a framework has made of it.
 
-    An exception that is raised again out of a group has that group for its context: hence `seen`.
+    What fails while somebody deals with a client that has gone is not that: hence causes, and no contexts. An
+    exception that is raised again out of a group may be its own cause: hence `seen`.
     """
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
-        if isinstance(link, ClientDisconnected):
+        if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
             return True
         seen |= {id(link)}
         if isinstance(link, BaseExceptionGroup):
             return all(is_disconnect(member, seen) for member in link.exceptions)
-        link = link.__context__ if link.__cause__ is None and not link.__suppress_context__ else link.__cause__
+        link = link.__cause__
     return False
 
 
