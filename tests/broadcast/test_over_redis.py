@@ -123,6 +123,31 @@ async def test_F6_a_user_who_may_do_next_to_nothing_is_enough(own_redis: RedisSe
         assert "secret" not in str(refused.value)
 
 
+async def test_F6_a_user_of_certain_channels_only_has_these(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.ask(
+        "ACL",
+        "SETUSER",
+        "app",
+        "on",
+        ">secret",
+        "resetchannels",
+        "&chat",
+        "-@all",
+        *"+publish +subscribe +unsubscribe +ping".split(),
+    )
+    async with hub_on(f"redis://app:secret@127.0.0.1:{own_redis.port}") as hub:
+        reply = await join(hub, "chat")
+        await GroupsChannel(hub, reply).send({"group": "forbidden", "add": reply.name})
+        await GroupsChannel(hub).send({"group": "chat", "send": {"text": "hi"}})
+        await until(lambda: reply.sent)
+        # Each of the two once: the forbidden one, and this process's own.
+        assert caplog.text.count("NOPERM") == 2
+        await GroupsChannel(hub, reply).send({"group": "chat", "discard": reply.name})
+        await until(lambda: own_redis.ask("PUBSUB", "CHANNELS") == [])
+
+
 async def test_bytes_arrive_as_bytes(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub:
         reply = await join(hub, "chat")

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers import settle
 from uvicorn.broadcast.subscriptions import Subscriptions
+from uvicorn.errors import BroadcastError
 
 
 class Carrier:
@@ -20,6 +21,8 @@ class Carrier:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.failure: Exception | None = None
+        #: A group that may not be heard.
+        self.refused = ""
         self.tasks: list[asyncio.Task[None]] = []
         self.subscriptions = Subscriptions(self.subscribe, self.unsubscribe, self.start)
 
@@ -38,6 +41,8 @@ class Carrier:
         await self.may_answer.wait()
         if self.failure is not None:
             raise self.failure
+        if self.refused in groups:
+            raise BroadcastError(f"{self.refused} is refused")
 
 
 async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
@@ -121,6 +126,63 @@ async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logge
     carrier.failure = None
     await (carrier.subscriptions.want("a") or asyncio.sleep(0))
     assert carrier.subscriptions.heard == {"a"}
+
+
+async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    carrier = Carrier()
+    carrier.refused = "b"
+    waiting = [carrier.subscriptions.want(group) for group in "abc"]
+    for future in waiting:
+        assert future is not None
+        await future
+    assert carrier.subscriptions.heard == {"a", "c"}
+    assert caplog.text.count("b is refused") == 1
+    assert "Traceback" not in caplog.text
+    carrier.subscriptions.drop("a")
+    await settle()
+    assert carrier.calls[-1] == ("-", ["a"])
+
+
+async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants_it_only() -> None:
+    carrier = Carrier()
+    carrier.refused = "a"
+    carrier.subscriptions.want("a")
+    await settle()
+    carrier.subscriptions.want("b")
+    await settle()
+    assert carrier.calls[-1] == ("+", ["b"])
+    carrier.refused = ""
+    carrier.subscriptions.want("a")
+    await settle()
+    assert carrier.subscriptions.heard == {"a", "b"}
+
+
+async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier, looked_at = Carrier(), 0
+
+    class Counting(set[str]):
+        def __contains__(self, group: object) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return super().__contains__(group)
+
+        def __sub__(self, others: Any) -> set[str]:
+            nonlocal looked_at
+            looked_at += len(self)
+            return super().__sub__(others)
+
+    for number in range(1000):
+        carrier.subscriptions.want(str(number))
+    await settle()
+    for name in ("_wanted", "_heard"):
+        monkeypatch.setattr(carrier.subscriptions, name, Counting(getattr(carrier.subscriptions, name)))
+    carrier.subscriptions.want("one more")
+    await settle()
+    carrier.subscriptions.drop("one more")
+    await settle()
+    assert looked_at < 100
 
 
 async def test_who_waits_when_the_hub_stops_goes_on() -> None:

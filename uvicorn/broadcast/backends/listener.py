@@ -155,6 +155,11 @@ class Listener(Supervised):
 
     # The connection comes and goes.
 
+    async def stop(self) -> None:
+        await super().stop()
+        for entry in self._by_channel.values():
+            entry.settle()
+
     def on_made(self, link: Link) -> None:
         self._commands.clear()
         self._metrics.reconnects += self._made_before
@@ -263,9 +268,11 @@ class Listener(Supervised):
             self._refuse(entries[0], refusal)
 
     def _refuse(self, entry: Subscription, refusal: RedisRefusal) -> None:
-        logger.error("%s: group %r cannot be heard: Redis refuses: %s", self.where, entry.name, refusal)
-        if entry.acknowledged is not None:
-            # Whoever subscribes is told, and so it has not happened; a group of old is asked for again next time.
+        if entry.acknowledged is None:
+            # A group of old: asked for again next time.
+            logger.error("%s: group %r cannot be heard: Redis refuses: %s", self.where, entry.name, refusal)
+        else:
+            # Whoever subscribes is told, and so it has not happened.
             del self._by_channel[entry.channel]
             entry.settle(
                 BroadcastError(f"{self.where}: cannot subscribe to group {entry.name!r}: Redis refuses: {refusal}")
