@@ -301,6 +301,20 @@ async def test_holes_with_nothing_left_between_them_are_one() -> None:
         ]
 
 
+async def test_holes_between_which_a_group_was_left_are_one_that_grows() -> None:
+    async with Group(messages=2, policy="drop_oldest") as group:
+        slow = await group.member("one", "two")
+        slow.is_ready = False
+        group.backend.lose("two", since=77.0)
+        group.hear("a", group="one")
+        group.backend.lose("two", since=88.0)
+        group.hub.discard("one", slow.name)
+        group.hear("b", "c", "d", group="two")
+        slow.is_ready = True
+        await settle()
+        assert slow.sent == [Gap({"two"}, "reconnect", 77.0), "c", "d"]
+
+
 async def test_a_client_that_leaves_its_only_group_while_it_is_slow_is_sent_nothing() -> None:
     async with Group() as group:
         reply = await group.member()

@@ -168,7 +168,10 @@ class Member:
         for item in self._queue:
             if isinstance(item, Gap):
                 item.groups.discard(group)
-                if item.groups:
+                before = kept[-1] if kept else None
+                if item.groups and isinstance(before, Gap):
+                    before.merge(item)
+                elif item.groups:
                     kept.append(item)
             elif item[0] != group:
                 kept.append(item)
