@@ -125,7 +125,7 @@ async def connect(address: RedisAddress) -> RedisLink:
 
 async def _introduce(link: Link, address: RedisAddress) -> None:
     """Authenticate, select the database, and have an answer."""
-    if address.password:
+    if address.username or address.password:
         name = (address.username.encode(),) if address.username else ()
         await link.ask(b"AUTH", *name, address.password.encode())
     if address.database:
