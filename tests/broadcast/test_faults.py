@@ -14,6 +14,7 @@ import redis
 from uvicorn.broadcast.backends import link
 from uvicorn.broadcast.backends.base import OVERFLOW, RECONNECT, Backend
 from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES
+from uvicorn.broadcast.publisher import Publisher
 from uvicorn.errors import BroadcastError, BroadcastUnavailable
 
 from .ear import PATIENCE_SECONDS, Ear, Gap, Message, listening
@@ -201,6 +202,19 @@ async def test_subscribing_to_a_redis_that_halts_returns_and_is_made_good_later(
         assert course(ear, "late") == [RECONNECT, b"y"]
 
 
+async def test_who_subscribes_while_it_stops_waits_no_longer(own_redis: RedisServer, scheme: str) -> None:
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, _):
+        own_redis.halt()
+        try:
+            subscribing = asyncio.create_task(backend.subscribe(["late"]))
+            await asyncio.sleep(0)
+            await backend.stop()
+            await asyncio.wait([subscribing], timeout=PATIENCE_SECONDS)
+            assert subscribing.done()
+        finally:
+            own_redis.resume()
+
+
 async def test_stopping_while_redis_halts_ends_in_time(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.1) as (backend, _):
         own_redis.halt()
@@ -320,6 +334,17 @@ async def test_f4_a_wrong_password_is_reported_without_it_and_made_good_when_it_
         assert "WRONG@" not in str(caught.value) + repr(backend) + caplog.text
         assert ":WRONG" not in str(caught.value) + repr(backend) + caplog.text
         assert "WRONGPASS" in caplog.text
+
+
+async def test_f6_a_user_who_has_no_password_is_that_user(own_redis: RedisServer, scheme: str) -> None:
+    own_redis.ask("ACL", "SETUSER", "guest", "on", "nopass", "allchannels", "+publish", "+subscribe", "+ping")
+    url = url_of(own_redis, scheme, user="guest").replace("guest:@", "guest@")
+    async with listening(url, *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"x")
+        with Publisher(url) as publisher:
+            await asyncio.to_thread(publisher.publish, "one", {})
+            users = own_redis.ask("CLIENT", "LIST").decode()
+        assert (users.count("user=guest "), users.count("user=default ")) == (3, 1)
 
 
 async def test_a_missing_password_is_reported(tmp_path: Path, scheme: str) -> None:

@@ -574,8 +574,16 @@ def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None)
         ({"host": "a", "url": "memory://"}, "more than one of them"),
         ({"url": "memory://", "slow": "wait"}, "expected one of close, drop_oldest, drop_newest, got 'wait'"),
         ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
-        ({"host": "redis://:secret@localhost"}, "expected the name of a host, got a URL; give it as url=$"),
+        ({"host": "redis://:secret@localhost"}, "and port by itself; a URL is given as url=$"),
+        ({"host": "localhost:6379"}, "expected the name or the address of a host, and port by itself"),
+        ({"host": 6379}, "expected the name or the address of a host, and port by itself"),
+        ({"host": "localhost", "port": "redis"}, "expected a port from 0 to 65535"),
+        ({"url": b"memory://"}, "broadcast URL: expected text, got bytes"),
         ({"url": "memory://", "queue_messages": 0}, "queue_messages: expected a number not below 1, got 0"),
+        ({"url": "memory://", "queue_bytes": "4"}, "queue_bytes: expected a number not below 1, got '4'"),
+        ({"url": "memory://", "prefix": b"app."}, "prefix: expected text, got bytes"),
+        ({"url": "memory://", "publish_timeout": 0}, "publish_timeout: expected seconds above 0, got 0"),
+        ({"url": "memory://", "publish_timeout": None}, "publish_timeout: expected seconds above 0, got None"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_when_the_module_is_imported(options: dict[str, Any], said: str) -> None:

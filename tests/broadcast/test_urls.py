@@ -53,8 +53,11 @@ def test_a_url_without_a_scheme_is_refused() -> None:
     [
         ("redis+sentinel://host", "expected redis\\+sentinel://host:port,host:port/service"),
         ("redis+py://one,two", "several hosts; expected one, or redis\\+cluster://, or redis\\+sentinel://"),
-        ("redis+py://host:seven", "broadcast URL: Port could not be cast"),
-        ("redis+cluster://one:1,two:99999", "broadcast URL: Port out of range"),
+        ("redis+py://host:seven", "broadcast URL: expected a port from 0 to 65535"),
+        ("redis+cluster://one:1,two:99999", "broadcast URL: expected a port from 0 to 65535"),
+        ("redis+py://host/one", "expected the number of a database, .* got 'one'"),
+        ("redis+sentinel://host/chat/one", "expected the number of a database, .* got 'one'"),
+        ("redis+py://host?x", "broadcast URL: expected options as in \\?name=value"),
         ("redis+py://host?db=one", "broadcast URL: Invalid value for 'db'"),
         ("redis+py://host?tiemout=1", "option 'tiemout' is not known to redis-py"),
         ("redis+py://host?protocol=3", "option 'protocol' is not known to redis-py, or is not yours to set"),

@@ -12,8 +12,9 @@ import time
 from collections import deque
 from dataclasses import replace
 from typing import Any, Final, final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
+from uvicorn.broadcast.addresses import database_of, options_of, port_of, service_of, split_url
 from uvicorn.broadcast.backends.redis import parse_address
 from uvicorn.broadcast.backends.redis_link import RedisAddress
 from uvicorn.broadcast.backends.redis_reader import NotRedis, RedisReader, RedisRefusal
@@ -31,22 +32,22 @@ FAILURES: Final = (OSError, RedisRefusal)
 
 def open_carrier(url: str) -> Carrier:
     """What carries messages to `url`; connects when it is first used. Raises ConfigError for a URL that is none."""
-    scheme = urlsplit(url).scheme.removesuffix("+py")
+    parts = split_url(url)
+    scheme = parts.scheme.removesuffix("+py")
     if scheme not in SCHEMES:
         raise ConfigError(
             f"Publisher: the URL has scheme {scheme!r}; expected one of {', '.join(f'{name}://' for name in SCHEMES)}"
         )
     base, _, kind = scheme.partition("+")
-    parts = urlsplit(url)
     if not kind:
         return Carrier([parse_address(parts._replace(scheme=base).geturl())])
     credentials, at, places = parts.netloc.rpartition("@")
-    service, _, database = parts.path.strip("/").partition("/")
+    service = ""
     if kind == "cluster":
-        service, database = "", ""
-    elif not service:
-        raise ConfigError("broadcast URL: expected redis+sentinel://host:port,host:port/service")
-    options = dict(parse_qsl(parts.query))
+        database = database_of(parts.path.strip("/"))
+    else:
+        service, database = service_of(parts.path)
+    options = options_of(parts)
     sentinel_password = options.pop("sentinel_password", "")
     default = "" if kind == "cluster" else ":26379"
     rest = f"/{database}?{urlencode(options)}"
@@ -249,7 +250,7 @@ def connect(address: RedisAddress, deadline: float) -> Connection:
         if address.tls is not None:
             sock = address.tls.wrap_socket(sock, server_hostname=address.host)
         connection = Connection(sock)
-        if address.password:
+        if address.username or address.password:
             name = (address.username.encode(),) if address.username else ()
             connection.ask(deadline, b"AUTH", *name, address.password.encode())
         if address.database:
@@ -269,4 +270,4 @@ def left(deadline: float) -> float:
 
 
 def _has_port(place: str) -> bool:
-    return urlsplit(f"//{place}").port is not None
+    return port_of(split_url(f"//{place}")) is not None

@@ -66,9 +66,20 @@ class BroadcastMiddleware:
     ) -> None:
         if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
             raise ConfigError("BroadcastMiddleware: expected host and port, url or backend, got more than one of them")
-        if host is not None and "://" in host:
+        if host is not None and (
+            not isinstance(host, str) or host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host)
+        ):
             # Not what was found: there may be a password in it.
-            raise ConfigError("BroadcastMiddleware: expected the name of a host, got a URL; give it as url=")
+            raise ConfigError(
+                "BroadcastMiddleware: expected the name or the address of a host, and port by itself; a URL is given as"
+                " url="
+            )
+        if not isinstance(prefix, str):
+            raise ConfigError(f"BroadcastMiddleware: prefix: expected text, got {type(prefix).__name__}")
+        if not isinstance(publish_timeout, (int, float)) or not publish_timeout > 0:
+            raise ConfigError(
+                f"BroadcastMiddleware: publish_timeout: expected seconds above 0, got {publish_timeout!r}"
+            )
         if slow not in POLICIES:
             raise ConfigError(f"BroadcastMiddleware: slow: expected one of {', '.join(POLICIES)}, got {slow!r}")
         if unavailable not in ("raise", "drop"):
@@ -78,7 +89,7 @@ class BroadcastMiddleware:
             ("queue_messages", queue_messages),
             ("queue_bytes", queue_bytes),
         ):
-            if number < 1:
+            if not isinstance(number, int) or number < 1:
                 raise ConfigError(f"BroadcastMiddleware: {name}: expected a number not below 1, got {number!r}")
         self.app = app
         #: What tools that read signatures look through.

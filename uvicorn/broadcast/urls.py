@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final
-from urllib.parse import urlsplit
 
+from uvicorn.broadcast.addresses import split_url
 from uvicorn.broadcast.backends.base import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend
 from uvicorn.errors import ConfigError
 
@@ -25,7 +25,7 @@ def backend_from_url(
 
     Raises ConfigError when the URL is not understood, or names a driver that is not installed.
     """
-    scheme = urlsplit(url).scheme
+    scheme = split_url(url).scheme
     build = BACKENDS.get(scheme)
     if build is None:
         found = f"scheme {scheme!r}" if scheme else "no scheme"
@@ -37,7 +37,7 @@ def backend_from_url(
 def _memory(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
     from uvicorn.broadcast.backends.memory import MemoryBackend
 
-    parts = urlsplit(url)
+    parts = split_url(url)
     return MemoryBackend(parts.netloc + parts.path, publish_timeout=publish_timeout)
 
 
@@ -48,7 +48,7 @@ def _redis(url: str, publish_timeout: float, connect_timeout: float, prefix: str
 
 
 def _redis_py(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
-    scheme = urlsplit(url).scheme
+    scheme = split_url(url).scheme
     name, function = _REDIS_PY[scheme.partition("+")[2]]
     try:
         module = import_module(f"uvicorn.broadcast.backends.{name}")

@@ -47,11 +47,14 @@ def test_a_url_names_a_unix_socket() -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("redis://host/one", "the database is 'one'; expected a number, as in redis://localhost:6379/0"),
+        ("redis://host/one", "expected the number of a database, as in redis://localhost:6379/0; got 'one'"),
         ("redis://host?tiemout=1", "option 'tiemout' is not known for redis://"),
         ("redis://host?ssl_ca_certs=x", "option 'ssl_ca_certs' is not known for redis://"),
-        ("redis://host:seven", "broadcast URL: Port could not be cast"),
-        ("redis://host?x", "broadcast URL: bad query field"),
+        ("redis://host/٣", "expected the number of a database"),
+        ("redis://host:seven", "broadcast URL: expected a port from 0 to 65535"),
+        ("redis://host:65536", "broadcast URL: expected a port from 0 to 65535"),
+        ("redis://host?x", "broadcast URL: expected options as in \\?name=value"),
+        ("redis://[::1", "broadcast URL: the host cannot be read"),
         ("unix://", "expected the path of a socket, as in unix:///run/redis.sock"),
         ("rediss://host?ssl_cert_reqs=maybe", "ssl_cert_reqs is 'maybe'; expected 'required' or 'none'"),
         ("rediss://host?ssl_ca_certs=/does/not/exist", "ssl_ca_certs, ssl_certfile or ssl_keyfile: .*No such file"),

@@ -6,8 +6,9 @@ import logging
 import os
 import ssl
 from collections.abc import Collection
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
+from uvicorn.broadcast.addresses import database_of, options_of, port_of, split_url
 from uvicorn.broadcast.backends.base import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend, OnGap, OnMessage
 from uvicorn.broadcast.backends.link import Connect
 from uvicorn.broadcast.backends.listener import PLAIN, Listener, Subscription
@@ -124,30 +125,22 @@ def parse_address(url: str) -> RedisAddress:
     Of TLS: `?ssl_ca_certs=`, `ssl_certfile=`, `ssl_keyfile=` name files, `ssl_cert_reqs=none` trusts anybody.
     Raises ConfigError, without the password.
     """
-    try:
-        parts = urlsplit(url)
-        options = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
-        port = 6379 if parts.port is None else parts.port
-    except ValueError as error:
-        raise ConfigError(f"broadcast URL: {error}") from None
+    parts = split_url(url)
+    port, options = port_of(parts), options_of(parts)
     is_unix = parts.scheme == "unix"
     tls = _tls_context(options) if parts.scheme == "rediss" else None
-    database = options.pop("db", "") or ("" if is_unix else parts.path.strip("/")) or "0"
+    database = database_of(options.pop("db", "") or ("" if is_unix else parts.path.strip("/")))
     if options:
         raise ConfigError(f"broadcast URL: option {min(options)!r} is not known for {parts.scheme}://")
-    if not database.isdecimal():
-        raise ConfigError(
-            f"broadcast URL: the database is {database!r}; expected a number, as in redis://localhost:6379/0"
-        )
     if is_unix and not parts.path:
         raise ConfigError("broadcast URL: expected the path of a socket, as in unix:///run/redis.sock")
     return RedisAddress(
         host=parts.hostname or "localhost",
-        port=port,
+        port=6379 if port is None else port,
         path=_socket_path(parts) if is_unix else "",
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
-        database=int(database),
+        database=database,
         tls=tls,
     )
 

@@ -7,7 +7,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlencode
 
 from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
+from uvicorn.broadcast.addresses import database_of, options_of, port_of, service_of, split_url
 from uvicorn.broadcast.backends.base import Backend
 from uvicorn.broadcast.backends.link import CLOSE_SECONDS, Link, LinkFailed, LinkLost
 from uvicorn.broadcast.backends.redis import RedisBackend
@@ -180,25 +181,25 @@ def parse_servers(url: str) -> Servers:
 
     `rediss+…` is the same by TLS. Raises ConfigError, without the password.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     base, _, kind = parts.scheme.partition("+")
     credentials, at, places = parts.netloc.rpartition("@")
     default_port = 26379 if kind == "sentinel" else 6379
     hosts = tuple(_parse_place(place, default_port) for place in (places or "localhost").split(","))
-    path, query = parts.path, parse_qs(parts.query)
-    sentinel_password = query.pop("sentinel_password", [""])[-1]
+    path, query = parts.path, options_of(parts)
+    sentinel_password = query.pop("sentinel_password", "")
     service = ""
     if kind == "sentinel":
-        service, _, database = path.strip("/").partition("/")
+        service, database = service_of(path)
         path = f"/{database}"
-        if not service:
-            raise ConfigError("broadcast URL: expected redis+sentinel://host:port,host:port/service")
     elif kind == "py" and len(hosts) > 1:
         raise ConfigError("broadcast URL: several hosts; expected one, or redis+cluster://, or redis+sentinel://")
-    plain = "&".join(f"{name}={values[-1]}" for name, values in query.items())
-    rest = f"{path}?{plain}" if base == "unix" else f"localhost{path}?{plain}"
+    if base != "unix":
+        # Which redis-py would take for none.
+        database_of(path.strip("/"))
+        path = f"localhost{path}"
     try:
-        options = dict(parse_url(f"{base}://{credentials}{at}{rest}"))
+        options = dict(parse_url(f"{base}://{credentials}{at}{path}?{urlencode(query)}"))
         options.pop("host", None)
         _build_connection(options)
     except ValueError as error:
@@ -211,9 +212,7 @@ def parse_servers(url: str) -> Servers:
 
 
 def _parse_place(place: str, default_port: int) -> tuple[str, int]:
-    try:
-        # The parser knows about brackets.
-        parsed = urlsplit(f"//{place}")
-        return parsed.hostname or "localhost", default_port if parsed.port is None else parsed.port
-    except ValueError as error:
-        raise ConfigError(f"broadcast URL: {error}") from None
+    # The parser knows about brackets.
+    parsed = split_url(f"//{place}")
+    port = port_of(parsed)
+    return parsed.hostname or "localhost", default_port if port is None else port

@@ -85,6 +85,7 @@ class Sender(Supervised):
 
     def _end_deadlines(self) -> None:
         self._deadlines.clear()
+        self._looked_twice = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
