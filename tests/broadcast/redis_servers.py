@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ class RedisServer:
         #: The configuration of a sentinel, if it is to be one.
         self._sentinel = sentinel
         self._process: subprocess.Popen[str] | None = None
+        self._reader = threading.Thread()
         if password:
             self._options += ["--requirepass", password]
 
@@ -77,15 +79,22 @@ class RedisServer:
             command += ["--unixsocket", self.path, "--save", "", "--appendonly", "no"]
         command += self._options
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert self._process.stdout is not None
-        with open(self.folder / "log", "a") as log:
-            for line in self._process.stdout:
+        started = threading.Event()
+        self._reader = threading.Thread(target=self._keep_log, args=(self._process, started), daemon=True)
+        self._reader.start()
+        assert started.wait(PATIENCE_SECONDS), f"redis-server says nothing: {self.log()[-2000:]}"
+        return self._process.poll() is None
+
+    def _keep_log(self, process: subprocess.Popen[str], started: threading.Event) -> None:
+        """To the end: a server whose log nobody reads hangs when the pipe is full, as a sentinel's is some day."""
+        assert process.stdout is not None
+        with process.stdout, open(self.folder / "log", "a", buffering=1) as log:
+            for line in process.stdout:
                 log.write(line)
                 if "accept connections" in line or "Sentinel ID is" in line:
-                    return True
-        self._process.wait()
-        self._process.stdout.close()
-        return False
+                    started.set()
+        process.wait()
+        started.set()
 
     def kill(self) -> None:
         """As the kernel does when memory runs out."""
@@ -93,8 +102,8 @@ class RedisServer:
         if process is not None:
             process.kill()
             process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            # A child of its own, which sends a replica what it has, may have the pipe for a moment longer.
+            self._reader.join(PATIENCE_SECONDS)
 
     def halt(self) -> None:
         """It neither answers nor goes away."""
@@ -140,12 +149,16 @@ def running(server: RedisServer) -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
-    """A master, its replica, and a sentinel that makes the one the other when the master is gone for 0.3 s."""
+    """A master, its replica, and a sentinel that makes the one the other when it is told to.
+
+    By itself it would do so only after a minute: on a busy machine each server is silent for a second now and then, and
+    to be deposed for that is a gap that no test expects.
+    """
     with running(RedisServer(folder, "--repl-diskless-sync-delay", "0")) as master:
         replica = RedisServer(folder, "--replicaof", "127.0.0.1", str(master.port))
         configuration = f"""
             sentinel monitor chat 127.0.0.1 {master.port} 1
-            sentinel down-after-milliseconds chat 300
+            sentinel down-after-milliseconds chat 60000
             sentinel failover-timeout chat 3000
         """
         with running(replica):
@@ -154,6 +167,12 @@ def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Redis
             with running(RedisServer(folder, sentinel=configuration)) as sentinel:
                 sentinel.await_answer("b'num-slaves', b'1'", "SENTINEL", "MASTER", "chat")
                 yield master, replica, sentinel
+
+
+def fail_over(sentinel: RedisServer) -> None:
+    """Have the replica be the master, whatever has become of the master; returns when it has begun."""
+    # Refused until it knows enough of the replica.
+    sentinel.await_answer("OK", "SENTINEL", "FAILOVER", "chat")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -21,8 +20,9 @@ from redis.crc import key_slot
 
 from tests.broadcast.ear import PATIENCE_SECONDS
 from tests.broadcast.ear import listening as listening_on
-from tests.broadcast.redis_servers import RedisServer, cluster_of_three, running, watched_pair
+from tests.broadcast.redis_servers import RedisServer, cluster_of_three, fail_over, running, watched_pair
 from tests.broadcast.scripted import Reply
+from tests.forks import exit_code_in_child
 from tests.helpers import settle, until
 from uvicorn.broadcast import BroadcastMiddleware, Publisher, publish
 from uvicorn.broadcast.groups import GroupsChannel
@@ -51,6 +51,19 @@ class Listener:
         message: dict[str, Any] | None = self._pubsub.get_message(timeout=PATIENCE_SECONDS)
         assert message is not None
         return message
+
+
+def patient_server() -> socket.socket:
+    """A socket that listens, and whose `accept` gives up sometime: a thread that nobody comes to ends all the same."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(PATIENCE_SECONDS)
+    return server
+
+
+def accept(server: socket.socket) -> socket.socket:
+    connection, _ = server.accept()
+    connection.settimeout(PATIENCE_SECONDS)
+    return connection
 
 
 @contextmanager
@@ -122,10 +135,10 @@ def test_a_password(tmp_path: Path) -> None:
 
 
 def test_a_redis_that_never_ends_its_answer_is_given_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with patient_server() as server:
 
         def answer() -> None:
-            connection, _ = server.accept()
+            connection = accept(server)
             with connection, suppress(OSError):
                 connection.recv(100)
                 while True:
@@ -202,6 +215,7 @@ def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> N
                     publisher.publish("news", {"text": text})
                     assert listener.hear()["text"] == text
             master.kill()
+            fail_over(sentinel)
             sentinel.await_answer(str(replica.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "chat")
             with listening(replica, "news") as listener:
                 publisher.publish("news", {"text": "after"})
@@ -212,10 +226,10 @@ def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> N
 
 def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
     """A server that answers the questions of one client with these, whatever they are; and the thread that it is."""
-    server = socket.create_server(("127.0.0.1", 0))
+    server = patient_server()
 
     def serve() -> None:
-        connection, _ = server.accept()
+        connection = accept(server)
         with connection:
             for answer in answers:
                 connection.recv(10_000)
@@ -244,14 +258,14 @@ class RoundAndRound:
 
     def __init__(self, answer: bytes) -> None:
         self.asked: list[bytes] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = patient_server()
         self.port = int(self._server.getsockname()[1])
         self._answer = answer.replace(b"%d", b"%d" % self.port)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     def _serve(self) -> None:
-        connection, _ = self._server.accept()
+        connection = accept(self._server)
         with connection:
             while question := connection.recv(10_000):
                 self.asked.append(question.split(b"\r\n")[2])
@@ -333,10 +347,10 @@ def test_a_connection_that_was_closed_meanwhile_is_made_again(own_redis: RedisSe
 
 
 def test_what_answers_like_no_redis_is_refused() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with patient_server() as server:
 
         def answer() -> None:
-            connection, _ = server.accept()
+            connection = accept(server)
             with connection:
                 connection.recv(100)
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n")
@@ -368,11 +382,7 @@ def test_a_forked_process_publishes_on_a_connection_of_its_own(redis_server: Red
         publisher.publish("chat", {"of": "parent"})
         # Held while the fork happens, by somebody who does not exist in the child.
         with publisher._lock:
-            child = os.fork()
-            if child == 0:
-                publisher.publish("chat", {"of": "child"})
-                os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+            assert exit_code_in_child(lambda: publisher.publish("chat", {"of": "child"})) == 0
         publisher.publish("chat", {"of": "parent"})
         heard = [listener.hear() for _ in range(3)]
         assert [message["of"] for message in heard] == ["parent", "child", "parent"]

@@ -12,7 +12,7 @@ from uvicorn.broadcast.backends.base import RECONNECT
 from uvicorn.errors import BroadcastUnavailable
 
 from .ear import listening
-from .redis_servers import RedisServer, free_port, watched_pair
+from .redis_servers import RedisServer, fail_over, free_port, watched_pair
 from .test_faults import GROUPS, course, say_and_hear, until
 
 
@@ -30,6 +30,7 @@ async def test_after_the_master_was_killed_the_new_one_carries_the_messages(
         await say_and_hear(backend, ear, b"before")
         master.kill()
         await until(lambda: not backend.metrics.connected)
+        await asyncio.to_thread(fail_over, sentinel)
         await say_and_hear(backend, ear, b"after")
         assert course(ear, "two") == [b"before", RECONNECT, b"after"]
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
@@ -39,8 +40,7 @@ async def test_a_change_of_master_by_hand_is_followed(pair: tuple[RedisServer, R
     master, replica, sentinel = pair
     async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, ear):
         await say_and_hear(backend, ear, b"before")
-        # Refused until it knows enough of the replica.
-        await asyncio.to_thread(sentinel.await_answer, "OK", "SENTINEL", "FAILOVER", "chat")
+        await asyncio.to_thread(fail_over, sentinel)
         await ear.until(lambda: len(ear.gaps) == 3)
         await say_and_hear(backend, ear, b"after")
         assert course(ear, "two") == [b"before", RECONNECT, b"after"]

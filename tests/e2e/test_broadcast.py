@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -122,8 +123,9 @@ def hear(client: ClientConnection, count: int) -> list[str]:
 
 def wait_until_connected(server: ServerProcess) -> None:
     """Both ways: what is heard and what is sent have a connection each."""
+    deadline = time.monotonic() + LONGEST_WAIT
     while not json.loads(server.get()[1])["connected"]:
-        pass
+        assert time.monotonic() < deadline, server.stderr
 
 
 def carried_by(redis: RedisServer) -> dict[str, str]:
@@ -301,10 +303,12 @@ def test_B8_clients_that_come_and_go_leave_nothing(attentive: Path, redis_server
 
         def left() -> dict[str, int]:
             """What is left when the server has noticed that all of them have gone."""
+            deadline = time.monotonic() + LONGEST_WAIT
             while True:
                 counted: dict[str, int] = json.loads(server.get()[1])
                 if not counted["members"]:
                     return counted
+                assert time.monotonic() < deadline, counted
 
         for number in range(50):
             cycle(number)
