@@ -427,6 +427,16 @@ def test_C11_chunked_content_that_the_host_has_not_decoded_is_not_taken_for_cont
     assert raised
 
 
+def test_a_host_that_does_not_decode_chunked_content_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await read_body(message, channels)
+
+    adapter = WSGIAdapter(app)
+    for _ in range(2):
+        assert call(adapter, environ_of("/", "POST", HTTP_TRANSFER_ENCODING="chunked")).status == "400 Bad Request"
+    assert [record.levelname for record in caplog.records if "chunked" in record.message] == ["WARNING"]
+
+
 def test_content_without_an_input_is_not_whole() -> None:
     environ = environ_of("/", "POST", CONTENT_LENGTH="3")
     del environ["wsgi.input"]

@@ -22,6 +22,7 @@ from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import (
+    UNREADABLE,
     UNTIL_END,
     content_length,
     decode_response,
@@ -57,6 +58,7 @@ class WSGIAdapter:
         build_interface(app, self._settings)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
+        self._has_warned = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
@@ -64,6 +66,13 @@ class WSGIAdapter:
         Raises StartupError if the application's startup fails, which is tried again with the next request.
         """
         interface, thread = self._started()
+        if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
+            self._has_warned = True
+            logger.warning(
+                "a request has chunked content, which this host leaves to the application to decode (environ has no "
+                "wsgi.input_terminated): it cannot be read, and is refused; expected a host that decodes it, such as "
+                "gunicorn, or a proxy that does"
+            )
         return WSGIGateway(interface, environ, thread).respond(start_response)
 
     def _started(self) -> tuple[Interface, LoopThread]:
