@@ -18,7 +18,7 @@ from tests import wsgi_apps
 from tests.corpus import POST, request
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.errors import ChannelClosed, ConfigError, ResponseAborted, StartupError
+from uvicorn.errors import ChannelClosed, ConfigError, LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
 
@@ -262,6 +262,22 @@ def test_what_cannot_be_adapted_is_an_error_when_the_adapter_is_made(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         ASGIAdapter(app, **options)
+
+
+@pytest.mark.parametrize("field", [["x-user", "me"], [b"x-number", 5], [b"x"]])
+async def test_a_field_that_a_middleware_has_added_wrongly_is_told_of(field: Any) -> None:
+    with pytest.raises(LocalProtocolError, match=r"message\['headers'\]: expected \[name, value\] pairs of bytes, got"):
+        await answer(wsgi_apps.app, {"headers": [[b"a", b"b"], field]})
+
+
+async def test_a_number_in_a_field_of_a_response_is_not_so_many_zeros() -> None:
+    async def app(message: Any) -> None:
+        await message["reply_channel"].send({"status": 200, "headers": [[b"content-length", 1 << 40]]})
+
+    adapter, reply = ASGIAdapter(app, interface="consumer"), Reply()
+    await adapter({"method": "GET", "path": "/"}, {"reply": reply})
+    await adapter.shutdown()
+    assert reply.sent[0]["status"] == 500
 
 
 trace: ContextVar[str] = ContextVar("trace", default="none")

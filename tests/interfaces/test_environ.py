@@ -228,6 +228,18 @@ def test_a_code_that_is_none_is_refused(status: Any) -> None:
         decode_response(status, b"", [], "")
 
 
+@pytest.mark.parametrize("reason", ["Nope", b"a\nb", 5])
+def test_a_reason_that_is_none_is_refused(reason: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="status_text: expected bytes without controls, got"):
+        decode_response(200, reason, [], "OK")
+
+
+@pytest.mark.parametrize("field", [(b"content-length", 5), (5, b"x"), (b"content-length", 1 << 40)])
+def test_a_number_in_a_field_of_a_message_is_not_so_many_zeros(field: Any) -> None:
+    with pytest.raises(LocalProtocolError, match=r"headers: expected \[name, value\] pairs of bytes, got \[\("):
+        decode_response(200, b"", [field], "OK")
+
+
 @pytest.mark.parametrize("field", [(b"a b", b"c"), (b"a", b"\n"), ("a", "b"), (b"a",), 3])
 def test_a_field_of_a_message_that_is_none_is_refused(field: Any) -> None:
     with pytest.raises(LocalProtocolError):

@@ -13,12 +13,12 @@ from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.adapters.starting import Starting
-from uvicorn.errors import ClientDisconnected, ConfigError, ResponseAborted
+from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError, ResponseAborted
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface, check_interface
-from uvicorn.interfaces.environ import host_environ
+from uvicorn.interfaces.environ import field_octets, host_environ
 from uvicorn.interfaces.pooled import PooledInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
@@ -171,7 +171,7 @@ class ChannelsGateway(HTTPGateway):
             {
                 "status": status,
                 "status_text": reason,
-                "headers": [[bytes(name), bytes(value)] for name, value in headers],
+                "headers": copied_fields(headers, "headers"),
                 "content": content,
                 "more_content": more_content,
             }
@@ -249,6 +249,9 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         _address(message.get("client")),
         _running_loop(),
     )
+    fields = copied_fields(message.get("headers", ()), "message['headers']")
+    for field in fields:
+        field[0] = field[0].lower()
     if message.get("environ"):
         endpoint.environ = host_environ(message["environ"])
     return HTTPExchange(
@@ -257,9 +260,23 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         message["method"],
         raw_path + b"?" + query if query else raw_path,
         message.get("http_version", "1.1"),
-        [[bytes(name).lower(), bytes(value)] for name, value in message.get("headers", ())],
+        fields,
         has_content,
     )
+
+
+def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
+    """Fields as a list that nobody else changes. LocalProtocolError if they are not bytes."""
+    try:
+        return [
+            [
+                name if type(name) is bytes else field_octets(name),
+                value if type(value) is bytes else field_octets(value),
+            ]
+            for name, value in headers
+        ]
+    except (TypeError, ValueError):
+        raise LocalProtocolError(f"{what}: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
 
 
 def _address(pair: Sequence[Any] | None) -> tuple[str, int] | None:

@@ -218,14 +218,18 @@ def encode_response(status: object, headers: Iterable[Sequence[object]]) -> tupl
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
     """A response's head as `start_response` takes it; LocalProtocolError if a field is not fit for the wire."""
-    line = reason.decode("latin-1") if reason else phrase
-    if not isinstance(status, int) or not 200 <= status < 600 or _CONTROLS.search(line):
-        raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40} {line!r:.100}")
+    line = phrase
+    if reason:
+        line = reason.decode("latin-1") if isinstance(reason, bytes) else "\n"
+        if _CONTROLS.search(line):
+            raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
+    if not isinstance(status, int) or not 200 <= status < 600:
+        raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40}")
     fields: list[tuple[str, str]] = []
     try:
         for name, value in headers:
-            octets = bytes(name)
-            text = bytes(value).decode("latin-1")
+            octets = name if type(name) is bytes else field_octets(name)
+            text = (value if type(value) is bytes else field_octets(value)).decode("latin-1")
             if not text.isprintable() and _CONTROLS.search(text):
                 raise LocalProtocolError(
                     f"header field: expected a value without controls, got {(octets, text)!r:.200}"
@@ -234,6 +238,13 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
     except (TypeError, ValueError):
         raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
     return f"{status} {line}", fields
+
+
+def field_octets(part: object) -> bytes:
+    """A field's name or value. TypeError if it is not bytes: of a number, `bytes` makes that many zeros."""
+    if not isinstance(part, (bytes, bytearray, memoryview)):
+        raise TypeError(part)
+    return bytes(part)
 
 
 def _checked_name(name: Any) -> bytes:
