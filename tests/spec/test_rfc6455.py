@@ -24,7 +24,7 @@ from tests.websocket_streams import (
 )
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.protocol.headers import DefaultFields
-from uvicorn.protocol.websocket_frames import frame_text
+from uvicorn.protocol.websocket_encoding import frame_text
 
 
 def refused(section: str) -> list[str]:

@@ -9,6 +9,8 @@ import struct
 from typing import Final
 
 from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
+from uvicorn.protocol.websocket_deflate import MIN_COMPRESSED_BYTES, PerMessageDeflate
+from uvicorn.types import SharedBytes, SharedText
 
 CONTINUATION: Final = 0
 TEXT: Final = 1
@@ -55,6 +57,71 @@ class LastFrame:
         """Let go of the message, which may be long."""
         self.message = None
         self.frame = b""
+
+
+class MessageEncoder:
+    """The sending half of a connection: each message becomes a frame."""
+
+    def __init__(self, deflate: PerMessageDeflate | None = None, last: LastFrame | None = None) -> None:
+        """`last` is shared by connections that may be sent the same messages."""
+        self._deflate = deflate
+        self._last = LastFrame() if last is None else last
+
+    def encode_text(self, text: str) -> bytes:
+        """A text message as a frame. Frames must be sent in the order in which they are encoded.
+
+        Raises LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for.
+        """
+        last = self._last
+        plain = self._deflate is None or type(text) is SharedText
+        if text is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
+            return last.frame
+        data = encode_utf8(text)
+        length = len(data)
+        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
+            return frame(TEXT_FRAME | RSV1, self._deflate.deflate(data))
+        last.frame = whole = SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
+        last.message = text
+        return whole
+
+    def encode_bytes(self, data: bytes) -> bytes:
+        """A binary message as a frame, like `encode_text`."""
+        last = self._last
+        kind = type(data)
+        plain = self._deflate is None or kind is SharedBytes
+        if data is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
+            return last.frame
+        length = len(data)
+        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
+            return frame(BINARY_FRAME | RSV1, self._deflate.deflate(data))
+        last.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
+        # What can change is another message the next time.
+        last.message = data if kind is bytes or kind is SharedBytes else None
+        return whole
+
+    def encode_ping(self, data: bytes) -> bytes:
+        """A ping; LocalProtocolError for more than 125 bytes of data."""
+        return control_frame(PING, data)
+
+    def encode_pong(self, data: bytes) -> bytes:
+        """A pong; LocalProtocolError for more than 125 bytes of data."""
+        return control_frame(PONG, data)
+
+    def encode_close(self, code: int, reason: str) -> bytes:
+        """A close frame; 1005 makes an empty one, which answers an empty one. Nothing may be sent after it.
+
+        Raises LocalProtocolError for a code that must not be sent and for a reason over 123 bytes.
+        """
+        if code == NO_STATUS:
+            return control_frame(CLOSE, b"")
+        if not is_close_code(code):
+            raise LocalProtocolError(
+                f"close code: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999, got {code!r:.40}"
+            )
+        data = encode_utf8(reason)
+        if len(data) > 123:
+            raise LocalProtocolError(f"close reason: expected at most 123 bytes of UTF-8, got {len(data)}")
+        return control_frame(CLOSE, code.to_bytes(2) + data)
 
 
 def frame_text(text: str) -> bytes:

@@ -8,10 +8,10 @@ kept of a frame before its header has been held against the limits.
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from typing import Final, Protocol, final
+from typing import Final, final
 
-from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
-from uvicorn.protocol.websocket_deflate import INVALID_COMPRESSED, MIN_COMPRESSED_BYTES, PerMessageDeflate
+from uvicorn.errors import WebSocketProtocolError
+from uvicorn.protocol.websocket_deflate import INVALID_COMPRESSED, PerMessageDeflate
 from uvicorn.protocol.websocket_encoding import (
     BINARY,
     BINARY_FRAME,
@@ -19,25 +19,17 @@ from uvicorn.protocol.websocket_encoding import (
     CONTINUATION,
     CONTROL,
     FIN,
-    NO_STATUS,
     PING,
     PONG,
     RSV1,
     RSV2_RSV3,
-    SHORT_BINARY,
-    SHORT_TEXT,
     TEXT,
     TEXT_FRAME,
     LastFrame,
-    control_frame,
-    encode_utf8,
-    frame,
-    is_close_code,
+    MessageEncoder,
     parse_close,
 )
-from uvicorn.protocol.websocket_encoding import frame_bytes as frame_bytes
-from uvicorn.protocol.websocket_encoding import frame_text as frame_text
-from uvicorn.types import SharedBytes, SharedText
+from uvicorn.protocol.websocket_sink import NOBODY, WebSocketSink
 
 try:
     from websockets.speedups import apply_mask
@@ -59,53 +51,8 @@ _PAUSED: Final = 1
 _ENDED: Final = 2
 
 
-class WebSocketSink(Protocol):
-    """What the codec calls. A call may pause or stop the codec; it must not feed it."""
-
-    def on_text(self, text: str) -> None:
-        """A whole text message."""
-
-    def on_bytes(self, data: bytes) -> None:
-        """A whole binary message."""
-
-    def on_ping(self, data: bytes) -> None:
-        """To be answered by a pong with the same data; answering the last of several will do (section 5.5.3)."""
-
-    def on_pong(self, data: bytes) -> None:
-        """The answer to a ping, or not."""
-
-    def on_close(self, code: int, reason: str) -> None:
-        """The client closes; 1005 if it does not say why. Nothing is called after it."""
-
-    def on_busy(self) -> None:
-        """Many frames have been read in a row, and there may be more: a chance to pause, and let others have a turn."""
-
-
-class _Nobody:
-    def on_text(self, text: str) -> None:
-        """Never called."""
-
-    def on_bytes(self, data: bytes) -> None:
-        """Never called."""
-
-    def on_ping(self, data: bytes) -> None:
-        """Never called."""
-
-    def on_pong(self, data: bytes) -> None:
-        """Never called."""
-
-    def on_close(self, code: int, reason: str) -> None:
-        """Never called."""
-
-    def on_busy(self) -> None:
-        """Never called."""
-
-
-_NOBODY: Final = _Nobody()
-
-
 @final
-class WebSocketCodec:
+class WebSocketCodec(MessageEncoder):
     """The frames of one connection. Both halves are independent: what has been received never hinders encoding."""
 
     def __init__(
@@ -120,11 +67,10 @@ class WebSocketCodec:
 
         `last` is shared by connections that may be sent the same messages.
         """
+        super().__init__(deflate, last)
         self._sink: WebSocketSink = sink
         self._limit = max_message_bytes
         self._max_fragments = max_fragments
-        self._deflate = deflate
-        self._last = LastFrame() if last is None else last
         self._state = _OPEN
         # Whether what comes next is a frame that begins a message, and nothing is held: the usual case.
         self._between = True
@@ -217,68 +163,10 @@ class WebSocketCodec:
         """Ignore whatever comes, and let go of the sink, which holds this codec in turn."""
         self._state = _ENDED
         self._between = False
-        self._sink = _NOBODY
+        self._sink = NOBODY
         self._buffer = bytearray()
         self._position = 0
         self._message = bytearray()
-
-    # Encoding
-
-    def encode_text(self, text: str) -> bytes:
-        """A text message as a frame. Frames must be sent in the order in which they are encoded.
-
-        Raises LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for.
-        """
-        last = self._last
-        plain = self._deflate is None or type(text) is SharedText
-        if text is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
-            return last.frame
-        data = encode_utf8(text)
-        length = len(data)
-        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
-            return frame(TEXT_FRAME | RSV1, self._deflate.deflate(data))
-        last.frame = whole = SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
-        last.message = text
-        return whole
-
-    def encode_bytes(self, data: bytes) -> bytes:
-        """A binary message as a frame, like `encode_text`."""
-        last = self._last
-        kind = type(data)
-        plain = self._deflate is None or kind is SharedBytes
-        if data is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
-            return last.frame
-        length = len(data)
-        if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
-            return frame(BINARY_FRAME | RSV1, self._deflate.deflate(data))
-        last.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
-        # What can change is another message the next time.
-        last.message = data if kind is bytes or kind is SharedBytes else None
-        return whole
-
-    def encode_ping(self, data: bytes) -> bytes:
-        """A ping; LocalProtocolError for more than 125 bytes of data."""
-        return control_frame(PING, data)
-
-    def encode_pong(self, data: bytes) -> bytes:
-        """A pong; LocalProtocolError for more than 125 bytes of data."""
-        return control_frame(PONG, data)
-
-    def encode_close(self, code: int, reason: str) -> bytes:
-        """A close frame; 1005 makes an empty one, which answers an empty one. Nothing may be sent after it.
-
-        Raises LocalProtocolError for a code that must not be sent and for a reason over 123 bytes.
-        """
-        if code == NO_STATUS:
-            return control_frame(CLOSE, b"")
-        if not is_close_code(code):
-            raise LocalProtocolError(
-                f"close code: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999, got {code!r:.40}"
-            )
-        data = encode_utf8(reason)
-        if len(data) > 123:
-            raise LocalProtocolError(f"close reason: expected at most 123 bytes of UTF-8, got {len(data)}")
-        return control_frame(CLOSE, code.to_bytes(2) + data)
 
     # Reading
 
