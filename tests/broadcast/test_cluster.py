@@ -10,9 +10,10 @@ import pytest
 from redis.crc import key_slot
 
 from uvicorn.broadcast.backends.base import RECONNECT
+from uvicorn.broadcast.urls import backend_from_url
 from uvicorn.errors import BroadcastUnavailable
 
-from .ear import listening
+from .ear import PATIENCE_SECONDS, Ear, listening
 from .redis_servers import RedisServer, cluster_of_three
 from .test_faults import GROUPS, course, say_and_hear, until
 
@@ -28,7 +29,7 @@ def owner(servers: list[RedisServer], group: str) -> RedisServer:
 
 
 def move_slot(slot: int, source: RedisServer, target: RedisServer) -> None:
-    """As `redis-cli --cluster reshard` does it: who is not importing it would give it back when it hears of the other."""
+    """As `redis-cli --cluster reshard` does it: who is not importing it would give it back some day."""
     ids = {server: server.ask("CLUSTER", "MYID").decode() for server in (source, target)}
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
     source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
@@ -124,6 +125,20 @@ async def test_a_start_without_any_server_is_made_good_later(cluster: list[Redis
             await asyncio.to_thread(server.start)
         await say_and_hear(backend, ear, b"x")
         assert [course(ear, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
+
+
+async def test_who_stops_while_it_starts_leaves_nothing(cluster: list[RedisServer]) -> None:
+    backend, ear = backend_from_url(url_of(cluster), connect_timeout=PATIENCE_SECONDS), Ear()
+    cluster[1].halt()
+    try:
+        starting = asyncio.create_task(backend.start(ear.on_message, ear.on_gap))
+        await until(lambda: backend._servers)  # type: ignore[attr-defined]
+        starting.cancel()
+        await asyncio.wait([starting])
+        # Nothing runs on when the test has ended.
+        await backend.stop()
+    finally:
+        cluster[1].resume()
 
 
 async def test_a_server_that_is_no_cluster_is_reported(

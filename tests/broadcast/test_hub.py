@@ -337,19 +337,26 @@ async def test_one_that_stops_while_it_starts_leaves_nothing_connected() -> None
                 # Connected at the very moment.
                 pass
 
-    slow = Slow()
+    class Connecting(ScriptedBackend):
+        async def start(self, on_message: Any, on_gap: Any) -> None:
+            await may_open.wait()
+
+    slow, connecting = Slow(), Connecting()
 
     async def open_slow() -> Backend:
         return slow
 
-    for opener in (open_backend, open_slow):
+    async def open_connecting() -> Backend:
+        return connecting
+
+    for opener in (open_backend, open_slow, open_connecting):
         hub = Hub(opener, HubOptions())
         sending = hub.publish("chat", {})
         await settle()
         await hub.stop()
         with pytest.raises(BroadcastUnavailable, match="has stopped"):
             await outcome(sending)
-    assert slow.stopped
+    assert slow.stopped and connecting.stopped
 
 
 async def test_there_are_counts_before_the_start() -> None:

@@ -518,6 +518,20 @@ async def test_the_application_s_own_hooks_run_while_groups_work() -> None:
     assert backend.stopped
 
 
+async def test_an_application_that_cannot_start_leaves_nothing_connected() -> None:
+    backend = ScriptedBackend()
+
+    class App:
+        async def __call__(self, message: Message, channels: dict[str, Any]) -> None: ...
+
+        async def startup(self) -> None:
+            raise OSError("no database")
+
+    with pytest.raises(OSError, match="no database"):
+        await BroadcastMiddleware(App(), backend=backend).startup()
+    assert backend.stopped
+
+
 async def test_what_the_application_wants_to_know_it_is_told() -> None:
     class Wants:
         wants_http_disconnect = True

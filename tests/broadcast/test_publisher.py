@@ -224,6 +224,26 @@ def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> N
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
+def test_a_sentinel_that_hangs_leaves_time_for_the_others(tmp_path: Path) -> None:
+    with watched_pair(tmp_path) as (master, _, sentinel), patient_server() as hanging:
+        url = f"redis+sentinel://127.0.0.1:{hanging.getsockname()[1]},127.0.0.1:{sentinel.port}/chat"
+        with listening(master, "news") as listener, Publisher(url, timeout=2) as publisher:
+            publisher.publish("news", {"text": "hi"})
+            assert listener.hear()["text"] == "hi"
+
+
+def test_a_cluster_s_server_that_hangs_is_passed_over_the_next_time(tmp_path: Path) -> None:
+    with cluster_of_three(tmp_path) as servers:
+        group = next(name for name in "abcdefgh" if key_slot(name.encode()) > 5460)
+        servers[0].halt()
+        with Publisher(cluster_url(servers), timeout=1) as publisher:
+            with pytest.raises(BroadcastUnavailable, match="timed out|no answer in time"):
+                publisher.publish(group, {})
+            publisher._timeout = PATIENCE_SECONDS
+            publisher.publish(group, {})
+        servers[0].resume()
+
+
 def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
     """A server that answers the questions of one client with these, whatever they are; and the thread that it is."""
     server = patient_server()
@@ -448,6 +468,43 @@ async def test_on_the_loop_s_own_thread_redis_is_reached_by_a_socket(redis_serve
     publish("chat", {"text": "hi"})
     await until(lambda: reply.sent)
     assert reply.sent == ["hi"]
+    await middleware.shutdown()
+
+
+async def test_of_two_middlewares_the_first_that_has_started_carries_it() -> None:
+    started_first = [await started(f"memory://{number}") for number in range(10)]
+    publish("chat", {"text": "hi"})
+    await settle()
+    assert [reply.sent for _, reply in started_first] == [["hi"]] + [[]] * 9
+    for middleware, _ in started_first:
+        await middleware.shutdown()
+
+
+async def test_a_loop_that_waits_for_the_thread_that_publishes_is_not_waited_for_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)
+    middleware, _ = await started("memory://here")
+    with ThreadPoolExecutor(1) as thread, pytest.raises(BroadcastUnavailable, match="held up for 0.1 s"):
+        thread.submit(publish, "chat", {}).result(PATIENCE_SECONDS)
+    await settle()
+    await middleware.shutdown()
+
+
+async def test_a_server_that_stops_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    middleware, _ = await started("memory://here")
+    hub = next(iter(middleware._hubs.values()))
+
+    async def last_thing(*arguments: Any) -> None:
+        # As when the loop's runner cancels all that is left.
+        for task in asyncio.all_tasks():
+            if "on_loop" in repr(task):
+                task.cancel()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(type(hub), "publish", lambda self, *arguments: self.start_task(last_thing()))
+    with pytest.raises(BroadcastUnavailable, match="the server has stopped"):
+        await asyncio.to_thread(publish, "chat", {})
     await middleware.shutdown()
 
 

@@ -148,3 +148,8 @@ def test_a_group_may_have_any_name(name: str) -> None:
 def test_but_it_must_be_text_of_a_bounded_length(name: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         group_name(name)
+
+
+def test_f5_a_room_s_name_is_none_by_which_processes_talk() -> None:
+    with pytest.raises(LocalProtocolError, match="names that begin with 'uvicorn.process.' are not for applications"):
+        group_name("uvicorn.process.0123456789abcdef")

@@ -123,18 +123,21 @@ class SentinelCarrier(Carrier):
 
     def _ask_sentinels(self, deadline: float) -> RedisAddress:
         reasons = []
-        for address in self.addresses:
+        for place, address in enumerate(self.addresses):
             sentinel = replace(address, username="", password=self._password, database=0)
             try:
-                connection = connect(sentinel, deadline)
+                until = share_of(deadline, len(self.addresses) - place)
+                connection = connect(sentinel, until)
                 try:
-                    answer = connection.ask(deadline, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
+                    answer = connection.ask(until, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
                 finally:
                     connection.close()
             except FAILURES as error:
                 reasons.append(f"{sentinel!r}: {error or type(error).__name__}")
                 continue
             if answer is not None:
+                # First, the next time: those before it may be hanging.
+                self.addresses.insert(0, self.addresses.pop(place))
                 return replace(address, host=answer[0].decode(), port=int(answer[1]))
             reasons.append(f"{sentinel!r}: knows no {self._service!r}")
         raise ConnectionError("; ".join(reasons))
@@ -152,46 +155,57 @@ class ClusterCarrier(Carrier):
 
     def prepare(self, deadline: float) -> None:
         """To any server; which one is right is seen later."""
-        self._any(deadline)
+        self._find_any(deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
         """Raises one of FAILURES. A server that sends us to another one has not published."""
-        connection = self._any(deadline)
+        address = self._find_any(deadline)
         asking = False
-        for _ in range(_MOST_REDIRECTIONS):
-            if asking:
-                connection.ask(deadline, b"ASKING")
-            try:
-                connection.ask(deadline, self.verb, channel, payload)
-                return
-            except RedisRefusal as refusal:
-                # "MOVED 3999 127.0.0.1:6381", or "ASK ..." the same.
-                kind, _, where = str(refusal).partition(" ")
-                if kind not in ("MOVED", "ASK"):
-                    raise
-                host, _, port = where.rpartition(" ")[2].rpartition(":")
-                asking = kind == "ASK"
-                address = replace(self.addresses[0], host=host or self._host(), port=int(port))
+        try:
+            for _ in range(_MOST_REDIRECTIONS):
                 connection = self.connection(address, deadline)
                 self._last = address
+                if asking:
+                    connection.ask(deadline, b"ASKING")
+                try:
+                    connection.ask(deadline, self.verb, channel, payload)
+                    return
+                except RedisRefusal as refusal:
+                    # "MOVED 3999 127.0.0.1:6381", or "ASK ..." the same.
+                    kind, _, where = str(refusal).partition(" ")
+                    if kind not in ("MOVED", "ASK"):
+                        raise
+                    host, _, port = where.rpartition(" ")[2].rpartition(":")
+                    asking = kind == "ASK"
+                    # A server that does not know its own address leaves it out: it is the one that we have asked.
+                    address = replace(self.addresses[0], host=host or address.host, port=int(port))
+        except OSError:
+            self._pass_over(address)
+            raise
         raise ConnectionError("the servers of the cluster do not agree on who owns the group")
 
-    def _any(self, deadline: float) -> Connection:
-        """The one that was right the last time, or whichever can be reached."""
+    def _find_any(self, deadline: float) -> RedisAddress:
+        """The one that was right the last time, or whichever can be reached; there is a connection to it."""
         reasons = []
-        for address in dict.fromkeys((*([self._last] if self._last else ()), *self.addresses)):
+        last = [] if self._last is None else [self._last]
+        candidates = list(dict.fromkeys(last + self.addresses))
+        for place, address in enumerate(candidates):
             try:
-                connection = self.connection(address, deadline)
+                self.connection(address, share_of(deadline, len(candidates) - place))
             except FAILURES as error:
+                self._pass_over(address)
                 reasons.append(f"{address!r}: {error or type(error).__name__}")
             else:
                 self._last = address
-                return connection
+                return address
         raise ConnectionError("; ".join(reasons))
 
-    def _host(self) -> str:
-        """A server that does not know its own address leaves it out: it is the one that we have asked."""
-        return (self._last or self.addresses[0]).host
+    def _pass_over(self, address: RedisAddress) -> None:
+        """Ask others first, the next time: one that hangs lets us connect, and another may have its slots by then."""
+        self._last = None
+        if address in self.addresses:
+            self.addresses.remove(address)
+            self.addresses.append(address)
 
 
 @final
@@ -267,6 +281,11 @@ def left(deadline: float) -> float:
     if seconds <= 0:
         raise TimeoutError("no answer in time")
     return seconds
+
+
+def share_of(deadline: float, candidates: int) -> float:
+    """Until when the next of so many may take: one that hangs must leave time for the others."""
+    return time.monotonic() + left(deadline) / candidates
 
 
 def _has_port(place: str) -> bool:

@@ -11,7 +11,7 @@ import logging
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, final
 
-from uvicorn.broadcast.serialize import encode
+from uvicorn.broadcast.serialize import PROCESS_GROUPS, encode
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.sending import channel_names
 from uvicorn.types import Message
@@ -98,4 +98,4 @@ class Elsewhere:
 
 
 def _group(process: str) -> str:
-    return f"uvicorn.process.{process}"
+    return PROCESS_GROUPS + process

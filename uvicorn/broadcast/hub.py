@@ -17,7 +17,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
-from uvicorn.broadcast.backends.base import Backend
+from uvicorn.broadcast.backends.base import PUBLISH_TIMEOUT, Backend
 from uvicorn.broadcast.elsewhere import Elsewhere
 from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, OnClientGap, Queueing, Surroundings
 from uvicorn.broadcast.running import add_running, remove_running
@@ -65,6 +65,8 @@ class Hub:
         #: What carries its messages, if that has a URL; and what goes before the names of groups.
         self.url = ""
         self.prefix = ""
+        #: The seconds after which a message is given up.
+        self.publish_timeout = PUBLISH_TIMEOUT
         self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task)
         self.members: dict[str, Member] = {}
         #: By the names of reply channels: who wants to be told of gaps in another way than the application as a whole.
@@ -305,7 +307,12 @@ class Hub:
 
     async def _start(self) -> None:
         backend = await self._open_backend()
-        await backend.start(self._on_message, self._on_gap)
+        try:
+            await backend.start(self._on_message, self._on_gap)
+        except BaseException:
+            # It may have begun to connect, and nobody else knows of it.
+            await backend.stop()
+            raise
         if self._stopped:
             await backend.stop()
             return

@@ -132,7 +132,12 @@ class BroadcastMiddleware:
     async def startup(self) -> None:
         """Connect, then start the application up, if it has a `startup` too (interface rule R15)."""
         await self._hub().start()
-        await self._call_hook("startup")
+        try:
+            await self._call_hook("startup")
+        except BaseException:
+            # Nobody shuts down what has not started.
+            await self._stop()
+            raise
 
     async def shutdown(self) -> None:
         """Shut the application down, then disconnect."""
@@ -270,7 +275,7 @@ class BroadcastMiddleware:
             return self._backend
         url = await choose_url() if self.url is None else self.url
         hub = self._hub()
-        hub.url, hub.prefix = url, self._prefix
+        hub.url, hub.prefix, hub.publish_timeout = url, self._prefix, self._publish_timeout
         return self._backend_of(url)
 
     def _backend_of(self, url: str) -> Backend:

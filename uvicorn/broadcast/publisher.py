@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 import weakref
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 # 1 s, for connecting, sending and the answer together: Redis needs a millisecond, and somebody waits for the page.
 _TIMEOUT: Final = 1.0
 
+# What the event loop of this process is given on top of the time that a message has. It may be waiting for the very
+# thread that publishes.
+_LOOP_SECONDS: Final = 5.0
+
 # As a hub does: who has not been sent to for so long begins anew.
 _MOST_SEQUENCES: Final = 10_000
 
@@ -32,8 +37,9 @@ _MOST_SEQUENCES: Final = 10_000
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group`, in all processes; returns when it is on its way.
 
-    `url` is what carries it. Without one it is what the BroadcastMiddleware of this process uses, if one is running;
-    or what UVICORN_BROADCAST_URL names; or Redis on localhost. Any thread may call this, and a process that was forked.
+    `url` is what carries it. Without one it is what the BroadcastMiddleware of this process uses, the first that has
+    started; or what UVICORN_BROADCAST_URL names; or Redis on localhost. Any thread may call this, and a process that
+    was forked.
 
     Raises BroadcastUnavailable if the message was not taken within a second, and LocalProtocolError for what is none.
     """
@@ -185,11 +191,22 @@ def _through(hub: Hub, group: str, message: Message) -> bool:
 
     sending = on_loop()
     try:
-        asyncio.run_coroutine_threadsafe(sending, hub.loop).result()
+        future = asyncio.run_coroutine_threadsafe(sending, hub.loop)
     except RuntimeError:
         # The loop has been closed meanwhile.
         sending.close()
         return False
+    patience = hub.publish_timeout + _LOOP_SECONDS
+    try:
+        future.result(patience)
+    except TimeoutError:
+        future.cancel()
+        raise BroadcastUnavailable(
+            f"group {group!r}: the event loop of this process was held up for {patience:g} s, or has ended; the message"
+            " may have been sent"
+        ) from None
+    except CancelledError:
+        raise BroadcastUnavailable(f"group {group!r}: the server has stopped") from None
     return True
 
 

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from uvicorn.broadcast.hub import Hub
 
-_hubs: Final[weakref.WeakSet[Hub]] = weakref.WeakSet()
+# In the order in which they have started.
+_hubs: Final[weakref.WeakValueDictionary[int, Hub]] = weakref.WeakValueDictionary()
 
 
 def add_running(hub: Hub) -> None:
     """A hub has started."""
-    _hubs.add(hub)
+    _hubs[id(hub)] = hub
 
 
 def remove_running(hub: Hub) -> None:
     """A hub has stopped."""
-    _hubs.discard(hub)
+    _hubs.pop(id(hub), None)
 
 
 def running_hub(url: str | None) -> Hub | None:
-    """One that is carried by `url`, or any; None if there is none."""
-    for hub in tuple(_hubs):
+    """The first that is carried by `url`, or of all; None if there is none."""
+    for hub in tuple(_hubs.values()):
         if hub.loop.is_running() and hub.url and (url is None or hub.url == url):
             return hub
     return None

@@ -22,6 +22,10 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 #: Of a group's name, in UTF-8: long enough for a path or two hashes.
 MAX_GROUP_BYTES: Final = 512
 
+#: How the names of the groups begin by which processes talk to each other. A client who chooses a room's name must not
+#: choose one of these.
+PROCESS_GROUPS: Final = "uvicorn.process."
+
 # What a number and an identity may add to a message, and an envelope to its bytes.
 _ROOM: Final = 1024
 
@@ -126,6 +130,8 @@ def group_name(group: Any) -> str:
     """`group`, if it can be one: any text of up to 512 bytes. Raises LocalProtocolError."""
     if not isinstance(group, str) or not group:
         raise LocalProtocolError(f"groups.send: expected 'group' to be the name of a group, got {group!r:.100}")
+    if group.startswith(PROCESS_GROUPS):
+        raise LocalProtocolError(f"groups.send: names that begin with {PROCESS_GROUPS!r} are not for applications")
     try:
         size = len(group.encode())
     except UnicodeEncodeError:

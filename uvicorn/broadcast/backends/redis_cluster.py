@@ -117,11 +117,12 @@ class ClusterBackend(Backend):
             await self._servers[moved_to].sender.publish(SHARDED.publish, channel, payload)
 
     async def stop(self) -> None:
-        if self._minding is None or self._process != os.getpid():
+        if self._process != os.getpid():
             return
-        self._minding.cancel()
-        await asyncio.wait([self._minding])
-        self._minding = None
+        if self._minding is not None:
+            self._minding.cancel()
+            await asyncio.wait([self._minding])
+            self._minding = None
         servers, self._servers = tuple(self._servers.values()), {}
         await asyncio.gather(*(server.sender.stop() for server in servers))
         await asyncio.gather(*(server.listener.stop() for server in servers))
