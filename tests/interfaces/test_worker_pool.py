@@ -253,7 +253,7 @@ async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_thread
     pool.submit(abs, 1).result(30)
     workers = pool._workers
     # What a child sees, and a test in a child could not report.
-    pool._process = -1
+    pool._forks = -1
     {"post": lambda: pool.post(Calling(int)), "submit": lambda: pool.submit(int), "shutdown": pool.shutdown}[way]()
     assert workers[0] not in pool._workers
     pool.shutdown()
@@ -274,3 +274,9 @@ async def test_no_other_worker_is_woken_while_one_makes_headway(computed: float,
     assert pool.alive == alive
     release.set()
     pool.shutdown()
+
+
+def test_a_job_that_was_taken_before_it_could_be_refused_is_not_refused() -> None:
+    pool = WorkerPool(threads=1)
+    pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
+    assert pool.waiting == 0

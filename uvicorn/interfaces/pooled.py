@@ -53,11 +53,12 @@ class Outbox:
 
     def flush(self) -> None:
         """Call what has been posted so far; on the loop's thread."""
-        left = len(self._messages)
-        # One of them may flush too.
-        while left and self._messages:
-            left -= 1
-            self._messages.popleft()()
+        messages = self._messages
+        for _ in range(len(messages)):
+            # One of them may have flushed too.
+            if not messages:
+                break
+            messages.popleft()()
 
     def _take(self) -> None:
         # What is posted meanwhile waits for the next turn, so that others have theirs: workers may never cease.

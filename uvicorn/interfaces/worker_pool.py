@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any, Final, Generic, Protocol, TypeVar, final
+
+from uvicorn import processes
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class WorkerPool(Executor):
 
     def _renew(self) -> None:
         """Begin with no threads: a new pool, or one in a forked process, to which its parent's have not come along."""
-        self._process = os.getpid()
+        self._forks = processes.forks
         # The old one may have been held by a thread of the parent.
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
@@ -92,25 +93,28 @@ class WorkerPool(Executor):
 
     def post(self, job: Job) -> None:
         """Have `job` run by a worker. PoolFull if too many wait; RuntimeError after `shutdown`."""
-        if self._process != os.getpid():
+        if self._forks != processes.forks:
             self._renew()
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the worker pool has been shut down")
-            waiting = len(self._jobs)
-            # A worker that was woken a moment ago has yet to take its job, which does not count as waiting.
-            if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
-                raise PoolFull
-            self._jobs.append(job)
-            awake = self._awake
-            if awake == self.threads:
-                return
-            if not self._workers:
-                # At once, for it may fail; those that have been started can always be woken.
-                if not self._wake_one():
-                    self._jobs.pop()
-                    raise PoolFull("no thread can be started")
-                return
+        jobs = self._jobs
+        waiting = len(jobs)
+        # A worker that was woken a moment ago has yet to take its job, which does not count as waiting.
+        if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
+            raise PoolFull
+        # Not under the lock: who ends the pool, and a worker that goes idle, say so first and then look at the jobs.
+        jobs.append(job)
+        if self._closed:
+            self._take_back(job, RuntimeError("the worker pool has been shut down"))
+            return
+        awake = self._awake
+        if awake == self.threads:
+            return
+        if not self._workers:
+            # At once, for it may fail; those that have been started can always be woken.
+            with self._lock:
+                started = self._wake_one()
+            if not started:
+                self._take_back(job, PoolFull("no thread can be started"))
+            return
         loop = asyncio.get_running_loop()
         # Another loop may have stopped since.
         if awake:
@@ -121,9 +125,15 @@ class WorkerPool(Executor):
             self._waker = loop
             loop.call_soon(self._wake_first, loop)
 
+    def _take_back(self, job: Job, error: Exception) -> None:
+        """Raise `error`, unless somebody has taken or cancelled the job in the meantime."""
+        with suppress(ValueError):
+            self._jobs.remove(job)
+            raise error
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """`Executor.submit`; wakes a worker for each job, since there may be no event loop to watch over headway."""
-        if self._process != os.getpid():
+        if self._forks != processes.forks:
             self._renew()
         job: _Submitted[T] = _Submitted(fn, args, kwargs)
         with self._lock:
@@ -137,7 +147,7 @@ class WorkerPool(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when they have done those that wait, or at once without them."""
-        if self._process != os.getpid():
+        if self._forks != processes.forks:
             self._renew()
         cancelled: list[Job] = []
         with self._lock:
@@ -225,10 +235,11 @@ class WorkerPool(Executor):
                 job = jobs.popleft()
             except IndexError:
                 with self._lock:
+                    self._awake -= 1
                     if jobs:
+                        self._awake += 1
                         continue
                     busy[number] = 0
-                    self._awake -= 1
                     if self._closed:
                         return
                     self._idle.append(wakeup)

@@ -37,24 +37,31 @@ _READ_BUFFER_BYTES: Final = 16384
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
+class _OfThread(threading.local):
+    """State of each thread; most never set it, and an attribute that is not there costs an exception."""
+
+    rest = ""
+    is_logging = False
+
+
 class ErrorLog(io.TextIOBase):
     """`wsgi.errors`: each line is an ERROR of logger uvicorn.app. Threads write lines of their own."""
 
     def __init__(self) -> None:
-        self._of_thread = threading.local()
+        self._of_thread = _OfThread()
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
         mine = self._of_thread
-        if logger.disabled or getattr(mine, "is_logging", False):
+        if logger.disabled or mine.is_logging:
             # The application has had all loggers switched off, or our own lines logged here, where they would go round
             # and round: what Flask's documentation shows does either.
             if sys.stderr is not None:
                 sys.stderr.write(text)
             return len(text)
-        *lines, mine.rest = (getattr(mine, "rest", "") + text).split("\n")
+        *lines, mine.rest = (mine.rest + text).split("\n")
         mine.is_logging = True
         try:
             for line in lines:
@@ -66,7 +73,7 @@ class ErrorLog(io.TextIOBase):
 
     def flush(self) -> None:
         """Log what this thread has written since its last line."""
-        if getattr(self._of_thread, "rest", ""):
+        if self._of_thread.rest:
             self.write("\n")
 
 
@@ -151,14 +158,15 @@ class WSGICall:
 
     def _run(self) -> None:
         iterable = self._app(self._environ, self._start_response)
+        if type(iterable) is list or type(iterable) is tuple:
+            try:
+                content = b"".join(iterable)
+            except TypeError:
+                raise _no_bytes(iterable) from None
+            self._send_last(content)
+            return
         try:
-            if type(iterable) is list or type(iterable) is tuple:
-                try:
-                    content = b"".join(iterable)
-                except TypeError:
-                    raise _no_bytes(iterable) from None
-                self._send_last(content)
-            elif _is_iterable(iterable):
+            if _is_iterable(iterable):
                 self._send_all(iterable)
             else:
                 raise LocalProtocolError(
@@ -242,7 +250,8 @@ class WSGICall:
     def on_end(self, exchange: HTTPExchange) -> None:
         """The response has ended, perhaps not as the application meant it: who waits for room waits in vain."""
         self._over = True
-        self._release()
+        if self._waiting:
+            self._release()
 
     def _on_loop_write(
         self, head: tuple[int, bytes, list[list[bytes]]] | None, content: bytes, more_content: bool
