@@ -12,6 +12,8 @@ import pytest
 from uvicorn.errors import LocalProtocolError
 from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.environ import (
+    _SHAPES,
+    _STATUSES,
     UNREADABLE,
     UNTIL_END,
     build_environ,
@@ -156,6 +158,24 @@ def test_what_the_host_put_there_rides_along() -> None:
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
 
 
+def test_an_environ_with_the_keys_of_another_has_values_of_its_own() -> None:
+    for value in ("a", "b"):
+        exchange = read(HTTP_X=value, REMOTE_USER=value)
+        assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})
+
+
+def test_no_number_of_shapes_makes_an_environ_unreadable() -> None:
+    for number in range(1000):
+        assert read(**{f"HTTP_X_{number}": "a"}).headers == [[b"x-%d" % number, b"a"]]
+    assert len(_SHAPES) <= 256
+
+
+def test_the_keys_of_a_long_environ_are_not_kept() -> None:
+    key = "HTTP_X" + "X" * 3000
+    assert len(read(**{key: "a"}).headers) == 1
+    assert (key,) not in _SHAPES
+
+
 PASSING_ON = """
 from uvicorn.interfaces.environ import exchange_from_environ
 from uvicorn.exchange import HTTPGateway
@@ -185,6 +205,16 @@ def test_the_environment_of_the_process_does_not_travel(cgi: dict[str, str], see
 def test_a_status_that_is_none_is_refused(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="start_response: expected a status"):
         encode_response(status, [])
+
+
+def test_a_status_is_what_it_was_the_first_time() -> None:
+    assert [encode_response("299 Odd", [])[:2] for _ in range(2)] == [(299, b"Odd")] * 2
+
+
+def test_no_number_of_statuses_makes_a_status_unusable() -> None:
+    for number in range(1000):
+        assert encode_response(f"200 {number}", [])[1] == b"%d" % number
+    assert len(_STATUSES) <= 256
 
 
 @pytest.mark.parametrize(

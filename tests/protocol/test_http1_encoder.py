@@ -33,6 +33,17 @@ def test_a_long_whole_response_has_its_length_too() -> None:
     assert start(encoder(), 1 << 40) == b"HTTP/1.1 200 OK\r\ncontent-length: 1099511627776\r\n\r\n"
 
 
+@pytest.mark.parametrize("reason", [b"OK", b"Fine"])
+def test_a_reason_that_is_given_is_kept(reason: bytes) -> None:
+    assert start(encoder(), reason=reason).startswith(b"HTTP/1.1 200 %b\r\n" % reason)
+
+
+@pytest.mark.parametrize("length", [3, 2048])
+def test_a_whole_response_may_have_a_length_of_its_own(length: int) -> None:
+    head = start(encoder(), length, headers=[[b"Content-Length", b"%d" % length]])
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length
+
+
 def test_a_streamed_response_is_chunked() -> None:
     response = encoder()
     head = start(response, 2, more_content=True)

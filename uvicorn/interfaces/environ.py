@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -62,15 +63,24 @@ _MEANINGS: Final[dict[str, bytes]] = (
     | dict.fromkeys((*_OF_THE_REQUEST, *_NOT_FIELDS), b"")
 )
 
+# What is to be read of an environ with these keys: its fields, with their names, and the host's own. A host's environs
+# are of a few shapes, and no shape tells anything about a value. Bounded in number and size, and begun anew when full.
+_Shape = tuple[list[tuple[str, bytes]], list[str]]
+_SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
+_MOST_SHAPES: Final = 256
+_SHAPE_LENGTH: Final = 2048
+
 #: What `content_length` tells besides a length.
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
 
-# Names of response fields that have been checked, as applications spell them, and for the way back. Bounded, for there
-# may be no end of them.
+# Statuses, and names of response fields, that have been checked, as applications spell them, and names for the way
+# back. Bounded, for there may be no end of them.
+_STATUSES: Final[dict[str, tuple[int, bytes]]] = {}
 _FIELD_NAMES: Final[dict[str, bytes]] = {}
 _DECODED_NAMES: Final[dict[bytes, str]] = {}
 _MOST_NAMES: Final = 256
+_MEMO_LENGTH: Final = 64
 _MOST_MEANINGS: Final = len(_MEANINGS) + 256
 
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
@@ -89,8 +99,8 @@ def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
         template = endpoint.template = _of_the_connection(endpoint)
     environ = template.copy()
     raw_path = exchange.raw_path
-    # Byte for byte what the client sent.
-    path_info = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("latin-1")
+    # Byte for byte what the client sent, which is the path if nothing in it is quoted.
+    path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
     script_name: str = template["SCRIPT_NAME"]
     if script_name and raw_path != b"*":
         if not path_info.startswith(script_name):
@@ -135,16 +145,12 @@ def exchange_from_environ(
     query = _octets(environ.get("QUERY_STRING", ""))
     if query or raw_query:
         mark = b"?" if query else b""
-    headers: list[list[bytes]] = []
-    hosts: dict[str, Any] = {}
-    for key, value in environ.items():
-        meaning = _MEANINGS.get(key)
-        if meaning is None:
-            meaning = _meaning_of(key)
-        if meaning is _OWN:
-            hosts[key] = value
-        elif meaning and isinstance(value, str):
-            headers.append([meaning, value.encode() if value.isascii() else _octets(value)])
+    fields, own = _shape_of(environ)
+    headers = [
+        [name, value.encode() if value.isascii() else _octets(value)]
+        for key, name in fields
+        if isinstance(value := environ[key], str)
+    ]
     for key, name in (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length")):
         if environ.get(key):
             headers.append([name, _octets(str(environ[key]))])
@@ -156,7 +162,7 @@ def exchange_from_environ(
         _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT"), 0),
         loop,
     )
-    endpoint.environ = hosts
+    endpoint.environ = {key: environ[key] for key in own}
     return HTTPExchange(
         gateway,
         endpoint,
@@ -170,11 +176,7 @@ def exchange_from_environ(
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     """What in an environ is the host's own word, and no part of the request nor of the process."""
-    return {
-        key: value
-        for key, value in environ.items()
-        if (_MEANINGS[key] if key in _MEANINGS else _meaning_of(key)) is _OWN
-    }
+    return {key: environ[key] for key in _shape_of(environ)[1]}
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
@@ -185,7 +187,8 @@ def content_length(environ: Mapping[str, Any]) -> int:
     declared = environ.get("CONTENT_LENGTH")
     if declared:
         return parse_length(str(declared)) or 0
-    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    chunked = coding is not None and "chunked" in coding.lower()
     if not environ.get("wsgi.input_terminated"):
         return UNREADABLE if chunked else 0
     # Some hosts say of every input that it ends, of one without content too. HTTP/1 needs a length or chunked coding
@@ -199,16 +202,21 @@ def parse_length(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def encode_response(status: object, headers: Iterable[Sequence[object]]) -> tuple[int, bytes, list[list[bytes]]]:
+def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[list[bytes]]]:
     """What `start_response` was given, as code, reason phrase and fields. LocalProtocolError if it cannot be."""
-    match = _STATUS.fullmatch(status) if isinstance(status, str) else None
-    if match is None:
-        raise LocalProtocolError(f"start_response: expected a status such as '200 OK', got {status!r:.100}")
+    code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
     try:
         return (
-            int(match[1]),
-            (match[2] or "").encode("latin-1"),
-            [[_FIELD_NAMES.get(name) or _checked_name(name), _checked_value(value)] for name, value in headers],  # type: ignore[call-overload]
+            code,
+            reason,
+            [
+                [
+                    _FIELD_NAMES.get(name) or _checked_name(name),
+                    # Most values are printable, which is found out fast.
+                    value.encode("latin-1") if value.isprintable() else _checked_value(value),
+                ]
+                for name, value in headers
+            ],
         )
     except (AttributeError, TypeError, ValueError):
         raise LocalProtocolError(
@@ -247,6 +255,16 @@ def field_octets(part: object) -> bytes:
     return bytes(part)
 
 
+def _checked_status(status: object) -> tuple[int, bytes]:
+    match = _STATUS.fullmatch(status) if isinstance(status, str) else None
+    if match is None:
+        raise LocalProtocolError(f"start_response: expected a status such as '200 OK', got {status!r:.100}")
+    checked = int(match[1]), (match[2] or "").encode("latin-1")
+    if len(_STATUSES) < _MOST_NAMES and len(match.string) <= _MEMO_LENGTH:
+        _STATUSES[match.string] = checked
+    return checked
+
+
 def _checked_name(name: Any) -> bytes:
     if _TOKEN.fullmatch(name) is None:
         raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
@@ -266,8 +284,7 @@ def _decoded_name(name: bytes) -> str:
 
 
 def _checked_value(value: Any) -> bytes:
-    # Most values are printable, which is much faster found out.
-    if not value.isprintable() and _CONTROLS.search(value):
+    if _CONTROLS.search(value):
         raise LocalProtocolError(f"start_response: a header's value has a control character in it: {value!r:.100}")
     encoded: bytes = value.encode("latin-1")
     return encoded
@@ -295,6 +312,26 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
     return template
 
 
+def _shape_of(environ: Mapping[str, Any]) -> _Shape:
+    keys = tuple(environ)
+    shape = _SHAPES.get(keys)
+    if shape is not None:
+        return shape
+    fields: list[tuple[str, bytes]] = []
+    own: list[str] = []
+    for key in keys:
+        meaning = _MEANINGS[key] if key in _MEANINGS else _meaning_of(key)
+        if meaning is _OWN:
+            own.append(key)
+        elif meaning:
+            fields.append((key, meaning))
+    if sum(map(len, keys)) <= _SHAPE_LENGTH:
+        if len(_SHAPES) >= _MOST_SHAPES:
+            _SHAPES.clear()
+        _SHAPES[keys] = fields, own
+    return fields, own
+
+
 def _meaning_of(key: str) -> bytes:
     if key.startswith("HTTP_"):
         return key[5:].lower().replace("_", "-").encode("latin-1")
@@ -316,6 +353,7 @@ def _default_port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
+@lru_cache(1024, typed=True)
 def _address(host: Any, port: Any, default_port: int) -> tuple[str, int] | None:
     if not host:
         return None

@@ -18,6 +18,8 @@ STATUS_LINES: Final[dict[int, bytes]] = {
     status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode() for status in range(200, 600)
 }
 
+_REASONS: Final = {status: phrase.encode() for status, phrase in PHRASES.items()}
+
 # Ready lines for the lengths of most pages; formatting an int costs more than all the rest of the line.
 _LENGTH_LINES: Final = [b"content-length: %d\r\n\r\n" % length for length in range(2048)]
 
@@ -104,7 +106,8 @@ class HTTP1ResponseEncoder:
         status_line = STATUS_LINES.get(status)
         if status_line is None:
             raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40}")
-        if reason:
+        # Most applications that give one give the usual one.
+        if reason and reason != _REASONS.get(status):
             status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
         parts = [status_line, self._defaults.block]
         self.dropped = ()
@@ -128,23 +131,21 @@ class HTTP1ResponseEncoder:
                 declared = content_length
             if declared >= 0 and status != 204:
                 parts.append(b"content-length: %d\r\n" % declared)
-        elif declared >= 0:
-            if not more_content and content_length != declared:
+        elif declared >= 0 or not more_content:
+            if declared < 0:
+                declared = content_length
+            elif not more_content and content_length != declared:
                 stopped = " and stopped" if content_length < declared else ""
                 raise LocalProtocolError(
                     f"content-length is {declared} but the app sent {content_length} bytes{stopped}"
                 )
             self._framing = _LENGTH
             self._length = self._left = declared
-            parts.append(b"content-length: %d\r\n" % declared)
-        elif not more_content:
-            self._framing = _LENGTH
-            self._length = self._left = content_length
-            if content_length < 2048 and not self._close and http_version == "1.1":
+            if declared < 2048 and not self._close and http_version == "1.1":
                 self.keep_alive = True
-                parts.append(_LENGTH_LINES[content_length])
+                parts.append(_LENGTH_LINES[declared])
                 return b"".join(parts)
-            parts.append(b"content-length: %d\r\n" % content_length)
+            parts.append(b"content-length: %d\r\n" % declared)
         elif http_version == "1.1":
             self._framing = _CHUNKED
             parts.append(b"transfer-encoding: chunked\r\n")
