@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -346,3 +348,17 @@ def test_context_variables_that_the_hosts_middleware_has_set_are_a_plain_consume
     trace.reset(token)
     call(adapter, validate=False)
     assert seen == ["the middleware's", "none"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="handlers start a turn later, and keep their context for it")
+def test_a_call_leaves_nothing_for_the_garbage_collector() -> None:
+    app = WSGIAdapter(hello)
+    call(app, validate=False)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            call(app, validate=False)
+        assert gc.collect() < 20
+    finally:
+        gc.enable()

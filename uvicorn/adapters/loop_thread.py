@@ -47,11 +47,12 @@ class LoopThread:
             self.loop.add_reader(self._bell, self._on_bell)
         self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
         self._thread.start()
+        self._ident = self._thread.ident
 
     @property
     def is_current(self) -> bool:
         """Whether the caller runs on this loop's thread, and so must not wait for it."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._ident
 
     @property
     def is_stopped(self) -> bool:

@@ -212,6 +212,9 @@ class WSGIGateway(HTTPGateway):
         try:
             exchange = self._exchange = exchange_from_environ(self._environ, self, self._thread.loop)
             self._interface.serve_http(exchange)
+            if exchange.state >= COMPLETE:
+                # It refers back to the endpoint, as long as a handler may have to be started in it.
+                exchange.endpoint.context = None
         except BaseException as error:
             logger.error("a request that the host has described cannot be served", exc_info=error)
             self._put("abort", f"{type(error).__name__}: {error}")
@@ -281,6 +284,8 @@ class WSGIGateway(HTTPGateway):
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Whoever waits for the other side waits in vain."""
+        # They refer to each other, which a garbage collector would have to find out for each request.
+        self._exchange = None
         self._backlog.wake()
         if exchange.state != COMPLETE:
             # The host may close what another of its threads is waiting for.
@@ -318,15 +323,16 @@ class WSGIGateway(HTTPGateway):
 
     def _on_loop_content(self, content: bytes, complete: bool) -> None:
         self._wanting = False
-        assert self._exchange is not None
-        if content:
-            self._exchange.feed_content(content)
-        if complete:
-            self._exchange.feed_eof()
+        exchange = self._exchange
+        if exchange is not None:
+            if content:
+                exchange.feed_content(content)
+            if complete:
+                exchange.feed_eof()
 
     def _on_loop_broken(self) -> None:
-        assert self._exchange is not None
-        self._exchange.break_content()
+        if self._exchange is not None:
+            self._exchange.break_content()
 
     def _on_loop_gone(self) -> None:
         if self._exchange is not None:
