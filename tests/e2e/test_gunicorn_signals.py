@@ -88,6 +88,44 @@ def test_a_request_that_is_in_a_worker_when_it_is_reloaded_is_answered() -> None
         server.wait_for_exits(1)
 
 
+SLOW_TO_START = """
+import asyncio, os
+
+async def app(message, channels):
+    await channels['reply'].send({{'status': 200, 'content': b'started'}})
+
+async def startup():
+    print('startup begins', flush=True)
+    while os.path.exists({!r}):
+        await asyncio.sleep(0.01)
+
+app.startup = startup
+"""
+
+
+def is_child(parent: int, pid: int) -> bool:
+    """Whether the process is there, or waits for its parent to notice that it has ended."""
+    return str(pid) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+
+def test_a_worker_that_is_reloaded_while_it_starts_makes_room_for_the_next(tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    (tmp_path / "starting.py").write_text(SLOW_TO_START.format(str(hold)))
+    with running_gunicorn(tmp_path, "starting:app") as server:
+        hold.touch()
+        for count in (2, 3):
+            server.send_signal(signal.SIGHUP)
+            server.wait_for_line("startup begins", "stdout", count)
+        server.wait_for_line("told to stop before the application's startup had finished")
+        while is_child(server.process.pid, server.workers[1]):
+            os.sched_yield()
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_line("startup begins", "stdout", 4)
+        hold.unlink()
+        server.wait_for_workers(2)
+        assert server.get() == (200, "started")
+
+
 def test_a_worker_that_is_killed_loses_only_what_was_in_it() -> None:
     with running_gunicorn(HOSTED, "app:app", workers=2) as server, Held(server) as first:
         # So that the other one takes the next.

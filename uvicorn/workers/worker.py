@@ -74,8 +74,11 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         try:
             run(self._serve(), self._server.config.settings.loop)
         except (ConfigError, StartupError) as error:
-            self.log.error("%s", error)
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+            if self.alive:
+                self.log.error("%s", error)
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
+            # Told to stop while the application started: with that code the arbiter would stop altogether.
+            self.log.info("%s", error)
         if self._status:
             sys.exit(self._status)
 
