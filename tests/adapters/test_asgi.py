@@ -16,6 +16,7 @@ import pytest
 
 from tests import wsgi_apps
 from tests.corpus import POST, request
+from tests.e2e.server_process import LONGEST_WAIT
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.errors import ChannelClosed, ConfigError, LocalProtocolError, ResponseAborted, StartupError
@@ -197,6 +198,21 @@ async def test_a_slow_reply_channel_slows_the_application() -> None:
     reply.resume.set()
     await answering
     assert len(reply.content) == 100 * 65536
+
+
+async def test_a_middleware_may_change_the_messages_of_a_long_response() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        return iter([b"x" * 65536] * 10)
+
+    class Compressing(Reply):
+        async def send(self, message: dict[str, Any]) -> None:
+            message["content"] = b"compressed" if message["content"] else b""
+            await super().send(message)
+
+    async with asyncio.timeout(LONGEST_WAIT):
+        reply = await answer(app, reply=Compressing())
+    assert reply.content == b"compressed" * 10
 
 
 async def test_an_adapter_can_be_used_again_after_its_shutdown() -> None:

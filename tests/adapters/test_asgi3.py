@@ -317,6 +317,29 @@ async def test_sending_waits_for_a_slow_host() -> None:
     assert sent == [0, 1]
 
 
+@pytest.mark.parametrize("scope", [HTTP, WEBSOCKET], ids=["http", "websocket"])
+async def test_a_middleware_may_change_what_is_sent(scope: Message) -> None:
+    async def app(message: Message, channels: Message) -> None:
+        if message["channel"] == "http.request":
+            await channels["reply"].send({"status": 200, "more_content": True})
+            for _ in range(10):
+                await channels["reply"].send({"content": bytes(70000), "more_content": True})
+            await channels["reply"].send({})
+        elif message["channel"] == "websocket.connect":
+            for _ in range(10):
+                await channels["reply"].send({"bytes": bytes(70000)})
+            events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+
+    async def send(event: Message) -> None:
+        for key in {"body", "bytes"} & event.keys():
+            event[key] = b"compressed"
+
+    events: asyncio.Queue[Message] = asyncio.Queue()
+    events.put_nowait(CONNECT if scope is WEBSOCKET else {"type": "http.request"})
+    async with asyncio.timeout(LONGEST_WAIT):
+        await ASGI3Adapter(app)(scope, events.get, send)
+
+
 async def test_what_nobody_waits_for_is_bounded() -> None:
     async def app(message: Message, channels: Message) -> None:
         channels["reply"].send({"status": 200, "more_content": True})

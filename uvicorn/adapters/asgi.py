@@ -138,8 +138,10 @@ class ChannelsGateway(HTTPGateway):
             while True:
                 while self._messages:
                     message = self._messages.popleft()
+                    # Before it is sent: a middleware may change it, as one that compresses does.
+                    size = len(message["content"])
                     await self._reply.send(message)
-                    if self._backlog.take(len(message["content"])):
+                    if self._backlog.take(size):
                         self._backlog.wake()
                 if self._failure:
                     raise ResponseAborted(self._failure)

@@ -190,8 +190,10 @@ class ASGI3Gateway(HTTPGateway):
         while True:
             while self._events:
                 event = self._events.popleft()
+                # Before it is sent: a middleware may change it, as one that compresses does.
+                size = len(event.get("body", b""))
                 await self._send(event)
-                if self._backlog.take(len(event.get("body", b""))):
+                if self._backlog.take(size):
                     self._backlog.wake()
             if self._failure:
                 raise ResponseAborted(self._failure)

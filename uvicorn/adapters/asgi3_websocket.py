@@ -227,6 +227,8 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         while True:
             while self._events:
                 event = self._events.popleft()
+                # Before it is sent: a middleware may change it.
+                size = _size(event)
                 if event["type"] == "websocket.close" and self._receiving is not None:
                     # granian cannot close while it is asked for an event. One that is lost by this comes too late
                     # anyway; the last one, which says that it is over, is asked for again.
@@ -236,7 +238,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                     self._receive_on()
                 else:
                     await self._send(event)
-                if self._backlog.take(_size(event)):
+                if self._backlog.take(size):
                     self._unread = 0
                     self._backlog.wake()
             if self._failure:
