@@ -427,6 +427,15 @@ def test_C11_chunked_content_that_the_host_has_not_decoded_is_not_taken_for_cont
     assert raised
 
 
+def test_A4_content_of_a_length_that_is_none_is_not_taken_for_no_content() -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "content": await read_body(message, channels)})
+
+    environ = environ_of("/", "POST", CONTENT_LENGTH="+5")
+    environ["wsgi.input"] = io.BytesIO(b"hello")
+    assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
+
+
 def test_a_host_that_does_not_decode_chunked_content_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await read_body(message, channels)

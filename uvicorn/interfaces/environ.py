@@ -182,11 +182,13 @@ def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
 def content_length(environ: Mapping[str, Any]) -> int:
     """Bytes of content that an environ announces; or UNTIL_END, if it ends where `wsgi.input` does.
 
-    UNREADABLE if there is content and nobody says where it ends: a host that leaves chunked coding to the application.
+    UNREADABLE if there is content and nobody says where it ends: a host that leaves chunked coding to the application,
+    or one that hands on a length that is none.
     """
     declared = environ.get("CONTENT_LENGTH")
     if declared:
-        return parse_length(str(declared)) or 0
+        length = parse_length(str(declared))
+        return UNREADABLE if length is None else length
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     chunked = coding is not None and "chunked" in coding.lower()
     if not environ.get("wsgi.input_terminated"):
