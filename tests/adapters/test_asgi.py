@@ -296,6 +296,46 @@ async def test_a_number_in_a_field_of_a_response_is_not_so_many_zeros() -> None:
     assert reply.sent[0]["status"] == 500
 
 
+class AtOnce:
+    """Requests to one adapter from event loops in several threads, all at the same moment."""
+
+    def __init__(self, app: Any, loops: int = 4, **options: Any) -> None:
+        self._adapter = ASGIAdapter(app, **options)
+        self._together = threading.Barrier(loops)
+        with ThreadPoolExecutor(loops) as threads:
+            asking = [threads.submit(asyncio.run, self._ask()) for _ in range(loops)]
+            self.statuses = [one.result(60) for one in asking]
+
+    async def _ask(self) -> int:
+        reply = Reply()
+        self._together.wait(30)
+        await asyncio.wait_for(self._adapter({"method": "GET", "path": "/"}, {"reply": reply}), 30)
+        status: int = reply.sent[0]["status"]
+        return status
+
+
+def test_several_event_loops_may_begin_at_once() -> None:
+    # Often, for they have to meet in a few instructions.
+    assert [AtOnce(wsgi_apps.hello, threads=1).statuses for _ in range(50)] == [[200] * 4] * 50
+
+
+def test_several_event_loops_wait_for_one_startup() -> None:
+    class App:
+        starts = 0
+
+        async def startup(self) -> None:
+            App.starts += 1
+            await asyncio.sleep(0.01)
+
+        def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [])
+            return []
+
+    for _ in range(10):
+        assert AtOnce(App()).statuses == [200] * 4
+    assert App.starts == 10
+
+
 trace: ContextVar[str] = ContextVar("trace", default="none")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -62,6 +63,8 @@ class ASGIAdapter:
         self._executor = executor
         self._interface: Interface | None = None
         self._starting: Starting | None = None
+        # Several event loops may share the adapter, in as many threads.
+        self._lock = threading.Lock()
 
     def __uvicorn_interface__(self, settings: Settings) -> Interface:
         """An interface that a server may use directly, instead of going through messages."""
@@ -97,12 +100,17 @@ class ASGIAdapter:
             await gateway.pump()
 
     def _of_messages(self) -> Interface:
-        if self._interface is None:
-            interface = self._interface = self.__uvicorn_interface__(Settings())
-            self._starting = Starting(interface)
-            if isinstance(interface, PooledInterface):
-                atexit.register(interface.end_workers)
-        return self._interface
+        interface = self._interface
+        if interface is None:
+            with self._lock:
+                interface = self._interface
+                if interface is None:
+                    interface = self.__uvicorn_interface__(Settings())
+                    self._starting = Starting(interface)
+                    if isinstance(interface, PooledInterface):
+                        atexit.register(interface.end_workers)
+                    self._interface = interface
+        return interface
 
 
 @final

@@ -111,7 +111,8 @@ class WorkerPool(Executor):
         if not self._workers:
             # At once, for it may fail; those that have been started can always be woken.
             with self._lock:
-                started = self._wake_one()
+                # Another loop's thread may have come first, and started as many as there may be.
+                started = self._wake_one() or bool(self._workers)
             if not started:
                 self._take_back(job, PoolFull("no thread can be started"))
             return
