@@ -164,7 +164,7 @@ class Ambiguous:
     [
         (make_app, "it takes (settings, database, cache)"),
         (nothing, "it takes ()"),
-        (anything, "it takes ()"),
+        (anything, "it takes (*arguments); pass --interface"),
         (Ambiguous, "it is a class that takes (event)"),
     ],
 )
@@ -316,9 +316,10 @@ def test_a_coroutine_function_is_no_first_half_of_an_asgi_2_application() -> Non
         detect_interface(app)
 
 
-def test_who_may_have_meant_a_factory_is_told_of_that() -> None:
+@pytest.mark.parametrize("factory", [lambda: channels_app, lambda **options: channels_app])
+def test_who_may_have_meant_a_factory_is_told_of_that(factory: Any) -> None:
     with pytest.raises(InterfaceError, match="pass --factory if it makes the application, or --interface channels"):
-        detect_interface(lambda: channels_app)
+        detect_interface(factory)
 
 
 def test_an_interface_that_is_not_served_is_told_which_are() -> None:

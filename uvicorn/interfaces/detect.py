@@ -147,7 +147,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
         return "channels" if is_coroutine else "wsgi"
     if len(names) == 1 and by_names is None:
         return "consumer"
-    raise _undecided(source, f"it takes ({', '.join(names)})")
+    raise _undecided(source, f"it takes ({', '.join((*names, *_more_of(inspect.signature(function))))})")
 
 
 def _declared(app: Any) -> Any:
@@ -173,7 +173,7 @@ def _wrapped_in_object(app: Any) -> Any:
 def _undecided(source: str, seen: str) -> InterfaceError:
     choices = ", ".join(INTERFACE_NAMES[:-1])
     # What takes nothing is no application of any kind.
-    factory = "--factory if it makes the application, or " if seen.endswith("()") else ""
+    factory = "--factory if it makes the application, or " if seen.endswith("takes ()") or "takes (**" in seen else ""
     return InterfaceError(
         f"cannot tell which interface {source} speaks: {seen}; "
         f"pass {factory}--interface {choices} or {INTERFACE_NAMES[-1]}"
@@ -203,6 +203,14 @@ def _required_parameters(function: Callable[..., Any]) -> tuple[str, ...] | None
         return _required_of(inspect.signature(function))
     except (TypeError, ValueError):
         return None
+
+
+def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
+    """What it takes besides, as it is written: middleware that hands on whatever it is called with tells nothing."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return tuple(
+        stars[parameter.kind] + parameter.name for parameter in signature.parameters.values() if parameter.kind in stars
+    )
 
 
 def _required_of(signature: inspect.Signature) -> tuple[str, ...]:
