@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -148,6 +149,44 @@ async def test_a_redis_that_halts_is_noticed_and_leaves_one_gap(
         await say_and_hear(backend, ear, b"after")
         assert course(ear, "two") == [b"before", RECONNECT, b"after"]
         assert ear.payloads.count(b"lost, or late") <= 1
+
+
+@pytest.mark.parametrize("driver", ["redis", "redis+py"])
+async def test_a_long_message_on_a_slow_line_is_no_silence(redis_server: RedisServer, driver: str) -> None:
+    rest_may_come = asyncio.Event()
+    serving: list[Any] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            half = len(data) // 2
+            writer.write(data[:half])
+            if b"x" * 100 in data:
+                await rest_may_come.wait()
+            writer.write(data[half:])
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", redis_server.port)
+        await asyncio.gather(pass_on(reader, to_redis), pass_on(from_redis, writer))
+        await writer.wait_closed()
+        await to_redis.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"{driver}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with listening(url, "slow") as (backend, ear):
+            link = backend._listener.link  # type: ignore[attr-defined]
+            before = link.heard_at
+            await asyncio.to_thread(redis_server.ask, "PUBLISH", "slow", b"x" * 10_000)
+            await until(lambda: link.heard_at > before)
+            assert ear.events == []
+            rest_may_come.set()
+            await ear.hear(1)
+    finally:
+        rest_may_come.set()
+        server.close()
+        await asyncio.wait(serving)
 
 
 async def test_a_publish_that_is_not_answered_raises_in_time_and_says_why(own_redis: RedisServer, scheme: str) -> None:

@@ -61,6 +61,7 @@ class RedisPyLink(Link):
             await self._connection.disconnect(nowait=True)
             raise
         self.made()
+        self._hear_bytes()
         self._task = asyncio.create_task(self._read(), name="uvicorn broadcast: reading")
 
     @property
@@ -89,12 +90,22 @@ class RedisPyLink(Link):
     def _transport(self) -> Any:
         return self._connection._writer.transport
 
+    def _hear_bytes(self) -> None:
+        """Not whole replies: a long one on a slow line takes longer than silence may."""
+        reader: Any = self._connection._reader
+        feed = reader.feed_data
+
+        def feed_data(data: bytes) -> None:
+            self.heard()
+            feed(data)
+
+        reader.feed_data = feed_data
+
     async def _read(self) -> None:
         reason = "Redis closed the connection"
         try:
             while not self._reason:
                 reply = await self._next()
-                self.heard()
                 self.received(reply)
         except (RedisError, OSError) as error:
             # Redis' refusals too, where redis-py takes them for ends of the connection: NOAUTH, LOADING.
