@@ -39,6 +39,9 @@ class RecordingGateway(HTTPGateway):
     def want_content(self, exchange: HTTPExchange) -> None:
         self.calls.append("want")
 
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        self.calls.append("taken")
+
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self.calls.append("abort")
 
@@ -189,6 +192,61 @@ async def test_content_is_counted_until_it_is_received() -> None:
 
 
 @pytest.mark.any_loop
+class Taker:
+    """Takes content, and says of each piece that it is one too many."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+
+    def take_content(self, content: bytes) -> int:
+        self.taken.append(content)
+        return len(content)
+
+    def end_content(self, whole: bool) -> None:
+        self.taken.append(whole)
+
+
+@pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
+@pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
+def test_who_takes_content_is_told_the_same_whenever_it_begins(passed_after: int, end: str, whole: bool) -> None:
+    made, _ = exchange(has_content=True)
+    taker = Taker()
+    steps = [lambda: made.feed_content(b"a"), lambda: made.feed_content(b"b"), getattr(made, end)]
+    for number in range(4):
+        if number == passed_after:
+            made.pass_content(taker)
+        if number < 3:
+            steps[number]()
+    assert taker.taken == [b"a", b"b", whole]
+
+
+def test_who_takes_content_of_a_request_without_any_is_told_so() -> None:
+    made, _ = exchange()
+    taker = Taker()
+    made.pass_content(taker)
+    assert taker.taken == [True]
+
+
+def test_what_waits_for_its_taker_is_counted_until_that_has_got_on() -> None:
+    made, gateway = exchange(has_content=True)
+    made.pass_content(Taker())
+    made.feed_content(b"1234")
+    assert made.buffered_bytes == 4
+    gateway.calls.clear()
+    made.content_wanted(1)
+    assert (made.buffered_bytes, gateway.calls) == (1, ["taken"])
+    made.content_wanted(0)
+    assert (made.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
+
+
+def test_content_that_has_come_is_asked_for_all_the_same_when_it_is_passed_on() -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"all")
+    made.feed_eof()
+    made.pass_content(Taker())
+    assert gateway.calls == ["want", "taken"]
+
+
 async def test_whoever_waits_for_content_is_woken_when_it_comes() -> None:
     made, gateway = exchange(has_content=True)
     receiving = asyncio.ensure_future(made.receive())

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable
 from contextvars import Context
 from io import FileIO
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn import processes
@@ -88,6 +88,16 @@ class Endpoint:
     def is_parents(self) -> bool:
         """Whether this process was forked after the connection was made, and so must not touch it."""
         return self.forks != processes.forks
+
+
+class ContentTaker(Protocol):
+    """Who takes content as it arrives, instead of waiting for each piece; called by the event loop's thread."""
+
+    def take_content(self, content: bytes) -> int:
+        """Some content has arrived. Returns how many bytes more than it would have are waiting for it by now."""
+
+    def end_content(self, whole: bool) -> None:
+        """There is no more content. Unless it is `whole`, there should have been."""
 
 
 class HTTPGateway:
@@ -157,6 +167,7 @@ class HTTPExchange:
         "_content_state",
         "_end_callbacks",
         "_receivers",
+        "_taker",
         "_warned",
         "_watchers",
         "buffered_bytes",
@@ -221,6 +232,7 @@ class HTTPExchange:
         self._content_state = _OPEN if has_content else _NONE
         self._content: list[bytes] | None = None
         self._receivers: tuple[asyncio.Future[None], ...] = ()
+        self._taker: ContentTaker | None = None
         self._watchers: tuple[asyncio.Future[None], ...] = ()
         self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
         #: Whether the client has closed its side: it may still be reading, or be gone.
@@ -241,9 +253,7 @@ class HTTPExchange:
         up because the response was complete.
         """
         if not self._asked:
-            self._asked = True
-            if self._content_state != _NONE and self.state == WAITING:
-                self.gateway.want_content(self)
+            self._ask()
         while True:
             if self._content is not None:
                 content = self._content[0]
@@ -269,6 +279,26 @@ class HTTPExchange:
             except asyncio.CancelledError:
                 self._receivers = _without(self._receivers, receiver)
                 raise
+
+    def pass_content(self, taker: ContentTaker) -> None:
+        """Have `taker` take what has arrived, and from now on what arrives; instead of `receive`."""
+        if not self._asked:
+            self._ask()
+        pieces, self._content = self._content, None
+        for piece in pieces or ():
+            self.buffered_bytes = taker.take_content(piece)
+        if self._content_state == _OPEN:
+            self._taker = taker
+        else:
+            taker.end_content(self._content_state != _BROKEN)
+        self.content_wanted(self.buffered_bytes)
+
+    def content_wanted(self, waiting_bytes: int) -> None:
+        """The taker has got on: so many bytes more than it would have still wait for it."""
+        self.buffered_bytes = waiting_bytes
+        self.gateway.content_taken(self)
+        if self._content_state == _OPEN and not waiting_bytes:
+            self.gateway.want_content(self)
 
     def receive_whole(self) -> bytes | None:
         """All of the content, if all of it has arrived already; a request without content has none."""
@@ -419,6 +449,9 @@ class HTTPExchange:
     def feed_content(self, content: bytes) -> None:
         """Content has arrived; dropped if the response is over."""
         if self._content_state == _OPEN:
+            if self._taker is not None:
+                self.buffered_bytes = self._taker.take_content(content)
+                return
             if self._content is None:
                 self._content = [content]
             else:
@@ -430,13 +463,13 @@ class HTTPExchange:
         """The content is whole."""
         if self._content_state == _OPEN:
             self._content_state = _WHOLE
-            self._wake_receivers()
+            self._content_ended()
 
     def break_content(self) -> None:
         """The rest of the content will not come."""
         if self._content_state == _OPEN:
             self._content_state = _BROKEN
-            self._wake_receivers()
+            self._content_ended()
 
     def half_close(self) -> None:
         """The client sends no more, but may still be reading (architecture, A10.14)."""
@@ -474,6 +507,17 @@ class HTTPExchange:
                     callback(self)
                 except Exception:
                     logger.exception("%s: a callback for its end failed", self)
+
+    def _ask(self) -> None:
+        self._asked = True
+        if self._content_state != _NONE and self.state == WAITING:
+            self.gateway.want_content(self)
+
+    def _content_ended(self) -> None:
+        if self._taker is not None:
+            taker, self._taker = self._taker, None
+            taker.end_content(self._content_state == _WHOLE)
+        self._wake_receivers()
 
     def _wake_receivers(self) -> None:
         if self._receivers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import threading
 from collections.abc import Callable
@@ -20,23 +21,27 @@ from uvicorn.interfaces.pooled import Outbox
 class Silent(HTTPGateway):
     """A gateway whose content comes when the test says so, and whose responses go nowhere."""
 
+    def __init__(self) -> None:
+        self.wanted = 0
+
     def want_content(self, exchange: HTTPExchange) -> None:
-        pass
+        self.wanted += 1
 
     def send_response(self, *response: Any) -> None:
         pass
 
 
-def exchange_on(loop: asyncio.AbstractEventLoop) -> HTTPExchange:
-    return HTTPExchange(Silent(), Endpoint(loop=loop), "POST", b"/", "1.1", [], has_content=True)
+def exchange_on(loop: asyncio.AbstractEventLoop, gateway: HTTPGateway) -> HTTPExchange:
+    return HTTPExchange(gateway, Endpoint(loop=loop), "POST", b"/", "1.1", [], has_content=True)
 
 
 class Reading:
     """A worker that does `work(reader)`, and what came of it."""
 
-    def __init__(self, work: Callable[[ContentReader], object], exchange: HTTPExchange | None = None) -> None:
+    def __init__(self, work: Callable[[ContentReader], object]) -> None:
         loop = asyncio.get_running_loop()
-        self.exchange = exchange or exchange_on(loop)
+        self.gateway = Silent()
+        self.exchange = exchange_on(loop, self.gateway)
         self.results: list[object] = []
         self._work = work
         self._thread = threading.Thread(target=self._run, args=(ContentReader(self.exchange, Outbox(loop)),))
@@ -51,7 +56,8 @@ class Reading:
         """What it returned or raised."""
         await until(lambda: self.results)
         self._thread.join(30)
-        # What hands over has its end after the worker's.
+        self.exchange.disconnect()
+        # What looks out for the loop's end has its own with the exchange.
         await until(lambda: len(asyncio.all_tasks()) == 1)
         return self.results[0]
 
@@ -88,7 +94,7 @@ async def test_what_came_before_the_client_left_is_read_before_it_is_told() -> N
     seen: list[Any] = []
 
     def work(reader: ContentReader) -> None:
-        while content := reader.read(10):
+        while content := reader.read1(10):
             seen.append(content)
 
     reading = Reading(work)
@@ -99,50 +105,94 @@ async def test_what_came_before_the_client_left_is_read_before_it_is_told() -> N
     assert seen == [b"some"]
 
 
-async def test_the_next_piece_is_left_to_the_exchange_until_the_last_one_was_read() -> None:
-    read, go_on = threading.Event(), threading.Event()
-
-    def work(reader: ContentReader) -> list[Any]:
-        first = reader.read(19999)
-        read.set()
-        go_on.wait(30)
-        return [first, reader.read(1), reader.read(20000)]
-
-    reading = Reading(work)
-    for letter in (b"a", b"b"):
-        reading.exchange.feed_content(letter * 20000)
-    reading.exchange.feed_eof()
-    await until(read.is_set)
-    await settle()
-    assert reading.exchange.buffered_bytes == 20000
-    go_on.set()
-    assert await reading.result() == [b"a" * 19999, b"a", b"b" * 20000]
-
-
-async def test_content_that_is_unread_when_the_response_ends_is_not_whole() -> None:
-    read, ended = threading.Event(), threading.Event()
+async def test_more_than_128_KiB_before_the_worker_count_as_the_exchanges_until_they_are_read() -> None:
+    may_go_on, may_end = threading.Event(), threading.Event()
 
     def work(reader: ContentReader) -> None:
         reader.read(1)
-        read.set()
-        ended.wait(30)
-        while reader.read(65536):
-            pass
+        may_go_on.wait(30)
+        reader.read(65536)
+        may_end.wait(30)
 
     reading = Reading(work)
-    for _ in range(2):
-        reading.exchange.feed_content(b"x" * 20000)
-    reading.exchange.feed_eof()
-    await until(read.is_set)
+    await reading.begun()
+    for piece in (b"x" * 65536, b"x" * 65536, b"x" * 65536, b"x"):
+        reading.exchange.feed_content(piece)
+    assert reading.exchange.buffered_bytes == 65537
+    may_go_on.set()
+    await until(lambda: reading.exchange.buffered_bytes == 1)
+    may_end.set()
+    await reading.result()
+
+
+async def test_content_is_asked_for_again_when_the_worker_has_read_what_there_is() -> None:
+    reading = Reading(lambda reader: (reader.read(10), reader.read(10)))
+    await reading.begun()
+    for letter in (b"a", b"b"):
+        wanted = reading.gateway.wanted
+        reading.exchange.feed_content(letter * 10)
+        if letter == b"a":
+            await until(lambda wanted=wanted: reading.gateway.wanted > wanted)  # type: ignore[misc]
+    assert await reading.result() == (b"a" * 10, b"b" * 10)
+
+
+async def test_content_that_has_not_come_when_the_response_ends_never_will() -> None:
+    reading = Reading(lambda reader: reader.read1(9) + reader.read())
+    await reading.begun()
+    reading.exchange.feed_content(b"some")
     reading.exchange.respond(200)
-    await until(lambda: len(asyncio.all_tasks()) == 1)
-    ended.set()
+    reading.exchange.feed_content(b"more")
+    reading.exchange.feed_eof()
     assert isinstance(await reading.result(), ClientDisconnected)
+
+
+async def test_content_that_has_all_come_is_read_behind_the_end_of_the_response() -> None:
+    go_on = threading.Event()
+    reading = Reading(lambda reader: (reader.read(1), go_on.wait(30), reader.read()))
+    for piece in (b"all", b" of", b" it"):
+        reading.exchange.feed_content(piece)
+    await reading.begun()
+    reading.exchange.feed_eof()
+    reading.exchange.respond(200)
+    go_on.set()
+    assert await reading.result() == (b"a", True, b"ll of it")
+
+
+async def test_lines_are_found_across_pieces_as_they_are_in_a_file() -> None:
+    source = random.Random(2)
+    content = bytes(source.choice(b"ab\n") for _ in range(3000))
+    sizes = [source.choice((-1, None, 0, 1, 2, 5, 100)) for _ in range(6000)]
+    expected = io.BytesIO(content)
+    reading = Reading(lambda reader: [reader.readline(size) for size in sizes])
+    at = 0
+    while at < len(content):
+        size = source.randrange(1, 50)
+        reading.exchange.feed_content(content[at : at + size])
+        at += size
+        await asyncio.sleep(0)
+    reading.exchange.feed_eof()
+    assert await reading.result() == [expected.readline(size) for size in sizes]
+
+
+async def test_read1_takes_what_is_there_and_no_more_than_asked() -> None:
+    reading = Reading(lambda reader: [reader.read1(size) for size in (0, 2, -1, 5, 5, 5)])
+    for piece in (b"abcde", b"fgh", b"ij"):
+        reading.exchange.feed_content(piece)
+    reading.exchange.feed_eof()
+    assert await reading.result() == [b"", b"ab", b"cde", b"fgh", b"ij", b""]
+
+
+async def test_other_files_can_be_laid_over_it() -> None:
+    reading = Reading(lambda reader: io.TextIOWrapper(io.BufferedReader(reader), "utf-8").readlines())
+    for piece in (b"\xc3", b"\xa4\r\n", b"b"):
+        reading.exchange.feed_content(piece)
+    reading.exchange.feed_eof()
+    assert await reading.result() == ["\xe4\n", "b"]
 
 
 def test_content_from_a_loop_that_is_gone_is_not_whole() -> None:
     loop = asyncio.new_event_loop()
-    reader = ContentReader(exchange_on(loop), Outbox(loop))
+    reader = ContentReader(exchange_on(loop, Silent()), Outbox(loop))
     loop.close()
     with pytest.raises(ClientDisconnected):
         reader.readinto(bytearray(1))

@@ -32,8 +32,6 @@ logger = logging.getLogger("uvicorn.app")
 # Content that a worker may have handed over and the client not taken: as much as a connection may have unsent.
 _UNTAKEN_BYTES: Final = 65536
 
-_READ_BUFFER_BYTES: Final = 16384
-
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -315,11 +313,7 @@ class WSGIInterface(PooledInterface):
         outbox = self.outbox()
         environ = build_environ(exchange)
         content = exchange.receive_whole()
-        environ["wsgi.input"] = (
-            io.BytesIO(content)
-            if content is not None
-            else io.BufferedReader(ContentReader(exchange, outbox), _READ_BUFFER_BYTES)
-        )
+        environ["wsgi.input"] = io.BytesIO(content) if content is not None else ContentReader(exchange, outbox)
         environ["wsgi.errors"] = self._errors
         environ["wsgi.file_wrapper"] = FileWrapper
         self.queue(WSGICall(self.app, exchange, environ, outbox), exchange)
