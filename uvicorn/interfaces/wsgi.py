@@ -29,8 +29,9 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-# Content that a worker may have handed over and the client not taken: as much as a connection may have unsent.
-_UNTAKEN_BYTES: Final = 65536
+# Content that a worker may have handed over and the client not taken: with 64 KiB it waited at every other piece of it.
+# Only as many responses as there are workers can have so much.
+_UNTAKEN_BYTES: Final = 262144
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
