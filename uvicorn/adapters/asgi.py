@@ -6,17 +6,16 @@ import asyncio
 import atexit
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
+from uvicorn.adapters.queued import QueuedGateway
 from uvicorn.adapters.starting import Starting
-from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError, ResponseAborted
+from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
 from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
-from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface, check_interface
 from uvicorn.interfaces.environ import field_octets, host_environ
@@ -114,19 +113,15 @@ class ASGIAdapter:
 
 
 @final
-class ChannelsGateway(HTTPGateway):
+class ChannelsGateway(QueuedGateway):
     """Carries one request in from a message, and its response out through a reply channel."""
 
-    __slots__ = ("_backlog", "_body", "_changed", "_failure", "_messages", "_reading", "_reply", "exchange")
+    __slots__ = ("_body", "_reply")
 
     def __init__(self, message: Message, channels: dict[str, Any]) -> None:
+        super().__init__()
         self._reply = channels["reply"]
         self._body = channels.get("body")
-        self._messages: deque[Message] = deque()
-        self._backlog = Backlog()
-        self._changed = asyncio.Event()
-        self._failure = ""
-        self._reading: asyncio.Task[None] | None = None
         inline = message.get("body", b"")
         self.exchange = exchange_from_message(message, self, bool(inline) or self._body is not None)
         if inline:
@@ -138,34 +133,11 @@ class ChannelsGateway(HTTPGateway):
             on_close(self._closed)
 
     async def pump(self) -> None:
-        """Send what the application says, at the pace of the reply channel, until it has said all.
-
-        Raises ResponseAborted if it fails in the middle, as an application does that fails in the middle.
-        """
+        """Send what the application says. Raises ResponseAborted if it fails in the middle."""
         try:
-            while True:
-                while self._messages:
-                    message = self._messages.popleft()
-                    # Before it is sent: a middleware may change it, as one that compresses does.
-                    size = len(message["content"])
-                    await self._reply.send(message)
-                    if self._backlog.take(size):
-                        self._backlog.wake()
-                if self._failure:
-                    raise ResponseAborted(self._failure)
-                if self.exchange.state >= COMPLETE:
-                    return
-                self._changed.clear()
-                await self._changed.wait()
+            await self.deliver(self._reply.send)
         finally:
-            self.exchange.disconnect()
-            if self._reading is not None:
-                self._reading.cancel()
-
-    @property
-    def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the reply channel is behind."""
-        return self._backlog.is_high
+            self.end()
 
     def send_response(
         self,
@@ -184,30 +156,18 @@ class ChannelsGateway(HTTPGateway):
                 "headers": copied_fields(headers, "headers"),
                 "content": content,
                 "more_content": more_content,
-            }
+            },
+            content,
         )
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Queue a chunk."""
-        self._put({"content": content, "more_content": more_content})
+        self._put({"content": content, "more_content": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """Receive another piece from the body channel."""
-        if self._body is not None and self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read())
-
-    def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Let `pump` find out."""
-        self._changed.set()
-        self._backlog.wake()
-
-    def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Have `pump` raise, after what the application said before it failed: a beginning must not become a 500."""
-        self._failure = reason
-
-    async def drain(self) -> None:
-        """Wait until the reply channel has caught up, or the exchange is over."""
-        await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
+        if self._body is not None:
+            self._read_on()
 
     async def _read(self) -> None:
         assert self._body is not None
@@ -230,11 +190,6 @@ class ChannelsGateway(HTTPGateway):
             self.exchange.feed_eof()
         elif not content:
             self.want_content(self.exchange)
-
-    def _put(self, message: Message) -> None:
-        self._messages.append(message)
-        self._backlog.put += len(message["content"])
-        self._changed.set()
 
     def _closed(self) -> None:
         if self.exchange.state < COMPLETE:

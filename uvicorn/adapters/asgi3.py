@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, final
 
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.adapters.framing import Framing
+from uvicorn.adapters.queued import QueuedGateway
 from uvicorn.adapters.starting import Starting
-from uvicorn.errors import ResponseAborted, StartupError
-from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
-from uvicorn.interfaces.backlog import Backlog
+from uvicorn.errors import StartupError
+from uvicorn.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
@@ -88,56 +86,35 @@ class ASGI3Adapter:
 
 
 @final
-class ASGI3Gateway(HTTPGateway):
+class ASGI3Gateway(QueuedGateway):
     """Carries one request in from a scope, and its response out through `send`."""
 
-    __slots__ = (
-        "_backlog",
-        "_changed",
-        "_content_ended",
-        "_events",
-        "_failure",
-        "_framing",
-        "_most_unsent",
-        "_reading",
-        "_receive",
-        "_send",
-        "exchange",
-    )
+    __slots__ = ("_content_ended", "_framing", "_most_unsent", "_receive", "_send")
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, most_unsent: int) -> None:
+        super().__init__()
         self._receive = receive
         self._send = send
         self._most_unsent = most_unsent
-        self._events: deque[Message] = deque()
-        self._backlog = Backlog()
-        self._changed = asyncio.Event()
-        self._failure = ""
-        self._reading: asyncio.Task[None] | None = None
         self._framing = Framing(scope["method"])
         self.exchange = exchange_from_message(scope, self, _has_content(scope))
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Have the application answer, and send what it says at the host's pace until it has said all.
-
-        Raises ResponseAborted if it fails in the middle.
-        """
+        """Have the application answer, and send what it says. Raises ResponseAborted if it fails in the middle."""
         try:
             interface.serve_http(self.exchange)
-            await self._pump()
+            await self.deliver(self._send)
         except OSError:
             # How hosts say that the client has gone.
             pass
         finally:
-            self.exchange.disconnect()
-            if self._reading is not None:
-                self._reading.cancel()
+            self.end()
 
-    @property
-    def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the host is behind."""
-        return self._backlog.is_high
+    def all_sent(self) -> None:
+        """Wait for http.disconnect."""
+        if self._content_ended:
+            self._read_on()
 
     def send_response(
         self,
@@ -150,9 +127,9 @@ class ASGI3Gateway(HTTPGateway):
     ) -> None:
         """Queue the head, and the content at hand."""
         fields, content = self._framing.start(status, reason, headers, content, more_content)
-        self._put({"type": "http.response.start", "status": int(status), "headers": fields})
+        self._put({"type": "http.response.start", "status": int(status), "headers": fields}, b"")
         if content or not more_content:
-            self._put({"type": "http.response.body", "body": content, "more_body": more_content})
+            self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Queue a piece of content."""
@@ -162,7 +139,7 @@ class ASGI3Gateway(HTTPGateway):
             self.abort(exchange, str(error))
             raise
         if content or not more_content:
-            self._put({"type": "http.response.body", "body": content, "more_body": more_content})
+            self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
         if self._backlog.untaken > self._most_unsent:
             logger.warning("%s: broken off, over %d bytes of a response unsent", exchange, self._most_unsent)
             exchange.abort("too much unsent")
@@ -171,48 +148,6 @@ class ASGI3Gateway(HTTPGateway):
         """Receive another piece."""
         if not self._content_ended:
             self._read_on()
-
-    def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Let `serve` find out."""
-        self._changed.set()
-        self._backlog.wake()
-
-    def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Have `serve` raise, after what the application said before it failed: a beginning must not become a 500."""
-        self._failure = reason
-        self._changed.set()
-
-    async def drain(self) -> None:
-        """Wait until the host has caught up, or the exchange is over."""
-        await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
-
-    async def _pump(self) -> None:
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                # Before it is sent: a middleware may change it, as one that compresses does.
-                size = len(event.get("body", b""))
-                await self._send(event)
-                if self._backlog.take(size):
-                    self._backlog.wake()
-            if self._failure:
-                raise ResponseAborted(self._failure)
-            if self.exchange.state >= COMPLETE:
-                return
-            if self._content_ended:
-                # For http.disconnect.
-                self._read_on()
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _put(self, event: Message) -> None:
-        self._events.append(event)
-        self._backlog.put += len(event.get("body", b""))
-        self._changed.set()
-
-    def _read_on(self) -> None:
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
         exchange = self.exchange
@@ -231,7 +166,7 @@ class ASGI3Gateway(HTTPGateway):
                 if not event.get("more_body", False):
                     self._content_ended = True
                     exchange.feed_eof()
-                    # Let `_pump` see to it that a disconnect is waited for.
+                    # Let `deliver` see to it that a disconnect is waited for.
                     self._changed.set()
                 if content or self._content_ended:
                     return

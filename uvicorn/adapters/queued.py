@@ -1,0 +1,88 @@
+"""What the gateways of hosts have in common that are sent messages, and awaited: a queue, and who empties it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from uvicorn.errors import ResponseAborted
+from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.backlog import Backlog
+from uvicorn.types import Message
+
+
+class QueuedGateway(HTTPGateway):
+    """Carries the response of one exchange out, by messages that wait until the host takes them."""
+
+    __slots__ = ("_backlog", "_changed", "_failure", "_messages", "_reading", "exchange")
+
+    exchange: HTTPExchange
+
+    def __init__(self) -> None:
+        # Each with its size, which a middleware may change when it has got the message, as one that compresses does.
+        self._messages: deque[tuple[Message, int]] = deque()
+        self._backlog = Backlog()
+        self._changed = asyncio.Event()
+        self._failure = ""
+        self._reading: asyncio.Task[None] | None = None
+
+    async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
+        """Send what the application says, at the host's pace, until it has said all.
+
+        Raises ResponseAborted if it fails in the middle, as an application does that fails in the middle.
+        """
+        while True:
+            while self._messages:
+                message, size = self._messages.popleft()
+                await send(message)
+                if self._backlog.take(size):
+                    self._backlog.wake()
+            if self._failure:
+                raise ResponseAborted(self._failure)
+            if self.exchange.state >= COMPLETE:
+                return
+            self.all_sent()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def all_sent(self) -> None:
+        """The application has yet to say more."""
+
+    def end(self) -> None:
+        """Nothing more is sent, or read."""
+        self.exchange.disconnect()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    @property
+    def write_paused(self) -> bool:  # type: ignore[override]
+        """Whether the host is behind."""
+        return self._backlog.is_high
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        """Let `deliver` find out."""
+        self._changed.set()
+        self._backlog.wake()
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        """Have `deliver` raise, after what the application said before it failed: a beginning must not become a 500."""
+        self._failure = reason
+        self._changed.set()
+
+    async def drain(self) -> None:
+        """Wait until the host has caught up, or the exchange is over."""
+        await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
+
+    def _put(self, message: Message, content: bytes) -> None:
+        self._messages.append((message, len(content)))
+        self._backlog.put += len(content)
+        self._changed.set()
+
+    def _read_on(self) -> None:
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        """Receive content, and set `_reading` to None at the end."""
+        raise NotImplementedError
