@@ -105,6 +105,16 @@ async def test_any_of_the_servers_is_enough_to_find_the_others(cluster: list[Red
             await say_and_hear(backend, ear, b"x")
 
 
+@pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
+async def test_servers_that_do_not_tell_their_names_have_those_by_which_they_are_reached(
+    cluster: list[RedisServer], endpoint: str
+) -> None:
+    for server in cluster:
+        server.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoint)
+    async with listening(url_of(cluster[:1]), *GROUPS) as (backend, ear):
+        await say_and_hear(backend, ear, b"x")
+
+
 async def test_f6_a_user_of_narrow_rights_is_enough(cluster: list[RedisServer]) -> None:
     rights = "resetchannels &one &two &three -@all +spublish +ssubscribe +sunsubscribe +ping +cluster|slots"
     for server in cluster:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -76,6 +77,33 @@ async def test_starting_returns_when_the_first_attempt_has_failed() -> None:
     await keeper.start()
     assert (keeper.link, keeper.trouble, keeper.attempts) == (None, "nobody there", 1)
     await keeper.stop()
+
+
+@pytest.mark.parametrize("succeeds", [False, True])
+async def test_a_driver_that_loses_a_cancellation_is_stopped_all_the_same(
+    succeeds: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    links: list[Link] = []
+    attempts = 0
+
+    async def connect() -> Link:
+        nonlocal attempts
+        attempts += 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if not succeeds:
+            raise LinkFailed("late")
+        links.append(ObedientLink())
+        return links[-1]
+
+    keeper = Recorded(ObedientLink)
+    keeper._connect = connect
+    starting = asyncio.create_task(keeper.start())
+    await until(lambda: attempts == 1)
+    await keeper.stop()
+    await starting
+    assert (attempts, keeper.course, caplog.messages[1:]) == (1, [], [])
+    assert all(link.lost.done() for link in links)
 
 
 async def test_a_reason_is_logged_once_in_an_outage(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from uvicorn.broadcast.backends.listener import SHARDED, Listener, Subscription,
 from uvicorn.broadcast.backends.redis_py import Servers, connect_to, parse_servers
 from uvicorn.broadcast.backends.redis_reader import RedisRefusal
 from uvicorn.broadcast.backends.sender import Sender
-from uvicorn.broadcast.backends.supervised import Supervised, let_go_of_the_parents
+from uvicorn.broadcast.backends.supervised import Supervised, is_cancelled, let_go_of_the_parents
 from uvicorn.errors import BroadcastUnavailable
 
 Place: TypeAlias = tuple[str, int]
@@ -175,13 +175,16 @@ class ClusterBackend(Backend):
     async def _mind(self) -> None:
         """Whenever something is amiss, ask who owns what, until nothing is."""
         delay = _FIRST_DELAY_SECONDS
-        while True:
+        while not is_cancelled():
             await self._doubt.wait()
             self._doubt.clear()
             try:
                 await self._learn_owners()
             except LinkFailed as error:
                 logger.debug("%r: %s", self, error)
+            except Exception:
+                # Who gives up here hears nothing any more of groups that move.
+                logger.exception("%r: failed in a way that was not foreseen", self)
             self._look_at_connections()
             delay = _FIRST_DELAY_SECONDS if self.metrics.connected else min(2 * delay, _LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
@@ -208,8 +211,9 @@ class ClusterBackend(Backend):
             await link.close("answered")
         owners = {}
         for first, last, master, *_ in ranges:
-            # Without a name of its own a server has the one by which we have reached it.
-            place = (master[0].decode() or host, master[1])
+            # Without a name of its own, or one that it tells, a server has the one by which we have reached it.
+            name = (master[0] or b"").decode()
+            place = (host if name in ("", "?") else name, master[1])
             owners.update(dict.fromkeys(range(first, last + 1), place))
         return owners
 

@@ -90,11 +90,14 @@ class Supervised:
 
     async def _keep(self) -> None:
         delay = _FIRST_DELAY_SECONDS
-        while True:
+        while not is_cancelled():
             made_at = time.monotonic()
             try:
                 async with asyncio.timeout(self._connect_timeout):
                     link = await self._connect()
+                if is_cancelled():
+                    await link.close("stopped")
+                    break
                 await self._use(link)
                 if time.monotonic() - made_at >= _STEADY_SECONDS:
                     delay = _FIRST_DELAY_SECONDS
@@ -110,6 +113,8 @@ class Supervised:
                     self._lose(self.link, repr(error))
                 self._fail(repr(error))
             self._tried.set()
+            if is_cancelled():
+                break
             # Less by up to half, so that the processes of a site do not all come at the same moment.
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
@@ -145,6 +150,15 @@ class Supervised:
         self.trouble = reason
         self._failed_since = self._failed_since or time.monotonic()
         self.on_change()
+
+
+def is_cancelled() -> bool:
+    """Whether the task that asks was cancelled, and somebody has kept it from it.
+
+    redis-py does so before Python 3.12, by way of `asyncio.wait_for`. Who waits for the task's end would do so for ever.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 #: What the parent of this process had open when it forked. Kept, because to destroy it would be to tell the parent's
