@@ -155,7 +155,7 @@ class Supervised:
 def is_cancelled() -> bool:
     """Whether the task that asks was cancelled, and somebody has kept it from it.
 
-    redis-py does so before Python 3.12, by way of `asyncio.wait_for`. Who waits for the task's end would do so for ever.
+    redis-py does so before Python 3.12, by way of `asyncio.wait_for`; who waits for the task then waits for ever.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
