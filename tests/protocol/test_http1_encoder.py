@@ -13,7 +13,7 @@ def encoder() -> HTTP1ResponseEncoder:
     return HTTP1ResponseEncoder(DefaultFields(b"", send_date=False))
 
 
-def start(encoder: HTTP1ResponseEncoder, length: int = 0, more_content: bool = False, **changes: Any) -> bytes:
+def start(encoder: HTTP1ResponseEncoder, content: bytes = b"", more_content: bool = False, **changes: Any) -> bytes:
     arguments: dict[str, Any] = {
         "method": "GET",
         "http_version": "1.1",
@@ -22,15 +22,16 @@ def start(encoder: HTTP1ResponseEncoder, length: int = 0, more_content: bool = F
         "reason": b"",
         "headers": [],
     }
-    return encoder.start(**{**arguments, **changes}, content_length=length, more_content=more_content)
+    return b"".join(encoder.start(**{**arguments, **changes}, content=content, more_content=more_content))
 
 
 def test_a_whole_response_has_its_length() -> None:
-    assert start(encoder(), 5) == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
+    assert start(encoder(), b"hello") == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
 def test_a_long_whole_response_has_its_length_too() -> None:
-    assert start(encoder(), 1 << 40) == b"HTTP/1.1 200 OK\r\ncontent-length: 1099511627776\r\n\r\n"
+    content = bytes(100_000)
+    assert start(encoder(), content) == b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + content
 
 
 @pytest.mark.parametrize("reason", [b"OK", b"Fine"])
@@ -40,14 +41,14 @@ def test_a_reason_that_is_given_is_kept(reason: bytes) -> None:
 
 @pytest.mark.parametrize("length", [3, 2048])
 def test_a_whole_response_may_have_a_length_of_its_own(length: int) -> None:
-    head = start(encoder(), length, headers=[[b"Content-Length", b"%d" % length]])
-    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length
+    whole = start(encoder(), b"x" * length, headers=[[b"Content-Length", b"%d" % length]])
+    assert whole == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length + b"x" * length
 
 
 def test_a_streamed_response_is_chunked() -> None:
     response = encoder()
-    head = start(response, 2, more_content=True)
-    assert head == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    beginning = start(response, b"hi", more_content=True)
+    assert beginning == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
     assert response.content(b"hello world", True) == b"b\r\nhello world\r\n"
     assert response.content(b"", True) == b""
     assert response.content(b"!", False) == b"1\r\n!\r\n0\r\n\r\n"
@@ -84,9 +85,9 @@ def test_a_client_is_told_that_it_is_not_kept_alive() -> None:
     assert start(encoder(), keep_alive=False) == (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 
 
-@pytest.mark.parametrize(("length", "expected"), [(5, b"content-length: 5\r\n"), (0, b"")])
-def test_head_has_the_length_that_get_would_have_if_it_is_known(length: int, expected: bytes) -> None:
-    assert start(encoder(), length, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
+@pytest.mark.parametrize(("content", "expected"), [(b"hello", b"content-length: 5\r\n"), (b"", b"")])
+def test_head_has_the_length_that_get_would_have_if_it_is_known(content: bytes, expected: bytes) -> None:
+    assert start(encoder(), content, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
 
 
 def test_head_keeps_the_applications_own_length() -> None:
@@ -97,7 +98,7 @@ def test_head_keeps_the_applications_own_length() -> None:
 @pytest.mark.parametrize("changes", [{"status": 204}, {"status": 304}, {"method": "HEAD"}])
 def test_content_where_there_is_none_is_left_out(changes: dict[str, Any]) -> None:
     response = encoder()
-    start(response, 3, **changes)
+    assert start(response, b"abc", more_content=True, **changes).endswith(b"\r\n\r\n")
     assert response.content(b"abc", False) == b""
 
 
@@ -133,7 +134,7 @@ def test_a_head_that_is_refused_may_be_followed_by_another() -> None:
     response = encoder()
     with pytest.raises(LocalProtocolError):
         start(response, headers=[[b"a", b"b\n"]])
-    assert start(response, 1) == b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n"
+    assert start(response, b"1") == b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1"
 
 
 @pytest.mark.parametrize("value", [b"+1", b"", b"1" * 19, b"1 ", "1", 1])

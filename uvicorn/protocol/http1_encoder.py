@@ -81,7 +81,6 @@ class HTTP1ResponseEncoder:
         self._length = 0
         self._left = 0
         self._declared = -1
-        self._close = False
 
     def start(
         self,
@@ -91,14 +90,14 @@ class HTTP1ResponseEncoder:
         status: int,
         reason: bytes,
         headers: Headers,
-        content_length: int,
+        content: bytes,
         more_content: bool,
-    ) -> bytes:
-        """Begin a response and return its head.
+    ) -> list[bytes]:
+        """Begin a response and return its head and the content at hand, in pieces to be joined; a long one is the last.
 
         Framing is fixed here and cannot change later (RFC 9112, section 6): no content in answer to HEAD or with 204
-        and 304; the given content-length; exact length when `more_content` is false, `content_length` being that
-        of the content at hand; otherwise chunked, or until close on 1.0.
+        and 304; the given content-length; exact length when `more_content` is false; otherwise chunked, or until
+        close on 1.0.
 
         Raises LocalProtocolError for a bad field, or when content contradicts content-length; then nothing may be
         written, and `start` may be called again for another response.
@@ -109,62 +108,58 @@ class HTTP1ResponseEncoder:
         # Most applications that give one give the usual one.
         if reason and reason != _REASONS.get(status):
             status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
-        parts = [status_line, self._defaults.block]
+        pieces = [status_line, self._defaults.block]
+        self.keep_alive = keep_alive
         self.dropped = ()
         self._declared = -1
-        self._close = not keep_alive
         try:
             for name, value in headers:
                 line = _FIELD_LINES.get((name, value))
                 if line is None:
-                    line = self._field_line(name, value, parts)
-                parts.append(line)
+                    line = self._field_line(name, value, pieces)
+                pieces.append(line)
         except (TypeError, ValueError):
             raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
 
         declared = self._declared
+        length = len(content)
         if status == 204 or status == 304 or method == "HEAD":
             self._framing = _NO_CONTENT
-            if method != "HEAD" and content_length:
+            if method != "HEAD" and content:
                 self.dropped += (b"content of a %d response" % status,)
-            elif declared < 0 and content_length and not more_content and method == "HEAD" and status == 200:
-                declared = content_length
+            elif declared < 0 and content and not more_content and method == "HEAD" and status == 200:
+                declared = length
             if declared >= 0 and status != 204:
-                parts.append(b"content-length: %d\r\n" % declared)
+                pieces.append(b"content-length: %d\r\n" % declared)
         elif declared >= 0 or not more_content:
             if declared < 0:
-                declared = content_length
-            elif not more_content and content_length != declared:
-                stopped = " and stopped" if content_length < declared else ""
-                raise LocalProtocolError(
-                    f"content-length is {declared} but the app sent {content_length} bytes{stopped}"
-                )
+                declared = length
+            elif not more_content and length != declared:
+                stopped = " and stopped" if length < declared else ""
+                raise LocalProtocolError(f"content-length is {declared} but the app sent {length} bytes{stopped}")
+            if declared < 2048 and not more_content and http_version == "1.1" and self.keep_alive:
+                # Most responses. They are over with this, and leave nothing to remember.
+                pieces.append(_LENGTH_LINES[declared])
+                pieces.append(content)
+                return pieces
             self._framing = _LENGTH
             self._length = self._left = declared
-            if declared < 2048 and not self._close and http_version == "1.1":
-                self.keep_alive = True
-                parts.append(_LENGTH_LINES[declared])
-                return b"".join(parts)
-            parts.append(b"content-length: %d\r\n" % declared)
+            pieces.append(b"content-length: %d\r\n" % declared)
         elif http_version == "1.1":
             self._framing = _CHUNKED
-            parts.append(b"transfer-encoding: chunked\r\n")
+            pieces.append(b"transfer-encoding: chunked\r\n")
         else:
             self._framing = _UNTIL_CLOSE
-            self._close = True
+            self.keep_alive = False
 
-        self.keep_alive = not self._close
-        if self._close:
-            parts.append(b"connection: close\r\n")
+        if not self.keep_alive:
+            pieces.append(b"connection: close\r\n")
         elif http_version == "1.0":
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
-
-    @property
-    def has_length(self) -> bool:
-        """Whether a response that is at hand as a whole needs no framing: `start` has checked its length."""
-        return self._framing == _LENGTH
+            pieces.append(b"connection: keep-alive\r\n")
+        pieces.append(b"\r\n")
+        if content:
+            pieces.append(self.content(content, more_content))
+        return pieces
 
     def content(self, content: bytes, more_content: bool) -> bytes:
         """Frame a piece of content; the last one when `more_content` is false.
@@ -222,7 +217,7 @@ class HTTP1ResponseEncoder:
             raise LocalProtocolError(f"trailers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
         return b"0\r\n%b\r\n" % b"".join(lines)
 
-    def _field_line(self, name: bytes, value: bytes, parts: list[bytes]) -> bytes:
+    def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
         """The line of one field, checked; or nothing, if the field is the connection's and not the response's."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
         if lower in _WATCHED:
@@ -232,12 +227,12 @@ class HTTP1ResponseEncoder:
                 self._declared = _declared_length(value)
                 return b""
             if lower == b"connection":
-                self._close = self._close or b"close" in split_tokens(value)
+                self.keep_alive = self.keep_alive and b"close" not in split_tokens(value)
                 return b""
             if lower in _HOP_BY_HOP:
                 self.dropped += (lower,)
                 return b""
-            parts[1] = self._defaults.without(lower, parts[1])
+            pieces[1] = self._defaults.without(lower, pieces[1])
         line = _checked_line(lower, value)
         if lower not in _WATCHED and len(line) <= _LINE_BYTES:
             if len(_FIELD_LINES) >= _LINES:

@@ -406,9 +406,14 @@ class HTTP1RequestParser:
             self.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
             if modern and b"upgrade" in options:
                 offered = split_tokens(fields.get(b"upgrade", b""))
-                self.upgrade = b"websocket" if b"websocket" in offered else b",".join(offered)
-                if self.content_length and self.upgrade == b"websocket":
-                    raise RemoteProtocolError("content in a request to upgrade to websocket")
+                if b"websocket" in offered:
+                    if self.content_length:
+                        raise RemoteProtocolError("content in a request to upgrade to websocket")
+                    self.upgrade = b"websocket"
+                    # Even if nobody makes the upgrade: what follows the request is not HTTP.
+                    self.keep_alive = False
+                else:
+                    self.upgrade = b",".join(offered)
         expect = fields.get(b"expect")
         if expect is not None and modern:
             if expect.lower() != b"100-continue":

@@ -16,7 +16,7 @@ from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoi
 from uvicorn.protocol.http1_encoder import CONTINUE, ContentTooLong
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
-from uvicorn.server.http1_lifetime import BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Lifetime
+from uvicorn.server.http1_lifetime import ARRIVED, BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Lifetime
 from uvicorn.server.sendfile import send_file
 from uvicorn.types import Headers
 
@@ -30,12 +30,9 @@ class HTTP1Connection(HTTP1Lifetime):
 
     __slots__ = (
         "_advancing",
-        "_arrived",
         "_began",
         "_content_sent",
         "_drainers",
-        "_fault",
-        "_keep_alive",
         "_over_limit",
         "_trusted",
         "__weakref__",
@@ -46,10 +43,7 @@ class HTTP1Connection(HTTP1Lifetime):
         super().__init__(context)
         self.write_paused = False
         self._parser = HTTP1RequestParser(self, context.settings.limits)
-        self._arrived = False
-        self._fault: RemoteProtocolError | None = None
         self._advancing = False
-        self._keep_alive = True
         self._content_sent = 0
         self._began = 0.0
         self._over_limit = False
@@ -98,17 +92,17 @@ class HTTP1Connection(HTTP1Lifetime):
         try:
             self._parser.receive_data(data)
         except RemoteProtocolError as error:
-            self._fault = error
-            self._advance()
+            self._advance(error)
             return
-        if self._arrived:
+        if self._phase == ARRIVED:
             self._advance()
         elif self._phase == IDLE:
             self._await_head()
-        if self._phase == BUSY:
-            self._update_reading()
-        elif self._phase == DRAINING:
-            self._drained()
+        if self._phase >= BUSY:
+            if self._phase == BUSY:
+                self._update_reading()
+            elif self._phase == DRAINING:
+                self._drained()
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still be reading: an exchange under way is finished (A10.14)."""
@@ -160,13 +154,9 @@ class HTTP1Connection(HTTP1Lifetime):
         )
         if self._context.access_log is not None:
             self._began = self._context.clock.monotonic()
-        self._content_sent = 0
-        self._phase = BUSY
-        self._arrived = True
-        # An upgrade that we do not make: what follows the request is not HTTP.
-        self._keep_alive = parser.keep_alive and parser.upgrade != b"websocket"
-        self._content_done = not has_content
+        self._phase = ARRIVED
         if has_content:
+            self._content_done = False
             self._continue_due = parser.expect_continue
             self._received = 0
             self._pace = None
@@ -198,7 +188,7 @@ class HTTP1Connection(HTTP1Lifetime):
     ) -> None:
         """Write the head, and the content that is at hand, at once."""
         encoder = self._encoder
-        keep_alive = self._keep_alive and not self._context.stopping
+        keep_alive = self._parser.keep_alive and not self._context.stopping
         if not self._content_done or self._continue_due:
             # With 100 Continue due, the client may or may not send its content: the next bytes could be either.
             # More unread content than is worth reading: closing is cheaper.
@@ -207,23 +197,18 @@ class HTTP1Connection(HTTP1Lifetime):
             keep_alive = keep_alive and wanted and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
-        head = encoder.start(
-            exchange.method, exchange.http_version, keep_alive, status, reason, headers, len(content), more_content
+        pieces = encoder.start(
+            exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
         )
-        if content:
-            if exchange.method != "HEAD":
-                self._content_sent = len(content)
-            if more_content or not encoder.has_length:
-                content = encoder.content(content, more_content)
-        if len(content) <= _COPY_BYTES:
-            head += content
-            self._transport.write(head)
+        self._content_sent = len(content)
+        if self._content_sent <= _COPY_BYTES:
+            self._transport.write(b"".join(pieces))
         else:
             # Not writelines: asyncio's does without flow control, and keeps on at a socket that has failed.
-            self._transport.write(head)
-            self._transport.write(content)
-            self._written += len(content)
-        self._written += len(head)
+            self._transport.write(b"".join(pieces[:-1]))
+            self._transport.write(pieces[-1])
+        if self._stall is not None:
+            self._written += sum(map(len, pieces))
         if encoder.dropped:
             self._context.dropped_fields(encoder.dropped)
 
@@ -324,7 +309,8 @@ class HTTP1Connection(HTTP1Lifetime):
         if exchange.state != COMPLETE:
             return
         if context.access_log is not None:
-            context.access_log(exchange, self._content_sent, context.clock.monotonic() - self._began)
+            sent = self._content_sent if exchange.method != "HEAD" else 0
+            context.access_log(exchange, sent, context.clock.monotonic() - self._began)
         if self._phase != BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
@@ -371,12 +357,13 @@ class HTTP1Connection(HTTP1Lifetime):
         if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()
+        self._content_sent = 0
         exchange.switch_protocols()
         return self._transport, received
 
     # One exchange after another
 
-    def _advance(self) -> None:
+    def _advance(self, fault: RemoteProtocolError | None = None) -> None:
         """Serve what has arrived, and what was pipelined behind it for as long as it is answered at once.
 
         Applications run here, never inside the parser. A fault in a request's content comes after its head: the
@@ -385,23 +372,22 @@ class HTTP1Connection(HTTP1Lifetime):
         context = self._context
         self._advancing = True
         while True:
-            if self._arrived:
-                self._arrived = False
+            if self._phase == ARRIVED:
+                self._phase = BUSY
                 exchange = self._exchange
                 assert exchange is not None
                 context.begun += 1
                 if context.limit_concurrency and self._is_too_much():
-                    self._keep_alive = False
+                    self._parser.keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
-                elif not self._keep_alive and self._is_handshake():
+                elif not self._parser.keep_alive and self._is_handshake():
                     # Not before one is wanted: with what it imports, it takes 4 MiB.
                     from uvicorn.server.websocket_opening import open_websocket
 
                     open_websocket(context, self, exchange)
                 else:
                     context.interface.serve_http(exchange)
-            if self._fault is not None:
-                fault, self._fault = self._fault, None
+            if fault is not None:
                 self._refuse(fault)
                 break
             if self._exchange is not None or self._phase != BUSY or self.write_paused or self._transport.is_closing():
@@ -411,9 +397,9 @@ class HTTP1Connection(HTTP1Lifetime):
             try:
                 self._parser.next_message()
             except RemoteProtocolError as error:
-                self._fault = error
+                fault = error
             else:
-                if not self._arrived:
+                if self._phase != ARRIVED:
                     self._await_head()
                     break
         self._advancing = False

@@ -16,11 +16,12 @@ from uvicorn.server.resetting import reset
 # What a connection is doing; deadlines depend on it.
 HEAD: Final = 0  # waiting for the first head, or for the rest of one
 IDLE: Final = 1  # kept alive between requests
-BUSY: Final = 2  # an exchange is under way
-DRAINING: Final = 3  # the response is out, content that nobody read still comes in
-LINGERING: Final = 4  # refused: our last bytes are on their way, input is dropped
-CLOSING: Final = 5  # closed as soon as what is unsent has been sent
-CLOSED: Final = 6
+ARRIVED: Final = 2  # a request is there, and the application has not been called; never for longer than a call
+BUSY: Final = 3  # an exchange is under way
+DRAINING: Final = 4  # the response is out, content that nobody read still comes in
+LINGERING: Final = 5  # refused: our last bytes are on their way, input is dropped
+CLOSING: Final = 6  # closed as soon as what is unsent has been sent
+CLOSED: Final = 7
 
 # Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
 _DRAIN_SECONDS: Final = 1.0
@@ -136,10 +137,8 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             return
         if exchange is None or exchange.state == WAITING:
             content = PHRASES[error.status_hint].encode() + b"\n"
-            head = self._encoder.start(
-                "GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, len(content), more_content=False
-            )
-            self._transport.write(head + content)
+            pieces = self._encoder.start("GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, content, False)
+            self._transport.write(b"".join(pieces))
         self._linger()
         if exchange is not None:
             exchange.disconnect()
