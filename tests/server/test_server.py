@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -252,3 +253,42 @@ def test_signals_may_be_left_alone_by_an_instance(name: str, nothing: Callable[[
     server.should_exit = True
     server.run()
     assert seen in ([], [before])
+
+
+@pytest.fixture
+def nothing_is_frozen() -> Iterator[None]:
+    """The whole suite is, so that collections in between its tests are quick."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("nothing_is_frozen")
+def test_what_has_been_loaded_is_no_concern_of_the_garbage_collector_while_it_is_served() -> None:
+    server, frozen = looking_at_what_is_frozen()
+    server.run()
+    assert frozen[0] > 1000
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.usefixtures("nothing_is_frozen")
+def test_a_program_that_has_frozen_something_itself_is_left_its_way() -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    server, frozen = looking_at_what_is_frozen()
+    server.run()
+    # What is freed meanwhile does not count any more.
+    assert 1000 < gc.get_freeze_count() <= frozen[0] <= before
+
+
+def looking_at_what_is_frozen() -> tuple[uvicorn.Server, list[int]]:
+    """A server that stops as soon as it listens, and how many objects were frozen then."""
+    server = server_of(Application())
+    frozen: list[int] = []
+
+    def announce(sock: socket.socket) -> None:
+        frozen.append(gc.get_freeze_count())
+        server.should_exit = True
+
+    server.announce = announce  # type: ignore[method-assign]
+    return server, frozen

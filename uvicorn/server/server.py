@@ -91,6 +91,8 @@ class Server:
         self._signals: dict[int, Any] = {}
         self._captured: list[int] = []
         self._is_alone = False
+        #: Whether the garbage collector leaves alone what had been loaded.
+        self._has_frozen = False
         #: What the event loop listens with, as long as it does.
         self.servers: list[asyncio.Server] = []
 
@@ -159,6 +161,12 @@ class Server:
             # Before the application starts: who watches over this process sees that it lives.
             clock.start()
             await self._start_up(interface)
+            if self._is_alone and not gc.get_freeze_count():
+                # What has been loaded stays. Requests that wait count as objects that grow old, and bring on one full
+                # collection after another, each of which would hold all of them up to look at it again.
+                gc.collect()
+                gc.freeze()
+                self._has_frozen = True
             clock.on_tick(context.tick)
             clock.on_tick(self.tick)
             clock.tick()
@@ -217,7 +225,11 @@ class Server:
         self._is_alone = True
         # Before there is a loop, which would hold a Ctrl-C back until the import is over.
         self.lifespan = self.config.load()
-        run(self.serve(sockets), self.config.settings.loop)
+        try:
+            run(self.serve(sockets), self.config.settings.loop)
+        finally:
+            if self._has_frozen:
+                gc.unfreeze()
 
     async def _start_up(self, interface: ServedInterface) -> None:
         """The application's own startup; a signal ends it, for there is nothing yet that could be lost."""
