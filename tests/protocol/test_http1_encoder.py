@@ -148,6 +148,10 @@ def test_a_value_that_is_text_is_shown() -> None:
         start(encoder(), headers=[[b"x-a", "text"]])
 
 
+def test_a_response_may_say_which_trailers_will_follow() -> None:
+    assert b"\r\ntrailer: x-sum\r\n" in start(encoder(), more_content=True, headers=[[b"Trailer", b"x-sum"]])
+
+
 def test_trailers_end_chunked_content() -> None:
     response = encoder()
     start(response, more_content=True)

@@ -32,9 +32,7 @@ _LINE_BYTES: Final = 128
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Fields of the connection, not of the response: they are ours to set (RFC 9110, section 7.6.1).
-_HOP_BY_HOP: Final = frozenset(
-    (b"transfer-encoding", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade")
-)
+_HOP_BY_HOP: Final = frozenset((b"transfer-encoding", b"keep-alive", b"proxy-connection", b"te", b"upgrade"))
 _WATCHED: Final = _HOP_BY_HOP | {b"content-length", b"connection", b"server", b"date"}
 
 # Fields that a client acts on before it has the content, or that frame it: no trailers (RFC 9110, section 6.5.1).
@@ -47,6 +45,7 @@ _NO_TRAILERS: Final = _WATCHED | {
     b"host",
     b"location",
     b"set-cookie",
+    b"trailer",
     b"www-authenticate",
 }
 
