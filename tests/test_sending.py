@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.forks import exit_code_in_child
 from uvicorn.errors import ChannelClosed
 from uvicorn.sending import SENT, ChannelNames, Waiting, let_others_run, send_from_thread, shape
 
@@ -131,11 +132,7 @@ def test_r4_a_forked_process_has_names_of_its_own() -> None:
     with warnings.catch_warnings():
         # Of the threads of other tests, which the child does not touch.
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if not child:
-        os.write(writer, names.new("reply").encode())
-        os._exit(0)
-    os.waitpid(child, 0)
+        assert exit_code_in_child(lambda: os.write(writer, names.new("reply").encode())) == 0
     os.close(writer)
     theirs = os.read(reader, 1000).decode()
     os.close(reader)

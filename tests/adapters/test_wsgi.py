@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
-import os
 import sys
 import threading
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from wsgiref.validate import validator
 import pytest
 
 from tests import wsgi_apps
+from tests.forks import exit_code_in_child
 from tests.helpers import echo, hello, read_body
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.errors import ClientDisconnected
@@ -246,10 +246,11 @@ def test_all_adapters_of_a_process_share_one_loop() -> None:
 def test_C12_a_forked_process_has_a_loop_of_its_own() -> None:
     adapter = WSGIAdapter(hello)
     call(adapter)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if call(adapter).content == b"hello" else 1)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def in_child() -> None:
+        assert call(adapter).content == b"hello"
+
+    assert exit_code_in_child(in_child) == 0
 
 
 def test_a_mistake_shows_when_the_module_is_imported() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -99,22 +98,6 @@ async def test_R4_a_name_is_made_of_the_characters_that_names_may_have() -> None
         assert channel.name.replace(".", "").isalnum()
         assert channel.name.isascii()
         assert channel.name is channel.name
-
-
-def test_R4_a_forked_process_does_not_go_on_with_its_parents_names() -> None:
-    from uvicorn.sending import ChannelNames
-
-    names = ChannelNames()
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(write, names.new("reply").encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    theirs = os.read(read, 200).decode()
-    os.close(read)
-    os.close(write)
-    assert theirs.split(".")[1] != names.new("reply").split(".")[1]
 
 
 async def test_R5_send_acts_at_once_and_what_it_returns_may_be_dropped() -> None:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
+from tests.forks import exit_code_in_child
 from tests.helpers import until
 from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
 
@@ -106,12 +106,13 @@ def test_a_pool_without_threads_is_refused() -> None:
 def test_C12_a_forked_process_has_workers_of_its_own() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
-    child = os.fork()
-    if child == 0:
+
+    def in_child() -> None:
         done = threading.Event()
         asyncio.run(post(pool, done))
-        os._exit(0 if done.wait(30) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        assert done.wait(30)
+
+    assert exit_code_in_child(in_child) == 0
     pool.shutdown()
 
 
@@ -122,21 +123,23 @@ async def post(pool: WorkerPool, done: threading.Event) -> None:
 def test_C12_a_forked_process_can_submit_at_once() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if pool.submit(abs, -2).result(30) == 2 else 1)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def in_child() -> None:
+        assert pool.submit(abs, -2).result(30) == 2
+
+    assert exit_code_in_child(in_child) == 0
     pool.shutdown()
 
 
 def test_C12_a_forked_process_ends_no_workers_of_its_parent() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
-    child = os.fork()
-    if child == 0:
+
+    def in_child() -> None:
         pool.shutdown()
-        os._exit(0 if pool.alive == 0 else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        assert pool.alive == 0
+
+    assert exit_code_in_child(in_child) == 0
     assert pool.submit(abs, -1).result(30) == 1
     pool.shutdown()
 
