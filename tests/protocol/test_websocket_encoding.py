@@ -8,7 +8,6 @@ from tests.websocket_streams import BINARY, EURO, RSV1, TEXT, agreed
 from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
 from uvicorn.protocol.websocket_deflate import MIN_COMPRESSED_BYTES
 from uvicorn.protocol.websocket_encoding import (
-    LastFrame,
     MessageEncoder,
     control_frame,
     encode_utf8,
@@ -18,6 +17,7 @@ from uvicorn.protocol.websocket_encoding import (
     is_close_code,
     parse_close,
 )
+from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.types import SharedBytes, SharedText
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
 from uvicorn.protocol.websocket_deflate import MIN_COMPRESSED_BYTES, PerMessageDeflate
+from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.types import SharedBytes, SharedText
 
 CONTINUATION: Final = 0
@@ -39,24 +40,6 @@ SHORT_BINARY: Final = [bytes((BINARY_FRAME, length)) for length in range(126)]
 
 _medium_head: Final = struct.Struct("!BBH").pack
 _long_head: Final = struct.Struct("!BBQ").pack
-
-
-class LastFrame:
-    """The message that was framed last, for connections that are sent the same object next: a chat's loop over clients.
-
-    Only frames that any connection may be sent are kept: neither masked nor compressed.
-    """
-
-    __slots__ = ("frame", "message")
-
-    def __init__(self) -> None:
-        self.message: object = None
-        self.frame = b""
-
-    def forget(self) -> None:
-        """Let go of the message, which may be long."""
-        self.message = None
-        self.frame = b""
 
 
 class MessageEncoder:

@@ -25,10 +25,10 @@ from uvicorn.protocol.websocket_encoding import (
     RSV2_RSV3,
     TEXT,
     TEXT_FRAME,
-    LastFrame,
     MessageEncoder,
     parse_close,
 )
+from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.protocol.websocket_sink import NOBODY, WebSocketSink
 
 try:

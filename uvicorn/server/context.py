@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from uvicorn.exchange import HTTPExchange
 from uvicorn.protocol.headers import DefaultFields
 from uvicorn.protocol.http1_encoder import encode_default_fields
-from uvicorn.protocol.websocket_encoding import LastFrame
+from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.proxy import build_trusted_peers

@@ -10,9 +10,9 @@ import asyncio
 from typing import Final, Protocol, final
 
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.protocol.websocket_encoding import LastFrame
 from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.protocol.websocket_handshake import WebSocketHandshake
+from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import WriteStall
 from uvicorn.server.resetting import reset
