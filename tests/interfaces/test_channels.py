@@ -503,7 +503,7 @@ async def test_R12_what_is_optional_may_be_missing_or_none(missing: dict[str, An
     [
         {"status": "200"},
         {"status": 99},
-        {"status": 600},
+        {"status": 1000},
         {"status": 200, "content": "text"},
         {"status": 200, "headers": [["a", "b"]]},
         {"status": 200, "headers": [[b"a", "b"]]},

@@ -200,7 +200,8 @@ def test_the_environment_of_the_process_does_not_travel(cgi: dict[str, str], see
 
 
 @pytest.mark.parametrize(
-    "status", ["200\r\nx", "200 O\rK", "200 \0", "abc", "99 x", "600 x", "2000 x", "200 \u2603", 200, None, b"200"]
+    "status",
+    ["200\r\nx", "200 O\rK", "200 \0", "abc", "99 x", "199 x", "1000 x", "2000 x", "200 \u2603", 200, None, b"200"],
 )
 def test_a_status_that_is_none_is_refused(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="start_response: expected a status"):
@@ -252,7 +253,7 @@ def test_no_number_of_names_makes_a_name_unusable() -> None:
     assert [name.decode() for name, value in encode_response("200 OK", [(name, "") for name in names])[2]] == names
 
 
-@pytest.mark.parametrize("status", [199, 600, "200", None])
+@pytest.mark.parametrize("status", [199, 1000, "200", None])
 def test_a_code_that_is_none_is_refused(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="status: expected an int"):
         decode_response(status, b"", [], "")

@@ -85,7 +85,7 @@ _MOST_MEANINGS: Final = len(_MEANINGS) + 256
 
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS: Final = re.compile(r"([2-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
@@ -233,8 +233,8 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
         line = reason.decode("latin-1") if isinstance(reason, bytes) else "\n"
         if _CONTROLS.search(line):
             raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
-    if not isinstance(status, int) or not 200 <= status < 600:
-        raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40}")
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
     fields: list[tuple[str, str]] = []
     try:
         for name, value in headers:

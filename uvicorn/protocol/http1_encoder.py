@@ -13,9 +13,10 @@ from uvicorn.types import Headers
 #: Status code to reason phrase.
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
-#: Status lines with their CRLF. An unknown code gets an empty phrase, which section 4 allows.
+#: Status lines with their CRLF. An unknown code gets an empty phrase, which section 4 allows. Codes above 599 are
+#: invalid by RFC 9110, section 15, and pass: sites use them (999 for scrapers), and other servers send them.
 STATUS_LINES: Final[dict[int, bytes]] = {
-    status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode() for status in range(200, 600)
+    status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode() for status in range(200, 1000)
 }
 
 _REASONS: Final = {status: phrase.encode() for status, phrase in PHRASES.items()}
@@ -103,7 +104,7 @@ class HTTP1ResponseEncoder:
         """
         status_line = STATUS_LINES.get(status)
         if status_line is None:
-            raise LocalProtocolError(f"status: expected an int from 200 to 599, got {status!r:.40}")
+            raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
         # Most applications that give one give the usual one.
         if reason and reason != _REASONS.get(status):
             status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
