@@ -234,9 +234,26 @@ async def test_wsgi_errors_joins_what_is_written_in_parts(caplog: pytest.LogCapt
     await response_of(GET, app=app)
     assert [record.getMessage() for record in caplog.records] == [
         "wsgi.errors: one line",
-        "wsgi.errors: two",
-        "wsgi.errors: three",
+        "wsgi.errors: two\nthree",
         "wsgi.errors: unfinished",
+    ]
+
+
+def test_one_write_of_many_lines_to_wsgi_errors_is_one_record(caplog: pytest.LogCaptureFixture) -> None:
+    errors = ErrorLog()
+    errors.write("Traceback (most recent call last):\n  File 'a.py', line 1\n\nValueError: boom\n")
+    assert [record.getMessage() for record in caplog.records] == [
+        "wsgi.errors: Traceback (most recent call last):\n  File 'a.py', line 1\n\nValueError: boom"
+    ]
+
+
+def test_an_unfinished_line_of_wsgi_errors_is_part_of_the_next_record(caplog: pytest.LogCaptureFixture) -> None:
+    errors = ErrorLog()
+    for text in ("one ", "record\nof two lines\nand", " another", "\n", "\n \n"):
+        errors.write(text)
+    assert [record.getMessage() for record in caplog.records] == [
+        "wsgi.errors: one record\nof two lines",
+        "wsgi.errors: and another",
     ]
 
 

@@ -44,7 +44,10 @@ class _OfThread(threading.local):
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`: each line is an ERROR of logger uvicorn.app. Threads write lines of their own."""
+    """`wsgi.errors`: the whole lines of one `write` are one ERROR record of logger uvicorn.app.
+
+    An unfinished line waits for its end, or for `flush`, per thread.
+    """
 
     def __init__(self) -> None:
         self._of_thread = _OfThread()
@@ -60,14 +63,18 @@ class ErrorLog(io.TextIOBase):
             if sys.stderr is not None:
                 sys.stderr.write(text)
             return len(text)
-        *lines, mine.rest = (mine.rest + text).split("\n")
-        mine.is_logging = True
-        try:
-            for line in lines:
-                if line.strip():
-                    logger.error("wsgi.errors: %s", line)
-        finally:
-            mine.is_logging = False
+        lines, newline, rest = text.rpartition("\n")
+        if not newline:
+            mine.rest += text
+            return len(text)
+        lines, mine.rest = mine.rest + lines, rest
+        if lines.strip():
+            mine.is_logging = True
+            try:
+                # One record, as a traceback that was formatted beforehand is one event: not one ERROR per line.
+                logger.error("wsgi.errors: %s", lines.rstrip())
+            finally:
+                mine.is_logging = False
         return len(text)
 
     def flush(self) -> None:
