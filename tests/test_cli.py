@@ -181,6 +181,15 @@ def test_a_mistake_is_one_line(run: Run, arguments: tuple[str, ...], line: str) 
     assert line in errors
 
 
+def test_a_module_with_two_applications_of_different_kinds_is_refused_in_one_line(run: Run, folder: Path) -> None:
+    (folder / "both.py").write_text(
+        "def application(environ, start_response): ...\nasync def app(message, channels): ...\n"
+    )
+    code, output, errors = run("both", "--port", "0")
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.endswith("name one, 'both:application' or 'both:app'\n")
+
+
 def test_a_port_in_use_is_one_line(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

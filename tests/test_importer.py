@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+# Loaded before any test, whose modules are forgotten with all that they have loaded.
+import uvicorn.adapters
+import uvicorn.interfaces.detect  # noqa: F401
 from uvicorn.errors import ImportFromStringError
 from uvicorn.importer import import_from_string
 
@@ -65,6 +69,90 @@ def test_a_module_alone_means_its_application(write: Write) -> None:
 def test_a_module_alone_means_its_app_if_it_has_no_application(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_from_string("shop") == 2
+
+
+# Of a module with both, application and app
+
+CHANNELS_APP = "async def NAME(message, channels): ...\n"
+WSGI_APP = "def NAME(environ, start_response): return []\n"
+ADAPTERS = "from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter\n"
+
+INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; name the other as 'shop:app'"
+
+
+@pytest.mark.parametrize(
+    ("inner", "application", "served"),
+    [
+        pytest.param(CHANNELS_APP, "application = WSGIAdapter(app)", "app", id="WSGIAdapter"),
+        pytest.param(CHANNELS_APP, "application = ASGI3Adapter(app)", "app", id="ASGI3Adapter"),
+        pytest.param(WSGI_APP, "application = ASGIAdapter(app)", "app", id="ASGIAdapter"),
+        pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
+    ],
+)
+def test_application_that_adapts_app_is_passed_over_for_app(
+    inner: str, application: str, served: str, write: Write
+) -> None:
+    write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
+    assert import_from_string("shop") is getattr(sys.modules["shop"], served)
+
+
+def test_app_that_adapts_application_is_passed_over_for_application(write: Write) -> None:
+    write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
+    assert import_from_string("shop") is sys.modules["shop"].application
+
+
+def test_application_and_app_of_different_kinds_are_refused_and_both_are_named(write: Write) -> None:
+    write("shop.py", WSGI_APP.replace("NAME", "application") + CHANNELS_APP.replace("NAME", "app"))
+    assert complaint("shop") == (
+        "cannot import 'shop': module 'shop' has 'application' (wsgi) and 'app' (channels), which are different "
+        "applications; name one, 'shop:application' or 'shop:app'"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            CHANNELS_APP.replace("NAME", "application") + CHANNELS_APP.replace("NAME", "app"), id="of the same kind"
+        ),
+        pytest.param(
+            CHANNELS_APP.replace("NAME", "app")
+            + "class Middleware:\n def __init__(self, app): self.inner = app\n"
+            + " def __call__(self, environ, start_response): ...\n"
+            + "application = Middleware(app)",
+            id="an object around app",
+        ),
+        pytest.param(
+            CHANNELS_APP.replace("NAME", "app")
+            + "def wrap(app):\n def wrapped(environ, start_response): app\n return wrapped\n"
+            + "application = wrap(app)",
+            id="a closure around app",
+        ),
+        pytest.param(
+            ADAPTERS
+            + CHANNELS_APP.replace("NAME", "app")
+            + "bridge = WSGIAdapter(app)\ndef application(environ, start_response): return bridge()",
+            id="a function that uses an adapter",
+        ),
+        pytest.param(
+            WSGI_APP.replace("NAME", "application") + "class Queue: ...\napp = Queue()", id="app is no application"
+        ),
+    ],
+)
+def test_application_is_served_before_app_with_one_line_that_says_so(
+    source: str, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "uvicorn.server")
+    write("shop.py", source)
+    assert import_from_string("shop") is sys.modules["shop"].application
+    assert caplog.messages == [INFO_LINE]
+
+
+def test_two_names_of_one_application_are_no_choice(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "uvicorn.server")
+    write("shop.py", WSGI_APP.replace("NAME", "application") + "app = application")
+    import_from_string("shop")
+    assert caplog.messages == []
 
 
 def test_a_module_and_a_colon_mean_the_module_alone(write: Write) -> None:

@@ -33,7 +33,8 @@ ROOMS: Final[dict[str, frozenset[str]]] = {
     "server": WAIST | {"protocol", "server"},
     "adapters": WAIST | {"interfaces", "adapters"},
     "broadcast": FOUNDATION | {"broadcast"},
-    "importer": frozenset({"errors"}),
+    # It asks what kinds of application a module has, when a name was not given.
+    "importer": frozenset({"errors", "interfaces"}),
 }
 
 #: Rooms that put the others together, and so may import any of them.

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
+import logging
 import os
 import sys
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any, Final
 
-from uvicorn.errors import ImportFromStringError
+from uvicorn.errors import ImportFromStringError, InterfaceError
+
+logger = logging.getLogger("uvicorn.server")
 
 # What `uvicorn module` alone means, in this order; the first is gunicorn's rule, the second what people write.
 DEFAULT_ATTRIBUTES = ("application", "app")
+
+# Objects that are searched for a wrapped application: a stack of middleware has fewer, and a search has to end.
+_MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: str) -> Any:
     """The object that `module:attribute` names; `module` alone means its `application` or `app`.
 
-    Raises ImportFromStringError. If the module was found but failed to import, its exception is the `__cause__`.
+    Of a module with both, the one inside if one is an adapter of ours around the other; else `application`, which is
+    logged. Raises ImportFromStringError, also if the two are different applications. If the module was found but failed
+    to import, its exception is the `__cause__`.
     """
     module_name, _, attribute = source.partition(":")
     if module_name.endswith(".py"):
@@ -32,9 +42,11 @@ def import_from_string(source: str) -> Any:
         raise ImportFromStringError(f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'")
     module = _import_module(module_name, source)
     if not attribute:
-        for default in DEFAULT_ATTRIBUTES:
-            if hasattr(module, default):
-                return getattr(module, default)
+        named = {default: getattr(module, default) for default in DEFAULT_ATTRIBUTES if hasattr(module, default)}
+        if len(named) == 2:
+            return _choose(source, module_name, *named.values())
+        if named:
+            return named.popitem()[1]
         raise _no_attribute(source, module_name, module, " or ".join(map(repr, DEFAULT_ATTRIBUTES)))
     found: Any = module
     for name in attribute.split("."):
@@ -43,6 +55,81 @@ def import_from_string(source: str) -> Any:
         except AttributeError:
             raise _no_attribute(source, module_name, found, repr(name)) from None
     return found
+
+
+def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
+    """Which of a module's `application` and `app` to serve."""
+    if application is app:
+        return application
+    for outer, inner, name in ((application, app, "app"), (app, application, "application")):
+        if _adapts(outer, inner):
+            logger.info("%r has 'application' and 'app': serving %r, which the other adapts", module_name, name)
+            return inner
+    kinds = _kind_of(application), _kind_of(app)
+    if None not in kinds and kinds[0] != kinds[1] and not (_wraps(application, app) or _wraps(app, application)):
+        raise ImportFromStringError(
+            f"cannot import {source!r}: module {module_name!r} has 'application' ({kinds[0]}) and 'app' ({kinds[1]}), "
+            f"which are different applications; name one, '{module_name}:application' or '{module_name}:app'"
+        )
+    logger.info(
+        "%r has 'application' and 'app': serving 'application'; name the other as '%s:app'", module_name, module_name
+    )
+    return application
+
+
+def _kind_of(app: Any) -> str | None:
+    """The interface that `app` speaks; None for what is not an application, as far as can be seen."""
+    from uvicorn.interfaces.detect import detect_interface
+
+    try:
+        return detect_interface(app)
+    except InterfaceError:
+        return None
+
+
+def _adapts(outer: Any, inner: Any) -> bool:
+    """Whether `outer` is an adapter of ours, or several, around `inner` itself, which can be served without it."""
+    # A module without adapters has not imported them.
+    adapters = sys.modules.get("uvicorn.adapters")
+    if adapters is None:
+        return False
+    app = outer
+    while isinstance(app, (adapters.ASGI3Adapter, adapters.ASGIAdapter, adapters.WSGIAdapter)):
+        app = app.app
+        if app is inner:
+            return True
+    return False
+
+
+def _wraps(outer: Any, inner: Any) -> bool:
+    """Whether `inner` can be reached from `outer`: by its attributes, what it closes over, or the globals it uses."""
+    found, searched = [outer], 0
+    seen = {id(outer)}
+    while searched < len(found) and searched < _MOST_SEARCHED:
+        for part in _parts_of(found[searched]):
+            if part is inner:
+                return True
+            if callable(part) and not inspect.isclass(part) and id(part) not in seen:
+                seen.add(id(part))
+                found.append(part)
+        searched += 1
+    return False
+
+
+def _parts_of(app: Any) -> Iterator[Any]:
+    if isinstance(app, functools.partial):
+        yield from (app.func, *app.args, *app.keywords.values())
+    if inspect.ismethod(app):
+        yield from (app.__self__, app.__func__)
+    if isinstance(app, FunctionType):
+        for cell in app.__closure__ or ():
+            try:
+                yield cell.cell_contents
+            except ValueError:
+                # Not assigned yet.
+                continue
+        yield from (app.__globals__[name] for name in app.__code__.co_names if name in app.__globals__)
+    yield from getattr(app, "__dict__", {}).values()
 
 
 def _import_module(name: str, source: str) -> ModuleType:
