@@ -14,7 +14,7 @@ import uvicorn
 
 PACKAGE: Final = Path(uvicorn.__file__).parent
 
-FOUNDATION: Final = frozenset({"errors", "types", "settings", "origins", "sending", "processes"})
+FOUNDATION: Final = frozenset({"errors", "types", "settings", "origins", "sending", "processes", "unsent"})
 WAIST: Final = FOUNDATION | {"exchange", "session"}
 
 #: Room to the rooms that it may import from; a room is a folder, or a file, right below `uvicorn/`.
@@ -25,6 +25,7 @@ ROOMS: Final[dict[str, frozenset[str]]] = {
     "origins": FOUNDATION,
     "sending": FOUNDATION,
     "processes": FOUNDATION,
+    "unsent": FOUNDATION,
     "protocol": FOUNDATION | {"protocol"},
     "exchange": FOUNDATION,
     # A websocket begins as an exchange.

@@ -56,6 +56,16 @@ async def test_r5_what_has_to_wait_may_be_used_in_any_way(use: str) -> None:
     assert waited == [1]
 
 
+@pytest.mark.parametrize("use", USES)
+async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: str) -> None:
+    reported: list[int] = []
+    sending = Waiting(let_others_run, lambda: reported.append(1))
+    assert reported == []
+    await USES[use](sending)
+    await sending
+    assert reported == [1]
+
+
 async def test_awaiting_what_has_been_sent_lets_nobody_else_run() -> None:
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
@@ -144,15 +154,17 @@ async def test_r5_a_thread_sends_on_the_loop_and_waits_for_it() -> None:
     sent: list[Any] = []
 
     async def drain() -> None:
+        await asyncio.sleep(0)
         sent.append("drained")
 
     def send(message: dict[str, Any]) -> Sending:
         asyncio.get_running_loop()
         sent.append(message)
-        return SENT
+        return SENT if message["text"] == "b" else Waiting(drain)
 
     loop = asyncio.get_running_loop()
-    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "a"}, drain) is SENT
+    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "a"}) is SENT
+    assert sent == [{"text": "a"}, "drained"]
     assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "b"}) is SENT
     assert sent == [{"text": "a"}, "drained", {"text": "b"}]
 

@@ -156,6 +156,10 @@ class HTTPGateway:
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has gone."""
 
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send: until then it counts as unawaited (`unsent`)."""
+        return None
+
 
 @final
 class HTTPExchange:

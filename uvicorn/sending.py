@@ -80,20 +80,26 @@ class Sent(Coroutine[Any, Any, None]):
 
 
 class Waiting(Coroutine[Any, Any, None]):
-    """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited."""
+    """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited.
 
-    __slots__ = ("_coroutine", "_wait")
+    `on_await()` is called once, as soon as something awaits it: `await` itself, or the task that it is made into.
+    """
 
-    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    __slots__ = ("_coroutine", "_on_await", "_wait")
+
+    def __init__(
+        self, wait: Callable[[], Coroutine[Any, Any, None]], on_await: Callable[[], object] | None = None
+    ) -> None:
         self._wait = wait
+        self._on_await = on_await
         self._coroutine: Coroutine[Any, Any, None] | None = None
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._wait().__await__()
+        return self._begin().__await__()
 
     def send(self, value: Any) -> Any:
         if self._coroutine is None:
-            self._coroutine = self._wait()
+            self._coroutine = self._begin()
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
@@ -104,6 +110,12 @@ class Waiting(Coroutine[Any, Any, None]):
     def close(self) -> None:
         if self._coroutine is not None:
             self._coroutine.close()
+
+    def _begin(self) -> Coroutine[Any, Any, None]:
+        on_await, self._on_await = self._on_await, None
+        if on_await is not None:
+            on_await()
+        return self._wait()
 
 
 SENT: Final = Sent()
@@ -117,14 +129,11 @@ def send_from_thread(
     loop: asyncio.AbstractEventLoop | None,
     send: Callable[[Message], Coroutine[Any, Any, None]],
     message: Message,
-    drain: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Coroutine[Any, Any, None]:
-    """`send(message)` on the thread of `loop`, and `drain()` if there is one; holds this thread up until it is done."""
+    """`send(message)` on the thread of `loop`, awaited; holds this thread up until it is done."""
 
     async def on_loop() -> None:
         await send(message)
-        if drain is not None:
-            await drain()
 
     if loop is not None and not loop.is_closed():
         try:

@@ -73,6 +73,10 @@ class WebSocketGateway:
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has gone."""
 
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send: until then it counts as unawaited (`unsent`)."""
+        return None
+
 
 #: In place of the gateway of a connection that has ended, to which nothing is sent.
 _GONE: Final = WebSocketGateway()

@@ -103,7 +103,17 @@ class Settings:
     )
     write_buffer_bytes: int = setting(65536, LIMITS, "Unsent response bytes above which send() waits.", low=1)
     # 4 MiB: what a handler that never awaits send() may pile up for one client before it is cut off.
-    max_unsent_bytes: int = setting(4 << 20, LIMITS, "Unsent bytes above which a response is aborted.", low=1)
+    max_unsent_bytes: int = setting(
+        4 << 20, LIMITS, "Unsent bytes, of sends that nothing awaits, above which a client is cut off.", low=1
+    )
+    # 64 MiB: a thousand tasks that each await a message of 64 KiB.
+    max_pending_bytes: int = setting(
+        64 << 20,
+        LIMITS,
+        "Unsent bytes, of sends that tasks await as well, above which a client is cut off; a single message may be "
+        "larger.",
+        low=1,
+    )
     # Up to here it is cheaper to read and drop what the application left unread than to reconnect.
     max_drain_bytes: int = setting(65536, LIMITS, "Unread request content that is read and dropped after a reply.")
 

@@ -94,8 +94,9 @@ class ASGIAdapter:
             await channels["reply"].send({"accept": False})
         elif kind == "http.request":
             await self.startup()
-            gateway = ChannelsGateway(message, channels)
-            self._of_messages().serve_http(gateway.exchange)
+            interface = self._of_messages()
+            gateway = ChannelsGateway(message, channels, interface.settings)
+            interface.serve_http(gateway.exchange)
             await gateway.pump()
 
     def _of_messages(self) -> Interface:
@@ -118,8 +119,8 @@ class ChannelsGateway(QueuedGateway):
 
     __slots__ = ("_body", "_reply")
 
-    def __init__(self, message: Message, channels: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, message: Message, channels: dict[str, Any], settings: Settings) -> None:
+        super().__init__(settings)
         self._reply = channels["reply"]
         self._body = channels.get("body")
         inline = message.get("body", b"")
@@ -162,7 +163,8 @@ class ChannelsGateway(QueuedGateway):
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Queue a chunk."""
-        self._put({"content": content, "more_content": more_content}, content)
+        if self._has_room(len(content)):
+            self._put({"content": content, "more_content": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """Receive another piece from the body channel."""

@@ -58,7 +58,7 @@ class ASGI3Adapter:
             return
         await self._starting.ended()
         if kind == "http":
-            await ASGI3Gateway(scope, receive, send, self._settings.max_unsent_bytes).serve(self._interface)
+            await ASGI3Gateway(scope, receive, send, self._settings).serve(self._interface)
         elif kind == "websocket":
             gateway = ASGI3WebSocketGateway(scope, receive, send, self._settings)
             await gateway.serve(self._interface, self._allowed_origins)
@@ -89,13 +89,12 @@ class ASGI3Adapter:
 class ASGI3Gateway(QueuedGateway):
     """Carries one request in from a scope, and its response out through `send`."""
 
-    __slots__ = ("_content_ended", "_framing", "_most_unsent", "_receive", "_send")
+    __slots__ = ("_content_ended", "_framing", "_receive", "_send")
 
-    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, most_unsent: int) -> None:
-        super().__init__()
+    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
+        super().__init__(settings)
         self._receive = receive
         self._send = send
-        self._most_unsent = most_unsent
         self._framing = Framing(scope["method"])
         self.exchange = exchange_from_message(scope, self, _has_content(scope))
         self._content_ended = not self.exchange.has_content
@@ -138,11 +137,8 @@ class ASGI3Gateway(QueuedGateway):
         except Exception as error:
             self.abort(exchange, str(error))
             raise
-        if content or not more_content:
+        if (content or not more_content) and self._has_room(len(content)):
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
-        if self._backlog.untaken > self._most_unsent:
-            logger.warning("%s: broken off, over %d bytes of a response unsent", exchange, self._most_unsent)
-            exchange.abort("too much unsent")
 
     def want_content(self, exchange: HTTPExchange) -> None:
         """Receive another piece."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Final, final
+from typing import Any, final
 
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.framing import Framing, checked_fields
@@ -18,11 +18,9 @@ from uvicorn.origins import is_allowed_origin
 from uvicorn.session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
+from uvicorn.unsent import UNAWAITED_MESSAGES
 
 logger = logging.getLogger("uvicorn.app")
-
-# Messages to a client that does not read, beside the bound on their bytes (interface rule R17).
-_UNREAD_MESSAGES: Final = 256
 
 
 @final
@@ -42,7 +40,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         "_send",
         "_settings",
         "_takes_responses",
-        "_unread",
         "session",
     )
 
@@ -66,7 +63,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._failure = ""
-        self._unread = 0
         self._framing = Framing("GET")
         scheme = "https" if scope.get("scheme") == "wss" else "http"
         request = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
@@ -152,6 +148,10 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     async def drain(self) -> None:
         """Wait until the host has caught up, or the connection is over."""
         await self._backlog.wait(lambda: self.session.state == CLOSED)
+
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send."""
+        return self._backlog.last_send()
 
     # What the handshake's exchange calls, which is denied by responding to it
 
@@ -239,7 +239,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                 else:
                     await self._send(event)
                 if self._backlog.take(size):
-                    self._unread = 0
                     self._backlog.wake()
             if self._failure:
                 raise ResponseAborted(self._failure)
@@ -250,18 +249,17 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     def _put(self, event: Message) -> None:
         self._events.append(event)
-        self._backlog.put += _size(event)
+        self._backlog.add(_size(event))
         self._changed.set()
 
     def _put_message(self, event: Message, size: int) -> None:
-        if self._backlog.is_high:
-            self._unread += 1
-            if self._unread > _UNREAD_MESSAGES or self._backlog.untaken + size > self._settings.max_unsent_bytes:
-                logger.warning("%s closed: its client does not read what it is sent (1013)", self.session)
-                self._events.clear()
-                self._put({"type": "websocket.close", "code": 1013, "reason": ""})
-                self._disconnected(1013, "")
-                return
+        shortage = self._backlog.shortage(size, self._settings, UNAWAITED_MESSAGES)
+        if shortage:
+            logger.warning("%s closed: its client does not read what it is sent, %s (1013)", self.session, shortage)
+            self._events.clear()
+            self._put({"type": "websocket.close", "code": 1013, "reason": ""})
+            self._disconnected(1013, "")
+            return
         self._put(event)
 
     def _disconnected(self, code: int, reason: str) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from uvicorn.errors import ResponseAborted
 from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
+from uvicorn.settings import Settings
 from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
 
 
 class QueuedGateway(HTTPGateway):
     """Carries the response of one exchange out, by messages that wait until the host takes them."""
 
-    __slots__ = ("_backlog", "_changed", "_failure", "_messages", "_reading", "exchange")
+    __slots__ = ("_backlog", "_changed", "_failure", "_messages", "_reading", "_settings", "exchange")
 
     exchange: HTTPExchange
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         # Each with its size, which a middleware may change when it has got the message, as one that compresses does.
         self._messages: deque[tuple[Message, int]] = deque()
         self._backlog = Backlog()
@@ -74,9 +79,22 @@ class QueuedGateway(HTTPGateway):
         """Wait until the host has caught up, or the exchange is over."""
         await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
 
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send."""
+        return self._backlog.last_send()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether `size` bytes of content more may wait for the host; breaks the response off if not."""
+        shortage = self._backlog.shortage(size, self._settings)
+        if shortage:
+            logger.warning("%s: broken off, the host has %s", self.exchange, shortage)
+            self.exchange.abort("too much unsent")
+        return not shortage
+
     def _put(self, message: Message, content: bytes) -> None:
         self._messages.append((message, len(content)))
-        self._backlog.put += len(content)
+        if content:
+            self._backlog.add(len(content))
         self._changed.set()
 
     def _read_on(self) -> None:

@@ -261,7 +261,7 @@ class WSGIGateway(HTTPGateway):
                 # Its thread has gone, so that content that has not been read by now never will be.
                 exchange.break_content()
         self._check_length(len(content), more_content)
-        self._backlog.put += len(content)
+        self._backlog.add(len(content))
         self._put("response", (line, kept, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
@@ -273,7 +273,12 @@ class WSGIGateway(HTTPGateway):
         except LocalProtocolError as error:
             self._put("abort", str(error))
             raise
-        self._backlog.put += len(content)
+        shortage = self._backlog.shortage(len(content), self._interface.settings)
+        if shortage:
+            logger.warning("%s: broken off, the host has %s", exchange, shortage)
+            exchange.abort("too much unsent")
+            return
+        self._backlog.add(len(content))
         self._put("content", (content, more_content), more_content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
@@ -300,6 +305,10 @@ class WSGIGateway(HTTPGateway):
         exchange = self._exchange
         if exchange is not None:
             await self._backlog.wait(lambda: exchange.state >= COMPLETE)
+
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send."""
+        return self._backlog.last_send()
 
     def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:
         self._queue.append((kind, value))

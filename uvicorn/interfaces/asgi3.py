@@ -115,7 +115,7 @@ class HTTPCall:
             return SENT
         exchange.sends += 1
         if exchange.write_paused:
-            return Waiting(self._drain)
+            return Waiting(self._drain, exchange.gateway.last_send())
         if exchange.sends % SENDS_IN_A_ROW == 0:
             return Waiting(let_others_run)
         return SENT

@@ -133,7 +133,7 @@ class WebSocketCall(WebSocketListener):
                 session.send_bytes(data)  # type: ignore[arg-type]
             session.sends += 1
             if session.write_paused:
-                return Waiting(self._drain)
+                return Waiting(self._drain, session.gateway.last_send())
             if session.sends >= SENDS_IN_A_ROW:
                 session.sends = 0
                 return Waiting(let_others_run)

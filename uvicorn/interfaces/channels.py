@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import Any, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import CLOSED, COMPLETE, WAITING, Endpoint, HTTPExchange
+from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.channels_websocket import ChannelsListener
 from uvicorn.interfaces.handling import handler_ended, watch_handler
@@ -65,7 +65,7 @@ class ReplyChannel:
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
-            return send_from_thread(exchange.endpoint.loop, self.send, message, exchange.drain)
+            return send_from_thread(exchange.endpoint.loop, self._send_and_wait, message)
         if exchange.state == WAITING:
             try:
                 status = message["status"]
@@ -100,7 +100,7 @@ class ReplyChannel:
             return SENT
         exchange.sends += 1
         if exchange.write_paused:
-            return Waiting(self._drain) if OWNER.get() is exchange.endpoint else SENT
+            return Waiting(self._drain, exchange.gateway.last_send()) if OWNER.get() is exchange.endpoint else SENT
         if exchange.sends % SENDS_IN_A_ROW == 0 and OWNER.get() is exchange.endpoint:
             return Waiting(let_others_run)
         return SENT
@@ -124,6 +124,14 @@ class ReplyChannel:
 
     def __repr__(self) -> str:
         return f"<ReplyChannel {self.name} of {self._exchange!r}>"
+
+    def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
+        """For other threads, which wait whatever the context is that they send from."""
+        sent = self.send(message)
+        exchange = self._exchange
+        if sent is SENT and exchange.state == STREAMING and exchange.write_paused:
+            return Waiting(exchange.drain, exchange.gateway.last_send())
+        return sent
 
     async def _drain(self) -> None:
         await self._exchange.drain()

@@ -200,7 +200,7 @@ class WebSocketReply:
         else:
             request.write(message.get("content") or b"", message.get("more_content", False))
         waits = request.state == STREAMING and request.write_paused and OWNER.get() is request.endpoint
-        return Waiting(request.drain) if waits else SENT
+        return Waiting(request.drain, request.gateway.last_send()) if waits else SENT
 
     def _pace(self) -> Coroutine[Any, Any, None]:
         """What a sender waits for that has sent much: one of another client's for nothing."""
@@ -208,7 +208,9 @@ class WebSocketReply:
         session.sends = 0
         if OWNER.get() is not session.endpoint:
             return SENT
-        return Waiting(session.drain if session.write_paused else let_others_run)
+        if session.write_paused:
+            return Waiting(session.drain, session.gateway.last_send())
+        return Waiting(let_others_run)
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint

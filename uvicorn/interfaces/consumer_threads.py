@@ -85,6 +85,18 @@ class ThreadReplyChannel:
         return f"<ThreadReplyChannel {self.name} of {self._call.exchange!r}>"
 
 
+class _Send:
+    """Content on its way to the event loop. `on_await()` is called when something awaits it, unless its thread does."""
+
+    __slots__ = ("awaited", "content", "more_content", "on_await")
+
+    def __init__(self, content: bytes, more_content: bool, awaited: bool) -> None:
+        self.content = content
+        self.more_content = more_content
+        self.awaited = awaited
+        self.on_await: Callable[[], object] | None = None
+
+
 @final
 class ConsumerCall:
     """One call of the application. Methods named `_on_loop_*` are for the event loop's thread.
@@ -184,18 +196,20 @@ class ConsumerCall:
             if state != COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
             self._sent += len(content) + _MESSAGE_BYTES
+            on_loop = threading.get_ident() == self.exchange.endpoint.thread
+            send = _Send(content, more_content, awaited=not on_loop)
             if state == WAITING:
                 head = (message["status"], message.get("headers") or (), message.get("status_text") or b"")
-                posted = self._outbox.post(lambda: self._on_loop_respond(head, content, more_content))
+                posted = self._outbox.post(lambda: self._on_loop_respond(head, send))
             else:
-                posted = self._outbox.post(lambda: self._on_loop_write(content, more_content))
+                posted = self._outbox.post(lambda: self._on_loop_write(send))
         if not posted:
             self._over = True
             return self._send_to_nobody()
-        if threading.get_ident() == self.exchange.endpoint.thread:
+        if on_loop:
             # Behind what others have sent, and not a turn later: the handler may be over by then.
             self._outbox.flush()
-            return Waiting(self.exchange.drain) if self.exchange.write_paused else SENT
+            return Waiting(self.exchange.drain, send.on_await) if self.exchange.write_paused else SENT
         if more_content or state == COMPLETE:
             return self._wait_for_room()
         return SENT
@@ -226,29 +240,37 @@ class ConsumerCall:
         """The response has ended, perhaps not as the application meant it."""
         self._over = True
 
-    def _on_loop_respond(self, head: tuple[int, Any, bytes], content: bytes, more_content: bool) -> None:
+    def _on_loop_respond(self, head: tuple[int, Any, bytes], send: _Send) -> None:
         status, headers, reason = head
         try:
-            self.exchange.respond(status, headers, content, more_content, reason)
+            self.exchange.respond(status, headers, send.content, send.more_content, reason)
         except Exception as error:
             self._fail(error)
-        self._take(content)
+        self._sent_to_client(send)
 
-    def _on_loop_write(self, content: bytes, more_content: bool) -> None:
+    def _on_loop_write(self, send: _Send) -> None:
         if not self._failed:
             try:
-                self.exchange.write(content, more_content)
+                self.exchange.write(send.content, send.more_content)
             except Exception as error:
                 self._fail(error)
-        self._take(content)
+        self._sent_to_client(send)
 
     def _fail(self, error: Exception) -> None:
         self._failed = True
         answer_failure(self.exchange, error)
 
-    def _take(self, content: bytes) -> None:
-        if not self.exchange.write_paused:
-            self._taken += len(content) + _MESSAGE_BYTES
+    def _sent_to_client(self, send: _Send) -> None:
+        exchange = self.exchange
+        if not exchange.write_paused:
+            self._taken += len(send.content) + _MESSAGE_BYTES
+        elif exchange.state == STREAMING:
+            on_await = exchange.gateway.last_send()
+            if not send.awaited:
+                send.on_await = on_await
+            elif on_await is not None:
+                # The thread waits for room, or has sent little.
+                on_await()
 
     def _on_loop_wants_room(self, room: threading.Lock) -> None:
         if self.exchange.state >= COMPLETE or not self.exchange.write_paused:

@@ -8,6 +8,7 @@ of the requests, and a request that is refused cannot overtake the answer to the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from io import FileIO
 from typing import Any, Final, cast, final
 
@@ -19,6 +20,7 @@ from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_lifetime import ARRIVED, BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Lifetime
 from uvicorn.server.sendfile import send_file
 from uvicorn.types import Headers
+from uvicorn.unsent import UnsentSends
 
 # Content above this is written beside the head instead of being copied behind it.
 _COPY_BYTES: Final = 65536
@@ -35,6 +37,7 @@ class HTTP1Connection(HTTP1Lifetime):
         "_drainers",
         "_over_limit",
         "_trusted",
+        "_unsent",
         "__weakref__",
         "write_paused",
     )
@@ -49,6 +52,8 @@ class HTTP1Connection(HTTP1Lifetime):
         self._over_limit = False
         self._trusted = False
         self._drainers: tuple[asyncio.Future[None], ...] = ()
+        # While the client is slow: what it has yet to take.
+        self._unsent: UnsentSends | None = None
 
     # What the event loop calls
 
@@ -134,6 +139,7 @@ class HTTP1Connection(HTTP1Lifetime):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
+        self._unsent = None
         drainers, self._drainers = self._drainers, ()
         for drainer in drainers:
             if not drainer.done():
@@ -219,9 +225,7 @@ class HTTP1Connection(HTTP1Lifetime):
             # A write has failed; the loop will say so on its next turn, which a busy handler may keep from coming.
             exchange.disconnect()
             return
-        unsent_limit = self._context.settings.max_unsent_bytes
-        if self.write_paused and transport.get_write_buffer_size() > unsent_limit:
-            self._context.warnings.warn(self._endpoint.client, f"reset: over {unsent_limit} bytes of a response unsent")
+        if self.write_paused and not self._has_room(len(content)):
             exchange.abort("too much unsent")
             return
         try:
@@ -235,6 +239,8 @@ class HTTP1Connection(HTTP1Lifetime):
             raise
         if data:
             transport.write(data)
+            if self._unsent is not None:
+                self._unsent.add(len(data))
             self._written += len(data)
             self._content_sent += len(content)
 
@@ -337,6 +343,14 @@ class HTTP1Connection(HTTP1Lifetime):
             drainer: asyncio.Future[None] = self._context.loop.create_future()
             self._drainers = (*self._drainers, drainer)
             await drainer
+
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send."""
+        if not self.write_paused:
+            return None
+        if self._unsent is None:
+            self._unsent = UnsentSends(self._transport.get_write_buffer_size())
+        return self._unsent.last_send()
 
     # What a websocket calls
 
@@ -460,6 +474,20 @@ class HTTP1Connection(HTTP1Lifetime):
             self._since = self._context.clock.now
 
     # Flow and pace
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a slow client may be sent `size` bytes of content more; warns if not."""
+        settings = self._context.settings
+        buffered = self._transport.get_write_buffer_size()
+        if self._unsent is None:
+            self._unsent = UnsentSends(buffered)
+        most = settings.max_unsent_bytes
+        shortage = self._unsent.unawaited_shortage(0, buffered, most) or self._unsent.pending_shortage(
+            size, buffered, most, settings.max_pending_bytes
+        )
+        if shortage:
+            self._context.warnings.warn(self._endpoint.client, f"reset: {shortage}")
+        return not shortage
 
     def _file_sent(self, count: int) -> None:
         self._file_left -= count

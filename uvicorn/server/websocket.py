@@ -7,6 +7,7 @@ transport over from the HTTP connection when the session is accepted.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol, final
 
 from uvicorn.errors import WebSocketProtocolError
@@ -18,6 +19,7 @@ from uvicorn.server.deadlines import WriteStall
 from uvicorn.server.resetting import reset
 from uvicorn.session import CLOSED, WebSocketGateway, WebSocketSession
 from uvicorn.types import Headers
+from uvicorn.unsent import UNAWAITED_MESSAGES, UnsentSends
 
 # What a connection is doing; deadlines depend on it.
 _OPENING: Final = 0  # the handshake has not been accepted
@@ -25,9 +27,6 @@ _OPEN: Final = 1
 _CLOSING: Final = 2  # our close frame is out, the client's is awaited
 _LINGERING: Final = 3  # all has been said: input is dropped until the client has closed
 _CLOSED: Final = 4
-
-# Messages to a client that does not read, beside the bound on their bytes (interface rule R17).
-_UNREAD_MESSAGES: Final = 256
 
 
 class Upgrading(Protocol):
@@ -65,7 +64,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         "_since",
         "_stall",
         "_transport",
-        "_unread",
+        "_unsent",
         "_written",
         "session",
         "write_paused",
@@ -94,7 +93,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._reading_paused = False
         # Whether what is held is about to be handed over.
         self._resuming = False
-        self._unread = 0
+        # While the client is slow: what it has yet to take.
+        self._unsent: UnsentSends | None = None
         # What has been written while the client is owed something, for `_stall`, which then is there.
         self._written = 0
         self._discarded = 0
@@ -136,18 +136,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
     def pause_writing(self) -> None:
         """More is unsent than the client should be owed."""
         self.write_paused = True
-        self._unread = 0
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
+        self._unsent = None
         pong, self._last_pong = self._last_pong, None
         if pong is not None and self._phase == _OPEN:
             self._write(self._codec.encode_pong(pong))
-        drainers, self._drainers = self._drainers, ()
-        for drainer in drainers:
-            if not drainer.done():
-                drainer.set_result(None)
+        self._wake_drainers()
 
     # What the codec calls
 
@@ -264,6 +261,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._drainers = (*self._drainers, drainer)
             await drainer
 
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send."""
+        if not self.write_paused:
+            return None
+        if self._unsent is None:
+            self._unsent = UnsentSends(self._transport.get_write_buffer_size())
+        return self._unsent.last_send()
+
     # What the server calls
 
     def tick(self) -> None:
@@ -321,21 +326,36 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             # A write has failed; the loop will say so on its next turn.
             return
         if self.write_paused:
-            self._unread += 1
-            most = self._context.settings.max_unsent_bytes
-            if self._unread > _UNREAD_MESSAGES or transport.get_write_buffer_size() + len(data) > most:
-                self._context.warnings.warn(
-                    self.session.endpoint.client, "websocket closed: it does not read what it is sent (1013)"
-                )
+            if not self._has_room(len(data)):
                 self._fail(1013, "")
                 return
-        self._write(data)
+            self._unsent.add(len(data))  # type: ignore[union-attr]
+        transport.write(data)
+        if self._stall is not None:
+            self._written += len(data)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a slow client may be sent a message of `size` bytes more; warns if not."""
+        settings = self._context.settings
+        buffered = self._transport.get_write_buffer_size()
+        if self._unsent is None:
+            self._unsent = UnsentSends(buffered)
+        shortage = self._unsent.shortage(
+            size, buffered, settings.max_unsent_bytes, settings.max_pending_bytes, UNAWAITED_MESSAGES
+        )
+        if shortage:
+            self._context.warnings.warn(
+                self.session.endpoint.client, f"websocket closed: it does not read what it is sent, {shortage} (1013)"
+            )
+        return not shortage
 
     def _write(self, data: bytes) -> None:
         # One that is closing has failed, and the loop would log each write: there may be 256 pongs before it says so.
         if self._transport.is_closing():
             return
         self._transport.write(data)
+        if self._unsent is not None:
+            self._unsent.add_other(len(data))
         if self._stall is not None:
             self._written += len(data)
 
@@ -419,6 +439,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         """Tell the application that its client has gone, once."""
         if self.session.state != CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
+        # Nothing that they wait for the client to take is followed by more.
+        self._wake_drainers()
+
+    def _wake_drainers(self) -> None:
+        drainers, self._drainers = self._drainers, ()
+        for drainer in drainers:
+            if not drainer.done():
+                drainer.set_result(None)
 
     def _check_stall(self) -> None:
         """Reset a client that takes nothing of what it is owed."""

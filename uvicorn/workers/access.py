@@ -7,6 +7,7 @@ stands before the connection's own, for as long as gunicorn wants to know.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from http import HTTPStatus
@@ -184,6 +185,9 @@ class WatchedGateway(HTTPGateway):
         if exchange.state == STREAMING:
             # Under TLS it was sent as content, and has been counted.
             self._sent = before + count
+
+    def last_send(self) -> Callable[[], object] | None:
+        return self._gateway.last_send()
 
     def want_content(self, exchange: HTTPExchange) -> None:
         self._gateway.want_content(exchange)

@@ -1,0 +1,121 @@
+"""How much a slow client may have before it that it has not taken (interface rule R17).
+
+A send counts as unawaited until something awaits what it returned. A client that leaves more than a little unawaited
+untaken is given up; what senders wait for may be much more, because they stop sending while they wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from heapq import heappop, heappush
+from typing import Final, final
+
+#: Unawaited messages to a WebSocket client that does not read, beside the bound on their bytes.
+UNAWAITED_MESSAGES: Final = 256
+
+
+@final
+class UnsentSends:
+    """The sends to one client since it became slow; to be dropped when it has caught up.
+
+    `unsent`, in all methods, is the number of bytes that the connection has buffered at that moment. What is written
+    leaves in order, so a send is known by the position in the output at which it ends. A method is called before a send
+    is written to ask for room, and `add` after it.
+    """
+
+    __slots__ = (
+        "_awaited",
+        "_awaited_bytes",
+        "_awaited_messages",
+        "_ends",
+        "_large_awaited",
+        "_large_bytes",
+        "_large_end",
+        "_last_bytes",
+        "_position",
+        "_start",
+    )
+
+    def __init__(self, unsent: int) -> None:
+        # The send that has made the client slow has been written, and is the last one.
+        self._start = self._position = self._last_bytes = unsent
+        self._ends: deque[int] = deque()
+        # A heap of (end, bytes): senders may begin to wait in another order than they have sent in.
+        self._awaited: list[tuple[int, int]] = []
+        self._awaited_bytes = 0
+        self._awaited_messages = 0
+        # The largest send that has not been taken.
+        self._large_end = self._large_bytes = unsent
+        self._large_awaited = False
+
+    def add(self, size: int) -> None:
+        """A send of `size` bytes has been written."""
+        self._position += size
+        self._last_bytes = size
+        self._ends.append(self._position)
+        if size > self._large_bytes:
+            self._large_end, self._large_bytes, self._large_awaited = self._position, size, False
+
+    def add_other(self, size: int) -> None:
+        """Something of the server's own has been written, such as a ping."""
+        self._position += size
+
+    def last_send(self) -> Callable[[], None]:
+        """What is to be called when something awaits the last send."""
+        return partial(self._on_await, self._position, self._last_bytes)
+
+    def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
+        """Why a send of `size` bytes cannot follow, as warnings show it; empty if it can."""
+        return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
+            size, unsent, most_unawaited, most
+        )
+
+    def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
+        """As `shortage`, for sends that nothing awaits: `most` bytes, and `most_messages` unless that is 0.
+
+        One that is larger is not counted, so that it never closes a client by itself.
+        """
+        self._forget_taken(unsent)
+        if 0 < most_messages <= len(self._ends) - self._awaited_messages:
+            return f"over {most_messages} unread messages that nothing awaits"
+        unawaited = unsent
+        if self._awaited:
+            unawaited -= self._untaken(self._awaited_bytes, *self._awaited[0], unsent)
+        if self._large_bytes > most and not self._large_awaited:
+            unawaited -= self._untaken(self._large_bytes, self._large_end, self._large_bytes, unsent)
+        if unawaited + (size if size <= most else 0) > most:
+            return f"over {most} unread bytes that nothing awaits"
+        return ""
+
+    def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
+        """As `shortage`, for all sends: `most` bytes, or one larger send and what nothing awaits."""
+        self._forget_taken(unsent)
+        if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
+            return f"over {most} unread bytes"
+        return ""
+
+    def _on_await(self, end: int, size: int) -> None:
+        heappush(self._awaited, (end, size))
+        self._awaited_bytes += size
+        if end > self._start:
+            self._awaited_messages += 1
+        if end == self._large_end:
+            self._large_awaited = True
+
+    def _forget_taken(self, unsent: int) -> None:
+        taken = self._position - unsent
+        while self._ends and self._ends[0] <= taken:
+            self._ends.popleft()
+        while self._awaited and self._awaited[0][0] <= taken:
+            end, size = heappop(self._awaited)
+            self._awaited_bytes -= size
+            if end > self._start:
+                self._awaited_messages -= 1
+        if self._large_end <= taken:
+            self._large_end = self._large_bytes = 0
+
+    def _untaken(self, total: int, end: int, size: int, unsent: int) -> int:
+        """What is untaken of `total` bytes, of whose first send, `size` bytes up to `end`, a part may be taken."""
+        return total - max(0, self._position - unsent - (end - size))
