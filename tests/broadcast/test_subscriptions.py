@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import settle
+from tests.helpers import settle, until
+from uvicorn.broadcast import subscriptions
 from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastError
 
@@ -24,7 +25,11 @@ class Carrier:
         #: A group that may not be heard.
         self.refused = ""
         self.tasks: list[asyncio.Task[None]] = []
-        self.subscriptions = Subscriptions(self.subscribe, self.unsubscribe, self.start)
+        #: Groups that were heard late.
+        self.late: list[str] = []
+        self.subscriptions = Subscriptions(
+            self.subscribe, self.unsubscribe, self.start, lambda groups, since: self.late.extend(groups)
+        )
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.tasks.append(asyncio.ensure_future(coroutine))
@@ -157,6 +162,51 @@ async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants
     carrier.subscriptions.want("a")
     await settle()
     assert carrier.subscriptions.heard == {"a", "b"}
+
+
+async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_late_when_it_is_heard(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
+    carrier = Carrier()
+    carrier.refused = "b"
+    carrier.subscriptions.want("a")
+    carrier.subscriptions.want("b")
+    await until(lambda: carrier.calls.count(("+", ["b"])) > 3)
+    assert caplog.text.count("b is refused") == 1
+    carrier.refused = ""
+    await until(lambda: carrier.subscriptions.heard == {"a", "b"})
+    assert carrier.late == ["b"]
+    carrier.subscriptions.close()
+
+
+async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
+    carrier = Carrier()
+    carrier.failure = OSError("broken promise")
+    carrier.subscriptions.want("a")
+    await until(lambda: len(carrier.calls) > 2)
+    carrier.failure = None
+    await until(lambda: carrier.subscriptions.heard == {"a"})
+    assert carrier.late == ["a"]
+    carrier.subscriptions.close()
+
+
+async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
+    carrier = Carrier()
+    carrier.refused = "a"
+    carrier.subscriptions.want("a")
+    await settle()
+    carrier.subscriptions.drop("a")
+    carrier.subscriptions.want("b")
+    await until(lambda: carrier.subscriptions.heard == {"b"})
+    asked = carrier.calls.count(("+", ["a"]))
+    await until(lambda: carrier.subscriptions._retry is None)
+    assert carrier.calls.count(("+", ["a"])) == asked
+    carrier.subscriptions.close()
 
 
 async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:

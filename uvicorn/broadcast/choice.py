@@ -22,6 +22,9 @@ MEMORY: Final = "memory://"
 # Redis answers within a millisecond; who waits longer at each start where there is none would notice.
 _PROBE_SECONDS: Final = 0.5
 
+# A Redis that is starting, or held up by a script, is one that can be used.
+_BUSY: Final = (b"-LOADING ", b"-BUSY ", b"-MASTERDOWN ", b"-MISCONF ")
+
 # Where servers that are not ours are told how many processes to have.
 _HOW_MANY: Final = "WEB_CONCURRENCY"
 
@@ -77,7 +80,7 @@ async def _probe(host: str, port: int) -> str:
         return f"nothing answered on {where} within {_PROBE_SECONDS:g} s"
     except (OSError, ValueError):
         return f"there is no Redis on {where}"
-    if answer.startswith(b"+PONG"):
+    if answer.startswith((b"+PONG", *_BUSY)):
         return ""
     if answer.startswith(b"-NOAUTH"):
         return f"Redis on {where} wants a password"

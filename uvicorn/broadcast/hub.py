@@ -17,7 +17,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
-from uvicorn.broadcast.backends.base import PUBLISH_TIMEOUT, Backend
+from uvicorn.broadcast.backends.base import PUBLISH_TIMEOUT, RECONNECT, Backend
 from uvicorn.broadcast.elsewhere import Elsewhere
 from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, OnClientGap, Queueing, Surroundings
 from uvicorn.broadcast.running import add_running, remove_running
@@ -67,7 +67,12 @@ class Hub:
         self.prefix = ""
         #: The seconds after which a message is given up.
         self.publish_timeout = PUBLISH_TIMEOUT
-        self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task)
+        self.subscriptions = Subscriptions(
+            self._subscribe,
+            self._unsubscribe,
+            self.start_task,
+            lambda groups, since: self._on_gap(groups, RECONNECT, since),
+        )
         self.members: dict[str, Member] = {}
         #: By the names of reply channels: who wants to be told of gaps in another way than the application as a whole.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
@@ -106,6 +111,7 @@ class Hub:
         """Finish what is being sent, and close."""
         self._stopped = True
         remove_running(self)
+        self.subscriptions.close()
         for task in tuple(self._tasks):
             task.cancel()
         backend, self.backend = self.backend, None

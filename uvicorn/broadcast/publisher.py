@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 # 1 s, for connecting, sending and the answer together: Redis needs a millisecond, and somebody waits for the page.
 _TIMEOUT: Final = 1.0
+
+# As a `Sender` does: a publish timeout of 1 s has four attempts.
+_FIRST_RETRY_SECONDS: Final = 0.05
+_LONGEST_RETRY_SECONDS: Final = 0.4
 
 # What the event loop of this process is given on top of the time that a message has. It may be waiting for the very
 # thread that publishes.
@@ -80,8 +85,9 @@ class Publisher:
     def publish(self, group: str, message: Message) -> None:
         """Send `message` to all members of `group`; returns when the carrier has taken it.
 
-        Raises BroadcastUnavailable if it has not, in time: it is not tried again, for nobody can know whether it had
-        arrived. Raises LocalProtocolError for what is no message, or is too large.
+        Raises BroadcastUnavailable if it has not, in time. It is tried again only while Redis says that it is busy
+        (BUSY, LOADING): otherwise nobody can know whether it had arrived. Raises LocalProtocolError for what is no
+        message, or is too large.
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
@@ -96,13 +102,14 @@ class Publisher:
             raise BroadcastUnavailable(f"{carrier!r}: other threads were publishing for {self._timeout:g} s")
         try:
             # First: a number that nobody has seen would be a hole.
-            carrier.prepare(deadline)
+            _patiently(deadline, lambda: carrier.prepare(deadline))
             sequence = self._sequences.pop(name, 0) + 1
             self._sequences[name] = sequence
             if len(self._sequences) > _MOST_SEQUENCES:
                 del self._sequences[next(iter(self._sequences))]
             payload = encoded.numbered(self._sender, sequence)
-            carrier.publish(deadline, (self._prefix + name).encode(), payload)
+            channel = (self._prefix + name).encode()
+            _patiently(deadline, lambda: carrier.publish(deadline, channel, payload))
         except BaseException as error:
             # An answer that is still to come would be taken for the next one's.
             carrier.close()
@@ -169,6 +176,22 @@ def _open_carrier(url: str) -> Carrier:
     from uvicorn.broadcast.blocking import open_carrier
 
     return open_carrier(url)
+
+
+def _patiently(deadline: float, call: Callable[[], None]) -> None:
+    """Call again for as long as Redis refuses with what passes; it has done nothing then."""
+    from uvicorn.broadcast.backends.redis_reader import RedisRefusal
+
+    delay = _FIRST_RETRY_SECONDS
+    while True:
+        try:
+            call()
+            return
+        except RedisRefusal as refusal:
+            if not refusal.passes or time.monotonic() + delay >= deadline:
+                raise
+        time.sleep(delay)
+        delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
 
 
 def _is_failure(error: BaseException) -> bool:

@@ -14,9 +14,9 @@ from tests.helpers import settle, until
 from uvicorn.broadcast.backends import supervised
 from uvicorn.broadcast.backends.base import RECONNECT, BackendMetrics
 from uvicorn.broadcast.backends.link import Link
-from uvicorn.broadcast.backends.listener import PLAIN, SHARDED, Listener, Subscription, Verbs
+from uvicorn.broadcast.backends.listener import Listener
 from uvicorn.broadcast.backends.redis_reader import RedisRefusal
-from uvicorn.errors import BroadcastError
+from uvicorn.broadcast.backends.subscription import PLAIN, SHARDED, Subscription, Verbs
 
 from .test_supervised import ObedientLink
 
@@ -28,11 +28,12 @@ class Conversation:
         self.ear = Ear()
         self.links: list[ObedientLink] = []
         self.moved: list[Subscription] = []
+        self.metrics = BackendMetrics()
         self.listener = Listener(
             self._connect,
             "there",
             5,
-            metrics=BackendMetrics(),
+            metrics=self.metrics,
             on_message=self.ear.on_message,
             on_gap=self.ear.on_gap,
             verbs=verbs,
@@ -69,6 +70,8 @@ async def conversation(verbs: Verbs = PLAIN) -> AsyncIterator[Conversation]:
     await starting
     yield talk
     await talk.listener.stop()
+    # Those that wait for it go on.
+    await settle()
 
 
 def acknowledged(group: bytes) -> list[object]:
@@ -169,8 +172,7 @@ async def test_when_a_command_of_several_groups_is_refused_each_is_asked_for_by_
         talk.answer(RedisRefusal("NOPERM no"))
         assert talk.link.sent[-3:] == [(b"SUBSCRIBE", b"a"), (b"SUBSCRIBE", b"b"), (b"SUBSCRIBE", b"c")]
         talk.answer(acknowledged(b"a"), RedisRefusal("NOPERM no"), acknowledged(b"c"))
-        with pytest.raises(BroadcastError, match="cannot subscribe to group 'b': Redis refuses: NOPERM no"):
-            await subscribing
+        await subscribing
         talk.answer(message(b"a", b"1"), message(b"b", b"2"), message(b"c", b"3"))
         assert talk.ear.payloads == [b"1", b"3"]
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.helpers import settle, until
 from uvicorn.broadcast.backends import supervised as module
-from uvicorn.broadcast.backends.link import Link, LinkFailed
+from uvicorn.broadcast.backends.link import Link, LinkFailed, refused
+from uvicorn.broadcast.backends.redis_reader import RedisRefusal
 from uvicorn.broadcast.backends.supervised import Supervised
 
 from .test_link import RecordedLink
@@ -197,4 +198,41 @@ async def test_starting_does_not_wait_for_ever_for_a_connection_that_does_not_be
     keeper = Never(ObedientLink, connect_timeout=0.01)
     await keeper.start()
     assert keeper.course == ["made"]
+    await keeper.stop()
+
+
+async def test_a_connection_that_is_denied_is_one_error_and_is_tried_again_every_30_s(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
+
+    def deny() -> Link:
+        raise refused(RedisRefusal("WRONGPASS invalid username-password pair"))
+
+    keeper = Recorded(deny)
+    await keeper.start()
+    await settle()
+    assert keeper.attempts == 1
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (
+            logging.ERROR,
+            "there: no connection: Redis refuses AUTH: WRONGPASS invalid username-password pair; trying again every"
+            " 1000 s",
+        )
+    ]
+    await keeper.stop()
+
+
+async def test_a_connection_that_is_refused_for_the_moment_is_tried_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
+
+    def refuse_for_now() -> Link:
+        raise refused(RedisRefusal("BUSY a script"), "SELECT")
+
+    keeper = Recorded(refuse_for_now)
+    await keeper.start()
+    await until(lambda: keeper.attempts > 3)
+    assert keeper.trouble == "Redis refuses SELECT: BUSY a script"
     await keeper.stop()

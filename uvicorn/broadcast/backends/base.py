@@ -26,8 +26,10 @@ CONNECT_TIMEOUT: Final = 1.0
 class BackendMetrics:
     """What happened so far; read it at any time, from any thread."""
 
-    #: Every group of this process is being heard.
+    #: Every group of this process is being heard, but for those that the carrier denies.
     connected: bool = False
+    #: Groups that the carrier denies this process for want of rights; asked for again every 30 s.
+    denied_groups: int = 0
     #: How often the link was made again after it was lost.
     reconnects: int = 0
     #: Holes: a group counts once for each.
@@ -66,6 +68,7 @@ class Backend:
         """Hear what is published to `groups`: all of it, from the moment this returns.
 
         While there is no link it returns at once: the groups are subscribed when there is one, with a call of `on_gap`.
+        The same holds for a carrier that denies a group, or is busy for seconds: it is asked again until it accepts.
         Groups that are subscribed already cost nothing. A caller that is cancelled leaves the groups subscribed.
         """
         raise NotImplementedError
@@ -78,7 +81,8 @@ class Backend:
         """Hand `payload` to the carrier; returns when it has taken it.
 
         Raises BroadcastUnavailable within the publish timeout if it did not, and at once while there is no link. It is
-        never tried again: whether a message that was under way arrived cannot be known.
+        tried again only after the carrier has said that it has not taken the message, and will later (Redis' BUSY), in
+        the order of publishing: whether another one that was under way arrived cannot be known.
         """
         raise NotImplementedError
 

@@ -21,16 +21,29 @@ _STEPS_UNTIL_PING: Final = 2
 #: 3 s without a byte, though asked: gone. Redis answers within milliseconds; 2 s are left for packets sent again.
 _STEPS_UNTIL_GONE: Final = 6
 
-#: Refusals of PING with which messages are carried nevertheless: narrow rights, or something else keeps Redis busy.
-#: With others they are not: NOAUTH, DENIED, "ERR max number of clients reached".
-_ALIVE_ALL_THE_SAME: Final = ("NOPERM", "LOADING", "BUSY", "MASTERDOWN")
+#: Refusals of PING with which messages are carried nevertheless, besides those that pass: narrow rights, and a full
+#: disk. With others they are not: NOAUTH, DENIED, "ERR max number of clients reached".
+_ALIVE_ALL_THE_SAME: Final = ("NOPERM", "MISCONF")
 
 #: A connection that was broken off is gone at the next turn of the loop; the limit is for drivers that fail to see it.
 CLOSE_SECONDS: Final = 1.0
 
 
 class LinkFailed(Exception):
-    """No connection could be made, or none that is of use; the message says why, without the password."""
+    """No connection could be made, or none that is of use; the message says why, without the password.
+
+    `denied`: Redis refuses the user's rights or password, until somebody changes them.
+    """
+
+    def __init__(self, reason: str, denied: bool = False) -> None:
+        super().__init__(reason)
+        self.denied = denied
+
+
+def refused(refusal: RedisRefusal, command: str = "") -> LinkFailed:
+    """The failure of a connection on which Redis has refused a command."""
+    command = command or ("AUTH" if refusal.code == "WRONGPASS" else "")
+    return LinkFailed(f"Redis refuses{f' {command}' if command else ''}: {refusal}", refusal.denies)
 
 
 class LinkLost(Exception):
@@ -87,7 +100,7 @@ class Link:
         try:
             await self.ask(b"PING")
         except RedisRefusal as refusal:
-            if not str(refusal).startswith(_ALIVE_ALL_THE_SAME):
+            if not refusal.passes and refusal.code not in _ALIVE_ALL_THE_SAME:
                 raise
 
     def listen(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:

@@ -11,9 +11,10 @@ from urllib.parse import SplitResult, unquote
 from uvicorn.broadcast.addresses import database_of, options_of, port_of, split_url
 from uvicorn.broadcast.backends.base import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend, OnGap, OnMessage
 from uvicorn.broadcast.backends.link import Connect
-from uvicorn.broadcast.backends.listener import PLAIN, Listener, Subscription
+from uvicorn.broadcast.backends.listener import Listener
 from uvicorn.broadcast.backends.redis_link import RedisAddress, connect
 from uvicorn.broadcast.backends.sender import Sender
+from uvicorn.broadcast.backends.subscription import PLAIN, Subscription
 from uvicorn.broadcast.backends.supervised import Supervised, let_go_of_the_parents
 from uvicorn.errors import BroadcastUnavailable, ConfigError
 

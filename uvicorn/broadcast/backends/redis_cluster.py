@@ -12,10 +12,11 @@ from redis.crc import key_slot
 
 from uvicorn.broadcast.backends.base import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend, OnGap, OnMessage
 from uvicorn.broadcast.backends.link import Connect, LinkFailed, LinkLost
-from uvicorn.broadcast.backends.listener import SHARDED, Listener, Subscription, logger
+from uvicorn.broadcast.backends.listener import Listener, logger
 from uvicorn.broadcast.backends.redis_py import Servers, connect_to, parse_servers
 from uvicorn.broadcast.backends.redis_reader import RedisRefusal
 from uvicorn.broadcast.backends.sender import Sender
+from uvicorn.broadcast.backends.subscription import SHARDED, Subscription
 from uvicorn.broadcast.backends.supervised import Supervised, is_cancelled, let_go_of_the_parents
 from uvicorn.errors import BroadcastUnavailable
 

@@ -11,7 +11,7 @@ from typing import cast
 from asyncio_redis import RedisProtocol
 from asyncio_redis.encoders import BytesEncoder
 
-from uvicorn.broadcast.backends.link import Link, LinkFailed, LinkLost
+from uvicorn.broadcast.backends.link import Link, LinkFailed, LinkLost, refused
 from uvicorn.broadcast.backends.redis_reader import NotRedis, RedisReader, RedisRefusal
 
 
@@ -116,7 +116,7 @@ async def connect(address: RedisAddress) -> RedisLink:
     except BaseException as error:
         await link.close("not accepted")
         if isinstance(error, RedisRefusal):
-            raise LinkFailed(f"Redis refuses: {error}") from None
+            raise refused(error, "PING") from None
         if isinstance(error, LinkLost):
             raise LinkFailed(str(error)) from None
         raise
@@ -127,7 +127,14 @@ async def _introduce(link: Link, address: RedisAddress) -> None:
     """Authenticate, select the database, and have an answer."""
     if address.username or address.password:
         name = (address.username.encode(),) if address.username else ()
-        await link.ask(b"AUTH", *name, address.password.encode())
+        await _ask(link, b"AUTH", *name, address.password.encode())
     if address.database:
-        await link.ask(b"SELECT", b"%d" % address.database)
+        await _ask(link, b"SELECT", b"%d" % address.database)
     await link.prove_alive()
+
+
+async def _ask(link: Link, *command: bytes) -> None:
+    try:
+        await link.ask(*command)
+    except RedisRefusal as refusal:
+        raise refused(refusal, command[0].decode()) from None

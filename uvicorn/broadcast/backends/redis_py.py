@@ -13,11 +13,11 @@ from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from uvicorn.broadcast.addresses import database_of, options_of, port_of, service_of, split_url
 from uvicorn.broadcast.backends.base import Backend
-from uvicorn.broadcast.backends.link import CLOSE_SECONDS, Link, LinkFailed, LinkLost
+from uvicorn.broadcast.backends.link import CLOSE_SECONDS, Link, LinkFailed, LinkLost, refused
 from uvicorn.broadcast.backends.redis import RedisBackend
 from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.errors import ConfigError
@@ -108,7 +108,6 @@ class RedisPyLink(Link):
                 reply = await self._next()
                 self.received(reply)
         except (RedisError, OSError) as error:
-            # Redis' refusals too, where redis-py takes them for ends of the connection: NOAUTH, LOADING.
             reason = _text(error) or reason
         finally:
             self.abort()
@@ -122,8 +121,11 @@ class RedisPyLink(Link):
             reply = await self._connection.read_response(
                 disable_decoding=True, timeout=math.inf, disconnect_on_error=False
             )
-        except ResponseError as error:
-            return RedisRefusal(_text(error))
+        except RedisError as error:
+            # redis-py takes some refusals for ends of the connection, LOADING and NOAUTH for example: they are not.
+            if isinstance(error, ResponseError) or _is_reply(error):
+                return RedisRefusal(_text(error))
+            raise
         if isinstance(reply, list) and len(reply) == 3 and reply[0] in (b"message", b"smessage"):
             if len(reply[2]) > MAX_PAYLOAD_BYTES:
                 # Too late to spare the memory, which only our own reader does; the promise about sizes is kept.
@@ -131,7 +133,12 @@ class RedisPyLink(Link):
         return reply
 
 
-def _text(error: Exception) -> str:
+def _is_reply(error: BaseException) -> bool:
+    """Whether it is an error reply: only those have a code."""
+    return getattr(error, "status_code", None) is not None
+
+
+def _text(error: BaseException) -> str:
     """What Redis said, with the code that redis-py takes off."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)
@@ -162,8 +169,8 @@ async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
     except BaseException as error:
         if link.reading:
             await link.close("not accepted")
-        if isinstance(error, (RedisRefusal, ResponseError, AuthenticationError)):
-            raise LinkFailed(f"Redis refuses: {_text(error)}") from None
+        if isinstance(error, (RedisRefusal, ResponseError)) or _is_reply(error):
+            raise refused(RedisRefusal(_text(error))) from None
         if isinstance(error, (RedisError, LinkLost)):
             raise LinkFailed(str(error)) from None
         raise

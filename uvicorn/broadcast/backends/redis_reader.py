@@ -18,8 +18,29 @@ _MAX_DEPTH: Final = 4
 _MESSAGES: Final = (b"message", b"smessage")
 
 
+#: Codes of error replies that end by themselves, or that a failover ends.
+_PASSING: Final = frozenset(("BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"))
+#: Codes of error replies that an administrator has to end.
+_DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
+
+
 class RedisRefusal(Exception):
     """An error reply: `str()` is Redis' own text, which begins with a code such as NOAUTH."""
+
+    @property
+    def code(self) -> str:
+        """The first word."""
+        return str(self).partition(" ")[0]
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same command will be accepted in a while; Redis has not executed it."""
+        return self.code in _PASSING
+
+    @property
+    def denies(self) -> bool:
+        """Whether the user's rights or password are refused."""
+        return self.code in _DENIED
 
 
 class NotRedis(Exception):

@@ -12,11 +12,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from uvicorn.broadcast.backends.base import Backend, BackendMetrics, OnGap, OnMessage
-from uvicorn.broadcast.backends.link import LinkFailed, LinkLost
-from uvicorn.broadcast.backends.listener import Listener, Subscription
+from uvicorn.broadcast.backends.link import LinkFailed, LinkLost, refused
+from uvicorn.broadcast.backends.listener import Listener
 from uvicorn.broadcast.backends.redis import RedisBackend
 from uvicorn.broadcast.backends.redis_py import RedisPyLink, Servers, connect_to, parse_servers
 from uvicorn.broadcast.backends.redis_reader import RedisRefusal
+from uvicorn.broadcast.backends.subscription import Subscription
 
 #: 0.3 s: of three sentinels two may hang, and an attempt to connect still be in time.
 _SENTINEL_TIMEOUT: Final = 0.3
@@ -99,7 +100,9 @@ async def _connect_to_master(servers: Servers) -> RedisPyLink:
             raise LinkFailed("the server that the sentinels name is not the master yet, or not any more")
     except BaseException as error:
         await link.close("not the master")
-        if isinstance(error, (RedisRefusal, LinkLost)):
+        if isinstance(error, RedisRefusal):
+            raise refused(error, "ROLE") from None
+        if isinstance(error, LinkLost):
             raise LinkFailed(str(error)) from None
         raise
     return link

@@ -21,6 +21,8 @@ _FIRST_DELAY_SECONDS: Final = 0.05
 _LONGEST_DELAY_SECONDS: Final = 0.8
 #: A connection that lived shorter than this counts as another failed attempt: Redis may be throwing us out.
 _STEADY_SECONDS: Final = 1.0
+#: 30 s, less by up to half: a wrong password is an administrator's to mend; trying it all the time fills Redis' log.
+DENIED_SECONDS: Final = 30.0
 #: Reasons that are logged in one outage.
 _REPORTS: Final = 10
 
@@ -103,7 +105,11 @@ class Supervised:
                     delay = _FIRST_DELAY_SECONDS
             except TimeoutError:
                 self._fail(f"no answer within {self._connect_timeout:g} s")
-            except (LinkFailed, OSError) as error:
+            except LinkFailed as error:
+                self._fail(str(error), denied=error.denied)
+                if error.denied:
+                    delay = DENIED_SECONDS
+            except OSError as error:
                 self._fail(str(error) or type(error).__name__)
             except Exception as error:
                 # A fault of ours or of a driver: without this the process would be deaf for ever and not know it.
@@ -142,11 +148,16 @@ class Supervised:
         self.on_lost(time.time() - (time.monotonic() - link.heard_at))
         self._fail(reason)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, denied: bool = False) -> None:
         # Each reason once: an outage may have thousands of attempts.
         if reason not in self._reported and len(self._reported) < _REPORTS:
             self._reported.add(reason)
-            logger.log(self.log_level, "%s: no connection: %s; trying again until there is one", self.where, reason)
+            level, until = self.log_level, "until there is one"
+            if denied:
+                until = f"every {DENIED_SECONDS:g} s"
+                if level > logging.DEBUG:
+                    level = logging.ERROR
+            logger.log(level, "%s: no connection: %s; trying again %s", self.where, reason, until)
         self.trouble = reason
         self._failed_since = self._failed_since or time.monotonic()
         self.on_change()

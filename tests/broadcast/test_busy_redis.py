@@ -1,0 +1,249 @@
+"""A Redis that a script holds up, which refuses everything with BUSY: on every backend, and for publishers without a
+loop (B17b)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from uvicorn.broadcast import publisher as publisher_module
+from uvicorn.broadcast.backends.base import RECONNECT, Backend
+from uvicorn.broadcast.backends.listener import Listener
+from uvicorn.broadcast.backends.redis_cluster import ClusterBackend
+from uvicorn.broadcast.backends.redis_reader import RedisReader
+from uvicorn.broadcast.backends.sender import Sender
+from uvicorn.broadcast.choice import choose_url
+from uvicorn.broadcast.publisher import Publisher
+from uvicorn.errors import BroadcastUnavailable
+
+from .ear import PATIENCE_SECONDS, Ear, listening
+from .redis_servers import RedisServer, cluster_of_three, running, watched_pair
+
+SOON = ("--busy-reply-threshold", "1")
+
+
+class Site:
+    """The servers of one backend, all of which can be held up."""
+
+    def __init__(self, url: str, servers: list[RedisServer]) -> None:
+        self.url = url
+        self._servers = servers
+        self._threads: list[threading.Thread] = []
+
+    async def hold_up(self) -> None:
+        """Have each server run a script until `let_go`; returns when they refuse."""
+        await asyncio.to_thread(self._hold_up)
+
+    async def let_go(self) -> None:
+        await asyncio.to_thread(self.let_go_now)
+
+    def _hold_up(self) -> None:
+        for server in self._servers:
+            self._threads.append(threading.Thread(target=self._run_script, args=(server,)))
+            self._threads[-1].start()
+            server.await_answer("BUSY", "PUBLISH", "nobody", "x")
+
+    def let_go_now(self) -> None:
+        if self._threads:
+            for server in self._servers:
+                server.ask("SCRIPT", "KILL")
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+        self._threads.clear()
+
+    def _run_script(self, server: RedisServer) -> None:
+        with contextlib.suppress(redis.ResponseError):
+            server.ask("EVAL", "while true do end", 0)
+
+
+@pytest.fixture(params=["redis", "unix", "redis+py", "redis+sentinel", "redis+cluster"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "redis+cluster":
+            servers = stack.enter_context(cluster_of_three(tmp_path))
+            url = f"redis+cluster://127.0.0.1:{servers[0].port}"
+        elif request.param == "redis+sentinel":
+            master, _, sentinel = stack.enter_context(watched_pair(tmp_path))
+            servers, url = [master], f"redis+sentinel://127.0.0.1:{sentinel.port}/chat"
+        else:
+            server = stack.enter_context(running(RedisServer(tmp_path)))
+            servers, url = [server], f"{request.param}://127.0.0.1:{server.port}"
+            if request.param == "unix":
+                url = server.unix_url
+        for server in servers:
+            server.ask("CONFIG", "SET", SOON[0][2:], SOON[1])
+        site = Site(url, servers)
+        stack.callback(site.let_go_now)
+        yield site
+
+
+async def until(condition: Any) -> None:
+    """Wait for what timers and other processes bring about."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def heard(site: Site, *groups: str) -> AsyncIterator[tuple[Backend, Ear]]:
+    async with listening(site.url, *groups, publish_timeout=PATIENCE_SECONDS) as (backend, ear):
+        await until(lambda: backend.metrics.connected)
+        yield backend, ear
+
+
+def listeners(backend: Any) -> list[Listener]:
+    if isinstance(backend, ClusterBackend):
+        return [server.listener for server in backend._servers.values()]
+    return [backend._listener]
+
+
+def senders(backend: Any) -> list[Sender]:
+    if isinstance(backend, ClusterBackend):
+        return [server.sender for server in backend._servers.values()]
+    return [backend._sender]
+
+
+async def test_a_group_that_is_joined_while_redis_is_busy_is_heard_when_it_is_not_without_a_gap(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with heard(site) as (backend, ear):
+        await site.hold_up()
+        joining = asyncio.create_task(backend.subscribe(["new"]))
+        await until(lambda: "for the moment: BUSY" in caplog.text)
+        await site.let_go()
+        await joining
+        await backend.publish("new", b"x")
+        assert (await ear.hear(1), ear.gaps) == ([b"x"], [])
+
+
+async def test_a_connection_that_is_made_while_redis_is_busy_hears_all_groups_when_it_is_not_with_one_gap(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with heard(site, "one", "two", "three") as (backend, ear):
+        await site.hold_up()
+        for listener in listeners(backend):
+            assert listener.link is not None
+            listener.link.give_up("by the test")
+        # At SUBSCRIBE, or, of a sentinel's master, at ROLE already.
+        await until(lambda: "BUSY" in caplog.text)
+        assert not backend.metrics.connected
+        await site.let_go()
+        await until(lambda: backend.metrics.connected)
+        for group in ("one", "two", "three"):
+            await backend.publish(group, group.encode())
+        assert sorted(await ear.hear(3)) == [b"one", b"three", b"two"]
+        assert sorted((gap.group, gap.reason) for gap in ear.gaps) == [
+            ("one", RECONNECT),
+            ("three", RECONNECT),
+            ("two", RECONNECT),
+        ]
+
+
+async def test_messages_that_are_published_while_redis_is_busy_arrive_once_and_in_order(site: Site) -> None:
+    texts = [b"%d" % number for number in range(20)]
+    async with heard(site, "chat") as (backend, ear):
+        await site.hold_up()
+        publishing = [asyncio.create_task(backend.publish("chat", text)) for text in texts]
+        await until(lambda: sum(len(sender._held) for sender in senders(backend)) == 20)
+        await site.let_go()
+        await asyncio.gather(*publishing)
+        await backend.publish("chat", b"last")
+        assert await ear.hear(21) == [*texts, b"last"]
+        assert ear.gaps == []
+
+
+async def test_a_publisher_without_a_loop_waits_for_a_redis_that_is_busy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+    monkeypatch.setattr(publisher_module.time, "sleep", lambda seconds: refused.set() or site.let_go_now())
+    async with heard(site, "chat") as (_, ear):
+        await site.hold_up()
+        with Publisher(site.url.replace("+py", ""), timeout=PATIENCE_SECONDS) as publisher:
+            await asyncio.to_thread(publisher.publish, "chat", {"text": "a"})
+        assert refused.is_set()
+        (payload,) = await ear.hear(1)
+        assert b'"text":"a"' in payload
+
+
+async def test_a_redis_that_is_busy_at_the_start_is_used_and_not_memory(tmp_path: Path) -> None:
+    with running(RedisServer(tmp_path, *SOON)) as server:
+        site = Site(server.url, [server])
+        await site.hold_up()
+        try:
+            assert await choose_url("127.0.0.1", server.port) == server.url
+        finally:
+            await site.let_go()
+
+
+@contextlib.asynccontextmanager
+async def scripted_redis(answers: dict[bytes, list[bytes]]) -> AsyncIterator[int]:
+    """The port of a server that answers each command with the next of its answers; the last one stays."""
+    serving: list[Any] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+
+        def answer(command: list[bytes]) -> None:
+            left = answers[command[0]]
+            writer.write(left.pop(0) if len(left) > 1 else left[0])
+
+        commands = RedisReader(answer)
+        while data := await reader.read(65536):
+            commands.feed(data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        if serving:
+            await asyncio.wait(serving)
+
+
+@pytest.mark.parametrize("driver", ["redis", "redis+py"])
+@pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
+async def test_a_refusal_that_passes_costs_neither_the_message_nor_the_connection(driver: str, code: str) -> None:
+    refusal = b"-%b not now\r\n" % code.encode()
+    answers = {b"PING": [refusal, b"+PONG\r\n"], b"PUBLISH": [refusal, refusal, b":1\r\n"]}
+    answers[b"SUBSCRIBE"] = [refusal, b"*3\r\n$9\r\nsubscribe\r\n$4\r\nchat\r\n:1\r\n"]
+    async with (
+        scripted_redis(answers) as port,
+        listening(f"{driver}://127.0.0.1:{port}", "chat", publish_timeout=PATIENCE_SECONDS) as (backend, ear),
+    ):
+        await until(lambda: backend.metrics.connected)
+        await backend.publish("chat", b"x")
+        assert (backend.metrics.reconnects, ear.gaps, answers[b"PUBLISH"]) == (0, [], [b":1\r\n"])
+
+
+@pytest.mark.parametrize("driver", ["redis", "redis+py"])
+async def test_a_refusal_that_does_not_pass_costs_the_message_and_not_the_connection(driver: str) -> None:
+    answers = {b"PING": [b"+PONG\r\n"], b"PUBLISH": [b"-NOAUTH no\r\n"]}
+    async with (
+        scripted_redis(answers) as port,
+        listening(f"{driver}://127.0.0.1:{port}", publish_timeout=PATIENCE_SECONDS) as (backend, _),
+    ):
+        await until(lambda: backend.metrics.connected)
+        for _ in range(2):
+            with pytest.raises(BroadcastUnavailable, match="Redis refuses: NOAUTH no"):
+                await backend.publish("chat", b"x")
+        assert backend.metrics.reconnects == 0
+
+
+@pytest.mark.parametrize("driver", ["redis", "redis+py"])
+async def test_a_redis_whose_disk_is_full_is_used(driver: str) -> None:
+    answers = {b"PING": [b"-MISCONF no disk\r\n"], b"PUBLISH": [b":1\r\n"]}
+    async with (
+        scripted_redis(answers) as port,
+        listening(f"{driver}://127.0.0.1:{port}", publish_timeout=PATIENCE_SECONDS) as (backend, _),
+    ):
+        await until(lambda: backend.metrics.connected)
+        await backend.publish("chat", b"x")
