@@ -548,6 +548,34 @@ async def test_an_answer_that_cannot_be_sent_is_a_500(accept: Message, sent: lis
     assert host.types == sent
 
 
+@pytest.mark.parametrize(
+    ("accept", "told"),
+    [
+        ({"subprotocol": "other"}, r"subprotocol: expected None or one of those offered, \['chat'\], got 'other'"),
+        (
+            {"headers": [[b"Sec-WebSocket-Protocol", b"chat"]]},
+            "header b'sec-websocket-protocol': .*; expected the subprotocol in 'subprotocol'",
+        ),
+        ({"headers": [[b"sec-websocket-accept", b"x"]]}, "header b'sec-websocket-accept': belongs to the handshake"),
+        ({"headers": [[b"content-length", b"5"]]}, "header b'content-length': belongs to the handshake"),
+    ],
+)
+async def test_an_answer_that_the_host_would_refuse_raises_in_the_application_which_may_give_another(
+    accept: Message, told: str
+) -> None:
+    async def app(message: Message, channels: Message) -> None:
+        if message["channel"] == "websocket.connect":
+            with pytest.raises(LocalProtocolError, match=told):
+                await channels["reply"].send({"accept": True, **accept})
+            await channels["reply"].send({"accept": True, "subprotocol": "chat"})
+
+    host = Host(app, WEBSOCKET, CONNECT)
+    await settle()
+    host.put({"type": "websocket.disconnect", "code": 1000})
+    await host.task
+    assert host.sent == [{"type": "websocket.accept", "subprotocol": "chat", "headers": []}]
+
+
 async def test_a_client_that_leaves_during_the_handshake_ends_the_call() -> None:
     host = Host(for_ever, WEBSOCKET, CONNECT, {"type": "websocket.disconnect", "code": 1006})
     await host.task

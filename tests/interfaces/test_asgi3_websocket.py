@@ -398,6 +398,28 @@ async def test_an_answer_that_cannot_be_sent_is_a_500(event: dict[str, Any]) -> 
     assert (await opened(App(event))).status == 500
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"subprotocol": "c"}, r"subprotocol: expected None or one of those offered, \['a', 'b'\], got 'c'"),
+        ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
+    ],
+)
+async def test_a_wrong_subprotocol_raises_in_the_application_which_may_accept_without(
+    fields: dict[str, Any], told: str
+) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        with pytest.raises(LocalProtocolError, match=told):
+            await send({**ACCEPT, **fields})
+        await send(ACCEPT)
+        await receive()
+
+    conversation = await opened(app, subprotocols=["a", "b"])
+    assert (conversation.status, conversation.client.subprotocol) == (101, None)
+    await conversation.lose()
+
+
 async def test_a_second_close_is_as_good_as_none() -> None:
     conversation = await opened(App(ACCEPT, {**CLOSE, "code": 4001, "reason": "bye"}, CLOSE))
     assert conversation.close_code == 4001

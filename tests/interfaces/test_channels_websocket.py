@@ -144,6 +144,13 @@ async def test_a_subprotocol_that_was_not_offered_is_the_application_s_error(cap
     assert "subprotocol" in caplog.text
 
 
+async def test_a_subprotocol_among_the_headers_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+    answer = {"accept": True, "headers": [[b"sec-websocket-protocol", b"a"]]}
+    conversation = await opened(Answering(answer), subprotocols=["a"])
+    assert conversation.status == 500
+    assert "expected the subprotocol in 'subprotocol'" in caplog.text
+
+
 async def test_a_response_denies_the_handshake() -> None:
     answer = {"status": 401, "headers": [[b"www-authenticate", b"Basic"]], "content": b"who?"}
     conversation = await opened(Answering(answer))

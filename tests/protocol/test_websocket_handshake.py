@@ -252,6 +252,11 @@ def test_fields_of_the_handshake_are_the_servers(name: bytes) -> None:
         accepted(headers=[(name, b"x")])
 
 
+def test_a_subprotocol_among_the_headers_is_an_error_that_names_the_key_for_it() -> None:
+    with pytest.raises(LocalProtocolError, match="expected the subprotocol in 'subprotocol'"):
+        accepted((b"sec-websocket-protocol", b"a"), headers=[(b"Sec-WebSocket-Protocol", b"a")])
+
+
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\n", b"\0", b"\x7f"])
 def test_a_control_character_in_a_value_is_the_applications_fault(value: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="control character"):

@@ -116,9 +116,15 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         """Accept the handshake."""
         if subprotocol is not None and subprotocol not in session.subprotocols:
             raise LocalProtocolError(
-                f"subprotocol: expected one of those offered, {session.subprotocols}, got {subprotocol!r:.100}"
+                f"subprotocol: expected None or one of those offered, {session.subprotocols!r:.200}, "
+                f"got {subprotocol!r:.100}"
             )
         fields = checked_fields(200, b"", headers)
+        for name, _ in fields:
+            # A host would refuse the answer when the application takes the connection for open, or send it.
+            if name.startswith(b"sec-websocket-") or name == b"content-length":
+                instead = "; expected the subprotocol in 'subprotocol'" if name == b"sec-websocket-protocol" else ""
+                raise LocalProtocolError(f"header {name!r}: belongs to the handshake, which is the host's{instead}")
         self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
         session.request.switch_protocols()
 

@@ -20,6 +20,8 @@ _Item = TypeVar("_Item")
 # 16 bytes in base64.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
+_SUBPROTOCOL: Final = b"sec-websocket-protocol"
+
 # Fields of the handshake and the connection: they are ours to set.
 _SERVERS_OWN: Final = frozenset(
     (
@@ -101,7 +103,10 @@ class WebSocketHandshake:
             for name, value in headers:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
                 if lower in _SERVERS_OWN or lower.startswith(b"sec-websocket-"):
-                    raise LocalProtocolError(f"header {lower!r}: belongs to the handshake, which is the server's")
+                    instead = "; expected the subprotocol in 'subprotocol'" if lower == _SUBPROTOCOL else ""
+                    raise LocalProtocolError(
+                        f"header {lower!r}: belongs to the handshake, which is the server's{instead}"
+                    )
                 if not isinstance(value, bytes):
                     raise LocalProtocolError(f"header {lower!r}: expected a value of bytes, got {value!r:.200}")
                 if len(value.translate(None, CONTROLS)) != len(value):
