@@ -12,6 +12,10 @@ The response's state machine, whole (R: respond, W: write):
     COMPLETE   error          error         warn, ignore    warn, ignore    COMPLETE    nothing
     CLOSED     drop           drop          drop            drop            CLOSED      nothing
 
+A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head, though the application announces
+more (RFC 9110, section 9.3.2); `finish` makes a streamed one COMPLETE likewise. `ended_early` is true then, and what
+the application goes on to send is dropped without a warning.
+
 The request's content is NONE, OPEN, COMPLETE or BROKEN. An exchange is touched by its event loop's thread only.
 """
 
@@ -153,6 +157,15 @@ class HTTPGateway:
         """The response cannot be finished: make sure that it never looks complete."""
         raise NotImplementedError
 
+    def handler_continues(
+        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
+    ) -> Callable[[], object]:
+        """The response is complete, and its handler goes on: `cancel()` it after `seconds`, or earlier.
+
+        Returns what to call when the handler has ended.
+        """
+        return asyncio.get_running_loop().call_later(seconds, cancel).cancel
+
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has gone."""
 
@@ -167,6 +180,7 @@ class HTTPExchange:
 
     __slots__ = (
         "_asked",
+        "_close_callbacks",
         "_content",
         "_content_state",
         "_end_callbacks",
@@ -175,6 +189,7 @@ class HTTPExchange:
         "_warned",
         "_watchers",
         "buffered_bytes",
+        "ended_early",
         "endpoint",
         "gateway",
         "half_closed",
@@ -239,8 +254,12 @@ class HTTPExchange:
         self._taker: ContentTaker | None = None
         self._watchers: tuple[asyncio.Future[None], ...] = ()
         self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
+        # There only beside `_end_callbacks`, so that one look tells whether there are any of either.
+        self._close_callbacks: list[Callable[[], object]] | None = None
         #: Whether the client has closed its side: it may still be reading, or be gone.
         self.half_closed = False
+        #: Whether the response was complete before the application had ended it: what it still sends is dropped.
+        self.ended_early = False
         self._warned = False
 
     @property
@@ -326,6 +345,8 @@ class HTTPExchange:
     ) -> None:
         """Begin the response, and end it unless `more_content`.
 
+        A response without content is over with its head, whatever follows.
+
         Raises LocalProtocolError if a response has begun, or if this one cannot be sent honestly; in the second
         case another one may be tried. Dropped if the client has gone.
         """
@@ -335,7 +356,12 @@ class HTTPExchange:
             raise LocalProtocolError(f"response: expected content to follow, got a status in state {self.state_name}")
         if type(content) is not bytes:
             content = _as_bytes(content)
-        self.gateway.send_response(self, status, headers, content, more_content, reason)
+        if more_content and (self.method == "HEAD" or status == 204 or status == 304):
+            content, more_content = b"", False
+            self.gateway.send_response(self, status, headers, content, more_content, reason)
+            self.ended_early = True
+        else:
+            self.gateway.send_response(self, status, headers, content, more_content, reason)
         self.status = status
         if more_content:
             self.state = STREAMING
@@ -354,7 +380,7 @@ class HTTPExchange:
         if self.state != STREAMING:
             if self.state == WAITING:
                 raise LocalProtocolError("response: expected a status, got content in state WAITING")
-            if self.state == COMPLETE and not self._warned:
+            if self.state == COMPLETE and not self._warned and not self.ended_early:
                 self._warned = True
                 logger.warning("%s: content after the end of the response was ignored", self)
             return
@@ -401,6 +427,12 @@ class HTTPExchange:
                 raise
         self.write(b"", more_content=False)
 
+    def finish(self) -> None:
+        """End a response that has begun, as if the application had ended it; what it still sends is dropped."""
+        if self.state == STREAMING:
+            self.ended_early = True
+            self.write(b"", more_content=False)
+
     def switch_protocols(self) -> None:
         """The connection goes on in another protocol (RFC 9110, section 15.2.2): this one sends nothing more."""
         self.status = 101
@@ -422,6 +454,18 @@ class HTTPExchange:
                 # Who looks whether the client is still there, again and again, must not leave a watcher each time.
                 self._watchers = _without(self._watchers, watcher)
                 raise
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once: when the exchange ends, or the client closes its side before."""
+        if self.state >= COMPLETE or self.half_closed:
+            callback()
+            return
+        if self._end_callbacks is None:
+            self._end_callbacks = []
+        if self._close_callbacks is None:
+            self._close_callbacks = [callback]
+        else:
+            self._close_callbacks.append(callback)
 
     def on_end(self, callback: Callable[[HTTPExchange], object]) -> None:
         """Have `callback(exchange)` called once, when the response is complete or the client has gone."""
@@ -475,11 +519,17 @@ class HTTPExchange:
             self._content_state = _BROKEN
             self._content_ended()
 
-    def half_close(self) -> None:
-        """The client sends no more, but may still be reading (architecture, A10.14)."""
-        self.half_closed = True
-        self.break_content()
-        self._wake_watchers()
+    def half_close(self, content_follows: bool = False) -> None:
+        """The client sends no more, but may still be reading: the application hears of it at once.
+
+        With `content_follows`, some content has been sent that was not read yet; without, missing content never comes.
+        """
+        if not content_follows:
+            self.break_content()
+        if not self.half_closed:
+            self.half_closed = True
+            self._wake_watchers()
+            self._call_close_callbacks()
 
     def disconnect(self) -> None:
         """The client has gone: what the application still sends is dropped."""
@@ -511,6 +561,15 @@ class HTTPExchange:
                     callback(self)
                 except Exception:
                     logger.exception("%s: a callback for its end failed", self)
+            self._call_close_callbacks()
+
+    def _call_close_callbacks(self) -> None:
+        callbacks, self._close_callbacks = self._close_callbacks, None
+        for callback in callbacks or ():
+            try:
+                callback()
+            except Exception:
+                logger.exception("%s: exception in an on_close callback", self)
 
     def _ask(self) -> None:
         self._asked = True

@@ -144,6 +144,15 @@ class Settings:
         30.0, TIMEOUTS, "Time a handler may go on once its client has gone; cancelled after it.",
         flag="--timeout-disconnect",
     )  # fmt: skip
+    # 5 s: a client that has closed its side is mostly gone. One that waits, such as `nc`, has its answer by then.
+    half_closed_seconds: float = setting(
+        5.0, TIMEOUTS, "Time a response may go on once its client has closed its side; then it is broken off. 0: none.",
+        flag="--timeout-half-closed",
+    )  # fmt: skip
+    # 2 s: what sends more often is busy, and may be about to end by itself; browsers open another one after 3 s.
+    idle_stream_seconds: float = setting(
+        2.0, TIMEOUTS, "Silence after which an event stream is ended at shutdown.", flag="--timeout-idle-stream"
+    )
     # 30 s: gunicorn's graceful_timeout, and what process managers wait before they kill.
     graceful_seconds: float = setting(
         30.0, TIMEOUTS, "Time for requests in flight to finish at shutdown.", flag="--timeout-graceful-shutdown"

@@ -13,6 +13,7 @@ from tests.helpers import settle, until
 from uvicorn.adapters import ASGI3Adapter
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
+from uvicorn.exchange import HTTPExchange, HTTPGateway
 from uvicorn.settings import Settings
 
 Message = dict[str, Any]
@@ -678,3 +679,34 @@ async def test_a_client_that_does_not_read_is_closed() -> None:
     host.takes.set()
     await host.task
     assert host.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
+
+
+# Responses without content
+
+
+async def test_HEAD_of_an_endless_stream_ends_the_call_and_later_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[type[BaseException]] = []
+
+    async def app(message: Message, channels: Message) -> None:
+        try:
+            await channels["reply"].send({"status": 200, "more_content": True})
+            while True:
+                await channels["reply"].send({"content": b"x", "more_content": True})
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    host = Host(app, {**HTTP, "method": "HEAD"}, {"type": "http.request"})
+    # As if the time for it were over.
+    monkeypatch.setattr(HTTPGateway, "handler_continues", cancel_soon)
+    await host.task
+    assert [event.get("more_body") for event in host.sent] == [None, False]
+    await until(lambda: raised)
+    assert raised == [asyncio.CancelledError]
+
+
+def cancel_soon(
+    gateway: HTTPGateway, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
+) -> Callable[[], object]:
+    assert seconds == 30
+    return asyncio.get_running_loop().call_soon(cancel).cancel

@@ -76,7 +76,7 @@ async def test_every_key_of_the_scope_has_its_type() -> None:
     await answered(app, request(b"GET /a%20b?c=%20d HTTP/1.1", b"X-Two: 1", b"x-two: 2"))
     assert app.scopes[0] == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",
@@ -198,7 +198,7 @@ async def test_headers_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize("event", [START, MORE, LAST])
-async def test_who_sends_to_a_client_that_has_gone_is_told_by_an_os_error(
+async def test_the_second_event_for_a_client_that_has_gone_raises_an_os_error(
     event: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(START, MORE, event) if event is not START else App(START)
@@ -208,6 +208,7 @@ async def test_who_sends_to_a_client_that_has_gone_is_told_by_an_os_error(
         for sent in app.events[:-1]:
             await send(sent)
         await left.wait()
+        await send(app.events[-1])
         try:
             await send(app.events[-1])
         except OSError as error:
@@ -254,13 +255,14 @@ async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_who_sends_on_a_broken_connection_is_told_before_the_loop_is() -> None:
+async def test_sending_on_a_broken_connection_raises_before_the_loop_reports_it() -> None:
     go = asyncio.Event()
     told: list[type[OSError]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await go.wait()
+        await send(MORE)
         try:
             await send(MORE)
         except OSError as error:
@@ -722,6 +724,7 @@ async def test_what_a_framework_makes_of_a_client_that_has_gone_is_no_failure_of
         await go.wait()
         try:
             await send(events[1])
+            await send(events[1])
         except OSError as error:
             raise of_framework(error) from error
 
@@ -786,6 +789,7 @@ async def test_what_fails_about_a_client_that_has_gone_is_a_failure(caplog: pyte
         await go.wait()
         try:
             await send(START)
+            await send(LAST)
         except OSError:
             {}["of those who are there"]
 

@@ -197,7 +197,7 @@ def test_C10_a_worker_whose_loop_is_gone_is_told_and_closes() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
     loop.close()
     kept = Kept(wsgi_apps.endless())
-    WSGICall(app_of(kept), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).run()
+    WSGICall(app_of(kept), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop), 30).run()
     assert len(kept.closed) == 1
 
 
@@ -205,7 +205,7 @@ async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answere
     loop = asyncio.get_running_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
     exchange.disconnect()
-    WSGICall(wsgi_apps.app, exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).cancel()
+    WSGICall(wsgi_apps.app, exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop), 30).cancel()
     await settle()
     assert exchange.state_name == "CLOSED"
 

@@ -129,9 +129,12 @@ class ChannelsGateway(QueuedGateway):
             self.exchange.feed_content(inline)
         if self._body is None:
             self.exchange.feed_eof()
-        on_close = getattr(self._reply, "on_close", None)
+        # Channels of other hosts may have neither. Ours tell a client that has closed its side from one that is gone.
+        on_close, on_end = getattr(self._reply, "on_close", None), getattr(self._reply, "on_end", None)
+        if on_end is not None:
+            on_end(self._closed)
         if on_close is not None:
-            on_close(self._closed)
+            on_close(self._half_closed if on_end is not None else self._closed)
 
     async def pump(self) -> None:
         """Send what the application says. Raises ResponseAborted if it fails in the middle."""
@@ -192,6 +195,10 @@ class ChannelsGateway(QueuedGateway):
             self.exchange.feed_eof()
         elif not content:
             self.want_content(self.exchange)
+
+    def _half_closed(self) -> None:
+        # The body channel knows whether content is missing.
+        self.exchange.half_close(content_follows=True)
 
     def _closed(self) -> None:
         if self.exchange.state < COMPLETE:

@@ -251,23 +251,12 @@ class WSGIGateway(HTTPGateway):
             kept.append(("content-length", str(len(content))))
         if empty:
             content = b""
-            if more_content:
-                # The host has all that it needs. What the application has yet to say it may say to nobody, for as long
-                # as after a client that has gone: it may never end.
-                more_content = False
-                seconds = self._interface.settings.disconnect_seconds
-                timer = self._thread.loop.call_later(seconds, exchange.disconnect)
-                exchange.on_end(lambda exchange: timer.cancel())
-                # Its thread has gone, so that content that has not been read by now never will be.
-                exchange.break_content()
         self._check_length(len(content), more_content)
         self._backlog.add(len(content))
         self._put("response", (line, kept, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Put a piece of content on the queue, unless the response has none."""
-        if exchange.method == "HEAD" or exchange.status in (204, 304):
-            return
+        """Put a piece of content on the queue."""
         try:
             self._check_length(len(content), more_content)
         except LocalProtocolError as error:

@@ -15,6 +15,7 @@ from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.interfaces.handling import cancel_after_end
 from uvicorn.interfaces.lifespan import Lifespan
 from uvicorn.interfaces.tasks import no_coroutine
 from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
@@ -24,8 +25,18 @@ from uvicorn.types import Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
 
-#: Of the document "HTTP & WebSocket ASGI Message Format".
+#: Of the document "HTTP & WebSocket ASGI Message Format", in the scopes of websockets and of the lifespan.
 SPEC_VERSION: Final = "2.5"
+
+#: In the scopes of HTTP. From 2.4 on Starlette and FastAPI do not listen for http.disconnect while they stream, but
+#: wait for `send` to raise: a generator that has nothing to send would never be closed.
+HTTP_SPEC_VERSION: Final = "2.3"
+
+
+# Dropped when nobody takes the response.
+_RESPONSE_EVENTS: Final = frozenset(
+    ("http.response.body", "http.response.trailers", "http.response.pathsend", "http.response.start")
+)
 
 
 @final
@@ -45,14 +56,19 @@ class HTTPCall:
     _trailers: list[Any] | None = None
     _body_ended = False
     _content_ended = False
+    # Whether an event has been dropped because the client has gone.
+    _has_dropped = False
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
 
     async def receive(self) -> Message:
-        """`http.request` with content, as long as there is some to come; then `http.disconnect`, when that is so."""
+        """`http.request` with content, as long as there is some to come; then `http.disconnect`, when that is so.
+
+        Content that has arrived comes before `http.disconnect`, though the client has gone meanwhile.
+        """
         exchange = self._exchange
-        if not self._content_ended and exchange.state < COMPLETE:
+        if not self._content_ended and exchange.state != COMPLETE:
             try:
                 content, more_content = await exchange.receive()
             except ClientDisconnected:
@@ -65,11 +81,17 @@ class HTTPCall:
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Take an event of the response. Acts at once; awaiting what it returns waits while the client is slow.
 
-        Raises LocalProtocolError for an event that cannot be sent now, and ClientDisconnected, an OSError, once the
-        client has gone.
+        Raises LocalProtocolError for an event that cannot be sent now. Once the client has gone, the first event is
+        dropped, and awaiting it gives way to whatever listens for http.disconnect; further ones raise
+        ClientDisconnected, an OSError. After a response that was over with its head, everything is dropped.
         """
         exchange = self._exchange
         kind = message.get("type")
+        if exchange.state >= COMPLETE and kind in _RESPONSE_EVENTS:
+            if exchange.state == CLOSED:
+                return self._send_to_nobody()
+            if exchange.ended_early and kind != "http.response.start":
+                return Waiting(let_others_run)
         if kind == "http.response.body":
             if self._body_ended:
                 raise self._misplaced(message)
@@ -110,15 +132,20 @@ class HTTPCall:
         else:
             raise self._misplaced(message)
         if exchange.state >= COMPLETE:
-            if exchange.state == CLOSED:
-                raise ClientDisconnected("the client has gone")
-            return SENT
+            # The gateway may have found out that there is nobody to send to.
+            return self._send_to_nobody() if exchange.state == CLOSED else SENT
         exchange.sends += 1
         if exchange.write_paused:
             return Waiting(self._drain, exchange.gateway.last_send())
         if exchange.sends % SENDS_IN_A_ROW == 0:
             return Waiting(let_others_run)
         return SENT
+
+    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+        if self._has_dropped:
+            raise ClientDisconnected("the client has gone")
+        self._has_dropped = True
+        return Waiting(let_others_run)
 
     def flush(self) -> None:
         """The application does something else before it sends content: let the client see that it is answered.
@@ -248,7 +275,7 @@ class ASGI3Interface(Interface):
             if self._state is not None:
                 template["state"] = None
         scope = template.copy()
-        scope["asgi"] = {"version": self.version, "spec_version": SPEC_VERSION}
+        scope["asgi"] = {"version": self.version, "spec_version": HTTP_SPEC_VERSION}
         scope["http_version"] = exchange.http_version
         scope["method"] = exchange.method
         scope["path"] = exchange.path
@@ -271,7 +298,7 @@ class ASGI3Interface(Interface):
             call.task = task
             call.flush()
             task.add_done_callback(partial(_call_ended, call=call, exchange=exchange))
-            exchange.on_end(partial(self._exchange_ended, task=task))
+            cancel_after_end(task, exchange, self.settings.disconnect_seconds)
         elif exchange.state != COMPLETE or task.cancelled() or task.exception() is not None:
             _call_ended(task, call, exchange)
 
@@ -305,12 +332,6 @@ class ASGI3Interface(Interface):
 
     def _asgi(self) -> dict[str, str]:
         return {"version": self.version, "spec_version": SPEC_VERSION}
-
-    def _exchange_ended(self, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
-        """The client has gone while the application runs: it may finish what it is about, within bounds."""
-        if exchange.state == CLOSED and not task.done():
-            timer = asyncio.get_running_loop().call_later(self.settings.disconnect_seconds, task.cancel)
-            task.add_done_callback(lambda task: timer.cancel())
 
 
 class ASGI2Interface(ASGI3Interface):

@@ -5,6 +5,8 @@ The shapes of messages and channels are those of the interface document; rules R
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -13,9 +15,9 @@ from typing import Any, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange
-from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.interfaces.base import Interface, answer_failure, is_disconnect
 from uvicorn.interfaces.channels_websocket import ChannelsListener
-from uvicorn.interfaces.handling import handler_ended, watch_handler
+from uvicorn.interfaces.handling import watch_handler
 from uvicorn.interfaces.tasks import OWNER
 from uvicorn.sending import (
     DROPS_IN_A_ROW,
@@ -31,6 +33,8 @@ from uvicorn.sending import (
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
 
 
 @final
@@ -97,7 +101,7 @@ class ReplyChannel:
                 check_named(message)
             exchange.write(content or b"", message.get("more_content", False))
         if exchange.state == COMPLETE:
-            return SENT
+            return Waiting(let_others_run) if exchange.ended_early else SENT
         exchange.sends += 1
         if exchange.write_paused:
             return Waiting(self._drain, exchange.gateway.last_send()) if OWNER.get() is exchange.endpoint else SENT
@@ -106,7 +110,14 @@ class ReplyChannel:
         return SENT
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, however the exchange ends; at once if it has ended (rule R15)."""
+        """Have `callback()` called once: when the exchange ends, however it does, or the client closes its side before.
+
+        At once if that has happened (rule R15).
+        """
+        self._exchange.on_close(callback)
+
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, when the response is complete or broken off; at once if it is."""
         self._exchange.on_end(lambda exchange: callback())
 
     @property
@@ -245,7 +256,7 @@ class ChannelsInterface(Interface):
                 self._tell_disconnect(exchange, reply)
             return
         if self._wants_disconnect:
-            exchange.on_end(partial(self._tell_disconnect, reply=reply))
+            exchange.on_close(partial(self._tell_disconnect, exchange, reply))
         watch_handler(task, exchange, weakref.ref(reply), self.settings)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
@@ -257,6 +268,11 @@ class ChannelsInterface(Interface):
         """`http.disconnect`, to applications that ask for it with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
-        task.add_done_callback(
-            partial(handler_ended, exchange=exchange, reply=weakref.ref(reply), settings=self.settings)
-        )
+        task.add_done_callback(partial(_disconnect_handled, exchange=exchange))
+
+
+def _disconnect_handled(task: asyncio.Task[Any], exchange: HTTPExchange) -> None:
+    # Not the exchange's handler: what it returns or raises says nothing about the response.
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not is_disconnect(error):
+        logger.error("%s: exception in the application's handler of http.disconnect", exchange, exc_info=error)

@@ -19,7 +19,7 @@ from uvicorn.exchange import COMPLETE, STATE_NAMES, STREAMING, WAITING, HTTPExch
 from uvicorn.interfaces.base import answer_failure
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handling import await_late_reply, watch_handler
-from uvicorn.interfaces.pooled import PooledInterface, refuse
+from uvicorn.interfaces.pooled import Call, PooledInterface, refuse
 from uvicorn.interfaces.tasks import OWNER
 from uvicorn.processes import end_fork
 from uvicorn.sending import SENT, Waiting, channel_names, check_named, let_others_run, shape
@@ -98,7 +98,7 @@ class _Send:
 
 
 @final
-class ConsumerCall:
+class ConsumerCall(Call):
     """One call of the application. Methods named `_on_loop_*` are for the event loop's thread.
 
     The reply channel refers to this, and nothing here to the channel, so that its end can be noticed.
@@ -110,8 +110,6 @@ class ConsumerCall:
         "_interface",
         "_lock",
         "_message",
-        "_outbox",
-        "_over",
         "_sent",
         "_state",
         "_taken",
@@ -119,17 +117,15 @@ class ConsumerCall:
     )
 
     def __init__(self, interface: ThreadedConsumerInterface, exchange: HTTPExchange, content: bytes) -> None:
+        super().__init__(interface.outbox(), interface.settings.disconnect_seconds)
         self.exchange = exchange
         self._interface = interface
-        self._outbox = interface.outbox()
         # What a middleware has set for this request, such as a trace, is the application's to see.
         self._context = copy_context()
         self._message: Message | None = consumer_message(exchange, content, ThreadReplyChannel(self))
         # Several threads may send. What they have sent makes the state, which the exchange reaches a little later.
         self._lock = threading.Lock()
         self._state = WAITING
-        # Set by the loop, once: nobody takes any more of the response.
-        self._over = False
         # The loop's: what was sent was unfit for the wire, and has been answered for.
         self._failed = False
         self._sent = 0
@@ -137,7 +133,7 @@ class ConsumerCall:
 
     # On a worker
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Call the application, and see to what it leaves undone."""
         message, self._message = self._message, None
         if self._over or message is None:
@@ -195,6 +191,8 @@ class ConsumerCall:
             more_content = bool(message.get("more_content", False))
             if state != COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
+                if self._answered:
+                    return SENT
             self._sent += len(content) + _MESSAGE_BYTES
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
             send = _Send(content, more_content, awaited=not on_loop)
@@ -216,7 +214,7 @@ class ConsumerCall:
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """See `ThreadReplyChannel.on_close`."""
-        self._outbox.post(lambda: self.exchange.on_end(lambda exchange: callback()))
+        self._outbox.post(lambda: self.exchange.on_close(callback))
 
     def _wait_for_room(self) -> Coroutine[Any, Any, None]:
         """Wait while the client has too much before it."""
@@ -235,10 +233,6 @@ class ConsumerCall:
         return Waiting(let_others_run) if threading.get_ident() == self.exchange.endpoint.thread else SENT
 
     # On the event loop's thread
-
-    def on_end(self, exchange: HTTPExchange) -> None:
-        """The response has ended, perhaps not as the application meant it."""
-        self._over = True
 
     def _on_loop_respond(self, head: tuple[int, Any, bytes], send: _Send) -> None:
         status, headers, reason = head

@@ -26,7 +26,7 @@ def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakre
         ended(task)
     else:
         task.add_done_callback(ended)
-        exchange.on_end(partial(_exchange_ended, task=task, seconds=settings.disconnect_seconds))
+        cancel_after_end(task, exchange, settings.disconnect_seconds)
 
 
 def handler_ended(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
@@ -77,8 +77,17 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
     exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]
 
 
+def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
+    """Have `task`, which handles `exchange`, end within `seconds` once nobody takes what it sends (rule R6)."""
+    exchange.on_end(partial(_exchange_ended, task=task, seconds=seconds))
+
+
 def _exchange_ended(exchange: HTTPExchange, task: asyncio.Task[Any], seconds: float) -> None:
-    """The client has gone while the handler runs: it may finish what it is about, within bounds (rule R6)."""
-    if exchange.state == CLOSED and not task.done():
+    if task.done():
+        return
+    if exchange.state == CLOSED:
         timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
         task.add_done_callback(lambda task: timer.cancel())
+    elif exchange.ended_early:
+        ended = exchange.gateway.handler_continues(exchange, task.cancel, seconds)
+        task.add_done_callback(lambda task: ended())

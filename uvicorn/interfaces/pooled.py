@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import Context
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.base import Interface
@@ -72,17 +72,57 @@ class Outbox:
                 self.loop.call_soon(self._take, context=self._context)
 
 
-class Call(Protocol):
+class Call:
     """One call of an application: `run` or `cancel` is called, once."""
+
+    __slots__ = ("_answered", "_forget", "_outbox", "_over", "_returned", "_seconds")
+
+    def __init__(self, outbox: Outbox, seconds: float) -> None:
+        """`seconds`: for how long the application may go on after a response that was complete before it was."""
+        self._outbox = outbox
+        self._seconds = seconds
+        # Set by the loop, once: nobody takes any more of the response, and the application is told so.
+        self._over = False
+        # Set by the loop, once: the response is complete, and what the application still sends is dropped.
+        self._answered = False
+        # Set by the worker, once: the application has come to its end.
+        self._returned = False
+        self._forget: Callable[[], object] | None = None
 
     def run(self) -> None:
         """Called by a worker. Never raises."""
+        try:
+            self._run()
+        finally:
+            # First this, then the look; the loop does it the other way round, so that one of them sees the other.
+            self._returned = True
+            if self._answered:
+                self._outbox.post(self._on_loop_end)
+
+    def _run(self) -> None:
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Called instead if there will be no worker for it; from any thread."""
+        raise NotImplementedError
 
     def on_end(self, exchange: HTTPExchange) -> None:
         """The response has ended, perhaps not as the application meant it; on the loop's thread."""
+        if not exchange.ended_early:
+            self._give_up()
+            return
+        self._answered = True
+        if not self._returned:
+            self._forget = exchange.gateway.handler_continues(exchange, self._give_up, self._seconds)
+
+    def _give_up(self) -> None:
+        """Have the application end with its next piece of content; on the loop's thread."""
+        self._over = True
+
+    def _on_loop_end(self) -> None:
+        forget, self._forget = self._forget, None
+        if forget is not None:
+            forget()
 
 
 def refuse(exchange: HTTPExchange) -> None:

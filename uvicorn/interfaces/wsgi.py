@@ -23,7 +23,7 @@ from uvicorn.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.interfaces.base import answer_failure
 from uvicorn.interfaces.content_reader import ContentReader
 from uvicorn.interfaces.environ import build_environ, encode_response
-from uvicorn.interfaces.pooled import Outbox, PooledInterface, refuse
+from uvicorn.interfaces.pooled import Call, Outbox, PooledInterface, refuse
 from uvicorn.processes import end_fork
 from uvicorn.settings import Settings
 
@@ -101,7 +101,7 @@ class FileWrapper:
 
 
 @final
-class WSGICall:
+class WSGICall(Call):
     """One call of the application. `run` is the worker's side, methods named `_on_loop_*` the loop's."""
 
     __slots__ = (
@@ -111,8 +111,6 @@ class WSGICall:
         "_exchange",
         "_head",
         "_head_sent",
-        "_outbox",
-        "_over",
         "_room",
         "_sent",
         "_taken",
@@ -120,18 +118,21 @@ class WSGICall:
     )
 
     def __init__(
-        self, app: Callable[..., Any], exchange: HTTPExchange, environ: dict[str, Any], outbox: Outbox
+        self,
+        app: Callable[..., Any],
+        exchange: HTTPExchange,
+        environ: dict[str, Any],
+        outbox: Outbox,
+        seconds: float,
     ) -> None:
+        super().__init__(outbox, seconds)
         self._app = app
         self._exchange = exchange
         self._environ = environ
-        self._outbox = outbox
         # What a middleware has set for this request, such as a trace, is the application's to see.
         self._context = copy_context()
         self._head: tuple[int, bytes, list[list[bytes]]] | None = None
         self._head_sent = False
-        # Set by the loop, once: nobody takes any more of the response.
-        self._over = False
         # Bytes: the first is the worker's to write, the second the loop's.
         self._sent = 0
         self._taken = 0
@@ -141,14 +142,14 @@ class WSGICall:
 
     # On a worker
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Call the application and hand over what it says, to its end whatever that is."""
         if self._over:
             return
         errors: ErrorLog = self._environ["wsgi.errors"]
         endpoint = self._exchange.endpoint
         try:
-            self._context.run(self._run)
+            self._context.run(self._call_application)
         except BaseException as error:
             if endpoint.is_parents:
                 end_fork(error)
@@ -162,7 +163,7 @@ class WSGICall:
         """The call will not be made: the pool, or the user's executor, has been shut down before its turn."""
         self._outbox.post(lambda: refuse(self._exchange))
 
-    def _run(self) -> None:
+    def _call_application(self) -> None:
         iterable = self._app(self._environ, self._start_response)
         if type(iterable) is list or type(iterable) is tuple:
             try:
@@ -187,12 +188,12 @@ class WSGICall:
     def _send_all(self, iterable: Iterable[bytes]) -> None:
         is_head = self._exchange.method == "HEAD"
         for content in iterable:
-            if self._over:
+            if self._over or self._answered:
                 return
             if content:
                 self._write(content)
             if is_head and self._head_sent:
-                break
+                return
         self._send_last(b"")
 
     def _start_response(
@@ -217,6 +218,8 @@ class WSGICall:
             raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
         if not content:
             # The head stays open to be replaced until there is content (PEP 3333).
+            return
+        if self._answered:
             return
         head = self._take_head()
         self._sent += len(content)
@@ -253,9 +256,8 @@ class WSGICall:
 
     # On the event loop's thread
 
-    def on_end(self, exchange: HTTPExchange) -> None:
-        """The response has ended, perhaps not as the application meant it: who waits for room waits in vain."""
-        self._over = True
+    def _give_up(self) -> None:
+        super()._give_up()
         if self._waiting:
             self._release()
 
@@ -324,4 +326,4 @@ class WSGIInterface(PooledInterface):
         environ["wsgi.input"] = io.BytesIO(content) if content is not None else ContentReader(exchange, outbox)
         environ["wsgi.errors"] = self._errors
         environ["wsgi.file_wrapper"] = FileWrapper
-        self.queue(WSGICall(self.app, exchange, environ, outbox), exchange)
+        self.queue(WSGICall(self.app, exchange, environ, outbox, self.settings.disconnect_seconds), exchange)

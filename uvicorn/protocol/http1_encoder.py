@@ -161,6 +161,11 @@ class HTTP1ResponseEncoder:
             pieces.append(self.content(content, more_content))
         return pieces
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the content may end at any time: no length was promised."""
+        return self._framing in (_CHUNKED, _UNTIL_CLOSE)
+
     def content(self, content: bytes, more_content: bool) -> bytes:
         """Frame a piece of content; the last one when `more_content` is false.
 

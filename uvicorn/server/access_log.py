@@ -50,14 +50,22 @@ def log_access(
     status: int,
     sent: int,
     seconds: float,
+    outcome: str = "",
 ) -> None:
-    """One line for a response that has ended; `sent` is the bytes of its content, `seconds` the time it took.
+    """Log one line for a response that has ended.
 
-    The record's arguments are the five that formatters of the field take apart; size and duration are attributes too.
+    `sent` is the bytes of its content, `seconds` the time it took, `outcome` why it is not complete; empty if it is.
+
+    The record's arguments are the five that formatters of the field take apart; size, duration and outcome are
+    attributes too.
     """
     target = raw_path + b"?" + query_string if query_string else raw_path
     milliseconds = seconds * 1000
     line = f'%s - "%s %s HTTP/%s" %d {sent} {milliseconds:.1f}ms'
+    if outcome:
+        # It may be what an exception says.
+        outcome = printable(outcome).replace("%", "%%")
+        line = f"{line} ({outcome})"
     access_logger.info(
         line,
         peer_name(client),
@@ -65,12 +73,12 @@ def log_access(
         printable(target),
         http_version,
         status,
-        extra={"size": sent, "duration": milliseconds},
+        extra={"size": sent, "duration": milliseconds, "outcome": outcome or "complete"},
     )
 
 
-def log_exchange(exchange: HTTPExchange, sent: int, seconds: float) -> None:
-    """One line for an exchange whose response is complete."""
+def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
+    """Log one line for an exchange whose response has ended."""
     log_access(
         exchange.endpoint.client,
         exchange.method,
@@ -80,11 +88,13 @@ def log_exchange(exchange: HTTPExchange, sent: int, seconds: float) -> None:
         exchange.status,
         sent,
         seconds,
+        outcome,
     )
 
 
-#: Told of each exchange whose response is complete, how many bytes of content it had, and how many seconds it took.
-AccessLog: TypeAlias = Callable[[HTTPExchange, int, float], None]
+#: Called with each exchange whose response has begun and ended, the bytes of its content that were sent, the seconds
+#: it took, and why it is not complete (empty if it is).
+AccessLog: TypeAlias = Callable[[HTTPExchange, int, float, str], None]
 
 
 class ClientWarnings:

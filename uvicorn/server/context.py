@@ -16,6 +16,7 @@ from uvicorn.protocol.http1_encoder import encode_default_fields
 from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import Clock
+from uvicorn.server.continuing import ContinuingHandlers
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
@@ -97,6 +98,8 @@ class ServerContext:
         #: Exchanges that have begun, and those of them whose response has ended.
         self.begun = 0
         self.ended = 0
+        #: Handlers that go on although their response is complete.
+        self.continuing = ContinuingHandlers()
         #: Messages that websockets have brought.
         self.messages = 0
         #: Connections accepted since the start.

@@ -17,6 +17,7 @@ from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoi
 from uvicorn.protocol.http1_encoder import CONTINUE, ContentTooLong
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
+from uvicorn.server.continuing import ContinuingHandler
 from uvicorn.server.http1_lifetime import ARRIVED, BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Lifetime
 from uvicorn.server.sendfile import send_file
 from uvicorn.types import Headers
@@ -24,6 +25,8 @@ from uvicorn.unsent import UnsentSends
 
 # Content above this is written beside the head instead of being copied behind it.
 _COPY_BYTES: Final = 65536
+
+_EVENT_STREAM: Final = b"content-type: text/event-stream"
 
 
 @final
@@ -34,6 +37,7 @@ class HTTP1Connection(HTTP1Lifetime):
         "_advancing",
         "_began",
         "_content_sent",
+        "_continuing",
         "_drainers",
         "_over_limit",
         "_trusted",
@@ -51,6 +55,8 @@ class HTTP1Connection(HTTP1Lifetime):
         self._began = 0.0
         self._over_limit = False
         self._trusted = False
+        # The handler of an earlier request, if it goes on although its response is complete.
+        self._continuing: ContinuingHandler | None = None
         self._drainers: tuple[asyncio.Future[None], ...] = ()
         # While the client is slow: what it has yet to take.
         self._unsent: UnsentSends | None = None
@@ -110,13 +116,12 @@ class HTTP1Connection(HTTP1Lifetime):
                 self._drained()
 
     def eof_received(self) -> bool:
-        """The client sends no more. It may still be reading: an exchange under way is finished (A10.14)."""
+        """The client sends no more. It may still be reading: what is under way may go on for a bounded time."""
         self._eof = True
         if self._phase != BUSY or self._is_handshake():
             self._close()
             return False
-        if self._exchange is not None:
-            self._exchange.half_close()
+        self._half_close()
         # With TLS there is no half-close, and the loop warns if one is asked for.
         return self._phase == BUSY and self._endpoint.scheme == "http"
 
@@ -124,9 +129,7 @@ class HTTP1Connection(HTTP1Lifetime):
         """The transport is gone."""
         self._phase = CLOSED
         self._context.connections.discard(self)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.disconnect()
+        self._disconnect()
         self.resume_writing()
         # Freed now rather than when the garbage collector comes by.
         self._parser.detach()
@@ -198,8 +201,9 @@ class HTTP1Connection(HTTP1Lifetime):
         if not self._content_done or self._continue_due:
             # With 100 Continue due, the client may or may not send its content: the next bytes could be either.
             # More unread content than is worth reading: closing is cheaper.
+            # A chunked rest may be of any length.
             left = self._parser.content_left
-            wanted = left <= self._context.settings.max_drain_bytes and not self._continue_due
+            wanted = 0 <= left <= self._context.settings.max_drain_bytes and not self._continue_due
             keep_alive = keep_alive and wanted and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
@@ -207,6 +211,9 @@ class HTTP1Connection(HTTP1Lifetime):
             exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
         )
         self._content_sent = len(content)
+        if more_content:
+            self._is_event_stream = any(piece.startswith(_EVENT_STREAM) for piece in pieces)
+            self._since = self._context.clock.now
         if self._content_sent <= _COPY_BYTES:
             self._transport.write(b"".join(pieces))
         else:
@@ -243,6 +250,8 @@ class HTTP1Connection(HTTP1Lifetime):
                 self._unsent.add(len(data))
             self._written += len(data)
             self._content_sent += len(content)
+            if self._is_event_stream:
+                self._since = self._context.clock.now
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         """Write the end of a response."""
@@ -312,20 +321,21 @@ class HTTP1Connection(HTTP1Lifetime):
         """The response is out, or never will be."""
         context = self._context
         context.ended += 1
-        if exchange.state != COMPLETE:
-            return
-        if context.access_log is not None:
+        if context.access_log is not None and exchange.status:
             sent = self._content_sent if exchange.method != "HEAD" else 0
-            context.access_log(exchange, sent, context.clock.monotonic() - self._began)
-        if self._phase != BUSY:
+            outcome = "" if exchange.state == COMPLETE else self._aborted or "client disconnected"
+            context.access_log(exchange, sent, context.clock.monotonic() - self._began, outcome)
+        if exchange.state != COMPLETE or self._phase != BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
             self._exchange_done()
         elif not self._encoder.keep_alive:
-            if self._content_done and not self._parser.buffer:
-                self._close()
-            else:
+            if not self._content_done:
+                self._linger_upload()
+            elif self._parser.buffer:
                 self._linger()
+            else:
+                self._close()
         else:
             self._phase = DRAINING
             self._since = context.clock.now
@@ -335,7 +345,18 @@ class HTTP1Connection(HTTP1Lifetime):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """The response cannot be finished: reset the connection."""
         if exchange is self._exchange:
+            self._aborted = reason
             self.reset()
+
+    def handler_continues(
+        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
+    ) -> Callable[[], object]:
+        """Let the handler go on until the next request, a stop, or `seconds` have passed."""
+        handler = self._context.continuing.add(cancel, seconds)
+        if self._continuing is not None:
+            self._continuing.cancel()
+        self._continuing = handler
+        return handler.ended
 
     async def drain(self) -> None:
         """Wait until the client has caught up or has gone."""
@@ -391,6 +412,12 @@ class HTTP1Connection(HTTP1Lifetime):
                 exchange = self._exchange
                 assert exchange is not None
                 context.begun += 1
+                if self._continuing is not None:
+                    self._continuing.cancel()
+                    self._continuing = None
+                if self._eof_since is not None:
+                    # What was true of the exchange before it is true of this one.
+                    exchange.half_close(content_follows=not self._eof)
                 if context.limit_concurrency and self._is_too_much():
                     self._parser.keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
@@ -433,7 +460,8 @@ class HTTP1Connection(HTTP1Lifetime):
 
     def _is_too_much(self) -> bool:
         """Whether there are more connections or requests at this time than there may be."""
-        return self._over_limit or self._context.requests > self._context.limit_concurrency
+        context = self._context
+        return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
         """Response and content are complete: go on to the next request, or wait for it."""
@@ -460,7 +488,7 @@ class HTTP1Connection(HTTP1Lifetime):
     def _drained(self) -> None:
         """More content has come in that nobody reads."""
         if self._discarded > self._context.settings.max_drain_bytes:
-            self._linger()
+            self._linger_upload()
         elif self._content_done:
             self._phase = BUSY
             self._exchange_done()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Final
 
 from uvicorn.errors import RemoteProtocolError
@@ -11,7 +12,7 @@ from uvicorn.protocol.http1_encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
-from uvicorn.server.resetting import reset
+from uvicorn.server.resetting import CONNECTED, HALF_CLOSED, RESET, peer_state, reset
 
 # What a connection is doing; deadlines depend on it.
 HEAD: Final = 0  # waiting for the first head, or for the rest of one
@@ -26,6 +27,17 @@ CLOSED: Final = 7
 # Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
 _DRAIN_SECONDS: Final = 1.0
 
+# What is read and dropped after a refusal: four times what is drained for an honest client. Who goes on after that is
+# not reading, but sending.
+_REFUSED_DRAINS: Final = 4
+
+# An upload that was answered early (RFC 9112, section 9.6): honest clients read the answer when they have sent all of
+# it, or notice it while they send. No upload takes longer than the first to be given up, or pauses for the second.
+_UPLOAD_SECONDS: Final = 30.0
+_UPLOAD_IDLE_SECONDS: Final = 5.0
+# Instead of them once the server is stopping.
+_UPLOAD_STOPPING_SECONDS: Final = 1.0
+
 # Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
 _RECENT_SECONDS: Final = 0.5
 
@@ -37,6 +49,7 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
     """
 
     __slots__ = (
+        "_aborted",
         "_content_done",
         "_context",
         "_continue_due",
@@ -44,9 +57,12 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         "_encoder",
         "_endpoint",
         "_eof",
+        "_eof_since",
         "_exchange",
         "_file_left",
+        "_is_event_stream",
         "_jitter",
+        "_linger_bytes",
         "_pace",
         "_parser",
         "_phase",
@@ -72,6 +88,13 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         self._content_done = True
         self._continue_due = False
         self._eof = False
+        # When the client was seen to have closed its side; None before that.
+        self._eof_since: float | None = None
+        # Why the response was broken off by us.
+        self._aborted = ""
+        self._is_event_stream = False
+        # How much is read and dropped while lingering.
+        self._linger_bytes = 0
         self._reading_paused = False
         self._received = 0
         self._written = 0
@@ -88,7 +111,12 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         is_over = self._context.clock.is_over
         phase = self._phase
         if phase == BUSY:
-            if not self._content_done and not self._eof:
+            if self._eof_since is not None:
+                if is_over(self._eof_since, settings.half_closed_seconds):
+                    self._break_off("")
+            elif self._reading_paused and self._look_for_end():
+                pass
+            elif not self._content_done:
                 self._check_pace()
         elif phase == IDLE:
             if is_over(self._since, settings.keep_alive_seconds * self._jitter):
@@ -101,18 +129,16 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
                     self._close()
         elif phase == DRAINING:
             if is_over(self._since, _DRAIN_SECONDS):
-                self._linger()
+                self._linger_upload()
         elif phase == LINGERING:
-            if self._transport.get_write_buffer_size():
-                # The time counts from the last byte; a client that takes none is the stall's concern.
-                self._since = self._context.clock.now
-            elif is_over(self._since, settings.linger_seconds):
-                self._close()
+            self._check_lingering()
         if self._phase != CLOSED:
             self._check_stall()
 
     def stop(self) -> None:
         """The server is stopping. Called again until the connection is closed."""
+        if self._phase == BUSY:
+            self._end_idle_stream()
         if self._phase == IDLE or (self._phase == HEAD and not self._parser.buffer):
             if self._context.clock.is_over(self._since, _RECENT_SECONDS):
                 self._close()
@@ -123,6 +149,50 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             self._phase = CLOSED
             self._parser.stop()
             reset(self._transport)
+
+    # The client's side of the end
+
+    def _half_close(self, content_follows: bool = False) -> None:
+        """The client has closed its side: from now on the time runs in which what is under way may go on."""
+        if self._eof_since is None:
+            self._eof_since = self._context.clock.now
+        if not self._context.settings.half_closed_seconds:
+            self._break_off("")
+        elif self._exchange is not None:
+            self._exchange.half_close(content_follows)
+
+    def _look_for_end(self) -> bool:
+        """Whether the client has left while we do not read: the loop says nothing of it then."""
+        end = peer_state(self._transport)
+        if end == RESET:
+            self._break_off("")
+        elif end == HALF_CLOSED:
+            self._half_close(content_follows=True)
+        return end != CONNECTED
+
+    def _break_off(self, reason: str) -> None:
+        """Reset the connection, and have the application hear of it now rather than on the loop's next turn."""
+        self._aborted = reason
+        self.reset()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.disconnect()
+
+    def _end_idle_stream(self) -> None:
+        """End an event stream that has been silent for some time: its client opens another one by itself."""
+        exchange = self._exchange
+        if (
+            self._is_event_stream
+            and exchange is not None
+            and exchange.state == STREAMING
+            and self._encoder.is_open_ended
+            and self._context.clock.is_over(self._since, self._context.settings.idle_stream_seconds)
+        ):
+            self._encoder.keep_alive = False
+            exchange.finish()
 
     # The end
 
@@ -139,15 +209,30 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             content = PHRASES[error.status_hint].encode() + b"\n"
             pieces = self._encoder.start("GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, content, False)
             self._transport.write(b"".join(pieces))
+            if exchange is not None:
+                # It has its line in the access log, as any response.
+                exchange.status = error.status_hint
+                self._aborted = f"refused: {error}"
         self._linger()
         if exchange is not None:
             exchange.disconnect()
 
     def _linger(self) -> None:
-        """Close, but not before the client has had the time to read what it was sent.
+        """Close after a refusal, but not before the client has had the time to read it.
 
         Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
         """
+        self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
+
+    def _linger_upload(self) -> None:
+        """Close after an answer that came before the request was whole: the client may read it only behind the rest."""
+        left = self._parser.content_left
+        if left < 0:
+            left = self._context.settings.limits.max_content_bytes or sys.maxsize
+        self._begin_lingering(max(left, _REFUSED_DRAINS * self._context.settings.max_drain_bytes))
+        self._pace = ContentPace()
+
+    def _begin_lingering(self, most: int) -> None:
         if self._phase >= LINGERING:
             return
         if self._eof:
@@ -155,7 +240,9 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             return
         self._phase = LINGERING
         self._since = self._context.clock.now
+        self._pace = None
         self._discarded = 0
+        self._linger_bytes = most
         self._parser.stop()
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -163,10 +250,27 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             self._reading_paused = False
             self._transport.resume_reading()
 
+    def _check_lingering(self) -> None:
+        """Close when the client has had the time to read what it was sent."""
+        context = self._context
+        settings = context.settings
+        seconds = settings.linger_seconds
+        if self._transport.get_write_buffer_size():
+            # The time counts from the last byte; a client that takes none is the stall's concern.
+            self._since = context.clock.now
+            return
+        if self._pace is not None:
+            seconds = _UPLOAD_STOPPING_SECONDS if context.stopping else _UPLOAD_SECONDS
+            elapsed, rate = context.clock.elapsed, settings.min_content_rate
+            if self._pace.check(elapsed, self._discarded, _UPLOAD_IDLE_SECONDS, rate):
+                self._close()
+                return
+        if context.clock.is_over(self._since, seconds):
+            self._close()
+
     def _discard(self, count: int) -> None:
         self._discarded += count
-        # Four times what is drained for an honest client; after that it is not reading, but sending.
-        if self._phase == LINGERING and self._discarded > 4 * self._context.settings.max_drain_bytes:
+        if self._phase == LINGERING and self._discarded > self._linger_bytes:
             self._close()
 
     def _close(self) -> None:
@@ -204,7 +308,4 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             self._context.warnings.warn(
                 self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
             )
-            exchange = self._exchange
-            self.reset()
-            if exchange is not None:
-                exchange.disconnect()
+            self._break_off("write timeout")

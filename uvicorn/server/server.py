@@ -257,6 +257,7 @@ class Server:
     async def _drain(self, context: ServerContext) -> None:
         """Finish what is in flight: nothing that was accepted is lost while it can be answered in time."""
         context.stopping = True
+        context.continuing.stop()
         clock = context.clock
         grace = context.settings.graceful_seconds
         logger.info("stopping; requests in flight: %d", context.requests)

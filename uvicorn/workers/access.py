@@ -67,8 +67,8 @@ class Watch:
         """Whether anybody wants to know anything."""
         return bool(self.logs or self.pre_request or self.post_request)
 
-    def log(self, exchange: HTTPExchange, sent: int, seconds: float) -> None:
-        """Have gunicorn write its line about an exchange whose response is complete."""
+    def log(self, exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
+        """Have gunicorn write its line about an exchange whose response has ended, completely or not."""
         gateway = exchange.gateway
         # Those that never came to the application, such as the 503 of a server that has too much to do, took no time.
         watched = gateway if isinstance(gateway, WatchedGateway) else WatchedGateway(gateway, exchange, self)
@@ -205,6 +205,11 @@ class WatchedGateway(HTTPGateway):
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self._gateway.abort(exchange, reason)
+
+    def handler_continues(
+        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
+    ) -> Callable[[], object]:
+        return self._gateway.handler_continues(exchange, cancel, seconds)
 
     async def drain(self) -> None:
         await self._gateway.drain()

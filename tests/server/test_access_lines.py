@@ -1,0 +1,102 @@
+"""The access log has one line for every response that has begun, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from tests.corpus import POST, request
+from tests.helpers import GET, Conversation, hello, settle
+
+
+async def begun(message: dict[str, Any], channels: dict[str, Any]) -> None:
+    await channels["reply"].send({"status": 200, "content": b"data", "more_content": True})
+    if message["path"] == "/fail":
+        raise ValueError("boom")
+    await asyncio.sleep(3600)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == "uvicorn.access"]
+
+
+async def test_a_complete_response_is_one_line_with_its_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(hello, access_log=True)
+    conversation.send(GET)
+    await settle()
+    (record,) = lines(caplog)
+    assert record.outcome == "complete"  # type: ignore[attr-defined]
+    assert record.getMessage().endswith("ms")
+
+
+async def test_a_response_whose_client_leaves_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(begun, access_log=True)
+    conversation.send(GET)
+    await settle()
+    await conversation.lose()
+    (record,) = lines(caplog)
+    assert (record.args, record.size, record.outcome) == (  # type: ignore[attr-defined]
+        ("127.0.0.1:51234", "GET", "/", "1.1", 200),
+        4,
+        "client disconnected",
+    )
+    assert record.getMessage().endswith("(client disconnected)")
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_a_response_that_the_application_breaks_off_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(begun, access_log=True)
+    conversation.send(request(b"GET /fail HTTP/1.1"))
+    await settle()
+    (record,) = lines(caplog)
+    assert record.outcome == "exception in the application"  # type: ignore[attr-defined]
+
+
+async def test_an_upload_that_is_refused_in_the_middle_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["body"].receive()
+        await asyncio.sleep(3600)
+
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(app, access_log=True)
+    conversation.send(request(POST, b"content-length: 5", content=b"he"))
+    await settle()
+    conversation.clock.advance(30)
+    (record,) = lines(caplog)
+    assert (record.args[4], record.outcome) == (  # type: ignore[attr-defined, index]
+        408,
+        "refused: request content slower than 500 bytes per second",
+    )
+    await conversation.lose()
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_a_request_that_never_got_a_response_has_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await asyncio.sleep(3600)
+
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(app, access_log=True)
+    conversation.send(GET)
+    await settle()
+    await conversation.lose()
+    assert lines(caplog) == []
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_a_percent_sign_in_an_outcome_does_not_break_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "more_content": True})
+        channels["reply"].break_off("50% of it\n")
+
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(app, access_log=True)
+    conversation.send(GET)
+    await settle()
+    assert lines(caplog)[0].getMessage().endswith("(50% of it\\x0a)")

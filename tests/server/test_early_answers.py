@@ -1,0 +1,128 @@
+"""A response that is complete before the request is: the client gets it, though it is still sending (RFC 9112, 9.6)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.corpus import POST, chunked, request
+from tests.helpers import GET, Conversation, Recorder, hello, settle
+
+LARGE = request(POST, b"content-length: 8000000")
+PIECE = bytes(65536)
+
+
+async def answered(data: bytes = LARGE, **settings: Any) -> Conversation:
+    conversation = Conversation(hello, **settings)
+    conversation.send(data)
+    await settle()
+    return conversation
+
+
+async def test_an_upload_that_is_answered_early_is_read_and_dropped_to_its_announced_end() -> None:
+    conversation = await answered()
+    for _ in range(122):
+        conversation.send(PIECE)
+    assert (conversation.transport.eof_written, conversation.transport.closing) == (True, False)
+    conversation.send(PIECE)
+    assert conversation.transport.closing
+    assert [(response.status, response.complete) for response in conversation.responses()] == [(200, True)]
+
+
+async def test_a_chunked_upload_that_is_answered_early_is_dropped_up_to_the_largest_content_allowed() -> None:
+    conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=1_000_000)
+    assert conversation.responses()[0].header(b"connection") == b"close"
+    for _ in range(15):
+        conversation.send(PIECE)
+    assert not conversation.transport.closing
+    conversation.send(PIECE)
+    assert conversation.transport.closing
+
+
+async def test_a_chunked_upload_without_a_limit_is_dropped_until_the_time_is_over() -> None:
+    conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=0)
+    for _ in range(29):
+        conversation.send(PIECE * 20)
+        conversation.clock.advance(1)
+    assert not conversation.transport.closing
+    for _ in range(3):
+        conversation.send(PIECE)
+        conversation.clock.advance(1)
+    assert conversation.transport.closing
+
+
+async def test_a_chunked_upload_that_is_whole_when_it_is_answered_keeps_the_connection() -> None:
+    conversation = await answered(chunked(b"5\r\nhello\r\n0\r\n\r\n"))
+    assert conversation.responses()[0].header(b"connection") is None
+    conversation.send(GET)
+    await settle()
+    assert conversation.statuses == [200, 200]
+
+
+async def test_an_upload_that_was_answered_and_falls_silent_is_given_up() -> None:
+    conversation = await answered()
+    conversation.send(PIECE)
+    conversation.clock.advance(4)
+    assert not conversation.transport.closing
+    conversation.clock.advance(3)
+    assert conversation.transport.closing
+
+
+async def test_an_upload_that_was_answered_and_goes_on_too_slowly_is_given_up() -> None:
+    conversation = await answered(min_content_rate=1000)
+    for _ in range(9):
+        conversation.send(bytes(900))
+        conversation.clock.advance(1)
+    assert not conversation.transport.closing
+    for _ in range(3):
+        conversation.send(bytes(900))
+        conversation.clock.advance(1)
+    assert conversation.transport.closing
+
+
+async def test_an_upload_that_was_answered_is_given_up_soon_once_the_server_stops() -> None:
+    conversation = await answered()
+    conversation.context.stopping = True
+    for _ in range(3):
+        conversation.send(PIECE)
+        conversation.clock.advance(1)
+    assert conversation.transport.closing
+
+
+async def test_a_refused_head_is_lingered_for_as_before() -> None:
+    conversation = await answered(b"\0\r\n\r\n")
+    for _ in range(4):
+        conversation.send(PIECE)
+    assert not conversation.transport.closing
+    conversation.send(PIECE)
+    assert conversation.transport.closing
+
+
+async def test_what_follows_an_upload_that_was_answered_early_is_never_a_request() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder)
+    conversation.send(request(POST, b"content-length: 100000"))
+    await settle()
+    conversation.send(bytes(100000) + GET)
+    await settle()
+    assert len(recorder.messages) == 1
+    await conversation.lose()
+
+
+@pytest.mark.parametrize("status", [401, 413, 302])
+async def test_a_wsgi_application_that_answers_early_has_its_answer_sent_before_the_upload_ends(status: int) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response(f"{status} Early", [])
+        return [b"early"]
+
+    conversation = Conversation(app, interface="wsgi", threads=1)
+    conversation.send(LARGE)
+    while not conversation.received:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    conversation.send(PIECE)
+    assert [(response.status, response.content) for response in conversation.responses()] == [(status, b"early")]
+    assert not conversation.transport.closing
+    await conversation.lose()
+    await conversation.interface.shutdown(0)

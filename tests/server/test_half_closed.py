@@ -1,0 +1,302 @@
+"""A client closes its side of the connection: what is under way hears of it at once, and has a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.corpus import POST, request
+from tests.helpers import GET, Conversation, hello, settle, until
+from uvicorn.errors import ClientDisconnected
+
+
+class Waiting:
+    """A channels application that begins an event stream, if told to, and then waits for an hour."""
+
+    def __init__(self, *, begins: bool = False) -> None:
+        self._begins = begins
+        self.calls = 0
+        self.closed: list[str] = []
+        self.ended: list[type[BaseException]] = []
+
+    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+        self.calls += 1
+        channels["reply"].on_close(lambda: self.closed.append(message["path"]))
+        try:
+            if self._begins:
+                await channels["reply"].send({"status": 200, "more_content": True})
+            await asyncio.sleep(3600)
+        except BaseException as error:
+            self.ended.append(type(error))
+            raise
+
+
+async def test_on_close_is_called_when_the_client_closes_its_side() -> None:
+    app = Waiting()
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    assert app.closed == ["/"]
+    await conversation.lose()
+    assert app.closed == ["/"]
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_on_close_registered_after_the_client_closed_its_side_is_called_at_once() -> None:
+    called: list[str] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        channels["reply"].on_close(lambda: called.append("closed"))
+        await channels["reply"].send({"status": 200})
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    conversation.send_eof()
+    await settle()
+    assert called == ["closed"]
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_an_exchange_is_broken_off_when_the_time_after_the_half_close_is_over(begins: bool) -> None:
+    app = Waiting(begins=begins)
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    conversation.clock.advance(4)
+    assert not conversation.transport.closing
+    conversation.clock.advance(3)
+    assert conversation.transport.aborted
+    assert conversation.context.requests == 0
+    await settle()
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_a_half_closed_connection_is_broken_off_at_once_if_the_time_for_it_is_zero() -> None:
+    app = Waiting()
+    conversation = Conversation(app, timeout_half_closed=0)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    assert (conversation.transport.aborted, app.closed) == (True, ["/"])
+    await settle()
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_a_handler_is_cancelled_some_time_after_a_half_closed_exchange_was_broken_off() -> None:
+    app = Waiting()
+    conversation = Conversation(app, timeout_disconnect=0)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    conversation.clock.advance(7)
+    await until(lambda: app.ended)
+    assert app.ended == [asyncio.CancelledError]
+
+
+async def test_what_a_half_closed_client_is_sent_in_time_arrives_whole() -> None:
+    go = asyncio.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
+        await go.wait()
+        await channels["reply"].send({"content": b"b"})
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    conversation.clock.advance(4)
+    go.set()
+    await settle()
+    assert [(response.content, response.complete) for response in conversation.responses()] == [(b"ab", True)]
+
+
+async def test_content_that_arrived_whole_is_delivered_before_the_disconnect() -> None:
+    events: list[dict[str, Any]] = []
+    go = asyncio.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await go.wait()
+        events.extend([await receive(), await receive()])
+
+    conversation = Conversation(app, interface="asgi3")
+    conversation.send(request(POST, b"content-length: 2", content=b"ab"))
+    await settle()
+    await conversation.lose()
+    go.set()
+    await settle()
+    assert events == [{"type": "http.request", "body": b"ab", "more_body": False}, {"type": "http.disconnect"}]
+
+
+async def test_http_disconnect_comes_when_an_asgi_client_closes_its_side() -> None:
+    events: list[str] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        events.extend([(await receive())["type"], (await receive())["type"]])
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    conversation = Conversation(app, interface="asgi3")
+    conversation.send(GET)
+    await settle()
+    assert events == []
+    conversation.send_eof()
+    await settle()
+    assert events == ["http.request", "http.disconnect"]
+    assert conversation.statuses == [200]
+
+
+async def test_a_channels_application_that_asks_for_http_disconnect_gets_it_at_the_half_close_and_once() -> None:
+    messages: list[str] = []
+
+    class App:
+        wants_http_disconnect = True
+
+        async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+            messages.append(message["channel"])
+            if message["channel"] == "http.request":
+                await channels["body"].receive()
+                await asyncio.sleep(3600)
+
+    conversation = Conversation(App())
+    conversation.send(request(POST, b"content-length: 1", content=b"x"))
+    await settle()
+    conversation.send_eof()
+    await settle()
+    assert messages == ["http.request", "http.disconnect"]
+    await conversation.lose()
+    assert messages == ["http.request", "http.disconnect"]
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_an_http_disconnect_handler_that_returns_does_not_end_a_response_that_is_under_way() -> None:
+    go = asyncio.Event()
+
+    class App:
+        wants_http_disconnect = True
+
+        async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+            if message["channel"] == "http.request":
+                await go.wait()
+                await channels["reply"].send({"status": 200})
+
+    conversation = Conversation(App(), reply_timeout=0)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    await settle()
+    go.set()
+    await settle()
+    assert conversation.statuses == [200]
+
+
+async def test_a_pipelined_request_is_half_closed_when_its_turn_comes() -> None:
+    """S1: its missing content raises, instead of being waited for until the server stops."""
+    outcomes: list[object] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        if "body" in channels:
+            try:
+                outcomes.append((await channels["body"].receive())["content"])
+                outcomes.append((await channels["body"].receive())["content"])
+            except ClientDisconnected as error:
+                outcomes.append(type(error))
+                return
+        await channels["reply"].send({"status": 200})
+
+    conversation = Conversation(app)
+    conversation.send(GET + request(POST, b"content-length: 5", content=b"ab"))
+    conversation.send_eof()
+    await settle()
+    assert outcomes == [b"ab", ClientDisconnected]
+    assert conversation.context.requests == 0
+
+
+async def test_no_pipelined_request_is_begun_after_the_time_of_a_half_closed_client() -> None:
+    app = Waiting()
+    conversation = Conversation(app)
+    conversation.send(GET * 3)
+    await settle()
+    conversation.send_eof()
+    conversation.clock.advance(7)
+    await settle()
+    assert app.calls == 1
+    await conversation.interface.tasks.finish(0)
+
+
+async def test_one_clock_runs_for_all_requests_of_a_half_closed_client() -> None:
+    replies: list[Any] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        replies.append(channels["reply"])
+
+    conversation = Conversation(app)
+    conversation.send(GET * 3)
+    await settle()
+    conversation.send_eof()
+    conversation.clock.advance(4)
+    replies[0].send({"status": 200})
+    await settle()
+    conversation.clock.advance(2)
+    assert (len(replies), conversation.transport.aborted) == (2, True)
+
+
+@pytest.mark.parametrize("yields", [b"", b"x"])
+async def test_a_wsgi_worker_is_released_at_its_next_yield_whatever_it_yields(yields: bytes) -> None:
+    go = threading.Event()
+    closed = threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        try:
+            go.wait()
+            while True:
+                yield yields
+        finally:
+            closed.set()
+
+    conversation = Conversation(app, interface="wsgi", threads=1)
+    conversation.send(GET)
+    await until(lambda: b"first" in conversation.received)
+    conversation.send_eof()
+    conversation.clock.advance(7)
+    go.set()
+    await until(closed.is_set)
+    await settle()
+    assert conversation.transport.aborted
+    await conversation.interface.shutdown(0)
+
+
+async def test_wsgi_input_of_a_pipelined_request_raises_when_the_client_has_closed_its_side() -> None:
+    """S1: 16 such connections once held every worker for good."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [b"read"]
+
+    conversation = Conversation(app, interface="wsgi", threads=1)
+    conversation.send(GET + request(POST, b"content-length: 5"))
+    conversation.send_eof()
+    await until(lambda: conversation.context.requests == 0 and conversation.context.begun == 2)
+    assert conversation.statuses == [200, 400]
+    await settle()
+    await conversation.interface.shutdown(0)
+
+
+async def test_the_fault_of_a_pipelined_head_after_a_half_close_is_refused() -> None:
+    conversation = Conversation(hello)
+    conversation.send(GET + b"\0\r\n\r\n")
+    conversation.send_eof()
+    await settle()
+    assert conversation.statuses == [200, 400]
+    assert conversation.transport.closing

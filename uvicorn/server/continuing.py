@@ -1,0 +1,60 @@
+"""Handlers that go on although their response is complete: each is cancelled after a time, or at a stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import final
+
+
+@final
+class ContinuingHandler:
+    """One of them. `cancel` may be called at any time, and more than once."""
+
+    __slots__ = ("_cancel", "_handlers", "_timer")
+
+    def __init__(self, handlers: ContinuingHandlers, cancel: Callable[[], object], seconds: float) -> None:
+        self._handlers = handlers
+        self._cancel: Callable[[], object] | None = cancel
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
+
+    def cancel(self) -> None:
+        """Cancel the handler; it counts until it has ended."""
+        self._timer.cancel()
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def ended(self) -> None:
+        """The handler has ended."""
+        self._timer.cancel()
+        self._cancel = None
+        self._handlers.discard(self)
+
+
+@final
+class ContinuingHandlers:
+    """Those of one server."""
+
+    def __init__(self) -> None:
+        self._running: set[ContinuingHandler] = set()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def add(self, cancel: Callable[[], object], seconds: float) -> ContinuingHandler:
+        """Have `cancel()` called after `seconds`, or when the server stops."""
+        handler = ContinuingHandler(self, cancel, 0 if self._stopping else seconds)
+        self._running.add(handler)
+        return handler
+
+    def discard(self, handler: ContinuingHandler) -> None:
+        """Forget a handler that has ended."""
+        self._running.discard(handler)
+
+    def stop(self) -> None:
+        """Cancel all handlers, and from now on each at once."""
+        self._stopping = True
+        for handler in tuple(self._running):
+            handler.cancel()
