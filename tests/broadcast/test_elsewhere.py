@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -19,15 +21,18 @@ from uvicorn.broadcast.hub import Hub, HubOptions, outcome
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.sending import SENT, ChannelNames
 
+#: The group of a process that asks.
+ASKER = "uvicorn.process.0123456789abcdef"
+
 
 class Process:
     """A hub, and names, as in a process of their own."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *secrets: bytes) -> None:
         self.names = ChannelNames()
         self._monkeypatch = monkeypatch
         self.enter()
-        self.hub = Hub(self._open_backend, HubOptions())
+        self.hub = Hub(self._open_backend, HubOptions(secrets=secrets))
         self.channel = GroupsChannel(self.hub)
 
     def enter(self) -> None:
@@ -45,8 +50,10 @@ class Process:
 
 
 @asynccontextmanager
-async def two_processes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Process, Process]]:
-    asking, owning = Process(monkeypatch), Process(monkeypatch)
+async def two_processes(
+    monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...] = (), owning_secrets: tuple[bytes, ...] = ()
+) -> AsyncIterator[tuple[Process, Process]]:
+    asking, owning = Process(monkeypatch, *asking_secrets), Process(monkeypatch, *owning_secrets)
     await asking.hub.start()
     await owning.hub.start()
     await settle()
@@ -134,13 +141,13 @@ async def test_the_owner_answers_when_the_group_is_heard() -> None:
     await settle()
     backend.answers.clear()
     reply = Reply()
-    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": "whoever"}
+    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
     backend.hear(hub.elsewhere.group, request)
     await settle()
     assert backend.published == []
     backend.answers.set()
     await settle()
-    assert [group for group, _ in backend.published] == ["whoever"]
+    assert [group for group, _ in backend.published] == [ASKER]
     await hub.stop()
 
 
@@ -148,14 +155,14 @@ async def test_an_answer_that_cannot_be_sent_is_asked_for_again() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
-    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": "whoever"}
+    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
     backend.failure = BroadcastUnavailable("Redis is down")
     backend.hear(hub.elsewhere.group, request)
     await settle()
     backend.failure = None
     backend.hear(hub.elsewhere.group, request)
     await settle()
-    assert [group for group, _ in backend.published] == ["whoever"]
+    assert [group for group, _ in backend.published] == [ASKER]
     await hub.stop()
 
 
@@ -170,3 +177,174 @@ async def test_a_second_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> No
         for _ in range(2):
             await outcome(owning.hub.publish(asking.hub.elsewhere.group, {"_uvicorn_control": "done", "number": 1}))
         await adding
+
+
+# Somebody who may publish, and is not one of our processes.
+
+
+def forged(**changes: Any) -> dict[str, Any]:
+    return {"_uvicorn_control": "add", "group": "chat", "number": 1, "answer": ASKER} | changes
+
+
+async def test_B17c_a_forged_member_of_the_control_group_does_not_end_the_control_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        victim, reply = owning.client(), owning.client()
+        control = owning.hub.elsewhere.group
+        owning.enter()
+        for action in ("add", "discard", "add"):
+            request = forged(_uvicorn_control=action, group=control, name=victim.name)
+            await outcome(asking.hub.publish(control, request))
+        await settle()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        assert set(owning.hub.members) == {reply.name}
+        assert victim.sent == []
+
+
+async def test_B17c_a_member_of_the_control_group_could_not_end_it_either() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    victim, reply = Reply(), Reply()
+    hub.add(hub.elsewhere.group, victim.name, victim, Context())
+    backend.hear(hub.elsewhere.group, forged(name=reply.name))
+    assert (victim.sent, reply.name in hub.members) == ([], True)
+    await hub.stop()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": "x" * 513},
+        {"group": "uvicorn.process.0123456789abcdef"},
+        {"group": "\ud800"},
+        {"group": ""},
+        {"number": float("nan")},
+        {"number": 1.5},
+        {"number": True},
+        {"number": -1},
+        {"number": 1 << 53},
+        {"number": "\ud800"},
+        {"number": [[]]},
+        {"answer": "chat"},
+        {"answer": "uvicorn.process." + "x" * 1_000_000},
+        {"answer": "uvicorn.process.0123456789abcdef\n"},
+    ],
+)
+async def test_B17c_a_forged_request_with_unfit_values_changes_nothing(
+    changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    payload = json.dumps(forged(name=reply.name) | changes).encode()
+    backend.hear_payload(hub.elsewhere.group, payload)
+    await settle()
+    assert (hub.members, backend.published, caplog.text) == ({}, [], "")
+    await hub.stop()
+
+
+async def test_B17c_answers_that_wait_are_bounded() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    backend.answers.clear()
+    for number in range(1, 1500):
+        backend.hear(hub.elsewhere.group, forged(name=reply.name, number=number))
+    await settle()
+    assert hub.elsewhere._answers == 1000
+    backend.answers.set()
+    await settle(2000)
+    assert (len(backend.published), hub.elsewhere._answers) == (1000, 0)
+    await hub.stop()
+
+
+async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_they_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(elsewhere, "_MOST_MEMBERSHIPS", 3)
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    one, two = Reply(), Reply()
+    for number in range(1, 10):
+        backend.hear(hub.elsewhere.group, forged(name=one.name, group=str(number)))
+        backend.hear(hub.elsewhere.group, forged(name=one.name, group="1"))
+    assert len(hub.members[one.name].groups) == 3
+    assert caplog.text.count("were not added to groups") == 1
+    hub.discard("1", one.name)
+    backend.hear(hub.elsewhere.group, forged(name=two.name, group="a"))
+    assert hub.members[two.name].groups == {"a"}
+    one.close()
+    for group in "bcd":
+        backend.hear(hub.elsewhere.group, forged(name=two.name, group=group))
+    assert hub.members[two.name].groups == {"a", "b", "c"}
+    await hub.stop()
+
+
+async def test_an_answer_to_another_hub_of_the_process_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        asking.enter()
+        pending = asking.channel.send({"group": "chat", "add": owning.client().name})
+        answer = {"_uvicorn_control": "done", "number": 1, "asker": "another"}
+        await outcome(owning.hub.publish(asking.hub.elsewhere.group, answer))
+        await settle()
+        assert not asking.hub.elsewhere._asked[1].done()
+        owning.enter()
+        await pending
+
+
+# With a secret.
+
+OLD, NEW = b"o" * 16, b"n" * 16
+
+
+@pytest.mark.parametrize(
+    ("asking_secrets", "owning_secrets"),
+    [((NEW,), (NEW,)), ((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD)), ((NEW, OLD), (OLD, NEW))],
+)
+async def test_processes_that_share_a_secret_add_each_other_s_clients(
+    monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...], owning_secrets: tuple[bytes, ...]
+) -> None:
+    async with two_processes(monkeypatch, asking_secrets, (*owning_secrets, *asking_secrets)) as (asking, owning):
+        asking.hub.elsewhere._signer._secrets = (*asking_secrets, *owning_secrets)  # type: ignore[union-attr]
+        reply = owning.client()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        await ask(asking, owning, {"group": "chat", "discard": reply.name})
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        assert set(owning.hub.members) == {reply.name}
+
+
+@pytest.mark.parametrize("asking_secrets", [(), (OLD,)])
+async def test_B17c_requests_without_the_secret_are_ignored_counted_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asking_secrets: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr(elsewhere, "_TRY_SECONDS", 0.001)
+    async with two_processes(monkeypatch, asking_secrets, (NEW,)) as (asking, owning):
+        await ask(asking, owning, {"group": "chat", "add": owning.client().name})
+        assert (owning.hub.members, owning.hub.metrics.dropped_control) == ({}, 4)
+        assert caplog.text.count("control messages to this process were ignored") == 1
+
+
+async def test_B17c_a_request_that_was_received_is_not_obeyed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ScriptedBackend()
+    owner = await started_hub(backend, HubOptions(secrets=(NEW,)))
+    asking = await started_hub(ScriptedBackend(), HubOptions(secrets=(NEW,)))
+    signer, reply = asking.elsewhere._signer, Reply()
+    assert signer is not None
+    added = signer.sign(owner.elsewhere.group, asking.sender, forged(name=reply.name))
+    backend.hear(owner.elsewhere.group, added)
+    assert set(owner.members) == {reply.name}
+    owner.discard("chat", reply.name)
+    backend.hear(owner.elsewhere.group, added)
+    assert not owner.members[reply.name].groups
+    await owner.stop()
+    await asking.stop()
+
+
+async def test_with_a_secret_memberships_that_others_ask_for_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "_MOST_MEMBERSHIPS", 1)
+    async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
+        reply = owning.client()
+        for group in "abc":
+            await ask(asking, owning, {"group": group, "add": reply.name})
+        assert owning.hub.members[reply.name].groups == {"a", "b", "c"}

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 from contextvars import Context
+from random import Random
 from typing import Any
 
 import pytest
@@ -212,6 +213,79 @@ async def test_a_message_that_is_missing_is_told_of_before_the_next() -> None:
     await hub.stop()
 
 
+async def test_B17c_holes_in_the_numbers_are_one_gap_at_once_and_one_for_all_later_ones(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("uvicorn.broadcast.hub._HOLES_SECONDS", 0.01)
+    backend, hub, _, told = await with_member("a", "b")
+    for number in range(1, 100, 2):
+        backend.hear("a", {}, number=number)
+        backend.hear("b", {}, number=number)
+    await settle()
+    assert [(gap.groups, gap.reason) for gap in told.gaps] == [({"a"}, "lost")]
+    await until(lambda: len(told.gaps) == 2)
+    assert (told.gaps[1].groups, told.gaps[1].reason) == ({"a", "b"}, "lost")
+    await until(lambda: hub._holes_timer is None)
+    assert (len(told.gaps), len(caplog.records)) == (2, 1)
+    await hub.stop()
+
+
+async def test_B17c_messages_that_are_too_long_are_one_gap_at_once_and_one_for_all_later_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend, hub, _, told = await with_member("chat")
+    for since in range(100):
+        backend.lose("chat", reason="overflow", since=since)
+    await settle()
+    assert [(gap.reason, gap.since) for gap in told.gaps] == [("overflow", 0)]
+    assert hub._holes == {"overflow": {"chat": 1}}
+    await hub.stop()
+
+
+async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+    """Random messages to a group and to the control channel: nothing raises, and the log stays short."""
+    random = Random(1)
+    atoms: list[Any] = [
+        None,
+        True,
+        0,
+        -1,
+        1 << 70,
+        1.5,
+        float("nan"),
+        float("inf"),
+        "",
+        "\ud800",
+        "a\n\x1b[31m",
+        "x" * 5000,
+    ]
+    keys = ["text", "bytes", "close", "reason", "content", "status", "_uvicorn", "_uvicorn_control", "group", "name"]
+    keys += ["number", "answer", "asker", "sender", "sequence", "time", "signature", "\ud800", "\n"]
+
+    def value(depth: int = 0) -> Any:
+        kind = random.randrange(8)
+        if kind == 0 and depth < 3:
+            return [value(depth + 1) for _ in range(random.randrange(4))]
+        if kind == 1 and depth < 3:
+            return {random.choice(keys): value(depth + 1) for _ in range(random.randrange(4))}
+        return random.choice([*atoms, *["add", "discard", "done"], names[0], *names])
+
+    for secrets in ((), (b"s" * 16,)):
+        backend = ScriptedBackend()
+        hub = await started_hub(backend, HubOptions(secrets=secrets), Told())
+        reply = Reply()
+        names = [reply.name, hub.elsewhere.group, "chat", hub.sender]
+        hub.add("chat", reply.name, reply, Context())
+        for _ in range(3000):
+            message = {key: value() for key in random.sample(keys, random.randrange(8))}
+            for group in ("chat", hub.elsewhere.group):
+                backend.hear_payload(group, json.dumps(message).encode())
+        await settle()
+        await hub.stop()
+    assert len(caplog.records) < 10
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
 async def test_who_joins_in_the_middle_has_missed_nothing() -> None:
     backend, hub, _, told = await with_member("chat")
     backend.hear("chat", {"text": "57"}, number=57)
@@ -264,7 +338,7 @@ async def test_senders_that_came_once_are_forgotten() -> None:
     backend, hub, _, told = await with_member("chat")
     for sender in range(1000):
         backend.hear("chat", {}, str(sender), 1)
-    assert len(hub._heard["chat"]) == 256
+    assert len(hub._heard) == 256
     await settle()
     assert told.gaps == []
     await hub.stop()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle
+from uvicorn.broadcast import members
 from uvicorn.broadcast.hub import Hub, HubOptions
 from uvicorn.broadcast.members import Gap, Queueing
 from uvicorn.errors import LocalProtocolError
@@ -371,13 +372,37 @@ async def test_what_comes_while_the_last_of_what_waited_is_sent_is_sent_after_it
         assert reply.sent == ["a", "b", "c"]
 
 
-async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(members, "_REFUSED_LINES", 1000)
     async with Group() as group:
         reply = await group.member()
         for number in [*range(100), 0, 100, 0]:
             reply.failure = LocalProtocolError(f"number {number}")
             group.hear("a")
         assert len(caplog.records) == 102
+
+
+async def test_B17c_errors_that_are_always_new_are_twenty_lines_a_minute_without_control_characters(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Group() as group:
+        reply = await group.member()
+        for number in range(1000):
+            reply.failure = LocalProtocolError(f"{number}\n\x1b[31m" + "x" * 10_000)
+            group.hear("a")
+        assert len(caplog.records) == 20
+        assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
+
+
+async def test_B17c_a_message_of_many_small_objects_is_counted_for_what_it_takes_in_memory() -> None:
+    async with Group(messages=100, octets=50_000) as group:
+        slow = await group.member()
+        slow.is_ready = False
+        for _ in range(2):
+            group.backend.hear_payload("chat", b'{"content": [' + b",".join([b"[]"] * 1000) + b"]}")
+        assert slow.broken_off == "slow consumer"
 
 
 async def test_a_message_that_does_not_fit_one_member_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:

@@ -598,6 +598,7 @@ def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None)
         ({"url": "memory://", "prefix": b"app."}, "prefix: expected text, got bytes"),
         ({"url": "memory://", "publish_timeout": 0}, "publish_timeout: expected seconds above 0, got 0"),
         ({"url": "memory://", "publish_timeout": None}, "publish_timeout: expected seconds above 0, got None"),
+        ({"url": "memory://", "secret": "short"}, "secret: expected at least 16 bytes, got fewer"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_when_the_module_is_imported(options: dict[str, Any], said: str) -> None:
@@ -610,6 +611,18 @@ async def test_what_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatc
     app = BroadcastMiddleware(chat)
     await app.startup()
     assert next(iter(app._hubs.values())).url == "memory://named"
+    await app.shutdown()
+
+
+async def test_B17c_with_a_secret_requests_that_are_not_signed_are_ignored() -> None:
+    app = BroadcastMiddleware(chat, url="memory://", secret="a secret that is long enough")
+    await app.startup()
+    await settle()
+    hub = next(iter(app._hubs.values()))
+    await hub.backend.publish(hub.elsewhere.group, b'{"_uvicorn_control": "add"}')  # type: ignore[union-attr]
+    await settle()
+    assert app.metrics["dropped_control"] == 1
+    assert "secret that" not in repr(app._options)
     await app.shutdown()
 
 

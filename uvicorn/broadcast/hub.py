@@ -9,29 +9,40 @@ import asyncio
 import logging
 import secrets
 import sys
-import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextvars import Context
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
-from uvicorn.broadcast.backends.base import PUBLISH_TIMEOUT, RECONNECT, Backend
+from uvicorn.broadcast.backends.base import OVERFLOW, PUBLISH_TIMEOUT, RECONNECT, Backend
 from uvicorn.broadcast.elsewhere import Elsewhere
+from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, OnClientGap, Queueing, Surroundings
 from uvicorn.broadcast.running import add_running, remove_running
-from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES, BrokenMessage, Encoded, decode, encode, only_text, share
+from uvicorn.broadcast.sequences import Sequences
+from uvicorn.broadcast.serialize import (
+    MAX_MESSAGE_BYTES,
+    BrokenMessage,
+    Encoded,
+    decode,
+    encode,
+    only_text,
+    share,
+    weight,
+)
 from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-# Numbers are kept for this many groups that are sent to, and for this many senders to a group. Whose number has been
-# forgotten begins anew, which is no hole.
+# Numbers are kept for this many groups that are sent to. Whose number has been forgotten begins anew, which is no hole.
 _MOST_SEQUENCES: Final = 10_000
-_MOST_SENDERS: Final = 256
+
+# 5 s: whoever may publish can make holes, one for each message; an application may look into its database at each.
+_HOLES_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,8 @@ class HubOptions:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     #: Whether a send that the carrier does not take raises BroadcastUnavailable; if not, it is counted.
     raise_unavailable: bool = True
+    #: By which processes know each other's requests; the first signs. None: whoever may publish is believed.
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @final
@@ -76,13 +89,16 @@ class Hub:
         self.members: dict[str, Member] = {}
         #: By the names of reply channels: who wants to be told of gaps in another way than the application as a whole.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
-        self.elsewhere = Elsewhere(self)
+        self.elsewhere = Elsewhere(self, options.secrets)
         self._open_backend = open_backend
         self._around = Surroundings(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
         self._groups: dict[str, dict[Member, None]] = {}
         self._sequences: dict[str, int] = {}
-        # Group, and sender: the last number, and when it came.
-        self._heard: dict[str, dict[str, tuple[int, float]]] = {}
+        self._heard = Sequences()
+        # By reason and group, since when: those that have not been reported, for others were a moment ago.
+        self._holes: dict[str, dict[str, float]] = {}
+        self._holes_timer: asyncio.TimerHandle | None = None
+        self._holes_log = LogLimit()
         self._tasks: set[asyncio.Task[None]] = set()
         self._publishing: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
@@ -112,6 +128,8 @@ class Hub:
         self._stopped = True
         remove_running(self)
         self.subscriptions.close()
+        if self._holes_timer is not None:
+            self._holes_timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         backend, self.backend = self.backend, None
@@ -183,9 +201,10 @@ class Hub:
         members = self._groups.get(group)
         if members is not None and member in members:
             del members[member]
+            self.elsewhere.membership_ended(member.name, group)
             if not members:
                 del self._groups[group]
-                self._heard.pop(group, None)
+                self._heard.forget(group)
                 if not self._stopped:
                     self.subscriptions.drop(group)
 
@@ -239,8 +258,10 @@ class Hub:
     # What the backend calls
 
     def _on_message(self, group: str, payload: bytes) -> None:
+        # First: nobody can be a member of this one, whatever they say.
+        is_control = group == self.elsewhere.group
         members = self._groups.get(group)
-        if members is None and group != self.elsewhere.group:
+        if members is None and not is_control:
             return
         try:
             message, sender, sequence = decode(payload, self.options.max_message_bytes)
@@ -250,14 +271,20 @@ class Hub:
                 self._broken_told = True
                 logger.warning("group %r: skipped what is no message, and will be from now on: %s", group, error)
             return
-        if members is None:
+        if members is None or is_control:
             self.elsewhere.on_message(message)
             return
         if sender:
-            self._check_sequence(group, sender, sequence, members)
+            lost, since = self._heard.missing(group, sender, sequence)
+            if lost:
+                if count := self._holes_log.admits(lost):
+                    logger.warning(
+                        "group %r: messages were lost: %d, in all groups since the last such line", group, count
+                    )
+                self._report_hole(group, LOST, since)
         share(message)
         text = only_text(message)
-        size, taken = len(payload), 0
+        size, taken = len(payload) if text is not None else weight(message, payload), 0
         for member in tuple(members):
             # Most messages are text, and most members keep up: nothing has to be looked at for each of them.
             if text is not None and member.offer_text(text):
@@ -266,29 +293,47 @@ class Hub:
                 member.deliver(group, message, size)
         self.metrics.delivered += taken
 
-    def _check_sequence(self, group: str, sender: str, sequence: int, members: Collection[Member]) -> None:
-        heard = self._heard.setdefault(group, {})
-        now = time.time()
-        last, since = heard.pop(sender, (sequence - 1, now))
-        heard[sender] = (sequence, now)
-        if len(heard) > _MOST_SENDERS:
-            del heard[next(iter(heard))]
-        if sequence > last + 1:
-            logger.warning("group %r: %d messages of one sender were lost", group, sequence - last - 1)
-            for member in tuple(members):
-                member.tell_gap(Gap({group}, LOST, since))
+    def _report_hole(self, group: str, reason: str, since: float) -> None:
+        """Report a hole that anybody could have made: at once, unless that has been done a moment ago."""
+        holes = self._holes.setdefault(reason, {})
+        holes[group] = min(since, holes.get(group, since))
+        if self._holes_timer is None:
+            self._report_holes()
+
+    def _report_holes(self) -> None:
+        self._holes_timer = None
+        holes, self._holes = self._holes, {}
+        for reason, groups in holes.items():
+            self._tell_members(groups, reason)
+        if holes:
+            self._holes_timer = self.loop.call_later(_HOLES_SECONDS, self._report_holes, context=Context())
 
     def _on_gap(self, groups: Collection[str], reason: str, since: float) -> None:
-        affected: dict[Member, set[str]] = {}
+        if reason == OVERFLOW:
+            # A message that is too long, which anybody can send.
+            for group in groups:
+                self._report_hole(group, reason, since)
+            return
         for group in groups:
             # Whatever number comes next, its hole has been told.
-            self._heard.pop(group, None)
+            self._heard.forget(group)
+        count = self._tell_members(dict.fromkeys(groups, since), reason)
+        if count:
+            logger.warning("messages to %d clients may have been lost since %.3f: %s", count, since, reason)
+
+    def _tell_members(self, holes: Mapping[str, float], reason: str) -> int:
+        """One gap for each member of these groups; return how many there are."""
+        affected: dict[Member, Gap] = {}
+        for group, since in holes.items():
             for member in self._groups.get(group, ()):
-                affected.setdefault(member, set()).add(group)
-        if affected:
-            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
-        for member, theirs in affected.items():
-            member.tell_gap(Gap(theirs, reason, since))
+                gap = Gap({group}, reason, since)
+                if member in affected:
+                    affected[member].merge(gap)
+                else:
+                    affected[member] = gap
+        for member, gap in affected.items():
+            member.tell_gap(gap)
+        return len(affected)
 
     # Within
 

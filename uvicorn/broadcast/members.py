@@ -11,6 +11,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
+from uvicorn.broadcast.log_limit import LogLimit, shown
 from uvicorn.errors import LocalProtocolError
 from uvicorn.types import Message
 
@@ -31,7 +32,10 @@ SLOW: Final = "slow"
 QUEUE_MESSAGES: Final = 256
 QUEUE_BYTES: Final = 4 << 20
 
+# Each error is logged once, until there are too many to remember, and so many a minute: a message can be made so that
+# its error is another one each time.
 _MOST_TOLD: Final = 100
+_REFUSED_LINES: Final = 20
 
 
 @dataclass(slots=True)
@@ -61,6 +65,8 @@ class DeliveryMetrics:
     dropped_slow: int = 0
     dropped_refused: int = 0
     dropped_broken: int = 0
+    #: Control messages that were not signed by a secret of this site, or not for the first time, or too long ago.
+    dropped_control: int = 0
     #: Clients that were closed for being slow.
     closed_slow: int = 0
     #: Gap events: one for each member and hole.
@@ -91,6 +97,7 @@ class Surroundings:
     on_gap: OnClientGap | None
     #: Errors that have been logged.
     told: set[str] = field(default_factory=set)
+    refused_log: LogLimit = field(default_factory=lambda: LogLimit(_REFUSED_LINES))
 
 
 @final
@@ -192,20 +199,23 @@ class Member:
         """One member's trouble is not the others'."""
         self.around.metrics.dropped_refused += 1
         # Each error once: one message may not fit ten thousand clients.
-        told = self.around.told
-        if str(error) not in told and not isinstance(error, asyncio.CancelledError):
+        told, said = self.around.told, shown(str(error))
+        if said not in told and not isinstance(error, asyncio.CancelledError) and self.around.refused_log.admits():
             if len(told) >= _MOST_TOLD:
                 told.clear()
-            told.add(str(error))
+            told.add(said)
             known = isinstance(error, LocalProtocolError)
             logger.error(
-                "a group's message could not be sent to %s: %s", self.name, error, exc_info=None if known else error
+                "a group's message could not be sent to %s: %s",
+                shown(self.name),
+                said,
+                exc_info=None if known else error,
             )
 
     def _close_slow(self) -> None:
         self.around.metrics.closed_slow += 1
         self.around.metrics.dropped_slow += self._waiting + 1
-        logger.warning("%s does not read what its groups are sent: closed (1013)", self.name)
+        logger.warning("%s does not read what its groups are sent: closed (1013)", shown(self.name))
         self.around.forget(self)
         break_off = getattr(self.reply, "break_off", None)
         try:
@@ -286,7 +296,7 @@ class Member:
         if not telling.done():
             await asyncio.wait((telling,))
         if not telling.cancelled() and (error := telling.exception()) is not None:
-            logger.error("%s: exception in the application, told of a gap", self.name, exc_info=error)
+            logger.error("%s: exception in the application, told of a gap", shown(self.name), exc_info=error)
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from uvicorn.broadcast.hub import Hub, HubOptions
 from uvicorn.broadcast.members import CLOSE, POLICIES, QUEUE_BYTES, QUEUE_MESSAGES, Gap, Queueing
 from uvicorn.broadcast.publisher import Publisher, SendingGroups
 from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES
+from uvicorn.broadcast.signing import Secret, check_secrets
 from uvicorn.broadcast.urls import backend_from_url
 from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
 from uvicorn.types import Message
@@ -44,6 +45,9 @@ class BroadcastMiddleware:
     application is not told where messages may be missing. With `unavailable='drop'` a message that cannot be sent is
     counted, where `'raise'` has `send` raise BroadcastUnavailable.
 
+    With `secret`, of 16 bytes or more and the same in all processes, only they can have clients of each other added to
+    and discarded from groups: else anybody can who may publish. Of several the first is used, and all are accepted.
+
     Raises ConfigError for what cannot be used.
     """
 
@@ -63,6 +67,7 @@ class BroadcastMiddleware:
         slow: str = CLOSE,
         gaps: bool = True,
         unavailable: str = "raise",
+        secret: Secret | Sequence[Secret] | None = None,
     ) -> None:
         if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
             raise ConfigError("BroadcastMiddleware: expected host and port, url or backend, got more than one of them")
@@ -104,7 +109,10 @@ class BroadcastMiddleware:
             # Tried now, so that a mistake shows when the module is imported.
             self._backend_of(url)
         self._options = HubOptions(
-            Queueing(queue_messages, queue_bytes, slow), max_message_bytes, raise_unavailable=unavailable == "raise"
+            Queueing(queue_messages, queue_bytes, slow),
+            max_message_bytes,
+            raise_unavailable=unavailable == "raise",
+            secrets=check_secrets(secret),
         )
         self._gaps = gaps
         self._tells_channels = False

@@ -15,6 +15,7 @@ from uvicorn.broadcast.backends.link import Connect, Link
 from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.broadcast.backends.subscription import PLAIN, SHARDED, Command, Subscription, Verbs
 from uvicorn.broadcast.backends.supervised import DENIED_SECONDS, Supervised
+from uvicorn.broadcast.log_limit import LogLimit
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -80,6 +81,7 @@ class Listener(Supervised):
         self._denied: dict[bytes, Subscription] = {}
         self._denied_retry: asyncio.TimerHandle | None = None
         self._denials_logged: set[bytes] = set()
+        self._too_long_log = LogLimit()
 
     # Subscriptions come and go.
 
@@ -218,7 +220,8 @@ class Listener(Supervised):
         if self._mended:
             self._tell_of_holes()
         if payload is None:
-            logger.warning("%s: skipped a message of over %d bytes", self.where, MAX_PAYLOAD_BYTES)
+            if count := self._too_long_log.admits():
+                logger.warning("%s: skipped %d messages of over %d bytes", self.where, count, MAX_PAYLOAD_BYTES)
             self._tell([entry.name], OVERFLOW, time.time())
             return
         self._metrics.delivered += 1
