@@ -312,13 +312,16 @@ async def test_threads_of_no_client_that_wait_for_a_slow_response_do_not_reset_i
 
 
 async def test_threads_of_a_client_that_wait_for_a_slow_websocket_do_not_close_it() -> None:
+    sent = asyncio.Event()
+
     async def talk(send: Send) -> None:
         await asyncio.gather(*(asyncio.to_thread(send, bytes(50_000)) for _ in range(5)))
+        sent.set()
 
     conversation = await slow_websocket(channels_websocket(talk), write_buffer_bytes=1000, **SMALL)
     await until(lambda: conversation.transport.unsent > 250_000)
     assert conversation.close_code is None
-    await until(taking(conversation, lambda: len(conversation.heard) == 5))
+    await until(taking(conversation, lambda: sent.is_set() and len(conversation.heard) == 5))
     await conversation.lose()
 
 
