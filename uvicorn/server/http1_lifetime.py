@@ -10,6 +10,7 @@ from uvicorn.errors import RemoteProtocolError
 from uvicorn.exchange import ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.protocol.http1_encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
+from uvicorn.server.clock import TICK_SECONDS
 from uvicorn.server.context import ServerContext
 from uvicorn.server.deadlines import ContentPace, WriteStall
 from uvicorn.server.resetting import CONNECTED, HALF_CLOSED, RESET, peer_state, reset
@@ -112,7 +113,8 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         phase = self._phase
         if phase == BUSY:
             if self._eof_since is not None:
-                if is_over(self._eof_since, settings.half_closed_seconds):
+                # To the nearest tick: what the handler may take after it is to begin on time.
+                if self._context.clock.now - self._eof_since >= settings.half_closed_seconds - TICK_SECONDS / 2:
                     self._break_off("")
             elif self._reading_paused and self._look_for_end():
                 pass
@@ -155,7 +157,7 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
     def _half_close(self, content_follows: bool = False) -> None:
         """The client has closed its side: from now on the time runs in which what is under way may go on."""
         if self._eof_since is None:
-            self._eof_since = self._context.clock.now
+            self._eof_since = self._context.clock.monotonic()
         if not self._context.settings.half_closed_seconds:
             self._break_off("")
         elif self._exchange is not None:
