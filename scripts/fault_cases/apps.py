@@ -84,7 +84,20 @@ async def unread(message: Message, channels: Message) -> None:
     await asyncio.sleep(3600)
 
 
+async def events(message: Message, channels: Message) -> None:
+    """One event, then silence for an hour."""
+    headers = [[b"content-type", b"text/event-stream"]]
+    await channels["reply"].send({"status": 200, "headers": headers, "content": b"data: 1\n\n", "more_content": True})
+    await asyncio.sleep(3600)
+
+
+async def early(message: Message, channels: Message) -> None:
+    await channels["reply"].send({"status": 401, "content": b"who are you"})
+
+
 HANDLERS = {
+    "/events": events,
+    "/early": early,
     "/": hello,
     "/kilobyte": kilobyte,
     "/late": late,

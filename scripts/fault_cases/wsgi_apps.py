@@ -137,3 +137,16 @@ async def mixed(message: app.Message, channels: app.Message) -> None:
         await channels["reply"].send({"status": 200, "content": b""})
     else:
         await app.serve(message, channels)
+
+
+def early(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+    """Answers without reading."""
+    start_response("401 Unauthorized", [("Content-Type", "text/plain")])
+    return [b"who are you"]
+
+
+def read(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+    """Reads all of the content first."""
+    content = environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(str(len(content)))))])
+    return [str(len(content)).encode()]

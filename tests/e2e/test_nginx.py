@@ -1,0 +1,102 @@
+"""Behind a real nginx with its usual settings, and connections to us that it keeps."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server_process import LONGEST_WAIT, running_server
+
+APPS = {
+    "asgi": """
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"who are you"})
+""",
+    "wsgi": """
+def app(environ, start_response):
+    start_response("401 Unauthorized", [("Content-Type", "text/plain")])
+    return [b"who are you"]
+""",
+}
+
+CONFIG = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream ours {{ server 127.0.0.1:{port}; keepalive 8; }}
+    server {{
+        listen unix:{folder}/nginx.sock;
+        location / {{
+            proxy_pass http://ours;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_request_buffering {buffering};
+        }}
+    }}
+}}
+"""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """To a server on a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=LONGEST_WAIT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(LONGEST_WAIT)
+        self.sock.connect(str(self._path))
+
+
+@contextmanager
+def nginx(folder: Path, port: int, buffering: str) -> Iterator[Path]:
+    """A running nginx before our server; the path of its socket."""
+    config = folder / "nginx.conf"
+    config.write_text(CONFIG.format(folder=folder, port=port, buffering=buffering))
+    listening = folder / "nginx.sock"
+    process = subprocess.Popen(
+        ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        while not listening.exists():
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        yield listening
+    finally:
+        process.terminate()
+        process.communicate(timeout=LONGEST_WAIT)
+
+
+@pytest.mark.parametrize("buffering", ["on", "off"])
+@pytest.mark.parametrize("kind", APPS)
+def test_an_answer_that_comes_before_the_upload_is_whole_passes_through_nginx(
+    kind: str, buffering: str, tmp_path: Path
+) -> None:
+    (tmp_path / "early.py").write_text(APPS[kind])
+    with running_server(tmp_path, "early:app") as server, nginx(tmp_path, server.port, buffering) as listening:
+        statuses = []
+        for size in [1_000_000] * 5 + [8_000_000] * 3:
+            connection = UnixConnection(listening)
+            connection.request("POST", "/", bytes(size))
+            response = connection.getresponse()
+            statuses.append((response.status, response.read()))
+            connection.close()
+    assert statuses == [(401, b"who are you")] * 8
