@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 Message = dict[str, Any]
 
 FLOOD_MESSAGES = 10_000
 FLOOD_MESSAGE = b"x" * 10_000
+
+MANY_TASKS, MANY_EACH = 400, 5
+LARGE_MESSAGE, HEARTBEATS = bytes(24 << 20), 100
+MUCH_TASKS = 1000
 
 audience: set[Any] = set()
 
@@ -44,6 +49,43 @@ async def speak(message: Message, channels: Message) -> None:
         await channels["reply"].send({"text": "done"})
 
 
+async def talk(path: str, send: Any) -> None:
+    """What tasks of one client's own send, each of which awaits its send; `send` takes bytes."""
+
+    async def say(number: int) -> None:
+        for part in range(MANY_EACH):
+            await send(b"%d %d " % (number, part) + FLOOD_MESSAGE[:8000])
+            await asyncio.sleep(0)
+
+    async def beat() -> None:
+        for _ in range(HEARTBEATS):
+            await send(b"heartbeat")
+
+    if path == "/many":
+        await asyncio.gather(*(say(number) for number in range(MANY_TASKS)))
+    elif path == "/large":
+        await asyncio.gather(send_large(send), beat())
+    elif path == "/much":
+        await asyncio.gather(*(send_mebibyte(send, number) for number in range(MUCH_TASKS)))
+
+
+async def send_large(send: Any) -> None:
+    await send(LARGE_MESSAGE)
+
+
+async def send_mebibyte(send: Any, number: int) -> None:
+    # Not kept here, nor by the traceback of an error: what is measured is what the server keeps. No two are the same,
+    # or it would keep one.
+    with suppress(OSError):
+        await send(number.to_bytes(2) * (1 << 19))
+
+
+async def many(message: Message, channels: Message) -> None:
+    """Has many tasks send when it is spoken to."""
+    if message["channel"] == "websocket.receive":
+        await talk(message["path"], lambda data: channels["reply"].send({"bytes": data}))
+
+
 async def stuck(message: Message, channels: Message) -> None:
     """Never gets done with a message."""
     if message["channel"] == "websocket.receive":
@@ -74,6 +116,9 @@ HANDLERS = {
     "/flood": flood,
     "/listen": listen,
     "/speak": speak,
+    "/many": many,
+    "/large": many,
+    "/much": many,
     "/stuck": stuck,
     "/drop": drop,
     "/ends": ends,
@@ -88,7 +133,7 @@ async def serve(message: Message, channels: Message) -> None:
 
 
 async def serve_asgi3(scope: Message, receive: Any, send: Any) -> None:
-    """The same for ASGI, as far as it is asked for: "/" and "/stuck"."""
+    """The same for ASGI, as far as it is asked for: "/", "/stuck", and what `many` serves."""
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"12")]})
         await send({"type": "http.response.body", "body": b"Hello, world"})
@@ -97,5 +142,8 @@ async def serve_asgi3(scope: Message, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
         if scope["path"] == "/stuck":
             await asyncio.sleep(3600)
+        if HANDLERS[scope["path"]] is many:
+            await receive()
+            await talk(scope["path"], lambda data: send({"type": "websocket.send", "bytes": data}))
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"], "bytes": message["bytes"]})

@@ -9,12 +9,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Final
 
 from .clients import normal_client, push, reset, wait_until
 from .measuring import MIB, Figure, case, growth
 from .servers import CaseFailed, Server, Workshop
-from .websocket_apps import FLOOD_MESSAGES
+from .websocket_apps import FLOOD_MESSAGES, HEARTBEATS, MANY_EACH, MANY_TASKS, MUCH_TASKS
 from .websocket_clients import (
     BINARY,
     CLOSE,
@@ -134,6 +135,53 @@ def unread_floods_by_another(workshop: Workshop) -> list[Figure]:
                 raise CaseFailed("the sender was held up")
 
         return _unread_flood(server, b"/listen", start)
+
+
+def _pausing_client(workshop: Workshop, path: bytes, count: int) -> list[Figure]:
+    """What a client misses that pauses for two seconds, of `count` messages that tasks of its own each await."""
+    figures = []
+    for app in ("serve", "serve_asgi3"):
+        with _server(workshop, app=app) as server:
+            with open_websocket(server.port, path, receive_bytes=_RECEIVE_BYTES) as sock:
+                sock.sendall(frame(TEXT, b"go"))
+                time.sleep(2)
+                heard = [payload for first, payload in islice(read_frames(sock), count) if first == BINARY]
+            parts: dict[bytes, list[int]] = {}
+            for sender, part, _ in (payload.split(b" ", 2) for payload in heard if b" " in payload[:20]):
+                parts.setdefault(sender, []).append(int(part))
+            disordered = sum(of_one != sorted(of_one) for of_one in parts.values())
+            figures += [
+                Figure(f"messages lost, {app}", count - len(heard), "count", 0, bar_may_be_met=True),
+                Figure(f"senders out of order, {app}", disordered, "count", 0, bar_may_be_met=True),
+            ]
+    return figures
+
+
+@case("E7-many", f"a client that pauses 2 s while {MANY_TASKS} tasks each await {MANY_EACH} sends of 8 KB", 60)
+def many_senders(workshop: Workshop) -> list[Figure]:
+    return _pausing_client(workshop, b"/many", MANY_TASKS * MANY_EACH)
+
+
+@case("E7-large", f"a client that pauses 2 s before 24 MiB and {HEARTBEATS} heartbeats of another task", 60)
+def large_message(workshop: Workshop) -> list[Figure]:
+    return _pausing_client(workshop, b"/large", 1 + HEARTBEATS)
+
+
+@case("E7-much", f"a client that never reads while {MUCH_TASKS} tasks each await a send of 1 MiB", 60)
+def much_awaited(workshop: Workshop) -> list[Figure]:
+    figures = []
+    for app in ("serve", "serve_asgi3"):
+        with _server(workshop, app=app) as server:
+            with open_websocket(server.port, b"/much", receive_bytes=_RECEIVE_BYTES) as sock:
+                sock.sendall(frame(TEXT, b"go"))
+                time.sleep(2)
+                code = read_close_code(sock)
+            figures += [
+                # 64 MiB, which asyncio before Python 3.12 has in one buffer that it makes larger, and a message or two.
+                growth(server, 112, f"RSS growth, {app}"),
+                Figure(f"not closed with 1013, {app}", int(code != 1013), "count", 0, bar_may_be_met=True),
+            ]
+    return figures
 
 
 def _receive_flood(workshop: Workshop, app: str) -> list[Figure]:
