@@ -154,6 +154,52 @@ def test_a_truncated_upload_is_never_taken_for_the_whole() -> None:
     assert raised.is_set()
 
 
+class Arriving(io.BufferedIOBase):
+    """Content of which `read` waits for all, and `read1` returns a piece as it arrives."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = b"".join(self.pieces)
+        self.pieces.clear()
+        return content
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+async def echo_pieces(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more = True
+    while more:
+        event = await receive()
+        more = event["more_body"]
+        await send({"type": "http.response.body", "body": event["body"], "more_body": more})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_content_is_read_as_it_arrives_where_the_input_offers_read1(known: bool) -> None:
+    more = {"CONTENT_LENGTH": "19"} if known else {"wsgi.input_terminated": True}
+    environ = environ_of("/", "POST", **{"wsgi.input": Arriving(b"first,", b"second,", b"third.")}, **more)
+    answer = call(WSGIAdapter(echo_pieces, interface="asgi3"), environ, validate=False)
+    assert [chunk for chunk in answer.chunks if chunk] == [b"first,", b"second,", b"third."]
+
+
+def test_content_is_read_with_read_where_read1_is_not_supported() -> None:
+    class ReadOnly(Arriving):
+        read1 = io.BufferedIOBase.read1
+
+    environ = environ_of("/", "POST", CONTENT_LENGTH="5", **{"wsgi.input": ReadOnly(b"fi", b"rst")})
+    assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / first"
+
+
+def test_no_more_is_read_than_the_request_has_where_the_input_offers_read1() -> None:
+    source = io.BytesIO(b"mine, next request")
+    call(WSGIAdapter(echo), environ_of("/", "POST", CONTENT_LENGTH="5", **{"wsgi.input": source}), validate=False)
+    assert source.read() == b" next request"
+
+
 def test_an_input_that_fails_is_a_client_that_has_gone() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

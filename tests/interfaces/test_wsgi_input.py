@@ -12,6 +12,7 @@ from tests import wsgi_apps
 from tests.corpus import POST, chunked, request
 from tests.helpers import Conversation, until
 from tests.interfaces.wsgi_conversations import WAYS, asking, over, response_of
+from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,38 @@ async def test_C11_the_application_sees_the_first_bytes_before_the_upload_ends(w
     conversation.send(b"world")
     await until(lambda: conversation.received)
     assert seen == [b"hello", b"world"]
+    await conversation.lose()
+    await conversation.interface.shutdown(1)
+
+
+async def asgi3_echo(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more = True
+    while more:
+        event = await receive()
+        more = event.get("more_body", False)
+        await send({"type": "http.response.body", "body": event.get("body", b""), "more_body": more})
+
+
+def wsgi_echo(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [])
+    return iter(lambda: environ["wsgi.input"].read1(100), b"")
+
+
+@pytest.mark.parametrize("way", ["direct", "adapter", "messages", "WSGIAdapter(asgi3)", "WSGIAdapter(ASGIAdapter)"])
+async def test_a_response_is_made_of_the_request_while_that_still_arrives(way: str) -> None:
+    apps = {
+        "WSGIAdapter(asgi3)": lambda: WSGIAdapter(asgi3_echo),
+        "WSGIAdapter(ASGIAdapter)": lambda: WSGIAdapter(ASGIAdapter(wsgi_echo)),
+    }
+    conversation = Conversation(apps[way]() if way in apps else over(wsgi_echo, way))
+    conversation.send(request(POST, b"content-length: 18"))
+    for piece in (b"first,", b"second", b"third."):
+        conversation.send(piece)
+        await until(lambda piece=piece: piece in conversation.received)  # type: ignore[misc]
+    await until(lambda: conversation.responses("POST")[0].complete)
     await conversation.lose()
     await conversation.interface.shutdown(1)
 

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError
 from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
+from io import UnsupportedOperation
 from typing import Any, Final, final
 
 from uvicorn.adapters.loop_thread import LoopThread, loop_thread
@@ -114,7 +115,8 @@ class WSGIGateway(HTTPGateway):
         self._ring_due = False
         # Bytes of content, once some are wanted.
         self._content_left: int | None = None
-        self._input = environ.get("wsgi.input")
+        self._input: Any = environ.get("wsgi.input")
+        self._read1 = getattr(self._input, "read1", None)
         self._backlog = Backlog()
         self._wanting = False
         self._declared: int | None = None
@@ -184,7 +186,7 @@ class WSGIGateway(HTTPGateway):
         content, complete = b"", False
         if self._input is not None and (left > 0 or left == UNTIL_END):
             try:
-                content = self._input.read(min(left, _PIECE_BYTES) if left > 0 else _PIECE_BYTES)
+                content = self._read_some(min(left, _PIECE_BYTES) if left > 0 else _PIECE_BYTES)
             except Exception as error:
                 logger.info("wsgi.input: %s: %s", type(error).__name__, error)
             else:
@@ -197,6 +199,16 @@ class WSGIGateway(HTTPGateway):
             self._post(lambda: self._on_loop_content(content, complete))
         else:
             self._post(self._on_loop_broken)
+
+    def _read_some(self, count: int) -> bytes:
+        """Read what has arrived: `read` waits for `count` bytes, which a client in conversation may never send."""
+        if self._read1 is not None:
+            try:
+                return self._read1(count)  # type: ignore[no-any-return]
+            except UnsupportedOperation:
+                # What `io.BufferedIOBase` has for subclasses that define `read` only.
+                self._read1 = None
+        return self._input.read(count)  # type: ignore[no-any-return]
 
     def _post(self, callback: Callable[[], object]) -> None:
         try:
