@@ -54,6 +54,7 @@ def serve(config: Config) -> int:
     # Here, as a supervisor, which serves nothing itself, takes 10 MiB less without it.
     from uvicorn.server.server import Server
 
+    processes.count = 1
     server = Server(config)
     server.run()
     return BROKEN_OFF if server.broken_off else 0

@@ -10,15 +10,26 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from typing import Never, TextIO
+from typing import Final, Never, TextIO
 
 logger = logging.getLogger("uvicorn.app")
 
-#: How many processes serve the application, as far as this one has been told.
-count = 1
+#: How many processes serve the application; 0 as long as no server of ours has said it.
+count = 0
+
+# Where other servers take the number of their processes from.
+_HOW_MANY: Final = "WEB_CONCURRENCY"
 
 #: How many forks lie between this process and the one that has imported this.
 forks = 0
+
+
+def are_several() -> bool:
+    """Whether other processes serve the application beside this one, as far as it is known here."""
+    if count:
+        return count > 1
+    said = os.environ.get(_HOW_MANY, "")
+    return said.isdigit() and int(said) > 1
 
 
 def _after_fork() -> None:

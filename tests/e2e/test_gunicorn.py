@@ -366,3 +366,15 @@ def test_gunicorn_may_go_into_the_background(tmp_path: Path) -> None:
         os.sched_yield()
     os.kill(int(pid.read_text()), signal.SIGTERM)
     assert "listening on" in errors.read_text()
+
+
+@covers("workers", "threads")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_wsgi_multiprocess_says_whether_there_are_several_workers(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "app.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [repr((environ['wsgi.multiprocess'], environ['wsgi.multithread'])).encode()]\n"
+    )
+    with running_gunicorn(tmp_path, "app:app", "--threads", "2", workers=workers) as server, Client(server) as client:
+        assert content_of(client.get()) == repr((workers > 1, True)).encode()

@@ -329,3 +329,14 @@ def test_messages_of_websockets_count(folder: Path) -> None:
             with pytest.raises(ConnectionClosed, match="1012"):
                 websocket.recv(LONGEST_WAIT)
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_wsgi_multiprocess_says_whether_there_are_several_workers(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "app.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [repr((environ['wsgi.multiprocess'], environ['wsgi.multithread'])).encode()]\n"
+    )
+    with running_server(tmp_path, "app:app", "--workers", str(workers), "--threads", "1") as server:
+        assert server.get() == (200, repr((workers > 1, False)))

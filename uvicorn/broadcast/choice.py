@@ -25,10 +25,6 @@ _PROBE_SECONDS: Final = 0.5
 # A Redis that is starting, or held up by a script, is one that can be used.
 _BUSY: Final = (b"-LOADING ", b"-BUSY ", b"-MASTERDOWN ", b"-MISCONF ")
 
-# Where servers that are not ours are told how many processes to have.
-_HOW_MANY: Final = "WEB_CONCURRENCY"
-
-
 def url_of_redis(host: str, port: int) -> str:
     """The URL of a Redis that is given by host and port."""
     return f"redis://{f'[{host}]' if ':' in host else host}:{port}"
@@ -52,17 +48,11 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
     if not trouble:
         return local
     how = f"start Redis (redis-server), or set {VARIABLE}"
-    if _have_company():
+    if processes.are_several():
         logger.warning("groups need Redis, since there are several processes, and %s; %s", trouble, how)
         return local
     logger.warning("groups reach the clients of this process only: %s; to reach others, %s", trouble, how)
     return MEMORY
-
-
-def _have_company() -> bool:
-    """Whether there are other processes like this one: they would not hear what stays in this one's memory."""
-    told = os.environ.get(_HOW_MANY, "")
-    return processes.count > 1 or (told.isdigit() and int(told) > 1)
 
 
 async def _probe(host: str, port: int) -> str:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
+from uvicorn import processes
 from uvicorn.errors import LocalProtocolError
 from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.types import Headers
@@ -83,20 +84,24 @@ _MOST_NAMES: Final = 256
 _MEMO_LENGTH: Final = 64
 _MOST_MEANINGS: Final = len(_MEANINGS) + 256
 
+_MULTIPROCESS: Final = "wsgi.multiprocess"
+_NOTHING: Final[Mapping[str, Any]] = {}
+
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
-def build_environ(exchange: HTTPExchange) -> dict[str, Any]:
+def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
     """The environ of a request, without the `wsgi.` keys that concern its content.
 
+    `own` has keys of the interface, the same for all requests of a connection.
     Fields whose name has an underscore are left out: in environ they cannot be told from their dashed namesakes.
     """
     endpoint = exchange.endpoint
     template = endpoint.template
     if template is None:
-        template = endpoint.template = _of_the_connection(endpoint)
+        template = endpoint.template = {**_of_the_connection(endpoint), **own}
     environ = template.copy()
     raw_path = exchange.raw_path
     # Byte for byte what the client sent, which is the path if nothing in it is quoted.
@@ -162,7 +167,7 @@ def exchange_from_environ(
         _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT"), 0),
         loop,
     )
-    endpoint.environ = {key: environ[key] for key in own}
+    endpoint.environ = _own_of(environ, own)
     return HTTPExchange(
         gateway,
         endpoint,
@@ -176,7 +181,7 @@ def exchange_from_environ(
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     """What in an environ is the host's own word, and no part of the request nor of the process."""
-    return {key: environ[key] for key in _shape_of(environ)[1]}
+    return _own_of(environ, _shape_of(environ)[1])
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
@@ -294,8 +299,9 @@ def _checked_value(value: Any) -> bytes:
 
 def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
     host, port = endpoint.server or ("localhost", None)
+    own = endpoint.environ or {}
     template: dict[str, Any] = {
-        **(endpoint.environ or {}),
+        **own,
         "SERVER_NAME": host,
         "SERVER_PORT": str(_default_port(endpoint.scheme) if port is None else port),
         "SCRIPT_NAME": endpoint.root_path.encode().decode("latin-1"),
@@ -303,7 +309,7 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": endpoint.scheme,
         "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
+        _MULTIPROCESS: processes.are_several() or own.get(_MULTIPROCESS, False),
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
     }
@@ -312,6 +318,14 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
         if port:
             template["REMOTE_PORT"] = str(port)
     return template
+
+
+def _own_of(environ: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    own = {key: environ[key] for key in keys}
+    if environ.get(_MULTIPROCESS):
+        # The processes are the host's, however many bridges lie between: the flag is as true behind them.
+        own[_MULTIPROCESS] = True
+    return own
 
 
 def _shape_of(environ: Mapping[str, Any]) -> _Shape:

@@ -143,6 +143,10 @@ class PooledInterface(Interface):
         if executor is None:
             executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
         self.executor = executor
+        # The attribute is that of the standard library's; 0 if another one does not say.
+        workers = executor.threads if isinstance(executor, WorkerPool) else getattr(executor, "_max_workers", 0)
+        #: Most calls of the application that run at a time; 0 if that is not known.
+        self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
         self._outbox: Outbox | None = None
 
     def outbox(self) -> Outbox:

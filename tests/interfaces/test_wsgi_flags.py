@@ -1,0 +1,101 @@
+"""`wsgi.multithread` and `wsgi.multiprocess`: whether the application runs beside itself (PEP 3333)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.adapters.test_wsgi import call, environ_of
+from tests.helpers import GET, Conversation, until
+from tests.interfaces.wsgi_conversations import WAYS, response_of
+from uvicorn import processes
+from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
+
+
+def flags(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [repr((environ["wsgi.multithread"], environ["wsgi.multiprocess"])).encode()]
+
+
+async def flags_of(app: Any, **settings: Any) -> tuple[bool, bool]:
+    conversation = Conversation(app, **settings)
+    conversation.send(GET)
+    await until(lambda: conversation.received and not conversation.context.requests)
+    content = conversation.responses()[0].content
+    await conversation.lose()
+    await conversation.interface.shutdown(1)
+    found: tuple[bool, bool] = ast.literal_eval(content.decode())
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_server_has_said_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", 0)
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+
+
+class InTheCaller(Executor):
+    """An executor that does not say how many calls it runs at a time."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+async def test_multithread_is_true_if_there_is_more_than_one_thread(threads: int) -> None:
+    assert await flags_of(flags, threads=threads) == (threads > 1, False)
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+async def test_multithread_is_that_of_the_adapters_own_threads(threads: int | None) -> None:
+    assert await flags_of(ASGIAdapter(flags, threads=threads)) == (threads != 1, False)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_multithread_is_that_of_an_executor(workers: int) -> None:
+    with ThreadPoolExecutor(workers) as executor:
+        assert await flags_of(ASGIAdapter(flags, executor=executor)) == (workers > 1, False)
+
+
+async def test_multithread_is_true_with_an_executor_that_does_not_say_how_many_threads_it_has() -> None:
+    assert await flags_of(ASGIAdapter(flags, executor=InTheCaller())) == (True, False)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
+async def test_multiprocess_is_true_if_the_server_has_several_processes(
+    way: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "count", count)
+    content = (await response_of(GET, way, flags)).content
+    assert ast.literal_eval(content.decode()) == (True, count == 2)
+
+
+async def test_multiprocess_behind_another_server_goes_by_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    assert await flags_of(ASGI3Adapter(flags)) == (True, True)
+    monkeypatch.setattr(processes, "count", 1)
+    assert await flags_of(ASGI3Adapter(flags)) == (True, False)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_multiprocess_of_the_host_reaches_an_application_behind_two_adapters(said: bool) -> None:
+    adapter = WSGIAdapter(ASGIAdapter(flags, threads=1))
+    answer = call(adapter, environ_of(**{"wsgi.multiprocess": said, "wsgi.multithread": True}))
+    assert ast.literal_eval(answer.content.decode()) == (False, said)
+
+
+def test_multiprocess_of_the_host_reaches_an_application_that_is_called_with_messages() -> None:
+    inner = ASGIAdapter(flags)
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await inner(message, channels)
+
+    answer = call(WSGIAdapter(app), environ_of(**{"wsgi.multiprocess": True}))
+    assert ast.literal_eval(answer.content.decode()) == (True, True)
