@@ -26,24 +26,32 @@ class ContentReader(io.BufferedIOBase):
     Not a raw file below an `io.BufferedReader`, which asks for most blocks in two parts, and copies the second twice.
     """
 
-    def __init__(self, exchange: HTTPExchange, outbox: Outbox) -> None:
+    # Of the class until they are set: content that has arrived whole needs few of them, and most has.
+
+    # The worker's: the piece that it reads, and how far it has read.
+    _piece = b""
+    _at = 0
+    # Bytes: the first is the loop's to write, the second the worker's.
+    _put = 0
+    _taken = 0
+    _bell: Bell | None = None
+    _waiting = False
+    # The loop's to set: whether more waits than should, whether there will be no more, and whether that was all.
+    _behind = False
+    _ended = False
+    _whole = False
+    # The loop itself keeps tasks by weak references.
+    _guard: asyncio.Task[None] | None = None
+
+    def __init__(self, exchange: HTTPExchange, outbox: Outbox, content: bytes | None = None) -> None:
+        """`content` is all of the content, if all of it has arrived."""
         self._exchange = exchange
         self._outbox = outbox
-        # The worker's: the piece that it reads, and how far it has read.
-        self._piece = b""
-        self._at = 0
-        self._pieces: deque[bytes] = deque()
-        # Bytes: the first is the loop's to write, the second the worker's.
-        self._put = 0
-        self._taken = 0
-        self._bell: Bell | None = None
-        self._waiting = False
-        # The loop's to set: whether more waits than should, whether there will be no more, and whether that was all.
-        self._behind = False
-        self._ended = False
-        self._whole = False
-        # The loop itself keeps tasks by weak references.
-        self._guard: asyncio.Task[None] | None = None
+        if content is None:
+            self._pieces: deque[bytes] = deque()
+        else:
+            self._piece = content
+            self._whole = True
 
     # On a worker. What waits raises ClientDisconnected, an OSError, if the client leaves before its content is whole.
 
@@ -93,6 +101,8 @@ class ContentReader(io.BufferedIOBase):
         self._piece = b""
         self._at = 0
         if self._bell is None:
+            if self._whole:
+                return False
             self._bell = new_bell()
             self._post(self._on_loop_begin)
         elif self._behind or not self._pieces:
