@@ -112,6 +112,9 @@ class HTTPGateway:
     #: Whether more unsent bytes are waiting than the client should be owed; `drain` waits it out.
     write_paused = False
 
+    #: Whether `send_file` has the kernel send a file, without reading it.
+    sends_files = False
+
     def send_response(
         self,
         exchange: HTTPExchange,
@@ -132,9 +135,11 @@ class HTTPGateway:
         """End the response, with fields behind its content where the way to the client has room for them."""
         self.send_content(exchange, b"", False)
 
-    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int) -> None:
-        """Send the first `count` bytes of a file as content, at the client's pace; read off the event loop."""
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
+        """Send `count` bytes of a file from `start` as content, at the client's pace; read off the event loop."""
         loop = asyncio.get_running_loop()
+        if start:
+            file.seek(start)
         while count and exchange.state == STREAMING:
             content = await loop.run_in_executor(None, file.read, min(count, _FILE_BYTES))
             if not content:
@@ -413,15 +418,15 @@ class HTTPExchange:
             self.state = COMPLETE
             self._end()
 
-    async def write_file(self, file: FileIO, count: int) -> None:
-        """End a response that has begun with the first `count` bytes of a file. Nobody may write meanwhile.
+    async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
+        """End a response that has begun with `count` bytes of a file, from `start`. Nobody may write meanwhile.
 
         As `write`, it drops what comes when the client has gone, and raises LocalProtocolError if the file belies
         content-length; the response is broken off then, and if the wait is cancelled.
         """
         if self.state == STREAMING:
             try:
-                await self.gateway.send_file(self, file, count)
+                await self.gateway.send_file(self, file, count, start)
             except BaseException:
                 self.abort("the file could not be sent")
                 raise

@@ -19,7 +19,8 @@ from tests.corpus import request
 from tests.helpers import GET, Conversation, until
 from tests.interfaces.wsgi_conversations import WAYS, app_of, asking, over, response_of
 from uvicorn.errors import LocalProtocolError
-from uvicorn.interfaces.wsgi import ErrorLog, FileWrapper
+from uvicorn.interfaces.file_wrapper import FileWrapper
+from uvicorn.interfaces.wsgi import ErrorLog
 
 
 @pytest.fixture(autouse=True)
@@ -195,9 +196,8 @@ async def test_204_and_304_have_no_content(status: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("content", [[b"ab"], [b"abcd"]])
-async def test_B2_a_whole_response_of_another_length_than_it_says_is_500(content: list[bytes], way: str) -> None:
-    assert (await response_of(GET, way, app_of(content, [("Content-Length", "3")]))).status == 500
+async def test_B2_a_whole_response_that_falls_short_of_its_length_is_500(way: str) -> None:
+    assert (await response_of(GET, way, app_of([b"ab"], [("Content-Length", "3")]))).status == 500
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -15,7 +15,8 @@ from tests.interfaces.wsgi_conversations import WAYS, Kept, app_of, asking, over
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.pooled import Outbox
-from uvicorn.interfaces.wsgi import ErrorLog, WSGICall
+from uvicorn.interfaces.wsgi import ErrorLog, WSGICall, WSGIInterface
+from uvicorn.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -197,7 +198,7 @@ def test_C10_a_worker_whose_loop_is_gone_is_told_and_closes() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
     loop.close()
     kept = Kept(wsgi_apps.endless())
-    WSGICall(app_of(kept), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop), 30).run()
+    WSGICall(WSGIInterface(app_of(kept), Settings()), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).run()
     assert len(kept.closed) == 1
 
 
@@ -205,7 +206,7 @@ async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answere
     loop = asyncio.get_running_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
     exchange.disconnect()
-    WSGICall(wsgi_apps.app, exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop), 30).cancel()
+    WSGICall(WSGIInterface(wsgi_apps.app, Settings()), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).cancel()
     await settle()
     assert exchange.state_name == "CLOSED"
 

@@ -25,6 +25,7 @@ _PROBE_SECONDS: Final = 0.5
 # A Redis that is starting, or held up by a script, is one that can be used.
 _BUSY: Final = (b"-LOADING ", b"-BUSY ", b"-MASTERDOWN ", b"-MISCONF ")
 
+
 def url_of_redis(host: str, port: int) -> str:
     """The URL of a Redis that is given by host and port."""
     return f"redis://{f'[{host}]' if ':' in host else host}:{port}"

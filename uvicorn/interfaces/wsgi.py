@@ -11,7 +11,7 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from types import TracebackType
@@ -23,6 +23,7 @@ from uvicorn.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.interfaces.base import answer_failure
 from uvicorn.interfaces.content_reader import ContentReader
 from uvicorn.interfaces.environ import build_environ, encode_response
+from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
 from uvicorn.interfaces.pooled import Call, Outbox, PooledInterface, refuse
 from uvicorn.processes import end_fork
 from uvicorn.settings import Settings
@@ -83,62 +84,48 @@ class ErrorLog(io.TextIOBase):
             self.write("\n")
 
 
-class FileWrapper:
-    """`wsgi.file_wrapper`: a file's content, a block at a time; closes the file."""
-
-    def __init__(self, file: Any, block_bytes: int = 65536) -> None:
-        self._file = file
-        self._block_bytes = block_bytes
-
-    def __iter__(self) -> Iterator[bytes]:
-        while block := self._file.read(self._block_bytes):
-            yield block
-
-    def close(self) -> None:
-        close = getattr(self._file, "close", None)
-        if close is not None:
-            close()
-
-
 @final
 class WSGICall(Call):
     """One call of the application. `run` is the worker's side, methods named `_on_loop_*` the loop's."""
 
     __slots__ = (
-        "_app",
         "_context",
+        "_ended",
         "_environ",
         "_exchange",
         "_head",
         "_head_sent",
+        "_interface",
+        "_left",
         "_room",
+        "_sending",
         "_sent",
         "_taken",
         "_waiting",
     )
 
     def __init__(
-        self,
-        app: Callable[..., Any],
-        exchange: HTTPExchange,
-        environ: dict[str, Any],
-        outbox: Outbox,
-        seconds: float,
+        self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], outbox: Outbox
     ) -> None:
-        super().__init__(outbox, seconds)
-        self._app = app
+        super().__init__(outbox, interface.settings.disconnect_seconds)
+        self._interface = interface
         self._exchange = exchange
         self._environ = environ
         # What a middleware has set for this request, such as a trace, is the application's to see.
         self._context = copy_context()
         self._head: tuple[int, bytes, list[list[bytes]]] | None = None
         self._head_sent = False
+        # Bytes of content that content-length still allows, -1 for any number; and whether the end was handed over.
+        self._left = -1
+        self._ended = False
         # Bytes: the first is the worker's to write, the second the loop's.
         self._sent = 0
         self._taken = 0
         # The loop's: whether the worker waits to acquire `_room`, which is the worker's to make.
         self._waiting = False
         self._room: threading.Lock | None = None
+        # The loop itself keeps tasks by weak references.
+        self._sending: asyncio.Task[None] | None = None
 
     # On a worker
 
@@ -164,7 +151,7 @@ class WSGICall(Call):
         self._outbox.post(lambda: refuse(self._exchange))
 
     def _call_application(self) -> None:
-        iterable = self._app(self._environ, self._start_response)
+        iterable = self._interface.app(self._environ, self._start_response)
         if type(iterable) is list or type(iterable) is tuple:
             try:
                 content = b"".join(iterable)
@@ -187,14 +174,38 @@ class WSGICall(Call):
 
     def _send_all(self, iterable: Iterable[bytes]) -> None:
         is_head = self._exchange.method == "HEAD"
+        is_file = type(iterable) is FileWrapper
+        if type(iterable) is FileWrapper and not is_head and self._send_file(iterable):
+            return
         for content in iterable:
-            if self._over or self._answered:
+            if self._over or self._answered or self._ended:
                 return
-            if content:
-                self._write(content)
+            # At its content-length exactly an iterable may get on to its end: a generator may commit behind its last
+            # piece. A file has nothing more to do.
+            if content and self._hand_over(content):
+                self._interface.warn_of_excess(self._exchange)
+                return
             if is_head and self._head_sent:
                 return
+            if is_file and self._left == 0:
+                break
         self._send_last(b"")
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Have the event loop send a file without reading it, and wait; False if it has to be read."""
+        part = part_to_send(wrapper.filelike) if self._exchange.gateway.sends_files else None
+        if part is None or self._ended or self._head is None:
+            return False
+        head = self._take_head()
+        if 0 <= self._left < part.length:
+            part = part._replace(length=self._left)
+            self._interface.warn_of_excess(self._exchange)
+        self._ended = True
+        sent = threading.Lock()
+        sent.acquire()
+        self._post(lambda: self._on_loop_send_file(head, part, sent))
+        sent.acquire()
+        return True
 
     def _start_response(
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -211,25 +222,44 @@ class WSGICall(Call):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """Hand over content, and wait while the client has too much of it before it."""
-        if self._over:
+        """What `start_response` returns: hand over content, and wait while the client has too much of it before it."""
+        if self._over and not self._ended:
             raise ClientDisconnected("the response is over: its end was sent, or the client has gone")
+        # The head stays open to be replaced until there is content (PEP 3333).
+        if content != b"" and self._hand_over(content):
+            raise LocalProtocolError("write: there is more content than content-length promised; the rest is dropped")
+
+    def _hand_over(self, content: bytes) -> bool:
+        """Hand over what content-length allows of `content`; whether there was more of it than that.
+
+        The response is complete then (PEP 3333, "Handling the Content-Length Header").
+        """
         if not isinstance(content, bytes):
             raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
-        if not content:
-            # The head stays open to be replaced until there is content (PEP 3333).
-            return
+        if self._ended:
+            return True
         if self._answered:
-            return
+            return False
         head = self._take_head()
+        left = self._left
+        if left >= 0:
+            if len(content) > left:
+                self._ended = True
+                self._post(lambda: self._on_loop_write(head, content[:left], False))
+                return True
+            self._left = left - len(content)
         self._sent += len(content)
         self._post(lambda: self._on_loop_write(head, content, True))
         if self._sent - self._taken > _UNTAKEN_BYTES:
             self._wait_for_room()
+        return False
 
     def _send_last(self, content: bytes) -> None:
-        if not self._over:
+        if not self._over and not self._ended:
             head = self._take_head()
+            if 0 <= self._left < len(content):
+                content = content[: self._left]
+                self._interface.warn_of_excess(self._exchange)
             self._post(lambda: self._on_loop_write(head, content, False))
 
     def _take_head(self) -> tuple[int, bytes, list[list[bytes]]] | None:
@@ -238,6 +268,12 @@ class WSGICall(Call):
         if self._head is None:
             raise LocalProtocolError("the application has not called start_response before its content (PEP 3333)")
         self._head_sent = True
+        status, _, headers = self._head
+        if self._exchange.method != "HEAD" and status != 204 and status != 304:
+            for name, value in headers:
+                # Two of them, and one that is malformed, are the gateway's to refuse.
+                if len(name) == 14 and name.lower() == b"content-length" and value.isdigit() and len(value) < 19:
+                    self._left = int(value)
         return self._head
 
     def _wait_for_room(self) -> None:
@@ -275,6 +311,22 @@ class WSGICall(Call):
             answer_failure(exchange, error)
         if more_content and not exchange.write_paused:
             self._taken += len(content)
+
+    def _on_loop_send_file(
+        self, head: tuple[int, bytes, list[list[bytes]]] | None, part: FilePart, sent: threading.Lock
+    ) -> None:
+        self._sending = asyncio.get_running_loop().create_task(self._send_part(head, part))
+        self._sending.add_done_callback(lambda task: sent.release())
+
+    async def _send_part(self, head: tuple[int, bytes, list[list[bytes]]] | None, part: FilePart) -> None:
+        exchange = self._exchange
+        try:
+            if head is not None:
+                status, reason, headers = head
+                exchange.respond(status, headers, b"", True, reason)
+            await exchange.write_file(part.file, part.length, part.start)
+        except Exception as error:
+            answer_failure(exchange, error)
 
     def _on_loop_wants_room(self) -> None:
         self._waiting = True
@@ -316,14 +368,29 @@ class WSGIInterface(PooledInterface):
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings, executor)
-        self._errors = ErrorLog()
+        self._own = {
+            "wsgi.errors": ErrorLog(),
+            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.multithread": self.calls_at_a_time != 1,
+        }
+        # Taken by the first warning, from whatever thread.
+        self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Queue the call; 503 if too many are waiting."""
         outbox = self.outbox()
-        environ = build_environ(exchange)
-        content = exchange.receive_whole()
-        environ["wsgi.input"] = io.BytesIO(content) if content is not None else ContentReader(exchange, outbox)
-        environ["wsgi.errors"] = self._errors
-        environ["wsgi.file_wrapper"] = FileWrapper
-        self.queue(WSGICall(self.app, exchange, environ, outbox, self.settings.disconnect_seconds), exchange)
+        environ = build_environ(exchange, self._own)
+        environ["wsgi.input"] = (
+            # Of one type whether all of the content has arrived or not: that depends on how packets were cut.
+            ContentReader(exchange, outbox, exchange.receive_whole()) if exchange.has_content else io.BytesIO()
+        )
+        self.queue(WSGICall(self, exchange, environ, outbox), exchange)
+
+    def warn_of_excess(self, exchange: HTTPExchange) -> None:
+        """Log, once, that the application sends more content than its content-length; from any thread."""
+        if self._unwarned.acquire(blocking=False):
+            logger.warning(
+                "%s: the application has more content than its content-length; dropping the rest, "
+                "and that of further responses without a warning",
+                exchange,
+            )

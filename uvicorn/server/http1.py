@@ -43,6 +43,7 @@ class HTTP1Connection(HTTP1Lifetime):
         "_trusted",
         "_unsent",
         "__weakref__",
+        "sends_files",
         "write_paused",
     )
 
@@ -83,6 +84,8 @@ class HTTP1Connection(HTTP1Lifetime):
         context.arriving.discard(self)
         context.connections.add(self)
         context.accepted += 1
+        # With TLS, bytes are encrypted on their way.
+        self.sends_files = self._endpoint.scheme == "http"
         self._over_limit = 0 < settings.limit_concurrency < len(context.connections)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -267,12 +270,12 @@ class HTTP1Connection(HTTP1Lifetime):
             self._transport.write(data)
             self._written += len(data)
 
-    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int) -> None:
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
         """Have the kernel send a file, behind what is unsent; through our hands where it is to be encrypted."""
         transport = self._transport
         sock = transport.get_extra_info("socket")
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
-            await super().send_file(exchange, file, count)
+            await super().send_file(exchange, file, count, start)
             return
         framing = self._encoder.beside(count)
         if framing is None:
@@ -286,7 +289,7 @@ class HTTP1Connection(HTTP1Lifetime):
         self._file_left = count
         self._written += len(before) + count + len(behind)
         try:
-            await send_file(exchange, sock.fileno(), file.fileno(), count, self._file_sent)
+            await send_file(exchange, sock.fileno(), file.fileno(), start, count, self._file_sent)
         except OSError:
             # The loop has not noticed yet: nobody was writing through it.
             self.reset()
@@ -519,6 +522,7 @@ class HTTP1Connection(HTTP1Lifetime):
 
     def _file_sent(self, count: int) -> None:
         self._file_left -= count
+        self._content_sent += count
 
     def _update_reading(self) -> None:
         """Pause reading while more is held for the application than it has asked for; else read."""

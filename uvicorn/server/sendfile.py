@@ -15,9 +15,9 @@ _TURN_BYTES: Final = 1 << 20
 
 
 async def send_file(
-    exchange: HTTPExchange, connected: int, file: int, count: int, on_sent: Callable[[int], None]
+    exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of descriptor `file` on the socket `connected`, as fast as the client takes them.
+    """Send `count` bytes of descriptor `file` from `start` on the socket `connected`, as fast as the client takes them.
 
     `loop.sendfile` is not there on uvloop. The socket is used through a duplicate of its descriptor: event loops let
     nobody wait for one that belongs to a transport. Raises OSError if the client has gone, LocalProtocolError if the
@@ -37,7 +37,7 @@ async def send_file(
     try:
         while sent < count and exchange.state == STREAMING:
             try:
-                taken = os.sendfile(duplicate, file, sent, min(count - sent, _TURN_BYTES))
+                taken = os.sendfile(duplicate, file, start + sent, min(count - sent, _TURN_BYTES))
             except BlockingIOError:
                 waiting = loop.create_future()
                 loop.add_writer(duplicate, wake)

@@ -179,9 +179,13 @@ class WatchedGateway(HTTPGateway):
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         self._gateway.send_trailers(exchange, headers)
 
-    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int) -> None:
+    @property
+    def sends_files(self) -> bool:  # type: ignore[override]
+        return self._gateway.sends_files
+
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
         before = self._sent
-        await self._gateway.send_file(exchange, file, count)
+        await self._gateway.send_file(exchange, file, count, start)
         if exchange.state == STREAMING:
             # Under TLS it was sent as content, and has been counted.
             self._sent = before + count

@@ -31,7 +31,7 @@ _AS_THEY_ARE: Final = {
 #: What is not honoured, and why. Who sets one of these is told.
 NOT_HONOURED: Final = {
     "limit_request_field_size": "the header section is limited as a whole, by max_header_bytes",
-    "sendfile": "responses are written by the event loop",
+    "sendfile": "the kernel sends files wherever that is possible",
     "tmp_upload_dir": "request content is streamed, never stored",
     "secure_scheme_headers": "X-Forwarded-Proto is what a proxy says the scheme with",
     "forwarder_headers": "where the application is mounted is for root_path to say",

@@ -1,0 +1,84 @@
+"""`wsgi.file_wrapper`: a file as a response's content (PEP 3333, "Optional Platform-Specific File Handling")."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedRandom, BufferedReader, FileIO
+from typing import Any, Final, NamedTuple
+
+# Up to here one read and one write cost less than what the kernel's way takes around them.
+_LEAST_BYTES: Final = 65536
+
+
+class FileWrapper:
+    """A file's content from its current position, a block at a time; closes the file.
+
+    Its own iterator, and seekable if the file is: werkzeug answers a Range request by seeking in what `iter` returns.
+    """
+
+    def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
+        self.filelike = filelike
+        self._block_bytes = block_bytes
+
+    def __iter__(self) -> FileWrapper:
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self.filelike.read(self._block_bytes)
+        if not block:
+            raise StopIteration
+        return block
+
+    def seekable(self) -> bool:
+        """Whether `seek` and `tell` can be called."""
+        seekable = getattr(self.filelike, "seekable", None)
+        if seekable is not None:
+            return bool(seekable())
+        return hasattr(self.filelike, "seek") and hasattr(self.filelike, "tell")
+
+    def seek(self, *position: int) -> Any:
+        """Move the file's position; `(offset, whence)` as for the file."""
+        return self.filelike.seek(*position)
+
+    def tell(self) -> Any:
+        """Return the file's position."""
+        return self.filelike.tell()
+
+    def close(self) -> None:
+        """Close the file, if it can be closed."""
+        close = getattr(self.filelike, "close", None)
+        if close is not None:
+            close()
+
+
+class FilePart(NamedTuple):
+    """`length` bytes of a file, from `start`, that the kernel can send."""
+
+    file: FileIO
+    start: int
+    length: int
+
+
+def part_to_send(filelike: Any) -> FilePart | None:
+    """From the position of `filelike` to its end, if that is what the disk has; None if the file has to be read.
+
+    The types are compared exactly: a subclass, a `GzipFile` or a `NamedTemporaryFile` has a `fileno` too, and reads
+    something else than the bytes of that descriptor, or may.
+    """
+    buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
+    try:
+        raw = filelike.raw if buffered else filelike
+        if type(raw) is not FileIO or not raw.readable():
+            return None
+        if buffered:
+            # What was written and is still in the buffer.
+            filelike.flush()
+        start = filelike.tell()
+        status = os.fstat(raw.fileno())
+    except (OSError, ValueError):
+        # Closed, detached, or a pipe: reading it raises what there is to raise.
+        return None
+    # Files of /proc are regular and 0 bytes long, and have content.
+    length = status.st_size - start
+    return FilePart(raw, start, length) if stat.S_ISREG(status.st_mode) and length > _LEAST_BYTES else None
