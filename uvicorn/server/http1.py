@@ -26,8 +26,6 @@ from uvicorn.unsent import UnsentSends
 # Content above this is written beside the head instead of being copied behind it.
 _COPY_BYTES: Final = 65536
 
-_EVENT_STREAM: Final = b"content-type: text/event-stream"
-
 
 @final
 class HTTP1Connection(HTTP1Lifetime):
@@ -215,7 +213,8 @@ class HTTP1Connection(HTTP1Lifetime):
         )
         self._content_sent = len(content)
         if more_content:
-            self._is_event_stream = any(piece.startswith(_EVENT_STREAM) for piece in pieces)
+            # Looked at when the server stops, and not before: most streams never see that.
+            self._stream_head = pieces[:-1]
             self._since = self._context.clock.now
         if self._content_sent <= _COPY_BYTES:
             self._transport.write(b"".join(pieces))
@@ -253,8 +252,6 @@ class HTTP1Connection(HTTP1Lifetime):
                 self._unsent.add(len(data))
             self._written += len(data)
             self._content_sent += len(content)
-            if self._is_event_stream:
-                self._since = self._context.clock.now
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         """Write the end of a response."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from uvicorn.errors import RemoteProtocolError
@@ -39,6 +40,8 @@ _UPLOAD_IDLE_SECONDS: Final = 5.0
 # Instead of them once the server is stopping.
 _UPLOAD_STOPPING_SECONDS: Final = 1.0
 
+_EVENT_STREAM: Final = b"content-type: text/event-stream"
+
 # Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
 _RECENT_SECONDS: Final = 0.5
 
@@ -61,7 +64,6 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         "_eof_since",
         "_exchange",
         "_file_left",
-        "_is_event_stream",
         "_jitter",
         "_linger_bytes",
         "_pace",
@@ -71,6 +73,8 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         "_received",
         "_since",
         "_stall",
+        "_stream_head",
+        "_ticked",
         "_transport",
         "_written",
     )
@@ -93,12 +97,15 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         self._eof_since: float | None = None
         # Why the response was broken off by us.
         self._aborted = ""
-        self._is_event_stream = False
+        # The lines of the head of the last response that was streamed.
+        self._stream_head: Sequence[bytes] = ()
         # How much is read and dropped while lingering.
         self._linger_bytes = 0
         self._reading_paused = False
         self._received = 0
         self._written = 0
+        # What that was at the last tick.
+        self._ticked = 0
         self._file_left = 0
         self._discarded = 0
         self._pace: ContentPace | None = None
@@ -112,6 +119,9 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         is_over = self._context.clock.is_over
         phase = self._phase
         if phase == BUSY:
+            if self._written != self._ticked:
+                self._ticked = self._written
+                self._since = self._context.clock.now
             if self._eof_since is not None:
                 # To the nearest tick: what the handler may take after it is to begin on time.
                 if self._context.clock.now - self._eof_since >= settings.half_closed_seconds - TICK_SECONDS / 2:
@@ -187,9 +197,9 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         """End an event stream that has been silent for some time: its client opens another one by itself."""
         exchange = self._exchange
         if (
-            self._is_event_stream
-            and exchange is not None
+            exchange is not None
             and exchange.state == STREAMING
+            and any(line.startswith(_EVENT_STREAM) for line in self._stream_head)
             and self._encoder.is_open_ended
             and self._context.clock.is_over(self._since, self._context.settings.idle_stream_seconds)
         ):
