@@ -162,6 +162,10 @@ class HTTPGateway:
         """The response cannot be finished: make sure that it never looks complete."""
         raise NotImplementedError
 
+    def abandon(self, exchange: HTTPExchange, reason: str) -> None:
+        """As `abort`, for a client that does not take what it is sent: without waiting for it."""
+        self.abort(exchange, reason)
+
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
@@ -495,6 +499,12 @@ class HTTPExchange:
         """Break the connection off, so that the response does not look complete."""
         if self.state < COMPLETE:
             self.gateway.abort(self, reason)
+            self.disconnect()
+
+    def break_off(self, reason: str) -> None:
+        """As `abort`, when the client is too slow: what it has not taken is lost."""
+        if self.state < COMPLETE:
+            self.gateway.abandon(self, reason)
             self.disconnect()
 
     # For gateways

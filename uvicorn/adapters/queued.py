@@ -19,7 +19,17 @@ logger = logging.getLogger("uvicorn.app")
 class QueuedGateway(HTTPGateway):
     """Carries the response of one exchange out, by messages that wait until the host takes them."""
 
-    __slots__ = ("_backlog", "_changed", "_failure", "_messages", "_reading", "_settings", "exchange")
+    __slots__ = (
+        "_backlog",
+        "_changed",
+        "_failure",
+        "_is_abandoned",
+        "_messages",
+        "_reading",
+        "_sending",
+        "_settings",
+        "exchange",
+    )
 
     exchange: HTTPExchange
 
@@ -31,16 +41,28 @@ class QueuedGateway(HTTPGateway):
         self._changed = asyncio.Event()
         self._failure = ""
         self._reading: asyncio.Task[None] | None = None
+        # The task of `deliver`, while the host takes a message.
+        self._sending: asyncio.Task[object] | None = None
+        self._is_abandoned = False
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
         """Send what the application says, at the host's pace, until it has said all.
 
         Raises ResponseAborted if it fails in the middle, as an application does that fails in the middle.
         """
+        task = asyncio.current_task()
         while True:
             while self._messages:
                 message, size = self._messages.popleft()
-                await send(message)
+                self._sending = task
+                try:
+                    await send(message)
+                except asyncio.CancelledError:
+                    if self._is_abandoned and task is not None and task.uncancel() == 0:
+                        raise ResponseAborted(self._failure) from None
+                    raise
+                finally:
+                    self._sending = None
                 if self._backlog.take(size):
                     self._backlog.wake()
             if self._failure:
@@ -75,6 +97,14 @@ class QueuedGateway(HTTPGateway):
         self._failure = reason
         self._changed.set()
 
+    def abandon(self, exchange: HTTPExchange, reason: str) -> None:
+        """Have `deliver` raise though the host has not taken what it was sent last, which may take for ever."""
+        self.abort(exchange, reason)
+        self._messages.clear()
+        if self._sending is not None and not self._is_abandoned:
+            self._is_abandoned = True
+            self._sending.cancel()
+
     async def drain(self) -> None:
         """Wait until the host has caught up, or the exchange is over."""
         await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
@@ -88,7 +118,7 @@ class QueuedGateway(HTTPGateway):
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
             logger.warning("%s: broken off, the host has %s", self.exchange, shortage)
-            self.exchange.abort("too much unsent")
+            self.exchange.break_off("too much unsent")
         return not shortage
 
     def _put(self, message: Message, content: bytes) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, final
 
-from uvicorn.errors import LocalProtocolError
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.sending import channel_names, shape
-from uvicorn.types import Message
+from uvicorn.types import BREAK_OFF, Message
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -19,14 +20,20 @@ _CLOSING: Final = ("websocket.close",)
 
 @final
 class ASGI3Reply:
-    """What can be sent to the client of one ASGI3 connection, beside what the application itself sends."""
+    """What can be sent to the client of one ASGI3 connection, beside what the application itself sends.
+
+    To be made in the task of the application.
+    """
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind
         self._send = send
+        self._task = asyncio.current_task()
         self._name = ""
         self._opened = asyncio.Event()
         self._over = False
+        self._is_broken_off = False
+        self._breaking_off: asyncio.Task[None] | None = None
         self._callbacks: list[Callable[[], object]] = []
 
     @property
@@ -45,12 +52,46 @@ class ASGI3Reply:
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
         """The `send` that the application is given."""
+        if self._is_broken_off:
+            raise ClientDisconnected("the client did not read what its groups were sent")
         await self._send(event)
         kind = event["type"]
         if kind in _OPENING:
             self._opened.set()
         elif kind in _CLOSING or (kind == "http.response.body" and not event.get("more_body", False)):
             self.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """ASGI has no such question: every message is awaited."""
+        return False
+
+    def offer_text(self, text: str) -> bool:
+        """False, for the same reason."""
+        return False
+
+    async def wait_ready(self) -> None:
+        """Wait until the connection has been opened, or is over."""
+        await self._opened.wait()
+
+    def break_off(self, reason: str) -> None:
+        """Close a websocket with 1013, or refuse it; have the host reset a response, or end the application's task."""
+        if not self._over and not self._is_broken_off:
+            self._is_broken_off = True
+            self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
+
+    async def _break_off(self, reason: str) -> None:
+        task = self._task
+        if self._kind == "websocket":
+            event = {"type": "websocket.close", "code": 1013, "reason": reason}
+        else:
+            event = {"type": BREAK_OFF, "reason": reason}
+        # Hosts raise for what they do not know; of a websocket, when its client has gone.
+        with suppress(Exception):
+            await self._send(event)
+        if self._kind == "http" and "taken" not in event and task is not None and not self._over:
+            # ASGI has no event for this, and hosts close a connection whose response is not complete in the end.
+            task.cancel()
 
     async def send(self, message: Message) -> None:
         """Send a message of a group, when the connection has been opened."""

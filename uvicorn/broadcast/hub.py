@@ -168,10 +168,8 @@ class Hub:
             member = self.members[name] = Member(reply, name, context, self._around)
             self._groups.setdefault(group, {})[member] = None
             member.groups.add(group)
-            on_close = getattr(reply, "on_close", None)
-            if on_close is not None:
-                # Calls back at once if the client has gone already.
-                on_close(partial(self.forget, member))
+            # Calls back at once if the client has gone already.
+            member.target.on_close(partial(self.forget, member))
         else:
             self._groups.setdefault(group, {})[member] = None
             member.groups.add(group)
@@ -184,7 +182,7 @@ class Hub:
             return
         member.leave(group)
         self._remove(group, member)
-        if not member.groups and not hasattr(member.reply, "on_close"):
+        if not member.groups and not member.reports_close:
             # Others stay until their client goes: who joins and leaves all day must not leave a callback each time.
             del self.members[name]
 

@@ -11,9 +11,10 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
+from uvicorn.broadcast.host_reply import HostReply, as_member
 from uvicorn.broadcast.log_limit import LogLimit, shown
-from uvicorn.errors import LocalProtocolError
-from uvicorn.types import Message
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.types import GroupMember, Message
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -103,7 +104,10 @@ class Surroundings:
 @final
 @dataclass(slots=True, eq=False)
 class Member:
-    """A reply channel that is in groups. In `context`, the client's own, the application is told of holes."""
+    """A reply channel that is in groups. In `context`, the client's own, the application is told of holes.
+
+    `reply` is what the application knows, and `target` what is sent to, mostly the same.
+    """
 
     reply: Any
     name: str
@@ -114,27 +118,31 @@ class Member:
     _waiting: int = 0
     _waiting_bytes: int = 0
     _pump: asyncio.Task[None] | None = None
-    _offers_text: bool = False
+    target: GroupMember = field(init=False)
 
     def __post_init__(self) -> None:
-        self._offers_text = hasattr(self.reply, "offer_text")
+        self.target = as_member(self.reply, lambda coroutine: self.around.start(coroutine, None))
+
+    @property
+    def reports_close(self) -> bool:
+        """Whether it says when its client has gone."""
+        return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
         """Send a message that is nothing but text, unless it would have to wait; return whether it was sent.
 
         Not counted here, for speed. Never raises: what was not sent is for `deliver`, which finds out why.
         """
-        if self._pump is not None or not self._offers_text:
+        if self._pump is not None:
             return False
         try:
-            return self.reply.offer_text(text)  # type: ignore[no-any-return]
+            return self.target.offer_text(text)
         except (Exception, asyncio.CancelledError):
             return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
         """Send a message, or queue it. Never waits, never raises."""
-        # Who offers no `is_ready` is not ours, and may have to be waited for.
-        if self._pump is None and getattr(self.reply, "is_ready", False):
+        if self._pump is None and self.target.is_ready:
             self._send(message)
             return
         queueing = self.around.queueing
@@ -189,7 +197,7 @@ class Member:
 
     def _send(self, message: Message) -> None:
         try:
-            self.reply.send(message)
+            self.target.send(message)
         except (Exception, asyncio.CancelledError) as error:
             self._refuse(error)
         else:
@@ -198,6 +206,8 @@ class Member:
     def _refuse(self, error: BaseException) -> None:
         """One member's trouble is not the others'."""
         self.around.metrics.dropped_refused += 1
+        if isinstance(error, ClientDisconnected):
+            return
         # Each error once: one message may not fit ten thousand clients.
         told, said = self.around.told, shown(str(error))
         if said not in told and not isinstance(error, asyncio.CancelledError) and self.around.refused_log.admits():
@@ -217,12 +227,8 @@ class Member:
         self.around.metrics.dropped_slow += self._waiting + 1
         logger.warning("%s does not read what its groups are sent: closed (1013)", shown(self.name))
         self.around.forget(self)
-        break_off = getattr(self.reply, "break_off", None)
         try:
-            if break_off is not None:
-                break_off("slow consumer")
-            else:
-                self.around.start(_send_to(self.reply, {"close": 1013, "reason": "slow consumer"}), None)
+            self.target.break_off("slow consumer")
         except Exception as error:
             self._refuse(error)
 
@@ -261,13 +267,11 @@ class Member:
                 pump.add_done_callback(self._pump_ended)
 
     async def _run(self) -> None:
-        reply = self.reply
-        wait_ready = getattr(reply, "wait_ready", None)
+        target = self.target
         while self._queue:
-            if wait_ready is not None:
-                await wait_ready()
-                if not self._queue:
-                    return
+            await target.wait_ready()
+            if not self._queue:
+                return
             item = self._queue.popleft()
             if isinstance(item, Gap):
                 await self._tell(item)
@@ -275,11 +279,13 @@ class Member:
             _, message, size = item
             self._waiting -= 1
             self._waiting_bytes -= size
-            if wait_ready is not None:
-                self._send(message)
-                continue
             try:
-                await reply.send(message)
+                sent = target.send(message)
+                if sent is not None:
+                    await sent
+            except ClientDisconnected as error:
+                self._refuse(error)
+                self.around.forget(self)
             except Exception as error:
                 self._refuse(error)
             else:
@@ -307,7 +313,3 @@ class Member:
         if self._queue:
             # Something came between its last look and its end.
             self._start_pump()
-
-
-async def _send_to(reply: Any, message: Message) -> None:
-    await reply.send(message)

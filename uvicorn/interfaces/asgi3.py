@@ -21,7 +21,7 @@ from uvicorn.interfaces.tasks import no_coroutine
 from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
-from uvicorn.types import Headers, Message
+from uvicorn.types import BREAK_OFF, Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -129,6 +129,10 @@ class HTTPCall:
             self._trailers += message.get("headers") or ()
             if not message.get("more_trailers", False):
                 exchange.write_trailers(self._trailers)
+        elif kind == BREAK_OFF:
+            message["taken"] = True
+            exchange.break_off(message.get("reason") or "the application has broken the response off")
+            return SENT
         else:
             raise self._misplaced(message)
         if exchange.state >= COMPLETE:

@@ -125,13 +125,17 @@ class ReplyChannel:
         """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
         return not self._exchange.write_paused
 
+    def offer_text(self, text: str) -> bool:
+        """A response is sent content, and no text: False."""
+        return False
+
     async def wait_ready(self) -> None:
         """Wait until it does, or the client has gone."""
         await self._exchange.drain()
 
     def break_off(self, reason: str) -> None:
         """End the response so that it does not look complete; nothing if it has ended."""
-        self._exchange.abort(reason)
+        self._exchange.break_off(reason)
 
     def __repr__(self) -> str:
         return f"<ReplyChannel {self.name} of {self._exchange!r}>"

@@ -73,13 +73,17 @@ class ThreadReplyChannel:
         """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
         return not self._call.exchange.write_paused
 
+    def offer_text(self, text: str) -> bool:
+        """A response is sent content, and no text: False."""
+        return False
+
     async def wait_ready(self) -> None:
         """Wait, on the event loop, until it does, or the client has gone."""
         await self._call.exchange.drain()
 
     def break_off(self, reason: str) -> None:
         """End the response, on the event loop, so that it does not look complete; nothing if it has ended."""
-        self._call.exchange.abort(reason)
+        self._call.exchange.break_off(reason)
 
     def __repr__(self) -> str:
         return f"<ThreadReplyChannel {self.name} of {self._call.exchange!r}>"
