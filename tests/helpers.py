@@ -153,12 +153,12 @@ class Conversation:
         self.clock.tick()
         self.connection, self.transport = self.connect()
 
-    def connect(self) -> tuple[HTTP1Connection, FakeTransport]:
-        """Another connection to the same server."""
+    def connect(self, peer: tuple[str, int] | str = ("127.0.0.1", 51234)) -> tuple[HTTP1Connection, FakeTransport]:
+        """Another connection to the same server; from a Unix socket if `peer` is a path, which may be empty."""
         connection = HTTP1Connection(self.context)
         transport = FakeTransport(
             connection,
-            {"sockname": ("127.0.0.1", 8000), "peername": ("127.0.0.1", 51234), "socket": FakeSocket()},
+            {"sockname": ("127.0.0.1", 8000), "peername": peer, "socket": FakeSocket()},
         )
         connection.connection_made(transport)
         return connection, transport

@@ -104,6 +104,14 @@ class ContentTaker(Protocol):
         """There is no more content. Unless it is `whole`, there should have been."""
 
 
+class ThreadCall(Protocol):
+    """The call of an application that blocks, which answers an exchange."""
+
+    @property
+    def holds_thread(self) -> bool:
+        """Whether it has yet to return."""
+
+
 class HTTPGateway:
     """The left side: subclassed once for each way of hosting."""
 
@@ -213,6 +221,7 @@ class HTTPExchange:
         "state",
         "status",
         "target",
+        "thread_call",
     )
 
     def __init__(
@@ -270,6 +279,8 @@ class HTTPExchange:
         #: Whether the response was complete before the application had ended it: what it still sends is dropped.
         self.ended_early = False
         self._warned = False
+        #: The call that answers it on a thread, where somebody has to know (`min_response_rate`).
+        self.thread_call: ThreadCall | None = None
 
     @property
     def write_paused(self) -> bool:

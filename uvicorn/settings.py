@@ -87,6 +87,12 @@ class Settings:
     # 1,000: some seconds of work for 16 threads; what would wait longer is better told to come back.
     thread_queue: int = setting(1000, LIMITS, "Requests that wait for a thread; 503 above it.")
 
+    # Off by default: the right number depends on the application. The people of an office share an address, so that
+    # requests above it wait instead of being refused.
+    threads_per_client: int = setting(
+        0, LIMITS, "Most threads that one client's requests take at a time; more of them wait. 0: no limit."
+    )
+
     access_log: bool = setting(True, LOGGING, "One line for each response, on logger uvicorn.access.")
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
@@ -130,6 +136,11 @@ class Settings:
         20.0, TIMEOUTS, "Longest pause within request content; 408 after it.", flag="--timeout-content-idle", low=0.1
     )
     min_content_rate: int = setting(500, LIMITS, "Least bytes per second of request content, after 10 seconds.")
+    # Off by default: clients with bad connections are slow too. 500 is a figure for sites without a proxy in front.
+    min_response_rate: int = setting(
+        0, LIMITS, "Least bytes per second, over a minute, of a response that holds a thread; reset below it. "
+        "0: no limit.",
+    )  # fmt: skip
     # 60 s: nginx's send_timeout.
     write_stall_seconds: float = setting(
         60.0, TIMEOUTS, "Time a client may take no byte of a response; reset after it.", flag="--timeout-write-stall"

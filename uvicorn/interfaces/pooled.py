@@ -16,7 +16,8 @@ from typing import Any, Final, final
 
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.worker_pool import PoolFull, WorkerPool
+from uvicorn.interfaces.client_shares import ClientShares, SharedJob
+from uvicorn.interfaces.worker_pool import Job, PoolFull, WorkerPool
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -102,12 +103,18 @@ class Call:
     def _run(self) -> None:
         raise NotImplementedError
 
+    @property
+    def holds_thread(self) -> bool:
+        """Whether the application has yet to return."""
+        return not self._returned
+
     def cancel(self) -> None:
         """Called instead if there will be no worker for it; from any thread."""
         raise NotImplementedError
 
     def on_end(self, exchange: HTTPExchange) -> None:
         """The response has ended, perhaps not as the application meant it; on the loop's thread."""
+        exchange.thread_call = None
         if not exchange.ended_early:
             self._give_up()
             return
@@ -148,6 +155,8 @@ class PooledInterface(Interface):
         #: Most calls of the application that run at a time; 0 if that is not known.
         self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
         self._outbox: Outbox | None = None
+        most = settings.threads_per_client
+        self._shares = ClientShares(most, settings.thread_queue) if most else None
 
     def outbox(self) -> Outbox:
         """The way back to the running loop."""
@@ -160,13 +169,44 @@ class PooledInterface(Interface):
 
     def queue(self, call: Call, exchange: HTTPExchange) -> None:
         """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
+        if self.settings.min_response_rate:
+            exchange.thread_call = call
+        shares = self._shares
+        # A peer on a Unix socket is a proxy, and all clients at once, unless it says for whom it asks.
+        client = exchange.endpoint.client if shares is not None else None
+        if shares is None or client is None:
+            if self._post(call, exchange):
+                exchange.on_end(call.on_end)
+            return
+        outbox = self.outbox()
+
+        def post(job: SharedJob) -> None:
+            if not outbox.post(lambda: post_or_give_back(job)):
+                job.cancel()
+
+        def post_or_give_back(job: SharedJob) -> None:
+            if not self._post(job, exchange):
+                job.give_back()
+
+        job = SharedJob(call, client[0], shares, post)
+        try:
+            is_next = shares.take(job)
+        except PoolFull:
+            refuse(exchange)
+            return
+        if is_next:
+            post_or_give_back(job)
+        else:
+            exchange.on_end(lambda exchange: job.forget())
+        exchange.on_end(call.on_end)
+
+    def _post(self, job: Job, exchange: HTTPExchange) -> bool:
+        """Have a worker run `job`; if none can, refuse the request and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
-                self.executor.post(call)
+                self.executor.post(job)
             else:
-                self.executor.submit(call.run).add_done_callback(
-                    lambda future: _on_executor_done(future, call, exchange)
-                )
+                self.executor.submit(job.run).add_done_callback(lambda future: _on_executor_done(future, job, exchange))
         except PoolFull:
             refuse(exchange)
         except Exception as error:
@@ -174,11 +214,14 @@ class PooledInterface(Interface):
             logger.error("%s: the executor takes no call: %r", exchange, error)
             refuse(exchange)
         else:
-            exchange.on_end(call.on_end)
+            return True
+        return False
 
     async def shutdown(self, seconds: float) -> None:
         """End the workers; calls that are running get `seconds`, and one more to close what they have open."""
         await super().shutdown(seconds)
+        for job in self._shares.take_back() if self._shares is not None else ():
+            job.refuse()
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -198,7 +241,7 @@ class PooledInterface(Interface):
                 time.sleep(_POLL_SECONDS)
 
 
-def _on_executor_done(future: Future[None], call: Call, exchange: HTTPExchange) -> None:
+def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
     """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
     if future.cancelled():
         call.cancel()

@@ -30,6 +30,42 @@ class ContentPace:
         return ""
 
 
+# The average that counts is one of at least this time: many a mobile client pauses for half of it.
+_RESPONSE_RATE_SECONDS: Final = 60.0
+
+
+class ResponseRate:
+    """How fast a client takes a response, over the time in which some of it is unsent."""
+
+    __slots__ = ("_bytes", "_seconds", "_taken")
+
+    def __init__(self) -> None:
+        self._taken: int | None = None
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
+        """Whether the client was too slow, on average of the last minute of such time. Called while bytes are unsent.
+
+        `taken` is the count of bytes that the client has had; it does not matter what it begins with.
+        """
+        before, self._taken = self._taken, taken
+        if before is None:
+            return False
+        self._seconds += elapsed
+        self._bytes += taken - before
+        if self._seconds < _RESPONSE_RATE_SECONDS:
+            return False
+        is_slow = self._bytes < least_rate * self._seconds
+        # Each minute counts for itself: who takes the first megabyte fast must not be owed an hour for it.
+        self._seconds, self._bytes = 0.0, 0
+        return is_slow
+
+    def pause(self) -> None:
+        """Nothing is unsent: until something is, neither time nor bytes count."""
+        self._taken = None
+
+
 class WriteStall:
     """For how long a client has taken nothing of what it is owed."""
 

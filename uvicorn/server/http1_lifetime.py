@@ -13,8 +13,9 @@ from uvicorn.protocol.http1_encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.clock import TICK_SECONDS
 from uvicorn.server.context import ServerContext
-from uvicorn.server.deadlines import ContentPace, WriteStall
+from uvicorn.server.deadlines import ContentPace, ResponseRate, WriteStall
 from uvicorn.server.resetting import CONNECTED, HALF_CLOSED, RESET, peer_state, reset
+from uvicorn.server.unsent import unacknowledged_bytes
 
 # What a connection is doing; deadlines depend on it.
 HEAD: Final = 0  # waiting for the first head, or for the rest of one
@@ -72,6 +73,7 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         "_reading_paused",
         "_received",
         "_since",
+        "_response_rate",
         "_stall",
         "_stream_head",
         "_ticked",
@@ -110,6 +112,7 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         self._discarded = 0
         self._pace: ContentPace | None = None
         self._stall: WriteStall | None = None
+        self._response_rate: tuple[HTTPExchange, ResponseRate] | None = None
 
     # What the server calls
 
@@ -310,6 +313,14 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
     def _check_stall(self) -> None:
         """Reset a client that takes nothing of what it is owed."""
         unsent = self._transport.get_write_buffer_size() + self._file_left
+        if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
+            least = self._context.settings.min_response_rate
+            self._context.warnings.warn(
+                self._endpoint.client,
+                f"reset: took less than {least} bytes per second of a response that holds a thread",
+            )
+            self._break_off("response rate")
+            return
         if not unsent:
             self._stall = None
             return
@@ -321,3 +332,19 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
                 self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
             )
             self._break_off("write timeout")
+
+    def _takes_too_slowly(self, unsent: int) -> bool:
+        """Whether the client takes a response too slowly for the thread that it holds (`min_response_rate`)."""
+        exchange = self._exchange
+        call = exchange.thread_call if exchange is not None else None
+        if exchange is None or call is None or not call.holds_thread:
+            self._response_rate = None
+            return False
+        if self._response_rate is None or self._response_rate[0] is not exchange:
+            self._response_rate = (exchange, ResponseRate())
+        rate = self._response_rate[1]
+        if not unsent:
+            rate.pause()
+            return False
+        taken = self._written - unsent - unacknowledged_bytes(self._transport.get_extra_info("socket"))
+        return rate.check(self._context.clock.elapsed, taken, self._context.settings.min_response_rate)

@@ -1,0 +1,179 @@
+"""A slow reader holds the thread of its response no longer than `min_response_rate` lets it (issue S5)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers import GET, Conversation, settle, until
+from uvicorn.adapters import ASGIAdapter
+from uvicorn.server.deadlines import ResponseRate
+from uvicorn.server.unsent import unacknowledged_bytes
+
+closed: list[bool] = []
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    closed.clear()
+
+
+def pieces() -> Iterator[bytes]:
+    try:
+        for _ in range(100):
+            yield b"x" * 65536
+    finally:
+        closed.append(True)
+
+
+def wsgi(environ: Any, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", [])
+    return pieces()
+
+
+def consumer(message: Any) -> None:
+    reply = message["reply_channel"]
+    reply.send({"status": 200, "more_content": True})
+    try:
+        for piece in pieces():
+            reply.send({"content": piece, "more_content": True})
+    finally:
+        closed.append(True)
+
+
+async def channels(message: Any, channels: Any) -> None:
+    await channels["reply"].send({"status": 200, "more_content": True})
+    for piece in pieces():
+        await channels["reply"].send({"content": piece, "more_content": True})
+
+
+class Reader:
+    """A client that takes so many bytes each second."""
+
+    def __init__(self, app: Any, **settings: Any) -> None:
+        self.conversation = Conversation(app, threads=1, **settings)
+        self.conversation.transport.client_takes = False
+
+    async def begin(self) -> None:
+        self.conversation.send(GET)
+        await until(lambda: self.conversation.connection.write_paused)
+
+    async def read(self, bytes_per_second: int, seconds: int) -> None:
+        for _ in range(seconds):
+            if self.conversation.transport.closing:
+                return
+            self.conversation.transport.take(bytes_per_second)
+            self.conversation.clock.advance(1)
+            await settle(2)
+
+    @property
+    def is_reset(self) -> bool:
+        return self.conversation.transport.aborted
+
+    async def end(self) -> None:
+        await self.conversation.lose()
+        await self.conversation.interface.shutdown(1)
+
+
+BLOCKING: dict[str, Callable[[], Any]] = {
+    "wsgi": lambda: wsgi,
+    "adapter": lambda: ASGIAdapter(wsgi, threads=1),
+    "consumer": lambda: consumer,
+}
+
+
+@pytest.mark.parametrize("kind", BLOCKING)
+async def test_S5_a_client_that_reads_too_slowly_is_reset_and_its_thread_is_free(kind: str) -> None:
+    reader = Reader(BLOCKING[kind](), min_response_rate=500)
+    await reader.begin()
+    await reader.read(128, 60)
+    assert not reader.is_reset
+    await reader.read(128, 2)
+    assert reader.is_reset
+    await until(lambda: closed)
+    await reader.end()
+
+
+@pytest.mark.parametrize("kind", BLOCKING)
+async def test_S5_a_client_that_reads_at_the_least_rate_is_served(kind: str) -> None:
+    reader = Reader(BLOCKING[kind](), min_response_rate=500)
+    await reader.begin()
+    await reader.read(500, 300)
+    assert not reader.is_reset
+    await reader.end()
+
+
+async def test_S5_by_default_a_client_may_read_as_slowly_as_it_likes() -> None:
+    reader = Reader(wsgi)
+    await reader.begin()
+    await reader.read(1, 300)
+    assert not reader.is_reset
+    await reader.end()
+
+
+async def test_S5_a_response_that_holds_no_thread_may_be_read_slowly() -> None:
+    reader = Reader(channels, min_response_rate=500)
+    await reader.begin()
+    await reader.read(1, 300)
+    assert not reader.is_reset
+    await reader.end()
+
+
+async def test_S5_a_client_that_has_read_fast_for_a_minute_is_owed_nothing_for_it() -> None:
+    reader = Reader(wsgi, min_response_rate=500)
+    await reader.begin()
+    await reader.read(10000, 60)
+    await reader.read(128, 122)
+    assert reader.is_reset
+    await reader.end()
+
+
+async def test_S5_an_application_that_has_nothing_to_send_is_not_its_clients_fault() -> None:
+    begun: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        begun.append(True)
+        yield from iter(lambda: b"", None)
+
+    reader = Reader(app, min_response_rate=500)
+    reader.conversation.transport.client_takes = True
+    reader.conversation.send(GET)
+    await until(lambda: begun)
+    await reader.read(0, 300)
+    assert not reader.is_reset
+    await reader.end()
+
+
+def test_S5_only_time_in_which_something_is_unsent_counts() -> None:
+    rate = ResponseRate()
+    for _ in range(100):
+        assert not rate.check(1.0, 0, 500)
+        rate.pause()
+    assert [rate.check(1.0, 0, 500) for _ in range(62)].index(True) == 60
+
+
+def test_S5_what_is_taken_in_one_go_is_averaged_over_the_minute() -> None:
+    rate = ResponseRate()
+    taken = [0] * 30 + [30000] * 31
+    assert not any(rate.check(1.0, count, 500) for count in taken)
+
+
+def test_S5_bytes_that_the_kernel_holds_for_a_client_are_not_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        peer, _ = server.accept()
+        with peer:
+            peer.setblocking(False)
+            sent = 0
+            try:
+                while True:
+                    sent += peer.send(b"x" * 65536)
+            except BlockingIOError:
+                pass
+            assert 0 < unacknowledged_bytes(peer) <= sent
+            assert unacknowledged_bytes(client) == 0
+    assert unacknowledged_bytes(client) == unacknowledged_bytes(None) == 0
