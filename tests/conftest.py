@@ -49,7 +49,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    with asyncio.Runner(loop_factory=loop_factory(pyfuncitem.callspec.params["loop_name"])) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(str(pyfuncitem.callspec.params["loop_name"]))) as runner:
         runner.run(_watched(pyfuncitem.obj(**arguments)))
     return True
 

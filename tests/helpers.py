@@ -267,7 +267,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 async def read_body(message: dict[str, Any], channels: dict[str, Any]) -> bytes:
     """As the interface's documents have it."""
-    body = message.get("body", b"")
+    body: bytes = message.get("body", b"")
     if "body" in channels:
         while True:
             message_chunk = await channels["body"].receive()

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -262,7 +262,7 @@ def test_every_setting_is_an_option(field: Field[Any]) -> None:
         value = field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
         config = typed(flag, value)
     else:
-        value = field.default + 7
+        value = cast(Any, field.default) + 7
         config = typed(flag, str(value))
     owner = config.settings.limits if field in fields(Limits) else config.settings
     assert getattr(owner, field.name) == value
@@ -275,7 +275,7 @@ def test_every_setting_is_an_environment_variable(field: Field[Any], monkeypatch
     elif isinstance(field.default, str):
         value = field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
     else:
-        value = field.default + 7
+        value = cast(Any, field.default) + 7
     monkeypatch.setenv("UVICORN_" + keyword(field).upper(), str(value))
     config = typed()
     owner = config.settings.limits if field in fields(Limits) else config.settings

@@ -43,7 +43,8 @@ def other_value(field: Field[Any]) -> Any:
         return not field.default
     if isinstance(field.default, str):
         return field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
-    return field.default + 7
+    default: Any = field.default
+    return default + 7
 
 
 # Settings

@@ -174,7 +174,7 @@ async def test_an_error_of_sending_is_raised_in_the_thread() -> None:
         raise ValueError("boom")
 
     with pytest.raises(ValueError, match="boom"):
-        await asyncio.to_thread(send_from_thread, asyncio.get_running_loop(), send, {})
+        _ = await asyncio.to_thread(send_from_thread, asyncio.get_running_loop(), send, {})
 
 
 async def test_r6_a_thread_is_told_that_the_client_has_gone() -> None:
@@ -183,7 +183,7 @@ async def test_r6_a_thread_is_told_that_the_client_has_gone() -> None:
 
     def talk() -> str:
         with pytest.raises(ChannelClosed, match="the client has gone"):
-            send_from_thread(loop, send, {})
+            _ = send_from_thread(loop, send, {})
         return "told"
 
     loop = asyncio.get_running_loop()

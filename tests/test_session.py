@@ -303,7 +303,7 @@ def test_a_session_shows_its_path_and_its_state() -> None:
 
 def test_what_is_derived_has_to_say_what_it_does() -> None:
     session = Made().session
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: WebSocketGateway().send_accept(session, None, ()),
         lambda: WebSocketGateway().send_text(""),
         lambda: WebSocketGateway().send_bytes(b""),
@@ -311,6 +311,7 @@ def test_what_is_derived_has_to_say_what_it_does() -> None:
         lambda: WebSocketListener().on_text(""),
         lambda: WebSocketListener().on_bytes(b""),
         lambda: WebSocketListener().on_disconnect(1000, ""),
-    ):
+    )
+    for call in calls:
         with pytest.raises(NotImplementedError):
             call()

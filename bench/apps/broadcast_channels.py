@@ -1,15 +1,16 @@
 """The seeds' chat over Redis."""
 
 import os
+from typing import Any
 
 from uvicorn.broadcast import BroadcastMiddleware
 
 
-async def chat(message, channels):
+async def talk(message: Any, channels: Any) -> None:
     if message["channel"] == "websocket.connect":
         await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
     elif message["channel"] == "websocket.receive":
         await channels["groups"].send({"group": "chat", "send": {"text": message["text"]}})
 
 
-chat = BroadcastMiddleware(chat, url=os.environ["BENCH_REDIS"])
+chat = BroadcastMiddleware(talk, url=os.environ["BENCH_REDIS"])

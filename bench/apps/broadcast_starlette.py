@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -11,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 URL = os.environ["BENCH_REDIS"]
 
 
-async def receive_all(websocket, publish):
+async def receive_all(websocket: Any, publish: Any) -> None:
     try:
         while True:
             await publish(await websocket.receive_text())
@@ -19,15 +21,15 @@ async def receive_all(websocket, publish):
         pass
 
 
-def broadcaster():
+def broadcaster() -> Any:
     from broadcaster import Broadcast
 
     broadcast = Broadcast(URL)
 
-    async def chat(websocket):
+    async def chat(websocket: Any) -> None:
         async with broadcast.subscribe("chat") as subscriber:
 
-            async def send_all():
+            async def send_all() -> None:
                 async for event in subscriber:
                     await websocket.send_text(event.message)
 
@@ -37,23 +39,23 @@ def broadcaster():
             sending.cancel()
 
     @contextlib.asynccontextmanager
-    async def lifespan(app):
+    async def lifespan(app: Any) -> AsyncIterator[None]:
         async with broadcast:
             yield
 
     return Starlette(routes=[WebSocketRoute("/", chat)], lifespan=lifespan)
 
 
-def layer():
+def layer() -> Any:
     from channels_redis.pubsub import RedisPubSubChannelLayer
 
     layer = RedisPubSubChannelLayer(hosts=[URL])
 
-    async def chat(websocket):
+    async def chat(websocket: Any) -> None:
         channel = await layer.new_channel()
         await layer.group_add("chat", channel)
 
-        async def send_all():
+        async def send_all() -> None:
             while True:
                 await websocket.send_text((await layer.receive(channel))["text"])
 

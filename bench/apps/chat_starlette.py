@@ -1,13 +1,15 @@
 """The seeds' chat in Starlette: a loop over all clients."""
 
+from typing import Any
+
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-clients = set()
+clients: set[Any] = set()
 
 
-async def chat(websocket):
+async def chat(websocket: Any) -> None:
     await websocket.accept()
     clients.add(websocket)
     try:

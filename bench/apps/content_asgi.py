@@ -1,10 +1,12 @@
 """Much content, over ASGI3: / answers the length of a POST, /whole and /stream have 10 MiB."""
 
+from typing import Any
+
 PIECE = b"x" * 65536
 WHOLE = PIECE * 160
 
 
-async def app(scope, receive, send):
+async def app(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
     if path == "/whole":
         await start(send, len(WHOLE))
@@ -25,6 +27,6 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": answer})
 
 
-async def start(send, length):
+async def start(send: Any, length: Any) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(length).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,10 +1,12 @@
 """Much content, over channels: / answers the length of a POST, /whole and /stream have 10 MiB."""
 
+from typing import Any
+
 PIECE = b"x" * 65536
 WHOLE = PIECE * 160
 
 
-async def app(message, channels):
+async def app(message: Any, channels: Any) -> None:
     path = message["path"]
     reply = channels["reply"]
     if path == "/whole":
@@ -24,6 +26,6 @@ async def app(message, channels):
         await reply.send(response(len(answer), answer, False))
 
 
-def response(length, content, more_content):
+def response(length: Any, content: Any, more_content: Any) -> Any:
     headers = [[b"content-type", b"text/plain"], [b"content-length", str(length).encode()]]
     return {"status": 200, "headers": headers, "content": content, "more_content": more_content}

@@ -1,10 +1,14 @@
 """Much content, over WSGI: / answers the length of a POST, /whole and /stream have 10 MiB."""
 
+from collections.abc import Iterable
+from typing import Any
+
 PIECE = b"x" * 65536
 WHOLE = PIECE * 160
 
 
-def app(environ, start_response):
+def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+    content: Iterable[bytes]
     path = environ["PATH_INFO"]
     if path == "/whole":
         content, length = [WHOLE], len(WHOLE)

@@ -1,6 +1,8 @@
 """Hello world for servers that speak ASGI3. Lifespan is switched off where it is served."""
 
+from typing import Any
 
-async def app(scope, receive, send):
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"Hello, world"})

@@ -6,6 +6,7 @@ application that blocks would hold up all clients.
 
 import io
 import sys
+from typing import Any
 
 import hello_wsgi
 
@@ -16,10 +17,10 @@ from uvicorn.interfaces.environ import build_environ, encode_response
 class Inline(Interface):
     name = "wsgi"
 
-    def serve_http(self, exchange):
-        head = ()
+    def serve_http(self, exchange: Any) -> None:
+        head: Any = ()
 
-        def start_response(status, headers, exc_info=None):
+        def start_response(status: Any, headers: Any, exc_info: Any = None) -> None:
             nonlocal head
             head = encode_response(status, headers)
 
@@ -32,7 +33,7 @@ class Inline(Interface):
 
 
 class App:
-    def __uvicorn_interface__(self, settings):
+    def __uvicorn_interface__(self, settings: Any) -> Any:
         return Inline(hello_wsgi.app, settings)
 
 

@@ -1,7 +1,9 @@
 """An echo over ASGI3: what comes goes back, text as text and bytes as bytes."""
 
+from typing import Any
 
-async def echo(scope, receive, send):
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":

@@ -1,9 +1,11 @@
 """WebSockets of channels applications: the echo of the seeds, and their chat."""
 
-clients = set()
+from typing import Any
+
+clients: set[Any] = set()
 
 
-async def echo(message, channels):
+async def echo(message: Any, channels: Any) -> None:
     if message["channel"] == "websocket.connect":
         await channels["reply"].send({"accept": True})
     elif message["channel"] == "websocket.receive":
@@ -11,7 +13,7 @@ async def echo(message, channels):
         await channels["reply"].send({"text": text} if text is not None else {"bytes": message["bytes"]})
 
 
-async def chat(message, channels):
+async def chat(message: Any, channels: Any) -> None:
     if message["channel"] == "websocket.connect":
         await channels["reply"].send({"accept": True})
         clients.add(channels["reply"])

@@ -1,9 +1,11 @@
 """An echo over RSGI, granian's own interface."""
 
+from typing import Any
+
 from granian.rsgi import WebsocketMessageType
 
 
-async def echo(scope, protocol):
+async def echo(scope: Any, protocol: Any) -> None:
     websocket = await protocol.accept()
     while (message := await websocket.receive()).kind != WebsocketMessageType.close:
         if message.kind == WebsocketMessageType.string:

@@ -187,8 +187,9 @@ def wsgi_app(environ: Message, start_response: Callable[..., Any]) -> Iterable[b
     return response
 
 
+app: Any
 for app in (channels_app, consumer_app):
-    app.startup, app.shutdown = startup, shutdown  # type: ignore[attr-defined]
+    app.startup, app.shutdown = startup, shutdown
 
 # As each host takes them: `<kind>_on_<host>`.
 

@@ -38,7 +38,7 @@ class Answer:
         return dict(self.headers).get(name)
 
 
-def environ_of(path: str = "/", method: str = "GET", content: bytes | None = None, **more: Any) -> dict[str, Any]:
+def environ_of(path: str = "/", method: str = "GET", content: bytes | None = None, /, **more: Any) -> dict[str, Any]:
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method,
         "PATH_INFO": path,

@@ -121,7 +121,7 @@ class RedisServer:
         """The answer to a command, by another implementation of the protocol."""
         client = redis.Redis(host="127.0.0.1", port=self.port, password=self.password or None, protocol=2)
         try:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
         finally:
             client.close()
 

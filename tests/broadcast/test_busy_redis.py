@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 import redis
 
-from uvicorn.broadcast import publisher as publisher_module
 from uvicorn.broadcast.backends.base import RECONNECT, Backend
 from uvicorn.broadcast.backends.listener import Listener
 from uvicorn.broadcast.backends.redis_cluster import ClusterBackend
@@ -163,7 +163,7 @@ async def test_a_publisher_without_a_loop_waits_for_a_redis_that_is_busy(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = threading.Event()
-    monkeypatch.setattr(publisher_module.time, "sleep", lambda seconds: refused.set() or site.let_go_now())
+    monkeypatch.setattr(time, "sleep", lambda seconds: refused.set() or site.let_go_now())
     async with heard(site, "chat") as (_, ear):
         await site.hold_up()
         with Publisher(site.url.replace("+py", ""), timeout=PATIENCE_SECONDS) as publisher:

@@ -25,7 +25,8 @@ def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
 
 
 def owner(servers: list[RedisServer], group: str) -> RedisServer:
-    return servers[min(key_slot(group.encode()) // 5461, 2)]
+    server: RedisServer = servers[min(key_slot(group.encode()) // 5461, 2)]
+    return server
 
 
 def move_slot(slot: int, source: RedisServer, target: RedisServer) -> None:

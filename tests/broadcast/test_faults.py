@@ -437,7 +437,7 @@ async def test_a_redis_with_too_many_clients_is_reported_and_made_good_when_ther
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
         # At some attempt: Redis may have closed before we wrote, and then its words are not read.
         await until(lambda: "max number of clients reached" in caplog.text)
-        client.execute_command("CONFIG", "SET", "maxclients", "100")  # type: ignore[no-untyped-call]
+        client.execute_command("CONFIG", "SET", "maxclients", "100")
         client.close()
         await say_and_hear(backend, ear, b"x")
 

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Final, TypeVar
+from typing import IO, Any, Final, TypeVar, overload
 
 import uvicorn
 
@@ -116,6 +116,29 @@ class ServerProcess:
 Process = TypeVar("Process", bound=ServerProcess)
 
 
+@overload
+def running_server(
+    folder: Path,
+    *arguments: str,
+    env: dict[str, str] | None = ...,
+    program: Sequence[str] = ...,
+    addresses: int = ...,
+    pass_fds: Sequence[int] = ...,
+) -> AbstractContextManager[ServerProcess]: ...
+
+
+@overload
+def running_server(
+    folder: Path,
+    *arguments: str,
+    env: dict[str, str] | None = ...,
+    program: Sequence[str] = ...,
+    addresses: int = ...,
+    pass_fds: Sequence[int] = ...,
+    kind: type[Process],
+) -> AbstractContextManager[Process]: ...
+
+
 @contextmanager
 def running_server(
     folder: Path,
@@ -124,8 +147,8 @@ def running_server(
     program: Sequence[str] = ("-m", "uvicorn"),
     addresses: int = 1,
     pass_fds: Sequence[int] = (),
-    kind: type[Process] = ServerProcess,  # type: ignore[assignment]
-) -> Iterator[Process]:
+    kind: type[Any] = ServerProcess,
+) -> Iterator[Any]:
     """A server that runs in `folder`, and has said that it listens on as many `addresses`; killed at the end.
 
     It listens on a free port of 127.0.0.1 unless `arguments` or `env` say where. `program` is what Python runs.

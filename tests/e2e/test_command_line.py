@@ -678,7 +678,7 @@ def test_a_server_is_run_and_stopped_from_other_threads() -> None:
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
     thread.start()
     try:
-        with closing(http.client.HTTPConnection(*sock.getsockname(), timeout=LONGEST_WAIT)) as client:
+        with closing(http.client.HTTPConnection("127.0.0.1", sock.getsockname()[1], timeout=LONGEST_WAIT)) as client:
             client.request("GET", "/", headers={"connection": "close"})
             content = client.getresponse().read()
     finally:

@@ -96,7 +96,10 @@ def serving(folder: Path, name: str, *arguments: str) -> Iterator[ServerProcess]
 
 def talk(server: ServerProcess, path: str = "/", **options: Any) -> ClientConnection:
     uri = f"ws://127.0.0.1:{server.port}{path}"
-    return connect(uri, open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT, ping_interval=None, **options)
+    client: ClientConnection = connect(
+        uri, open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT, ping_interval=None, **options
+    )
+    return client
 
 
 def answer(server: ServerProcess, *pieces: bytes) -> bytes:

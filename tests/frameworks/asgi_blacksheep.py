@@ -36,7 +36,8 @@ async def hello() -> Response:
 @post("/upload")
 async def upload(request: Request) -> Response:
     size, checksum = 0, hashlib.sha256()
-    async for piece in request.stream():
+    stream: Any = request.stream()
+    async for piece in stream:
         size += len(piece)
         checksum.update(piece)
     return text(f"{size} {checksum.hexdigest()}")
@@ -105,7 +106,7 @@ async def echo(websocket: WebSocket) -> None:
         parts.say(f"echo ended with {disconnect.code}")
 
 
-@app.lifespan
+@app.lifespan  # type: ignore[untyped-decorator]
 async def lifespan() -> AsyncIterator[None]:
     yield
     parts.say("the site has shut down")

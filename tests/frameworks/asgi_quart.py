@@ -34,7 +34,8 @@ async def download() -> Any:
 
 @app.get("/events")
 async def events() -> Any:
-    response: Any = await app.make_response((parts.events(), {"content-type": "text/event-stream"}))
+    answer: Any = (parts.events(), {"content-type": "text/event-stream"})
+    response: Any = await app.make_response(answer)
     response.timeout = None
     return response
 

@@ -791,7 +791,7 @@ async def test_what_fails_about_a_client_that_has_gone_is_a_failure(caplog: pyte
             await send(START)
             await send(LAST)
         except OSError:
-            {}["of those who are there"]
+            dict[str, int]()["of those who are there"]
 
     conversation = Conversation(app)
     conversation.send(GET)

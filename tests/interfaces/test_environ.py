@@ -35,7 +35,7 @@ def read(**environ: Any) -> HTTPExchange:
 
 
 def fields(exchange: HTTPExchange) -> dict[bytes, bytes]:
-    return dict(exchange.headers)  # type: ignore[arg-type]
+    return {name: value for name, value in exchange.headers}  # noqa: C416
 
 
 def test_an_environ_without_any_key_is_a_request_for_the_root() -> None:

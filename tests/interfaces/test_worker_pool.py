@@ -257,7 +257,12 @@ async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_thread
     workers = pool._workers
     # What a child sees, and a test in a child could not report.
     pool._forks = -1
-    {"post": lambda: pool.post(Calling(int)), "submit": lambda: pool.submit(int), "shutdown": pool.shutdown}[way]()
+    ways: dict[str, Callable[[], object]] = {
+        "post": lambda: pool.post(Calling(int)),
+        "submit": lambda: pool.submit(int),
+        "shutdown": pool.shutdown,
+    }
+    ways[way]()
     assert workers[0] not in pool._workers
     pool.shutdown()
 
@@ -266,7 +271,7 @@ async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_thread
 async def test_no_other_worker_is_woken_while_one_makes_headway(computed: float, alive: int) -> None:
     pool = WorkerPool(threads=2)
     begun, release = threading.Event(), threading.Event()
-    pool.post(Calling(lambda: begun.set() or release.wait()))  # type: ignore[func-returns-value]
+    pool.post(Calling(lambda: begun.set() or release.wait()))
     await until(begun.is_set)
     pool.post(Calling(int))
     # As if the worker had taken another job since the second one was posted, and had had so many seconds of a CPU.

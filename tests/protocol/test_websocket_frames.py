@@ -146,6 +146,7 @@ class Failing:
     on_ping: Any = on_text
     on_pong: Any = on_text
     on_close: Any = on_text
+    on_busy: Any = on_text
 
 
 def test_a_sink_that_fails_is_not_called_for_the_same_message_again() -> None:

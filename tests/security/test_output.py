@@ -32,13 +32,13 @@ async def response_to(app: Any, stream: bytes = GET, *methods: str, **settings: 
 @pytest.mark.parametrize("where", ["name", "value", "status_text", "content-length"])
 async def test_B1_a_control_character_gives_500_and_nothing_of_it_is_written(where: str, control: bytes) -> None:
     evil = b"a" + control + b"evil: 1"
-    reply: dict[str, Any] = {
+    replies: dict[str, dict[str, Any]] = {
         "name": {"headers": [[evil, b"x"]]},
         "value": {"headers": [[b"x-a", evil]]},
         "status_text": {"status_text": evil},
         "content-length": {"headers": [[b"content-length", b"0" + control]]},
-    }[where]
-    conversation = Conversation(replying(**reply))
+    }
+    conversation = Conversation(replying(**replies[where]))
     conversation.send(GET)
     await settle()
     assert conversation.statuses == [500]

@@ -101,7 +101,7 @@ async def test_E1_who_is_no_browser_may_connect() -> None:
 
 
 async def test_E1_a_list_of_origins_takes_the_place_of_the_host() -> None:
-    settings = {"ws_allowed_origins": "https://a.example,https://b.example"}
+    settings: dict[str, Any] = {"ws_allowed_origins": "https://a.example,https://b.example"}
     assert await answer(*HANDSHAKE, b"origin: https://b.example", **settings) == 101
     assert await answer(*HANDSHAKE, b"origin: https://example.org", **settings) == 403
 

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from tests.websocket_streams import Client
 from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.protocol.websocket_frames import WebSocketCodec
+from uvicorn.protocol.websocket_sink import WebSocketSink
 from uvicorn.server.context import ServerContext
 
 
@@ -100,7 +101,7 @@ def test_there_is_no_date_when_it_was_told_not_to() -> None:
 def test_the_last_frame_is_not_kept_for_longer_than_a_tick() -> None:
     def use(context: ServerContext) -> None:
         text = "hello"
-        frame = WebSocketCodec(Client(), 1000, 10, None, context.last_frame).encode_text(text)
+        frame = WebSocketCodec(cast(WebSocketSink, Client()), 1000, 10, None, context.last_frame).encode_text(text)
         assert (context.last_frame.message, context.last_frame.frame) == (text, frame)
         context.clock.tick()
         assert (context.last_frame.message, context.last_frame.frame) == (None, b"")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from uvicorn.errors import ConfigError
-from uvicorn.server import listener
 from uvicorn.server.listener import Address, close_sockets, describe, open_sockets, parse_bind
 
 ANY_PORT = Address("127.0.0.1", 0)
@@ -351,7 +350,7 @@ def test_missing_rights_are_told_as_such(folder: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     # Tests may run as root, who is refused nothing.
-    monkeypatch.setattr(listener.os, "chmod", refuse)
+    monkeypatch.setattr(os, "chmod", refuse)
     assert "permission denied; ports below 1024 and foreign folders need rights" in complaint(
         Address(path=str(folder / "web.sock"))
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.corpus import request
@@ -130,7 +132,7 @@ def test_C7_a_proxy_on_this_machine_is_trusted_by_default(monkeypatch: pytest.Mo
 FORWARDED = request(b"GET / HTTP/1.1", b"x-forwarded-for: 1.2.3.4:5", b"x-forwarded-proto: https")
 
 
-async def ask(stream: bytes, **settings: object) -> list[tuple[object, object]]:
+async def ask(stream: bytes, **settings: Any) -> list[tuple[object, object]]:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, **settings)
     conversation.send(stream)

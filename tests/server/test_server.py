@@ -11,12 +11,13 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import uvicorn
 from tests.helpers import hello, until
+from uvicorn.config import Config
 from uvicorn.errors import StartupError
 
 
@@ -236,7 +237,7 @@ async def test_sockets_may_be_bound_by_the_configuration() -> None:
 def test_the_event_loop_may_be_made_by_the_configuration() -> None:
     server = server_of(Application(), loop="asyncio")
     server.should_exit = True
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=cast(Config, server.config).get_loop_factory()) as runner:
         runner.run(server.serve())
         assert isinstance(runner.get_loop(), asyncio.SelectorEventLoop)
 

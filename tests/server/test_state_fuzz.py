@@ -175,7 +175,7 @@ async def converse(app: Callable[..., Any], interface: str, seed: int) -> None:
         await conversation.interface.shutdown(0)
 
 
-KINDS = {
+KINDS: dict[str, tuple[Callable[..., Any], str, int]] = {
     "channels": (channels_app, "channels", 400),
     "consumer": (consumer_app, "consumer", 200),
     "asgi3": (asgi3_app, "asgi3", 400),

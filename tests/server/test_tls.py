@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.certificates import Certificates
+from uvicorn.config import build_settings
 from uvicorn.errors import ConfigError
 from uvicorn.server.tls import build_ssl_context, load_certificates
 from uvicorn.settings import Settings
@@ -35,7 +36,7 @@ def encrypt(key: Path, password: bytes) -> None:
 
 def context_of(**settings: Any) -> ssl.SSLContext:
     context = build_ssl_context(
-        Settings(**{name: str(value) if isinstance(value, Path) else value for name, value in settings.items()})
+        build_settings({name: str(value) if isinstance(value, Path) else value for name, value in settings.items()})
     )
     assert context is not None
     return context
@@ -98,7 +99,7 @@ def test_a_file_that_is_not_pem_is_told(made: Certificates, tmp_path: Path, name
 @pytest.mark.parametrize("name", ["ssl_keyfile", "ssl_ca_certs"])
 def test_what_needs_a_certificate_asks_for_it(made: Certificates, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is given without a certificate"):
-        build_ssl_context(Settings(**{name: str(made.key)}))
+        build_ssl_context(build_settings({name: str(made.key)}))
 
 
 @pytest.mark.parametrize(
