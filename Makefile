@@ -26,7 +26,7 @@ test: $(VENV)/installed-test
 	VENV="$(VENV)" scripts/check
 	VENV="$(VENV)" scripts/test
 
-check: $(VENV)/installed-test
+check: $(VENV)/installed-check
 	VENV="$(VENV)" scripts/check
 
 coverage: $(VENV)/installed-test
@@ -72,6 +72,10 @@ $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml
 
 $(VENV)/installed-run: $(VENV)/installed examples/flask/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement examples/flask/requirements.txt
+	@touch $@
+
+$(VENV)/installed-check: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[check]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

@@ -8,6 +8,15 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "uvicorn" / "__init__.py").read_text())
 
+CHECK = [
+    "h11>=0.16",
+    "hypothesis>=6.100",
+    "pytest>=8",
+    # What they complain about changes from one release to the next.
+    "mypy==2.4.1",
+    "ruff==0.17.5",
+]
+
 setup(
     name="uvicorn",
     version=version.group(1),
@@ -37,14 +46,14 @@ setup(
         "standard": ["python-dotenv>=1", "PyYAML>=6", "watchfiles>=1"],
         # Broadcast by Redis Cluster and Sentinel, which asyncio_redis does not know; hiredis reads replies in C.
         "redis": ["redis>=8", "hiredis>=3"],
+        # What `make check` runs, and the types that it needs to see.
+        "check": CHECK,
         "test": [
+            *CHECK,
             "coverage>=7.6",
-            "h11>=0.16",
-            "hypothesis>=6.100",
             "packaging",
             # Drives a real browser, Debian's own chromium.
             "playwright>=1.40",
-            "pytest>=8",
             # A core for each half of the suite.
             "pytest-xdist>=3",
             # The second driver of broadcast, and how tests talk to the Redis servers that they start.
@@ -75,9 +84,6 @@ setup(
             "python-multipart>=0.0.18",
             "quart>=0.20",
             "starlette>=0.41",
-            # What they complain about changes from one release to the next.
-            "mypy==2.4.1",
-            "ruff==0.17.5",
         ],
     },
     entry_points={
