@@ -378,3 +378,16 @@ def test_wsgi_multiprocess_says_whether_there_are_several_workers(tmp_path: Path
     )
     with running_gunicorn(tmp_path, "app:app", "--threads", "2", workers=workers) as server, Client(server) as client:
         assert content_of(client.get()) == repr((workers > 1, True)).encode()
+
+
+def test_a_wsgi_file_longer_than_its_content_length_ends_there_and_the_connection_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '70000')])\n"
+        f"    return environ['wsgi.file_wrapper'](open({str(tmp_path / 'content')!r}, 'rb'))\n"
+    )
+    (tmp_path / "content").write_bytes(b"x" * 100000)
+    with running_gunicorn(tmp_path, "app:app", "--access-logfile", "-") as server, Client(server) as client:
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        received = client.get()
+        assert (received.count(b"HTTP/1.1 200 OK"), received.count(b"x" * 70000)) == (2, 2)

@@ -223,18 +223,38 @@ class Job:
 
 def test_a_forked_process_begins_with_no_shares_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = ClientShares(1, 10)
-    assert shares.take(SharedJob(Job(), "a", shares, lambda job: None))
+    assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
     monkeypatch.setattr(processes, "forks", processes.forks + 1)
-    assert shares.take(SharedJob(Job(), "a", shares, lambda job: None))
+    assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
 
 
 @pytest.mark.parametrize("end", ["run", "cancel"])
 def test_a_job_that_has_ended_leaves_nothing_of_its_client(end: str) -> None:
     shares = ClientShares(2, 10)
     posted: list[SharedJob] = []
-    jobs = [SharedJob(Job(), "a", shares, posted.append) for _ in range(4)]
+
+    def post(job: SharedJob) -> bool:
+        posted.append(job)
+        return True
+
+    jobs = [SharedJob(Job(), "a", shares, post) for _ in range(4)]
     assert [shares.take(job) for job in jobs] == [True, True, False, False]
     jobs[3].forget()
     for job in (jobs[0], jobs[1], jobs[2]):
         getattr(job, end)()
     assert (posted, shares.clients) == ([jobs[2]], 0)
+
+
+def test_jobs_whose_loops_have_gone_are_passed_over() -> None:
+    shares = ClientShares(1, 2000)
+    posted: list[SharedJob] = []
+
+    def post(job: SharedJob) -> bool:
+        posted.append(job)
+        return job is jobs[-1]
+
+    jobs = [SharedJob(Job(), "a", shares, post) for _ in range(1500)]
+    for job in jobs:
+        shares.take(job)
+    jobs[0].run()
+    assert posted == jobs[1:]

@@ -17,8 +17,8 @@ class SharedJob:
 
     __slots__ = ("_job", "_shares", "client", "post")
 
-    def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], None]) -> None:
-        """`post` is called from any thread, at most once: when a job that was held back has its turn."""
+    def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
+        """`post` is called from any thread when a job that was held back has its turn; false if its loop has gone."""
         self._job = job
         self._shares = shares
         self.client = client
@@ -92,19 +92,24 @@ class ClientShares:
 
     def give_back(self, job: SharedJob) -> None:
         """A job has ended: post the next one of its client, which takes its place."""
-        client = job.client
-        following: SharedJob | None = None
+        while (following := self._next(job.client)) is not None:
+            if following.post(following):
+                return
+
+    def _next(self, client: str) -> SharedJob | None:
+        """The job that takes the place of one that has ended; None, and one place less is taken, if none waits."""
         with self._lock:
             waiting = self._waiting.get(client)
             if waiting:
                 following, _ = waiting.popitem(last=False)
-            elif (taken := self._taken.get(client, 0)) > 1:
+                self._tidy(client)
+                return following
+            taken = self._taken.get(client, 0)
+            if taken > 1:
                 self._taken[client] = taken - 1
             else:
                 self._taken.pop(client, None)
-            self._tidy(client)
-        if following is not None:
-            following.post(following)
+            return None
 
     def forget(self, job: SharedJob) -> None:
         """Do not post `job` any more, if it is held back."""

@@ -59,6 +59,12 @@ class ContentReader(io.BufferedIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
+        if self._whole and self._bell is None:
+            # All of it was there from the start: most requests.
+            at = self._at
+            content = self._piece[at:] if size is None or size < 0 else self._piece[at : at + size]
+            self._at = at + len(content)
+            return content
         if size is None or size < 0:
             size = sys.maxsize
         elif self._at == len(self._piece) and size:

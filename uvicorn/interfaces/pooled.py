@@ -155,6 +155,7 @@ class PooledInterface(Interface):
         #: Most calls of the application that run at a time; 0 if that is not known.
         self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
         self._outbox: Outbox | None = None
+        self._watches_rate = settings.min_response_rate > 0
         most = settings.threads_per_client
         self._shares = ClientShares(most, settings.thread_queue) if most else None
 
@@ -169,26 +170,26 @@ class PooledInterface(Interface):
 
     def queue(self, call: Call, exchange: HTTPExchange) -> None:
         """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
-        if self.settings.min_response_rate:
+        if self._watches_rate:
             exchange.thread_call = call
-        shares = self._shares
         # A peer on a Unix socket is a proxy, and all clients at once, unless it says for whom it asks.
-        client = exchange.endpoint.client if shares is not None else None
-        if shares is None or client is None:
-            if self._post(call, exchange):
-                exchange.on_end(call.on_end)
-            return
+        if self._shares is not None and exchange.endpoint.client is not None:
+            self._queue_shared(call, exchange, self._shares, exchange.endpoint.client[0])
+        elif self._post(call, exchange):
+            exchange.on_end(call.on_end)
+
+    def _queue_shared(self, call: Call, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
+        """The same if `client` has less than its share of the threads; otherwise as soon as it has."""
         outbox = self.outbox()
 
-        def post(job: SharedJob) -> None:
-            if not outbox.post(lambda: post_or_give_back(job)):
-                job.cancel()
+        def post(job: SharedJob) -> bool:
+            return outbox.post(lambda: post_or_give_back(job))
 
         def post_or_give_back(job: SharedJob) -> None:
             if not self._post(job, exchange):
                 job.give_back()
 
-        job = SharedJob(call, client[0], shares, post)
+        job = SharedJob(call, client, shares, post)
         try:
             is_next = shares.take(job)
         except PoolFull:

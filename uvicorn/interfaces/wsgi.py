@@ -124,8 +124,6 @@ class WSGICall(Call):
         # The loop's: whether the worker waits to acquire `_room`, which is the worker's to make.
         self._waiting = False
         self._room: threading.Lock | None = None
-        # The loop itself keeps tasks by weak references.
-        self._sending: asyncio.Task[None] | None = None
 
     # On a worker
 
@@ -315,6 +313,7 @@ class WSGICall(Call):
     def _on_loop_send_file(
         self, head: tuple[int, bytes, list[list[bytes]]] | None, part: FilePart, sent: threading.Lock
     ) -> None:
+        # Kept here too: the loop itself keeps tasks by weak references.
         self._sending = asyncio.get_running_loop().create_task(self._send_part(head, part))
         self._sending.add_done_callback(lambda task: sent.release())
 
