@@ -14,12 +14,13 @@ import uvicorn
 
 PACKAGE: Final = Path(uvicorn.__file__).parent
 
-FOUNDATION: Final = frozenset({"errors", "types", "settings", "origins", "sending", "processes", "unsent"})
+FOUNDATION: Final = frozenset({"errors", "escape", "types", "settings", "origins", "sending", "processes", "unsent"})
 WAIST: Final = FOUNDATION | {"exchange", "session"}
 
 #: Room to the rooms that it may import from; a room is a folder, or a file, right below `uvicorn/`.
 ROOMS: Final[dict[str, frozenset[str]]] = {
     "errors": FOUNDATION,
+    "escape": frozenset(),
     "types": FOUNDATION,
     "settings": FOUNDATION,
     "origins": FOUNDATION,

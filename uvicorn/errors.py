@@ -11,6 +11,7 @@ UvicornError
 │       └── WebSocketProtocolError  on an open WebSocket; says which code to close with
 ├── BroadcastError
 │   └── BroadcastUnavailable    a message could not be handed to what carries it, in time
+├── ApplicationError            an application behind an adapter raised what its host would misread
 ├── ResponseAborted             a response that went through an adapter was broken off
 └── ClientDisconnected          the client left before its request was whole
 
@@ -21,6 +22,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from uvicorn.escape import escaped
 
 if TYPE_CHECKING:
     from uvicorn.sending import ChannelClosed as ChannelClosed
@@ -90,10 +93,26 @@ class BroadcastUnavailable(BroadcastError):
     """
 
 
-class ResponseAborted(UvicornError):
-    """The application behind an adapter failed in the middle of its response; why has been logged.
+class ApplicationError(UvicornError):
+    """The application behind an adapter raised an exception that its host would misread; that one is the `__cause__`.
 
-    Raised towards whoever called the adapter, so that the response is broken off there too.
+    An OSError, which hosts take for a client that has gone; SystemExit, KeyboardInterrupt or another exception that is
+    not an Exception, which end a host or its thread; StopIteration, which ends an iteration.
+    """
+
+    @classmethod
+    def of(cls, error: BaseException) -> ApplicationError:
+        """One with `error` as its cause."""
+        made = cls(f"the application raised {type(error).__name__}: {escaped(error)}")
+        made.__cause__ = error
+        return made
+
+
+class ResponseAborted(UvicornError):
+    """A response that went through an adapter was broken off without an exception of the application: see the log.
+
+    Raised to the caller of the adapter, so that the response is broken off there too. An exception of the application
+    is raised to that caller itself.
     """
 
 

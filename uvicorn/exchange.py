@@ -183,6 +183,13 @@ class HTTPGateway:
         """
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
+    def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
+        """Take `error`, which the application has raised, to the caller of an adapter, which answers and logs it.
+
+        Return whether it will be raised there; a gateway without such a caller leaves it to the interface.
+        """
+        return False
+
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has gone."""
 

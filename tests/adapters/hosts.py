@@ -63,7 +63,7 @@ HOSTS: Final[dict[str, list[str]]] = {
     "uwsgi --lazy-apps": [*_UWSGI, "--lazy-apps"],
     "uwsgi of one thread": _UWSGI,
     "hypercorn": [
-        *("-m", "hypercorn", "-b", "fd://SOCKET", "--graceful-timeout", "1", "MODULE:NAME"),
+        *("-m", "hypercorn", "-b", "fd://SOCKET", "--graceful-timeout", "1", "PREFIXMODULE:NAME"),
     ],
     "uvicorn": ["-m", "uvicorn", "--bind", "fd://SOCKET", "--no-access-log", "MODULE:NAME"],
 }
@@ -126,13 +126,22 @@ class Host:
 
 
 @contextmanager
-def hosted(name: str, app: str, env: Mapping[str, str] | None = None) -> Iterator[Host]:
-    """Host `name` with `app`, which is MODULE:NAME, on a socket that listens before it starts: nobody has to wait."""
+def hosted(name: str, app: str, env: Mapping[str, str] | None = None, prefix: str = "") -> Iterator[Host]:
+    """Host `name` with `app`, which is MODULE:NAME, on a socket that listens before it starts: nobody has to wait.
+
+    `prefix` is `wsgi:` for hypercorn with a WSGI application.
+    """
     module, _, attribute = app.partition(":")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.set_inheritable(True)
         port: int = listener.getsockname()[1]
-        names = {"SOCKET": str(listener.fileno()), "PORT": str(port), "MODULE": module, "NAME": attribute}
+        names = {
+            "PREFIX": prefix,
+            "SOCKET": str(listener.fileno()),
+            "PORT": str(port),
+            "MODULE": module,
+            "NAME": attribute,
+        }
         words = list(HOSTS[name])
         for placeholder, value in names.items():
             words = [word.replace(placeholder, value) for word in words]

@@ -19,7 +19,7 @@ from tests.corpus import POST, request
 from tests.e2e.server_process import LONGEST_WAIT
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.errors import ChannelClosed, ConfigError, LocalProtocolError, ResponseAborted, StartupError
+from uvicorn.errors import ChannelClosed, ConfigError, LocalProtocolError, StartupError
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
 
@@ -151,10 +151,10 @@ async def test_C10_a_client_that_leaves_stops_the_application_and_closes_it() ->
 
 async def test_a_failure_in_the_middle_comes_after_what_was_said_before_it(caplog: pytest.LogCaptureFixture) -> None:
     reply = Reply()
-    with pytest.raises(ResponseAborted):
+    with pytest.raises(ValueError, match="boom"):
         await answer(wsgi_apps.app, {"path": "/failing"}, reply=reply)
     assert (reply.content, reply.sent[-1]["more_content"]) == (b"half", True)
-    assert caplog.text.count("Traceback") == 1
+    assert caplog.text.count("Traceback") == 0
 
 
 async def test_a_failure_behind_the_adapter_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -291,9 +291,10 @@ async def test_a_number_in_a_field_of_a_response_is_not_so_many_zeros() -> None:
         await message["reply_channel"].send({"status": 200, "headers": [[b"content-length", 1 << 40]]})
 
     adapter, reply = ASGIAdapter(app, interface="consumer"), Reply()
-    await adapter({"method": "GET", "path": "/"}, {"reply": reply})
+    with pytest.raises(LocalProtocolError, match="pairs of bytes"):
+        await adapter({"method": "GET", "path": "/"}, {"reply": reply})
     await adapter.shutdown()
-    assert reply.sent[0]["status"] == 500
+    assert reply.sent == []
 
 
 class AtOnce:

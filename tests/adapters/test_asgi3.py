@@ -17,6 +17,7 @@ from uvicorn.exchange import HTTPExchange, HTTPGateway
 from uvicorn.settings import Settings
 
 Message = dict[str, Any]
+Log = pytest.LogCaptureFixture
 
 HTTP: Message = {
     "type": "http",
@@ -187,21 +188,24 @@ async def test_a_response_that_has_no_content_is_sent_without(
 
 
 @pytest.mark.parametrize("length", [b"4", b"6", b"x"])
-async def test_a_length_that_is_wrong_is_a_500(length: bytes) -> None:
+async def test_a_length_that_is_wrong_is_raised_to_the_host(length: bytes) -> None:
     app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
     host = Host(app, HTTP)
-    await host.task
-    assert host.sent[0]["status"] == 500
-    assert isinstance(app.errors[0], LocalProtocolError)
+    with pytest.raises(LocalProtocolError) as raised:
+        await host.task
+    assert host.sent == []
+    assert app.errors == [raised.value]
 
 
 @pytest.mark.parametrize("last", [b"", b"too much"])
-async def test_a_length_that_proves_wrong_breaks_the_response_off(last: bytes) -> None:
+async def test_a_length_that_proves_wrong_breaks_the_response_off(last: bytes, caplog: Log) -> None:
     start = {"status": 200, "headers": [[b"content-length", b"5"]], "content": b"hel", "more_content": True}
     host = Host(Recorder(start, {"content": last}), HTTP)
-    with pytest.raises(ResponseAborted, match="content-length is 5 but the app sent"):
+    with pytest.raises(LocalProtocolError, match="content-length is 5 but the app sent"):
         await host.task
     assert [event.get("more_body") for event in host.sent] == [None, True]
+    # The host logs it.
+    assert caplog.messages == []
 
 
 async def test_an_application_that_fails_midway_breaks_the_response_off() -> None:
@@ -210,7 +214,7 @@ async def test_an_application_that_fails_midway_breaks_the_response_off() -> Non
         raise ValueError("boom")
 
     host = Host(app, HTTP)
-    with pytest.raises(ResponseAborted):
+    with pytest.raises(ValueError, match="boom"):
         await host.task
     assert host.types == ["start", "body"]
 

@@ -21,7 +21,7 @@ from tests.adapters.test_wsgi import Answer, environ_of
 from tests.helpers import hello, read_body
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.loop_thread import LoopThread, loop_thread
-from uvicorn.errors import ChannelClosed, ResponseAborted, StartupError
+from uvicorn.errors import ApplicationError, ChannelClosed, LocalProtocolError, ResponseAborted, StartupError
 
 Channels = dict[str, Any]
 Message = dict[str, Any]
@@ -37,21 +37,22 @@ def call(app: Callable[..., Any], environ: dict[str, Any] | None = None) -> Answ
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_an_application_that_exits_at_once_is_logged_once(
+def test_an_application_that_exits_is_left_to_the_host_to_log(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise error
 
-    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
-    # The last of it is let go of, and may be told of then.
+    with pytest.raises(ApplicationError):
+        call(WSGIAdapter(app))
+    # The last of it is let go of, and may be logged then.
     call(WSGIAdapter(hello))
     gc.collect()
-    assert [record.name for record in caplog.records if record.exc_info] == ["uvicorn.app"]
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_an_application_that_exits_ends_its_request_and_not_the_loop(error: BaseException, late: bool) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if late:
@@ -62,8 +63,20 @@ def test_an_application_that_exits_ends_its_request_and_not_the_loop(error: Base
     with ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(call, WSGIAdapter(app)) for _ in range(2)]
         others = [threads.submit(call, WSGIAdapter(hello)).result(30).content for _ in range(2)]
-        assert [answer.result(30).status for answer in answers] == ["500 Internal Server Error"] * 2
+        raised = [answer.exception(30) for answer in answers]
+    assert [type(failure) for failure in raised] == [ApplicationError] * 2
+    assert [failure.__cause__ for failure in raised if failure] == [error] * 2
     assert others == [b"hello"] * 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_application_that_is_cancelled_before_its_response_is_500(late: bool) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        if late:
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
 
 
 def test_an_application_that_exits_after_output_makes_the_host_break_off() -> None:
@@ -72,7 +85,7 @@ def test_an_application_that_exits_after_output_makes_the_host_break_off() -> No
         await asyncio.sleep(0)
         raise SystemExit
 
-    with pytest.raises(ResponseAborted):
+    with pytest.raises(ApplicationError):
         call(WSGIAdapter(app))
 
 
@@ -87,17 +100,21 @@ def test_an_application_that_stops_the_loop_does_not_stop_it_for_others() -> Non
 
 def test_a_second_answer_after_one_of_a_wrong_length_reaches_the_host() -> None:
     async def app(message: Message, channels: Channels) -> None:
-        await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
+        try:
+            await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
+        except LocalProtocolError:
+            await channels["reply"].send({"status": 503})
 
-    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+    assert call(WSGIAdapter(app)).status == "503 Service Unavailable"
 
 
 @pytest.mark.parametrize("headers", [[[b"content-length", b"x"]], [[b"content-length", b"0"]] * 2])
-def test_B2_a_length_that_is_none_is_500(headers: list[list[bytes]]) -> None:
+def test_B2_a_malformed_length_is_raised_to_the_host(headers: list[list[bytes]]) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 
-    assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
+    with pytest.raises(LocalProtocolError, match="expected digits, once"):
+        call(WSGIAdapter(app))
 
 
 async def endless(message: Message, channels: Channels) -> None:
@@ -364,10 +381,10 @@ def test_an_adapter_that_is_called_on_its_own_loop_says_so() -> None:
     assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_a_request_that_cannot_be_read_is_the_hosts_to_answer(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ResponseAborted, match="AttributeError"):
+def test_a_request_that_cannot_be_read_is_the_hosts_to_answer_and_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(AttributeError):
         WSGIAdapter(hello)({"SERVER_PROTOCOL": None}, ignore)
-    assert "cannot be served" in caplog.text
+    assert caplog.messages == []
     assert call(WSGIAdapter(hello)).content == b"hello"
 
 
@@ -392,10 +409,10 @@ def test_C9_adapters_nested_both_ways_do_not_block_each_other_with_one_thread_ea
         assert [one.result(60).content for one in calls] == [b"0\n1\n2\n3\n4\n"] * 16
 
 
-def test_a_failure_behind_three_bridges_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ResponseAborted):
+def test_a_failure_behind_three_bridges_is_raised_to_the_host(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match="boom"):
         call(nested(wsgi_apps.app, 3), environ_of("/failing"))
-    assert caplog.text.count("Traceback") == 1
+    assert caplog.messages == []
 
 
 def test_P3_what_the_host_put_into_environ_rides_in_messages_too() -> None:

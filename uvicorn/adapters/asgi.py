@@ -88,7 +88,11 @@ class ASGIAdapter:
             await interface.shutdown(0)
 
     async def __call__(self, message: Message, channels: dict[str, Any]) -> None:
-        """Answer `message` through `channels['reply']`."""
+        """Answer `message` through `channels['reply']`.
+
+        Raises what the application raises before its response is complete: unchanged, but for an ApplicationError
+        around what a host would misread. Raises ResponseAborted for a response that is not finished.
+        """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":
             await channels["reply"].send({"accept": False})
@@ -106,6 +110,7 @@ class ASGIAdapter:
                 interface = self._interface
                 if interface is None:
                     interface = self.__uvicorn_interface__(Settings())
+                    interface.tasks.contains_exits = True
                     self._starting = Starting(interface)
                     if isinstance(interface, PooledInterface):
                         atexit.register(interface.end_workers)
@@ -137,7 +142,7 @@ class ChannelsGateway(QueuedGateway):
             on_close(self._half_closed if on_end is not None else self._closed)
 
     async def pump(self) -> None:
-        """Send what the application says. Raises ResponseAborted if it fails in the middle."""
+        """Send what the application says. Raises what the application raises, as `deliver` does."""
         try:
             await self.deliver(self._reply.send)
         finally:

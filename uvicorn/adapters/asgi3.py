@@ -44,13 +44,16 @@ class ASGI3Adapter:
         self._settings = Settings(interface=interface, access_log=False)
         # Tried now, so that a mistake shows when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
+        self._interface.tasks.contains_exits = True
         self._starting = Starting(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or the process's lifespan.
 
-        Raises ResponseAborted for a response that cannot be finished, so that the host breaks it off; StartupError if
-        the application's startup fails, which is tried again with the next request.
+        Raises what the application raises before its response is complete, so that the host answers, or breaks the
+        response off, and logs it: unchanged, but for an ApplicationError around what a host would misread. Raises
+        ResponseAborted for a response that is not finished; StartupError if the application's startup fails, which is
+        tried again with the next request.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -100,7 +103,7 @@ class ASGI3Gateway(QueuedGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Have the application answer, and send what it says. Raises ResponseAborted if it fails in the middle."""
+        """Have the application answer, and send what it says. Raises what the application raises, as `deliver` does."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
@@ -135,7 +138,7 @@ class ASGI3Gateway(QueuedGateway):
         try:
             content = self._framing.count(content, more_content)
         except Exception as error:
-            self.abort(exchange, str(error))
+            self._fail_with(error)
             raise
         if (content or not more_content) and self._has_room(len(content)):
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)

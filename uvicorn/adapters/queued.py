@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from uvicorn.adapters.crossing import crossing, log_uncaught
 from uvicorn.errors import ResponseAborted
 from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
@@ -23,6 +25,7 @@ class QueuedGateway(HTTPGateway):
         "_backlog",
         "_changed",
         "_failure",
+        "_fault",
         "_is_abandoned",
         "_messages",
         "_reading",
@@ -39,7 +42,10 @@ class QueuedGateway(HTTPGateway):
         self._messages: deque[tuple[Message, int]] = deque()
         self._backlog = Backlog()
         self._changed = asyncio.Event()
-        self._failure = ""
+        #: What `deliver` raises when it has sent what came before.
+        self._failure: Exception | None = None
+        # An error of the application that is raised by both `deliver` and the application; not kept alive by this.
+        self._fault: weakref.ref[Exception] | None = None
         self._reading: asyncio.Task[None] | None = None
         # The task of `deliver`, while the host takes a message.
         self._sending: asyncio.Task[object] | None = None
@@ -48,7 +54,7 @@ class QueuedGateway(HTTPGateway):
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
         """Send what the application says, at the host's pace, until it has said all.
 
-        Raises ResponseAborted if it fails in the middle, as an application does that fails in the middle.
+        Raises what the application has raised (see `crossing`), or ResponseAborted if it stops in the middle.
         """
         task = asyncio.current_task()
         while True:
@@ -58,15 +64,19 @@ class QueuedGateway(HTTPGateway):
                 try:
                     await send(message)
                 except asyncio.CancelledError:
-                    if self._is_abandoned and task is not None and task.uncancel() == 0:
-                        raise ResponseAborted(self._failure) from None
-                    raise
+                    if not self._is_abandoned or task is None or task.uncancel() > 0:
+                        raise
                 finally:
                     self._sending = None
                 if self._backlog.take(size):
                     self._backlog.wake()
-            if self._failure:
-                raise ResponseAborted(self._failure)
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                try:
+                    raise failure
+                finally:
+                    # Its traceback leads here, which a garbage collector would have to find out.
+                    del failure
             if self.exchange.state >= COMPLETE:
                 return
             self.all_sent()
@@ -79,6 +89,10 @@ class QueuedGateway(HTTPGateway):
     def end(self) -> None:
         """Nothing more is sent, or read."""
         self.exchange.disconnect()
+        if self._failure is not None:
+            # The host has given the response up before it came to that.
+            log_uncaught(repr(self.exchange), self._failure)
+            self._failure = None
         if self._reading is not None:
             self._reading.cancel()
 
@@ -94,8 +108,14 @@ class QueuedGateway(HTTPGateway):
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Have `deliver` raise, after what the application said before it failed: a beginning must not become a 500."""
-        self._failure = reason
-        self._changed.set()
+        self._fail(ResponseAborted(reason))
+
+    def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
+        """Have `deliver` raise it, unless the response is over."""
+        if exchange.state >= COMPLETE:
+            return self._fault is not None and self._fault() is error
+        self._fail(crossing(error))
+        return True
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
         """Have `deliver` raise though the host has not taken what it was sent last, which may take for ever."""
@@ -120,6 +140,16 @@ class QueuedGateway(HTTPGateway):
             logger.warning("%s: broken off, the host has %s", self.exchange, shortage)
             self.exchange.break_off("too much unsent")
         return not shortage
+
+    def _fail(self, failure: Exception) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._changed.set()
+
+    def _fail_with(self, fault: Exception) -> None:
+        """The response cannot go on because of `fault`, which is raised to the application too."""
+        self._fault = weakref.ref(fault)
+        self._fail(fault)
 
     def _put(self, message: Message, content: bytes) -> None:
         self._messages.append((message, len(content)))

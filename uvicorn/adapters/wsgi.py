@@ -7,6 +7,7 @@ the application sends. That runs on the event loop of `loop_thread`, which all r
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -16,8 +17,10 @@ from http import HTTPStatus
 from io import UnsupportedOperation
 from typing import Any, Final, final
 
+from uvicorn.adapters.crossing import crossing, log_uncaught
 from uvicorn.adapters.loop_thread import LoopThread, loop_thread
 from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
+from uvicorn.escape import escaped
 from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
@@ -64,7 +67,9 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        Raises StartupError if the application's startup fails, which is tried again with the next request.
+        Raises what the application raises before its response has begun: unchanged, but for an ApplicationError around
+        what a host would misread. What it raises later is raised by the iterable. Raises StartupError if the
+        application's startup fails, which is tried again with the next request.
         """
         interface, thread = self._started()
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
@@ -88,6 +93,7 @@ class WSGIAdapter:
             with thread.lock_of(self):
                 if self._thread is not thread or self._interface is None:
                     interface = build_interface(self.app, self._settings)
+                    interface.tasks.contains_exits = True
                     starting = thread.submit(interface.startup())
                     try:
                         error = starting.exception()
@@ -109,7 +115,7 @@ class WSGIGateway(HTTPGateway):
         self._environ = environ
         self._thread = thread
         self._exchange: HTTPExchange | None = None
-        # From the loop to the host, in order: what it is ('response', 'content', 'want' or 'abort'), and its value.
+        # From the loop to the host, in order: what it is ('response', 'content', 'want' or 'failure'), and its value.
         self._queue: deque[tuple[str, Any]] = deque()
         self._bell = thread.bells.take()
         self._ring_due = False
@@ -120,6 +126,10 @@ class WSGIGateway(HTTPGateway):
         self._backlog = Backlog()
         self._wanting = False
         self._declared: int | None = None
+        # What the application has raised, until it is raised on the host's thread.
+        self._failure: Exception | None = None
+        # The loop's: an error that is raised both to the host and to the application.
+        self._fault: weakref.ref[LocalProtocolError] | None = None
 
     # On the host's thread
 
@@ -128,10 +138,7 @@ class WSGIGateway(HTTPGateway):
         try:
             # What a middleware of the host has set for this request, such as a trace, is the application's to see.
             self._post(partial(copy_context().run, self.begin))
-            kind, value = self._next()
-            if kind == "abort":
-                raise ResponseAborted(value)
-            status, headers, content, more_content = value
+            status, headers, content, more_content = self._next()
             start_response(status, headers)
         except BaseException:
             # The host will not iterate, so nobody else would tell the application. It may be the host's own exception,
@@ -144,7 +151,7 @@ class WSGIGateway(HTTPGateway):
         return ResponseContent(self, content)
 
     def contents(self, first: bytes) -> Iterator[bytes]:
-        """Nothing at first, then the pieces of the response, as they come; ResponseAborted if it cannot be finished."""
+        """Nothing at first, then the pieces of the response, as they come; raises what the application raises."""
         content, more_content = first, True
         try:
             yield b""
@@ -155,10 +162,7 @@ class WSGIGateway(HTTPGateway):
                         self._post(self._backlog.wake)
                 if not more_content:
                     return
-                kind, value = self._next()
-                if kind == "abort":
-                    raise ResponseAborted(value)
-                content, more_content = value
+                content, more_content = self._next()
         except GeneratorExit:
             # A middleware has let go of it, and may have forgotten to close the iterable.
             self.client_gone()
@@ -168,14 +172,21 @@ class WSGIGateway(HTTPGateway):
         """The host has stopped iterating: the client has left, or the response is over."""
         self._post(self._on_loop_gone)
 
-    def _next(self) -> tuple[str, Any]:
-        """What comes next from the loop, having read whatever content it asked for meanwhile."""
+    def _next(self) -> Any:
+        """The value that comes next from the loop, having read the content that it asked for; raises a failure."""
         while True:
             while not self._queue:
                 self._bell.wait()
             kind, value = self._queue.popleft()
+            if kind == "failure":
+                self._failure = None
+                try:
+                    raise value
+                finally:
+                    # Its traceback leads here, which a garbage collector would have to find out.
+                    del value
             if kind != "want":
-                return kind, value
+                return value
             self._read_piece()
 
     def _read_piece(self) -> None:
@@ -215,7 +226,7 @@ class WSGIGateway(HTTPGateway):
             self._thread.post(callback)
         except RuntimeError:
             # The process is ending.
-            self._put("abort", "the event loop has stopped")
+            self._put("failure", ResponseAborted("the event loop has stopped"))
 
     # On the event loop's thread
 
@@ -228,8 +239,7 @@ class WSGIGateway(HTTPGateway):
                 # It refers back to the endpoint, as long as a handler may have to be started in it.
                 exchange.endpoint.context = None
         except BaseException as error:
-            logger.error("a request that the host has described cannot be served", exc_info=error)
-            self._put("abort", f"{type(error).__name__}: {error}")
+            self._put("failure", crossing(error))
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
@@ -272,7 +282,8 @@ class WSGIGateway(HTTPGateway):
         try:
             self._check_length(len(content), more_content)
         except LocalProtocolError as error:
-            self._put("abort", str(error))
+            self._fault = weakref.ref(error)
+            self._put("failure", error)
             raise
         shortage = self._backlog.shortage(len(content), self._interface.settings)
         if shortage:
@@ -295,11 +306,19 @@ class WSGIGateway(HTTPGateway):
         self._backlog.wake()
         if exchange.state != COMPLETE:
             # The host may close what another of its threads is waiting for.
-            self._put("abort", "the response was broken off")
+            self._put("failure", ResponseAborted("the response was broken off"))
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Have the host's thread raise, so that the host breaks the connection off."""
-        self._put("abort", reason)
+        self._put("failure", ResponseAborted(reason))
+
+    def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
+        """Have the host's thread raise it, unless the response is over."""
+        if exchange.state >= COMPLETE:
+            return self._fault is not None and self._fault() is error
+        self._failure = crossing(error)
+        self._put("failure", self._failure)
+        return True
 
     async def drain(self) -> None:
         """Wait until the host has taken enough, or the exchange is over."""
@@ -347,6 +366,11 @@ class WSGIGateway(HTTPGateway):
     def _on_loop_gone(self) -> None:
         if self._exchange is not None:
             self._exchange.disconnect()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            # The host has given the response up before it came to that.
+            environ = self._environ
+            log_uncaught(f"{escaped(environ.get('REQUEST_METHOD'))} {escaped(environ.get('PATH_INFO'))}", failure)
 
 
 class ResponseContent:

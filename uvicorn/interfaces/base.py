@@ -97,7 +97,7 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
-    """The application has raised `error`: log it, and tell the client what can still be told."""
+    """The application has raised `error`: log it and answer the client, or pass it to the caller of an adapter."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if is_disconnect(error):
@@ -106,5 +106,8 @@ def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
             # It may have closed only its own side, and still be reading (RFC 9112, section 8).
             exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
     elif not isinstance(error, ResponseAborted):
+        if exchange.gateway.pass_failure(exchange, error):
+            exchange.disconnect()
+            return
         logger.error("%s: exception in the application", exchange, exc_info=error)
     exchange.app_failed("exception in the application")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, final
 
-from uvicorn.errors import InterfaceError
+from uvicorn.errors import ApplicationError, InterfaceError
 from uvicorn.exchange import Endpoint
 from uvicorn.processes import end_fork
 
@@ -23,6 +23,9 @@ class HandlerTasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
+        #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. An adapter sets it: a task
+        #: that raises one of them ends the run of its event loop, which belongs to a host or to other requests too.
+        self.contains_exits = False
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
         """Run `handler` for a client; on 3.12+ up to its first suspension before this returns.
@@ -34,6 +37,8 @@ class HandlerTasks:
         if context is None:
             context = endpoint.context = copy_context()
             context.run(OWNER.set, endpoint)
+        if self.contains_exits and asyncio.iscoroutine(handler):
+            handler = _Contained(handler, endpoint)
         # Always the running loop: an eager start under another one corrupts the current task.
         loop = asyncio.get_running_loop()
         try:
@@ -66,6 +71,43 @@ class HandlerTasks:
             # One more second for handlers that clean up; who swallows the cancellation is left behind.
             await asyncio.wait(running, timeout=1)
         return len(running)
+
+
+@final
+class _Contained(Coroutine[Any, Any, Any]):
+    """A handler that raises ApplicationError instead of SystemExit and KeyboardInterrupt.
+
+    Not a coroutine function: one that is cancelled before its first step would leave the handler without an await.
+    """
+
+    __slots__ = ("_endpoint", "_handler")
+
+    def __init__(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> None:
+        self._handler = handler
+        self._endpoint = endpoint
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._handler.__await__()
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._handler.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise self._contained(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._handler.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as exit:
+            raise self._contained(exit) from exit
+
+    def close(self) -> None:
+        self._handler.close()
+
+    def _contained(self, error: BaseException) -> ApplicationError:
+        if self._endpoint.is_parents:
+            end_fork(error)
+        return ApplicationError.of(error)
 
 
 def no_coroutine(returned: object) -> InterfaceError:

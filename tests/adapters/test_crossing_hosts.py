@@ -1,0 +1,53 @@
+"""What an application behind an adapter raises, on real hosts: 500, one log entry, and the next request is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.adapters.hosts import Host, hosted
+from tests.adapters.wire import ask
+
+WSGI_HOSTS = ["gunicorn sync", "gunicorn gthread", "waitress", "uvicorn", "hypercorn"]
+ASGI_HOSTS = ["uvicorn", "hypercorn"]
+
+# hypercorn answers in a thread of its own, and is told of a WSGI application by a prefix.
+PAIRS = [
+    *((host, app) for host in WSGI_HOSTS for app in ("as_wsgi", "wsgi_as_wsgi", "wsgi_by_messages_as_wsgi")),
+    *((host, app) for host in ASGI_HOSTS for app in ("as_asgi3", "wsgi_as_asgi3", "wsgi_by_messages_as_asgi3")),
+    ("uvicorn", "middleware"),
+]
+
+ERRORS = ["ValueError", "TimeoutError", "ConnectionResetError", "SystemExit", "KeyboardInterrupt"]
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=" ".join)
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    name, app = request.param
+    prefix = "wsgi:" if name == "hypercorn" and app.endswith("as_wsgi") else ""
+    with hosted(name, f"tests.adapters.raising_apps:{app}", prefix=prefix) as host:
+        yield host
+
+
+def entries(host: Host, error: str) -> int:
+    """How many times the host's log has the traceback that ends in the application's exception."""
+    return sum(1 for line in host.stderr.splitlines() if line.strip(" |").startswith(f"{error}: raised-{error}"))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_exception_before_the_response_is_500_and_one_log_entry(host: Host, error: str) -> None:
+    before = entries(host, error)
+    assert ask(host.port, f"/{error}").status == 500
+    assert ask(host.port, "/").content == b"half"
+    host.wait_for_line(f"{error}: raised-{error}")
+    assert entries(host, error) - before == 1
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_exception_in_the_middle_breaks_off_and_is_one_log_entry(host: Host, error: str) -> None:
+    before = entries(host, error)
+    assert not ask(host.port, f"/{error}-midway").complete
+    assert ask(host.port, "/").content == b"half"
+    host.wait_for_line(f"{error}: raised-{error}")
+    assert entries(host, error) - before == 1
