@@ -266,6 +266,25 @@ def disconnects(workshop: Workshop) -> list[Figure]:
         ]
 
 
+@case("E9-refused", "20 clients that send all of a message of 8 MB, which is over the limit, before they read", 60)
+def refused_messages(workshop: Workshop) -> list[Figure]:
+    data = frame(BINARY, bytes(8_000_000))
+    codes: Counter[int] = Counter()
+    with _server(workshop) as server:
+        for _ in range(20):
+            with open_websocket(server.port, b"/drop") as sock:
+                try:
+                    sock.sendall(data)
+                    codes[read_close_code(sock)] += 1
+                except ConnectionError:
+                    codes[1006] += 1
+        note = f"close codes {dict(codes)}"
+        return [
+            Figure("clients that did not read 1009", 20 - codes[1009], "count", 0, bar_may_be_met=True, note=note),
+            growth(server, 8),
+        ]
+
+
 def _idle(workshop: Workshop, fields: bytes = b"", app: str = "serve") -> list[Figure]:
     # Some descriptors are the process's own.
     count = min(10_000, workshop.descriptors - 100)

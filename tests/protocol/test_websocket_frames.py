@@ -99,6 +99,41 @@ def test_a_header_is_held_against_the_limit_before_the_payload_comes() -> None:
     assert client.refused == (1009, "message over 1000 bytes")
 
 
+# Refused at the length, which stands before the mask's four bytes.
+@pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
+def test_after_a_message_over_the_limit_it_is_known_how_much_of_it_still_comes(piece: int, mask: int) -> None:
+    client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
+    assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
+
+
+def test_what_has_come_with_the_header_of_a_refused_message_is_not_announced_any_more() -> None:
+    for sent in (600, 2000, 3000):
+        client = Client(max_message_bytes=1000).send(
+            frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
+        )
+        assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
+
+
+def test_in_the_middle_of_a_frame_the_rest_of_it_is_announced_less_what_is_held() -> None:
+    client = Client(max_message_bytes=1000)
+    client.send(frame(BINARY, bytes(1000))[:308])
+    assert client.codec.announced_bytes == 700
+    client.codec.pause()
+    client.send(bytes(500))
+    assert client.codec.announced_bytes == 200
+    client.send(bytes(500))
+    assert client.codec.announced_bytes == 0
+
+
+def test_text_that_is_refused_within_a_frame_leaves_the_rest_of_it_announced() -> None:
+    client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
+    assert (client.code, client.codec.announced_bytes) == (1007, 700)
+
+
+def test_between_frames_nothing_is_announced() -> None:
+    assert Client().send(frame(TEXT, b"a") + header(TEXT, 300)[:3]).codec.announced_bytes == 0
+
+
 def test_a_refusal_says_code_and_reason() -> None:
     error = WebSocketProtocolError(1009, "message over 1000 bytes")
     assert isinstance(error, RemoteProtocolError)

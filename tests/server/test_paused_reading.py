@@ -39,7 +39,7 @@ class Site:
     async def upload(self) -> socket.socket:
         """Connect, and send more than the server reads ahead."""
         loop = asyncio.get_running_loop()
-        here, there = _tcp_pair()
+        here, there = tcp_pair()
         transport, _ = await loop.connect_accepted_socket(lambda: HTTP1Connection(self.context), here)
         there.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 30000\r\n\r\n" + bytes(20000))
         await until(lambda: self.began and not transport.is_reading())
@@ -59,7 +59,7 @@ class Site:
         self.ended += 1
 
 
-def _tcp_pair() -> tuple[socket.socket, socket.socket]:
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         there = socket.create_connection(listening.getsockname())
         here, _ = listening.accept()
@@ -102,7 +102,7 @@ class Transport(asyncio.Transport):
 
 
 def test_the_kernel_tells_a_half_closed_client_from_one_that_is_there_and_one_that_has_reset() -> None:
-    here, there = _tcp_pair()
+    here, there = tcp_pair()
     transport = Transport(here)
     there.sendall(b"unread")
     states = [peer_state(transport)]

@@ -12,7 +12,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from tests.helpers import Conversation, Recorder, settle, until
+from tests.helpers import GET, Conversation, Recorder, settle, until
 from tests.websocket_client import Held, WebSocketConversation
 from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame
 from uvicorn.exchange import Endpoint, HTTPExchange
@@ -313,3 +313,120 @@ async def test_a_transport_that_has_failed_is_not_read_on() -> None:
     assert not conversation.transport.reading
     connection.reset()
     await settle()
+
+
+LIMIT = 1000
+PIECE = bytes(65536)
+
+
+async def refused(announced: int = 8_000_000, **settings: Any) -> WebSocketConversation:
+    """A connection on which the beginning of a message over the limit has come, and been refused."""
+    conversation = await opened(ws_max_size=LIMIT, **settings)
+    conversation.send(frame(BINARY, bytes(announced))[:1014])
+    await settle()
+    assert (conversation.close_code, conversation.transport.eof_written) == (1009, True)
+    return conversation
+
+
+async def test_a_message_that_is_refused_is_read_and_dropped_to_its_announced_end() -> None:
+    conversation = await refused(ws_close_timeout=1.0)
+    for _ in range(122):
+        conversation.send(PIECE)
+    assert not conversation.transport.closing
+    conversation.send(frame(CLOSE))
+    conversation.send_eof()
+    assert conversation.transport.closing
+    assert not conversation.transport.aborted
+    await settle()
+
+
+async def test_a_message_that_is_refused_is_dropped_as_far_as_was_announced_and_a_little_further() -> None:
+    conversation = await refused(1_000_000, max_drain_bytes=1000)
+    conversation.send(bytes(1_000_000 - 1000 + 4000))
+    assert not conversation.transport.closing
+    conversation.send(bytes(1))
+    assert conversation.transport.closing
+    await settle()
+
+
+async def test_no_more_of_a_refused_message_is_dropped_than_a_request_may_have_content() -> None:
+    conversation = await refused(max_content_bytes=100_000, max_drain_bytes=1000)
+    conversation.send(bytes(104_000))
+    assert not conversation.transport.closing
+    conversation.send(bytes(1))
+    assert conversation.transport.closing
+    await settle()
+
+
+async def test_a_refused_message_that_goes_on_for_half_a_minute_is_given_up() -> None:
+    conversation = await refused(max_content_bytes=0)
+    for _ in range(30):
+        conversation.send(bytes(10_000))
+        conversation.clock.advance(1)
+    assert not conversation.transport.closing
+    conversation.send(bytes(10_000))
+    conversation.clock.advance(1)
+    assert conversation.transport.closing
+    await settle()
+
+
+async def test_a_refused_message_that_falls_silent_is_given_up() -> None:
+    conversation = await refused()
+    conversation.clock.advance(4)
+    assert not conversation.transport.closing
+    conversation.clock.advance(2)
+    assert conversation.transport.closing
+    await settle()
+
+
+async def test_a_refused_message_that_comes_too_slowly_is_given_up() -> None:
+    conversation = await refused(min_content_rate=500)
+    for _ in range(10):
+        conversation.send(bytes(400))
+        conversation.clock.advance(1)
+    assert not conversation.transport.closing
+    conversation.send(bytes(400))
+    conversation.clock.advance(1)
+    assert conversation.transport.closing
+    await settle()
+
+
+async def test_once_the_server_is_stopping_a_refused_message_is_dropped_for_a_second() -> None:
+    conversation = await refused()
+    conversation.context.stopping = True
+    for _ in range(2):
+        assert not conversation.transport.closing
+        conversation.send(bytes(10_000))
+        conversation.clock.advance(1)
+    assert conversation.transport.closing
+    await settle()
+
+
+async def test_a_client_in_the_middle_of_a_message_reads_why_the_application_is_told_that_it_was_too_slow() -> None:
+    app = Recorder(nothing)
+    conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
+    conversation.send(frame(BINARY, bytes(500_000))[:1000])
+    conversation.transport.client_takes = False
+    for _ in range(300):
+        app.channels[0]["reply"].send({"text": "a"})
+    assert conversation.close_code == 1013
+    conversation.transport.take(10_000)
+    conversation.send(bytes(499_000))
+    assert not conversation.transport.closing
+    await conversation.lose()
+
+
+async def test_a_handshake_behind_which_the_client_has_closed_its_side_is_not_asked_about() -> None:
+    held = Held("http.request")
+    app = Recorder(held)
+    conversation = WebSocketConversation(app)
+    conversation.client.send_request(conversation.client.connect())
+    conversation.send(GET + b"".join(conversation.client.data_to_send()))
+    conversation.send_eof()
+    await settle()
+    await app.channels[0]["reply"].send({"status": 200})
+    held.waiting[0].set_result(None)
+    await settle()
+    assert [message["channel"] for message in app.messages] == ["http.request"]
+    assert (conversation.statuses, conversation.transport.closing) == ([200], True)
+    assert (conversation.context.connections, conversation.context.requests) == (set(), 0)

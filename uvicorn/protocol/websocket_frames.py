@@ -101,6 +101,12 @@ class WebSocketCodec(MessageEncoder):
         """How much is held of messages that have not been handed over."""
         return len(self._buffer) - self._position + len(self._message)
 
+    @property
+    def announced_bytes(self) -> int:
+        """How much has yet to come of a frame that has begun; of the one that was refused, after a fault."""
+        held = len(self._buffer) - self._position
+        return max(0, self._left - held) if self._in_frame else 0
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes off the wire; calls the sink.
 
@@ -290,6 +296,9 @@ class WebSocketCodec(MessageEncoder):
                 # What cannot be made shorter becomes longer: by an eighth with the fixed codes of deflate.
                 longest += (longest >> 3) + 64
             if self._wire_bytes + length > longest:
+                # The rest of it still comes.
+                self._in_frame = True
+                self._left = max(0, start + length - end)
                 raise self._too_long()
         if start > end:
             return -1

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+#: What a client still sends that has had its answer is read and dropped (RFC 9112, section 9.6): honest clients read
+#: the answer when they have sent everything, or notice it while they send. Dropping takes no longer than the first, or
+#: once the server is stopping the third, and the client pauses for no longer than the second.
+DROPPED_SECONDS: Final = 30.0
+DROPPED_IDLE_SECONDS: Final = 5.0
+DROPPED_STOPPING_SECONDS: Final = 1.0
+
 # A slow start is forgiven: the rate counts from here on.
 _RATE_AFTER_SECONDS: Final = 10.0
 

@@ -13,7 +13,14 @@ from uvicorn.protocol.http1_encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.clock import TICK_SECONDS
 from uvicorn.server.context import ServerContext
-from uvicorn.server.deadlines import ContentPace, ResponseRate, WriteStall
+from uvicorn.server.deadlines import (
+    DROPPED_IDLE_SECONDS,
+    DROPPED_SECONDS,
+    DROPPED_STOPPING_SECONDS,
+    ContentPace,
+    ResponseRate,
+    WriteStall,
+)
 from uvicorn.server.resetting import CONNECTED, HALF_CLOSED, RESET, peer_state, reset
 from uvicorn.server.unsent import unacknowledged_bytes
 
@@ -33,13 +40,6 @@ _DRAIN_SECONDS: Final = 1.0
 # What is read and dropped after a refusal: four times what is drained for an honest client. Who goes on after that is
 # not reading, but sending.
 _REFUSED_DRAINS: Final = 4
-
-# An upload that was answered early (RFC 9112, section 9.6): honest clients read the answer when they have sent all of
-# it, or notice it while they send. No upload takes longer than the first to be given up, or pauses for the second.
-_UPLOAD_SECONDS: Final = 30.0
-_UPLOAD_IDLE_SECONDS: Final = 5.0
-# Instead of them once the server is stopping.
-_UPLOAD_STOPPING_SECONDS: Final = 1.0
 
 _EVENT_STREAM: Final = b"content-type: text/event-stream"
 
@@ -275,9 +275,9 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
             self._since = context.clock.now
             return
         if self._pace is not None:
-            seconds = _UPLOAD_STOPPING_SECONDS if context.stopping else _UPLOAD_SECONDS
+            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
             elapsed, rate = context.clock.elapsed, settings.min_content_rate
-            if self._pace.check(elapsed, self._discarded, _UPLOAD_IDLE_SECONDS, rate):
+            if self._pace.check(elapsed, self._discarded, DROPPED_IDLE_SECONDS, rate):
                 self._close()
                 return
         if context.clock.is_over(self._since, seconds):

@@ -15,8 +15,14 @@ from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.protocol.websocket_handshake import WebSocketHandshake
 from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.server.context import ServerContext
-from uvicorn.server.deadlines import WriteStall
-from uvicorn.server.resetting import reset
+from uvicorn.server.deadlines import (
+    DROPPED_IDLE_SECONDS,
+    DROPPED_SECONDS,
+    DROPPED_STOPPING_SECONDS,
+    ContentPace,
+    WriteStall,
+)
+from uvicorn.server.resetting import HALF_CLOSED, RESET, peer_state, reset
 from uvicorn.session import CLOSED, WebSocketGateway, WebSocketSession
 from uvicorn.types import Headers
 from uvicorn.unsent import UNAWAITED_MESSAGES, UnsentSends
@@ -27,6 +33,10 @@ _OPEN: Final = 1
 _CLOSING: Final = 2  # our close frame is out, the client's is awaited
 _LINGERING: Final = 3  # all has been said: input is dropped until the client has closed
 _CLOSED: Final = 4
+
+# What is read and dropped after our last words, beside the rest of a message that has begun: so many times what is
+# drained for an honest client.
+_LINGER_DRAINS: Final = 4
 
 
 class Upgrading(Protocol):
@@ -51,11 +61,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         "_context",
         "_discarded",
         "_drainers",
+        "_eof_since",
         "_faulty",
         "_handshake",
         "_http",
         "_last",
         "_last_pong",
+        "_linger_bytes",
+        "_pace",
         "_phase",
         "_pinged",
         "_reading_paused",
@@ -97,7 +110,12 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._unsent: UnsentSends | None = None
         # What has been written while the client is owed something, for `_stall`, which then is there.
         self._written = 0
+        # What is read and dropped while lingering: so far, at most, and how fast if it was announced.
         self._discarded = 0
+        self._linger_bytes = 0
+        self._pace: ContentPace | None = None
+        # When the client was seen to have closed its side although we do not read; None before that.
+        self._eof_since: float | None = None
         self._drainers: tuple[asyncio.Future[None], ...] = ()
         self._stall: WriteStall | None = None
 
@@ -276,7 +294,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         settings = self._context.settings
         is_over = self._context.clock.is_over
         if self._phase == _OPEN:
-            if self._pinged:
+            if self._reading_paused:
+                self._look_for_end()
+            if self._phase != _OPEN:
+                pass
+            elif self._pinged:
                 if self._receiving_paused:
                     # It is we who do not listen: the answer may have come.
                     self._pinged = False
@@ -297,7 +319,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             if self._transport.get_write_buffer_size() or self._transport.is_closing():
                 if is_over(self._since, settings.ws_close_seconds):
                     self.reset()
-            elif is_over(self._since, settings.linger_seconds):
+            elif self._has_lingered():
                 # Not reset: the kernel may still be sending.
                 self._end()
         if self._phase < _LINGERING:
@@ -411,8 +433,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def _linger(self) -> None:
         """Drop what still comes: closing a socket with unread input resets it, and may destroy our last words."""
+        settings = self._context.settings
         self._phase = _LINGERING
         self._since = self._context.clock.now
+        announced = self._codec.announced_bytes
+        self._linger_bytes = _LINGER_DRAINS * settings.max_drain_bytes
+        if announced:
+            # A client in the middle of a message may read our close frame only behind it.
+            self._linger_bytes += min(announced, settings.limits.max_content_bytes or announced)
+            self._pace = ContentPace()
         self._codec.stop()
         self._receiving_paused = False
         self._read_on()
@@ -421,8 +450,34 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def _discard(self, count: int) -> None:
         self._discarded += count
-        if self._discarded > 4 * self._context.settings.max_drain_bytes:
+        if self._discarded > self._linger_bytes:
             self._end()
+
+    def _has_lingered(self) -> bool:
+        """Whether the client has had the time to read our last words."""
+        context = self._context
+        settings = context.settings
+        if self._pace is None:
+            seconds = settings.linger_seconds
+        elif self._pace.check(context.clock.elapsed, self._discarded, DROPPED_IDLE_SECONDS, settings.min_content_rate):
+            return True
+        else:
+            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
+        return context.clock.is_over(self._since, seconds)
+
+    def _look_for_end(self) -> None:
+        """While we do not read, the loop does not report that the client has left.
+
+        What has arrived is handed over before that, as a request's content is, but not for longer.
+        """
+        end = peer_state(self._transport)
+        clock = self._context.clock
+        if end == HALF_CLOSED and self._eof_since is None:
+            self._eof_since = clock.now
+        if end == RESET or (
+            self._eof_since is not None and clock.now - self._eof_since >= self._context.settings.half_closed_seconds
+        ):
+            self.reset()
 
     def _end(self) -> None:
         """Close as soon as what is unsent has been sent, for which there is as much time as for a goodbye."""
