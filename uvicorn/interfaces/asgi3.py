@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from io import FileIO
-from types import CoroutineType
 from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
@@ -17,7 +16,6 @@ from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.base import Interface, answer_failure
 from uvicorn.interfaces.handling import cancel_after_end
 from uvicorn.interfaces.lifespan import Lifespan
-from uvicorn.interfaces.tasks import no_coroutine
 from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
@@ -230,6 +228,7 @@ class ASGI3Interface(Interface):
     """Calls `app(scope, receive, send)` for each exchange, for each websocket, and once for the process."""
 
     name = "asgi3"
+    expected = "async def app(scope, receive, send)"
     serves_websockets = True
     # Frameworks have their own rules for origins.
     checks_origin = False
@@ -292,7 +291,12 @@ class ASGI3Interface(Interface):
             scope["state"] = self._state.copy()
         call = HTTPCall(exchange)
         try:
-            task = self.tasks.start(as_coroutine(self.app(scope, call.receive, call.send)), endpoint)
+            called = (
+                self.app(scope, call.receive, call.send)
+                if self.returns_awaitables
+                else self.call_plain(exchange, scope, call.receive, call.send)
+            )
+            task = self.tasks.start(self.tasks.as_coroutine(called), endpoint)
         except BaseException as error:
             # Not called with three arguments after all; or SystemExit, which an eager start lets through and which
             # ends the request, not the server.
@@ -328,7 +332,8 @@ class ASGI3Interface(Interface):
             scope["state"] = self._state.copy()
         call = WebSocketCall(session, self.settings)
         try:
-            task = self.tasks.start(as_coroutine(self.app(scope, call.receive, call.send)), endpoint)
+            called = self.app(scope, call.receive, call.send)
+            task = self.tasks.start(self.tasks.as_coroutine(called), endpoint)
         except BaseException as error:
             call.failed(error)
             return
@@ -346,17 +351,6 @@ class ASGI2Interface(ASGI3Interface):
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         super().__init__(lambda scope, receive, send: app(scope)(receive, send), settings)
-
-
-def as_coroutine(called: Any) -> Coroutine[Any, Any, Any]:
-    """What an application's call has returned, as a task takes it: any awaitable will do."""
-    return called if type(called) is CoroutineType or asyncio.iscoroutine(called) else _awaited(called)
-
-
-async def _awaited(awaitable: Awaitable[Any]) -> None:
-    if not hasattr(awaitable, "__await__"):
-        raise no_coroutine(awaitable)
-    await awaitable
 
 
 def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange) -> None:

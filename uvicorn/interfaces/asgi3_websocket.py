@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import STREAMING, WAITING
-from uvicorn.interfaces.base import answer_failure, is_disconnect
+from uvicorn.interfaces.base import answer_failure, is_disconnect, log_failure
 from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
 from uvicorn.session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.settings import Settings
@@ -71,7 +71,7 @@ class WebSocketCall(WebSocketListener):
         elif session.state != OPEN and is_disconnect(error):
             logger.info("%s: the client went away before the end", session)
         else:
-            logger.error("%s: exception in the application", session, exc_info=error)
+            log_failure(session, error)
             session.close(_INTERNAL_ERROR)
 
     # What the session calls

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.errors import ClientDisconnected, ResponseAborted
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
-from uvicorn.interfaces.tasks import HandlerTasks
+from uvicorn.interfaces.held import call_held
+from uvicorn.interfaces.tasks import HandlerTasks, NoAwaitable
 from uvicorn.processes import end_fork
 from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
@@ -39,11 +41,15 @@ class Interface:
     serves_websockets = False
     #: Whether a websocket is taken from pages of its own host only, unless settings say otherwise.
     checks_origin = True
+    #: How an application of this kind is written, where it is a coroutine function.
+    expected = "async def"
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.tasks = HandlerTasks()
+        self.tasks = HandlerTasks(self.expected)
+        # A plain function may be a thin middleware, which returns a coroutine, or a mistake.
+        self.returns_awaitables = _is_coroutine_function(app)
 
     async def startup(self) -> None:
         """Once per process, before the first exchange: the application's own `startup`, if it has one (rule R15)."""
@@ -73,6 +79,12 @@ class Interface:
         """Have the application decide about `session`, and listen to it. Never raises."""
         raise NotImplementedError
 
+    def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
+        """Call an application that is a plain function and has returned no awaitable yet; see `call_held`."""
+        returned = call_held(exchange, self.app, arguments)
+        self.returns_awaitables = hasattr(returned, "__await__")
+        return returned
+
     async def _call_hook(self, name: str) -> None:
         hook = getattr(self.app, name, None)
         if inspect.iscoroutinefunction(hook):
@@ -96,11 +108,26 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
     return False
 
 
+def log_failure(where: object, error: BaseException) -> None:
+    """Log what the application has raised while it served `where`."""
+    if not isinstance(error, NoAwaitable):
+        logger.error("%s: exception in the application", where, exc_info=error)
+    elif error.is_first:
+        logger.error("%s: %s", where, error)
+
+
+def _is_coroutine_function(app: Callable[..., Any]) -> bool:
+    is_function = inspect.isroutine(app) or isinstance(app, partial)
+    return inspect.iscoroutinefunction(app if is_function else type(app).__call__)
+
+
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
     """The application has raised `error`: log it and answer the client, or pass it to the caller of an adapter."""
     if exchange.endpoint.is_parents:
         end_fork(error)
-    if is_disconnect(error):
+    if isinstance(error, NoAwaitable):
+        log_failure(exchange, error)
+    elif is_disconnect(error):
         logger.info("%s: the client went away before the end", exchange)
         if exchange.state == WAITING:
             # It may have closed only its own side, and still be reading (RFC 9112, section 8).
@@ -109,5 +136,5 @@ def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
         if exchange.gateway.pass_failure(exchange, error):
             exchange.disconnect()
             return
-        logger.error("%s: exception in the application", exchange, exc_info=error)
+        log_failure(exchange, error)
     exchange.app_failed("exception in the application")

@@ -226,6 +226,7 @@ class ChannelsInterface(Interface):
 
     name = "channels"
     serves_websockets = True
+    expected = "async def app(message, channels)"
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         super().__init__(app, settings)
@@ -249,7 +250,10 @@ class ChannelsInterface(Interface):
         if exchange.has_content:
             channels["body"] = BodyChannel(exchange)
         try:
-            task = self.tasks.start(self.app(message, channels), endpoint)
+            handler = (
+                self.app(message, channels) if self.returns_awaitables else self.call_plain(exchange, message, channels)
+            )
+            task = self.tasks.start(handler, endpoint)
         except BaseException as error:
             # Not a coroutine function after all, or wrong parameters; or SystemExit, which an eager start lets through
             # and which ends the request, not the server.

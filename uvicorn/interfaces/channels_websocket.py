@@ -16,7 +16,7 @@ from typing import Any, Final, final
 
 from uvicorn.errors import ChannelClosed, LocalProtocolError
 from uvicorn.exchange import STREAMING, WAITING
-from uvicorn.interfaces.base import answer_failure
+from uvicorn.interfaces.base import answer_failure, log_failure
 from uvicorn.interfaces.tasks import OWNER, HandlerTasks
 from uvicorn.sending import (
     DROPS_IN_A_ROW,
@@ -323,7 +323,7 @@ class ChannelsListener(WebSocketListener):
             if self._session.state == CONNECTING:
                 answer_failure(self._session.request, error)
             else:
-                logger.error("%s: exception in the application", self._session, exc_info=error)
+                log_failure(self._session, error)
             return None
 
     def _connect_ended(self, task: asyncio.Task[Any]) -> None:
@@ -366,7 +366,7 @@ class ChannelsListener(WebSocketListener):
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
         """A failed message must not end a conversation (rule R16)."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s: exception in the application", self._session, exc_info=error)
+            log_failure(self._session, error)
 
     def _give_up(self) -> None:
         if self._session.state == CONNECTING and self._session.request.state == WAITING:

@@ -21,6 +21,7 @@ class ConsumerInterface(Interface):
     """Calls the coroutine function `app(message)` for each exchange, as a task of its own."""
 
     name = "consumer"
+    expected = "async def app(message)"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Start the handler when all of the content is there; 413 if that is more than `max_inline_bytes`."""
@@ -28,7 +29,7 @@ class ConsumerInterface(Interface):
         content = exchange.receive_whole()
         try:
             handler = (
-                self.app(consumer_message(exchange, content, reply))
+                self._call(exchange, content, reply)
                 if content is not None and len(content) <= self.settings.max_inline_bytes
                 else self._call_when_whole(exchange, content, reply)
             )
@@ -44,7 +45,11 @@ class ConsumerInterface(Interface):
     async def _call_when_whole(self, exchange: HTTPExchange, content: bytes | None, reply: ReplyChannel) -> None:
         content = await receive_inline(exchange, content, self.settings.max_inline_bytes)
         if content is not None:
-            await self.app(consumer_message(exchange, content, reply))
+            await self.tasks.as_coroutine(self._call(exchange, content, reply))
+
+    def _call(self, exchange: HTTPExchange, content: bytes, reply: ReplyChannel) -> Any:
+        message = consumer_message(exchange, content, reply)
+        return self.app(message) if self.returns_awaitables else self.call_plain(exchange, message)
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:

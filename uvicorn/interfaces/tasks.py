@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import ContextVar, copy_context
+from types import CoroutineType
 from typing import Any, Final, final
 
 from uvicorn.errors import ApplicationError, InterfaceError
@@ -21,7 +22,10 @@ OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
 class HandlerTasks:
     """The handlers of one interface that are running."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: str = "async def") -> None:
+        """`expected` is how an application is written, for errors."""
+        self._expected = expected
+        self._has_refused = False
         self._running: set[asyncio.Task[Any]] = set()
         #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. An adapter sets it: a task
         #: that raises one of them ends the run of its event loop, which belongs to a host or to other requests too.
@@ -51,7 +55,7 @@ class HandlerTasks:
         except TypeError:
             if asyncio.iscoroutine(handler):
                 raise
-            raise no_coroutine(handler) from None
+            return self.start(self.as_coroutine(handler), endpoint)
         except (SystemExit, KeyboardInterrupt) as error:
             if endpoint.is_parents:
                 end_fork(error)
@@ -59,6 +63,19 @@ class HandlerTasks:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    def as_coroutine(self, called: Any) -> Coroutine[Any, Any, Any]:
+        """What a call of the application has returned, as a task takes it: any awaitable. Raises NoAwaitable."""
+        if type(called) is CoroutineType or asyncio.iscoroutine(called):
+            return called
+        if hasattr(called, "__await__"):
+            return _awaited(called)
+        is_first, self._has_refused = not self._has_refused, True
+        raise NoAwaitable(
+            f"the application returned {type(called).__name__} {called!r:.100}, expected a coroutine: its requests are "
+            f"answered with 500; write '{self._expected}', or return what another application has returned",
+            is_first,
+        )
 
     async def finish(self, seconds: float) -> int:
         """Wait up to `seconds` for all handlers to end, then cancel them; return how many had to be."""
@@ -110,9 +127,16 @@ class _Contained(Coroutine[Any, Any, Any]):
         return ApplicationError.of(error)
 
 
-def no_coroutine(returned: object) -> InterfaceError:
-    """What to raise when a call of the application has returned something that cannot be awaited."""
-    return InterfaceError(
-        f"the application returned {type(returned).__name__} {returned!r:.100}, expected a coroutine: "
-        "is it a plain function, where 'async def' is meant?"
-    )
+class NoAwaitable(InterfaceError):
+    """A call of the application has returned something that cannot be awaited, as a plain function does.
+
+    `is_first` is whether to log it: every call of such an application ends like this.
+    """
+
+    def __init__(self, message: str, is_first: bool) -> None:
+        super().__init__(message)
+        self.is_first = is_first
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

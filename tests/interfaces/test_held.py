@@ -1,0 +1,126 @@
+"""Plain functions where a coroutine function is expected: middleware is served, mistakes are 500 and one log line."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.helpers import GET, Conversation, settle
+from uvicorn.types import Message
+
+Log = pytest.LogCaptureFixture
+App = Callable[..., Any]
+
+HELLO: Message = {"status": 200, "content": b"hello"}
+
+
+def channels_mistake(message: Message, channels: Message) -> None:
+    channels["reply"].send(HELLO)
+
+
+def asgi3_mistake(scope: Message, receive: Any, send: Any) -> None:
+    send({"type": "http.response.start", "status": 200})
+    send({"type": "http.response.body", "body": b"hello"})
+
+
+async def consumer(message: Message) -> None:
+    message["reply_channel"].send(HELLO)
+
+
+@functools.wraps(consumer)
+def consumer_mistake(message: Message) -> None:
+    message["reply_channel"].send(HELLO)
+
+
+MISTAKES = [
+    pytest.param("channels", channels_mistake, "async def app(message, channels)", id="channels"),
+    pytest.param("asgi3", asgi3_mistake, "async def app(scope, receive, send)", id="asgi3"),
+    pytest.param("consumer", consumer_mistake, "async def app(message)", id="consumer"),
+]
+
+
+async def answers(app: App, interface: str, *requests: bytes) -> bytes:
+    """What a client receives for its requests, one after the other."""
+    conversation = Conversation(app, interface=interface)
+    for request in requests:
+        conversation.send(request)
+        await settle()
+    received = conversation.received
+    await conversation.lose()
+    return received
+
+
+@pytest.mark.parametrize(("interface", "app", "expected"), MISTAKES)
+async def test_a_plain_function_that_returns_nothing_is_500_and_one_error(
+    interface: str, app: App, expected: str, caplog: Log
+) -> None:
+    received = await answers(app, interface, GET, GET, GET)
+    assert (received.count(b"HTTP/1.1 500 "), received.count(b"HTTP/1.1 200 ")) == (3, 0)
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"write '{expected}'" in record.getMessage()
+
+
+@pytest.mark.parametrize(("interface", "app", "expected"), MISTAKES)
+async def test_a_plain_function_that_returns_nothing_is_500_after_content_too(
+    interface: str, app: App, expected: str
+) -> None:
+    conversation = Conversation(app, interface=interface)
+    conversation.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+    await settle()
+    conversation.send(b"ab")
+    await settle()
+    assert conversation.received.startswith(b"HTTP/1.1 500 ")
+    await conversation.lose()
+
+
+async def test_a_plain_middleware_that_returns_a_coroutine_is_served(caplog: Log) -> None:
+    async def inner(message: Message, channels: Message) -> None:
+        await channels["reply"].send(HELLO)
+
+    received = await answers(lambda message, channels: inner(message, channels), "channels", GET, GET)
+    assert received.count(b"HTTP/1.1 200 ") == 2
+    assert caplog.messages == []
+
+
+async def test_a_plain_middleware_may_send_and_return_what_send_returns() -> None:
+    received = await answers(lambda message, channels: channels["reply"].send(HELLO), "channels", GET, GET)
+    assert received.count(b"HTTP/1.1 200 ") == 2
+
+
+async def test_a_plain_function_may_return_any_awaitable() -> None:
+    async def inner(channels: Message) -> None:
+        await channels["reply"].send(HELLO)
+
+    received = await answers(lambda message, channels: asyncio.ensure_future(inner(channels)), "channels", GET)
+    assert received.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_streamed_response_that_was_held_is_sent_in_its_order() -> None:
+    def app(message: Message, channels: Message) -> Any:
+        channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
+        channels["reply"].send({"content": b"b", "more_content": True})
+        return channels["reply"].send({"content": b"c"})
+
+    received = await answers(app, "channels", GET, GET)
+    assert received.count(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n") == 2
+
+
+async def test_a_response_that_was_held_and_cannot_be_sent_is_500(caplog: Log) -> None:
+    def app(message: Message, channels: Message) -> Any:
+        return channels["reply"].send({"status": 200, "headers": [[b"a b", b"c"]]})
+
+    received = await answers(app, "channels", GET, GET)
+    assert received.count(b"HTTP/1.1 500 ") == 2
+
+
+async def test_a_plain_function_that_raises_is_500(caplog: Log) -> None:
+    def app(message: Message, channels: Message) -> Any:
+        raise ValueError("boom")
+
+    assert (await answers(app, "channels", GET)).startswith(b"HTTP/1.1 500 ")
+    assert caplog.text.count("ValueError: boom") == 1

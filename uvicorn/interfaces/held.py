@@ -1,0 +1,92 @@
+"""The response of a plain function, held until its return value shows whether it is an application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, final
+
+from uvicorn.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange, HTTPGateway
+from uvicorn.types import Headers
+
+
+@final
+class HeldResponse(HTTPGateway):
+    """Stands in for the gateway of `exchange` while a plain function is called, and keeps what it sends."""
+
+    def __init__(self, exchange: HTTPExchange) -> None:
+        self._exchange = exchange
+        self._gateway = exchange.gateway
+        self._steps: list[Callable[[], object]] = []
+        exchange.gateway = self
+
+    def release(self) -> None:
+        """Send what was held. Raises LocalProtocolError for what cannot be sent, as sending it would have."""
+        exchange = self._exchange
+        exchange.gateway = self._gateway
+        for number, step in enumerate(self._steps):
+            try:
+                step()
+            except Exception:
+                exchange.state = STREAMING if number else WAITING
+                if number:
+                    exchange.disconnect()
+                raise
+
+    def drop(self) -> None:
+        """Forget what was held: the exchange waits for a response again."""
+        exchange = self._exchange
+        exchange.gateway = self._gateway
+        if self._steps and exchange.state <= COMPLETE:
+            exchange.state, exchange.status = WAITING, 0
+
+    # What the exchange calls
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Headers,
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        self._steps.append(
+            partial(self._gateway.send_response, exchange, status, headers, content, more_content, reason)
+        )
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        self._steps.append(partial(self._gateway.send_content, exchange, content, more_content))
+
+    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
+        self._steps.append(partial(self._gateway.send_trailers, exchange, headers))
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        self._gateway.want_content(exchange)
+
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        self._gateway.content_taken(exchange)
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        self._steps.append(partial(self._gateway.exchange_ended, exchange))
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        self._steps.append(partial(self._gateway.abort, exchange, reason))
+
+
+def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a plain function with its response held; return what it returns.
+
+    What it has sent is sent if it returns an awaitable or raises, and dropped otherwise.
+    """
+    held = HeldResponse(exchange)
+    try:
+        returned = app(*arguments)
+    except BaseException:
+        held.release()
+        raise
+    if hasattr(returned, "__await__"):
+        held.release()
+    else:
+        held.drop()
+    return returned
