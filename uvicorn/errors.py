@@ -92,6 +92,9 @@ class BroadcastUnavailable(BroadcastError):
     It is never sent again by itself, since it may have arrived all the same.
     """
 
+    #: Whether that messages are not taken has been logged, in one line for all of them.
+    reported = False
+
 
 class ApplicationError(UvicornError):
     """The application behind an adapter raised an exception that its host would misread; that one is the `__cause__`.

@@ -176,10 +176,28 @@ async def test_a_message_that_is_not_taken_raises_and_is_logged_once(caplog: pyt
             await outcome(hub.publish("chat", {}))
     backend.failure = None
     await outcome(hub.publish("chat", {}))
-    assert [record.message for record in caplog.records] == [
-        "messages to groups are not taken: Redis is down",
-        "messages to groups are taken again",
-    ]
+    begin, end = caplog.messages
+    assert begin == "messages to groups are not taken: Redis is down"
+    assert end.startswith("messages to groups are taken again after ") and end.endswith(" s; not taken: 3")
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    await hub.stop()
+
+
+async def test_an_outage_that_ends_while_nothing_is_sent_is_seen_to_end_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("uvicorn.broadcast.hub.LOG_SECONDS", 0.001)
+    backend, hub, _, _ = await with_member()
+    backend.failure = BroadcastUnavailable("Redis is down")
+    for _ in range(3):
+        with pytest.raises(BroadcastUnavailable):
+            await outcome(hub.publish("chat", {}))
+    await until(lambda: len(caplog.messages) == 2)
+    assert caplog.messages[1] == "messages to groups are still not taken: 2 since the last such line: Redis is down"
+    backend.metrics.connected = True
+    await until(lambda: len(caplog.messages) == 3)
+    assert "are taken again" in caplog.messages[2]
+    await until(lambda: hub._outage_timer is None)
     await hub.stop()
 
 

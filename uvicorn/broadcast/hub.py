@@ -18,8 +18,9 @@ from typing import Any, Final, final
 
 from uvicorn.broadcast.backends.base import OVERFLOW, PUBLISH_TIMEOUT, RECONNECT, Backend
 from uvicorn.broadcast.elsewhere import Elsewhere
-from uvicorn.broadcast.log_limit import LogLimit
+from uvicorn.broadcast.log_limit import LOG_SECONDS, LogLimit
 from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, OnClientGap, Queueing, Surroundings
+from uvicorn.broadcast.outage import Outage
 from uvicorn.broadcast.running import add_running, remove_running
 from uvicorn.broadcast.sequences import Sequences
 from uvicorn.broadcast.serialize import (
@@ -104,7 +105,8 @@ class Hub:
         self._starting = asyncio.Lock()
         self._entering = 0
         self._stopped = False
-        self._unavailable = False
+        self._outage = Outage()
+        self._outage_timer: asyncio.TimerHandle | None = None
         self._broken_told = False
 
     # Beginning and end
@@ -128,8 +130,9 @@ class Hub:
         self._stopped = True
         remove_running(self)
         self.subscriptions.close()
-        if self._holes_timer is not None:
-            self._holes_timer.cancel()
+        for timer in (self._holes_timer, self._outage_timer):
+            if timer is not None:
+                timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         backend, self.backend = self.backend, None
@@ -228,19 +231,37 @@ class Hub:
             await outcome(earlier)
         try:
             await self.hand_over(group, encoded)
-        except BroadcastUnavailable as error:
-            if not self._unavailable:
-                self._unavailable = True
-                logger.warning("messages to groups are not taken: %s", error)
+        except BroadcastUnavailable:
             if self.options.raise_unavailable:
                 raise
-        else:
-            if self._unavailable:
-                self._unavailable = False
-                logger.info("messages to groups are taken again")
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Number a message, and hand it to the backend; nothing comes between the two."""
+        """Number a message, and hand it to the backend; nothing comes between the two.
+
+        Raises BroadcastUnavailable, after it has been counted and logged.
+        """
+        try:
+            await self._hand_over(group, encoded)
+        except BroadcastUnavailable as error:
+            self._outage.failed(error)
+            if self._outage_timer is None and not self._stopped:
+                self._outage_timer = self.loop.call_later(LOG_SECONDS, self._look_at_outage, context=Context())
+            raise
+        else:
+            if self._outage:
+                self._outage.succeeded()
+
+    def _look_at_outage(self) -> None:
+        """A minute of an outage has passed; it may have ended unnoticed, since nothing was sent."""
+        self._outage_timer = None
+        if self._outage:
+            self._outage.count()
+            if self.backend is not None and self.backend.metrics.connected:
+                self._outage.succeeded()
+            else:
+                self._outage_timer = self.loop.call_later(LOG_SECONDS, self._look_at_outage, context=Context())
+
+    async def _hand_over(self, group: str, encoded: Encoded) -> None:
         if self._stopped:
             raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
         await self.start()

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, final
 
 from uvicorn.broadcast.host_reply import HostReply, as_member
 from uvicorn.broadcast.log_limit import LogLimit, shown
-from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, LocalProtocolError
 from uvicorn.types import GroupMember, Message
 
 logger = logging.getLogger("uvicorn.broadcast")
@@ -302,7 +302,8 @@ class Member:
         if not telling.done():
             await asyncio.wait((telling,))
         if not telling.cancelled() and (error := telling.exception()) is not None:
-            logger.error("%s: exception in the application, told of a gap", shown(self.name), exc_info=error)
+            if not (isinstance(error, BroadcastUnavailable) and error.reported):
+                logger.error("%s: exception in the application, told of a gap", shown(self.name), exc_info=error)
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from uvicorn.broadcast.choice import LOCAL_REDIS, MEMORY, named_url
 from uvicorn.broadcast.hub import Hub, outcome
+from uvicorn.broadcast.outage import Outage
 from uvicorn.broadcast.running import running_hub
 from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES, encode, group_name
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
@@ -99,7 +100,7 @@ class Publisher:
             return
         deadline = time.monotonic() + self._timeout
         if not self._lock.acquire(timeout=self._timeout):
-            raise BroadcastUnavailable(f"{carrier!r}: other threads were publishing for {self._timeout:g} s")
+            raise self._not_taken(f"{carrier!r}: other threads were publishing for {self._timeout:g} s")
         try:
             # First: a number that nobody has seen would be a hole.
             _patiently(deadline, lambda: carrier.prepare(deadline))
@@ -115,10 +116,18 @@ class Publisher:
             carrier.close()
             if _is_failure(error):
                 said = str(error) or type(error).__name__
-                raise BroadcastUnavailable(f"{carrier!r}: {said}") from None
+                raise self._not_taken(f"{carrier!r}: {said}") from None
             raise
+        else:
+            if self._outage:
+                self._outage.succeeded()
         finally:
             self._lock.release()
+
+    def _not_taken(self, reason: str) -> BroadcastUnavailable:
+        error = BroadcastUnavailable(reason)
+        self._outage.failed(error)
+        return error
 
     def close(self) -> None:
         """Close the connection; another one is made if it is needed."""
@@ -145,6 +154,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._sender = secrets.token_hex(6)
         self._sequences: dict[str, int] = {}
+        self._outage = Outage()
 
     def after_fork(self) -> None:
         """In the child: the connection is the parent's, and so may the lock's holder be."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from uvicorn.errors import ClientDisconnected, ResponseAborted
+from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, ResponseAborted
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.held import call_held
 from uvicorn.interfaces.tasks import HandlerTasks, NoAwaitable
@@ -108,10 +108,18 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
     return False
 
 
+def is_reported(error: BaseException) -> bool:
+    """Whether the log says already, in one line for all such errors, that messages to groups are not taken."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_reported, error.exceptions))
+    return isinstance(error, BroadcastUnavailable) and error.reported
+
+
 def log_failure(where: object, error: BaseException) -> None:
-    """Log what the application has raised while it served `where`."""
+    """Log what the application has raised while it served `where`, unless that has been reported."""
     if not isinstance(error, NoAwaitable):
-        logger.error("%s: exception in the application", where, exc_info=error)
+        level = logging.DEBUG if is_reported(error) else logging.ERROR
+        logger.log(level, "%s: exception in the application", where, exc_info=error)
     elif error.is_first:
         logger.error("%s: %s", where, error)
 

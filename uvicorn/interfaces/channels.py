@@ -15,7 +15,7 @@ from typing import Any, Never, final
 
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange
-from uvicorn.interfaces.base import Interface, answer_failure, is_disconnect
+from uvicorn.interfaces.base import Interface, answer_failure, is_disconnect, is_reported
 from uvicorn.interfaces.channels_websocket import ChannelsListener
 from uvicorn.interfaces.handling import watch_handler
 from uvicorn.interfaces.tasks import OWNER
@@ -282,5 +282,5 @@ class ChannelsInterface(Interface):
 def _disconnect_handled(task: asyncio.Task[Any], exchange: HTTPExchange) -> None:
     # Not the exchange's handler: what it returns or raises says nothing about the response.
     error = None if task.cancelled() else task.exception()
-    if error is not None and not is_disconnect(error):
+    if error is not None and not is_disconnect(error) and not is_reported(error):
         logger.error("%s: exception in the application's handler of http.disconnect", exchange, exc_info=error)

@@ -1,0 +1,186 @@
+"""Redis is down, and applications send all the same: what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.broadcast.test_middleware import running
+from tests.helpers import GET, Conversation, settle, until
+from tests.websocket_client import WebSocketConversation
+from uvicorn.broadcast import Publisher
+from uvicorn.broadcast.outage import Outage
+from uvicorn.errors import BroadcastUnavailable
+
+Message = dict[str, Any]
+SENT: Message = {"group": "chat", "send": {"text": "a"}}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_outage_is_one_line_a_count_each_minute_and_one_line_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    for _ in range(150):
+        outage.failed(BroadcastUnavailable("Redis is down"))
+        clock.now += 1
+    outage.succeeded()
+    outage.succeeded()
+    assert caplog.messages == [
+        "messages to groups are not taken: Redis is down",
+        "messages to groups are still not taken: 60 since the last such line: Redis is down",
+        "messages to groups are still not taken: 60 since the last such line: Redis is down",
+        "messages to groups are taken again after 150.0 s; not taken: 150",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_messages_that_are_taken_and_not_taken_in_turn_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    for _ in range(600):
+        outage.failed(BroadcastUnavailable("one group is denied"))
+        outage.succeeded()
+        clock.now += 0.1
+    assert len(caplog.messages) == 2
+    clock.now += 1
+    outage.failed(BroadcastUnavailable("one group is denied"))
+    assert len(caplog.messages) == 3
+
+
+def test_an_error_that_was_counted_is_reported() -> None:
+    error = BroadcastUnavailable("Redis is down")
+    assert not error.reported
+    Outage().failed(error)
+    assert error.reported
+
+
+# Applications of all kinds that do not catch it.
+
+
+def has_answered(client: Conversation, count: int) -> bool:
+    return len(client.statuses) == count
+
+
+class Site:
+    async def channels(self, message: Message, channels: dict[str, Any]) -> None:
+        if message["channel"] != "websocket.disconnect":
+            await channels["groups"].send(SENT)
+
+    async def in_a_task_group(self, message: Message, channels: dict[str, Any]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(channels["groups"].send(SENT))
+
+    async def consumer(self, message: Message) -> None:
+        await message["groups"].send(SENT)
+
+    def consumer_thread(self, message: Message) -> None:
+        message["groups"].send(SENT)
+
+    async def asgi(self, scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        await receive()
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+        await scope["groups"].send(SENT)
+
+    def wsgi(self, environ: Message, start_response: Callable[..., Any]) -> list[bytes]:
+        environ["uvicorn.groups"].send(SENT)
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", ["channels", "in_a_task_group", "consumer", "consumer_thread", "asgi", "wsgi"])
+async def test_a_request_whose_message_is_not_taken_is_a_500_without_a_traceback(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(getattr(Site(), kind)) as (app, backend):
+        backend.failure = BroadcastUnavailable("Redis is down")
+        client = Conversation(app)
+        for count in range(1, 4):
+            client.send(GET)
+            await until(partial(has_answered, client, count))
+        assert client.statuses == [500, 500, 500]
+        assert caplog.messages == ["messages to groups are not taken: Redis is down"]
+        await client.interface.shutdown(1)
+
+
+@pytest.mark.parametrize("kind", ["channels", "asgi"])
+async def test_a_websocket_whose_message_is_not_taken_has_no_traceback(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(getattr(Site(), kind)) as (app, backend):
+        backend.failure = BroadcastUnavailable("Redis is down")
+        client = WebSocketConversation(app)
+        await client.open()
+        await settle()
+        assert caplog.messages == ["messages to groups are not taken: Redis is down"]
+        await client.lose()
+
+
+async def test_messages_of_a_conversation_that_are_not_taken_have_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(message: Message, channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.receive":
+            await channels["groups"].send(SENT)
+
+    async with running(talk) as (app, backend):
+        client = WebSocketConversation(app)
+        await client.open()
+        backend.failure = BroadcastUnavailable("Redis is down")
+        await client.say("a", "b", "c")
+        assert caplog.messages == ["messages to groups are not taken: Redis is down"]
+        await client.lose()
+
+
+async def test_an_application_that_fails_at_a_gap_because_its_message_is_not_taken_has_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(message: Message, channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.connect":
+            await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
+        elif message["channel"] == "groups.gap":
+            await channels["groups"].send(SENT)
+
+    async with running(talk) as (app, backend):
+        client = WebSocketConversation(app)
+        await client.open()
+        backend.failure = BroadcastUnavailable("Redis is down")
+        caplog.clear()
+        backend.lose("chat")
+        await settle()
+        assert len(caplog.messages) == 2 and caplog.messages[1].startswith("messages to groups are not taken")
+        await client.lose()
+
+
+async def test_an_error_of_the_same_kind_that_nothing_has_reported_has_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(message: Message, channels: dict[str, Any]) -> None:
+        raise BroadcastUnavailable("of my own")
+
+    client = Conversation(app)
+    client.send(GET)
+    await settle()
+    assert "exception in the application" in caplog.text and "of my own" in caplog.text
+
+
+def test_a_publisher_without_a_loop_logs_an_outage_once(caplog: pytest.LogCaptureFixture) -> None:
+    with Publisher("unix:///nowhere/redis.sock") as publisher:
+        for _ in range(3):
+            with pytest.raises(BroadcastUnavailable) as caught:
+                publisher.publish("chat", {})
+            assert caught.value.reported
+    assert len(caplog.messages) == 1
+    assert "messages to groups are not taken: unix:///nowhere/redis.sock" in caplog.messages[0]
