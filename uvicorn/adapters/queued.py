@@ -26,6 +26,7 @@ class QueuedGateway(HTTPGateway):
         "_changed",
         "_failure",
         "_fault",
+        "_has_begun",
         "_is_abandoned",
         "_messages",
         "_reading",
@@ -50,6 +51,7 @@ class QueuedGateway(HTTPGateway):
         # The task of `deliver`, while the host takes a message.
         self._sending: asyncio.Task[object] | None = None
         self._is_abandoned = False
+        self._has_begun = False
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
         """Send what the application says, at the host's pace, until it has said all.
@@ -60,6 +62,7 @@ class QueuedGateway(HTTPGateway):
         while True:
             while self._messages:
                 message, size = self._messages.popleft()
+                self._has_begun = True
                 self._sending = task
                 try:
                     await send(message)
@@ -120,7 +123,9 @@ class QueuedGateway(HTTPGateway):
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
         """Have `deliver` raise though the host has not taken what it was sent last, which may take for ever."""
         self.abort(exchange, reason)
-        self._messages.clear()
+        # What nothing has been sent of yet is begun first: it must not become a 500.
+        while len(self._messages) > (0 if self._has_begun else 1):
+            self._messages.pop()
         if self._sending is not None and not self._is_abandoned:
             self._is_abandoned = True
             self._sending.cancel()
