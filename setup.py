@@ -79,10 +79,12 @@ setup(
             # ASGI frameworks for a smoke test on our server; channels for its consumers, python-multipart for forms.
             "blacksheep>=2.4",
             "channels>=4.2",
+            "connexion>=3.2",
             "fastapi>=0.115",
             "litestar>=2.14",
             "python-multipart>=0.0.18",
             "quart>=0.20",
+            "sanic>=24.12",
             "starlette>=0.41",
         ],
     },

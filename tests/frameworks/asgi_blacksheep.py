@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 from blacksheep import (
@@ -47,9 +48,15 @@ def streamed(content: Callable[[], AsyncIterator[bytes]], kind: bytes) -> Respon
     return Response(200, content=StreamedContent(kind, content))
 
 
-async def encoded_events() -> AsyncIterator[bytes]:
-    async for event in parts.events():
-        yield event.encode()
+def encoded(events: Callable[[], AsyncGenerator[str, None]]) -> Callable[[], AsyncIterator[bytes]]:
+    """The same events as bytes, which are all that BlackSheep takes."""
+
+    async def encode() -> AsyncIterator[bytes]:
+        async with aclosing(events()) as texts:
+            async for text in texts:
+                yield text.encode()
+
+    return encode
 
 
 @get("/download")
@@ -59,7 +66,17 @@ async def download() -> Response:
 
 @get("/events")
 async def events() -> Response:
-    return streamed(encoded_events, b"text/event-stream")
+    return streamed(encoded(parts.events), b"text/event-stream")
+
+
+@get("/idle")
+async def idle() -> Response:
+    return streamed(encoded(parts.idle), b"text/event-stream")
+
+
+@get("/busy")
+async def busy() -> Response:
+    return streamed(encoded(parts.busy), b"text/event-stream")
 
 
 @get("/go")

@@ -50,6 +50,14 @@ async def events(request: HttpRequest) -> HttpResponse:
     return StreamingHttpResponse(parts.events(), content_type="text/event-stream")
 
 
+async def idle(request: HttpRequest) -> HttpResponse:
+    return StreamingHttpResponse(parts.idle(), content_type="text/event-stream")
+
+
+async def busy(request: HttpRequest) -> HttpResponse:
+    return StreamingHttpResponse(parts.busy(), content_type="text/event-stream")
+
+
 async def go(request: HttpRequest) -> HttpResponse:
     parts.go()
     return HttpResponse("gone")
@@ -80,6 +88,8 @@ urlpatterns = [
     path("upload", upload),
     path("download", download),
     path("events", events),
+    path("idle", idle),
+    path("busy", busy),
     path("go", go),
     path("background", background),
     path("wait", wait),

@@ -49,6 +49,16 @@ async def events() -> StreamingResponse:
     return StreamingResponse(parts.events(), media_type="text/event-stream")
 
 
+@app.get("/idle")
+async def idle() -> StreamingResponse:
+    return StreamingResponse(parts.idle(), media_type="text/event-stream")
+
+
+@app.get("/busy")
+async def busy() -> StreamingResponse:
+    return StreamingResponse(parts.busy(), media_type="text/event-stream")
+
+
 @app.get("/go", response_class=PlainTextResponse)
 async def go() -> str:
     parts.go()
@@ -62,8 +72,8 @@ async def background(tasks: BackgroundTasks) -> str:
 
 
 @app.get("/wait")
-async def wait(request: Request) -> StreamingResponse:
-    return StreamingResponse(parts.endless_until(request.is_disconnected))
+async def wait() -> StreamingResponse:
+    return StreamingResponse(parts.endless())
 
 
 @app.get("/fail")

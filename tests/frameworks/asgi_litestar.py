@@ -40,6 +40,16 @@ async def events() -> Stream:
     return Stream(parts.events(), media_type="text/event-stream")
 
 
+@get("/idle")
+async def idle() -> Stream:
+    return Stream(parts.idle(), media_type="text/event-stream")
+
+
+@get("/busy")
+async def busy() -> Stream:
+    return Stream(parts.busy(), media_type="text/event-stream")
+
+
 @get("/go", media_type="text/plain")
 async def go() -> str:
     parts.go()
@@ -95,7 +105,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
 
 
 app = Litestar(
-    [json, upload, download, events, go, background, wait, fail, fail_midway, state, echo],
+    [json, upload, download, events, idle, busy, go, background, wait, fail, fail_midway, state, echo],
     lifespan=[lifespan],
     openapi_config=None,
 )

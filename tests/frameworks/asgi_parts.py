@@ -1,16 +1,17 @@
-"""The same small asynchronous site in six frameworks, for the servers that they run on.
+"""The same small asynchronous site in six frameworks, and its event streams in nine, for the servers that they run on.
 
-Paths that every site has: `/json`, `/upload` (how much, and its checksum), `/download` (BIG, in pieces), `/events` (one
-event, another after `/go`, which also lets `/background` finish), `/background` (answers, then works until `/go`),
-`/wait` (a stream that ends when its client leaves), `/fail`, `/fail-midway`, `/state` (what lifespan has left), and a
-websocket `/echo`.
+Paths that every site has: `/idle` and `/busy` (event streams that only their client ends). Paths of the six: `/json`,
+`/upload` (how much, and its checksum), `/download` (BIG, in pieces), `/events` (one event, another after `/go`, which
+also lets `/background` finish), `/background` (answers, then works until `/go`), `/wait` (a stream that ends when its
+client leaves), `/fail`, `/fail-midway`, `/state` (what lifespan has left), and a websocket `/echo`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 from tests.frameworks import BIG
@@ -22,6 +23,8 @@ EVENTS: Final = ("data: first\n\n", "data: second\n\n")
 STATE: Final = "left by lifespan"
 
 _gone: Final = asyncio.Event()
+
+_numbers: Final = itertools.count(1)
 
 
 def go() -> None:
@@ -39,11 +42,32 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-async def events() -> AsyncIterator[str]:
+async def events() -> AsyncGenerator[str, None]:
     """An event stream."""
     yield EVENTS[0]
     await until_go()
     yield EVENTS[1]
+
+
+async def idle() -> AsyncGenerator[str, None]:
+    """An event stream of one event, which is the line that is printed when the stream is closed."""
+    end = f"the idle stream {next(_numbers)} has ended"
+    try:
+        yield f"data: {end}\n\n"
+        await asyncio.sleep(3600)
+    finally:
+        say(end)
+
+
+async def busy() -> AsyncGenerator[str, None]:
+    """An event stream of 50 events a second, each the line that is printed when the stream is closed."""
+    end = f"the busy stream {next(_numbers)} has ended"
+    try:
+        while True:
+            yield f"data: {end}\n\n"
+            await asyncio.sleep(0.02)
+    finally:
+        say(end)
 
 
 async def pieces() -> AsyncIterator[bytes]:
@@ -66,14 +90,6 @@ async def endless() -> AsyncIterator[bytes]:
             await asyncio.sleep(0.01)
     finally:
         say("the endless stream has ended")
-
-
-async def endless_until(is_disconnected: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
-    """A stream that looks whether its client has left, and ends; for frameworks that leave it to the collector."""
-    while not await is_disconnected():
-        yield b"still here\n" * 100
-        await asyncio.sleep(0.01)
-    say("the endless stream has ended")
 
 
 async def work() -> None:

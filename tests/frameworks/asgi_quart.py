@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from quart import Quart, current_app, request, websocket
@@ -32,12 +33,26 @@ async def download() -> Any:
     return parts.pieces(), {"content-type": "application/octet-stream"}
 
 
-@app.get("/events")
-async def events() -> Any:
-    answer: Any = (parts.events(), {"content-type": "text/event-stream"})
+async def streamed(events: AsyncIterator[str]) -> Any:
+    answer: Any = (events, {"content-type": "text/event-stream"})
     response: Any = await app.make_response(answer)
     response.timeout = None
     return response
+
+
+@app.get("/events")
+async def events() -> Any:
+    return await streamed(parts.events())
+
+
+@app.get("/idle")
+async def idle() -> Any:
+    return await streamed(parts.idle())
+
+
+@app.get("/busy")
+async def busy() -> Any:
+    return await streamed(parts.busy())
 
 
 @app.get("/go")

@@ -44,6 +44,14 @@ async def events(request: Request) -> Response:
     return StreamingResponse(parts.events(), media_type="text/event-stream")
 
 
+async def idle(request: Request) -> Response:
+    return StreamingResponse(parts.idle(), media_type="text/event-stream")
+
+
+async def busy(request: Request) -> Response:
+    return StreamingResponse(parts.busy(), media_type="text/event-stream")
+
+
 async def go(request: Request) -> Response:
     parts.go()
     return PlainTextResponse("gone")
@@ -54,7 +62,7 @@ async def background(request: Request) -> Response:
 
 
 async def wait(request: Request) -> Response:
-    return StreamingResponse(parts.endless_until(request.is_disconnected))
+    return StreamingResponse(parts.endless())
 
 
 async def fail(request: Request) -> Response:
@@ -108,6 +116,8 @@ app = Starlette(
         Route("/download", download),
         Mount("/behind", behind_middleware),
         Route("/events", events),
+        Route("/idle", idle),
+        Route("/busy", busy),
         Route("/go", go),
         Route("/background", background),
         Route("/wait", wait),

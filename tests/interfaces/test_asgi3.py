@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,8 @@ async def test_sending_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
-    app = App(START, {**MORE, "body": bytes(70000)})
+async def test_a_slow_client_that_leaves_ends_the_wait_and_the_next_event_raises() -> None:
+    app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False
     conversation.send(GET)
@@ -273,6 +274,89 @@ async def test_sending_on_a_broken_connection_raises_before_the_loop_reports_it(
     go.set()
     await settle()
     assert told == [ClientDisconnected]
+
+
+class Streaming:
+    """Sends what a generator makes, in a task that is cancelled at http.disconnect, as frameworks do."""
+
+    def __init__(self, size: int) -> None:
+        self.go = asyncio.Event()
+        self.is_closed = False
+        # Kept, so that only the cancellation closes it.
+        self.pieces = self._pieces(size)
+
+    async def _pieces(self, size: int) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                await self.go.wait()
+                self.go.clear()
+                yield bytes(size)
+        finally:
+            self.is_closed = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stream() -> None:
+            await send(START)
+            async for piece in self.pieces:
+                await send({**MORE, "body": piece})
+
+        task = asyncio.ensure_future(stream())
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.any_loop
+async def test_a_generator_whose_piece_finds_the_connection_broken_is_closed_by_the_framework() -> None:
+    app = Streaming(size=1)
+    conversation = await answered(app)
+    conversation.transport.closing = True
+    app.go.set()
+    await settle()
+    assert app.is_closed
+
+
+@pytest.mark.any_loop
+async def test_a_generator_whose_piece_waits_while_the_client_leaves_is_closed_by_the_framework() -> None:
+    app = Streaming(size=70000)
+    conversation = await answered(app)
+    conversation.transport.client_takes = False
+    app.go.set()
+    await until(lambda: conversation.connection.write_paused)
+    await conversation.lose()
+    await settle()
+    assert app.is_closed
+
+
+@pytest.mark.any_loop
+async def test_a_generator_that_a_raising_send_leaves_is_closed_without_the_garbage_collector() -> None:
+    go = asyncio.Event()
+    closed = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            await go.wait()
+            while True:
+                yield b"piece"
+        finally:
+            closed.append(True)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        stream = pieces()
+        await send(START)
+        async for piece in stream:
+            await send({**MORE, "body": piece})
+
+    gc.disable()
+    try:
+        conversation = await answered(app)
+        await conversation.lose()
+        go.set()
+        await settle()
+        assert closed == [True]
+    finally:
+        gc.enable()
 
 
 async def test_an_endless_response_lets_others_run() -> None:

@@ -79,9 +79,10 @@ class HTTPCall:
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Take an event of the response. Acts at once; awaiting what it returns waits while the client is slow.
 
-        Raises LocalProtocolError for an event that cannot be sent now. Once the client has gone, the first event is
-        dropped, and awaiting it gives way to whatever listens for http.disconnect; further ones raise
-        ClientDisconnected, an OSError. After a response that was over with its head, everything is dropped.
+        Raises LocalProtocolError for an event that cannot be sent now. The first event that the client is not there
+        to take is dropped, be it that the client leaves while it waits. The second gives way to whatever listens for
+        http.disconnect, then raises ClientDisconnected, an OSError, as do further ones. After a response that was
+        over with its head, everything is dropped.
         """
         exchange = self._exchange
         kind = message.get("type")
@@ -144,10 +145,17 @@ class HTTPCall:
         return SENT
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
-        if self._has_dropped:
-            raise ClientDisconnected("the client has gone")
-        self._has_dropped = True
-        return Waiting(let_others_run)
+        if not self._has_dropped:
+            # Without a suspension: a framework that listens for http.disconnect cancels the task that streams, and a
+            # generator is closed by that only where it is suspended itself. In here it would be left to the collector.
+            self._has_dropped = True
+            return SENT
+        return Waiting(self._give_way)
+
+    async def _give_way(self) -> None:
+        """Let tasks that listen for http.disconnect cancel this one, if there are any."""
+        await asyncio.sleep(0)
+        raise ClientDisconnected("the client has gone")
 
     def flush(self) -> None:
         """The application does something else before it sends content: let the client see that it is answered.
@@ -201,7 +209,8 @@ class HTTPCall:
     async def _drain(self) -> None:
         await self._exchange.drain()
         if self._exchange.state == CLOSED:
-            raise ClientDisconnected("the client has gone")
+            # The event that waited is the one that was dropped.
+            await self._send_to_nobody()
 
     def _misplaced(self, message: Message) -> Exception:
         """What to raise for an event that does not fit."""
@@ -354,6 +363,8 @@ class ASGI2Interface(ASGI3Interface):
 
 
 def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange) -> None:
+    # A failed task refers to the frame of `send`, and so to the call: a cycle, which would keep generators open.
+    call.task = None
     if task.cancelled():
         if exchange.state < COMPLETE:
             logger.error("%s: the application was cancelled before its response was complete", exchange)

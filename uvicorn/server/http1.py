@@ -131,7 +131,6 @@ class HTTP1Connection(HTTP1Lifetime):
         self._phase = CLOSED
         self._context.connections.discard(self)
         self._disconnect()
-        self.resume_writing()
         # Freed now rather than when the garbage collector comes by.
         self._parser.detach()
         self._endpoint.context = None

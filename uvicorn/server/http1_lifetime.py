@@ -192,6 +192,9 @@ class HTTP1Lifetime(asyncio.BufferedProtocol, HTTPGateway):
         self._disconnect()
 
     def _disconnect(self) -> None:
+        # What waits to send goes on before the end is reported. Otherwise a task that listens for it cancels the one
+        # that streams within `send`, and the generator behind that is left to the garbage collector.
+        self.resume_writing()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()

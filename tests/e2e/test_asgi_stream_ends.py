@@ -1,0 +1,119 @@
+"""Event streams of nine ASGI frameworks whose clients leave: the `finally` of the generator runs.
+
+Timeouts are an hour where they are not to matter, so that a generator that is closed by them would be noticed.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+
+from tests.adapters.hosts import Host, hosted
+from tests.adapters.wire import connect, head_of
+
+LISTENING: Final = ["starlette", "fastapi", "litestar", "quart", "django", "connexion"]
+NOT_LISTENING: Final = ["falcon", "blacksheep", "sanic"]
+
+#: Sanic logs whatever a handler raises, be it that its client has gone.
+QUIET: Final = [framework for framework in (*LISTENING, *NOT_LISTENING) if framework != "sanic"]
+
+STREAM_END: Final = re.compile(rb"the \w+ stream \d+ has ended")
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest) -> Iterator[Host]:
+    framework, seconds = request.param
+    env = {"UVICORN_TIMEOUT_HALF_CLOSED": seconds, "UVICORN_TIMEOUT_DISCONNECT": seconds}
+    with hosted("uvicorn", f"tests.frameworks.asgi_{framework}:app", env) as host:
+        yield host
+
+
+def of(frameworks: list[str], seconds: str) -> pytest.MarkDecorator:
+    """Run for these, with both timeouts set to `seconds`."""
+    return pytest.mark.parametrize("site", [(name, seconds) for name in frameworks], ids=frameworks, indirect=True)
+
+
+def close(connection: socket.socket) -> None:
+    """Close as browsers do: everything that came has been read."""
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    """Close as a machine does that has no time."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+either_end: Final = pytest.mark.parametrize("leave", [close, reset], ids=["close", "reset"])
+
+
+def visit(site: Host, path: str, leave: Callable[[socket.socket], None]) -> str:
+    """Open an event stream, read its first event, and leave; the line that is printed when the stream is closed."""
+    connection = connect(site.port)
+    received = b""
+    connection.sendall(head_of("GET", path))
+    while (line := STREAM_END.search(received)) is None:
+        piece = connection.recv(65536)
+        assert piece, f"the stream ended; stderr:\n{site.stderr}"
+        received += piece
+    leave(connection)
+    return line[0].decode()
+
+
+@of(LISTENING, "3600")
+@either_end
+def test_an_idle_stream_is_closed_as_soon_as_its_client_leaves_where_the_framework_listens(
+    site: Host, leave: Callable[[socket.socket], None]
+) -> None:
+    site.wait_for_line(visit(site, "/idle", leave))
+
+
+@of([*LISTENING, *NOT_LISTENING], "3600")
+@either_end
+def test_a_busy_stream_is_closed_when_it_next_sends_after_its_client_has_left(
+    site: Host, leave: Callable[[socket.socket], None]
+) -> None:
+    for _ in range(5):
+        site.wait_for_line(visit(site, "/busy", leave))
+
+
+@of(NOT_LISTENING, "0.1")
+@either_end
+def test_an_idle_stream_is_closed_after_the_timeouts_where_the_framework_does_not_listen(
+    site: Host, leave: Callable[[socket.socket], None]
+) -> None:
+    site.wait_for_line(visit(site, "/idle", leave))
+
+
+@of(["falcon"], "3600")
+@either_end
+def test_a_busy_stream_of_server_sent_events_is_closed_when_its_client_has_left(
+    site: Host, leave: Callable[[socket.socket], None]
+) -> None:
+    site.wait_for_line(visit(site, "/sse/busy", leave))
+
+
+@of(["falcon"], "0.1")
+@either_end
+def test_an_idle_stream_of_server_sent_events_is_closed_after_the_timeouts(
+    site: Host, leave: Callable[[socket.socket], None]
+) -> None:
+    site.wait_for_line(visit(site, "/sse/idle", leave))
+
+
+@of(QUIET, "0.1")
+@pytest.mark.parametrize("path", ["/idle", "/busy"])
+@either_end
+def test_a_client_that_leaves_a_stream_is_not_logged_as_an_error(
+    site: Host, path: str, leave: Callable[[socket.socket], None]
+) -> None:
+    site.wait_for_line(visit(site, path, leave))
+    # Whatever else there is to be logged comes before the next stream is closed.
+    site.wait_for_line(visit(site, path, leave))
+    assert "Traceback" not in site.stderr
+    assert " ERROR " not in site.stderr
