@@ -109,6 +109,23 @@ def test_a_message_that_was_forgotten_is_too_old_even_when_the_clock_is_set_back
     assert "100 s old" in owning.reject("owner", early)
 
 
+def test_a_message_is_not_accepted_by_the_successor_of_the_signer_that_has_received_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    past: dict[str, tuple[int, float]] = {}
+    monkeypatch.setattr("uvicorn.broadcast.signing._past", past)
+    asking, owning, one, other = pair()
+    message = asking.sign("owner", "asker", COMMAND)
+    assert owning.reject("owner", message) == ""
+    owning.close()
+    successor = Signer([SECRET], other)
+    assert successor.reject("owner", message) == "it was received before"
+    assert successor.reject("owner", asking.sign("owner", "asker", COMMAND)) == ""
+    other.now += 200
+    successor.close()
+    assert past == {}
+
+
 @pytest.mark.parametrize(
     "changes",
     [

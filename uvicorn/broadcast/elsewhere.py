@@ -132,6 +132,11 @@ class Elsewhere:
             else:
                 task.add_done_callback(self._answered)
 
+    def close(self) -> None:
+        """The hub has stopped."""
+        if self._signer is not None:
+            self._signer.close()
+
     def membership_ended(self, name: str, group: str) -> None:
         """A client has left a group, however it had come into it."""
         if self._memberships:

@@ -130,6 +130,7 @@ class Hub:
         self._stopped = True
         remove_running(self)
         self.subscriptions.close()
+        self.elsewhere.close()
         for timer in (self._holes_timer, self._outage_timer):
             if timer is not None:
                 timer.cancel()

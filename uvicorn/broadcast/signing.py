@@ -29,6 +29,9 @@ _FAR_FUTURE: Final = 1e12
 _PURPOSE: Final = "uvicorn control message 1"
 _SIGNATURE: Final = "signature"
 
+# What signers of this process that were closed have received within the last minutes.
+_past: Final[dict[str, tuple[int, float]]] = {}
+
 
 @final
 class Signer:
@@ -41,7 +44,7 @@ class Signer:
         # Of this process's clock, which may be set back: a message that was too old must not become valid again.
         self._latest = 0.0
         # The last number of each sender, and until when a message of it may still be valid.
-        self._heard: dict[str, tuple[int, float]] = {}
+        self._heard: dict[str, tuple[int, float]] = dict(_past)
 
     def sign(self, target: str, sender: str, command: Message) -> Message:
         """The command with what proves where it comes from."""
@@ -74,6 +77,16 @@ class Signer:
         if len(self._heard) > _MOST_SENDERS:
             self._heard = {name: heard for name, heard in self._heard.items() if heard[1] >= now}
         return ""
+
+    def close(self) -> None:
+        """What was received is not accepted by a successor in this process either."""
+        now = self._clock()
+        for heard in (_past, self._heard):
+            for sender, (sequence, until) in tuple(heard.items()):
+                if until < now:
+                    _past.pop(sender, None)
+                elif sequence >= _past.get(sender, (0, 0.0))[0]:
+                    _past[sender] = (sequence, until)
 
     def _is_genuine(self, signature: str, target: str, signed: Message) -> bool:
         try:
