@@ -37,6 +37,10 @@ VALID: dict[str, bytes] = {
     "twelve gets": b"".join(request(b"GET /%d HTTP/1.1" % number) for number in range(12)),
     "empty line first": b"\r\n" + request(),
     "empty line between": request(POST, b"content-length: 2", content=b"ab") + b"\r\n" + request(),
+    "empty line after each of four": (request() + b"\r\n") * 4,
+    "empty line after each of three with content": (request(POST, b"content-length: 2", content=b"ab") + b"\r\n") * 3,
+    "empty lines around heads of one kind": b"\r\n" + request() * 2 + b"\r\n" + request() + b"\r\n",
+    "cut off in an empty line": request() + b"\r",
     "http/1.0": request(b"GET / HTTP/1.0", host=None),
     "http/1.0 kept alive": request(b"GET / HTTP/1.0", b"connection: keep-alive") * 2,
     "close": request(b"GET / HTTP/1.1", b"connection: close") + request(),
@@ -63,6 +67,12 @@ VALID: dict[str, bytes] = {
     "chunk size in upper case": chunked(b"A\r\n0123456789\r\n00\r\n\r\n"),
     "chunk size with leading zeros": chunked(b"0000000000000005\r\nhello\r\n0\r\n\r\n"),
     "chunk extensions": chunked(b'5;a=b;c="d e"\r\nhello\r\n0;x\r\n\r\n'),
+    "chunk extensions with white space": chunked(b'5 ; a = b\t;c="d \\" e"\r\nhello\r\n0\t;x\r\n\r\n'),
+    "digests in trailers": chunked(
+        b"5\r\nhello\r\n0\r\nContent-Digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:\r\n"
+        b"repr-digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:\r\n\r\n"
+    )
+    + request(),
     "trailers": chunked(b"5\r\nhello\r\n0\r\nx-sum: 1\r\ny:\r\n\r\n") + request(),
     "transfer-encoding in another case": request(POST, b"Transfer-Encoding: CHUNKED", content=b"0\r\n\r\n"),
     "expect": request(POST, b"content-length: 5", b"expect: 100-continue", content=b"hello"),
@@ -73,6 +83,8 @@ VALID: dict[str, bytes] = {
     "rare method": request(b"M-SEARCH / HTTP/1.1"),
     "host with port": request(host=b"host: example.com:8000"),
     "host of ipv6": request(host=b"host: [::1]:8000"),
+    "host of ipv6 that maps ipv4": request(host=b"host: [::ffff:127.0.0.1]"),
+    "host with an escape": request(host=b"host: caf%C3%A9.example"),
     "host empty": request(host=b"host:"),
     "cut off in the line": b"GET / HT",
     "cut off in the fields": b"GET / HTTP/1.1\r\nhost: x\r\nfoo",
@@ -168,6 +180,31 @@ INVALID: dict[str, tuple[bytes, int]] = {
     "A7 LF in extension": (chunked(b"5;a\nb\r\nhello\r\n0\r\n\r\n"), 400),
     "A7 CR in extension": (chunked(b"5;a\rb\r\nhello\r\n0\r\n\r\n"), 400),
     "A7 NUL in extension": (chunked(b"5;a\0b\r\nhello\r\n0\r\n\r\n"), 400),
+    "A7 CR in an extension without end": (chunked(b"5;a\rbc"), 400),
+    **{
+        f"A7 {extension!r}": (chunked(b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"), 400)
+        for extension in (
+            b";",
+            b"; ",
+            b";;a",
+            b";a;",
+            b";=a",
+            b";a=",
+            b";a=;b",
+            b";a b",
+            b";a=b c",
+            b";a=b=c",
+            b";a@b",
+            b";a ",
+            b";caf\xe9",
+            b';"a"',
+            b';a="b',
+            b';a="b"c',
+            b';a="b\\"',
+            b';a="b\x7f"',
+            b",a",
+        )
+    },
     "A7 one extension too long": (chunked(b"5;" + b"a" * 256 + b"\r\nhello\r\n0\r\n\r\n"), 400),
     "A7 extension without end": (chunked(b"5;" + b"a" * 60000), 400),
     "A7 extensions too long together": (chunked((b"1;" + b"a" * 200 + b"\r\nx\r\n") * 50 + b"0\r\n\r\n"), 400),
@@ -181,9 +218,22 @@ INVALID: dict[str, tuple[bytes, int]] = {
     ),
     **{
         f"A8 {name!r} in trailers": (chunked(b"0\r\n" + name + b": 1\r\n\r\n"), 400)
-        for name in (b"Transfer-Encoding", b"Content-Length", b"Host", b"Content-Type")
+        for name in (
+            b"Transfer-Encoding",
+            b"Content-Length",
+            b"Host",
+            b"Content-Type",
+            b"Content-Encoding",
+            b"Content-Range",
+            b"Content-Location",
+            b"Set-Cookie",
+            b"Forwarded",
+        )
     },
     "A8 malformed trailer": (chunked(b"0\r\nx y\r\n\r\n"), 400),
+    "A8 CR in a trailer without end": (chunked(b"0\r\nx: y\rz"), 400),
+    "A8 CR in a trailer too many": (chunked(b"0\r\n" + b"x: y\r\n" * 98 + b"x: y\rz\r\n"), 400),
+    "A8 CR in a trailer too long": (chunked(b"0\r\nx: \ry" + b"a" * 66000 + b"\r\n\r\n"), 400),
     "A8 folded trailer": (chunked(b"0\r\nx: y\r\n z\r\n\r\n"), 400),
     "A8 trailer ends with LF": (chunked(b"0\r\nx: y\n\r\n"), 400),
     # A9
@@ -193,6 +243,12 @@ INVALID: dict[str, tuple[bytes, int]] = {
     "A9 LF throughout": (b"GET / HTTP/1.1\nhost: x\n\n", 400),
     "A9 LF before the line": (b"\n" + request(), 400),
     "A9 CR alone after the line": (b"GET / HTTP/1.1\rhost: x\r\n\r\n", 400),
+    "A9 CR in the line, without end": (b"GET / HTTP/1.1\rhost", 400),
+    "A9 CR twice after the line": (b"GET / HTTP/1.1\r\r", 400),
+    "A9 CR in a line too long": (b"GET /a\r" + b"a" * 9000, 400),
+    "A9 CR in a field without end": (b"GET / HTTP/1.1\r\nhost: x\ry", 400),
+    "A9 CR in fields too long": (request(b"GET / HTTP/1.1", b"a: \rb" + b"b" * 66000), 400),
+    "A9 CR, CR, LF at the end": (b"GET / HTTP/1.1\r\nhost: x\r\r\n\r\n", 400),
     "A9 CR in a value": (request(b"GET / HTTP/1.1", b"a: b\rc"), 400),
     "A9 CR at the end of a value": (request(b"GET / HTTP/1.1", b"a: b\r"), 400),
     "A9 folded field": (request(b"GET / HTTP/1.1", b"a: b", b" c"), 400),
@@ -217,8 +273,31 @@ INVALID: dict[str, tuple[bytes, int]] = {
     "A11 two hosts in other cases": (request(b"GET / HTTP/1.1", b"HOST: y"), 400),
     **{
         f"A11 host {value!r}": (request(host=b"host: " + value), 400)
-        for value in (b"a/b", b"a?b", b"a#b", b"a@b", b"a b", b"a:b", b"a:1:2", b"[::1", b"a\\b", b"a,b c", b"caf\xe9")
+        for value in (
+            b"a/b",
+            b"a?b",
+            b"a#b",
+            b"a@b",
+            b"a b",
+            b"a:b",
+            b"a:1:2",
+            b"[::1",
+            b"a\\b",
+            b"a,b c",
+            b"caf\xe9",
+            b"[:1]",
+            b"[1]",
+            b"[::1::]",
+            b"[:::]",
+            b"[12345::]",
+            b"[1.2.3.4]",
+            b"[::1]a",
+            b"[fe80::1%eth0]",
+            b"a%b",
+            b"a%zz",
+        )
     },
+    "A11 no address in the target": (request(b"GET http://[:1]/ HTTP/1.1"), 400),
     "A11 user in the target": (request(b"GET http://user@example.com/ HTTP/1.1"), 400),
     # A12
     "A12 fragment": (request(b"GET /a#b HTTP/1.1"), 400),
@@ -271,6 +350,8 @@ INVALID: dict[str, tuple[bytes, int]] = {
     "C8 two authorizations": (request(b"GET / HTTP/1.1", b"authorization: a", b"authorization: b"), 400),
     # D1
     "D1 line too long": (request(b"GET /" + b"a" * 8192 + b" HTTP/1.1"), 414),
+    "D1 line too long that does not begin with a method": (b"(" + b"a" * 9000 + b" / HTTP/1.1\r\n\r\n", 400),
+    "D1 line too long after an empty line": (b"\r\n" + request(b"GET /" + b"a" * 8192 + b" HTTP/1.1"), 414),
     "D1 line without end": (b"GET /" + b"a" * 9000, 414),
     "D1 fields too long": (request(b"GET / HTTP/1.1", b"a: " + b"b" * 66000), 431),
     "D1 field without end": (b"GET / HTTP/1.1\r\na: " + b"b" * 66000, 431),

@@ -172,7 +172,17 @@ def test_trailers_do_not_make_up_for_content_that_is_missing() -> None:
         response.trailers([])
 
 
-@pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie"])
+@pytest.mark.parametrize("name", [b"Content-Digest", b"Repr-Digest", b"Content-MD5", b"ETag"])
+def test_a_field_that_vouches_for_the_content_may_follow_it(name: bytes) -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.trailers([[name, b"1"]]) == b"0\r\n%b: 1\r\n\r\n" % name.lower()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie", b"Content-Type", b"Content-Range"],
+)
 def test_a_field_that_a_client_needs_earlier_is_no_trailer(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)

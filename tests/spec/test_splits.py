@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.corpus import INVALID, VALID, WEBSOCKET
-from tests.helpers import Conversation, Recorder, echo, hello, settle
+from tests.helpers import Conversation, FakeTransport, Recorder, echo, hello, settle
 
 STREAMS = {**VALID, "websocket": WEBSOCKET, **{name: stream for name, (stream, status) in INVALID.items()}}
 
@@ -26,17 +26,30 @@ async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: boo
             await settle(3)
     await settle(60)
     transport = conversation.transport
+    ended = end_of(transport)
+    # What is still waited for shows in what becomes of it when nothing more comes, and when.
+    for _ in range(70):
+        if end_of(transport) != "open":
+            break
+        conversation.clock.advance(1)
+        await settle(3)
     result = (
         [
             (message["channel"], message.get("method"), message["raw_path"], message["headers"])
             for message in recorder.messages
         ],
         conversation.received,
-        # Whether the end is told by closing both ways or only ours makes no difference to what the client sees.
-        "reset" if transport.aborted else "closed" if transport.closing or transport.eof_written else "open",
+        ended,
+        end_of(transport),
+        conversation.clock.seconds,
     )
     await conversation.lose()
     return result
+
+
+def end_of(transport: FakeTransport) -> str:
+    # Whether the end is told by closing both ways or only ours makes no difference to what the client sees.
+    return "reset" if transport.aborted else "closed" if transport.closing or transport.eof_written else "open"
 
 
 def at_once() -> Iterator[int]:
@@ -47,6 +60,12 @@ def at_once() -> Iterator[int]:
 def byte_by_byte() -> Iterator[int]:
     while True:
         yield 1
+
+
+def cut_once(position: int) -> Iterator[int]:
+    yield position
+    while True:
+        yield 1 << 30
 
 
 def at_random(seed: int, length: int) -> Iterator[int]:
@@ -66,6 +85,14 @@ async def test_a_stream_means_the_same_however_it_is_cut(name: str, app: Any) ->
     assert await outcome(app, stream, byte_by_byte()) == whole
     for seed in range(200):
         assert await outcome(app, stream, at_random(seed, len(stream))) == whole, f"seed {seed}"
+
+
+@pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 300])
+async def test_a_stream_means_the_same_wherever_it_is_cut_once(name: str) -> None:
+    stream = STREAMS[name]
+    whole = await outcome(echo, stream, at_once())
+    for position in range(1, len(stream)):
+        assert await outcome(echo, stream, cut_once(position)) == whole, f"cut at {position}"
 
 
 @pytest.mark.any_loop

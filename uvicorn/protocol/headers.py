@@ -13,6 +13,18 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Controls that must not stand inside a field: all of them but HTAB (RFC 9110, section 5.5).
 CONTROLS: Final = bytes(set(range(32)) - {9}) + b"\x7f"
 
+# Fields that must not stand in trailers (RFC 9110, section 6.5.1): those that frame or route a message, authenticate
+# it, modify the request or control the response. A recipient acts on them before it has the content, or never.
+_FORBIDDEN_TRAILERS: Final = frozenset(
+    b"authorization cache-control connection cookie date expect forwarded host keep-alive location max-forwards "
+    b"proxy-authenticate proxy-authorization proxy-connection range server set-cookie te trailer transfer-encoding "
+    b"upgrade www-authenticate x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto".split()
+)
+
+# Of the fields named content-*, all of which describe the content otherwise, those that vouch for it: they are computed
+# while it is sent (RFC 9530, section 2, and its predecessor).
+_INTEGRITY_FIELDS: Final = frozenset((b"content-digest", b"content-md5"))
+
 _COMMON_NAMES = """
     Accept Accept-Charset Accept-Encoding Accept-Language Accept-Ranges Access-Control-Allow-Credentials
     Access-Control-Allow-Headers Access-Control-Allow-Methods Access-Control-Allow-Origin
@@ -42,6 +54,11 @@ for _name in _COMMON_NAMES:
 def is_token(value: bytes) -> bool:
     """Whether `value` is a token (RFC 9110, section 5.6.2): what names, methods and codings are made of."""
     return _TOKEN.fullmatch(value) is not None
+
+
+def is_forbidden_trailer(name: bytes) -> bool:
+    """Whether a field, by its name in lower case, must not follow the content of a request or of a response."""
+    return name in _FORBIDDEN_TRAILERS or (name.startswith(b"content-") and name not in _INTEGRITY_FIELDS)
 
 
 def split_tokens(value: bytes) -> list[bytes]:

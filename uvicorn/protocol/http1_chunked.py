@@ -11,28 +11,20 @@ from collections.abc import Callable
 from typing import Final, final
 
 from uvicorn.errors import RemoteProtocolError
+from uvicorn.protocol.headers import is_forbidden_trailer
 from uvicorn.settings import Limits
 
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*)?\r\n")
-_FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t -~\x80-\xff]*\r\n")
+# Extensions as in section 7.1.1: `name`, `name=token` or `name="quoted string"`. White space around ";" and "=" is an
+# old mistake that a recipient has to bear with; behind the size itself, or at the end of the line, there is none.
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)\r\n" % _EXTENSION)
+_FIELD_LINE: Final = re.compile(rb"(%b):[\t -~\x80-\xff]*\r\n" % _TOKEN)
+_BARE_CR: Final = re.compile(rb"\r[^\n]")
 
 # 16 hex digits hold 2**64 - 1, leading zeros included; more are refused before int() sees them.
 _SIZE_DIGITS: Final = 16
-
-# Fields that decide framing, routing or meaning must not come after the content (RFC 9110, section 6.5.1).
-_FORBIDDEN_TRAILERS: Final = frozenset(
-    (
-        b"transfer-encoding",
-        b"host",
-        b"trailer",
-        b"connection",
-        b"upgrade",
-        b"te",
-        b"expect",
-        b"authorization",
-        b"cookie",
-    )
-)
 
 _SIZE: Final = 0
 _DATA: Final = 1
@@ -67,8 +59,10 @@ class ChunkedDecoder:
         """
         line = self._line
         if line:
+            # Only a line's end, a CR without LF, or its length decides about it; nothing else is worth looking again.
+            undecided = line[-1] != 13 and data.find(b"\n") < 0 and data.find(b"\r") < 0
             line += data
-            if data.find(b"\n") < 0 and len(line) < self._line_limit:
+            if undecided and len(line) < self._line_limit:
                 return
             data = bytes(line)
             line.clear()
@@ -119,6 +113,8 @@ class ChunkedDecoder:
         limit = _SIZE_DIGITS + self._limits.max_chunk_extension_bytes + 2
         line_end = data.find(b"\n", position, position + limit) + 1
         if not line_end:
+            if _BARE_CR.search(data, position, position + limit):
+                raise RemoteProtocolError("malformed chunk line")
             if len(data) - position >= limit:
                 raise RemoteProtocolError(f"chunk line over {limit} bytes")
             self._line_limit = limit
@@ -127,7 +123,7 @@ class ChunkedDecoder:
         if match is None:
             raise RemoteProtocolError("malformed chunk line")
         digits, extension = match.groups()
-        if extension is not None:
+        if extension:
             self._extension_bytes += len(extension)
             if len(extension) > self._limits.max_chunk_extension_bytes:
                 raise RemoteProtocolError(f"chunk extension over {self._limits.max_chunk_extension_bytes} bytes")
@@ -143,6 +139,8 @@ class ChunkedDecoder:
     def _trailer_line(self, data: bytes, position: int) -> int:
         limit = self._limits.max_header_bytes - self._field_bytes
         line_end = data.find(b"\n", position, position + limit + 2) + 1
+        if _BARE_CR.search(data, position, line_end or position + limit + 2):
+            raise RemoteProtocolError("malformed trailer field")
         if not line_end:
             if len(data) - position >= limit + 2:
                 raise RemoteProtocolError(
@@ -162,7 +160,6 @@ class ChunkedDecoder:
         match = _FIELD_LINE.fullmatch(data, position, line_end)
         if match is None:
             raise RemoteProtocolError("malformed trailer field")
-        name = match.group(1).lower()
-        if name in _FORBIDDEN_TRAILERS or name.startswith(b"content-"):
+        if is_forbidden_trailer(match[1].lower()):
             raise RemoteProtocolError("a field that must not stand in trailers")
         return line_end

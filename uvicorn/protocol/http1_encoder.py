@@ -7,7 +7,14 @@ from http import HTTPStatus
 from typing import Final, final
 
 from uvicorn.errors import LocalProtocolError
-from uvicorn.protocol.headers import CONTROLS, LOWER_NAMES, DefaultFields, lower_name, split_tokens
+from uvicorn.protocol.headers import (
+    CONTROLS,
+    LOWER_NAMES,
+    DefaultFields,
+    is_forbidden_trailer,
+    lower_name,
+    split_tokens,
+)
 from uvicorn.types import Headers
 
 #: Status code to reason phrase.
@@ -35,20 +42,6 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Fields of the connection, not of the response: they are ours to set (RFC 9110, section 7.6.1).
 _HOP_BY_HOP: Final = frozenset((b"transfer-encoding", b"keep-alive", b"proxy-connection", b"te", b"upgrade"))
 _WATCHED: Final = _HOP_BY_HOP | {b"content-length", b"connection", b"server", b"date"}
-
-# Fields that a client acts on before it has the content, or that frame it: no trailers (RFC 9110, section 6.5.1).
-_NO_TRAILERS: Final = _WATCHED | {
-    b"authorization",
-    b"cache-control",
-    b"content-encoding",
-    b"content-range",
-    b"content-type",
-    b"host",
-    b"location",
-    b"set-cookie",
-    b"trailer",
-    b"www-authenticate",
-}
 
 # How the end of the content is told (RFC 9112, section 6); fixed by start().
 _NO_CONTENT: Final = 0
@@ -215,7 +208,7 @@ class HTTP1ResponseEncoder:
         try:
             for name, value in headers:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
-                if lower in _NO_TRAILERS:
+                if is_forbidden_trailer(lower):
                     raise LocalProtocolError(f"trailer {lower!r}: this field cannot follow the content")
                 lines.append(_checked_line(lower, value))
         except (TypeError, ValueError):

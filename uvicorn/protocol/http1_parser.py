@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from ipaddress import AddressValueError, IPv6Address
 from types import SimpleNamespace
 from typing import Any, Final, Protocol, final
 
@@ -34,8 +35,11 @@ METHODS: Final[dict[bytes, str]] = {
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) (/[!\"$-~]*) HTTP/1\.([01])\r\n(.*)", re.DOTALL)
 _ANY_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ \r\n]+) ([^ \r\n]+)\r\n")
 _ABSOLUTE_FORM: Final = re.compile(rb"(?i:https?)://([^/?#@]+)(/[!\"$-~]*|\?[!\"$-~]*|)")
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]{0,5})?")
-_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
+_BARE_CR: Final = re.compile(rb"\r[^\n]")
+_BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
+
+_BARE_LINE_END: Final = "a line ends with LF or CR alone"
 
 # Fields whose repetition is an attack or a mistake; picking one of two would be guessing.
 _SINGULAR: Final = frozenset(
@@ -52,6 +56,9 @@ _LENGTH: Final = 1
 _CHUNKED: Final = 2
 _COMPLETE: Final = 3
 _REFUSED: Final = 4
+# Before a head, after the CR of an empty line, and after the whole of one.
+_AFTER_CR: Final = 5
+_AFTER_EMPTY_LINE: Final = 6
 
 
 class RequestSink(Protocol):
@@ -111,7 +118,6 @@ class HTTP1RequestParser:
         self._good_host: bytes | None = None
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
-        self._blank_line_seen = False
         # Where the request line of a head that is still arriving ends; 0 until it has been checked.
         self._line_end = 0
         self._llhttp: Any = None
@@ -178,26 +184,29 @@ class HTTP1RequestParser:
 
     def _receive_part_of_head(self, data: bytes) -> None:
         buffer = self.buffer
+        if self._state == _AFTER_CR:
+            self._state = _HEAD
+            data = b"\r" + data
         searched = max(0, len(buffer) - 3)
         buffer += data
         if buffer[:1] == b"\r":
             # One empty line before a request is a known mistake of old clients (RFC 9112, section 2.2).
-            if len(buffer) == 1 and not self._blank_line_seen:
+            if len(buffer) == 1 and self._state == _HEAD:
+                # A state rather than a byte in the buffer: no part of a request has arrived yet.
+                self._state = _AFTER_CR
+                buffer.clear()
                 return
-            if self._blank_line_seen or buffer[1] != 10:
+            if self._state == _AFTER_EMPTY_LINE or buffer[1] != 10:
                 raise RemoteProtocolError("a request must begin with its method")
-            self._blank_line_seen = True
+            self._state = _AFTER_EMPTY_LINE
             del buffer[:2]
             searched = 0
         if not buffer:
             return
-        if not is_token(bytes(buffer[:1])):
-            raise RemoteProtocolError("a request must begin with its method")
         end = buffer.find(b"\r\n\r\n", searched) + 4
         if end > 3:
             head, rest = bytes(buffer[:end]), bytes(buffer[end:])
             buffer.clear()
-            self._blank_line_seen = False
             self._line_end = 0
             self._parse_head(head, rest)
         else:
@@ -207,17 +216,20 @@ class HTTP1RequestParser:
         """Refuse what is too long or bound to be refused, as soon as that is certain."""
         line_end = self._line_end
         if not line_end:
+            _check_first_byte(head)
             longest_line = self._limits.max_request_line_bytes
             line_end = head.find(b"\n", searched, longest_line + 2) + 1
             if not line_end:
+                if _BARE_CR.search(head, searched, longest_line + 2):
+                    raise RemoteProtocolError("malformed request line")
                 if len(head) >= longest_line + 2:
                     raise RemoteProtocolError(f"request line over {longest_line} bytes", 414)
                 return
             self._parse_request_line(bytes(head[:line_end]))
             self._line_end = line_end
         longest = line_end + self._limits.max_header_bytes + 2
-        if _BARE_LF.search(head, max(line_end - 1, searched), longest):
-            raise RemoteProtocolError("a line ends with LF alone")
+        if _BARE_CR_OR_LF.search(head, max(line_end - 1, searched), longest):
+            raise RemoteProtocolError(_BARE_LINE_END)
         if len(head) > longest:
             raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
 
@@ -252,7 +264,7 @@ class HTTP1RequestParser:
 
         lines = head.count(b"\r\n")
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
-            raise RemoteProtocolError("a line ends with LF or CR alone")
+            raise RemoteProtocolError(_BARE_LINE_END)
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -331,6 +343,7 @@ class HTTP1RequestParser:
 
     def _parse_request_line(self, line: bytes) -> bytes:
         """Read a request line that is not of the usual form; return the authority of an absolute-form target."""
+        _check_first_byte(line)
         match = _ANY_REQUEST_LINE.fullmatch(line)
         if match is None:
             raise RemoteProtocolError("malformed request line")
@@ -365,11 +378,11 @@ class HTTP1RequestParser:
             if modern:
                 raise RemoteProtocolError("HTTP/1.1 request without a host field")
         elif host != self._good_host:
-            if _HOST.fullmatch(host) is None:
+            if not _is_host(host):
                 raise RemoteProtocolError("malformed host field")
             self._good_host = host
         if authority:
-            if _HOST.fullmatch(authority) is None:
+            if not _is_host(authority):
                 raise RemoteProtocolError("malformed authority in the request target")
             # It replaces Host (RFC 9112, section 3.2.2), for the application too.
             self.headers[:] = [field for field in self.headers if field[0] != b"host"]
@@ -442,6 +455,9 @@ class HTTP1RequestParser:
         elif self._state == _COMPLETE:
             self.buffer += data
             return
+        elif self._state != _REFUSED:
+            self._receive_part_of_head(data)
+            return
         else:
             return
         self._state = _COMPLETE
@@ -449,3 +465,20 @@ class HTTP1RequestParser:
         if data:
             self._sink.on_content(data)
         self._sink.on_message_complete()
+
+
+def _check_first_byte(head: bytes | bytearray) -> None:
+    if not is_token(bytes(head[:1])):
+        raise RemoteProtocolError("a request must begin with its method")
+
+
+def _is_host(value: bytes) -> bool:
+    """Whether `value` is a host, with or without a port (RFC 9110, section 7.2)."""
+    match = _HOST.fullmatch(value)
+    if match is None or match[1] is None:
+        return match is not None
+    try:
+        IPv6Address(match[1].decode())
+    except AddressValueError:
+        return False
+    return True
