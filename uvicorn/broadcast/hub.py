@@ -324,7 +324,8 @@ class Hub:
         self._holes_timer = None
         holes, self._holes = self._holes, {}
         for reason, groups in holes.items():
-            self._tell_members(groups, reason)
+            for member, gap in self._affected(groups, reason).items():
+                member.tell_gap(gap)
         if holes:
             self._holes_timer = self.loop.call_later(_HOLES_SECONDS, self._report_holes, context=Context())
 
@@ -337,12 +338,14 @@ class Hub:
         for group in groups:
             # Whatever number comes next, its hole has been told.
             self._heard.forget(group)
-        count = self._tell_members(dict.fromkeys(groups, since), reason)
-        if count:
-            logger.warning("messages to %d clients may have been lost since %.3f: %s", count, since, reason)
+        affected = self._affected(dict.fromkeys(groups, since), reason)
+        if affected:
+            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
+        for member, gap in affected.items():
+            member.tell_gap(gap)
 
-    def _tell_members(self, holes: Mapping[str, float], reason: str) -> int:
-        """One gap for each member of these groups; return how many there are."""
+    def _affected(self, holes: Mapping[str, float], reason: str) -> dict[Member, Gap]:
+        """One gap for each member of these groups."""
         affected: dict[Member, Gap] = {}
         for group, since in holes.items():
             for member in self._groups.get(group, ()):
@@ -351,9 +354,7 @@ class Hub:
                     affected[member].merge(gap)
                 else:
                     affected[member] = gap
-        for member, gap in affected.items():
-            member.tell_gap(gap)
-        return len(affected)
+        return affected
 
     # Within
 
