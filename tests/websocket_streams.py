@@ -332,6 +332,16 @@ INVALID: dict[str, tuple[bytes, int, bool]] = {
     "7692 8.1 no text, then cannot be inflated": (frame(TEXT | RSV1, deflated(b"ok\xffok") + b"\xff" * 9), 1007, True),
     "7692 8.1 no text, then too long": (frame(TEXT | RSV1, deflated(b"\xff" + b"a" * 5000)), 1007, True),
     "7692 too long, then no text": (frame(TEXT | RSV1, deflated(b"a" * 1000 + b"\xff")), 1009, True),
+    "7692 too long, then cannot be inflated": (
+        frame(BINARY | RSV1, deflated(b"a" * 1001)[:-1] + b"\xff" * 9),
+        1009,
+        True,
+    ),
+    "7692 too long by the end of a stream too many": (
+        frame(BINARY | RSV1, b"\x03\0" * 64 + deflated(b"a" * 1001, final=True)),
+        1009,
+        True,
+    ),
     "7692 rsv1 in a continuation": (frame(TEXT_PART | RSV1, b"a") + frame(LAST | RSV1, b"a"), 1002, True),
     "7692 rsv1 in a ping": (frame(PING | RSV1), 1002, True),
     "7692 rsv2": (frame(TEXT | RSV1 | 0x20, b"a"), 1002, True),

@@ -162,3 +162,9 @@ def test_C6_every_script_name_of_two_bytes_is_split_off_where_it_was() -> None:
         if (environ["SCRIPT_NAME"], environ["PATH_INFO"]) != (text, "/\xff" + text):
             wrong.append((path, environ["SCRIPT_NAME"], environ["PATH_INFO"]))
     assert not wrong
+
+
+@pytest.mark.parametrize("key", ["HTTP_X_\N{EURO SIGN}", "HTTP_CAF\xc9"])
+def test_an_environ_key_that_no_field_can_have_is_left_out(key: str) -> None:
+    exchange = exchange_from_environ({"PATH_INFO": "/", "HTTP_X_A": "1", key: "2"}, HTTPGateway(), None)
+    assert exchange.headers == [[b"x-a", b"1"]]

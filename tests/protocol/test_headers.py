@@ -48,3 +48,9 @@ def test_a_line_that_is_not_there_cannot_be_left_out() -> None:
     defaults = DefaultFields(b"", send_date=False)
     defaults.update(0)
     assert defaults.without(b"date", b"x") == b"x"
+
+
+def test_a_server_field_of_the_applications_own_takes_the_place_of_the_users() -> None:
+    defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
+    assert defaults.block == b"server: theirs\r\nx-a: b\r\n"
+    assert defaults.without(b"server", defaults.block) == b"x-a: b\r\n"

@@ -103,6 +103,15 @@ def test_no_offer_is_not_answered() -> None:
 # Contexts
 
 
+def test_a_client_that_was_granted_8_bits_is_understood_however_its_stream_is_cut() -> None:
+    """zlib deflates with 9 where 8 is asked for."""
+    data = bytes(range(256)) + bytes(150) + bytes(range(256))
+    stream = frame(BINARY | RSV1, Deflater(9)(data))
+    for piece in (1 << 30, 1, 7, 100, 300):
+        client = Client(deflate=agreed(b"permessage-deflate; client_max_window_bits=8")).send(stream, piece)
+        assert client.calls == [("bytes", data)], piece
+
+
 @pytest.mark.parametrize("bits", [9, 12, 15])
 def test_messages_of_a_client_may_refer_to_earlier_ones(bits: int) -> None:
     deflate = agreed(b"permessage-deflate; client_max_window_bits=%d" % bits)

@@ -148,7 +148,7 @@ def test_C6_script_name_and_path_info_are_the_same_behind_two_bridges(script: st
 
 def test_C6_a_request_for_no_path_is_below_no_mount() -> None:
     environ = environ_of(b"*", root_path="/app")
-    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "*")
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("", "*")
 
 
 def test_C8_fields_are_joined_in_order() -> None:

@@ -107,7 +107,10 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     # Byte for byte what the client sent, which is the path if nothing in it is quoted.
     path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
     script_name: str = template["SCRIPT_NAME"]
-    if script_name and raw_path != b"*":
+    if script_name and raw_path == b"*":
+        # The server as a whole is meant, which is below no mount.
+        environ["SCRIPT_NAME"] = ""
+    elif script_name:
         if not path_info.startswith(script_name):
             # A root path that is not UTF-8 has U+FFFD for it; its slashes are where they were.
             script_name = "/".join(path_info.split("/", script_name.count("/") + 1)[: script_name.count("/") + 1])
@@ -350,7 +353,8 @@ def _shape_of(environ: Mapping[str, Any]) -> _Shape:
 
 def _meaning_of(key: str) -> bytes:
     if key.startswith("HTTP_"):
-        return key[5:].lower().replace("_", "-").encode("latin-1")
+        # A key beyond ASCII stands for no field: no name of one has such a character.
+        return key[5:].lower().replace("_", "-").encode() if key.isascii() else b""
     meaning = b"" if key.startswith("wsgi.") else _OWN
     if len(_MEANINGS) < _MOST_MEANINGS:
         _MEANINGS[key] = meaning

@@ -84,9 +84,10 @@ class DefaultFields:
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
         """`more` is lines that have been checked; a server line among them takes the place of ours."""
         self._send_date = send_date
-        self._more = more
-        ours = server and not (b"\n" + more).count(b"\nserver: ")
-        self.server = b"server: " + server + b"\r\n" if ours else b""
+        lines = more.splitlines(keepends=True)
+        given = b"".join(line for line in lines if line.startswith(b"server: "))
+        self._more = more = b"".join(line for line in lines if not line.startswith(b"server: "))
+        self.server = given or (b"server: " + server + b"\r\n" if server else b"")
         self.date = b""
         self.block = self.server + more
 

@@ -33,6 +33,9 @@ _TAIL: Final = b"\x00\x00\xff\xff"
 _STEP_IN: Final = 16384
 _STEP_OUT: Final = 65536
 
+# Bytes that one byte inflates to at most: two bits, for 258 bytes each.
+_MAX_RATIO: Final = 1032
+
 # Deflate streams that may end within one message (section 7.2.3.4). Each costs a new decompressor, and a hostile
 # message could hold one in every two bytes.
 _MAX_STREAM_ENDS: Final = 64
@@ -51,7 +54,8 @@ class PerMessageDeflate:
     """The compression of one connection, as agreed on. Costs next to nothing until the first compressed message."""
 
     def __init__(self, parameters: Parameters) -> None:
-        self._inflate_bits = -parameters.remote_max_window_bits
+        # At least 9: zlib compresses with 9 where 8 is asked for, and refers further back than 8 bits reach.
+        self._inflate_bits = -max(9, parameters.remote_max_window_bits)
         self._deflate_bits = -parameters.local_max_window_bits
         self._client_starts_anew = parameters.remote_no_context_takeover
         self._server_starts_anew = parameters.local_no_context_takeover
@@ -70,30 +74,36 @@ class PerMessageDeflate:
         decompressor = self._decompressor
         if decompressor is None:
             decompressor = zlib.decompressobj(self._inflate_bits)
-        for start in range(0, len(data), _STEP_IN):
-            part = data[start : start + _STEP_IN]
-            full = False
-            while part or full:
-                step = min(_STEP_OUT, room + 1)
-                try:
-                    piece = decompressor.decompress(part, step)
-                except zlib.error:
+        position = 0
+        width = _STEP_IN
+        full = False
+        while position < len(data) or full:
+            part = data[position : position + width]
+            step = min(_STEP_OUT, room + 1)
+            # Before a fault the message may have become too long, and zlib keeps to itself what it has inflated then.
+            retry = decompressor.copy() if len(part) > 1 and room < (len(part) + 8) * _MAX_RATIO else None
+            try:
+                piece = decompressor.decompress(part, step)
+            except zlib.error:
+                if retry is None:
                     raise WebSocketProtocolError(1007, INVALID_COMPRESSED) from None
-                part = decompressor.unconsumed_tail
-                # zlib may have read all and still have something to tell.
-                full = len(piece) == step
-                if decompressor.eof:
-                    self._stream_ends += 1
-                    if self._stream_ends > _MAX_STREAM_ENDS:
-                        raise WebSocketProtocolError(1007, INVALID_COMPRESSED)
-                    part = decompressor.unused_data
-                    full = False
-                    decompressor = zlib.decompressobj(self._inflate_bits)
-                if piece:
-                    room -= len(piece)
-                    yield piece
-                    if room < 0:
-                        return
+                # Byte by byte, whichever comes first is found, however the stream was cut.
+                decompressor = retry
+                width = 1
+                continue
+            position += len(part) - len(decompressor.unconsumed_tail) - len(decompressor.unused_data)
+            # zlib may have read all and still have something to tell.
+            full = len(piece) == step and not decompressor.eof
+            if piece:
+                room -= len(piece)
+                yield piece
+                if room < 0:
+                    return
+            if decompressor.eof:
+                self._stream_ends += 1
+                if self._stream_ends > _MAX_STREAM_ENDS:
+                    raise WebSocketProtocolError(1007, INVALID_COMPRESSED)
+                decompressor = zlib.decompressobj(self._inflate_bits)
         if final:
             self._stream_ends = 0
             self._decompressor = None if self._client_starts_anew else decompressor
