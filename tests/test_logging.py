@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
 from pathlib import Path
@@ -182,3 +184,83 @@ def test_lines_that_nobody_takes_are_told_of_once(capsys: pytest.CaptureFixture[
         for _ in range(3):
             access.info("a line")
     assert [line[24:] for line in capsys.readouterr().err.splitlines()] == ["ERROR   log lines are lost: Broken pipe"]
+
+
+# Text from outside
+
+
+def formatted_failure(fail: Callable[[], object], message: str = "failed") -> str:
+    """What the default formatter makes of an exception."""
+    try:
+        fail()
+    except Exception:
+        entry = logging.LogRecord("uvicorn.app", logging.ERROR, __file__, 1, message, (), sys.exc_info())
+    return DefaultFormatter("%(message)s").format(entry)
+
+
+def test_an_exception_cannot_forge_a_line_or_steer_a_terminal() -> None:
+    def fail() -> None:
+        raise ValueError("bad\n2026-01-01 ERROR forged\x1b[2J")
+
+    text = formatted_failure(fail)
+    assert text.endswith("\nValueError: bad\\n2026-01-01 ERROR forged\\x1b[2J")
+    assert "\n    fail()\n" in text
+
+
+def test_a_whole_chain_of_exceptions_is_escaped() -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("inner\rx")
+        except KeyError as error:
+            group = ExceptionGroup("outer\nx", [OSError("member\nx")])
+            group.add_note("note\nx")
+            raise group from error
+
+    text = formatted_failure(fail)
+    for message in ("inner\\rx", "outer\\nx", "OSError: member\\nx", "note\\nx"):
+        assert message in text
+    assert "\nx" not in text
+
+
+def test_the_message_of_an_exception_is_cut() -> None:
+    def fail() -> None:
+        raise ValueError("x" * 1_000_000)
+
+    assert len(formatted_failure(fail)) < 5000
+
+
+def test_a_traceback_without_controls_is_as_usual() -> None:
+    def fail() -> None:
+        raise ValueError("boom")
+
+    text = formatted_failure(fail)
+    try:
+        fail()
+    except ValueError:
+        usual = traceback.format_exc()
+    assert text.splitlines()[-3:] == usual.splitlines()[-3:]
+    assert text.startswith("failed\nTraceback (most recent call last):\n")
+
+
+def test_a_record_keeps_its_exception_as_it_was() -> None:
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        entry = logging.LogRecord("uvicorn.app", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
+    kept = entry.exc_info
+    DefaultFormatter("%(message)s").format(entry)
+    assert (entry.exc_info, entry.exc_text) == (kept, None)
+
+
+def test_a_message_keeps_its_line_feeds_and_loses_its_controls() -> None:
+    entry = logging.LogRecord("uvicorn.app", logging.ERROR, __file__, 1, "wsgi.errors: %s", ("a\nb\x1b[2J",), None)
+    assert DefaultFormatter("%(message)s").format(entry) == "wsgi.errors: a\nb\\x1b[2J"
+
+
+def test_the_line_of_a_syntax_error_is_escaped() -> None:
+    def fail() -> None:
+        compile("a = \x1b[2J", "from\noutside", "exec")
+
+    text = formatted_failure(fail)
+    assert "\x1b" not in text
+    assert "from\\noutside" in text

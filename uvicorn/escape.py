@@ -16,12 +16,14 @@ _CONTROLS: Final = re.compile(f"[{CONTROLS}]")
 # Line feeds and tabs lay out a text that is allowed to have several lines.
 _CONTROLS_IN_LINES: Final = re.compile(rf"(?![\t\n])[{CONTROLS}]")
 
+_NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
 # Enough for a name, an address or a short message.
 _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    r"""`str(value)` on one line: control characters as `\xNN`, and cut after `longest` characters."""
+    r"""`str(value)` on one line: control characters as `\n` or `\xNN`, and cut after `longest` characters."""
     try:
         text = str(value)
     except Exception as error:
@@ -36,5 +38,8 @@ def escaped_lines(text: str) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
+    named = _NAMED.get(match[0])
+    if named is not None:
+        return named
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

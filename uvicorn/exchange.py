@@ -32,6 +32,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn import processes
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.escape import escaped
 from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
@@ -577,7 +578,7 @@ class HTTPExchange:
         return STATE_NAMES[self.state]
 
     def __repr__(self) -> str:
-        return f"<{self.method} {self.path!r} {self.state_name}>"
+        return f"<{escaped(self.method, 40)} {self.path!r:.200} {self.state_name}>"
 
     def _end(self) -> None:
         # Content that nobody has waited for is dropped from now on; who still asks must not take a part for the whole.

@@ -12,6 +12,7 @@ import logging.config
 import os
 import sys
 import time
+import traceback
 from copy import copy, deepcopy
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
@@ -19,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 import click
 
 from uvicorn.errors import ConfigError
+from uvicorn.escape import escaped, escaped_lines
 from uvicorn.processes import is_terminal
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
 }
 
 _MINUTE: Final = 60.0
+
+# Of an exception's message: a whole report of a validation; what is longer repeats what somebody has sent.
+_LONGEST_MESSAGE: Final = 4000
 
 _LEVEL_COLOURS: Final = {
     logging.DEBUG: "cyan",
@@ -168,9 +173,30 @@ class ColourizedFormatter(logging.Formatter):
         """`text`, in a colour if colours are wanted."""
         return click.style(text, **style) if self.use_colors else text
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback if there is one.
+
+        Control characters are escaped, line feeds in an exception's message too: only we end lines.
+        """
+        if record.exc_info:
+            # Another formatter's text of the exception may stand there, and ours is not for others.
+            record = copy(record)
+            record.exc_text = None
+        return super().format(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback as usual, but for messages: escaped, and cut after 4,000 characters."""
+        kind, error, trace = ei
+        if error is None:
+            return super().formatException(ei)
+        shown = traceback.TracebackException(kind, error, trace, compact=True)
+        _escape_messages(shown)
+        return "".join(shown.format()).removesuffix("\n")
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line, from a copy of the record: other handlers want it as it was."""
         shown = copy(record)
+        shown.message = escaped_lines(record.message)
         self.decorate(shown)
         return super().formatMessage(shown)
 
@@ -196,7 +222,8 @@ class AccessFormatter(ColourizedFormatter):
         """The line, from a copy of the record."""
         if isinstance(record.args, tuple) and len(record.args) == 5:
             return super().formatMessage(record)
-        return f"{record.asctime} {record.message}" if self.usesTime() else record.message
+        message = escaped_lines(record.message)
+        return f"{record.asctime} {message}" if self.usesTime() else message
 
     def decorate(self, record: logging.LogRecord) -> None:
         """Set what the format may refer to."""
@@ -204,9 +231,33 @@ class AccessFormatter(ColourizedFormatter):
         assert isinstance(record.args, tuple)
         client, method, target, http_version, status = record.args
         number = int(str(status))
-        record.client_addr = client
-        record.request_line = self.colored(f"{method} {target} HTTP/{http_version}", bold=True)
+        record.client_addr = _on_one_line(str(client))
+        record.request_line = self.colored(_on_one_line(f"{method} {target} HTTP/{http_version}"), bold=True)
         record.status_code = self.colored(f"{number}{_PHRASES.get(number, '')}", fg=_STATUS_COLOURS.get(number // 100))
         for name in ("size", "duration"):
             # Records that somebody else has made have none.
             record.__dict__.setdefault(name, 0)
+
+
+def _on_one_line(text: str) -> str:
+    # Our own records are: this is for those that somebody else has made.
+    return text if text.isprintable() else escaped(text, _LONGEST_MESSAGE)
+
+
+def _escape_messages(shown: traceback.TracebackException) -> None:
+    """Escape what each exception of a chain says. Its frames are the program's own."""
+    left, seen = [shown], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        for name in ("_str", "msg", "filename"):
+            if isinstance(text := getattr(one, name, None), str):
+                setattr(one, name, escaped(text, _LONGEST_MESSAGE))
+        if isinstance(text := getattr(one, "text", None), str):
+            # The line of a SyntaxError.
+            one.text = escaped(text.rstrip("\n"), _LONGEST_MESSAGE) + "\n"
+        if isinstance(notes := getattr(one, "__notes__", None), list):
+            one.__notes__ = [escaped(note, _LONGEST_MESSAGE) for note in notes]
+        left += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]

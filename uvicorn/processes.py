@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import Final, Never, TextIO
 
+from uvicorn.escape import escaped
+
 logger = logging.getLogger("uvicorn.app")
 
 #: How many processes serve the application; 0 as long as no server of ours has said it.
@@ -51,7 +53,7 @@ def end_fork(error: BaseException | None) -> Never:
         if error.code is None or isinstance(error.code, int):
             code = error.code or 0
         else:
-            logger.error("%s", error.code)
+            logger.error("%s", escaped(error.code, 1000))
     elif error is not None:
         logger.error("exception in a process that the application has forked", exc_info=error)
     else:

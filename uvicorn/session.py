@@ -199,7 +199,7 @@ class WebSocketSession:
             listener.on_disconnect(code, reason)
 
     def __repr__(self) -> str:
-        return f"<websocket {self.request.path!r} {self.state_name}>"
+        return f"<websocket {self.request.path!r:.200} {self.state_name}>"
 
     def _handshake_ended(self, request: HTTPExchange) -> None:
         if request.status != 101:

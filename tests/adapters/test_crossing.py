@@ -166,7 +166,7 @@ def test_an_exception_after_the_whole_response_is_logged_here(way: Way, caplog: 
 def test_the_message_of_an_application_error_is_one_short_line() -> None:
     with pytest.raises(ApplicationError) as raised:
         by_wsgi(raising(OSError("a\nb\x1b[31m" + "c" * 1000)))
-    assert str(raised.value).startswith("the application raised OSError: a\\x0ab\\x1b[31mccc")
+    assert str(raised.value).startswith("the application raised OSError: a\\nb\\x1b[31mccc")
     assert len(str(raised.value)) < 300
 
 

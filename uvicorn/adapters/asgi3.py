@@ -83,7 +83,9 @@ class ASGI3Adapter:
             await self._interface.shutdown(_SHUTDOWN_SECONDS)
         except Exception as error:
             logger.error("the application's shutdown failed", exc_info=error)
-            await send({"type": "lifespan.shutdown.failed", "message": f"the application's shutdown failed: {error!r}"})
+            await send(
+                {"type": "lifespan.shutdown.failed", "message": f"the application's shutdown failed: {error!r:.200}"}
+            )
         else:
             await send({"type": "lifespan.shutdown.complete"})
 

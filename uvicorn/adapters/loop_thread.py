@@ -134,7 +134,7 @@ class LoopThread:
                     end_fork(error)
                 # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
                 # them when the loop goes on, and not the loop, which others share.
-                logger.warning("%r in the event loop's thread, which goes on", error)
+                logger.warning("%.200r in the event loop's thread, which goes on", error)
         self.loop.run_until_complete(self._cancel_what_is_left())
         self.loop.close()
 

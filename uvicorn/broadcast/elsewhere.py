@@ -89,7 +89,7 @@ class Elsewhere:
         finally:
             del self._asked[number]
         why = "its process has ended" if self._signer is None else "its process has ended, or has another secret"
-        logger.warning("group %r: nobody answers for channel %s (%s): %s", group, shown(name), action, why)
+        logger.warning("group %.200r: nobody answers for channel %s (%s): %s", group, shown(name), action, why)
 
     def on_message(self, message: Message) -> None:
         """A message to this process. Never raises, whatever it is."""

@@ -35,6 +35,7 @@ from uvicorn.broadcast.serialize import (
 )
 from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastUnavailable
+from uvicorn.escape import escaped
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")
@@ -289,7 +290,9 @@ class Hub:
             self.metrics.dropped_broken += 1
             if not self._broken_told:
                 self._broken_told = True
-                logger.warning("group %r: skipped what is no message, and will be from now on: %s", group, error)
+                logger.warning(
+                    "group %.200r: skipped what is no message, and will be from now on: %s", group, escaped(error)
+                )
             return
         if members is None or is_control:
             self.elsewhere.on_message(message)
@@ -299,7 +302,7 @@ class Hub:
             if lost:
                 if count := self._holes_log.admits(lost):
                     logger.warning(
-                        "group %r: messages were lost: %d, in all groups since the last such line", group, count
+                        "group %.200r: messages were lost: %d, in all groups since the last such line", group, count
                     )
                 self._report_hole(group, LOST, since)
         share(message)

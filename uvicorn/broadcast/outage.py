@@ -9,6 +9,7 @@ from typing import final
 
 from uvicorn.broadcast.log_limit import LOG_SECONDS
 from uvicorn.errors import BroadcastUnavailable
+from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -45,7 +46,7 @@ class Outage:
             if self._is_logged:
                 self.count()
             else:
-                logger.warning("messages to groups are not taken: %s", error)
+                logger.warning("messages to groups are not taken: %s", escaped(error))
                 self._is_logged = True
                 self._counted -= 1
                 self._next_line = now + LOG_SECONDS

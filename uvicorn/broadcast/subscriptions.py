@@ -10,6 +10,7 @@ from contextvars import Context
 from typing import Any, Final, TypeAlias, final
 
 from uvicorn.errors import BroadcastError
+from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -121,7 +122,9 @@ class Subscriptions:
                 return
             if self._ask_later(groups):
                 # Not a fault of ours, with a traceback.
-                logger.error("group %.200r is not heard; asking again every %g s: %s", *groups, RETRY_SECONDS, error)
+                logger.error(
+                    "group %.200r is not heard; asking again every %g s: %s", *groups, RETRY_SECONDS, escaped(error)
+                )
         else:
             self._heard |= groups
             late = [(group, self._failed.pop(group)) for group in groups if group in self._failed]

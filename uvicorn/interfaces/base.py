@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, ResponseAborted
+from uvicorn.escape import escaped
 from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.held import call_held
 from uvicorn.interfaces.tasks import HandlerTasks, NoAwaitable
@@ -121,7 +122,7 @@ def log_failure(where: object, error: BaseException) -> None:
         level = logging.DEBUG if is_reported(error) else logging.ERROR
         logger.log(level, "%s: exception in the application", where, exc_info=error)
     elif error.is_first:
-        logger.error("%s: %s", where, error)
+        logger.error("%s: %s", where, escaped(error, 1000))
 
 
 def _is_coroutine_function(app: Callable[..., Any]) -> bool:

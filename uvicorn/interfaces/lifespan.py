@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from uvicorn.errors import LocalProtocolError, StartupError
+from uvicorn.escape import escaped
 from uvicorn.sending import shape
 from uvicorn.types import Message
 
@@ -60,7 +61,7 @@ class Lifespan:
             # It may well have failed to start. The specification has us go on, but not keep quiet.
             logger.warning("lifespan: the application failed and is served without", exc_info=error)
         else:
-            logger.info("lifespan: the application takes no part (%.200s)", told)
+            logger.info("lifespan: the application takes no part (%s)", escaped(told))
         return False
 
     async def shutdown(self, seconds: float) -> None:
@@ -72,7 +73,8 @@ class Lifespan:
                 answer = await self._ask("shutdown")
                 if answer is not None and answer["type"] == "lifespan.shutdown.failed":
                     logger.error(
-                        "lifespan.shutdown.failed: %s", answer.get("message") or "the application says no more"
+                        "lifespan.shutdown.failed: %s",
+                        escaped(answer.get("message") or "the application says no more", 1000),
                     )
                 await asyncio.wait((self._task,))
         except TimeoutError:

@@ -212,7 +212,7 @@ class PooledInterface(Interface):
             refuse(exchange)
         except Exception as error:
             # The user's executor may have limits of its own, and its own way to say so.
-            logger.error("%s: the executor takes no call: %r", exchange, error)
+            logger.error("%s: the executor takes no call: %.200r", exchange, error)
             refuse(exchange)
         else:
             return True
@@ -248,5 +248,5 @@ def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange)
         call.cancel()
     elif (error := future.exception()) is not None:
         # As that of an executor of processes, to which no call can be handed.
-        logger.error("%s: the executor has not made the call: %r; expected one of threads", exchange, error)
+        logger.error("%s: the executor has not made the call: %.200r; expected one of threads", exchange, error)
         call.cancel()

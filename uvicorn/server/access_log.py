@@ -18,6 +18,9 @@ server_logger: Final = logging.getLogger("uvicorn.server")
 # Enough for any honest URL; the rest of a dishonest one is of no use to a reader.
 _LONGEST: Final = 1000
 
+# A token, so that nothing in it needs escaping.
+_LONGEST_METHOD: Final = 40
+
 _HARMLESS: Final = re.compile(rb"[ !#-\[\]-~]*")
 _ESCAPED: Final = [chr(c) if _HARMLESS.fullmatch(bytes([c])) else f"\\x{c:02x}" for c in range(256)]
 
@@ -69,7 +72,7 @@ def log_access(
     access_logger.info(
         line,
         peer_name(client),
-        method,
+        method if len(method) <= _LONGEST_METHOD else f"{method[:_LONGEST_METHOD]}...",
         printable(target),
         http_version,
         status,

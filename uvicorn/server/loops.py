@@ -58,4 +58,4 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
                 ):
                     raise
-                logger.warning("%r in a task; the event loop goes on", error)
+                logger.warning("%.200r in a task; the event loop goes on", error)

@@ -16,6 +16,7 @@ from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES, RedisRefu
 from uvicorn.broadcast.backends.subscription import PLAIN, SHARDED, Command, Subscription, Verbs
 from uvicorn.broadcast.backends.supervised import DENIED_SECONDS, Supervised
 from uvicorn.broadcast.log_limit import LogLimit
+from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -228,7 +229,7 @@ class Listener(Supervised):
         try:
             self._on_message(entry.name, payload)
         except Exception:
-            logger.exception("%s: a message of group %r could not be taken", self.where, entry.name)
+            logger.exception("%s: a message of group %.200r could not be taken", self.where, entry.name)
 
     def _take_acknowledgement(self, verb: bytes, channel: bytes) -> None:
         command = self._commands[0] if self._commands else None
@@ -288,7 +289,7 @@ class Listener(Supervised):
                 "%s: Redis refuses %s for the moment: %s; asking again until it accepts",
                 self.where,
                 verb.decode(),
-                refusal,
+                escaped(refusal),
             )
         for entry in entries:
             self._passing[entry.channel] = self._ask_again[entry.channel] = entry
@@ -312,7 +313,7 @@ class Listener(Supervised):
                 self.where,
                 entry.name,
                 verb.decode(),
-                refusal,
+                escaped(refusal),
                 DENIED_SECONDS,
             )
         self._forget_refusal(entry)
@@ -391,4 +392,4 @@ class Listener(Supervised):
         try:
             self._on_gap(names, reason, since)
         except Exception:
-            logger.exception("%s: a gap of groups %r could not be taken", self.where, names[:10])
+            logger.exception("%s: a gap of groups %.1000r could not be taken", self.where, names[:10])

@@ -120,7 +120,7 @@ class MemoryBackend(Backend):
         try:
             self._on_message(group, payload)
         except Exception:
-            logger.exception("%r: a message of group %r could not be taken", self, group)
+            logger.exception("%r: a message of group %.200r could not be taken", self, group)
 
     def __repr__(self) -> str:
         return f"memory://{self._name}"

@@ -19,6 +19,7 @@ from uvicorn.broadcast.backends.sender import Sender
 from uvicorn.broadcast.backends.subscription import SHARDED, Subscription
 from uvicorn.broadcast.backends.supervised import Supervised, is_cancelled, let_go_of_the_parents
 from uvicorn.errors import BroadcastUnavailable
+from uvicorn.escape import escaped
 
 Place: TypeAlias = tuple[str, int]
 
@@ -73,7 +74,7 @@ class ClusterBackend(Backend):
         try:
             await self._learn_owners()
         except LinkFailed as error:
-            logger.warning("%r: not reached: %s; trying again until it is", self, error)
+            logger.warning("%r: not reached: %s; trying again until it is", self, escaped(error))
             self._doubt.set()
         self._minding = asyncio.create_task(self._mind(), name=f"uvicorn broadcast: {self!r}")
 
@@ -182,7 +183,7 @@ class ClusterBackend(Backend):
             try:
                 await self._learn_owners()
             except LinkFailed as error:
-                logger.debug("%r: %s", self, error)
+                logger.debug("%r: %s", self, escaped(error))
             except Exception:
                 # Who gives up here hears nothing any more of groups that move.
                 logger.exception("%r: failed in a way that was not foreseen", self)

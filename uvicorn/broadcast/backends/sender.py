@@ -15,6 +15,7 @@ from uvicorn.broadcast.backends.link import Connect, Link, LinkLost
 from uvicorn.broadcast.backends.redis_reader import RedisRefusal
 from uvicorn.broadcast.backends.supervised import Supervised
 from uvicorn.errors import BroadcastUnavailable
+from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -113,7 +114,7 @@ class Sender(Supervised):
         if refusal.denies and channel not in self._denials_logged and len(self._denials_logged) < _MOST_DENIALS_LOGGED:
             self._denials_logged.add(channel)
             name = channel.decode("utf-8", "replace")
-            logger.error("%s: group %.200r: Redis refuses %s: %s", self.where, name, verb.decode(), refusal)
+            logger.error("%s: group %.200r: Redis refuses %s: %s", self.where, name, verb.decode(), escaped(refusal))
         return BroadcastUnavailable(f"{self.where}: Redis refuses: {refusal}")
 
     # Messages that Redis has not taken yet.

@@ -67,7 +67,7 @@ class Supervised:
             task.cancel()
             _, pending = await asyncio.wait([task], timeout=2 * CLOSE_SECONDS)
             if pending:
-                logger.error("%s: does not stop; it was left as it is: %r", self.where, task)
+                logger.error("%s: does not stop; it was left as it is: %.500r", self.where, task)
 
     def hurry(self) -> None:
         """There is reason to believe that the next attempt will succeed: make it now."""

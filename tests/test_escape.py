@@ -1,0 +1,45 @@
+"""Text from outside on one line of a log."""
+
+from __future__ import annotations
+
+import pytest
+
+from uvicorn.escape import escaped, escaped_lines
+from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ünïcode", "plain, ünïcode"),
+        ("a\nb\r\tc", "a\\nb\\r\\tc"),
+        ("\x1b[31m\x00\x7f\x9b", "\\x1b[31m\\x00\\x7f\\x9b"),
+        ("\u2028\u202e\u2066", "\\u2028\\u202e\\u2066"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+def test_a_long_text_is_cut() -> None:
+    assert escaped("x" * 300) == "x" * 200 + "..."
+
+
+def test_a_text_of_several_lines_keeps_its_line_feeds_and_tabs() -> None:
+    assert escaped_lines("a\n\tb\r\x1b") == "a\n\tb\\r\\x1b"
+
+
+def test_a_value_whose_text_fails_is_named_by_its_type() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert escaped(Broken()) == "<Broken, whose text fails with ValueError>"
+
+
+def test_an_exchange_in_a_log_line_is_short_and_on_one_line() -> None:
+    target = b"/%0A%1B" + b"x" * 60000
+    shown = repr(HTTPExchange(HTTPGateway(), Endpoint(), "GET\n" + "x" * 1000, target, "1.1", [], False))
+    assert shown.isprintable()
+    assert len(shown) < 300
