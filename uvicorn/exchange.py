@@ -65,7 +65,19 @@ class Endpoint:
     `template` is scratch space in which an interface may keep what is the same for all of them.
     """
 
-    __slots__ = ("client", "context", "environ", "forks", "loop", "root_path", "scheme", "server", "template", "thread")
+    __slots__ = (
+        "client",
+        "context",
+        "environ",
+        "forks",
+        "loop",
+        "root_path",
+        "root_path_cut",
+        "scheme",
+        "server",
+        "template",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -74,10 +86,13 @@ class Endpoint:
         server: tuple[str, int] | None = None,
         client: tuple[str, int] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        root_path_cut: str = "auto",
     ) -> None:
         """To be made on the thread of `loop`, the event loop that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
+        #: Whether targets arrive without the root path; auto: unless they begin with it.
+        self.root_path_cut = root_path_cut
         self.server = server
         self.client = client
         self.template: dict[str, Any] | None = None
@@ -248,7 +263,7 @@ class HTTPExchange:
         if "%" in path:
             # Not UTF-8: U+FFFD, so that an application may encode it again (interface rule R18).
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        if endpoint.root_path and path != "*" and not _is_below(path, endpoint.root_path):
+        if endpoint.root_path and path != "*" and _is_cut(path, endpoint):
             # A proxy has cut its prefix off; `path` is the full path all the same.
             prefix = quote(endpoint.root_path).encode()
             raw_path = prefix + raw_path
@@ -645,6 +660,12 @@ def _as_bytes(content: Any) -> bytes:
     raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
 
 
-def _is_below(path: str, root_path: str) -> bool:
+def _is_cut(path: str, endpoint: Endpoint) -> bool:
+    if endpoint.root_path_cut == "auto":
+        return not is_below(path, endpoint.root_path)
+    return endpoint.root_path_cut == "yes"
+
+
+def is_below(path: str, root_path: str) -> bool:
     """Whether `path` is `root_path` or lies below it, segment by segment: /apple is not below /app."""
     return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")

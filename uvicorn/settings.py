@@ -69,6 +69,16 @@ class Settings:
         choices=("auto", "on", "off"),
     )
     root_path: str = setting("", APPLICATION, "Path under which a proxy has mounted the application.")
+    # yes: what a guess takes for the prefix may be the client's own, which gives one page two public paths.
+    root_path_cut: str = setting(
+        "yes",
+        APPLICATION,
+        "Whether the proxy cuts the root path off; yes: the path is the root path and what arrives, no: what arrives "
+        "is whole, auto: whole if it begins with the root path.",
+        choices=("yes", "no", "auto"),
+    )
+    # Off: middleware that reads or rewrites content does not know the event.
+    pathsend: bool = setting(False, APPLICATION, "Offer http.response.pathsend to ASGI applications.")
 
     loop: str = setting(
         "auto",

@@ -88,7 +88,7 @@ async def test_every_key_of_the_scope_has_its_type() -> None:
         "headers": [(b"host", b"x"), (b"x-two", b"1"), (b"x-two", b"2")],
         "client": ("127.0.0.1", 51234),
         "server": ("127.0.0.1", 8000),
-        "extensions": {"http.response.trailers": {}, "http.response.pathsend": {}},
+        "extensions": {"http.response.trailers": {}},
     }
 
 
@@ -897,3 +897,9 @@ async def test_a_failure_that_is_raised_again_out_of_a_group_is_logged_once(capl
 
     assert (await answered(app)).statuses == [500]
     assert caplog.text.count("exception in the application") == 1
+
+
+async def test_a_file_event_is_offered_if_the_settings_say_so() -> None:
+    app = App(START, BODY)
+    await answered(app, GET, pathsend=True)
+    assert "http.response.pathsend" in app.scopes[0]["extensions"]

@@ -295,7 +295,9 @@ class ASGI3Interface(Interface):
         scope["query_string"] = exchange.query_string
         # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
         scope["headers"] = [(name, value) for name, value in exchange.headers]
-        scope["extensions"] = {"http.response.trailers": {}, "http.response.pathsend": {}}
+        scope["extensions"] = {"http.response.trailers": {}}
+        if self.settings.pathsend:
+            scope["extensions"]["http.response.pathsend"] = {}
         if self._state is not None:
             scope["state"] = self._state.copy()
         call = HTTPCall(exchange)

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn import processes
 from uvicorn.errors import LocalProtocolError
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway, is_below
 from uvicorn.types import Headers
 
 # Common fields by their environ keys; others are made up when they come.
@@ -107,8 +107,8 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     # Byte for byte what the client sent, which is the path if nothing in it is quoted.
     path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
     script_name: str = template["SCRIPT_NAME"]
-    if script_name and raw_path == b"*":
-        # The server as a whole is meant, which is below no mount.
+    if script_name and not is_below(exchange.path, endpoint.root_path):
+        # The server as a whole is meant (OPTIONS *), or a path that a proxy has handed on from outside the mount.
         environ["SCRIPT_NAME"] = ""
     elif script_name:
         if not path_info.startswith(script_name):

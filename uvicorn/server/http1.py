@@ -73,6 +73,7 @@ class HTTP1Connection(HTTP1Lifetime):
             _host_and_port(transport.get_extra_info("sockname")),
             _host_and_port(transport.get_extra_info("peername")),
             context.loop,
+            settings.root_path_cut,
         )
         trusted = context.trusted
         if trusted is not None:
@@ -455,7 +456,7 @@ class HTTP1Connection(HTTP1Lifetime):
         own = self._endpoint
         assert self._context.trusted is not None
         client, scheme = self._context.trusted.client(self._parser.headers, own.client, own.scheme)
-        return Endpoint(scheme, own.root_path, own.server, client, own.loop)
+        return Endpoint(scheme, own.root_path, own.server, client, own.loop, own.root_path_cut)
 
     def _is_handshake(self) -> bool:
         """Whether the current request asks for a websocket, and there is somebody to ask."""

@@ -77,6 +77,9 @@ def keywords_of(cfg: Any) -> dict[str, Any]:
     # gunicorn kills whoever is still there when the time is up; the last second is for the application's shutdown.
     keywords["timeout_graceful_shutdown"] = max(cfg.graceful_timeout - 1, cfg.graceful_timeout / 2)
     # SCRIPT_NAME in the environment is how gunicorn's users mount an application.
+    if not keywords.get("root_path"):
+        # With it, the path arrives whole.
+        keywords["root_path_cut"] = "no"
     keywords["root_path"] = (keywords.get("root_path") or os.environ.get("SCRIPT_NAME", "")).rstrip("/")
     return keywords
 
