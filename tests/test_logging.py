@@ -49,6 +49,20 @@ def test_an_access_line_of_somebody_else_has_no_size() -> None:
     assert AccessFormatter("%(size)d %(duration)d", use_colors=False).format(record()) == "0 0"
 
 
+@pytest.mark.parametrize(
+    ("attributes", "ending"),
+    [({}, ""), ({"outcome": "complete"}, ""), ({"outcome": "client disconnected"}, " (client disconnected)")],
+)
+def test_an_access_line_ends_with_the_outcome_of_a_response_that_is_not_complete(
+    attributes: dict[str, str], ending: str
+) -> None:
+    assert AccessFormatter("/tea%(ending)s", use_colors=False).format(record(**attributes)) == "/tea" + ending
+
+
+def test_the_default_access_line_has_the_outcome() -> None:
+    assert LOGGING_CONFIG["formatters"]["access"]["fmt"].endswith("%(ending)s")
+
+
 def test_what_else_is_logged_there_is_its_message() -> None:
     made = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "tea is %s", ("ready",), None)
     assert AccessFormatter("%(client_addr)s", use_colors=False).format(made) == "tea is ready"

@@ -1,7 +1,8 @@
 """What is logged, where, and how it looks; by the names that logging configurations of today's users refer to.
 
 The formatters know `%(levelprefix)s`, the level and a colon in eight columns; an access line has `%(client_addr)s` too,
-`%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content) and `%(duration).1f` (milliseconds).
+`%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
+`%(ending)s` (the outcome in parentheses, after a space; empty for a complete response).
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
         "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(asctime)s %(levelname)s %(message)s"},
         "access": {
             "()": "uvicorn.logging.AccessFormatter",
-            "fmt": '%(asctime)s %(client_addr)s - "%(request_line)s" %(status_code)s %(size)d %(duration).1fms',
+            "fmt": (
+                '%(asctime)s %(client_addr)s - "%(request_line)s" %(status_code)s %(size)d %(duration).1fms%(ending)s'
+            ),
         },
     },
     "handlers": {
@@ -237,6 +240,8 @@ class AccessFormatter(ColourizedFormatter):
         for name in ("size", "duration"):
             # Records that somebody else has made have none.
             record.__dict__.setdefault(name, 0)
+        outcome = record.__dict__.setdefault("outcome", "complete")
+        record.ending = "" if outcome == "complete" else f" ({_on_one_line(str(outcome))})"
 
 
 def _on_one_line(text: str) -> str:

@@ -49,6 +49,25 @@ async def test_a_response_whose_client_leaves_is_one_line(caplog: pytest.LogCapt
     await conversation.interface.tasks.finish(0)
 
 
+async def test_a_stream_that_is_ended_at_http_disconnect_says_that_the_client_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"data", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(app, access_log=True)
+    conversation.send(GET)
+    await settle()
+    conversation.send_eof()
+    await settle()
+    (record,) = lines(caplog)
+    assert record.outcome == "client disconnected"  # type: ignore[attr-defined]
+
+
 async def test_a_response_that_the_application_breaks_off_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(begun, access_log=True)
@@ -99,4 +118,6 @@ async def test_a_percent_sign_in_an_outcome_does_not_break_the_line(caplog: pyte
     conversation = Conversation(app, access_log=True)
     conversation.send(GET)
     await settle()
-    assert lines(caplog)[0].getMessage().endswith("(50% of it\\x0a)")
+    (record,) = lines(caplog)
+    assert record.getMessage().endswith("(50% of it\\x0a)")
+    assert record.outcome == "50% of it\\x0a"  # type: ignore[attr-defined]

@@ -378,7 +378,7 @@ def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange)
     elif exchange.state < COMPLETE and exchange.half_closed:
         # It has received http.disconnect, and taken it for what it mostly is.
         logger.info("%s: the application has given up a client that has closed its side", exchange)
-        exchange.app_failed("the application returned early")
+        exchange.app_failed("client disconnected")
     elif exchange.state < COMPLETE:
         lacking = "any of its response" if exchange.state == WAITING else "all of its response"
         logger.error("%s: the application returned without having sent %s", exchange, lacking)

@@ -67,8 +67,8 @@ def log_access(
     line = f'%s - "%s %s HTTP/%s" %d {sent} {milliseconds:.1f}ms'
     if outcome:
         # It may be what an exception says.
-        outcome = printable(outcome).replace("%", "%%")
-        line = f"{line} ({outcome})"
+        outcome = printable(outcome)
+        line += " (" + outcome.replace("%", "%%") + ")"
     access_logger.info(
         line,
         peer_name(client),
