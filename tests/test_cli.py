@@ -45,6 +45,9 @@ async def hello(message, channels):
 STOPPING_APP = """
 import signal
 
+# Values of text settings that may not be any text.
+_TEXTS = {"uds_mode": "640"}
+
 
 class Stopping:
     async def startup(self):
@@ -259,7 +262,7 @@ def test_every_setting_is_an_option(field: Field[Any]) -> None:
         value = not field.default
         config = typed(flag if value else flag.replace("--", "--no-", 1))
     elif isinstance(field.default, str):
-        value = field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
+        value = field.metadata["choices"][-1] if "choices" in field.metadata else _TEXTS.get(field.name, "/mounted")
         config = typed(flag, value)
     else:
         value = cast(Any, field.default) + 7
@@ -273,7 +276,7 @@ def test_every_setting_is_an_environment_variable(field: Field[Any], monkeypatch
     if isinstance(field.default, bool):
         value: Any = not field.default
     elif isinstance(field.default, str):
-        value = field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
+        value = field.metadata["choices"][-1] if "choices" in field.metadata else _TEXTS.get(field.name, "/mounted")
     else:
         value = cast(Any, field.default) + 7
     monkeypatch.setenv("UVICORN_" + keyword(field).upper(), str(value))

@@ -25,6 +25,9 @@ NUMBERS = [
     field for field in ALL_FIELDS if isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
 ]
 
+# Values of text settings that may not be any text.
+_TEXTS = {"uds_mode": "640"}
+
 
 def complaint(**options: Any) -> str:
     """What is said about `options`, which cannot be used."""
@@ -42,7 +45,7 @@ def other_value(field: Field[Any]) -> Any:
     if isinstance(field.default, bool):
         return not field.default
     if isinstance(field.default, str):
-        return field.metadata["choices"][-1] if "choices" in field.metadata else "/mounted"
+        return field.metadata["choices"][-1] if "choices" in field.metadata else _TEXTS.get(field.name, "/mounted")
     default: Any = field.default
     return default + 7
 

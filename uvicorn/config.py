@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.errors import ConfigError
 from uvicorn.familiar import checked_headers, load_environment, translate
 from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging, restore_loggers
-from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, close_sockets, open_sockets, parse_bind
+from uvicorn.server.listener import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Address,
+    close_sockets,
+    open_sockets,
+    parse_bind,
+    parse_mode,
+)
 from uvicorn.settings import Limits, Settings
 
 if TYPE_CHECKING:
@@ -104,6 +112,7 @@ class Config:
             build_settings(translate(http, ws, settings)), headers=checked_headers(headers or ()), ws=ws != "none"
         )
         self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
+        self._uds_mode = parse_mode(self.settings.uds_mode)
         self.log_level = _log_level(log_level)
         self.log_config = log_config
         self.use_colors = use_colors
@@ -216,7 +225,7 @@ class Config:
 
     def open_sockets(self) -> list[socket]:
         """Listen on every address."""
-        return open_sockets(self.addresses, self.settings.backlog)
+        return open_sockets(self.addresses, self.settings.backlog, self._uds_mode)
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop]:
         """What makes the event loop, as `asyncio.run` takes it."""
@@ -226,7 +235,7 @@ class Config:
 
     def bind_socket(self) -> socket:
         """Listen on the first address; what users of this name pass on is `[config.bind_socket()]`."""
-        [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog)
+        [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog, self._uds_mode)
         close_sockets(others)
         return sock
 

@@ -103,6 +103,11 @@ class Settings:
         0, LIMITS, "Most threads that one client's requests take at a time; more of them wait. 0: no limit."
     )
 
+    # A proxy usually runs as another user; the socket's folder says who may reach it.
+    uds_mode: str = setting(
+        "", ADDRESS, "Permissions of Unix sockets, in octal.  [default: 666, or those that the path has]"
+    )
+
     access_log: bool = setting(True, LOGGING, "One line for each response, on logger uvicorn.access.")
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
@@ -245,7 +250,7 @@ class Settings:
     )
     forwarded_allow_ips: str = setting(
         "", PROXY, "Trusted peers: addresses, networks, unix:, unix:PATH, * for everybody.  "
-        "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1,unix:]",
+        "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1, and Unix sockets that not everybody may open]",
     )  # fmt: skip
 
     limit_max_requests: int = setting(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from uvicorn.errors import ConfigError
-from uvicorn.server.listener import Address, close_sockets, describe, open_sockets, parse_bind
+from uvicorn.server.listener import Address, close_sockets, describe, open_sockets, parse_bind, parse_mode
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -442,3 +442,26 @@ def test_an_ipv6_port_is_described_as_an_url() -> None:
 def test_a_unix_socket_is_described_by_its_path(folder: Path) -> None:
     with listening(Address(path=str(folder / "web.sock"))) as [sock]:
         assert describe(sock) == f"unix:{folder / 'web.sock'}"
+
+
+@pytest.mark.parametrize(("text", "mode"), [("", None), ("660", 0o660), ("0600", 0o600), ("0o770", 0o770)])
+def test_the_mode_of_unix_sockets_is_octal(text: str, mode: int | None) -> None:
+    assert parse_mode(text) == mode
+
+
+@pytest.mark.parametrize("text", ["66", "888", "rw", "6660", "-660"])
+def test_a_mode_that_is_not_three_octal_digits_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match="uds_mode: expected three octal digits such as 660, got"):
+        parse_mode(text)
+
+
+@pytest.mark.parametrize("existing", [None, 0o666])
+def test_a_unix_socket_gets_the_mode_that_was_asked_for(existing: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    if existing is not None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+        path.chmod(existing)
+    sockets = open_sockets([Address(path=str(path))], 16, 0o640)
+    assert path.stat().st_mode & 0o777 == 0o640
+    close_sockets(sockets)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,7 +129,7 @@ def test_C7_the_environment_says_who_is_trusted_unless_the_settings_do(monkeypat
 def test_C7_a_proxy_on_this_machine_is_trusted_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
     trusted = build_trusted_peers("")
-    assert trusted.trusts(("127.0.0.1", 1)) and trusted.trusts(("::1", 1)) and trusted.trusts(None)
+    assert trusted.trusts(("127.0.0.1", 1)) and trusted.trusts(("::1", 1))
     assert not trusted.trusts(PROXY)
 
 
@@ -163,3 +167,36 @@ async def test_C7_the_next_request_of_the_connection_is_somebody_elses() -> None
     assert seen[:2] == [(("1.2.3.4", 5), "https")] * 2
     assert seen[2] == (("5.6.7.8", 0), "http")
     assert seen[3] not in seen[:3]
+
+
+# Unix sockets (S7)
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "mode", "trusted"),
+    [(0o755, 0o660, True), (0o755, 0o666, False), (0o750, 0o666, True), (0o700, 0o600, True), (0o755, 0o662, False)],
+)
+def test_a_unix_socket_is_trusted_by_default_unless_everybody_may_open_it(
+    folder_mode: int, mode: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    # Not below pytest's own folders, which are closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, folder_mode)
+        path = os.path.join(folder, "app.sock")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(path)
+            os.chmod(path, mode)
+            assert build_trusted_peers("").trusts(None, path) is trusted
+
+
+@pytest.mark.parametrize("path", ["", "/not/there.sock", "\0abstract"])
+def test_a_unix_socket_that_cannot_be_looked_at_is_not_trusted_by_default(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert not build_trusted_peers("").trusts(None, path)
+
+
+def test_a_unix_socket_that_everybody_may_open_is_trusted_if_unix_was_given(tmp_path: Path) -> None:
+    assert build_trusted_peers("unix:").trusts(None, "/run/app.sock")

@@ -16,6 +16,8 @@ from uvicorn.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8000
 
+_UDS_MODE: Final = 0o666
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -80,15 +82,30 @@ def parse_bind(text: str) -> Address:
     return Address(host=match["ipv6"] or match["host"] or "0.0.0.0", port=int(port))
 
 
-def open_sockets(addresses: Sequence[Address], backlog: int) -> list[socket.socket]:
+def parse_mode(text: str) -> int | None:
+    """The permissions that `text` means, such as 660; None if it is empty.
+
+    Raises ConfigError for anything but three octal digits, with or without zeros or 0o in front.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(?:0o?)?([0-7]{3})", text)
+    if match is None:
+        raise ConfigError(f"uds_mode: expected three octal digits such as 660, got {text!r:.40}")
+    return int(match[1], 8)
+
+
+def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | None = None) -> list[socket.socket]:
     """Listening sockets, non-blocking, for all of `addresses`; all or none.
+
+    Unix sockets get the permissions `uds_mode`, or else those that the path has, or else 0666.
 
     Raises ConfigError, which names the address, the reason, and what to do.
     """
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
-            opened = _open(address)
+            opened = _open(address, uds_mode)
             sockets += opened
             for sock in opened:
                 sock.setblocking(False)
@@ -120,9 +137,9 @@ def describe(sock: socket.socket, scheme: str = "http") -> str:
     return f"{scheme}://{host}:{name[1]}"
 
 
-def _open(address: Address) -> list[socket.socket]:
+def _open(address: Address, uds_mode: int | None) -> list[socket.socket]:
     if address.path:
-        return [_open_unix(address)]
+        return [_open_unix(address, uds_mode)]
     if address.descriptor >= 0:
         return [_open_descriptor(address)]
     return _open_tcp(address)
@@ -166,9 +183,9 @@ def _open_tcp(address: Address) -> list[socket.socket]:
     return sockets
 
 
-def _open_unix(address: Address) -> socket.socket:
+def _open_unix(address: Address, uds_mode: int | None) -> socket.socket:
     path = address.path
-    mode = 0o666  # A proxy usually runs as another user; its folder says who may reach it.
+    mode = _UDS_MODE
     try:
         found = os.stat(path)
         if not stat.S_ISSOCK(found.st_mode):
@@ -184,7 +201,8 @@ def _open_unix(address: Address) -> socket.socket:
     sock = _OwnUnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
-        os.chmod(path, mode)
+        # Nothing can connect before it listens, so that no other permissions are ever in force.
+        os.chmod(path, mode if uds_mode is None else uds_mode)
         sock.remember_file(path)
     except OSError as error:
         sock.close()

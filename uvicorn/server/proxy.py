@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import stat
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from uvicorn.errors import ConfigError
 
-#: Who is trusted unless settings or FORWARDED_ALLOW_IPS say otherwise: proxies on this machine.
-DEFAULT_TRUSTED: Final = "127.0.0.1,::1,unix:"
+#: The peers trusted unless settings or FORWARDED_ALLOW_IPS name others: proxies on this machine. A Unix socket that
+#: every user of the machine may open proves nothing about its peer.
+DEFAULT_TRUSTED: Final = "127.0.0.1,::1"
 
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
@@ -32,8 +35,10 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class TrustedPeers:
     """Addresses, networks, `unix:` for every Unix socket, `unix:PATH` for one, `*` for everybody; comma-separated."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, guarded_sockets: bool = False) -> None:
+        """With `guarded_sockets`, peers on Unix sockets that not everybody may open are trusted, too."""
         self._everybody = False
+        self._guarded_sockets = guarded_sockets
         self._sockets: set[str] = set()
         self._networks: list[_Network] = []
         self._known: dict[str, bool] = {}
@@ -56,6 +61,8 @@ class TrustedPeers:
         if self._everybody:
             return True
         if client is None:
+            if self._guarded_sockets:
+                return not everybody_may_open(socket_path)
             return "" in self._sockets or (bool(socket_path) and socket_path in self._sockets)
         host = client[0]
         known = self._known.get(host)
@@ -96,7 +103,18 @@ class TrustedPeers:
 
 def build_trusted_peers(text: str) -> TrustedPeers:
     """From the setting, or from what stands for it if it is empty."""
-    return TrustedPeers(text or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED)
+    said = text or os.environ.get("FORWARDED_ALLOW_IPS")
+    return TrustedPeers(said) if said else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
+
+
+def everybody_may_open(path: str) -> bool:
+    """Whether every user of the machine may connect to the Unix socket at `path`; so too if that cannot be known."""
+    try:
+        if not path or not os.stat(path).st_mode & stat.S_IWOTH:
+            return not path
+        return all(folder.stat().st_mode & stat.S_IXOTH for folder in Path(path).absolute().parents)
+    except (OSError, ValueError):
+        return True
 
 
 def _address(text: str) -> _Address | None:

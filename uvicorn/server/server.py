@@ -193,6 +193,14 @@ class Server:
         address = describe(sock, "https" if self._tls else "http")
         hint = "; press Ctrl-C to stop" if self._signals and is_terminal(sys.stderr) else ""
         logger.info("listening on %s (%s)%s", address, self.lifespan.name, hint)
+        name = sock.getsockname()
+        trusted = self._context.trusted if self._context is not None else None
+        if isinstance(name, str) and trusted is not None and not trusted.trusts(None, name):
+            logger.info(
+                "X-Forwarded-For and X-Forwarded-Proto from %s are ignored; "
+                "if only your proxy may open it, pass --uds-mode 660, or --forwarded-allow-ips unix:",
+                address,
+            )
 
     async def main_loop(self) -> None:
         """The second: returns when the server is told to stop."""
