@@ -33,6 +33,9 @@ from uvicorn.settings import (
     Limits,
 )
 
+# Values of text settings that may not be any text.
+_TEXTS = {"uds_mode": "640"}
+
 ALL_FIELDS = list(setting_fields())
 Run = Callable[..., tuple[int, str, str]]
 
@@ -44,9 +47,6 @@ async def hello(message, channels):
 # Stops the server as Ctrl-C would, as soon as it has started.
 STOPPING_APP = """
 import signal
-
-# Values of text settings that may not be any text.
-_TEXTS = {"uds_mode": "640"}
 
 
 class Stopping:

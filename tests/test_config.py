@@ -19,14 +19,14 @@ from uvicorn.errors import ConfigError, ImportFromStringError, InterfaceError
 from uvicorn.server.listener import Address
 from uvicorn.settings import Limits, Settings
 
+# Values of text settings that may not be any text.
+_TEXTS = {"uds_mode": "640"}
+
 ALL_FIELDS = list(setting_fields())
 ALL_KEYWORDS = [keyword(field) for field in ALL_FIELDS]
 NUMBERS = [
     field for field in ALL_FIELDS if isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
 ]
-
-# Values of text settings that may not be any text.
-_TEXTS = {"uds_mode": "640"}
 
 
 def complaint(**options: Any) -> str:
