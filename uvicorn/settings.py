@@ -116,7 +116,10 @@ class Settings:
     backlog: int = setting(2048, LIMITS, "Connections that the kernel holds until they are accepted.", low=1)
     # Off by default: the right number depends on the application. Above it clients get 503 at once.
     limit_concurrency: int = setting(
-        0, LIMITS, "Most connections, and most requests, at one time; 503 above it. 0: no limit."
+        0,
+        LIMITS,
+        "Most connections, TLS handshakes among them, and most requests, at one time; 503 above it, and the "
+        "end before a handshake. 0: no limit.",
     )
     # 64 KiB each way: one receive buffer; beyond it a slow peer costs memory, not speed.
     read_buffer_bytes: int = setting(
@@ -165,9 +168,9 @@ class Settings:
         60.0, TIMEOUTS, "Time for a reply after the handler has returned without one; 500 after it.",
         flag="--reply-timeout",
     )  # fmt: skip
-    # 30 s: long enough to commit or roll back, short enough not to pile up work for clients that left.
+    # 10 s beside those of a half-closed client: long enough to commit or roll back; gunicorn's ASGI worker gives 3.
     disconnect_seconds: float = setting(
-        30.0, TIMEOUTS, "Time a handler may go on once its client has gone; cancelled after it.",
+        10.0, TIMEOUTS, "Time a handler may go on once its client has gone; cancelled after it.",
         flag="--timeout-disconnect",
     )  # fmt: skip
     # 5 s: a client that has closed its side is mostly gone. One that waits, such as `nc`, has its answer by then.
@@ -236,8 +239,9 @@ class Settings:
     ssl_version: int = setting(17, TLS, "Version constant of Python's ssl; only 17, TLS 1.2 and later.")
     # 10 s: as for a request's head. Handshakes cost the loop, not the others: they are not awaited one by one.
     ssl_handshake_seconds: float = setting(
-        10.0, TLS, "Time for a client's TLS handshake.", flag="--ssl-handshake-timeout", low=0.1
-    )
+        10.0, TLS, "Time for a client's TLS handshake; --timeout-header bounds it too.",
+        flag="--ssl-handshake-timeout", low=0.1,
+    )  # fmt: skip
 
     # 30 s: gunicorn's figure. A loop that has been held up for so long serves nobody.
     healthcheck_seconds: float = setting(

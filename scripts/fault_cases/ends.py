@@ -1,4 +1,4 @@
-"""Connections whose client has left, or leaves too early: FIN, HEAD, EARLY, STREAMS, PIPELINED."""
+"""Connections whose client has left, or leaves too early: FIN, HEAD, EARLY, STREAMS, PIPELINED, HANDSHAKES."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from .clients import REQUEST, connect, get, wait_until
-from .measuring import Figure, case
+import trustme
+
+from .clients import REQUEST, connect, connections, get, wait_until
+from .measuring import Figure, case, growth
 from .servers import CaseFailed, Server, Workshop
 
 _VISITS: Final = 300
@@ -200,3 +202,20 @@ def truncated_pipelines(workshop: Workshop) -> list[Figure]:
             Figure("next request served within", served, "s", 1),
             Figure("SIGTERM to exit", time.monotonic() - began, "s", 4),
         ]
+
+
+@case("HANDSHAKES", "400 TLS handshakes that never begin, with --limit-concurrency 10", 60)
+def unfinished_handshakes(workshop: Workshop) -> list[Figure]:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    pem = workshop.folder / "server.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(pem)
+    options = ("--limit-concurrency", "10", "--ssl-certfile", str(pem))
+    with workshop.server("serve", *options, tls=True) as server:
+        before = server.descriptors()
+        server.mark_idle()
+        with connections(server.port, 400):
+            wait_until(lambda: server.descriptors() <= before + 10, _SECONDS)
+            held = server.descriptors() - before
+            grown = growth(server, 8)
+        return [Figure("connections held", held, "", 10, bar_may_be_met=True), grown]

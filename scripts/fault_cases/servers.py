@@ -55,18 +55,21 @@ class Server:
         self._terminated = False
         self._sampler: _Sampler | None = None
 
-    def await_start(self) -> None:
-        """Wait until it says where it listens; then have it serve a little, so that nothing is made lazily later."""
+    def await_start(self, tls: bool = False) -> None:
+        """Wait until it says where it listens; then have it serve a little, so that nothing is made lazily later.
+
+        Not over TLS: the clients here do not speak it.
+        """
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
-            match = re.search(r"http://127\.0\.0\.1:(\d+)", self.stderr())
+            match = re.search(r"https?://127\.0\.0\.1:(\d+)", self.stderr())
             if match is not None:
                 self.port = int(match[1])
                 break
             time.sleep(0.02)
         else:
             raise CaseFailed(f"the server did not start: {self.stderr()[-500:]}")
-        for _ in range(50):
+        for _ in range(0 if tls else 50):
             get(self.port)
         children = (self._proc / "task" / str(self.process.pid) / "children").read_text().split()
         if children:
@@ -180,10 +183,12 @@ class Workshop:
             (folder / f"{name}.py").write_text(Path(__file__).with_name(f"{name}s.py").read_text())
 
     @contextmanager
-    def server(self, app: str = "serve", *options: str, module: str = "app", descriptors: int = 0) -> Iterator[Server]:
+    def server(
+        self, app: str = "serve", *options: str, module: str = "app", descriptors: int = 0, tls: bool = False
+    ) -> Iterator[Server]:
         """A server that is killed in the end, whatever happens. `descriptors` is the number it may open."""
         command = ["uvicorn", f"{module}:{app}", "--bind", "127.0.0.1:0", "--no-access-log", "--loop", self.loop]
-        with self._running([*command, *options], descriptors) as server:
+        with self._running([*command, *options], descriptors, tls) as server:
             yield server
 
     @contextmanager
@@ -196,12 +201,12 @@ class Workshop:
             yield server
 
     @contextmanager
-    def _running(self, arguments: Sequence[str], descriptors: int = 0) -> Iterator[Server]:
+    def _running(self, arguments: Sequence[str], descriptors: int = 0, tls: bool = False) -> Iterator[Server]:
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             process = self._start([sys.executable, "-m", *arguments], Path(place), descriptors)
             try:
                 server = Server(process, Path(place))
-                server.await_start()
+                server.await_start(tls)
                 yield server
                 server.check()
             finally:

@@ -93,8 +93,8 @@ class ServerContext:
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
         #: Connections that were accepted and are not there yet: a turn of the loop away, or in the middle of a TLS
-        #: handshake. Nobody says when one of these fails, so they are here for as long as somebody else has them.
-        self.arriving: weakref.WeakSet[Connection] = weakref.WeakSet()
+        #: handshake. The event loop does not report one that fails before it has a transport, so the set is weak.
+        self.arriving: weakref.WeakSet[object] = weakref.WeakSet()
         #: Exchanges that have begun, and those of them whose response has ended.
         self.begun = 0
         self.ended = 0

@@ -22,6 +22,7 @@ from uvicorn.processes import is_terminal
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
+from uvicorn.server.handshakes import TLSHandshakes
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
@@ -83,6 +84,7 @@ class Server:
         self._context: ServerContext | None = None
         self._application_runs = False
         self._tls: ssl.SSLContext | None = None
+        self._handshakes: TLSHandshakes | None = None
         settings = config.settings
         jitter = random.randint(0, settings.limit_max_requests_jitter)
         self._most_taken = settings.limit_max_requests + jitter if settings.limit_max_requests else 0
@@ -155,6 +157,7 @@ class Server:
             context.arriving.add(made)
             return made
 
+        handshakes = self._handshakes = TLSHandshakes(context, tls, connection) if tls is not None else None
         context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
@@ -171,16 +174,8 @@ class Server:
             clock.on_tick(self.tick)
             clock.tick()
             for sock in self._sockets:
-                self.servers.append(
-                    await loop.create_server(
-                        connection,
-                        sock=sock,
-                        backlog=settings.backlog,
-                        ssl=tls,
-                        ssl_handshake_timeout=settings.ssl_handshake_seconds if tls else None,
-                        ssl_shutdown_timeout=settings.linger_seconds if tls else None,
-                    )
-                )
+                accept = connection if handshakes is None else handshakes.accept
+                self.servers.append(await loop.create_server(accept, sock=sock, backlog=settings.backlog))
                 self.announce(sock)
         except BaseException:
             self._close()
@@ -272,7 +267,7 @@ class Server:
         started = clock.monotonic()
         left = grace
         if context.arriving:
-            # Those whose handshake has failed.
+            # Those of which the event loop has made no connection.
             gc.collect()
         while (context.connections or self._awaits(context, grace - left)) and left > 0 and not self._force_exit:
             clock.tick()
@@ -292,7 +287,8 @@ class Server:
 
     def _awaits(self, context: ServerContext, seconds: float) -> bool:
         """Whether connections may still arrive, so many seconds after the last one was accepted."""
-        return bool(context.arriving) and seconds < context.settings.ssl_handshake_seconds
+        longest = self._handshakes.seconds if self._handshakes is not None else context.settings.ssl_handshake_seconds
+        return bool(context.arriving) and seconds < longest
 
     async def _shut_down(self, seconds: float) -> None:
         """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
@@ -397,6 +393,8 @@ class Server:
             server.close()
         sockets, self._sockets = self._sockets, []
         close_sockets(sockets)
+        if self._handshakes is not None:
+            self._handshakes.close()
         if self._clock is not None:
             self._clock.stop()
         context = self._context

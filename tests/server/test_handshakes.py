@@ -1,0 +1,220 @@
+"""TLS connections until their handshake has ended: counted for the limit, given a deadline, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.certificates import Certificates
+from tests.helpers import hello, settle, until
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@asynccontextmanager
+async def serving(made: Certificates, **options: Any) -> AsyncIterator[uvicorn.Server]:
+    config = uvicorn.Config(
+        hello, port=0, log_config=None, ssl_certfile=str(made.chain), ssl_keyfile=str(made.key), **options
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started or task.done())
+    try:
+        yield server
+    finally:
+        server.force_exit = True
+        await task
+
+
+def port_of(server: uvicorn.Server) -> int:
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
+
+
+@asynccontextmanager
+async def plain_client(server: uvicorn.Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client that has connected, and has not begun its handshake."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def ask(server: uvicorn.Server, made: Certificates) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        return await reader.read()
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def end_of(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def handshakes(server: uvicorn.Server) -> int:
+    assert server._context is not None
+    return len(server._context.arriving)
+
+
+async def test_D15_a_connection_above_the_limit_is_closed_before_its_tls_handshake(made: Certificates) -> None:
+    async with serving(made, limit_concurrency=1) as server, plain_client(server):
+        await until(lambda: handshakes(server))
+        async with plain_client(server) as (reader, _):
+            assert await end_of(reader) == b""
+
+
+async def test_D15_connections_that_are_served_leave_no_room_for_handshakes(made: Certificates) -> None:
+    async with serving(made, limit_concurrency=1) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
+        async with plain_client(server) as (reader, _):
+            assert await end_of(reader) == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_D15_as_many_handshakes_as_the_limit_says_are_held(made: Certificates) -> None:
+    async with serving(made, limit_concurrency=2) as server, contextlib.AsyncExitStack() as clients:
+        for _ in range(20):
+            await clients.enter_async_context(plain_client(server))
+        assert server._context is not None
+        await until(lambda: handshakes(server) == 2)
+
+
+async def test_D15_a_client_that_gives_its_handshake_up_makes_room_for_the_next(made: Certificates) -> None:
+    async with serving(made, limit_concurrency=1) as server:
+        async with plain_client(server):
+            await until(lambda: handshakes(server))
+        await until(lambda: not handshakes(server))
+        assert (await ask(server, made)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_D15_a_handshake_that_fails_makes_room_for_the_next(made: Certificates) -> None:
+    async with serving(made, limit_concurrency=1) as server:
+        async with plain_client(server) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await end_of(reader)
+        await until(lambda: not handshakes(server))
+        assert (await ask(server, made)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_D15_a_connection_that_is_served_is_counted_once(made: Certificates) -> None:
+    async with serving(made, limit_concurrency=2) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
+        await until(lambda: not handshakes(server))
+        assert (await ask(server, made)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_D15_without_a_limit_any_number_of_handshakes_is_held(made: Certificates) -> None:
+    async with serving(made) as server, plain_client(server), plain_client(server), plain_client(server):
+        await until(lambda: handshakes(server) == 3)
+
+
+async def test_D15_a_handshake_ends_with_the_deadline_of_the_request_head(made: Certificates) -> None:
+    async with serving(made, timeout_header=0.1) as server, plain_client(server) as (reader, _):
+        assert await end_of(reader) == b""
+
+
+async def test_D15_a_handshake_ends_with_its_own_deadline_if_that_is_shorter(made: Certificates) -> None:
+    async with serving(made, ssl_handshake_timeout=0.1) as server, plain_client(server) as (reader, _):
+        assert await end_of(reader) == b""
+
+
+async def test_D15_a_connection_that_is_closed_before_its_handshake_is_logged(
+    made: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(made, limit_concurrency=1) as server, plain_client(server):
+        await until(lambda: handshakes(server))
+        async with plain_client(server) as (reader, writer):
+            await end_of(reader)
+            host, port = writer.get_extra_info("sockname")
+    assert f"{host}:{port} closed before its TLS handshake: over 1 connections" in caplog.messages
+
+
+async def test_D10_a_handshake_for_which_there_is_no_descriptor_is_closed_and_logged(
+    made: Certificates, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dup(descriptor: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    async with serving(made) as server:
+        monkeypatch.setattr(os, "dup", dup)
+        async with plain_client(server) as (reader, _):
+            assert await end_of(reader) == b""
+        monkeypatch.undo()
+    assert any(message.startswith("cannot accept connections: Too many open files") for message in caplog.messages)
+
+
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(made: Certificates) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = made.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    async with serving(made) as server, plain_client(server) as (reader, writer):
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        tls.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        writer.write(outgoing.read())
+        answer = b""
+        while b"hello" not in answer:
+            try:
+                answer += tls.read()
+            except ssl.SSLWantReadError:
+                incoming.write(await reader.read(65536))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_handshakes_are_broken_off_when_the_server_is_told_to_stop_at_once(made: Certificates) -> None:
+    async with serving(made) as server, plain_client(server) as (reader, _):
+        await until(lambda: handshakes(server))
+        server.force_exit = True
+        assert await end_of(reader) == b""
+
+
+async def break_off(made: Certificates) -> None:
+    """Stop a server at once while it waits for a handshake."""
+    async with serving(made) as server:
+        with socket.create_connection(("127.0.0.1", port_of(server))):
+            await until(lambda: handshakes(server))
+            server.force_exit = True
+            await until(lambda: not server.started)
+
+
+async def test_a_socket_is_closed_if_its_handshake_is_broken_off(made: Certificates) -> None:
+    # The first time the event loop makes what it keeps.
+    await break_off(made)
+    await settle()
+    before = _descriptors()
+    await break_off(made)
+    await settle()
+    assert _descriptors() == before
