@@ -118,10 +118,20 @@ async def test_C4_path_info_is_byte_for_byte_what_was_sent(octets: bytes) -> Non
 
 
 @pytest.mark.any_loop
-@pytest.mark.parametrize("target", [b"/api/show", b"/show"])
-async def test_C6_script_name_and_path_info_make_up_the_path(target: bytes) -> None:
-    environ = await environ_of(request(b"GET " + target + b" HTTP/1.1"), root_path="/api")
-    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", "/show")
+@pytest.mark.parametrize(
+    ("target", "cut", "path_info"),
+    [
+        (b"/show", "yes", "/show"),
+        # Of the public path /api/api/show the proxy has cut the first /api off.
+        (b"/api/show", "yes", "/api/show"),
+        (b"/api/show", "no", "/show"),
+        (b"/show", "auto", "/show"),
+        (b"/api/show", "auto", "/show"),
+    ],
+)
+async def test_C6_script_name_and_path_info_make_up_the_path(target: bytes, cut: str, path_info: str) -> None:
+    environ = await environ_of(request(b"GET " + target + b" HTTP/1.1"), root_path="/api", root_path_cut=cut)
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", path_info)
 
 
 async def test_C8_cookies_are_joined_as_cookies_are() -> None:

@@ -77,8 +77,15 @@ def at_random(seed: int, length: int) -> Iterator[int]:
 
 
 @pytest.mark.any_loop
-@pytest.mark.parametrize("app", [echo, hello], ids=["reads", "reads nothing"])
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [
+        *((name, echo) for name in STREAMS),
+        # An early answer to chunks keeps the connection only if they are whole by then, which packets decide.
+        *((name, hello) for name, stream in STREAMS.items() if b"chunked" not in stream.lower()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else {echo: "reads", hello: "reads nothing"}[value],
+)
 async def test_a_stream_means_the_same_however_it_is_cut(name: str, app: Any) -> None:
     stream = STREAMS[name]
     whole = await outcome(app, stream, at_once())
