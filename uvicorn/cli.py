@@ -22,6 +22,7 @@ from uvicorn.familiar import HTTP_NAMES, REFUSED, WS_NAMES
 from uvicorn.logging import LOG_LEVELS
 from uvicorn.main import serve, serve_as_worker
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
+from uvicorn.server.process_end import ProcessEnd
 from uvicorn.server.reloader import EXCLUDED, INCLUDED
 from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, PROXY, TIMEOUTS, TLS, WEBSOCKETS
 
@@ -124,14 +125,15 @@ def _serve(app: str, **options: Any) -> None:
     # Unlike a program, the command knows no folder but this one.
     options["app_dir"] = options["app_dir"] or ""
     config = Config(app, **options)
-    status = serve(config)
+    status = serve(config, click.get_current_context().find_object(ProcessEnd))
     if status:
         raise SystemExit(status)
 
 
 def work(descriptors: str, told: BinaryIO) -> None:
     """What a worker process does; what it is to serve is what it is told."""
-    with _mistakes_told():
+    process_end = ProcessEnd()
+    with _ended_by(process_end), _mistakes_told():
         try:
             config = pickle.load(told)
         except AttributeError as error:
@@ -139,7 +141,7 @@ def work(descriptors: str, told: BinaryIO) -> None:
                 f"workers: the configuration cannot be read by another process: {error}; expected what it refers to "
                 "in a module of its own, for the script that was started is not run again"
             ) from None
-        sys.exit(serve_as_worker(config, [int(number) for number in descriptors.split(",")]))
+        sys.exit(serve_as_worker(config, [int(number) for number in descriptors.split(",")], process_end))
 
 
 command = _Command(
@@ -232,10 +234,24 @@ command = _Command(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: exits 0 after a graceful stop, 2 with one line on stderr for what the user can mend."""
-    with _mistakes_told():
-        status = command.main(args=arguments, prog_name="uvicorn", standalone_mode=False)
+    """The entry point: exits 0 after a graceful stop, 2 with one line on stderr for what the user can mend.
+
+    Without `arguments` it is the command, whose process does not wait for threads of the application forever.
+    """
+    process_end = ProcessEnd() if arguments is None else None
+    with _ended_by(process_end), _mistakes_told():
+        status = command.main(args=arguments, prog_name="uvicorn", standalone_mode=False, obj=process_end)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        if process_end is not None:
+            process_end.main_returns(error)
+        raise
 
 
 @contextmanager

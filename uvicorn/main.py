@@ -11,13 +11,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from socket import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn import processes
 from uvicorn.config import Config
 from uvicorn.errors import ConfigError
+from uvicorn.server.process_end import ProcessEnd
 from uvicorn.server.reloader import Reloader, Selection
 from uvicorn.server.supervisor import BROKEN_OFF, Supervisor
+
+if TYPE_CHECKING:
+    from uvicorn.server.server import Server
 
 # What a worker runs first: it leaves Ctrl-C to its supervisor, and looks for modules where that does, before it looks
 # for us.
@@ -46,8 +50,11 @@ def run(app: Callable[..., Any] | str, **options: Any) -> None:
         sys.exit(status)
 
 
-def serve(config: Config) -> int:
-    """Serve until told to stop; the exit code, which is 1 if something was broken off. Raises as `run` does."""
+def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
+    """Serve until told to stop; the exit code, which is 1 if something was broken off. Raises as `run` does.
+
+    `process_end` begins when the server has stopped, if the process is ours to end.
+    """
     processes.occupy_standard_descriptors()
     if config.reload or config.workers > 1:
         return _supervise(config)
@@ -56,12 +63,15 @@ def serve(config: Config) -> int:
 
     processes.count = 1
     server = Server(config)
+    if process_end is not None:
+        _begin_when_stopped(process_end, server)
     server.run()
     return BROKEN_OFF if server.broken_off else 0
 
 
-def serve_as_worker(config: Config, descriptors: list[int]) -> int:
+def serve_as_worker(config: Config, descriptors: list[int], process_end: ProcessEnd) -> int:
     """The same in a worker process; its sockets are inherited, and the last of them leads to its supervisor."""
+    from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_process import WorkerServer
 
     config.configure_logging()
@@ -70,15 +80,22 @@ def serve_as_worker(config: Config, descriptors: list[int]) -> int:
         # Nor are they for those whom the application starts.
         os.set_inheritable(descriptor, False)
     *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
-    server = WorkerServer(config, channel)
+    watch = SupervisorWatch(channel, config.settings.graceful_seconds)
+    watch.start()
+    server = WorkerServer(config, channel, watch)
+    _begin_when_stopped(process_end, server)
     try:
         server.run(sockets)
     finally:
         # The interpreter gives handlers up before it ends, and would then be killed, which looks like a failure.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        channel.close()
+        watch.finish()
     return BROKEN_OFF if server.broken_off else 0
+
+
+def _begin_when_stopped(process_end: ProcessEnd, server: Server) -> None:
+    server.on_stopped = lambda seconds: process_end.begin(BROKEN_OFF if server.broken_off else 0, seconds)
 
 
 def _supervise(config: Config) -> int:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -97,6 +97,8 @@ class Server:
         self._has_frozen = False
         #: What the event loop listens with, as long as it does.
         self.servers: list[asyncio.Server] = []
+        #: Called when the server has stopped, with the seconds that are left of the grace period.
+        self.on_stopped: Callable[[float], object] | None = None
 
     @property
     def should_exit(self) -> bool:
@@ -284,6 +286,8 @@ class Server:
             connection.reset()
         await self._shut_down(0 if self._force_exit else max(left, 0))
         logger.info("stopped")
+        if self.on_stopped is not None:
+            self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
 
     def _awaits(self, context: ServerContext, seconds: float) -> bool:
         """Whether connections may still arrive, so many seconds after the last one was accepted."""

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from uvicorn.processes import is_terminal
 from uvicorn.server.listener import close_sockets, describe
+from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
 from uvicorn.server.worker import Worker, describe_end, start_worker
 
 logger = logging.getLogger("uvicorn.supervisor")
@@ -165,8 +166,11 @@ class Supervisor:
         if not data:
             self._selector.unregister(worker.channel)
             worker.channel.close()
-            # It has nothing more to do, but may have a thread that never ends.
-            worker.deadline = worker.deadline or time.monotonic() + self._graceful_seconds + _KILL_SECONDS
+            # It ends by itself, even if it has a thread that never ends.
+            worker.deadline = max(
+                worker.deadline or time.monotonic() + self._graceful_seconds + _KILL_SECONDS,
+                time.monotonic() + LEAST_SECONDS + LAST_WORDS_SECONDS + _KILL_SECONDS,
+            )
             return
         worker.heard = time.monotonic()
         *lines, worker.buffer = (worker.buffer + data).split(b"\n")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from uvicorn.server.server import Server, ServerConfig
+from uvicorn.server.supervisor_watch import SupervisorWatch
 
 logger = logging.getLogger("uvicorn.server")
 
@@ -19,9 +20,10 @@ logger = logging.getLogger("uvicorn.server")
 class WorkerServer(Server):
     """Writes lines to `channel`: `ready INTERFACE`, `alive` once a second, `retiring REASON` until it is replaced."""
 
-    def __init__(self, config: ServerConfig, channel: socket.socket) -> None:
+    def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
         self._channel = channel
+        self._watch = watch
         self._channel.setblocking(False)
 
     def install_signal_handlers(self) -> None:
@@ -80,6 +82,7 @@ class WorkerServer(Server):
     def _hear(self) -> None:
         """The other end has closed: the supervisor has died, and nobody would replace us or stop us."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        self._watch.noticed.set()
         if not self.should_exit:
             logger.error("the supervisor has died; stopping")
             self.should_exit = True

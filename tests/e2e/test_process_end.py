@@ -1,0 +1,176 @@
+"""Threads of the application that outlive the server, and supervisors that are killed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server_process import ServerProcess, running_server
+from tests.e2e.test_workers import wait_until_ready
+from tests.e2e.test_workers_in_trouble import children, until
+
+APP = """
+import asyncio
+import atexit
+import concurrent.futures
+import os
+import sys
+import threading
+import time
+
+atexit.register(print, "atexit has run", flush=True)
+pool = concurrent.futures.ThreadPoolExecutor(1)
+
+if os.path.exists("stuck import"):
+    print("stuck", os.getpid(), flush=True)
+    time.sleep(3600)
+
+def sleeps():
+    print("sleeping", flush=True)
+    time.sleep(3600)
+
+async def app(message, channels):
+    if message["path"] == "/pool":
+        pool.submit(sleeps)
+    if message["path"] == "/idle":
+        pool.submit(int).result()
+    if message["path"] == "/thread":
+        threading.Thread(target=sleeps, name="mine\\x1b").start()
+    if message["path"] == "/loop":
+        asyncio.get_running_loop().run_in_executor(None, sleeps)
+    if message["path"] == "/hanging":
+        print("hanging", flush=True)
+        await asyncio.Event().wait()
+    if message["path"] == "/stuck":
+        print("stuck", os.getpid(), flush=True)
+        time.sleep(3600)
+    await channels["reply"].send({"status": 200, "content": b"hello"})
+"""
+
+WARNING = "threads still run after the server has stopped"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
+    with running_server(folder, "app:app", "--timeout-graceful-shutdown", "0.5", *arguments) as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", ["/pool", "/thread", "/loop"])
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
+def test_a_thread_that_sleeps_after_the_stop_is_named_and_ends_with_the_process(
+    folder: Path, path: str, arguments: tuple[str, ...]
+) -> None:
+    with serving(folder, *arguments) as server:
+        assert server.get(path)[0] == 200
+        server.wait_for_line("sleeping", "stdout")
+        assert server.stop() == 0
+        assert server.stderr.count(WARNING) == 1
+        assert f"{folder}/app.py:19 in sleeps" in server.stderr
+        assert "atexit has run" in server.stdout
+        assert "killed" not in server.stderr
+
+
+def test_a_process_that_threads_keep_exits_with_the_code_that_was_due(folder: Path) -> None:
+    with serving(folder) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        server.get("/pool")
+        hanging = pool.submit(server.get, "/hanging")
+        server.wait_for_line("hanging", "stdout")
+        assert server.stop() == 1
+        assert WARNING in server.stderr
+        assert hanging.exception() is not None
+
+
+def test_an_idle_thread_pool_does_not_keep_the_process(folder: Path) -> None:
+    with serving(folder) as server:
+        server.get("/idle")
+        assert server.stop() == 0
+        assert WARNING not in server.stderr
+
+
+def test_a_failed_startup_exits_with_its_code_though_a_thread_sleeps(folder: Path) -> None:
+    (folder / "failing.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
+        "class App:\n"
+        "    async def startup(self):\n"
+        "        raise RuntimeError('no database')\n"
+        "    async def __call__(self, message, channels):\n"
+        "        pass\n"
+        "app = App()\n"
+    )
+    with running_server(folder, "failing:app", addresses=0) as server:
+        assert server.wait() == 3
+        assert WARNING in server.stderr
+
+
+def test_the_program_that_calls_run_is_left_to_wait_for_its_threads(folder: Path) -> None:
+    (folder / "main.py").write_text(
+        "import threading, time, uvicorn\n"
+        "from uvicorn.server import process_end\n"
+        "process_end.LEAST_SECONDS = process_end._POLL_SECONDS = 0.01\n"
+        "def ends():\n"
+        "    threading.main_thread().join()\n"
+        "    time.sleep(0.5)\n"
+        "    print('the thread has ended', flush=True)\n"
+        "threading.Thread(target=ends).start()\n"
+        "uvicorn.run('app:app', port=0, timeout_graceful_shutdown=0)\n"
+    )
+    with running_server(folder, program=["main.py"]) as server:
+        assert server.stop() == 0
+        assert "the thread has ended" in server.stdout
+        assert WARNING not in server.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--workers", "2"), ("--reload",)])
+def test_a_worker_with_a_blocked_loop_ends_after_its_supervisor_was_killed(
+    folder: Path, arguments: tuple[str, ...]
+) -> None:
+    with serving(folder, *arguments) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        wait_until_ready(server, 2 if "2" in arguments else 1)
+        pids = children(server)
+        answer = pool.submit(server.get, "/stuck")
+        server.wait_for_line("stuck", "stdout")
+        try:
+            server.send_signal(signal.SIGKILL)
+            until(lambda: not any(map(is_alive, pids)))
+        finally:
+            for pid in filter(is_alive, pids):
+                os.kill(pid, signal.SIGKILL)
+        assert answer.exception() is not None
+        server.wait()
+        assert "the supervisor has died, and this worker does not stop; it is killed" in server.stderr
+
+
+def test_a_worker_whose_import_blocks_ends_after_its_supervisor_was_killed(folder: Path) -> None:
+    (folder / "stuck import").touch()
+    with running_server(
+        folder, "app:app", "--workers", "2", "--timeout-graceful-shutdown", "0.5", addresses=0
+    ) as server:
+        server.wait_for_line("stuck", "stdout")
+        pids = children(server)
+        try:
+            server.send_signal(signal.SIGKILL)
+            until(lambda: not any(map(is_alive, pids)))
+        finally:
+            for pid in filter(is_alive, pids):
+                os.kill(pid, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

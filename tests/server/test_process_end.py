@@ -1,0 +1,85 @@
+"""When the process of the command is ended; see also tests/e2e/test_process_end.py."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from uvicorn.server import process_end
+from uvicorn.server.process_end import ProcessEnd, foreign_threads, places
+
+
+@pytest.fixture
+def thread() -> Iterator[threading.Thread]:
+    over = threading.Event()
+    made = threading.Thread(target=over.wait, args=(30,), name="line\nfeed")
+    made.start()
+    yield made
+    over.set()
+    made.join(30)
+
+
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes that a process has been ended with; its `atexit` callbacks are not run."""
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
+    return []
+
+
+def test_a_thread_that_is_no_daemon_is_foreign(thread: threading.Thread) -> None:
+    assert thread in foreign_threads()
+
+
+def test_the_place_of_a_thread_is_one_line(thread: threading.Thread) -> None:
+    assert places([thread]).startswith("line\\nfeed at ")
+
+
+def test_no_more_than_twenty_threads_are_listed(thread: threading.Thread) -> None:
+    assert places([thread] * 23).endswith("; and 3 more")
+
+
+def test_a_process_with_a_foreign_thread_ends_with_the_status_that_is_due(
+    thread: threading.Thread, statuses: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    end = ProcessEnd(statuses.append)
+    end.status = 3
+    with caplog.at_level(logging.WARNING, "uvicorn.server"):
+        assert end.look()
+    assert statuses == [3]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_process_whose_main_thread_works_on_is_left_alone(
+    statuses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_end, "foreign_threads", lambda: [])
+    end = ProcessEnd(statuses.append)
+    end._main_has_returned = True
+    assert not end.look()
+    assert statuses == []
+
+
+def test_a_process_whose_threads_have_ended_is_left_to_python(thread: threading.Thread, statuses: list[int]) -> None:
+    end = ProcessEnd(statuses.append)
+    end._threads_have_ended()
+    assert not end.look()
+    assert statuses == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SystemExit(), 0),
+        (SystemExit(3), 3),
+        (SystemExit("text"), 1),
+        (SystemExit(-1), 255),
+        (KeyboardInterrupt(), 130),
+        (ValueError(), 1),
+    ],
+)
+def test_the_status_is_that_which_python_gives(error: BaseException, status: int) -> None:
+    assert process_end._status_of(error) == status

@@ -1,0 +1,61 @@
+"""What a worker does when its supervisor dies, in time that is not waited for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from uvicorn.server.supervisor_watch import STOPPING_SECONDS, SupervisorWatch
+
+LONGEST_WAIT = 30.0
+
+
+class Watched:
+    """A watch that notes what it waits for, and sets `killed`."""
+
+    def __init__(self) -> None:
+        self.ours, theirs = socket.socketpair()
+        self.waits: list[float] = []
+        self.killed = threading.Event()
+        self.watch = SupervisorWatch(theirs, 7.0, kill=self.killed.set, wait=self._wait)
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        return False
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched()
+    made.watch.start()
+    yield made
+    made.watch.finish()
+    made.ours.close()
+
+
+def test_a_worker_is_killed_when_the_grace_after_its_supervisor_is_over(watched: Watched) -> None:
+    watched.ours.close()
+    assert watched.killed.wait(LONGEST_WAIT)
+    assert watched.waits == [7.0]
+
+
+def test_a_worker_whose_loop_has_noticed_gets_time_to_end_by_itself(watched: Watched) -> None:
+    watched.watch.noticed.set()
+    watched.ours.close()
+    assert watched.killed.wait(LONGEST_WAIT)
+    assert watched.waits == [7.0, STOPPING_SECONDS]
+
+
+def test_a_worker_that_has_finished_is_not_killed(watched: Watched) -> None:
+    watched.watch.finish()
+    watched.watch._thread.join(LONGEST_WAIT)
+    assert not watched.killed.is_set()
+
+
+def test_the_supervisor_sees_the_end_of_a_worker_that_has_finished(watched: Watched) -> None:
+    watched.ours.settimeout(LONGEST_WAIT)
+    watched.watch.finish()
+    assert watched.ours.recv(1) == b""

@@ -1,0 +1,143 @@
+"""The end of a process that is ours: no thread of the application keeps it for longer than the grace period.
+
+Python waits for every thread that is not a daemon, and for every job of a ThreadPoolExecutor, before it exits. Only
+the `uvicorn` command and its workers are ended here; a program that calls `uvicorn.run` ends itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from logging import getLogger
+from time import monotonic
+from typing import Final
+
+from uvicorn.escape import escaped
+
+logger = getLogger("uvicorn.server")
+
+# Threads have at least this long after the server has stopped.
+LEAST_SECONDS: Final = 5.0
+
+# `atexit` callbacks and a blocked stderr are given up after this long.
+LAST_WORDS_SECONDS: Final = 5.0
+
+# A process that only runs Python code of its main thread is looked at again after this long.
+_POLL_SECONDS: Final = 1.0
+
+# So many threads are listed.
+_MOST_THREADS: Final = 20
+
+
+class ProcessEnd:
+    """Ends the process with `status` if threads keep it after `begin`; `leave` is what ends it.
+
+    The interpreter is left to end in its own way. A daemon thread watches it, for the main thread may be inside of
+    asyncio's or Python's own wait for other threads.
+    """
+
+    def __init__(self, leave: Callable[[int], object] = os._exit) -> None:
+        self.status = 0
+        self._leave = leave
+        self._lock = threading.Lock()
+        self._deadline = 0.0
+        self._is_over = threading.Event()
+        self._ended_here = False
+        self._main_has_returned = False
+        self._last_words: threading.Thread | None = None
+
+    def begin(self, status: int, seconds: float = 0.0) -> None:
+        """Start the clock: the server has stopped, and `seconds` of its grace period are left."""
+        self.status = status
+        if self._deadline:
+            return
+        self._deadline = monotonic() + max(seconds, LEAST_SECONDS)
+        # Callbacks run last in, first out: this one comes when Python has waited for threads.
+        atexit.register(self._threads_have_ended)
+        threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
+
+    def main_returns(self, error: BaseException | None) -> None:
+        """The main thread leaves our code, with `error`; what keeps the process from now on is other threads."""
+        self.begin(self.status if error is None else _status_of(error))
+        self._main_has_returned = True
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(max(self._deadline - monotonic(), _POLL_SECONDS)):
+            if monotonic() >= self._deadline and self.look():
+                return
+
+    def look(self) -> bool:
+        """Time is up: end the process if something keeps it. Return whether it has been ended."""
+        threads = foreign_threads()
+        if not threads and self._main_has_returned:
+            # Such as a profiler that writes its report.
+            return False
+        with self._lock:
+            if self._is_over.is_set():
+                return False
+            self._ended_here = True
+        self._last_words = threading.Thread(target=self._say, args=(threads,), daemon=True)
+        self._last_words.start()
+        self._last_words.join(LAST_WORDS_SECONDS)
+        self._leave(self.status)
+        return True
+
+    def _say(self, threads: Sequence[threading.Thread]) -> None:
+        with suppress(Exception):
+            logger.warning(
+                "threads still run after the server has stopped, and end with the process: %s",
+                places(threads or [threading.main_thread()]),
+            )
+        with suppress(BaseException):
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+
+    def _threads_have_ended(self) -> None:
+        if threading.current_thread() is self._last_words:
+            return
+        with self._lock:
+            if not self._ended_here:
+                self._is_over.set()
+                return
+        # The last thread has ended at the last moment; the process is being ended with its status.
+        threading.Event().wait(2 * LAST_WORDS_SECONDS)
+
+
+def foreign_threads() -> list[threading.Thread]:
+    """Threads that Python waits for before it exits."""
+    known = (threading.main_thread(), threading.current_thread())
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
+
+
+def places(threads: Sequence[threading.Thread]) -> str:
+    """Name each thread and the line that it is at."""
+    frames = sys._current_frames()
+    listed = []
+    for thread in threads[:_MOST_THREADS]:
+        frame = frames.get(thread.ident or 0)
+        name = escaped(thread.name)
+        if frame is None:
+            listed.append(name)
+        else:
+            code = frame.f_code
+            listed.append(f"{name} at {escaped(code.co_filename)}:{frame.f_lineno} in {escaped(code.co_name)}")
+    if len(threads) > _MOST_THREADS:
+        listed.append(f"and {len(threads) - _MOST_THREADS} more")
+    return "; ".join(listed)
+
+
+def _status_of(error: BaseException) -> int:
+    """The exit code that Python gives a process which ends with `error`."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if not isinstance(error, SystemExit):
+        return 1
+    if error.code is None:
+        return 0
+    return error.code & 0xFF if isinstance(error.code, int) else 1

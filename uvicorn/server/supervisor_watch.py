@@ -1,0 +1,93 @@
+"""A worker ends with its supervisor, even when its event loop is blocked.
+
+The kernel's PR_SET_PDEATHSIG is no substitute: it follows the thread that forked, and gives no grace period.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from logging import getLogger
+from typing import Final
+
+from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS, places
+
+logger = getLogger("uvicorn.server")
+
+# A loop that has noticed ends by itself: its grace period, the application's shutdown, threads, `atexit`.
+STOPPING_SECONDS: Final = 5.0 + LEAST_SECONDS + LAST_WORDS_SECONDS
+
+# Nothing may read stderr any more; the line about it is then given up.
+_LOG_SECONDS: Final = 1.0
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SupervisorWatch:
+    """Waits, in a thread, for the supervisor's end of `channel` to close; then `grace` seconds; then kills.
+
+    `wait` waits for an event, for so many seconds, as `threading.Event.wait` does.
+    """
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        grace: float,
+        *,
+        kill: Callable[[], object] = _kill,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
+        #: Set by the event loop when it stops because the supervisor has died.
+        self.noticed = threading.Event()
+        self._channel = channel
+        self._grace = grace
+        self._kill = kill
+        self._wait = wait
+        self._finished = threading.Event()
+        self._never = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch; before the application is imported, for that may block too."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Close the channel: the event loop has ended. If the supervisor has died before, the watch goes on."""
+        self._finished.set()
+        try:
+            # Closing alone would not wake the thread, and the supervisor would not see it as long as that waits.
+            self._channel.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # The supervisor has died.
+        self._thread.join(_LOG_SECONDS)
+        self._channel.close()
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        # The supervisor sends nothing after the configuration, so readable means closed.
+        poll.register(self._channel.fileno(), select.POLLIN)
+        poll.poll()
+        if not self._finished.is_set():
+            self.supervisor_has_died()
+
+    def supervisor_has_died(self) -> None:
+        """Give the event loop its grace period, then end the process."""
+        self._wait(self._never, self._grace)
+        if self.noticed.is_set():
+            self._wait(self._never, STOPPING_SECONDS)
+        log = threading.Thread(target=self._say, daemon=True)
+        log.start()
+        log.join(_LOG_SECONDS)
+        self._kill()
+
+    def _say(self) -> None:
+        logger.critical(
+            "the supervisor has died, and this worker does not stop; it is killed, at %s",
+            places([threading.main_thread()]),
+        )
