@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -87,9 +87,13 @@ class Host:
 
     def wait_for_line(self, text: str) -> None:
         """Wait until a line with `text` in it has been printed."""
+        self.wait_until(lambda: text in self.stderr)
+        assert text in self.stderr, f"expected a line with {text!r}; stderr:\n{self.stderr}"
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        """Wait until what it has printed makes `happened()` true; not for ever."""
         with self._changed:
-            self._changed.wait_for(lambda: text in self.stderr or not self._reader.is_alive(), LONGEST_WAIT)
-        assert text in self.stderr, f"waited for {text!r} in vain; stderr:\n{self.stderr}"
+            self._changed.wait_for(lambda: happened() or not self._reader.is_alive(), LONGEST_WAIT)
 
     def stop(self) -> int:
         """End it as its operator does; its exit code, negative if that took a signal that cannot be ignored."""
