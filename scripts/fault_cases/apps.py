@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 CHUNK = b"x" * 65536
 RESPONSE_BYTES = 200 << 20
+
+# Starts its threads when it is first used.
+POOL = ThreadPoolExecutor(1)
 
 Message = dict[str, Any]
 
@@ -95,7 +99,24 @@ async def early(message: Message, channels: Message) -> None:
     await channels["reply"].send({"status": 401, "content": b"who are you"})
 
 
+async def blocked(message: Message, channels: Message) -> None:
+    """Hold the event loop for an hour."""
+    _sleep()
+
+
+def _sleep() -> None:
+    time.sleep(3600)
+
+
+async def job(message: Message, channels: Message) -> None:
+    """Leave a job of an hour in a thread pool."""
+    POOL.submit(_sleep)
+    await channels["reply"].send(_whole(b"begun"))
+
+
 HANDLERS = {
+    "/blocked": blocked,
+    "/job": job,
     "/events": events,
     "/early": early,
     "/": hello,

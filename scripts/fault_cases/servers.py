@@ -126,10 +126,10 @@ class Server:
         peak = self._sampler.stop() if self._sampler is not None else self._status("VmHWM")
         return max(peak, self.rss()) - self._idle
 
-    def terminate(self, seconds: float) -> int:
-        """SIGTERM; the exit code."""
+    def terminate(self, seconds: float, number: int = signal.SIGTERM) -> int:
+        """Send a signal that ends it; the exit code."""
         self._terminated = True
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from .clients import wait_until
+from .clients import get, wait_until
 from .measuring import Figure, case
 from .servers import CaseFailed, Server, Workshop
 
@@ -124,4 +124,21 @@ def stops(workshop: Workshop) -> list[Figure]:
         Figure("requests lost", tally.lost, "count", 0, bar_may_be_met=True, note=note),
         Figure("responses truncated", tally.truncated, "count", 0, bar_may_be_met=True),
         Figure("exit codes other than 0", sum(code != 0 for code in codes), "count", 0, bar_may_be_met=True),
+    ]
+
+
+@case("EXIT", "SIGTERM while a job of a thread pool sleeps, with one process and with two workers", 90)
+def foreign_thread(workshop: Workshop) -> list[Figure]:
+    longest, codes, warnings = 0.0, [], []
+    for options in ((), ("--workers", "2")):
+        with workshop.server("serve", "--timeout-graceful-shutdown", "1", *options) as server:
+            get(server.port, b"/job")
+            began = time.monotonic()
+            codes.append(server.terminate(30))
+            longest = max(longest, time.monotonic() - began)
+            warnings.append(server.stderr().count("threads still run after the server has stopped"))
+    return [
+        Figure("SIGTERM to exit, at most", longest, "s", 8.0),
+        Figure("exit codes other than 0", sum(code != 0 for code in codes), "count", 0, bar_may_be_met=True),
+        Figure("stops without one warning", sum(count != 1 for count in warnings), "count", 0, bar_may_be_met=True),
     ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import math
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -196,3 +198,28 @@ def supervisor(workshop: Workshop) -> list[Figure]:
             Figure("RSS of the supervisor", rss * 1024 / MIB, "MiB", 25),
             Figure("PSS of the supervisor", pss * 1024 / MIB, "MiB", 25),
         ]
+
+
+@case("ORPHAN", "kill -9 of the supervisor of two workers, one with a blocked event loop; grace period of 1 s", 60)
+def orphan(workshop: Workshop) -> list[Figure]:
+    with workshop.server("serve", *_WORKERS, "--timeout-graceful-shutdown", "1") as server:
+        _await_ready(server, 2)
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /blocked HTTP/1.1\r\nhost: x\r\n\r\n")
+            time.sleep(0.5)
+            began = time.monotonic()
+            server.terminate(20, signal.SIGKILL)
+            ended = wait_until(lambda: not any(map(_runs, _ready(server))), 20)
+            took = time.monotonic() - began if ended else math.inf
+        left = sum(map(_runs, _ready(server)))
+        return [
+            Figure("kill -9 to the end of the last worker", took, "s", 4.0),
+            Figure("workers that live on", left, "count", 0, bar_may_be_met=True),
+        ]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path("/proc", str(pid), "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
