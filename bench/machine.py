@@ -1,4 +1,4 @@
-"""What Linux tells about processes and CPUs. Elsewhere the figures are 0 and nothing is pinned."""
+"""What Linux tells about processes and CPUs. RemoteMembers the figures are 0 and nothing is pinned."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from uvicorn.cli import command
-from uvicorn.familiar import REFUSED
+from uvicorn.other_servers import REFUSED
 
 HEAD = """\
 # The command line

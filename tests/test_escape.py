@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.escape import escaped, escaped_lines
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
 
 
 @pytest.mark.parametrize(

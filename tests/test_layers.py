@@ -1,10 +1,10 @@
-"""Who may import whom. The table is the architecture; a file that breaks it, or stands outside of it, fails."""
+"""Who may import whom: the layers of docs/architecture.md, no import cycles, and a test file for each source file."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -13,54 +13,63 @@ import pytest
 import uvicorn
 
 PACKAGE: Final = Path(uvicorn.__file__).parent
+TESTS: Final = Path(__file__).parent
 
-FOUNDATION: Final = frozenset({"errors", "escape", "types", "settings", "origins", "sending", "processes", "unsent"})
-WAIST: Final = FOUNDATION | {"exchange", "session"}
+GROUND: Final = frozenset(
+    {
+        "cancellation",
+        "channel",
+        "errors",
+        "escape",
+        "fields",
+        "forks",
+        "process_count",
+        "settings",
+        "standard_streams",
+        "types",
+        "websocket_origin",
+    }
+)
+CORE: Final = GROUND | {"core"}
 
-#: Room to the rooms that it may import from; a room is a folder, or a file, right below `uvicorn/`.
-ROOMS: Final[dict[str, frozenset[str]]] = {
-    "errors": FOUNDATION,
-    "escape": frozenset(),
-    "types": FOUNDATION,
-    "settings": FOUNDATION,
-    "origins": FOUNDATION,
-    "sending": FOUNDATION,
-    "processes": FOUNDATION,
-    "unsent": FOUNDATION,
-    "protocol": FOUNDATION | {"protocol"},
-    "exchange": FOUNDATION,
-    # A websocket begins as an exchange.
-    "session": FOUNDATION | {"exchange"},
-    "interfaces": WAIST | {"interfaces"},
-    "server": WAIST | {"protocol", "server"},
-    "adapters": WAIST | {"interfaces", "adapters"},
-    "broadcast": FOUNDATION | {"broadcast"},
+#: Layer to the layers that it may import from; a layer is a folder, or a file, right below `uvicorn/`.
+LAYERS: Final[dict[str, frozenset[str]]] = {
+    **dict.fromkeys(GROUND, GROUND),
+    "wire": GROUND | {"wire"},
+    "core": CORE,
+    "concurrency": CORE | {"concurrency"},
+    "interfaces": CORE | {"concurrency", "interfaces"},
+    "server": CORE | {"wire", "server"},
+    "adapters": CORE | {"concurrency", "interfaces", "adapters"},
+    "broadcast": GROUND | {"broadcast"},
     # It asks what kinds of application a module has, when a name was not given.
     "importer": frozenset({"errors", "interfaces"}),
 }
 
-#: Rooms that put the others together, and so may import any of them.
+#: Layers that put the others together, and so may import any of them.
 COMPOSITION: Final = frozenset(
-    {"cli", "config", "familiar", "logging", "main", "workers", "worker", "utils", "__init__", "__main__"},
+    {"cli", "config", "other_servers", "logging", "main", "workers", "worker", "utils", "__init__", "__main__"},
 )
 
-#: Protocol code is told what it needs to know of the world; nothing in it may look.
-NOT_IN_PROTOCOL: Final = frozenset({"asyncio", "socket", "time", "random", "threading"})
-THIRD_PARTY_IN_PROTOCOL: Final = frozenset({"httptools", "websockets"})
+#: Protocol code is given what it needs to know of the world; nothing in it may look.
+NOT_IN_WIRE: Final = frozenset({"asyncio", "socket", "time", "random", "threading"})
+THIRD_PARTY_IN_WIRE: Final = frozenset({"httptools", "websockets"})
+
+FILES: Final = {path.relative_to(PACKAGE): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def room_of_file(file: PurePosixPath) -> str:
-    """The room of a file whose path is given from within the package."""
+def layer_of_file(file: PurePosixPath | Path) -> str:
+    """The layer of a file whose path is given from within the package."""
     return file.parts[0].removesuffix(".py")
 
 
-def room_of_module(module: str) -> str:
-    """The room of `uvicorn.<room>...`."""
+def layer_of_module(module: str) -> str:
+    """The layer of `uvicorn.<layer>...`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def imported_modules(file: PurePosixPath, source: str) -> Iterator[tuple[int, str]]:
+def imported_modules(file: PurePosixPath | Path, source: str) -> Iterator[tuple[int, str]]:
     """Line and full name of each module that `source` imports; `from uvicorn import x` counts as `uvicorn.x`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -74,42 +83,139 @@ def imported_modules(file: PurePosixPath, source: str) -> Iterator[tuple[int, st
                 yield node.lineno, module
                 continue
             for alias in node.names:
-                is_room = alias.name in ROOMS or alias.name in COMPOSITION
-                yield node.lineno, f"uvicorn.{alias.name}" if is_room else "uvicorn"
+                is_layer = alias.name in LAYERS or alias.name in COMPOSITION
+                yield node.lineno, f"uvicorn.{alias.name}" if is_layer else "uvicorn"
 
 
-def violations(file: PurePosixPath, source: str) -> list[str]:
+def violations(file: PurePosixPath | Path, source: str) -> list[str]:
     """What is wrong with a file's imports, one line for each."""
-    room = room_of_file(file)
-    if room in COMPOSITION:
+    layer = layer_of_file(file)
+    if layer in COMPOSITION:
         return []
-    if room not in ROOMS:
-        return [f"{file}: room {room!r} is not in the table of {Path(__file__).name}"]
+    if layer not in LAYERS:
+        return [f"{file}: layer {layer!r} is not in the table of {Path(__file__).name}"]
     found: list[str] = []
     for line, module in imported_modules(file, source):
         top = module.partition(".")[0]
         if top == "uvicorn":
-            if (other := room_of_module(module)) not in ROOMS[room]:
-                found.append(f"{file}:{line}: {room} must not import {other}")
-        elif room == "protocol":
-            is_ours_to_use = top in sys.stdlib_module_names or top in THIRD_PARTY_IN_PROTOCOL
-            if top in NOT_IN_PROTOCOL or not is_ours_to_use:
-                found.append(f"{file}:{line}: protocol must not import {top}")
+            if (other := layer_of_module(module)) not in LAYERS[layer]:
+                found.append(f"{file}:{line}: {layer} must not import {other}")
+        elif layer == "wire":
+            is_ours_to_use = top in sys.stdlib_module_names or top in THIRD_PARTY_IN_WIRE
+            if top in NOT_IN_WIRE or not is_ours_to_use:
+                found.append(f"{file}:{line}: wire must not import {top}")
     return found
 
 
-FILES: Final = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+def cycle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, in order; empty if there is no circle."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(imports.get(module, ())):
+            if found := visit(other, [*path, module]):
+                return found
+        done.add(module)
+        return []
+
+    for module in sorted(imports):
+        if found := visit(module, []):
+            return found
+    return []
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_imports_only_what_its_room_may(name: str) -> None:
-    assert violations(PurePosixPath(name), (PACKAGE / name).read_text(encoding="utf-8")) == []
+def module_of(file: Path) -> str:
+    return ".".join(("uvicorn", *file.with_suffix("").parts)).removesuffix(".__init__")
 
 
-def test_the_rooms_of_the_house_are_looked_at() -> None:
-    assert {"protocol", "interfaces", "server", "exchange", "errors"} <= {
-        room_of_file(PurePosixPath(name)) for name in FILES
+def imports_of_the_package() -> dict[str, set[str]]:
+    """Module to the modules of ours that it imports, also those imported late or for type checkers only."""
+    modules = {module_of(file) for file in FILES}
+    imports: dict[str, set[str]] = {module: set() for module in modules}
+    for file, source in FILES.items():
+        # The package's own module fetches its public names when they are asked for.
+        if file == Path("__init__.py"):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                imports[module_of(file)] |= {alias.name for alias in node.names} & modules
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                # A package is imported for its modules, not for what it imports itself.
+                own = {node.module} if node.module in modules and not names <= modules else set()
+                imports[module_of(file)] |= (names & modules) | own
+    return imports
+
+
+def test_each_file_imports_only_what_its_layer_may() -> None:
+    assert [line for file, source in FILES.items() for line in violations(file, source)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert cycle(imports_of_the_package()) == []
+
+
+def test_a_circle_is_found_and_shown() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_every_layer_of_the_table_exists() -> None:
+    assert {*LAYERS, *COMPOSITION} == {layer_of_file(file) for file in FILES}
+
+
+#: Source files whose tests stand elsewhere, and where; each is tested through what uses it.
+TESTED_ELSEWHERE: Final = {
+    "adapters/asgi3_websocket.py": "adapters/test_asgi3.py",
+    "adapters/message_gateway.py": "adapters/test_asgi3.py",
+    "adapters/response_checks.py": "adapters/test_asgi3.py",
+    "adapters/startup_once.py": "adapters/test_asgi.py",
+    "broadcast/host_reply.py": "broadcast/test_slow_members.py",
+    "broadcast/hub_registry.py": "broadcast/test_publisher.py",
+    "broadcast/redis/cluster.py": "broadcast/test_cluster.py",
+    "broadcast/redis/driver.py": "broadcast/redis/test_standalone.py",
+    "broadcast/redis/redis_py.py": "broadcast/test_conformance.py",
+    "broadcast/redis/sentinel.py": "broadcast/test_sentinel.py",
+    "broadcast/redis/subscription.py": "broadcast/redis/test_subscriber.py",
+    "broadcast/redis/sync.py": "broadcast/test_publisher.py",
+    "cancellation.py": "test_channel.py",
+    "forks.py": "adapters/test_fork.py",
+    "interfaces/base.py": "interfaces/test_channels.py",
+    "interfaces/client_shares.py": "interfaces/test_threads_per_client.py",
+    "interfaces/handlers.py": "interfaces/test_channels.py",
+    "main.py": "e2e/test_command_line.py",
+    "process_count.py": "interfaces/test_wsgi_flags.py",
+    "server/continuing_handlers.py": "server/test_heads_only.py",
+    "server/http1_timeouts.py": "security/test_resources.py",
+    "server/worker_handle.py": "server/test_supervisor.py",
+    "server/worker_server.py": "e2e/test_workers.py",
+    "settings.py": "test_cli.py",
+    "types.py": "broadcast/test_slow_members.py",
+    "wire/http1/chunked.py": "wire/http1/test_parser.py",
+    "wire/websocket/sink.py": "wire/websocket/test_frames.py",
+    "worker.py": "e2e/test_gunicorn.py",
+    "workers/request_log.py": "e2e/test_gunicorn_logs.py",
+    "workers/worker.py": "e2e/test_gunicorn.py",
+}
+
+
+def test_each_source_file_has_its_own_test_file_or_says_where_its_tests_are() -> None:
+    without = {
+        str(file)
+        for file in FILES
+        if file.name not in ("__init__.py", "__main__.py")
+        and not (TESTS / file.parent / f"test_{file.name}").exists()
+        and not any((TESTS / file.parent).glob(f"test_{file.stem}_*.py"))
     }
+    assert without == set(TESTED_ELSEWHERE)
+
+
+def test_the_tests_that_stand_elsewhere_exist() -> None:
+    assert [path for path in TESTED_ELSEWHERE.values() if not (TESTS / path).exists()] == []
 
 
 @pytest.mark.parametrize(
@@ -124,23 +230,24 @@ def test_the_rooms_of_the_house_are_looked_at() -> None:
         ("server/x.py", "def late():\n    from uvicorn.interfaces.base import Interface"),
         ("server/x.py", "if TYPE_CHECKING:\n    from uvicorn.interfaces.base import Interface"),
         ("interfaces/x.py", "from uvicorn.server.context import ServerContext"),
-        ("interfaces/x.py", "from uvicorn.protocol.headers import is_token"),
+        ("interfaces/x.py", "from uvicorn.wire.http1.parser import METHODS"),
         ("adapters/x.py", "from uvicorn.server import Server"),
-        ("adapters/x.py", "import uvicorn.protocol.headers"),
-        ("broadcast/x.py", "from uvicorn.exchange import HTTPExchange"),
-        ("exchange.py", "from uvicorn.session import Session"),
-        ("errors.py", "from uvicorn.exchange import WAITING"),
+        ("adapters/x.py", "import uvicorn.wire.http1.encoder"),
+        ("broadcast/x.py", "from uvicorn.core.exchange import HTTPExchange"),
+        ("concurrency/x.py", "from uvicorn.interfaces.base import Interface"),
+        ("core/x.py", "from uvicorn.concurrency.waker import Waker"),
+        ("errors.py", "from uvicorn.core.exchange import WAITING"),
         ("importer.py", "from uvicorn.settings import Settings"),
         ("importer.py", "from uvicorn import __version__"),
         ("importer.py", "import uvicorn"),
-        ("protocol/x.py", "from uvicorn.exchange import HTTPExchange"),
-        ("protocol/x.py", "import asyncio"),
-        ("protocol/x.py", "import asyncio.events"),
-        ("protocol/x.py", "from time import monotonic"),
-        ("protocol/x.py", "import os, random"),
-        ("protocol/x.py", "import socket"),
-        ("protocol/x.py", "from threading import Lock"),
-        ("protocol/x.py", "import h11"),
+        ("wire/x.py", "from uvicorn.core.exchange import HTTPExchange"),
+        ("wire/x.py", "import asyncio"),
+        ("wire/x.py", "import asyncio.events"),
+        ("wire/x.py", "from time import monotonic"),
+        ("wire/x.py", "import os, random"),
+        ("wire/x.py", "import socket"),
+        ("wire/x.py", "from threading import Lock"),
+        ("wire/x.py", "import h11"),
     ],
 )
 def test_the_checker_catches(name: str, source: str) -> None:
@@ -150,11 +257,11 @@ def test_the_checker_catches(name: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("server/x.py", "from uvicorn.exchange import HTTPExchange\nimport asyncio, socket, uvicorn.protocol.headers"),
+        ("server/x.py", "from uvicorn.core.exchange import HTTPExchange\nimport asyncio, socket, uvicorn.wire.http1"),
         ("server/x.py", "from . import clock\nfrom ..settings import Settings"),
-        ("interfaces/x.py", "from uvicorn.interfaces.base import Interface\nimport uvicorn.session"),
+        ("interfaces/x.py", "from uvicorn.interfaces.base import Interface\nimport uvicorn.core.websocket_session"),
         ("adapters/x.py", "from uvicorn.interfaces.detect import detect_interface"),
-        ("protocol/x.py", "import re\nimport httptools\nfrom websockets.frames import Frame"),
+        ("wire/x.py", "import re\nimport httptools\nfrom websockets.frames import Frame"),
         ("importer.py", "from uvicorn import errors"),
         ("cli.py", "from uvicorn.server.server import Server\nfrom uvicorn import __version__"),
     ],
@@ -163,12 +270,12 @@ def test_the_checker_allows(name: str, source: str) -> None:
     assert violations(PurePosixPath(name), source) == []
 
 
-def test_the_checker_catches_a_room_that_is_not_in_the_table() -> None:
-    assert violations(PurePosixPath("cellar/x.py"), "import re") == [
-        "cellar/x.py: room 'cellar' is not in the table of test_layers.py"
+def test_the_checker_catches_a_layer_that_is_not_in_the_table() -> None:
+    assert violations(PurePosixPath("new/x.py"), "import re") == [
+        "new/x.py: layer 'new' is not in the table of test_layers.py"
     ]
 
 
 def test_the_checker_says_which_line() -> None:
     source = "import re\n\nfrom uvicorn.server.clock import Clock\n"
-    assert violations(PurePosixPath("protocol/x.py"), source) == ["protocol/x.py:3: protocol must not import server"]
+    assert violations(PurePosixPath("wire/x.py"), source) == ["wire/x.py:3: wire must not import server"]

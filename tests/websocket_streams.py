@@ -6,10 +6,10 @@ import zlib
 from typing import Any, Final
 
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.protocol.headers import DefaultFields
-from uvicorn.protocol.websocket_deflate import PerMessageDeflate
-from uvicorn.protocol.websocket_frames import WebSocketCodec
-from uvicorn.protocol.websocket_handshake import WebSocketHandshake
+from uvicorn.fields import DefaultFields
+from uvicorn.wire.websocket.deflate import PerMessageDeflate
+from uvicorn.wire.websocket.frames import WebSocketCodec
+from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 MASK: Final = b"\x12\x9a\x00\xff"
 

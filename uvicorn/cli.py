@@ -18,9 +18,9 @@ from click.core import ParameterSource
 from uvicorn import __version__, importer
 from uvicorn.config import Config, keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
-from uvicorn.familiar import HTTP_NAMES, REFUSED, WS_NAMES
 from uvicorn.logging import LOG_LEVELS
 from uvicorn.main import serve, serve_as_worker
+from uvicorn.other_servers import HTTP_NAMES, REFUSED, WS_NAMES
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
 from uvicorn.server.process_end import ProcessEnd
 from uvicorn.server.reloader import EXCLUDED, INCLUDED

@@ -12,8 +12,8 @@ from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.errors import ConfigError
-from uvicorn.familiar import checked_headers, load_environment, translate
 from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging, restore_loggers
+from uvicorn.other_servers import checked_headers, load_environment, translate
 from uvicorn.server.listener import (
     DEFAULT_HOST,
     DEFAULT_PORT,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.escape import escaped
 
 if TYPE_CHECKING:
-    from uvicorn.sending import ChannelClosed as ChannelClosed
+    from uvicorn.cancellation import ChannelClosed as ChannelClosed
 
 
 class UvicornError(Exception):
@@ -129,5 +129,5 @@ class ClientDisconnected(UvicornError, ConnectionError):
 def __getattr__(name: str) -> Any:
     # It is one of asyncio's own, which a supervisor does without: that takes 6 MiB less.
     if name == "ChannelClosed":
-        return importlib.import_module("uvicorn.sending").ChannelClosed
+        return importlib.import_module("uvicorn.cancellation").ChannelClosed
     raise AttributeError(f"module 'uvicorn.errors' has no attribute {name!r}")

@@ -22,7 +22,7 @@ import click
 
 from uvicorn.errors import ConfigError
 from uvicorn.escape import escaped, escaped_lines
-from uvicorn.processes import is_terminal
+from uvicorn.standard_streams import is_terminal
 
 if TYPE_CHECKING:
     from configparser import RawConfigParser

@@ -13,7 +13,7 @@ from dataclasses import replace
 from socket import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn import processes
+from uvicorn import process_count, standard_streams
 from uvicorn.config import Config
 from uvicorn.errors import ConfigError
 from uvicorn.server.process_end import ProcessEnd
@@ -55,13 +55,13 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 
     `process_end` begins when the server has stopped, if the process is ours to end.
     """
-    processes.occupy_standard_descriptors()
+    standard_streams.occupy_standard_descriptors()
     if config.reload or config.workers > 1:
         return _supervise(config)
     # Here, as a supervisor, which serves nothing itself, takes 10 MiB less without it.
     from uvicorn.server.server import Server
 
-    processes.count = 1
+    process_count.count = 1
     server = Server(config)
     if process_end is not None:
         _begin_when_stopped(process_end, server)
@@ -72,10 +72,10 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 def serve_as_worker(config: Config, descriptors: list[int], process_end: ProcessEnd) -> int:
     """The same in a worker process; its sockets are inherited, and the last of them leads to its supervisor."""
     from uvicorn.server.supervisor_watch import SupervisorWatch
-    from uvicorn.server.worker_process import WorkerServer
+    from uvicorn.server.worker_server import WorkerServer
 
     config.configure_logging()
-    processes.count = config.workers
+    process_count.count = config.workers
     for descriptor in descriptors:
         # Nor are they for those whom the application starts.
         os.set_inheritable(descriptor, False)

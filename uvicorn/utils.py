@@ -11,7 +11,7 @@ from typing import Any
 
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.exchange import HTTPGateway
+from uvicorn.core.exchange import HTTPGateway
 from uvicorn.interfaces.environ import build_environ, decode_response, encode_response, exchange_from_environ
 from uvicorn.types import Headers, Message
 

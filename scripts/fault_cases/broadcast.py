@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from uvicorn.broadcast.backends.base import Backend
-from uvicorn.broadcast.urls import backend_from_url
+from uvicorn.broadcast.backend import Backend
+from uvicorn.broadcast.backend_factory import backend_from_url
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.server.loops import loop_factory
 

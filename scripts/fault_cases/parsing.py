@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
-from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.settings import Limits
+from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 from .measuring import Figure, case
 from .servers import CaseFailed, Workshop

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from uvicorn.interfaces.worker_pool import WorkerPool
+from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.server.loops import loop_factory
 
 THREADS = 8

@@ -10,7 +10,7 @@ from typing import Any
 import app
 
 from uvicorn import ASGIAdapter, WSGIAdapter
-from uvicorn.interfaces.worker_pool import WorkerPool
+from uvicorn.concurrency.worker_pool import WorkerPool
 
 Environ = dict[str, Any]
 

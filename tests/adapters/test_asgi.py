@@ -357,13 +357,13 @@ async def test_context_variables_that_a_middleware_has_set_are_the_applications_
 
 
 async def test_an_executor_that_cannot_make_calls_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    class Elsewhere(ThreadPoolExecutor):
+    class RemoteMembers(ThreadPoolExecutor):
         """As one of processes: what it is given has to be pickled."""
 
         def submit(self, function: Any, /, *arguments: Any, **keywords: Any) -> Any:
             return super().submit(pickle.dumps, function)
 
-    with Elsewhere(1) as executor:
+    with RemoteMembers(1) as executor:
         reply = Reply()
         await ASGIAdapter(wsgi_apps.app, executor=executor)({"method": "GET", "path": "/"}, {"reply": reply})
     assert reply.sent[0]["status"] == 503

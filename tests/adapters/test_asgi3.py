@@ -12,8 +12,8 @@ from tests.e2e.server_process import LONGEST_WAIT
 from tests.helpers import settle, until
 from uvicorn.adapters import ASGI3Adapter
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
-from uvicorn.exchange import HTTPExchange, HTTPGateway
 from uvicorn.settings import Settings
 
 Message = dict[str, Any]

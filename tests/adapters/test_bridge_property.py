@@ -24,8 +24,8 @@ from tests.adapters.scripted_app import Script, ScriptedApp, Seen
 from tests.adapters.strict_host import Received, Request, StrictHost
 from tests.helpers import until
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
-from uvicorn.adapters.loop_thread import loop_thread
-from uvicorn.interfaces.worker_pool import WorkerPool
+from uvicorn.concurrency.loop_thread import loop_thread
+from uvicorn.concurrency.worker_pool import WorkerPool
 
 EXAMPLES = int(os.environ.get("BRIDGE_EXAMPLES", "0"))
 

@@ -13,9 +13,9 @@ from tests.adapters.scripted_app import Raise, Read, Script, ScriptedApp, Seen, 
 from tests.adapters.strict_host import Received, Request, StrictHost
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.concurrency.worker_pool import WorkerPool
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.environ import build_environ, exchange_from_environ
-from uvicorn.interfaces.worker_pool import WorkerPool
 
 WAYS = ["direct", "messages"]
 

@@ -134,7 +134,7 @@ def test_a_slow_client_slows_the_application() -> None:
 
 
 def _on_the_loop(callback: Any) -> None:
-    from uvicorn.adapters.loop_thread import loop_thread
+    from uvicorn.concurrency.loop_thread import loop_thread
 
     loop_thread().loop.call_soon_threadsafe(callback)
 

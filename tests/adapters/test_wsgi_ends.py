@@ -20,7 +20,7 @@ from tests.adapters import test_wsgi as hosting
 from tests.adapters.test_wsgi import Answer, environ_of
 from tests.helpers import hello, read_body
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
-from uvicorn.adapters.loop_thread import LoopThread, loop_thread
+from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
 from uvicorn.errors import ApplicationError, ChannelClosed, LocalProtocolError, ResponseAborted, StartupError
 
 Channels = dict[str, Any]

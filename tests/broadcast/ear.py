@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from uvicorn.broadcast.backends.base import Backend
-from uvicorn.broadcast.urls import backend_from_url
+from uvicorn.broadcast.backend import Backend
+from uvicorn.broadcast.backend_factory import backend_from_url
 
 #: Far more than anything takes, and still an end.
 PATIENCE_SECONDS = 30

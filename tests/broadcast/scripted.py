@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
-from uvicorn.broadcast.backends.base import Backend, OnGap, OnMessage
+from uvicorn.broadcast.backend import Backend, OnGap, OnMessage
+from uvicorn.broadcast.encoding import encode
 from uvicorn.broadcast.hub import Hub, HubOptions
 from uvicorn.broadcast.members import OnClientGap
-from uvicorn.broadcast.serialize import encode
-from uvicorn.sending import channel_names
+from uvicorn.channel import channel_names
 
 OPTIONS = HubOptions()
 

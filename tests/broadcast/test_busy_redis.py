@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import redis
 
-from uvicorn.broadcast.backends.base import RECONNECT, Backend
-from uvicorn.broadcast.backends.listener import Listener
-from uvicorn.broadcast.backends.redis_cluster import ClusterBackend
-from uvicorn.broadcast.backends.redis_reader import RedisReader
-from uvicorn.broadcast.backends.sender import Sender
-from uvicorn.broadcast.choice import choose_url
+from uvicorn.broadcast.backend import RECONNECT, Backend
+from uvicorn.broadcast.default_url import choose_url
 from uvicorn.broadcast.publisher import Publisher
+from uvicorn.broadcast.redis.cluster import ClusterBackend
+from uvicorn.broadcast.redis.publisher import Sender
+from uvicorn.broadcast.redis.resp import RedisReader
+from uvicorn.broadcast.redis.subscriber import Listener
 from uvicorn.errors import BroadcastUnavailable
 
 from .ear import PATIENCE_SECONDS, Ear, listening

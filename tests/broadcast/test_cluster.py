@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from uvicorn.broadcast.backends.base import RECONNECT
-from uvicorn.broadcast.urls import backend_from_url
+from uvicorn.broadcast.backend import RECONNECT
+from uvicorn.broadcast.backend_factory import backend_from_url
 from uvicorn.errors import BroadcastUnavailable
 
 from .ear import PATIENCE_SECONDS, Ear, listening

@@ -197,7 +197,7 @@ async def test_a_callback_that_fails_does_not_end_hearing(url: str, group: str) 
             super().on_message(group, payload)
             raise RuntimeError("dropped it")
 
-    from uvicorn.broadcast.urls import backend_from_url
+    from uvicorn.broadcast.backend_factory import backend_from_url
 
     ear, backend = Clumsy(), backend_from_url(url)
     await backend.start(ear.on_message, ear.on_gap)
@@ -256,7 +256,7 @@ async def test_stopping_twice_does_nothing(url: str, group: str) -> None:
 
 
 async def test_publishing_before_it_is_started_says_what_is_missing(url: str, group: str) -> None:
-    from uvicorn.broadcast.urls import backend_from_url
+    from uvicorn.broadcast.backend_factory import backend_from_url
 
     with pytest.raises(BroadcastUnavailable, match="not started in this process; await start"):
         await backend_from_url(url).publish(group, b"x")

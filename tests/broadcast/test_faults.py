@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import redis
 
-from uvicorn.broadcast.backends import link, supervised
-from uvicorn.broadcast.backends.base import OVERFLOW, RECONNECT, Backend
-from uvicorn.broadcast.backends.redis_reader import MAX_PAYLOAD_BYTES
+from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, Backend
 from uvicorn.broadcast.publisher import Publisher
+from uvicorn.broadcast.redis import connection as link
+from uvicorn.broadcast.redis import reconnecting as supervised
+from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES
 from uvicorn.errors import BroadcastUnavailable
 
 from .ear import PATIENCE_SECONDS, Ear, Gap, Message, listening
@@ -203,7 +204,7 @@ async def test_a_publish_that_is_not_answered_raises_in_time_and_says_why(own_re
 async def test_publishes_are_refused_when_too_many_wait(
     own_redis: RedisServer, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uvicorn.broadcast.backends.sender.MAX_UNANSWERED", 10)
+    monkeypatch.setattr("uvicorn.broadcast.redis.publisher.MAX_UNANSWERED", 10)
     async with listening(url_of(own_redis, scheme), publish_timeout=0.2) as (backend, _):
         own_redis.halt()
         try:

@@ -14,8 +14,8 @@ from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle, until
 from uvicorn.broadcast.groups import GroupsChannel
 from uvicorn.broadcast.hub import Hub
+from uvicorn.channel import SENT
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
-from uvicorn.sending import SENT
 
 
 class Groups:

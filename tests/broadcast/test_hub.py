@@ -14,7 +14,7 @@ import pytest
 
 from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle, until
-from uvicorn.broadcast.backends.base import Backend
+from uvicorn.broadcast.backend import Backend
 from uvicorn.broadcast.hub import Hub, HubOptions, outcome
 from uvicorn.broadcast.members import Gap
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
@@ -471,7 +471,7 @@ async def test_a_stranger_s_reply_is_forgotten_when_it_is_in_no_group() -> None:
 
 
 async def test_nothing_runs_in_the_name_of_the_client_that_came_first() -> None:
-    from uvicorn.interfaces.tasks import OWNER
+    from uvicorn.interfaces.handlers import OWNER
 
     seen: list[object] = []
 

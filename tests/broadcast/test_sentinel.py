@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uvicorn.broadcast.backends.base import RECONNECT
+from uvicorn.broadcast.backend import RECONNECT
 from uvicorn.errors import BroadcastUnavailable
 
 from .ear import listening

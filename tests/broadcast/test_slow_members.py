@@ -19,7 +19,7 @@ from uvicorn.broadcast.host_reply import HostReply, as_member
 from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.channels import ReplyChannel
 from uvicorn.interfaces.channels_websocket import WebSocketReply
-from uvicorn.interfaces.consumer_threads import ThreadReplyChannel
+from uvicorn.interfaces.consumer_sync import ThreadReplyChannel
 from uvicorn.types import GroupMember
 
 #: More than a connection takes without waiting.

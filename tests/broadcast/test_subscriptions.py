@@ -14,7 +14,7 @@ from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastError
 
 
-class Carrier:
+class SyncClient:
     """Answers when it may."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Carrier:
 
 
 async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.may_answer.clear()
     wanted = carrier.subscriptions.want("a")
     await settle()
@@ -62,7 +62,7 @@ async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
 
 
 async def test_ten_thousand_that_want_it_are_one_call() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     waiting = {carrier.subscriptions.want("a") for _ in range(10_000)}
     await settle()
     assert len(waiting) == 1
@@ -70,7 +70,7 @@ async def test_ten_thousand_that_want_it_are_one_call() -> None:
 
 
 async def test_what_is_wanted_during_a_call_goes_into_the_next_one_together() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.may_answer.clear()
     carrier.subscriptions.want("a")
     await settle()
@@ -82,7 +82,7 @@ async def test_what_is_wanted_during_a_call_goes_into_the_next_one_together() ->
 
 
 async def test_what_nobody_wants_any_more_is_not_heard() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.subscriptions.want("a")
     await settle()
     carrier.subscriptions.drop("a")
@@ -92,7 +92,7 @@ async def test_what_nobody_wants_any_more_is_not_heard() -> None:
 
 
 async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.subscriptions.want("a")
     await settle()
     carrier.may_answer.clear()
@@ -106,7 +106,7 @@ async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() 
 
 
 async def test_who_wants_and_drops_before_the_call_waits_for_nothing() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.may_answer.clear()
     carrier.subscriptions.want("a")
     await settle()
@@ -122,7 +122,7 @@ async def test_who_wants_and_drops_before_the_call_waits_for_nothing() -> None:
 async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.failure = OSError("broken promise")
     wanted = carrier.subscriptions.want("a")
     assert wanted is not None
@@ -136,7 +136,7 @@ async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logge
 async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.refused = "b"
     waiting = [carrier.subscriptions.want(group) for group in "abc"]
     for future in waiting:
@@ -151,7 +151,7 @@ async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
 
 
 async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants_it_only() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.refused = "a"
     carrier.subscriptions.want("a")
     await settle()
@@ -168,7 +168,7 @@ async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.refused = "b"
     carrier.subscriptions.want("a")
     carrier.subscriptions.want("b")
@@ -184,7 +184,7 @@ async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.failure = OSError("broken promise")
     carrier.subscriptions.want("a")
     await until(lambda: len(carrier.calls) > 2)
@@ -196,7 +196,7 @@ async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_b
 
 async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.refused = "a"
     carrier.subscriptions.want("a")
     await settle()
@@ -210,7 +210,7 @@ async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkey
 
 
 async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    carrier, looked_at = Carrier(), 0
+    carrier, looked_at = SyncClient(), 0
 
     class Counting(set[str]):
         def __contains__(self, group: object) -> bool:
@@ -236,7 +236,7 @@ async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypat
 
 
 async def test_who_waits_when_the_hub_stops_goes_on() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     carrier.may_answer.clear()
     wanted = carrier.subscriptions.want("a")
     await settle()
@@ -247,7 +247,7 @@ async def test_who_waits_when_the_hub_stops_goes_on() -> None:
 
 
 async def test_what_is_dropped_while_the_last_call_ends_is_not_heard_either() -> None:
-    carrier = Carrier()
+    carrier = SyncClient()
     wanted = carrier.subscriptions.want("a")
     assert wanted is not None
     # Between the end of the task and what is done about it.

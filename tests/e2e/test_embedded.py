@@ -184,9 +184,9 @@ def test_a_factory_and_an_env_file_are_for_workers_too(folder: Path, arguments: 
 
 def test_a_reload_has_one_worker_whatever_the_environment_says(folder: Path) -> None:
     (folder / "app.py").write_text(
-        "from uvicorn import processes\n"
+        "from uvicorn import process_count\n"
         "async def app(message, channels):\n"
-        "    await channels['reply'].send({'status': 200, 'content': str(processes.count).encode()})\n"
+        "    await channels['reply'].send({'status': 200, 'content': str(process_count.count).encode()})\n"
     )
     with running_server(folder, "app:app", "--reload", env={"WEB_CONCURRENCY": "4"}) as server:
         assert server.get() == (200, "1")

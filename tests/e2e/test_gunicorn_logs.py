@@ -129,7 +129,7 @@ def test_without_an_access_log_there_is_none() -> None:
         assert server.stdout == ""
 
 
-# Elsewhere than on stderr; so the address is one that is known beforehand.
+# RemoteMembers than on stderr; so the address is one that is known beforehand.
 
 
 def ask_nonsense(path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.corpus import POST, chunked, request
 from tests.helpers import GET, Conversation, settle, until
 from uvicorn.errors import ChannelClosed
 from uvicorn.interfaces.consumer import ConsumerInterface
-from uvicorn.interfaces.consumer_threads import ThreadedConsumerInterface
+from uvicorn.interfaces.consumer_sync import ThreadedConsumerInterface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
 

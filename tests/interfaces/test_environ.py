@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.environ import (
     _SHAPES,
     _STATUSES,
@@ -178,7 +178,7 @@ def test_the_keys_of_a_long_environ_are_not_kept() -> None:
 
 PASSING_ON = """
 from uvicorn.interfaces.environ import exchange_from_environ
-from uvicorn.exchange import HTTPGateway
+from uvicorn.core.exchange import HTTPGateway
 import os
 exchange = exchange_from_environ(dict(os.environ, HTTP_HOST="x"), HTTPGateway(), None)
 print(exchange.endpoint.environ.get("SECRET"), exchange.endpoint.environ.get("REMOTE_USER"), exchange.headers)

@@ -20,7 +20,7 @@ from tests.certificates import Certificates
 from tests.corpus import request
 from tests.helpers import GET, Response, parse_responses, until
 from tests.interfaces.wsgi_conversations import WAYS, response_of
-from tests.server.test_sendfile import served
+from tests.server.test_transport_sendfile import served
 from uvicorn.interfaces.file_wrapper import FileWrapper, part_to_send
 
 CONTENT = os.urandom(1 << 20)

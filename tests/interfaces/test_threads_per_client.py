@@ -11,10 +11,10 @@ import pytest
 
 from tests.corpus import request
 from tests.helpers import Conversation, FakeTransport, parse_responses, settle, until
-from uvicorn import processes
+from uvicorn import forks
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.interfaces.client_shares import ClientShares, SharedJob
-from uvicorn.interfaces.pooled import PooledInterface
+from uvicorn.interfaces.threaded import ThreadedInterface
 
 
 class Blocking:
@@ -70,7 +70,7 @@ class Clients:
     @property
     def shares(self) -> ClientShares:
         interface = self.conversation.interface
-        assert isinstance(interface, PooledInterface)
+        assert isinstance(interface, ThreadedInterface)
         assert interface._shares is not None
         return interface._shares
 
@@ -224,7 +224,7 @@ class Job:
 def test_a_forked_process_begins_with_no_shares_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = ClientShares(1, 10)
     assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
-    monkeypatch.setattr(processes, "forks", processes.forks + 1)
+    monkeypatch.setattr(forks, "forks", forks.forks + 1)
     assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
 
 

@@ -13,8 +13,8 @@ from tests import wsgi_apps
 from tests.helpers import GET, Conversation, settle, until
 from tests.interfaces.wsgi_conversations import WAYS, Kept, app_of, asking, over, response_of
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway
-from uvicorn.interfaces.pooled import Outbox
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.threaded import LoopCalls
 from uvicorn.interfaces.wsgi import ErrorLog, WSGICall, WSGIInterface
 from uvicorn.settings import Settings
 
@@ -198,7 +198,7 @@ def test_C10_a_worker_whose_loop_is_gone_is_told_and_closes() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
     loop.close()
     kept = Kept(wsgi_apps.endless())
-    WSGICall(WSGIInterface(app_of(kept), Settings()), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).run()
+    WSGICall(WSGIInterface(app_of(kept), Settings()), exchange, {"wsgi.errors": ErrorLog()}, LoopCalls(loop)).run()
     assert len(kept.closed) == 1
 
 
@@ -206,7 +206,7 @@ async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answere
     loop = asyncio.get_running_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
     exchange.disconnect()
-    WSGICall(WSGIInterface(wsgi_apps.app, Settings()), exchange, {"wsgi.errors": ErrorLog()}, Outbox(loop)).cancel()
+    WSGICall(WSGIInterface(wsgi_apps.app, Settings()), exchange, {"wsgi.errors": ErrorLog()}, LoopCalls(loop)).cancel()
     await settle()
     assert exchange.state_name == "CLOSED"
 

@@ -12,7 +12,7 @@ import pytest
 from tests.adapters.test_wsgi import call, environ_of
 from tests.helpers import GET, Conversation, until
 from tests.interfaces.wsgi_conversations import WAYS, response_of
-from uvicorn import processes
+from uvicorn import process_count
 from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
 
 
@@ -34,7 +34,7 @@ async def flags_of(app: Any, **settings: Any) -> tuple[bool, bool]:
 
 @pytest.fixture(autouse=True)
 def no_server_has_said_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "count", 0)
+    monkeypatch.setattr(process_count, "count", 0)
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
 
 
@@ -72,7 +72,7 @@ async def test_multithread_is_true_with_an_executor_that_does_not_say_how_many_t
 async def test_multiprocess_is_true_if_the_server_has_several_processes(
     way: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "count", count)
+    monkeypatch.setattr(process_count, "count", count)
     content = (await response_of(GET, way, flags)).content
     assert ast.literal_eval(content.decode()) == (True, count == 2)
 
@@ -80,7 +80,7 @@ async def test_multiprocess_is_true_if_the_server_has_several_processes(
 async def test_multiprocess_behind_another_server_goes_by_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "3")
     assert await flags_of(ASGI3Adapter(flags)) == (True, True)
-    monkeypatch.setattr(processes, "count", 1)
+    monkeypatch.setattr(process_count, "count", 1)
     assert await flags_of(ASGI3Adapter(flags)) == (True, False)
 
 

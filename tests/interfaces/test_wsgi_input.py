@@ -1,238 +1,219 @@
-"""`wsgi.input` of content that is there, on its way, or cut off."""
+"""Content from a loop to a worker, without a server."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests import wsgi_apps
-from tests.corpus import POST, chunked, request
-from tests.helpers import Conversation, until
-from tests.interfaces.wsgi_conversations import WAYS, asking, over, response_of
-from uvicorn.adapters import ASGIAdapter, WSGIAdapter
+from tests.helpers import settle, until
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.errors import ClientDisconnected
+from uvicorn.interfaces.threaded import LoopCalls
+from uvicorn.interfaces.wsgi_input import ContentReader
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    wsgi_apps.closed.clear()
+class Silent(HTTPGateway):
+    """A gateway whose content comes when the test says so, and whose responses go nowhere."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        self.wanted += 1
+
+    def send_response(self, *response: Any) -> None:
+        pass
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("size", [0, 1, 100000, 300000])
-async def test_C11_content_is_read_whole(size: int, way: str) -> None:
-    content = bytes(range(256)) * (size // 256 + 1)
-    stream = asking("echo", b"content-length: %d" % size, method=b"POST", content=content[:size])
-    assert (await response_of(stream, way)).content == b"POST " + content[:size]
+def exchange_on(loop: asyncio.AbstractEventLoop, gateway: HTTPGateway) -> HTTPExchange:
+    return HTTPExchange(gateway, Endpoint(loop=loop), "POST", b"/", "1.1", [], has_content=True)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_C11_chunked_content_is_read_whole(way: str) -> None:
-    stream = chunked(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").replace(b"POST /", b"POST /echo")
-    assert (await response_of(stream, way)).content == b"POST hello world"
+class Reading:
+    """A worker that does `work(reader)`, and what came of it."""
 
+    def __init__(self, work: Callable[[ContentReader], object]) -> None:
+        loop = asyncio.get_running_loop()
+        self.gateway = Silent()
+        self.exchange = exchange_on(loop, self.gateway)
+        self.results: list[object] = []
+        self._work = work
+        self._thread = threading.Thread(target=self._run, args=(ContentReader(self.exchange, LoopCalls(loop)),))
+        self._thread.start()
 
-async def test_C11_content_can_be_read_by_lines() -> None:
-    stream = asking("lines", b"content-length: 6", method=b"POST", content=b"a\nbc\nd")
-    assert (await response_of(stream)).content == b"2:a\n3:bc\n1:d"
+    async def begun(self) -> None:
+        """Return when the loop has been asked for content, and waits for it."""
+        await until(lambda: len(asyncio.all_tasks()) == 2)
+        await settle()
 
+    async def result(self) -> object:
+        """What it returned or raised."""
+        await until(lambda: self.results)
+        self._thread.join(30)
+        self.exchange.disconnect()
+        # What looks out for the loop's end has its own with the exchange.
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        return self.results[0]
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_C11_a_truncated_upload_raises_in_the_application(way: str) -> None:
-    raised: list[BaseException] = []
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
+    def _run(self, reader: ContentReader) -> None:
         try:
-            environ["wsgi.input"].read()
-        except OSError as error:
-            raised.append(error)
-        start_response("200 OK", [])
-        return []
-
-    conversation = Conversation(over(app, way))
-    conversation.send(request(POST, b"content-length: 100", content=b"x" * 12))
-    await asyncio.sleep(0)
-    conversation.send_eof()
-    await until(lambda: raised and not conversation.context.requests)
-    await conversation.lose()
-    await conversation.interface.shutdown(1)
+            self.results.append(self._work(reader))
+        except Exception as error:
+            self.results.append(error)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_C11_the_application_sees_the_first_bytes_before_the_upload_ends(way: str) -> None:
-    seen: list[bytes] = []
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        seen.append(environ["wsgi.input"].read(5))
-        seen.append(environ["wsgi.input"].read())
-        start_response("200 OK", [])
-        return []
-
-    conversation = Conversation(over(app, way))
-    conversation.send(request(POST, b"content-length: 10", content=b"hello"))
-    await until(lambda: seen)
-    assert seen == [b"hello"]
-    conversation.send(b"world")
-    await until(lambda: conversation.received)
-    assert seen == [b"hello", b"world"]
-    await conversation.lose()
-    await conversation.interface.shutdown(1)
+def read_some(reader: ContentReader) -> object:
+    return reader.read(1)
 
 
-async def asgi3_echo(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    more = True
-    while more:
-        event = await receive()
-        more = event.get("more_body", False)
-        await send({"type": "http.response.body", "body": event.get("body", b""), "more_body": more})
-
-
-def wsgi_echo(environ: Any, start_response: Any) -> Any:
-    start_response("200 OK", [])
-    return iter(lambda: environ["wsgi.input"].read1(100), b"")
-
-
-@pytest.mark.parametrize("way", ["direct", "adapter", "messages", "WSGIAdapter(asgi3)", "WSGIAdapter(ASGIAdapter)"])
-async def test_a_response_is_made_of_the_request_while_that_still_arrives(way: str) -> None:
-    apps = {
-        "WSGIAdapter(asgi3)": lambda: WSGIAdapter(asgi3_echo),
-        "WSGIAdapter(ASGIAdapter)": lambda: WSGIAdapter(ASGIAdapter(wsgi_echo)),
-    }
-    conversation = Conversation(apps[way]() if way in apps else over(wsgi_echo, way))
-    conversation.send(request(POST, b"content-length: 18"))
-    for piece in (b"first,", b"second", b"third."):
-        conversation.send(piece)
-        await until(lambda piece=piece: piece in conversation.received)  # type: ignore[misc]
-    await until(lambda: conversation.responses("POST")[0].complete)
-    await conversation.lose()
-    await conversation.interface.shutdown(1)
-
-
-INPUT_CALLS: list[tuple[str, Any]] = [
-    ("read()", b"one\ntwo\n\nend"),
-    ("read(-1)", b"one\ntwo\n\nend"),
-    ("read(0)", b""),
-    ("read(5)", b"one\nt"),
-    ("read(100)", b"one\ntwo\n\nend"),
-    ("readline()", b"one\n"),
-    ("readline(2)", b"on"),
-    ("readline(-1)", b"one\n"),
-    ("readlines()", [b"one\n", b"two\n", b"\n", b"end"]),
-    ("readlines(1)", [b"one\n"]),
-]
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize(("expression", "result"), INPUT_CALLS)
-async def test_C11_input_is_read_as_a_file_is(expression: str, result: Any, late: bool) -> None:
-    begun, seen = threading.Event(), []
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        begun.set()
-        seen.append(eval(f"input.{expression}", {"input": environ["wsgi.input"]}))
-        rest = environ["wsgi.input"].read()
-        seen.append((b"".join(result) if isinstance(result, list) else result) + rest)
-        seen.append([environ["wsgi.input"].read(), environ["wsgi.input"].read(1), environ["wsgi.input"].readline()])
-        start_response("200 OK", [])
-        return []
-
-    conversation = Conversation(app)
-    content = b"one\ntwo\n\nend"
-    head = request(POST, b"content-length: 12")
-    if late:
-        conversation.send(head)
-        await until(begun.is_set)
-        conversation.send(content, piece=5)
-    else:
-        conversation.send(head + content)
-    await until(lambda: conversation.received)
-    assert seen == [result, content, [b"", b"", b""]]
-    await conversation.lose()
-    await conversation.interface.shutdown(1)
-
-
-@pytest.mark.parametrize("expression", ["read()", "read(50)", "readline()", "readlines()"])
-async def test_C11_no_way_of_reading_takes_a_truncated_upload_for_the_whole(expression: str) -> None:
-    raised: list[BaseException] = []
-    begun = threading.Event()
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        begun.set()
-        for _ in range(2):
-            try:
-                eval(f"input.{expression}", {"input": environ["wsgi.input"]})
-            except OSError as error:
-                raised.append(error)
-        start_response("200 OK", [])
-        return []
-
-    conversation = Conversation(app)
-    conversation.send(request(POST, b"content-length: 100", content=b"x" * 12))
-    await until(begun.is_set)
-    conversation.send_eof()
-    await until(lambda: conversation.received)
-    assert len(raised) == 2
-    await conversation.lose()
-    await conversation.interface.shutdown(1)
-
-
-async def test_C11_a_worker_that_waits_for_content_is_freed_when_the_client_leaves() -> None:
-    begun, raised = threading.Event(), threading.Event()
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        begun.set()
-        try:
-            environ["wsgi.input"].read()
-        finally:
-            raised.set()
-        return []
-
-    conversation = Conversation(app)
-    conversation.send(request(POST, b"content-length: 100"))
-    await until(begun.is_set)
-    await conversation.lose()
-    await until(raised.is_set)
-    await conversation.interface.shutdown(1)
-
-
-async def test_C11_no_more_is_taken_from_the_client_than_a_worker_that_reads_slowly_is_owed() -> None:
-    begun, release = threading.Event(), threading.Event()
-    seen: list[bytes] = []
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        seen.append(environ["wsgi.input"].read(1))
-        begun.set()
-        release.wait(30)
-        seen.append(environ["wsgi.input"].read())
-        start_response("200 OK", [])
-        return []
-
-    conversation = Conversation(app)
-    content = bytes(range(256)) * 8192
-    conversation.send(request(POST, b"content-length: %d" % len(content)))
-    sent = 0
-
-    def send_what_is_taken() -> None:
-        nonlocal sent
-        while conversation.transport.reading and sent < len(content):
-            conversation.send(content[sent : sent + 65536])
-            sent += 65536
-
-    send_what_is_taken()
-    await until(begun.is_set)
-    for _ in range(50):
+async def test_no_byte_is_lost_and_none_changes_its_place() -> None:
+    source = random.Random(1)
+    pieces = [source.randbytes(source.choice((1, 100, 20000, 65536, 131072))) for _ in range(200)]
+    reading = Reading(lambda reader: b"".join(iter(lambda: reader.read(source.randrange(1, 100000)) or b"", b"")))
+    for piece in pieces:
+        reading.exchange.feed_content(piece)
         await asyncio.sleep(0)
-        send_what_is_taken()
-    assert sent <= 256 * 1024
-    release.set()
-    while not conversation.received:
-        send_what_is_taken()
+    reading.exchange.feed_eof()
+    assert await reading.result() == b"".join(pieces)
+
+
+async def test_after_the_end_there_is_nothing_again_and_again() -> None:
+    reading = Reading(lambda reader: [reader.read(10) for _ in range(3)])
+    reading.exchange.feed_content(b"all")
+    reading.exchange.feed_eof()
+    assert await reading.result() == [b"all", b"", b""]
+
+
+async def test_what_came_before_the_client_left_is_read_before_it_is_told() -> None:
+    seen: list[Any] = []
+
+    def work(reader: ContentReader) -> None:
+        while content := reader.read1(10):
+            seen.append(content)
+
+    reading = Reading(work)
+    await reading.begun()
+    reading.exchange.feed_content(b"some")
+    reading.exchange.disconnect()
+    assert isinstance(await reading.result(), ClientDisconnected)
+    assert seen == [b"some"]
+
+
+async def test_more_than_128_KiB_before_the_worker_count_as_the_exchanges_until_they_are_read() -> None:
+    may_go_on, may_end = threading.Event(), threading.Event()
+
+    def work(reader: ContentReader) -> None:
+        reader.read(1)
+        may_go_on.wait(30)
+        reader.read(65536)
+        may_end.wait(30)
+
+    reading = Reading(work)
+    await reading.begun()
+    for piece in (b"x" * 65536, b"x" * 65536, b"x" * 65536, b"x"):
+        reading.exchange.feed_content(piece)
+    assert reading.exchange.buffered_bytes == 65537
+    may_go_on.set()
+    await until(lambda: reading.exchange.buffered_bytes == 1)
+    may_end.set()
+    await reading.result()
+
+
+async def test_content_is_asked_for_again_when_the_worker_has_read_what_there_is() -> None:
+    reading = Reading(lambda reader: (reader.read(10), reader.read(10)))
+    await reading.begun()
+    for letter in (b"a", b"b"):
+        wanted = reading.gateway.wanted
+        reading.exchange.feed_content(letter * 10)
+        if letter == b"a":
+            await until(lambda wanted=wanted: reading.gateway.wanted > wanted)  # type: ignore[misc]
+    assert await reading.result() == (b"a" * 10, b"b" * 10)
+
+
+async def test_content_that_has_not_come_when_the_response_ends_never_will() -> None:
+    reading = Reading(lambda reader: reader.read1(9) + reader.read())
+    await reading.begun()
+    reading.exchange.feed_content(b"some")
+    reading.exchange.respond(200)
+    reading.exchange.feed_content(b"more")
+    reading.exchange.feed_eof()
+    assert isinstance(await reading.result(), ClientDisconnected)
+
+
+async def test_content_that_has_all_come_is_read_behind_the_end_of_the_response() -> None:
+    go_on = threading.Event()
+    reading = Reading(lambda reader: (reader.read(1), go_on.wait(30), reader.read()))
+    for piece in (b"all", b" of", b" it"):
+        reading.exchange.feed_content(piece)
+    await reading.begun()
+    reading.exchange.feed_eof()
+    reading.exchange.respond(200)
+    go_on.set()
+    assert await reading.result() == (b"a", True, b"ll of it")
+
+
+async def test_lines_are_found_across_pieces_as_they_are_in_a_file() -> None:
+    source = random.Random(2)
+    content = bytes(source.choice(b"ab\n") for _ in range(3000))
+    sizes = [source.choice((-1, None, 0, 1, 2, 5, 100)) for _ in range(6000)]
+    expected = io.BytesIO(content)
+    reading = Reading(lambda reader: [reader.readline(size) for size in sizes])
+    at = 0
+    while at < len(content):
+        size = source.randrange(1, 50)
+        reading.exchange.feed_content(content[at : at + size])
+        at += size
         await asyncio.sleep(0)
-    assert b"".join(seen) == content
-    await conversation.lose()
-    await conversation.interface.shutdown(1)
+    reading.exchange.feed_eof()
+    assert await reading.result() == [expected.readline(size) for size in sizes]
+
+
+async def test_read1_takes_what_is_there_and_no_more_than_asked() -> None:
+    reading = Reading(lambda reader: [reader.read1(size) for size in (0, 2, -1, 5, 5, 5)])
+    for piece in (b"abcde", b"fgh", b"ij"):
+        reading.exchange.feed_content(piece)
+    reading.exchange.feed_eof()
+    assert await reading.result() == [b"", b"ab", b"cde", b"fgh", b"ij", b""]
+
+
+async def test_other_files_can_be_laid_over_it() -> None:
+    reading = Reading(lambda reader: io.TextIOWrapper(io.BufferedReader(reader), "utf-8").readlines())
+    for piece in (b"\xc3", b"\xa4\r\n", b"b"):
+        reading.exchange.feed_content(piece)
+    reading.exchange.feed_eof()
+    assert await reading.result() == ["\xe4\n", "b"]
+
+
+def test_content_from_a_loop_that_is_gone_is_not_whole() -> None:
+    loop = asyncio.new_event_loop()
+    reader = ContentReader(exchange_on(loop, Silent()), LoopCalls(loop))
+    loop.close()
+    with pytest.raises(ClientDisconnected):
+        reader.readinto(bytearray(1))
+
+
+def test_content_from_a_loop_that_stops_is_not_whole() -> None:
+    async def main() -> Reading:
+        reading = Reading(read_some)
+        await reading.begun()
+        return reading
+
+    reading = asyncio.run(main())
+    reading._thread.join(30)
+    assert isinstance(reading.results[0], ClientDisconnected)
+
+
+async def test_an_empty_piece_is_not_the_end() -> None:
+    reading = Reading(lambda reader: reader.read(1))
+    await reading.begun()
+    reading.exchange.feed_content(b"")
+    await settle()
+    reading.exchange.feed_content(b"x")
+    reading.exchange.feed_eof()
+    assert await reading.result() == b"x"

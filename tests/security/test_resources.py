@@ -9,8 +9,8 @@ import pytest
 
 from tests.corpus import POST, chunked, request
 from tests.helpers import GET, Conversation, Recorder, echo, hello, read_body, settle
-from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.settings import Limits
+from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 async def test_D1_an_endless_header_is_refused_before_it_is_stored() -> None:
@@ -292,8 +292,8 @@ async def test_D9_no_number_of_more_than_twenty_digits_reaches_int(monkeypatch: 
         longest = max(longest, len(text))
         return int(text, base)
 
-    monkeypatch.setattr("uvicorn.protocol.http1_parser.int", watched_int, raising=False)
-    monkeypatch.setattr("uvicorn.protocol.http1_chunked.int", watched_int, raising=False)
+    monkeypatch.setattr("uvicorn.wire.http1.parser.int", watched_int, raising=False)
+    monkeypatch.setattr("uvicorn.wire.http1.chunked.int", watched_int, raising=False)
     for stream in (
         request(POST, b"content-length: " + b"0" * 17 + b"5", content=b"hello"),
         request(POST, b"content-length: " + b"1" * 60000),

@@ -10,8 +10,8 @@ import pytest
 
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.server.deadlines import ResponseRate
-from uvicorn.server.unsent import unacknowledged_bytes
+from uvicorn.server.slow_clients import ResponseRate
+from uvicorn.server.transport import unacknowledged_bytes
 
 closed: list[bool] = []
 

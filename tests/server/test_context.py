@@ -18,9 +18,9 @@ from tests.helpers import ManualClock, hello
 from tests.websocket_streams import Client
 from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
-from uvicorn.protocol.websocket_frames import WebSocketCodec
-from uvicorn.protocol.websocket_sink import WebSocketSink
 from uvicorn.server.context import ServerContext
+from uvicorn.wire.websocket.frames import WebSocketCodec
+from uvicorn.wire.websocket.sink import WebSocketSink
 
 
 def with_context(use: Callable[[ServerContext], None], **settings: Any) -> None:

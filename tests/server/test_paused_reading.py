@@ -13,7 +13,7 @@ from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
-from uvicorn.server.resetting import CONNECTED, HALF_CLOSED, RESET, peer_state
+from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state
 
 
 class Site:

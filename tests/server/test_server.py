@@ -115,12 +115,12 @@ async def test_a_server_that_is_cancelled_shuts_its_application_down() -> None:
 
 
 async def test_a_server_that_is_cancelled_while_it_starts_leaves_no_task() -> None:
-    class Starting(Application):
+    class StartupOnce(Application):
         async def startup(self) -> None:
             await super().startup()
             await asyncio.Event().wait()
 
-    app = Starting()
+    app = StartupOnce()
     task = asyncio.create_task(server_of(app).serve())
     await until(lambda: app.events)
     task.cancel()

@@ -15,13 +15,13 @@ from websockets.uri import parse_uri
 from tests.helpers import GET, Conversation, Recorder, settle, until
 from tests.websocket_client import Held, WebSocketConversation
 from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame
-from uvicorn.exchange import Endpoint, HTTPExchange
+from uvicorn.core.exchange import Endpoint, HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.channels_websocket import ChannelsListener, WebSocketReply
-from uvicorn.protocol.websocket_frames import WebSocketCodec
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.websocket import WebSocketConnection
-from uvicorn.session import WebSocketSession
+from uvicorn.wire.websocket.frames import WebSocketCodec
 
 #: The first byte of a frame that no client may send.
 RESERVED = 0x83

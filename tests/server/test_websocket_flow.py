@@ -10,8 +10,8 @@ import pytest
 from tests.helpers import Recorder, settle
 from tests.websocket_client import Held, WebSocketConversation
 from tests.websocket_streams import PING, RSV1, TEXT, close, frame
-from uvicorn.protocol.websocket_encoding import frame_text
 from uvicorn.server.websocket import WebSocketConnection
+from uvicorn.wire.websocket.encoder import frame_text
 
 #: The first byte of a frame that no client may send.
 RESERVED = 0x83

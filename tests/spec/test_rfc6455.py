@@ -23,8 +23,8 @@ from tests.websocket_streams import (
     received,
 )
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.protocol.headers import DefaultFields
-from uvicorn.protocol.websocket_encoding import frame_text
+from uvicorn.fields import DefaultFields
+from uvicorn.wire.websocket.encoder import frame_text
 
 
 def refused(section: str) -> list[str]:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
-from uvicorn.adapters.queued import QueuedGateway
-from uvicorn.adapters.starting import Starting
+from uvicorn.adapters.message_gateway import MessageGateway
+from uvicorn.adapters.startup_once import StartupOnce
+from uvicorn.core.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
-from uvicorn.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface, check_interface
 from uvicorn.interfaces.environ import field_octets, host_environ
-from uvicorn.interfaces.pooled import PooledInterface
+from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
@@ -61,7 +61,7 @@ class ASGIAdapter:
         self._threads = threads
         self._executor = executor
         self._interface: Interface | None = None
-        self._starting: Starting | None = None
+        self._starting: StartupOnce | None = None
         # Several event loops may share the adapter, in as many threads.
         self._lock = threading.Lock()
 
@@ -83,7 +83,7 @@ class ASGIAdapter:
         interface, self._interface = self._interface, None
         if interface is not None:
             self._starting = None
-            if isinstance(interface, PooledInterface):
+            if isinstance(interface, ThreadedInterface):
                 atexit.unregister(interface.end_workers)
             await interface.shutdown(0)
 
@@ -111,15 +111,15 @@ class ASGIAdapter:
                 if interface is None:
                     interface = self.__uvicorn_interface__(Settings())
                     interface.tasks.contains_exits = True
-                    self._starting = Starting(interface)
-                    if isinstance(interface, PooledInterface):
+                    self._starting = StartupOnce(interface)
+                    if isinstance(interface, ThreadedInterface):
                         atexit.register(interface.end_workers)
                     self._interface = interface
         return interface
 
 
 @final
-class ChannelsGateway(QueuedGateway):
+class ChannelsGateway(MessageGateway):
     """Carries one request in from a message, and its response out through a reply channel."""
 
     __slots__ = ("_body", "_reply")

@@ -8,11 +8,11 @@ from typing import Any, Final, final
 
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
-from uvicorn.adapters.framing import Framing
-from uvicorn.adapters.queued import QueuedGateway
-from uvicorn.adapters.starting import Starting
+from uvicorn.adapters.message_gateway import MessageGateway
+from uvicorn.adapters.response_checks import ResponseChecks
+from uvicorn.adapters.startup_once import StartupOnce
+from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import StartupError
-from uvicorn.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
@@ -45,7 +45,7 @@ class ASGI3Adapter:
         # Tried now, so that a mistake shows when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
         self._interface.tasks.contains_exits = True
-        self._starting = Starting(self._interface)
+        self._starting = StartupOnce(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or the process's lifespan.
@@ -91,7 +91,7 @@ class ASGI3Adapter:
 
 
 @final
-class ASGI3Gateway(QueuedGateway):
+class ASGI3Gateway(MessageGateway):
     """Carries one request in from a scope, and its response out through `send`."""
 
     __slots__ = ("_content_ended", "_framing", "_receive", "_send")
@@ -100,7 +100,7 @@ class ASGI3Gateway(QueuedGateway):
         super().__init__(settings)
         self._receive = receive
         self._send = send
-        self._framing = Framing(scope["method"])
+        self._framing = ResponseChecks(scope["method"])
         self.exchange = exchange_from_message(scope, self, _has_content(scope))
         self._content_ended = not self.exchange.has_content
 

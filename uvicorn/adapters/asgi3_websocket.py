@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, final
 
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.adapters.framing import Framing, checked_fields
+from uvicorn.adapters.response_checks import ResponseChecks, checked_fields
+from uvicorn.concurrency.flow_control import FlowControl
+from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.core.unsent import UNAWAITED_MESSAGES
+from uvicorn.core.websocket_session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
 from uvicorn.errors import LocalProtocolError, ResponseAborted
-from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
-from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
-from uvicorn.origins import is_allowed_origin
-from uvicorn.session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
-from uvicorn.unsent import UNAWAITED_MESSAGES
+from uvicorn.websocket_origin import is_allowed_origin
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -56,14 +56,14 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._receiving: asyncio.Task[None] | None = None
         self._takes_responses = "websocket.http.response" in (scope.get("extensions") or ())
         self._events: deque[Message] = deque()
-        self._backlog = Backlog()
+        self._backlog = FlowControl()
         self._changed = asyncio.Event()
         # Set when the application has answered the handshake.
         self._decided = asyncio.Event()
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._failure = ""
-        self._framing = Framing("GET")
+        self._framing = ResponseChecks("GET")
         scheme = "https" if scope.get("scheme") == "wss" else "http"
         request = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
         self.session = WebSocketSession(self, request, list(scope.get("subprotocols") or ()))

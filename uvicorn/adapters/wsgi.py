@@ -18,11 +18,11 @@ from io import UnsupportedOperation
 from typing import Any, Final, final
 
 from uvicorn.adapters.crossing import crossing, log_uncaught
-from uvicorn.adapters.loop_thread import LoopThread, loop_thread
+from uvicorn.concurrency.flow_control import FlowControl
+from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
+from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.escape import escaped
-from uvicorn.exchange import COMPLETE, HTTPExchange, HTTPGateway
-from uvicorn.interfaces.backlog import Backlog
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import (
@@ -123,7 +123,7 @@ class WSGIGateway(HTTPGateway):
         self._content_left: int | None = None
         self._input: Any = environ.get("wsgi.input")
         self._read1 = getattr(self._input, "read1", None)
-        self._backlog = Backlog()
+        self._backlog = FlowControl()
         self._wanting = False
         self._declared: int | None = None
         # What the application has raised, until it is raised on the host's thread.

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, final
 
+from uvicorn.channel import channel_names, shape
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.sending import channel_names, shape
 from uvicorn.types import BREAK_OFF, Message
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]

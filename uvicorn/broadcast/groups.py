@@ -9,11 +9,11 @@ from functools import partial
 from threading import get_ident
 from typing import Any, final
 
-from uvicorn.broadcast.elsewhere import owner_of
+from uvicorn.broadcast.encoding import group_name
 from uvicorn.broadcast.hub import Hub, outcome
-from uvicorn.broadcast.serialize import group_name
+from uvicorn.broadcast.remote_members import owner_of
+from uvicorn.channel import SENT, Waiting, channel_names, send_from_thread, shape
 from uvicorn.errors import LocalProtocolError
-from uvicorn.sending import SENT, Waiting, channel_names, send_from_thread, shape
 from uvicorn.types import Message
 
 

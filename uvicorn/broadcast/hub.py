@@ -16,14 +16,8 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
-from uvicorn.broadcast.backends.base import OVERFLOW, PUBLISH_TIMEOUT, RECONNECT, Backend
-from uvicorn.broadcast.elsewhere import Elsewhere
-from uvicorn.broadcast.log_limit import LOG_SECONDS, LogLimit
-from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, OnClientGap, Queueing, Surroundings
-from uvicorn.broadcast.outage import Outage
-from uvicorn.broadcast.running import add_running, remove_running
-from uvicorn.broadcast.sequences import Sequences
-from uvicorn.broadcast.serialize import (
+from uvicorn.broadcast.backend import OVERFLOW, PUBLISH_TIMEOUT, RECONNECT, Backend
+from uvicorn.broadcast.encoding import (
     MAX_MESSAGE_BYTES,
     BrokenMessage,
     Encoded,
@@ -33,6 +27,12 @@ from uvicorn.broadcast.serialize import (
     share,
     weight,
 )
+from uvicorn.broadcast.hub_registry import add_running, remove_running
+from uvicorn.broadcast.log_limit import LOG_SECONDS, LogLimit
+from uvicorn.broadcast.members import LOST, DeliveryMetrics, Gap, Member, MemberContext, OnClientGap, Queueing
+from uvicorn.broadcast.outage import Outage
+from uvicorn.broadcast.remote_members import RemoteMembers
+from uvicorn.broadcast.sequences import Sequences
 from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
@@ -91,9 +91,9 @@ class Hub:
         self.members: dict[str, Member] = {}
         #: By the names of reply channels: who wants to be told of gaps in another way than the application as a whole.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
-        self.elsewhere = Elsewhere(self, options.secrets)
+        self.elsewhere = RemoteMembers(self, options.secrets)
         self._open_backend = open_backend
-        self._around = Surroundings(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
+        self._around = MemberContext(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
         self._groups: dict[str, dict[Member, None]] = {}
         self._sequences: dict[str, int] = {}
         self._heard = Sequences()
@@ -328,7 +328,7 @@ class Hub:
         holes, self._holes = self._holes, {}
         for reason, groups in holes.items():
             for member, gap in self._affected(groups, reason).items():
-                member.tell_gap(gap)
+                member.notify_gap(gap)
         if holes:
             self._holes_timer = self.loop.call_later(_HOLES_SECONDS, self._report_holes, context=Context())
 
@@ -345,7 +345,7 @@ class Hub:
         if affected:
             logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
         for member, gap in affected.items():
-            member.tell_gap(gap)
+            member.notify_gap(gap)
 
     def _affected(self, holes: Mapping[str, float], reason: str) -> dict[Member, Gap]:
         """One gap for each member of these groups."""

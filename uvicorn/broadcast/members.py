@@ -86,7 +86,7 @@ class Queueing:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class MemberContext:
     """What members share."""
 
     queueing: Queueing
@@ -112,7 +112,7 @@ class Member:
     reply: Any
     name: str
     context: Context
-    around: Surroundings
+    around: MemberContext
     groups: set[str] = field(default_factory=set)
     _queue: deque[tuple[str, Message, int] | Gap] = field(default_factory=deque)
     _waiting: int = 0
@@ -162,7 +162,7 @@ class Member:
         metrics.queue_high_water = max(metrics.queue_high_water, self._waiting)
         self._start_pump()
 
-    def tell_gap(self, gap: Gap) -> None:
+    def notify_gap(self, gap: Gap) -> None:
         """Have the application told, before the client has the next message."""
         self._queue_gap(gap)
         self._start_pump()

@@ -15,15 +15,15 @@ from functools import partial
 from typing import Any, Final
 
 from uvicorn.broadcast.asgi3 import ASGI3Reply
-from uvicorn.broadcast.backends.base import PUBLISH_TIMEOUT, Backend
-from uvicorn.broadcast.choice import choose_url, url_of_redis
+from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, Backend
+from uvicorn.broadcast.backend_factory import backend_from_url
+from uvicorn.broadcast.default_url import choose_url, url_of_redis
+from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES
 from uvicorn.broadcast.groups import GroupsChannel
 from uvicorn.broadcast.hub import Hub, HubOptions
 from uvicorn.broadcast.members import CLOSE, POLICIES, QUEUE_BYTES, QUEUE_MESSAGES, Gap, Queueing
 from uvicorn.broadcast.publisher import Publisher, SendingGroups
-from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES
 from uvicorn.broadcast.signing import Secret, check_secrets
-from uvicorn.broadcast.urls import backend_from_url
 from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
 from uvicorn.types import Message
 

@@ -13,17 +13,17 @@ from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
 
-from uvicorn.broadcast.choice import LOCAL_REDIS, MEMORY, named_url
-from uvicorn.broadcast.hub import Hub, outcome
+from uvicorn.broadcast.default_url import LOCAL_REDIS, MEMORY, named_url
+from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, encode, group_name
+from uvicorn.broadcast.hub import outcome
+from uvicorn.broadcast.hub_registry import RunningHub, running_hub
 from uvicorn.broadcast.outage import Outage
-from uvicorn.broadcast.running import running_hub
-from uvicorn.broadcast.serialize import MAX_MESSAGE_BYTES, encode, group_name
+from uvicorn.channel import SENT, shape
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
-from uvicorn.sending import SENT, shape
 from uvicorn.types import Message
 
 if TYPE_CHECKING:
-    from uvicorn.broadcast.blocking import Carrier
+    from uvicorn.broadcast.redis.sync import SyncClient
 
 # 1 s, for connecting, sending and the answer together: Redis needs a millisecond, and somebody waits for the page.
 _TIMEOUT: Final = 1.0
@@ -181,16 +181,16 @@ class SendingGroups:
         return SENT
 
 
-def _open_carrier(url: str) -> Carrier:
+def _open_carrier(url: str) -> SyncClient:
     # Here: who never publishes need not import a driver.
-    from uvicorn.broadcast.blocking import open_carrier
+    from uvicorn.broadcast.redis.sync import open_carrier
 
     return open_carrier(url)
 
 
 def _patiently(deadline: float, call: Callable[[], None]) -> None:
     """Call again for as long as Redis refuses with what passes; it has done nothing then."""
-    from uvicorn.broadcast.backends.redis_reader import RedisRefusal
+    from uvicorn.broadcast.redis.resp import RedisRefusal
 
     delay = _FIRST_RETRY_SECONDS
     while True:
@@ -205,12 +205,12 @@ def _patiently(deadline: float, call: Callable[[], None]) -> None:
 
 
 def _is_failure(error: BaseException) -> bool:
-    from uvicorn.broadcast.blocking import FAILURES
+    from uvicorn.broadcast.redis.sync import FAILURES
 
     return isinstance(error, FAILURES)
 
 
-def _through(hub: Hub, group: str, message: Message) -> bool:
+def _through(hub: RunningHub, group: str, message: Message) -> bool:
     """Send by the hub of this process; False if that would have to wait for the very thread that calls."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):

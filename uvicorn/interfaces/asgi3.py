@@ -10,14 +10,14 @@ from functools import partial
 from io import FileIO
 from typing import Any, Final, final
 
+from uvicorn.channel import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
-from uvicorn.interfaces.base import Interface, answer_failure
-from uvicorn.interfaces.handling import cancel_after_end
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.handlers import answer_failure, cancel_after_end
 from uvicorn.interfaces.lifespan import Lifespan
-from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
-from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 from uvicorn.types import BREAK_OFF, Headers, Message
 

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final, final
 
+from uvicorn.channel import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.core.exchange import STREAMING, WAITING
+from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import STREAMING, WAITING
-from uvicorn.interfaces.base import answer_failure, is_disconnect, log_failure
-from uvicorn.sending import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
-from uvicorn.session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
+from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 

@@ -6,32 +6,15 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, ResponseAborted
-from uvicorn.escape import escaped
-from uvicorn.exchange import ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.core.exchange import HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.interfaces.handlers import HandlerTasks
 from uvicorn.interfaces.held import call_held
-from uvicorn.interfaces.tasks import HandlerTasks, NoAwaitable
-from uvicorn.processes import end_fork
-from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
-
-# What frameworks raise that have received a disconnect: Starlette (and FastAPI), Litestar, Quart, BlackSheep, Falcon,
-# Django and channels. There may be nothing of ours behind it.
-_DISCONNECTS: Final = frozenset(
-    (
-        "ClientDisconnect",
-        "ClientDisconnectedError",
-        "MessageAborted",
-        "RequestAborted",
-        "WebSocketDisconnect",
-        "WebSocketDisconnectError",
-        "WebSocketDisconnected",
-    )
-)
 
 
 class Interface:
@@ -92,58 +75,6 @@ class Interface:
             await hook()
 
 
-def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Whether `error` is that a client has gone, or what a framework has made of it.
-
-    What fails while somebody deals with a client that has gone is not that: hence causes, and no contexts. An
-    exception that is raised again out of a group may be its own cause: hence `seen`.
-    """
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
-            return True
-        seen |= {id(link)}
-        if isinstance(link, BaseExceptionGroup):
-            return all(is_disconnect(member, seen) for member in link.exceptions)
-        link = link.__cause__
-    return False
-
-
-def is_reported(error: BaseException) -> bool:
-    """Whether the log says already, in one line for all such errors, that messages to groups are not taken."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(is_reported, error.exceptions))
-    return isinstance(error, BroadcastUnavailable) and error.reported
-
-
-def log_failure(where: object, error: BaseException) -> None:
-    """Log what the application has raised while it served `where`, unless that has been reported."""
-    if not isinstance(error, NoAwaitable):
-        level = logging.DEBUG if is_reported(error) else logging.ERROR
-        logger.log(level, "%s: exception in the application", where, exc_info=error)
-    elif error.is_first:
-        logger.error("%s: %s", where, escaped(error, 1000))
-
-
 def _is_coroutine_function(app: Callable[..., Any]) -> bool:
     is_function = inspect.isroutine(app) or isinstance(app, partial)
     return inspect.iscoroutinefunction(app if is_function else type(app).__call__)
-
-
-def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
-    """The application has raised `error`: log it and answer the client, or pass it to the caller of an adapter."""
-    if exchange.endpoint.is_parents:
-        end_fork(error)
-    if isinstance(error, NoAwaitable):
-        log_failure(exchange, error)
-    elif is_disconnect(error):
-        logger.info("%s: the client went away before the end", exchange)
-        if exchange.state == WAITING:
-            # It may have closed only its own side, and still be reading (RFC 9112, section 8).
-            exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
-    elif not isinstance(error, ResponseAborted):
-        if exchange.gateway.pass_failure(exchange, error):
-            exchange.disconnect()
-            return
-        log_failure(exchange, error)
-    exchange.app_failed("exception in the application")

@@ -13,13 +13,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Never, final
 
-from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange
-from uvicorn.interfaces.base import Interface, answer_failure, is_disconnect, is_reported
-from uvicorn.interfaces.channels_websocket import ChannelsListener
-from uvicorn.interfaces.handling import watch_handler
-from uvicorn.interfaces.tasks import OWNER
-from uvicorn.sending import (
+from uvicorn.channel import (
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
     SENT,
@@ -30,7 +24,12 @@ from uvicorn.sending import (
     send_from_thread,
     shape,
 )
-from uvicorn.session import WebSocketSession
+from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.channels_websocket import ChannelsListener
+from uvicorn.interfaces.handlers import OWNER, answer_failure, is_disconnect, is_reported, watch_handler
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 

@@ -14,11 +14,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
-from uvicorn.errors import ChannelClosed, LocalProtocolError
-from uvicorn.exchange import STREAMING, WAITING
-from uvicorn.interfaces.base import answer_failure, log_failure
-from uvicorn.interfaces.tasks import OWNER, HandlerTasks
-from uvicorn.sending import (
+from uvicorn.channel import (
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
     SENT,
@@ -28,7 +24,8 @@ from uvicorn.sending import (
     send_from_thread,
     shape,
 )
-from uvicorn.session import (
+from uvicorn.core.exchange import STREAMING, WAITING
+from uvicorn.core.websocket_session import (
     CLOSED,
     CONNECTING,
     OPEN,
@@ -37,6 +34,8 @@ from uvicorn.session import (
     check_close,
     check_message,
 )
+from uvicorn.errors import ChannelClosed, LocalProtocolError
+from uvicorn.interfaces.handlers import OWNER, HandlerTasks, answer_failure, log_failure
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import final
 
-from uvicorn import processes
-from uvicorn.interfaces.worker_pool import Job, PoolFull
+from uvicorn import forks
+from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 
 @final
@@ -63,7 +63,7 @@ class ClientShares:
 
     def _renew(self) -> None:
         """Begin with no jobs: those of a parent process are not this one's."""
-        self._forks = processes.forks
+        self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
         # In the order in which they came; those whose clients leave are taken out of the middle.
@@ -76,7 +76,7 @@ class ClientShares:
 
     def take(self, job: SharedJob) -> bool:
         """Whether `job` may be posted now; otherwise it is held back. PoolFull if too many of its client are."""
-        if self._forks != processes.forks:
+        if self._forks != forks.forks:
             self._renew()
         client = job.client
         with self._lock:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import weakref
 from typing import Any, final
 
-from uvicorn.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
-from uvicorn.interfaces.base import Interface, answer_failure
+from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
+from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels import ReplyChannel, message_template
-from uvicorn.interfaces.handling import watch_handler
+from uvicorn.interfaces.handlers import answer_failure, watch_handler
 from uvicorn.types import Message
 
 

@@ -12,7 +12,7 @@ from uvicorn.interfaces.asgi3 import ASGI2Interface, ASGI3Interface
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels import ChannelsInterface
 from uvicorn.interfaces.consumer import ConsumerInterface
-from uvicorn.interfaces.consumer_threads import ThreadedConsumerInterface
+from uvicorn.interfaces.consumer_sync import ThreadedConsumerInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
-from uvicorn import processes
+from uvicorn import process_count
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway, is_below
 from uvicorn.errors import LocalProtocolError
-from uvicorn.exchange import Endpoint, HTTPExchange, HTTPGateway, is_below
 from uvicorn.types import Headers
 
 # Common fields by their environ keys; others are made up when they come.
@@ -312,7 +312,7 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": endpoint.scheme,
         "wsgi.multithread": True,
-        _MULTIPROCESS: processes.are_several() or own.get(_MULTIPROCESS, False),
+        _MULTIPROCESS: process_count.are_several() or own.get(_MULTIPROCESS, False),
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
-from uvicorn.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange, HTTPGateway
 from uvicorn.types import Headers
 
 

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, final
 
+from uvicorn.channel import shape
 from uvicorn.errors import LocalProtocolError, StartupError
 from uvicorn.escape import escaped
-from uvicorn.sending import shape
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")

@@ -17,15 +17,15 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Final, final
 
-from uvicorn import processes
+from uvicorn import forks
+from uvicorn.core.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.exchange import COMPLETE, STREAMING, HTTPExchange
-from uvicorn.interfaces.base import answer_failure
-from uvicorn.interfaces.content_reader import ContentReader
+from uvicorn.forks import end_fork
 from uvicorn.interfaces.environ import build_environ, encode_response
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
-from uvicorn.interfaces.pooled import Call, Outbox, PooledInterface, refuse
-from uvicorn.processes import end_fork
+from uvicorn.interfaces.handlers import answer_failure
+from uvicorn.interfaces.threaded import Call, LoopCalls, ThreadedInterface, refuse
+from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -105,7 +105,7 @@ class WSGICall(Call):
     )
 
     def __init__(
-        self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], outbox: Outbox
+        self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], outbox: LoopCalls
     ) -> None:
         super().__init__(outbox, interface.settings.disconnect_seconds)
         self._interface = interface
@@ -140,7 +140,7 @@ class WSGICall(Call):
                 end_fork(error)
             # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
             self._outbox.post(lambda error=error: answer_failure(self._exchange, error))  # type: ignore[misc]
-        if endpoint.forks != processes.forks:
+        if endpoint.forks != forks.forks:
             end_fork(None)
         errors.flush()
 
@@ -357,7 +357,7 @@ def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
 
 
 @final
-class WSGIInterface(PooledInterface):
+class WSGIInterface(ThreadedInterface):
     """Calls `app(environ, start_response)` on a worker for each exchange.
 
     `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from uvicorn.exchange import HTTPExchange
+from uvicorn.core.exchange import HTTPExchange
 
 access_logger: Final = logging.getLogger("uvicorn.access")
 server_logger: Final = logging.getLogger("uvicorn.server")

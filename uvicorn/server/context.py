@@ -10,16 +10,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from uvicorn.exchange import HTTPExchange
-from uvicorn.protocol.headers import DefaultFields
-from uvicorn.protocol.http1_encoder import encode_default_fields
-from uvicorn.protocol.websocket_last_frame import LastFrame
+from uvicorn.core.exchange import HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.fields import DefaultFields
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import Clock
-from uvicorn.server.continuing import ContinuingHandlers
+from uvicorn.server.continuing_handlers import ContinuingHandlers
 from uvicorn.server.proxy import build_trusted_peers
-from uvicorn.session import WebSocketSession
 from uvicorn.settings import Settings
+from uvicorn.wire.http1.encoder import encode_default_fields
+from uvicorn.wire.websocket.frame_cache import FrameCache
 
 logger = logging.getLogger("uvicorn.server")
 
@@ -110,7 +110,7 @@ class ServerContext:
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.half_buffer = self.buffer[: _RECEIVE_BYTES // 2]
         keep_freed_memory()
-        self.last_frame = LastFrame()
+        self.last_frame = FrameCache()
         self.defaults = DefaultFields(
             b"uvicorn" if settings.server_header else b"", settings.date_header, encode_default_fields(settings.headers)
         )

@@ -12,23 +12,23 @@ from collections.abc import Callable
 from io import FileIO
 from typing import Any, Final, cast, final
 
+from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange
+from uvicorn.core.unsent import UnsentSends
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange
-from uvicorn.protocol.http1_encoder import CONTINUE, ContentTooLong
-from uvicorn.protocol.http1_parser import HTTP1RequestParser
 from uvicorn.server.context import ServerContext
-from uvicorn.server.continuing import ContinuingHandler
-from uvicorn.server.http1_lifetime import ARRIVED, BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Lifetime
-from uvicorn.server.sendfile import send_file
+from uvicorn.server.continuing_handlers import ContinuingHandler
+from uvicorn.server.http1_timeouts import ARRIVED, BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Timeouts
+from uvicorn.server.transport import send_file
 from uvicorn.types import Headers
-from uvicorn.unsent import UnsentSends
+from uvicorn.wire.http1.encoder import CONTINUE, ContentTooLong
+from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 # Content above this is written beside the head instead of being copied behind it.
 _COPY_BYTES: Final = 65536
 
 
 @final
-class HTTP1Connection(HTTP1Lifetime):
+class HTTP1Connection(HTTP1Timeouts):
     """The protocol object that the event loop drives, and the gateway of its exchanges."""
 
     __slots__ = (
@@ -427,7 +427,7 @@ class HTTP1Connection(HTTP1Lifetime):
                         self._close()
                         break
                     # Not before one is wanted: with what it imports, it takes 4 MiB.
-                    from uvicorn.server.websocket_opening import open_websocket
+                    from uvicorn.server.websocket_upgrade import open_websocket
 
                     open_websocket(context, self, exchange)
                 else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any
 
-from uvicorn import processes
+from uvicorn import forks
 from uvicorn.errors import ConfigError
 
 logger = logging.getLogger("uvicorn.server")
@@ -40,7 +40,7 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
     except ConfigError:
         main.close()
         raise
-    forks = processes.forks
+    inherited = forks.forks
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
         task = loop.create_task(main)
@@ -48,9 +48,9 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
-                if forks != processes.forks:
+                if inherited != forks.forks:
                     # A child of the application's: the loop is its parent's.
-                    processes.end_fork(error)
+                    forks.end_fork(error)
                 # A task's comes out here, and its own callbacks hear of it when the loop goes on. Unless it is the
                 # task's that we run, or a Ctrl-C that nobody has taken over.
                 if task.done() or (

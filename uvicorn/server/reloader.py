@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uvicorn.server.supervisor import Supervisor
-from uvicorn.server.worker import Worker
+from uvicorn.server.worker_handle import Worker
 
 logger = logging.getLogger("uvicorn.reload")
 

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from uvicorn.errors import ConfigError, StartupError
-from uvicorn.processes import is_terminal
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
@@ -28,6 +27,7 @@ from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
 from uvicorn.server.tls import load_certificates
 from uvicorn.settings import Settings
+from uvicorn.standard_streams import is_terminal
 
 logger = logging.getLogger("uvicorn.server")
 

@@ -21,10 +21,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from uvicorn.processes import is_terminal
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
-from uvicorn.server.worker import Worker, describe_end, start_worker
+from uvicorn.server.worker_handle import Worker, describe_end, start_worker
+from uvicorn.standard_streams import is_terminal
 
 logger = logging.getLogger("uvicorn.supervisor")
 

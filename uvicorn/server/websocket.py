@@ -10,22 +10,22 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
+from uvicorn.core.unsent import UNAWAITED_MESSAGES, UnsentSends
+from uvicorn.core.websocket_session import CLOSED, WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.protocol.websocket_frames import WebSocketCodec
-from uvicorn.protocol.websocket_handshake import WebSocketHandshake
-from uvicorn.protocol.websocket_last_frame import LastFrame
 from uvicorn.server.context import ServerContext
-from uvicorn.server.deadlines import (
+from uvicorn.server.slow_clients import (
     DROPPED_IDLE_SECONDS,
     DROPPED_SECONDS,
     DROPPED_STOPPING_SECONDS,
-    ContentPace,
-    WriteStall,
+    MinimumRate,
+    WriteTimeout,
 )
-from uvicorn.server.resetting import HALF_CLOSED, RESET, peer_state, reset
-from uvicorn.session import CLOSED, WebSocketGateway, WebSocketSession
+from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset
 from uvicorn.types import Headers
-from uvicorn.unsent import UNAWAITED_MESSAGES, UnsentSends
+from uvicorn.wire.websocket.frame_cache import FrameCache
+from uvicorn.wire.websocket.frames import WebSocketCodec
+from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 # What a connection is doing; deadlines depend on it.
 _OPENING: Final = 0  # the handshake has not been accepted
@@ -113,11 +113,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         # What is read and dropped while lingering: so far, at most, and how fast if it was announced.
         self._discarded = 0
         self._linger_bytes = 0
-        self._pace: ContentPace | None = None
+        self._pace: MinimumRate | None = None
         # When the client was seen to have closed its side although we do not read; None before that.
         self._eof_since: float | None = None
         self._drainers: tuple[asyncio.Future[None], ...] = ()
-        self._stall: WriteStall | None = None
+        self._stall: WriteTimeout | None = None
 
     # What the event loop calls
 
@@ -226,7 +226,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._http = self._handshake = None
         self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate, context.last_frame)
         # One that compresses is asked each time.
-        self._last = context.last_frame if deflate is None else LastFrame()
+        self._last = context.last_frame if deflate is None else FrameCache()
         self._phase = _OPEN
         self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
         context.connections.add(self)
@@ -441,7 +441,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         if announced:
             # A client in the middle of a message may read our close frame only behind it.
             self._linger_bytes += min(announced, settings.limits.max_content_bytes or announced)
-            self._pace = ContentPace()
+            self._pace = MinimumRate()
         self._codec.stop()
         self._receiving_paused = False
         self._read_on()
@@ -510,7 +510,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._stall = None
             return
         if self._stall is None:
-            self._stall = WriteStall()
+            self._stall = WriteTimeout()
         longest = self._context.settings.write_stall_seconds
         if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
             self._context.warnings.warn(

@@ -20,7 +20,7 @@ from gunicorn import sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from uvicorn import processes
+from uvicorn import process_count
 from uvicorn.config import Config
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.interfaces.detect import build_interface
@@ -30,8 +30,8 @@ from uvicorn.server.context import ServedInterface
 from uvicorn.server.loops import loop_factory, run
 from uvicorn.server.server import Server
 from uvicorn.settings import Settings
-from uvicorn.workers.access import Watch, WatchedInterface
 from uvicorn.workers.gunicorn_settings import NOT_HONOURED, keywords_of, not_honoured
+from uvicorn.workers.request_log import ObservedInterface, Watch
 
 
 class UvicornWorker(Worker):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
     def init_process(self) -> None:
         """In the new process: have our loggers write where gunicorn's do, and go on as gunicorn does."""
         self._status = 0
-        processes.count = self.cfg.workers
+        process_count.count = self.cfg.workers
         told = self.log.error_log
         logger = logging.getLogger("uvicorn")
         logger.handlers, logger.propagate = told.handlers, told.propagate
@@ -107,7 +107,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
         )
         if watch.is_wanted:
-            interface = WatchedInterface(interface, watch)
+            interface = ObservedInterface(interface, watch)
         clock = Clock()
         clock.on_tick(self._tick)
         loaded = _Loaded(self.cfg, config.settings, interface)

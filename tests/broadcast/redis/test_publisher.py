@@ -1,0 +1,272 @@
+"""Publishing while Redis refuses: again, in order, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.helpers import settle, until
+from uvicorn.broadcast.backend import BackendMetrics
+from uvicorn.broadcast.redis import publisher as module
+from uvicorn.broadcast.redis.connection import Link
+from uvicorn.broadcast.redis.publisher import Sender
+from uvicorn.broadcast.redis.resp import RedisRefusal
+from uvicorn.errors import BroadcastUnavailable
+
+from .test_reconnecting import ObedientLink
+
+BUSY = RedisRefusal("BUSY Redis is busy running a script.")
+TAKEN = 1
+
+
+class QuietLink(ObedientLink):
+    """Nothing waits in the kernel."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0
+
+
+class Conversation:
+    """A sender, and a Redis whose every word is the test's."""
+
+    def __init__(self, publish_timeout: float) -> None:
+        self.link = QuietLink()
+        self.metrics = BackendMetrics()
+        self.sender = Sender(self._connect, "there", 5, publish_timeout=publish_timeout, metrics=self.metrics)
+
+    async def _connect(self) -> Link:
+        return self.link
+
+    async def publish(self, *texts: bytes, channel: bytes = b"chat") -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(self.sender.publish(b"PUBLISH", channel, text)) for text in texts]
+        for task in tasks:
+            # Looked at, in case the test does not.
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await settle()
+        return tasks
+
+    def answer(self, *replies: object) -> None:
+        for reply in replies:
+            self.link.received(reply)
+
+    @property
+    def texts(self) -> list[bytes]:
+        """What was sent, in order."""
+        return [command[2] for command in self.link.sent]
+
+    async def until_sent(self, *texts: bytes) -> None:
+        await until(lambda: self.texts == list(texts))
+
+
+@asynccontextmanager
+async def conversation(publish_timeout: float = 30.0) -> AsyncIterator[Conversation]:
+    talk = Conversation(publish_timeout)
+    await talk.sender.start()
+    yield talk
+    talk.link.give_up("the test is over")
+    await talk.sender.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_LONGEST_RETRY_SECONDS", 0.001)
+
+
+@pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
+async def test_a_message_that_is_refused_for_the_moment_is_sent_again_until_it_is_taken(code: str) -> None:
+    async with conversation() as talk:
+        (publishing,) = await talk.publish(b"a")
+        talk.answer(RedisRefusal(f"{code} not now"))
+        await talk.until_sent(b"a", b"a")
+        talk.answer(RedisRefusal(f"{code} not now"))
+        await talk.until_sent(b"a", b"a", b"a")
+        talk.answer(TAKEN)
+        await publishing
+        assert (talk.metrics.published, talk.metrics.publish_failures) == (1, 0)
+
+
+async def test_messages_that_are_refused_for_the_moment_are_taken_in_order() -> None:
+    async with conversation() as talk:
+        publishing = await talk.publish(b"a", b"b", b"c")
+        talk.answer(BUSY, BUSY, BUSY)
+        await talk.until_sent(b"a", b"b", b"c", b"a")
+        talk.answer(TAKEN)
+        await talk.until_sent(b"a", b"b", b"c", b"a", b"b", b"c")
+        talk.answer(TAKEN, TAKEN)
+        await asyncio.gather(*publishing)
+
+
+async def test_a_message_that_is_published_meanwhile_waits_behind_those_that_are_refused() -> None:
+    async with conversation() as talk:
+        publishing = await talk.publish(b"a", b"b")
+        talk.answer(BUSY)
+        await settle(3)
+        publishing += await talk.publish(b"c")
+        talk.answer(BUSY)
+        await talk.until_sent(b"a", b"b", b"a")
+        talk.answer(TAKEN)
+        await talk.until_sent(b"a", b"b", b"a", b"b", b"c")
+        talk.answer(TAKEN, TAKEN)
+        await asyncio.gather(*publishing)
+
+
+async def test_messages_that_are_refused_once_more_after_the_first_was_taken_keep_their_order() -> None:
+    async with conversation() as talk:
+        publishing = await talk.publish(b"a", b"b", b"c")
+        talk.answer(BUSY, BUSY, BUSY)
+        await talk.until_sent(b"a", b"b", b"c", b"a")
+        talk.answer(TAKEN)
+        await talk.until_sent(b"a", b"b", b"c", b"a", b"b", b"c")
+        talk.answer(BUSY, BUSY)
+        publishing += await talk.publish(b"d")
+        await talk.until_sent(b"a", b"b", b"c", b"a", b"b", b"c", b"b")
+        talk.answer(TAKEN)
+        await talk.until_sent(b"a", b"b", b"c", b"a", b"b", b"c", b"b", b"c", b"d")
+        talk.answer(TAKEN, TAKEN)
+        await asyncio.gather(*publishing)
+
+
+async def test_a_message_is_not_sent_again_when_a_later_one_to_its_group_was_taken() -> None:
+    async with conversation() as talk:
+        first, second = await talk.publish(b"a", b"b")
+        talk.answer(BUSY, TAKEN)
+        await second
+        with pytest.raises(BroadcastUnavailable, match="a later one was taken"):
+            await first
+        await settle()
+        assert talk.texts == [b"a", b"b"]
+
+
+async def test_a_message_to_another_group_that_was_taken_does_not_matter() -> None:
+    async with conversation() as talk:
+        (first,) = await talk.publish(b"a")
+        (second,) = await talk.publish(b"b", channel=b"other")
+        talk.answer(BUSY, TAKEN)
+        await second
+        await talk.until_sent(b"a", b"b", b"a")
+        talk.answer(TAKEN)
+        await first
+
+
+async def test_a_message_that_is_refused_until_its_time_is_up_raises_and_says_why() -> None:
+    async with conversation(publish_timeout=0.05) as talk:
+        first, second = await talk.publish(b"a", b"b")
+        talk.answer(BUSY, BUSY)
+        while not first.done():
+            if talk.link.unanswered:
+                talk.answer(BUSY)
+            await asyncio.sleep(0)
+        for publishing in (first, second):
+            with pytest.raises(BroadcastUnavailable, match="not taken within 0.05 s: Redis refuses: BUSY"):
+                await publishing
+        assert talk.metrics.publish_failures == 2
+
+
+async def test_a_message_whose_time_is_up_is_not_sent_any_more() -> None:
+    async with conversation(publish_timeout=0.05) as talk:
+        publishing = await talk.publish(b"a")
+        talk.answer(BUSY)
+        await talk.until_sent(b"a", b"a")
+        with pytest.raises(BroadcastUnavailable, match="the message may have arrived"):
+            await publishing[0]
+        talk.answer(BUSY)
+        await until(lambda: talk.sender._resending is None)
+        publishing = await talk.publish(b"b")
+        talk.answer(TAKEN)
+        await publishing[0]
+        assert talk.texts == [b"a", b"a", b"b"]
+
+
+async def test_a_caller_that_is_cancelled_while_its_message_is_held_takes_it_back() -> None:
+    async with conversation() as talk:
+        first, second = await talk.publish(b"a", b"b")
+        talk.answer(BUSY, BUSY)
+        await settle(3)
+        first.cancel()
+        await talk.until_sent(b"a", b"b", b"b")
+        talk.answer(TAKEN)
+        await second
+
+
+async def test_a_message_is_not_sent_again_when_the_connection_is_lost() -> None:
+    async with conversation() as talk:
+        first, second = await talk.publish(b"a", b"b")
+        talk.answer(BUSY)
+        await settle(3)
+        talk.link.give_up("it fell")
+        with pytest.raises(BroadcastUnavailable, match="may have arrived"):
+            await second
+        with pytest.raises(BroadcastUnavailable):
+            await first
+        assert talk.texts == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("said", ["NOPERM no", "NOAUTH no", "ERR unknown command"])
+async def test_a_refusal_that_does_not_pass_raises_at_once(said: str) -> None:
+    async with conversation() as talk:
+        (publishing,) = await talk.publish(b"a")
+        talk.answer(RedisRefusal(said))
+        with pytest.raises(BroadcastUnavailable, match=f"Redis refuses: {said}"):
+            await publishing
+        assert (talk.texts, talk.metrics.publish_failures) == ([b"a"], 1)
+
+
+async def test_a_held_message_that_is_denied_later_raises_then() -> None:
+    async with conversation() as talk:
+        (publishing,) = await talk.publish(b"a")
+        talk.answer(BUSY)
+        await talk.until_sent(b"a", b"a")
+        talk.answer(RedisRefusal("MOVED 1 elsewhere:1"))
+        with pytest.raises(BroadcastUnavailable, match="MOVED") as caught:
+            await publishing
+        assert isinstance(caught.value.__cause__, RedisRefusal)
+
+
+async def test_a_denied_group_is_one_error_that_names_group_and_command(caplog: pytest.LogCaptureFixture) -> None:
+    async with conversation() as talk:
+        publishing = await talk.publish(b"a", b"b", channel=b"se\ncret")
+        talk.answer(RedisRefusal("NOPERM no"), RedisRefusal("NOPERM no"))
+        await asyncio.wait(publishing)
+        assert all(task.exception() is not None for task in publishing)
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        assert r"group 'se\ncret': Redis refuses PUBLISH: NOPERM no" in caplog.text
+
+
+async def test_held_messages_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNANSWERED", 3)
+    async with conversation() as talk:
+        first = await talk.publish(b"a")
+        talk.answer(BUSY)
+        await settle(3)
+        publishing = first + await talk.publish(b"b", b"c", b"d")
+        with pytest.raises(BroadcastUnavailable, match="3 messages, .* wait for Redis already"):
+            await publishing[-1]
+
+
+async def test_held_messages_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 100)
+    async with conversation() as talk:
+        await talk.publish(b"a")
+        talk.answer(BUSY)
+        await settle(3)
+        (second,) = await talk.publish(b"x" * 100)
+        with pytest.raises(BroadcastUnavailable, match="the message was not sent"):
+            await second
+
+
+async def test_stopping_ends_the_waiting_of_held_messages() -> None:
+    async with conversation(publish_timeout=0.01) as talk:
+        talk.sender._publish_timeout = 30.0
+        (publishing,) = await talk.publish(b"a")
+        talk.answer(BUSY)
+        await settle(3)
+        talk.sender._publish_timeout = 0.01
+        await talk.sender.stop()
+        with pytest.raises(BroadcastUnavailable, match="stopped"):
+            await publishing

@@ -1,0 +1,148 @@
+"""Redis' protocol, read in pieces of any size."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
+
+
+def read(data: bytes, *, piece: int = 0, max_payload_bytes: int = 1000) -> list[Any]:
+    """All replies in `data`; refusals as `!` and their text."""
+    replies: list[Any] = []
+
+    def take(reply: Any) -> None:
+        replies.append(f"!{reply}" if isinstance(reply, RedisRefusal) else reply)
+
+    reader = RedisReader(take, max_payload_bytes)
+    for start in range(0, len(data), piece or len(data) or 1):
+        reader.feed(data[start : start + (piece or len(data))])
+    return replies
+
+
+def message(channel: bytes, payload: bytes) -> bytes:
+    return b"*3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(payload), payload)
+
+
+@pytest.mark.parametrize(
+    ("data", "reply"),
+    [
+        (b"+PONG\r\n", b"PONG"),
+        (b"+\r\n", b""),
+        (b":42\r\n", 42),
+        (b":-1\r\n", -1),
+        (b"$3\r\nabc\r\n", b"abc"),
+        (b"$0\r\n\r\n", b""),
+        (b"$4\r\n\r\n\r\n\r\n", b"\r\n\r\n"),
+        (b"$-1\r\n", None),
+        (b"*-1\r\n", None),
+        (b"*0\r\n", []),
+        (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", [b"pong", b""]),
+        (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", [b"subscribe", b"a", 1]),
+        (b"*2\r\n*1\r\n:1\r\n+x\r\n", [[1], b"x"]),
+        (b"-NOAUTH Authentication required.\r\n", "!NOAUTH Authentication required."),
+        (b"-ERR \xff\r\n", "!ERR \\xff"),
+    ],
+)
+@pytest.mark.parametrize("piece", [0, 1, 2, 3])
+def test_a_reply_is_read_however_it_is_cut(data: bytes, reply: Any, piece: int) -> None:
+    assert read(data, piece=piece) == [reply]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=1200)), max_size=8),
+    st.integers(min_value=0, max_value=2**32),
+)
+def test_messages_are_read_the_same_however_they_are_cut(messages: list[tuple[bytes, bytes]], seed: int) -> None:
+    data = b"".join(message(*each) for each in messages) + b"+end\r\n"
+    replies: list[Any] = []
+    reader = RedisReader(replies.append, max_payload_bytes=1000)
+    cuts = random.Random(seed)
+    while data:
+        size = cuts.choice([1, 2, 7, 100, 1500])
+        reader.feed(data[:size])
+        data = data[size:]
+    expected = [[b"message", channel, payload if len(payload) <= 1000 else None] for channel, payload in messages]
+    assert replies == [*expected, b"end"]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_make_it_fail_in_another_way_than_it_says(data: bytes) -> None:
+    try:
+        read(data)
+    except NotRedis:
+        pass
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.binary(min_size=1, max_size=3))
+def test_no_change_to_good_bytes_makes_it_fail_in_another_way_than_it_says(place: int, change: bytes) -> None:
+    good = message(b"group", b"payload") + b":1\r\n-ERR x\r\n"
+    try:
+        read(good[:place] + change + good[place + len(change) :])
+    except NotRedis:
+        pass
+
+
+@pytest.mark.parametrize("piece", [0, 1, 100])
+def test_a_payload_that_is_too_long_is_skipped_and_the_next_message_read(piece: int) -> None:
+    data = message(b"a", b"x" * 5000) + message(b"a", b"y")
+    assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
+
+
+def test_a_payload_that_is_too_long_is_told_of_before_it_has_come() -> None:
+    assert read(message(b"a", b"x" * 5000)[:200]) == [[b"message", b"a", None]]
+
+
+def test_a_payload_of_the_greatest_length_is_read() -> None:
+    assert read(message(b"a", b"x" * 1000)) == [[b"message", b"a", b"x" * 1000]]
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "begins with b'H'"),
+        (b"\r\n", r"begins with b'\\r'"),
+        (b"$+5\r\nhello\r\n", "a length of b'\\+5'"),
+        (b"$5_0\r\n", "a length of b'5_0'"),
+        (b"$-2\r\n", "a length of b'-2'"),
+        (b"$9999999999999999999\r\n", "a length of"),
+        (b"*-5\r\n", "a length of b'-5'"),
+        (b":1.5\r\n", "a number b'1.5'"),
+        (b":\r\n", "a number b''"),
+        (b"$3\r\nabcde\r\n", "does not end where it should"),
+        (b"$1001\r\n", "1001 bytes in one piece"),
+        (b"*65\r\n", "65 items, 1 levels deep"),
+        (b"*1\r\n" * 5, "1 items, 5 levels deep"),
+        (b"+" + b"x" * 20000, "a line of more than 16384 bytes"),
+    ],
+)
+def test_what_is_not_the_protocol_is_refused(data: bytes, complaint: str) -> None:
+    with pytest.raises(NotRedis, match=complaint):
+        read(data)
+
+
+def test_after_it_was_closed_nothing_is_called_back() -> None:
+    replies: list[Any] = []
+
+    def close_after_one(reply: Any) -> None:
+        replies.append(reply)
+        reader.close()
+
+    reader = RedisReader(close_after_one)
+    reader.feed(b"+one\r\n+two\r\n")
+    reader.feed(b"+three\r\n")
+    assert replies == [b"one"]
+
+
+def test_a_long_payload_in_many_pieces_is_joined_once() -> None:
+    payload = b"x" * (1 << 20)
+    data = message(b"a", payload)
+    assert read(data, piece=4096, max_payload_bytes=1 << 20) == [[b"message", b"a", payload]]

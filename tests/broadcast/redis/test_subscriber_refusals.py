@@ -1,0 +1,286 @@
+"""Subscriptions that Redis refuses: those that pass are asked for again at once, denied ones every 30 s (B17b)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.broadcast.ear import Gap
+from tests.helpers import settle, until
+from uvicorn.broadcast.backend import RECONNECT
+from uvicorn.broadcast.redis import reconnecting as supervised
+from uvicorn.broadcast.redis import subscriber as module
+from uvicorn.broadcast.redis.resp import RedisRefusal
+from uvicorn.broadcast.redis.subscription import SHARDED
+
+from .test_subscriber import Conversation, acknowledged, conversation, message
+
+BUSY = RedisRefusal("BUSY Redis is busy running a script.")
+DENIED = RedisRefusal("NOPERM this user has no permissions")
+PASSING = ("BUSY a", "LOADING b", "READONLY c", "CLUSTERDOWN d", "TRYAGAIN e", "MASTERDOWN f")
+
+
+@pytest.fixture(autouse=True)
+def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FIRST_DELAY_SECONDS", "_LONGEST_DELAY_SECONDS"):
+        monkeypatch.setattr(supervised, name, 0.001)
+    for name in ("_FIRST_RETRY_SECONDS", "_LONGEST_RETRY_SECONDS", "DENIED_SECONDS"):
+        monkeypatch.setattr(module, name, 0.001)
+
+
+async def until_asked(talk: Conversation, *command: bytes, times: int) -> None:
+    await until(lambda: talk.link.sent.count(command) >= times)
+
+
+async def joined(talk: Conversation, *groups: str) -> None:
+    subscribing = talk.subscribe(*groups)
+    await settle()
+    talk.answer(*(acknowledged(group.encode()) for group in groups))
+    await subscribing
+
+
+@pytest.mark.parametrize("said", PASSING)
+async def test_a_group_that_is_refused_for_the_moment_is_asked_for_until_it_is_heard_without_a_gap(said: str) -> None:
+    async with conversation() as talk:
+        subscribing = talk.subscribe("a")
+        await settle()
+        for times in (2, 3):
+            talk.answer(RedisRefusal(said))
+            await until_asked(talk, b"SUBSCRIBE", b"a", times=times)
+        assert not subscribing.done()
+        talk.answer(acknowledged(b"a"), message(b"a", b"x"))
+        await subscribing
+        assert (talk.ear.payloads, talk.ear.gaps) == ([b"x"], [])
+
+
+async def test_a_code_that_only_begins_like_a_passing_one_is_a_denial() -> None:
+    async with conversation() as talk:
+        subscribing = talk.subscribe("a")
+        await settle()
+        talk.answer(RedisRefusal("BUSYKEY no"))
+        await subscribing
+        assert talk.metrics.denied_groups == 1
+
+
+async def test_several_groups_that_are_refused_for_the_moment_are_asked_for_again_in_one_command() -> None:
+    async with conversation() as talk:
+        subscribing = talk.subscribe("a", "b")
+        await settle()
+        talk.answer(BUSY)
+        await until_asked(talk, b"SUBSCRIBE", b"a", b"b", times=2)
+        talk.answer(acknowledged(b"a"), acknowledged(b"b"))
+        await subscribing
+
+
+async def test_a_listener_is_whole_again_only_when_every_group_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    async with conversation() as talk:
+        await joined(talk, "a", "b")
+        talk.link.give_up("it fell")
+        await talk.until_connected(2)
+        talk.answer(BUSY, BUSY)
+        assert not talk.listener.whole
+        assert "back after" not in caplog.text
+        await until_asked(talk, b"SUBSCRIBE", b"a", b"b", times=2)
+        talk.answer(acknowledged(b"a"))
+        assert not talk.listener.whole
+        talk.answer(acknowledged(b"b"))
+        assert talk.listener.whole
+        assert "back after" in caplog.text
+        assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT), ("b", RECONNECT)]
+        assert talk.ear.gap_calls == 1
+
+
+async def test_a_group_refused_for_the_moment_makes_a_whole_listener_incomplete_until_it_is_heard() -> None:
+    async with conversation() as talk:
+        changes: list[bool] = []
+        talk.listener.on_change = lambda: changes.append(talk.listener.whole)
+        talk.subscribe("a")
+        await settle()
+        talk.answer(BUSY)
+        await until_asked(talk, b"SUBSCRIBE", b"a", times=2)
+        talk.answer(acknowledged(b"a"))
+        assert changes == [False, True]
+
+
+async def test_subscribing_to_a_redis_that_stays_busy_returns_and_the_group_has_a_gap_when_it_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SUBSCRIBE_SECONDS", 0.01)
+    async with conversation() as talk:
+        subscribing = talk.subscribe("a")
+        await settle()
+        talk.answer(BUSY)
+        await subscribing
+        talk.answer(acknowledged(b"a"))
+        assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT)]
+
+
+async def test_refusals_that_pass_are_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with conversation() as talk:
+        caplog.clear()
+        talk.subscribe("a", "b")
+        await settle()
+        for times in (2, 3, 4):
+            talk.answer(BUSY)
+            await until_asked(talk, b"SUBSCRIBE", b"a", b"b", times=times)
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert "Redis refuses SUBSCRIBE for the moment: BUSY" in caplog.text
+
+
+async def test_starting_returns_while_redis_is_busy() -> None:
+    talk = Conversation()
+    await talk.listener.subscribe([])
+    talk.subscribe("a")
+    await settle()
+    starting = talk.listener.start()
+    task = asyncio.create_task(starting)
+    await talk.until_connected(1)
+    talk.answer(BUSY, BUSY)
+    await task
+    assert not talk.listener.whole
+    await talk.listener.stop()
+
+
+async def test_a_group_that_is_left_while_redis_is_busy_is_not_asked_for_again() -> None:
+    async with conversation() as talk:
+        subscribing = talk.subscribe("a")
+        await settle()
+        talk.answer(BUSY)
+        talk.listener.unsubscribe([b"a"])
+        await subscribing
+        talk.answer(BUSY)
+        await until_asked(talk, b"UNSUBSCRIBE", b"a", times=2)
+        assert talk.link.sent.count((b"SUBSCRIBE", b"a")) == 1
+        assert talk.listener.whole
+
+
+async def test_a_group_that_is_entered_again_before_its_unsubscribe_is_accepted_stays_subscribed() -> None:
+    async with conversation() as talk:
+        await joined(talk, "a")
+        talk.listener.unsubscribe([b"a"])
+        talk.answer(BUSY)
+        await joined(talk, "a")
+        talk.subscribe("b")
+        await settle()
+        talk.answer(BUSY)
+        await until_asked(talk, b"SUBSCRIBE", b"b", times=2)
+        assert talk.link.sent.count((b"UNSUBSCRIBE", b"a")) == 1
+
+
+async def test_a_denied_group_is_one_error_that_names_group_and_command_and_is_asked_for_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with conversation() as talk:
+        caplog.clear()
+        subscribing = talk.subscribe("a\n")
+        await settle()
+        for times in (2, 3):
+            talk.answer(DENIED)
+            await until_asked(talk, b"SUBSCRIBE", b"a\n", times=times)
+        await subscribing
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        assert r"group 'a\n' is not heard: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
+
+
+async def test_a_denied_group_has_a_gap_when_it_is_heard() -> None:
+    async with conversation() as talk:
+        subscribing = talk.subscribe("a")
+        await settle()
+        talk.answer(DENIED)
+        await subscribing
+        assert talk.metrics.denied_groups == 1
+        await until_asked(talk, b"SUBSCRIBE", b"a", times=2)
+        talk.answer(acknowledged(b"a"), message(b"a", b"x"))
+        assert [type(event).__name__ for event in talk.ear.events] == ["Gap", "Message"]
+        assert talk.metrics.denied_groups == 0
+
+
+async def test_a_denied_group_does_not_keep_the_others_from_being_whole_after_a_reconnect() -> None:
+    async with conversation() as talk:
+        await joined(talk, "a", "b")
+        talk.link.give_up("it fell")
+        await talk.until_connected(2)
+        talk.answer(DENIED, b"PONG", acknowledged(b"a"), DENIED)
+        assert talk.listener.whole
+        assert [gap.group for gap in talk.ear.gaps] == ["a"]
+
+
+async def test_a_denied_group_does_not_slow_others_down_at_the_next_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
+    async with conversation() as talk:
+        await joined(talk, "a", "b")
+        denied = talk.subscribe("c")
+        await settle()
+        talk.answer(DENIED)
+        await denied
+        talk.link.give_up("it fell")
+        await talk.until_connected(2)
+        assert talk.link.sent == [(b"SUBSCRIBE", b"a", b"b"), (b"SUBSCRIBE", b"c"), (b"PING",)]
+        assert talk.metrics.denied_groups == 0
+
+
+async def test_denials_of_many_groups_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with conversation() as talk:
+        caplog.clear()
+        names = [str(number) for number in range(300)]
+        subscribing = talk.subscribe(*names)
+        await settle()
+        talk.answer(*[DENIED] * 301)
+        await subscribing
+        assert len(caplog.records) == 100
+
+
+async def test_a_group_that_is_joined_and_left_all_day_while_denied_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with conversation() as talk:
+        caplog.clear()
+        for _ in range(3):
+            subscribing = talk.subscribe("a")
+            await settle()
+            talk.answer(DENIED)
+            await subscribing
+            talk.listener.unsubscribe([b"a"])
+            talk.answer([b"unsubscribe", b"a", 0])
+        assert len(caplog.records) == 1
+        assert talk.metrics.denied_groups == 0
+
+
+async def test_a_group_of_a_cluster_on_a_busy_server_is_asked_for_there_again() -> None:
+    async with conversation(SHARDED) as talk:
+        subscribing = talk.subscribe("a")
+        await settle()
+        talk.answer(BUSY)
+        await until_asked(talk, b"SSUBSCRIBE", b"a", times=2)
+        talk.answer([b"ssubscribe", b"a", 1])
+        await subscribing
+        assert (talk.moved, talk.ear.gaps) == ([], [])
+
+
+async def test_a_group_that_is_moved_while_it_is_refused_is_asked_for_nowhere_else() -> None:
+    async with conversation(SHARDED) as talk:
+        talk.subscribe("a")
+        await settle()
+        talk.answer(BUSY)
+        entry = talk.listener.release(b"a")
+        assert entry.whole_until is not None
+        talk.subscribe("b")
+        await settle()
+        talk.answer(BUSY)
+        await until_asked(talk, b"SSUBSCRIBE", b"b", times=2)
+        assert talk.link.sent.count((b"SSUBSCRIBE", b"a")) == 1
+
+
+async def test_a_gap_of_a_group_that_was_refused_is_since_it_was_last_whole() -> None:
+    async with conversation() as talk:
+        await joined(talk, "a")
+        talk.link.heard_at -= 100
+        talk.link.give_up("it fell")
+        await talk.until_connected(2)
+        talk.answer(BUSY, BUSY)
+        since = talk.listener._by_channel[b"a"].whole_until
+        await until_asked(talk, b"SUBSCRIBE", b"a", times=2)
+        talk.answer(acknowledged(b"a"))
+        assert since is not None and talk.ear.gaps == [Gap("a", RECONNECT, since)]

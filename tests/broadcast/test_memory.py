@@ -1,0 +1,89 @@
+"""What is particular to broadcasting within one process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from tests.broadcast.ear import listening
+from uvicorn.broadcast import memory
+from uvicorn.broadcast.memory import MemoryBackend
+from uvicorn.errors import BroadcastUnavailable
+
+
+async def test_backends_of_one_name_hear_each_other_and_others_do_not() -> None:
+    async with (
+        listening("memory://room", "group") as (one, first),
+        listening("memory://room", "group") as (_, second),
+        listening("memory://elsewhere", "group") as (_, third),
+    ):
+        await one.publish("group", b"x")
+        assert await second.hear(1) == await first.hear(1) == [b"x"]
+        assert third.payloads == []
+
+
+async def test_who_publishes_more_than_is_delivered_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_WAITING", 10)
+    async with listening("memory://", "group") as (backend, ear):
+        await asyncio.gather(*(backend.publish("group", b"%d" % number) for number in range(95)))
+        assert sorted(await ear.hear(95), key=int) == [b"%d" % number for number in range(95)]
+        assert backend.metrics.pending_high_water <= 10
+
+
+async def test_the_bytes_that_wait_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_WAITING_BYTES", 1000)
+    async with listening("memory://", "group") as (backend, ear):
+        await asyncio.gather(*(backend.publish("group", b"x" * 600) for _ in range(9)))
+        await ear.hear(9)
+        assert backend.metrics.pending_high_water <= 2
+
+
+async def test_who_waits_for_room_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_WAITING", 1)
+    async with listening("memory://", publish_timeout=0.01) as (backend, _):
+        hub = memory._hubs[asyncio.get_running_loop()][""]
+        monkeypatch.setattr(hub, "_deliver", lambda: None)
+        await backend.publish("group", b"x")
+        with pytest.raises(BroadcastUnavailable, match="the event loop is overloaded"):
+            await backend.publish("group", b"x")
+        assert backend.metrics.publish_failures == 1
+
+
+async def test_a_message_keeps_to_those_who_were_there_when_it_was_published() -> None:
+    async with listening("memory://") as (backend, ear):
+        await backend.publish("group", b"before")
+        await backend.subscribe(["group"])
+        await backend.publish("group", b"after")
+        assert await ear.hear(1) == [b"after"]
+
+
+async def test_one_who_left_before_delivery_hears_nothing() -> None:
+    async with listening("memory://", "group", "other") as (backend, ear):
+        await backend.publish("group", b"x")
+        await backend.unsubscribe(["group"])
+        await backend.publish("other", b"y")
+        assert await ear.hear(1) == [b"y"]
+
+
+async def test_the_backend_of_another_process_is_not_used() -> None:
+    async with listening("memory://") as (backend, _):
+        assert isinstance(backend, MemoryBackend)
+        process, backend._process = backend._process, 1
+        with pytest.raises(BroadcastUnavailable, match="not started in this process"):
+            await backend.subscribe(["group"])
+        backend._process = process
+
+
+def test_nothing_of_a_loop_is_kept_when_it_has_gone() -> None:
+    async def use() -> weakref.ref[asyncio.AbstractEventLoop]:
+        async with listening("memory://", "group") as (backend, ear):
+            await backend.publish("group", b"x")
+            await ear.hear(1)
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(use())
+    gc.collect()
+    assert loop() is None

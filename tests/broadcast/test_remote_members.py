@@ -1,0 +1,350 @@
+"""Channels that belong to another process: here another hub whose names are another's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import Context
+from typing import Any
+
+import pytest
+
+from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
+from tests.helpers import settle
+from uvicorn.broadcast import remote_members as elsewhere
+from uvicorn.broadcast.backend import Backend
+from uvicorn.broadcast.groups import GroupsChannel
+from uvicorn.broadcast.hub import Hub, HubOptions, outcome
+from uvicorn.broadcast.memory import MemoryBackend
+from uvicorn.channel import SENT, ChannelNames
+from uvicorn.errors import BroadcastUnavailable
+
+#: The group of a process that asks.
+ASKER = "uvicorn.process.0123456789abcdef"
+
+
+class Process:
+    """A hub, and names, as in a process of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *secrets: bytes) -> None:
+        self.names = ChannelNames()
+        self._monkeypatch = monkeypatch
+        self.enter()
+        self.hub = Hub(self._open_backend, HubOptions(secrets=secrets))
+        self.channel = GroupsChannel(self.hub)
+
+    def enter(self) -> None:
+        """What is looked up from now on is this process's."""
+        for module in ("elsewhere", "groups"):
+            self._monkeypatch.setattr(f"uvicorn.broadcast.{module}.channel_names", self.names)
+
+    def client(self) -> Reply:
+        reply = Reply()
+        reply.name = self.names.new("reply", reply)
+        return reply
+
+    async def _open_backend(self) -> Backend:
+        return MemoryBackend("elsewhere")
+
+
+@asynccontextmanager
+async def two_processes(
+    monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...] = (), owning_secrets: tuple[bytes, ...] = ()
+) -> AsyncIterator[tuple[Process, Process]]:
+    asking, owning = Process(monkeypatch, *asking_secrets), Process(monkeypatch, *owning_secrets)
+    await asking.hub.start()
+    await owning.hub.start()
+    await settle()
+    yield asking, owning
+    await asking.hub.stop()
+    await owning.hub.stop()
+
+
+async def ask(asking: Process, owning: Process, message: dict[str, Any]) -> None:
+    """Who is asked looks up names of its own; so does who asks, before."""
+    asking.enter()
+    pending = asking.channel.send(message)
+    owning.enter()
+    await pending
+
+
+async def test_B12_a_channel_of_another_process_is_added_by_that_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        reply = owning.client()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        await outcome(asking.hub.publish("chat", {"text": "a"}))
+        await settle()
+        assert reply.sent == ["a"]
+
+
+async def test_and_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        reply = owning.client()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        await ask(asking, owning, {"group": "chat", "discard": reply.name})
+        assert owning.hub.snapshot()["groups"] == 0
+
+
+async def test_one_that_has_gone_there_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        await ask(asking, owning, {"group": "chat", "add": owning.client().name})
+        assert owning.hub.members == {}
+
+
+async def test_a_process_that_has_ended_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(elsewhere, "_TRY_SECONDS", 0.001)
+    async with two_processes(monkeypatch) as (asking, _):
+        asking.enter()
+        await asking.channel.send({"group": "chat", "add": "reply.0123456789abcdef.1"})
+        assert "nobody answers for channel reply.0123456789abcdef.1" in caplog.text
+
+
+async def test_what_cannot_be_asked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, _):
+        asking.enter()
+        await asking.hub.stop()
+        with pytest.raises(BroadcastUnavailable):
+            await asking.channel.send({"group": "chat", "add": "reply.0123456789abcdef.1"})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"_uvicorn_control": "done", "number": 99},
+        {"_uvicorn_control": "done", "number": []},
+        {"_uvicorn_control": "add"},
+        {"_uvicorn_control": "add", "group": 1, "name": "a", "answer": "b"},
+        {"_uvicorn_control": "shutdown", "group": "a", "name": "a", "answer": "b"},
+        {"text": "hi"},
+    ],
+)
+async def test_F5_whatever_else_comes_is_survived(
+    monkeypatch: pytest.MonkeyPatch, message: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        await outcome(asking.hub.publish(owning.hub.elsewhere.group, message))
+        await settle()
+        reply = owning.client()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        assert set(owning.hub.members) == {reply.name}
+        assert caplog.text == ""
+
+
+async def test_the_owner_answers_when_the_group_is_heard() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    await settle()
+    backend.answers.clear()
+    reply = Reply()
+    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
+    backend.hear(hub.elsewhere.group, request)
+    await settle()
+    assert backend.published == []
+    backend.answers.set()
+    await settle()
+    assert [group for group, _ in backend.published] == [ASKER]
+    await hub.stop()
+
+
+async def test_an_answer_that_cannot_be_sent_is_asked_for_again() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
+    backend.failure = BroadcastUnavailable("Redis is down")
+    backend.hear(hub.elsewhere.group, request)
+    await settle()
+    backend.failure = None
+    backend.hear(hub.elsewhere.group, request)
+    await settle()
+    assert [group for group, _ in backend.published] == [ASKER]
+    await hub.stop()
+
+
+async def test_a_second_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        reply = owning.client()
+        asking.enter()
+        pending = asking.channel.send({"group": "chat", "add": reply.name})
+        assert pending is not SENT
+        owning.enter()
+        adding = asyncio.ensure_future(pending)
+        for _ in range(2):
+            await outcome(owning.hub.publish(asking.hub.elsewhere.group, {"_uvicorn_control": "done", "number": 1}))
+        await adding
+
+
+# Somebody who may publish, and is not one of our processes.
+
+
+def forged(**changes: Any) -> dict[str, Any]:
+    return {"_uvicorn_control": "add", "group": "chat", "number": 1, "answer": ASKER} | changes
+
+
+async def test_B17c_a_forged_member_of_the_control_group_does_not_end_the_control_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        victim, reply = owning.client(), owning.client()
+        control = owning.hub.elsewhere.group
+        owning.enter()
+        for action in ("add", "discard", "add"):
+            request = forged(_uvicorn_control=action, group=control, name=victim.name)
+            await outcome(asking.hub.publish(control, request))
+        await settle()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        assert set(owning.hub.members) == {reply.name}
+        assert victim.sent == []
+
+
+async def test_B17c_a_member_of_the_control_group_could_not_end_it_either() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    victim, reply = Reply(), Reply()
+    hub.add(hub.elsewhere.group, victim.name, victim, Context())
+    backend.hear(hub.elsewhere.group, forged(name=reply.name))
+    assert (victim.sent, reply.name in hub.members) == ([], True)
+    await hub.stop()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": "x" * 513},
+        {"group": "uvicorn.process.0123456789abcdef"},
+        {"group": "\ud800"},
+        {"group": ""},
+        {"number": float("nan")},
+        {"number": 1.5},
+        {"number": True},
+        {"number": -1},
+        {"number": 1 << 53},
+        {"number": "\ud800"},
+        {"number": [[]]},
+        {"answer": "chat"},
+        {"answer": "uvicorn.process." + "x" * 1_000_000},
+        {"answer": "uvicorn.process.0123456789abcdef\n"},
+    ],
+)
+async def test_B17c_a_forged_request_with_unfit_values_changes_nothing(
+    changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    payload = json.dumps(forged(name=reply.name) | changes).encode()
+    backend.hear_payload(hub.elsewhere.group, payload)
+    await settle()
+    assert (hub.members, backend.published, caplog.text) == ({}, [], "")
+    await hub.stop()
+
+
+async def test_B17c_answers_that_wait_are_bounded() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    backend.answers.clear()
+    for number in range(1, 1500):
+        backend.hear(hub.elsewhere.group, forged(name=reply.name, number=number))
+    await settle()
+    assert hub.elsewhere._answers == 1000
+    backend.answers.set()
+    await settle(2000)
+    assert (len(backend.published), hub.elsewhere._answers) == (1000, 0)
+    await hub.stop()
+
+
+async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_they_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(elsewhere, "_MOST_MEMBERSHIPS", 3)
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    one, two = Reply(), Reply()
+    for number in range(1, 10):
+        backend.hear(hub.elsewhere.group, forged(name=one.name, group=str(number)))
+        backend.hear(hub.elsewhere.group, forged(name=one.name, group="1"))
+    assert len(hub.members[one.name].groups) == 3
+    assert caplog.text.count("were not added to groups") == 1
+    hub.discard("1", one.name)
+    backend.hear(hub.elsewhere.group, forged(name=two.name, group="a"))
+    assert hub.members[two.name].groups == {"a"}
+    one.close()
+    for group in "bcd":
+        backend.hear(hub.elsewhere.group, forged(name=two.name, group=group))
+    assert hub.members[two.name].groups == {"a", "b", "c"}
+    await hub.stop()
+
+
+async def test_an_answer_to_another_hub_of_the_process_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(monkeypatch) as (asking, owning):
+        asking.enter()
+        pending = asking.channel.send({"group": "chat", "add": owning.client().name})
+        answer = {"_uvicorn_control": "done", "number": 1, "asker": "another"}
+        await outcome(owning.hub.publish(asking.hub.elsewhere.group, answer))
+        await settle()
+        assert not asking.hub.elsewhere._asked[1].done()
+        owning.enter()
+        await pending
+
+
+# With a secret.
+
+OLD, NEW = b"o" * 16, b"n" * 16
+
+
+@pytest.mark.parametrize(
+    ("asking_secrets", "owning_secrets"),
+    [((NEW,), (NEW,)), ((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD)), ((NEW, OLD), (OLD, NEW))],
+)
+async def test_processes_that_share_a_secret_add_each_other_s_clients(
+    monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...], owning_secrets: tuple[bytes, ...]
+) -> None:
+    async with two_processes(monkeypatch, asking_secrets, (*owning_secrets, *asking_secrets)) as (asking, owning):
+        asking.hub.elsewhere._signer._secrets = (*asking_secrets, *owning_secrets)  # type: ignore[union-attr]
+        reply = owning.client()
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        await ask(asking, owning, {"group": "chat", "discard": reply.name})
+        await ask(asking, owning, {"group": "chat", "add": reply.name})
+        assert set(owning.hub.members) == {reply.name}
+
+
+@pytest.mark.parametrize("asking_secrets", [(), (OLD,)])
+async def test_B17c_requests_without_the_secret_are_ignored_counted_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asking_secrets: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr(elsewhere, "_TRY_SECONDS", 0.001)
+    async with two_processes(monkeypatch, asking_secrets, (NEW,)) as (asking, owning):
+        await ask(asking, owning, {"group": "chat", "add": owning.client().name})
+        assert (owning.hub.members, owning.hub.metrics.dropped_control) == ({}, 4)
+        assert caplog.text.count("control messages to this process were ignored") == 1
+
+
+async def test_B17c_a_request_that_was_received_is_not_obeyed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ScriptedBackend()
+    owner = await started_hub(backend, HubOptions(secrets=(NEW,)))
+    asking = await started_hub(ScriptedBackend(), HubOptions(secrets=(NEW,)))
+    signer, reply = asking.elsewhere._signer, Reply()
+    assert signer is not None
+    added = signer.sign(owner.elsewhere.group, asking.sender, forged(name=reply.name))
+    backend.hear(owner.elsewhere.group, added)
+    assert set(owner.members) == {reply.name}
+    owner.discard("chat", reply.name)
+    backend.hear(owner.elsewhere.group, added)
+    assert not owner.members[reply.name].groups
+    await owner.stop()
+    await asking.stop()
+
+
+async def test_with_a_secret_memberships_that_others_ask_for_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "_MOST_MEMBERSHIPS", 1)
+    async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
+        reply = owning.client()
+        for group in "abc":
+            await ask(asking, owning, {"group": group, "add": reply.name})
+        assert owning.hub.members[reply.name].groups == {"a", "b", "c"}

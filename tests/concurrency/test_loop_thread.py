@@ -1,0 +1,209 @@
+"""The event loop that adapters share, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+
+from uvicorn.concurrency import loop_thread as module
+from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
+from uvicorn.errors import ConfigError
+
+
+async def the_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+async def nothing() -> None:
+    pass
+
+
+async def hanging() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("name", "question"), [("gevent", "is_module_patched"), ("eventlet", "is_monkey_patched")])
+def test_threads_that_are_none_are_told_of_instead_of_waited_for(
+    name: str, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop_thread().stop()
+    monkeypatch.setitem(sys.modules, module.PATCHERS[name][0], SimpleNamespace(**{question: lambda patched: True}))
+    with pytest.raises(ConfigError, match=f"{name} has replaced the threads of this process"):
+        loop_thread()
+    monkeypatch.setitem(sys.modules, module.PATCHERS[name][0], SimpleNamespace(**{question: lambda patched: False}))
+    assert not loop_thread().is_stopped
+
+
+def test_there_is_one_for_all_threads_however_many_ask_at_once() -> None:
+    loop_thread().stop()
+    together = threading.Barrier(8)
+    found: list[LoopThread] = []
+
+    def ask() -> None:
+        together.wait(30)
+        found.append(loop_thread())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+def test_it_tells_its_own_thread_from_others() -> None:
+    thread = LoopThread()
+
+    async def is_current() -> bool:
+        return thread.is_current
+
+    assert thread.submit(is_current()).result(30)
+    assert not thread.is_current
+    thread.stop()
+
+
+def test_it_runs_without_uvloop_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    thread = LoopThread()
+    assert "uvloop" not in type(thread.submit(the_loop()).result(30)).__module__
+    thread.stop()
+
+
+@pytest.fixture(params=[True, False], ids=["eventfd", "without eventfd"])
+def thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopThread]:
+    """With each of the ways to wake it."""
+    if not request.param:
+        monkeypatch.setattr(module, "HAS_EVENTFD", False)
+    thread = LoopThread()
+    yield thread
+    thread.stop()
+
+
+def run_all(thread: LoopThread) -> None:
+    """Return when it has called all that was posted before."""
+    done = threading.Event()
+    thread.post(done.set)
+    assert done.wait(30)
+
+
+def test_what_is_posted_is_called_in_order(thread: LoopThread) -> None:
+    called: list[int] = []
+    for number in range(1000):
+        thread.post(partial(called.append, number))
+    run_all(thread)
+    assert called == list(range(1000))
+
+
+def test_what_many_threads_post_is_all_called(thread: LoopThread) -> None:
+    called: list[int] = []
+
+    def post() -> None:
+        for number in range(1000):
+            thread.post(partial(called.append, number))
+
+    posting = [threading.Thread(target=post) for _ in range(8)]
+    for one in posting:
+        one.start()
+    for one in posting:
+        one.join(30)
+    run_all(thread)
+    assert len(called) == 8000
+
+
+def test_a_callback_that_exits_keeps_no_other_from_being_called(thread: LoopThread) -> None:
+    begun, both_posted, called = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        begun.set()
+        both_posted.wait(30)
+
+    def leave() -> None:
+        raise SystemExit
+
+    thread.post(hold_up)
+    assert begun.wait(30)
+    thread.post(leave)
+    thread.post(called.set)
+    both_posted.set()
+    assert called.wait(30)
+
+
+def test_who_posts_to_a_loop_that_has_stopped_is_told(thread: LoopThread) -> None:
+    thread.stop()
+    with pytest.raises(RuntimeError, match="the event loop has stopped"):
+        thread.post(int)
+
+
+def test_what_was_posted_before_it_stopped_is_called(thread: LoopThread) -> None:
+    called = threading.Event()
+
+    def stop_and_post() -> None:
+        thread.post(called.set)
+        thread._end()
+
+    thread.post(stop_and_post)
+    thread._thread.join(30)
+    assert called.is_set()
+
+
+def test_what_still_runs_when_it_stops_is_cancelled() -> None:
+    thread = LoopThread()
+    running = thread.submit(hanging())
+    thread.stop()
+    assert running.cancelled()
+
+
+def test_a_hook_that_fails_keeps_no_other_from_running(caplog: pytest.LogCaptureFixture) -> None:
+    thread = LoopThread()
+    ran: list[bool] = []
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    async def note() -> None:
+        ran.append(True)
+
+    thread.at_stop(fail)
+    thread.at_stop(note)
+    thread.stop()
+    assert ran
+    assert "the application's shutdown failed" in caplog.text
+
+
+def test_a_hook_that_hangs_does_not_keep_the_process_from_ending(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_STOP_SECONDS", 0.05)
+    thread = LoopThread()
+    thread.at_stop(hanging)
+    thread.stop()
+    thread._thread.join(30)
+    assert thread.loop.is_closed()
+    assert "takes longer than" in caplog.text
+
+
+def test_a_task_that_exits_ends_itself_and_not_the_loop() -> None:
+    thread = LoopThread()
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    assert isinstance(thread.submit(leave()).exception(30), SystemExit)
+    assert thread.submit(the_loop()).result(30) is thread.loop
+    thread.stop()
+
+
+def test_what_goes_wrong_in_a_callback_is_reported(thread: LoopThread, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    thread.post(fail)
+    run_all(thread)
+    assert [record.name for record in caplog.records] == ["asyncio"]

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.forks import exit_code_in_child
+from tests.helpers import until
+from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
+
+
+class Calling:
+    """A job that calls a function, and says whether it was cancelled instead."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.run = function
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
+    pool = WorkerPool(threads=8)
+    threads: set[int] = set()
+    done: list[int] = []
+    for number in range(100):
+        pool.post(Calling(lambda number=number: (threads.add(threading.get_ident()), done.append(number))))  # type: ignore[misc]
+    await until(lambda: len(done) == 100)
+    assert done == list(range(100))
+    pool.shutdown()
+
+
+async def test_a_job_behind_a_blocked_one_is_taken_by_another_worker() -> None:
+    pool = WorkerPool(threads=2)
+    release, done = threading.Event(), threading.Event()
+    pool.post(Calling(release.wait))
+    pool.post(Calling(done.set))
+    await until(done.is_set)
+    release.set()
+    pool.shutdown()
+
+
+async def test_a_job_behind_one_that_blocks_and_came_in_the_same_turn_is_taken_by_another_worker() -> None:
+    pool = WorkerPool(threads=2)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+    # The first worker has been started, and is idle.
+    pool.post(Calling(begun.set))
+    await until(lambda: begun.is_set() and pool._awake == 0)
+    pool.post(Calling(release.wait))
+    pool.post(Calling(done.set))
+    await until(done.is_set)
+    release.set()
+    pool.shutdown()
+
+
+async def test_as_many_jobs_run_at_a_time_as_there_are_threads() -> None:
+    pool = WorkerPool(threads=4)
+    together = threading.Barrier(4)
+    done: list[int] = []
+    for _ in range(4):
+        pool.post(Calling(lambda: done.append(together.wait(30))))
+    await until(lambda: len(done) == 4)
+    pool.shutdown()
+
+
+async def test_more_than_the_queue_holds_are_refused() -> None:
+    pool = WorkerPool(threads=1, queue=2)
+    begun, release = threading.Event(), threading.Event()
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    await until(begun.is_set)
+    pool.post(Calling(lambda: None))
+    pool.post(Calling(lambda: None))
+    assert pool.waiting == 2
+    with pytest.raises(PoolFull):
+        pool.post(Calling(lambda: None))
+    release.set()
+    pool.shutdown()
+
+
+def test_submit_is_that_of_any_executor() -> None:
+    with WorkerPool(threads=2) as pool:
+        assert pool.submit(pow, 2, 10).result(30) == 1024
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(lambda: 1 / 0).result(30)
+        assert list(pool.map(abs, [-1, 2])) == [1, 2]
+
+
+def test_a_pool_that_is_shut_down_takes_no_more() -> None:
+    pool = WorkerPool(threads=1)
+    pool.shutdown()
+    with pytest.raises(RuntimeError):
+        pool.submit(abs, 1)
+    with pytest.raises(RuntimeError):
+        pool.post(Calling(lambda: None))
+
+
+def test_a_pool_without_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        WorkerPool(threads=0)
+
+
+def test_C12_a_forked_process_has_workers_of_its_own() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+
+    def in_child() -> None:
+        done = threading.Event()
+        asyncio.run(post(pool, done))
+        assert done.wait(30)
+
+    assert exit_code_in_child(in_child) == 0
+    pool.shutdown()
+
+
+async def post(pool: WorkerPool, done: threading.Event) -> None:
+    pool.post(Calling(done.set))
+
+
+def test_C12_a_forked_process_can_submit_at_once() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+
+    def in_child() -> None:
+        assert pool.submit(abs, -2).result(30) == 2
+
+    assert exit_code_in_child(in_child) == 0
+    pool.shutdown()
+
+
+def test_C12_a_forked_process_ends_no_workers_of_its_parent() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+
+    def in_child() -> None:
+        pool.shutdown()
+        assert pool.alive == 0
+
+    assert exit_code_in_child(in_child) == 0
+    assert pool.submit(abs, -1).result(30) == 1
+    pool.shutdown()
+
+
+async def test_as_many_wait_as_the_queue_holds_while_workers_are_still_to_be_woken() -> None:
+    pool = WorkerPool(threads=4, queue=2)
+    release = threading.Event()
+    for _ in range(6):
+        pool.post(Calling(release.wait))
+    with pytest.raises(PoolFull):
+        pool.post(Calling(release.wait))
+    release.set()
+    pool.shutdown()
+
+
+async def test_a_job_that_fails_costs_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    pool = WorkerPool(threads=1)
+    done = threading.Event()
+
+    def fail() -> None:
+        raise SystemExit(3)
+
+    pool.post(Calling(fail))
+    pool.post(Calling(done.set))
+    await until(done.is_set)
+    assert "a job of the worker pool failed" in caplog.text
+    pool.shutdown()
+
+
+async def test_jobs_that_wait_at_shutdown_are_cancelled_if_so_wished() -> None:
+    pool = WorkerPool(threads=1)
+    begun, release = threading.Event(), threading.Event()
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    await until(begun.is_set)
+    waiting = Calling(lambda: None)
+    pool.post(waiting)
+    submitted = pool.submit(abs, 1)
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert waiting.cancelled.is_set()
+    assert submitted.cancelled()
+    release.set()
+    pool.shutdown()
+
+
+async def test_jobs_that_wait_at_shutdown_are_done_even_behind_a_blocked_one() -> None:
+    pool = WorkerPool(threads=2)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+    pool.post(Calling(lambda: (begun.set(), release.wait())))
+    await until(begun.is_set)
+    pool.post(Calling(done.set))
+    pool.shutdown(wait=False)
+    # Blocks the loop, which would otherwise wake the second worker.
+    assert done.wait(30)
+    release.set()
+    pool.shutdown()
+
+
+def test_a_future_that_was_cancelled_is_not_run() -> None:
+    pool = WorkerPool(threads=1)
+    release, ran = threading.Event(), threading.Event()
+    pool.submit(release.wait)
+    cancelled = pool.submit(ran.set)
+    assert cancelled.cancel()
+    release.set()
+    pool.shutdown()
+    assert not ran.is_set()
+
+
+def test_another_event_loop_finds_a_pool_that_looks_after_headway() -> None:
+    pool = WorkerPool(threads=2)
+    release = threading.Event()
+
+    async def block_and_leave() -> None:
+        # Three: when the loop ends, a timer is left that will never fire.
+        for _ in range(3):
+            pool.post(Calling(release.wait))
+
+    async def go_on() -> None:
+        done = threading.Event()
+        pool.post(Calling(done.set))
+        await until(lambda: pool.alive == 2)
+        release.set()
+        await until(done.is_set)
+
+    asyncio.run(block_and_leave())
+    asyncio.run(go_on())
+    pool.shutdown()
+
+
+class Refusing(threading.Thread):
+    """A thread in a process that has as many as it may."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_a_pool_that_gets_no_thread_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = WorkerPool(threads=2)
+    monkeypatch.setattr(threading, "Thread", Refusing)
+    with pytest.raises(PoolFull):
+        pool.post(Calling(lambda: None))
+    with pytest.raises(RuntimeError, match="no thread"):
+        pool.submit(abs, 1)
+    assert pool.waiting == 0
+    monkeypatch.undo()
+    assert pool.submit(abs, -1).result(30) == 1
+    pool.shutdown()
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("way", ["post", "submit", "shutdown"])
+async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_threads(way: str) -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(abs, 1).result(30)
+    workers = pool._workers
+    # What a child sees, and a test in a child could not report.
+    pool._forks = -1
+    ways: dict[str, Callable[[], object]] = {
+        "post": lambda: pool.post(Calling(int)),
+        "submit": lambda: pool.submit(int),
+        "shutdown": pool.shutdown,
+    }
+    ways[way]()
+    assert workers[0] not in pool._workers
+    pool.shutdown()
+
+
+@pytest.mark.parametrize(("computed", "alive"), [(1000, 1), (0, 2)], ids=["computes", "blocks in each job"])
+async def test_no_other_worker_is_woken_while_one_makes_headway(computed: float, alive: int) -> None:
+    pool = WorkerPool(threads=2)
+    begun, release = threading.Event(), threading.Event()
+    pool.post(Calling(lambda: begun.set() or release.wait()))
+    await until(begun.is_set)
+    pool.post(Calling(int))
+    # As if the worker had taken another job since the second one was posted, and had had so many seconds of a CPU.
+    pool._taken += 1
+    pool._used = time.process_time() - computed
+    pool._looked_at -= 1
+    pool._check_headway(asyncio.get_running_loop())
+    assert pool.alive == alive
+    release.set()
+    pool.shutdown()
+
+
+def test_a_job_that_was_taken_before_it_could_be_refused_is_not_refused() -> None:
+    pool = WorkerPool(threads=1)
+    pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
+    assert pool.waiting == 0

@@ -1,0 +1,431 @@
+"""The waist by itself: its state machine, whole, with a gateway that writes down what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+
+
+class RecordingGateway(HTTPGateway):
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Iterable[Sequence[bytes]],
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        if status == 0:
+            raise LocalProtocolError("bad status")
+        self.calls.append((status, content, more_content))
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        if content == b"bad":
+            raise LocalProtocolError("bad content")
+        self.calls.append((content, more_content))
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        self.calls.append("want")
+
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        self.calls.append("taken")
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        self.calls.append("abort")
+
+
+def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]:
+    gateway = RecordingGateway()
+    return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", [], has_content), gateway
+
+
+def in_state(state: int) -> tuple[HTTPExchange, RecordingGateway]:
+    made, gateway = exchange()
+    if state == STREAMING:
+        made.respond(200, more_content=True)
+    elif state == COMPLETE:
+        made.respond(200)
+    elif state == CLOSED:
+        made.disconnect()
+    gateway.calls.clear()
+    return made, gateway
+
+
+MOVES = {
+    "respond, whole": lambda made: made.respond(200, (), b"x"),
+    "respond, begun": lambda made: made.respond(200, (), b"x", more_content=True),
+    "write": lambda made: made.write(b"x"),
+    "write, last": lambda made: made.write(b"x", more_content=False),
+    "disconnect": lambda made: made.disconnect(),
+    "failure": lambda made: made.app_failed("reason"),
+}
+ERROR = "error"
+
+
+@pytest.mark.parametrize(
+    ("state", "move", "after", "calls"),
+    [
+        (WAITING, "respond, whole", COMPLETE, [(200, b"x", False)]),
+        (WAITING, "respond, begun", STREAMING, [(200, b"x", True)]),
+        (WAITING, "write", ERROR, []),
+        (WAITING, "write, last", ERROR, []),
+        (WAITING, "disconnect", CLOSED, []),
+        (WAITING, "failure", COMPLETE, [(500, b"Internal Server Error\n", False)]),
+        (STREAMING, "respond, whole", ERROR, []),
+        (STREAMING, "respond, begun", ERROR, []),
+        (STREAMING, "write", STREAMING, [(b"x", True)]),
+        (STREAMING, "write, last", COMPLETE, [(b"x", False)]),
+        (STREAMING, "disconnect", CLOSED, []),
+        (STREAMING, "failure", CLOSED, ["abort"]),
+        (COMPLETE, "respond, whole", ERROR, []),
+        (COMPLETE, "respond, begun", ERROR, []),
+        (COMPLETE, "write", COMPLETE, []),
+        (COMPLETE, "write, last", COMPLETE, []),
+        (COMPLETE, "disconnect", COMPLETE, []),
+        (COMPLETE, "failure", COMPLETE, []),
+        (CLOSED, "respond, whole", CLOSED, []),
+        (CLOSED, "respond, begun", CLOSED, []),
+        (CLOSED, "write", CLOSED, []),
+        (CLOSED, "write, last", CLOSED, []),
+        (CLOSED, "disconnect", CLOSED, []),
+        (CLOSED, "failure", CLOSED, []),
+    ],
+)
+def test_the_state_machine_is_the_documented_one(state: int, move: str, after: Any, calls: list[Any]) -> None:
+    made, gateway = in_state(state)
+    if after == ERROR:
+        with pytest.raises(LocalProtocolError, match=made.state_name):
+            MOVES[move](made)
+        after = state
+    else:
+        MOVES[move](made)
+    assert (made.state, gateway.calls) == (after, calls)
+
+
+def test_the_head_is_split_into_path_and_query() -> None:
+    made, gateway = exchange()
+    assert (made.path, made.raw_path, made.query_string) == ("/a", b"/a", b"b")
+
+
+def test_a_response_that_cannot_be_sent_may_be_followed_by_another() -> None:
+    made, gateway = exchange()
+    with pytest.raises(LocalProtocolError):
+        made.respond(0)
+    made.respond(200)
+    assert made.state == COMPLETE
+
+
+def test_content_that_cannot_be_sent_closes_the_exchange() -> None:
+    made, gateway = in_state(STREAMING)
+    with pytest.raises(LocalProtocolError):
+        made.write(b"bad")
+    assert made.state == CLOSED
+
+
+@pytest.mark.parametrize("content", [bytearray(b"x"), memoryview(b"x")])
+def test_content_may_be_any_kind_of_bytes(content: Any) -> None:
+    made, gateway = in_state(STREAMING)
+    made.write(content)
+    assert gateway.calls == [(b"x", True)]
+
+
+def test_content_that_is_text_is_shown() -> None:
+    made, gateway = in_state(STREAMING)
+    with pytest.raises(LocalProtocolError, match="content: expected bytes, got str 'x'"):
+        made.write("x")  # type: ignore[arg-type]
+
+
+@pytest.mark.any_loop
+async def test_a_request_without_content_has_none_to_receive() -> None:
+    made, gateway = exchange()
+    assert await made.receive() == (b"", False)
+    assert gateway.calls == []
+
+
+@pytest.mark.any_loop
+async def test_pieces_that_have_arrived_are_received_as_one() -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"a")
+    made.feed_content(b"b")
+    made.feed_eof()
+    assert made.buffered_bytes == 2
+    assert await made.receive() == (b"ab", False)
+    assert made.buffered_bytes == 0
+    assert await made.receive() == (b"", False)
+
+
+@pytest.mark.any_loop
+async def test_large_pieces_are_received_as_they_came() -> None:
+    made, gateway = exchange(has_content=True)
+    pieces = [bytes([number]) * 20000 for number in range(3)]
+    for piece in pieces:
+        made.feed_content(piece)
+    made.feed_eof()
+    received = [await made.receive() for _ in pieces]
+    assert [content is piece for (content, more), piece in zip(received, pieces, strict=True)] == [True] * 3
+    assert [more for content, more in received] == [True, True, False]
+
+
+@pytest.mark.any_loop
+async def test_content_is_counted_until_it_is_received() -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"a" * 20000)
+    made.feed_content(b"b" * 10000)
+    made.feed_content(b"c")
+    counted = [made.buffered_bytes]
+    while made.buffered_bytes:
+        await made.receive()
+        counted.append(made.buffered_bytes)
+    assert counted == [30001, 10001, 0]
+
+
+@pytest.mark.any_loop
+class Taker:
+    """Takes content, and says of each piece that it is one too many."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+
+    def take_content(self, content: bytes) -> int:
+        self.taken.append(content)
+        return len(content)
+
+    def end_content(self, whole: bool) -> None:
+        self.taken.append(whole)
+
+
+@pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
+@pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
+def test_who_takes_content_is_told_the_same_whenever_it_begins(passed_after: int, end: str, whole: bool) -> None:
+    made, _ = exchange(has_content=True)
+    taker = Taker()
+    steps = [lambda: made.feed_content(b"a"), lambda: made.feed_content(b"b"), getattr(made, end)]
+    for number in range(4):
+        if number == passed_after:
+            made.pass_content(taker)
+        if number < 3:
+            steps[number]()
+    assert taker.taken == [b"a", b"b", whole]
+
+
+def test_who_takes_content_of_a_request_without_any_is_told_so() -> None:
+    made, _ = exchange()
+    taker = Taker()
+    made.pass_content(taker)
+    assert taker.taken == [True]
+
+
+def test_what_waits_for_its_taker_is_counted_until_that_has_got_on() -> None:
+    made, gateway = exchange(has_content=True)
+    made.pass_content(Taker())
+    made.feed_content(b"1234")
+    assert made.buffered_bytes == 4
+    gateway.calls.clear()
+    made.content_wanted(1)
+    assert (made.buffered_bytes, gateway.calls) == (1, ["taken"])
+    made.content_wanted(0)
+    assert (made.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
+
+
+def test_content_that_has_come_is_asked_for_all_the_same_when_it_is_passed_on() -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"all")
+    made.feed_eof()
+    made.pass_content(Taker())
+    assert gateway.calls == ["want", "taken"]
+
+
+async def test_whoever_waits_for_content_is_woken_when_it_comes() -> None:
+    made, gateway = exchange(has_content=True)
+    receiving = asyncio.ensure_future(made.receive())
+    await asyncio.sleep(0)
+    assert gateway.calls == ["want", "want"]
+    made.feed_content(b"a")
+    assert await receiving == (b"a", True)
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("end", ["disconnect", "half_close", "break_content", "respond"])
+async def test_content_that_ends_early_is_an_error_after_what_there_was(end: str) -> None:
+    made, gateway = exchange(has_content=True)
+    made.feed_content(b"a")
+    if end == "respond":
+        made.respond(200)
+    else:
+        getattr(made, end)()
+    assert await made.receive() == (b"a", True)
+    with pytest.raises(ClientDisconnected):
+        await made.receive()
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
+async def test_who_waits_for_the_disconnect_is_woken_by_it(end: str) -> None:
+    made, gateway = exchange()
+    waiting = asyncio.ensure_future(made.wait_disconnect())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    made.respond(200) if end == "respond" else getattr(made, end)()
+    await waiting
+    await made.wait_disconnect()
+
+
+@pytest.mark.any_loop
+async def test_one_who_waits_may_be_cancelled_without_harm_to_another() -> None:
+    made, gateway = exchange()
+    first = asyncio.ensure_future(made.wait_disconnect())
+    second = asyncio.ensure_future(made.wait_disconnect())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    made.disconnect()
+    await second
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("wait", [HTTPExchange.wait_disconnect, HTTPExchange.receive])
+async def test_who_looks_in_vain_again_and_again_leaves_nothing_behind(wait: Any) -> None:
+    made, gateway = exchange(has_content=True)
+    for _ in range(3):
+        looking = asyncio.ensure_future(wait(made))
+        await asyncio.sleep(0)
+        looking.cancel()
+        await asyncio.wait((looking,))
+    assert (made._watchers, made._receivers) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "calls"),
+    [(WAITING, ERROR, []), (STREAMING, COMPLETE, [(b"", False)]), (COMPLETE, COMPLETE, []), (CLOSED, CLOSED, [])],
+)
+def test_trailers_end_the_response_even_where_there_is_no_room_for_them(
+    state: int, after: Any, calls: list[Any]
+) -> None:
+    made, gateway = in_state(state)
+    if after == ERROR:
+        with pytest.raises(LocalProtocolError, match="WAITING"):
+            made.write_trailers([[b"x", b"1"]])
+        after = state
+    else:
+        made.write_trailers([[b"x", b"1"]])
+    assert (made.state, gateway.calls) == (after, calls)
+
+
+CONTENT = bytes(range(256)) * 300
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[FileIO]:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    with FileIO(path) as opened:
+        yield opened
+
+
+@pytest.mark.any_loop
+async def test_a_file_is_content_and_its_end(file: FileIO) -> None:
+    made, gateway = in_state(STREAMING)
+    await made.write_file(file, 70000)
+    assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
+    assert [more for _, more in gateway.calls] == [True, True, False]
+    assert made.state == COMPLETE
+
+
+@pytest.mark.any_loop
+async def test_a_file_that_is_too_short_breaks_the_response_off(file: FileIO) -> None:
+    made, gateway = in_state(STREAMING)
+    with pytest.raises(LocalProtocolError, match="the file has 1 bytes less than when it was opened"):
+        await made.write_file(file, len(CONTENT) + 1)
+    assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
+
+
+@pytest.mark.any_loop
+async def test_a_file_for_a_client_that_has_gone_is_not_read(file: FileIO) -> None:
+    made, gateway = in_state(CLOSED)
+    await made.write_file(file, 10)
+    assert (gateway.calls, file.tell()) == ([], 0)
+
+
+@pytest.mark.any_loop
+async def test_a_file_before_the_status_is_an_error(file: FileIO) -> None:
+    made, gateway = in_state(WAITING)
+    with pytest.raises(LocalProtocolError, match="WAITING"):
+        await made.write_file(file, 10)
+
+
+def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:
+    class Strict(RecordingGateway):
+        def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
+            raise LocalProtocolError("bad trailers")
+
+    made = HTTPExchange(Strict(), Endpoint(), "GET", b"/", "1.1", [], False)
+    made.respond(200, more_content=True)
+    with pytest.raises(LocalProtocolError, match="bad trailers"):
+        made.write_trailers([])
+    assert made.state == CLOSED
+
+
+@pytest.mark.any_loop
+async def test_a_gateway_without_back_pressure_never_waits() -> None:
+    made, gateway = exchange()
+    assert not made.write_paused
+    await made.drain()
+
+
+def test_end_callbacks_are_called_once_with_the_exchange() -> None:
+    made, gateway = exchange()
+    ended: list[HTTPExchange] = []
+    made.on_end(ended.append)
+    made.on_end(ended.append)
+    made.respond(200)
+    made.disconnect()
+    assert ended == [made, made]
+
+
+def test_abort_of_a_complete_exchange_does_nothing() -> None:
+    made, gateway = in_state(COMPLETE)
+    made.abort("reason")
+    assert gateway.calls == []
+
+
+def test_content_that_comes_after_the_end_is_dropped() -> None:
+    made, gateway = exchange(has_content=True)
+    made.disconnect()
+    made.feed_content(b"x")
+    made.feed_eof()
+    assert made.buffered_bytes == 0
+
+
+async def test_a_receiver_that_was_cancelled_does_not_keep_content_from_another() -> None:
+    made, _ = exchange(has_content=True)
+    cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    made.feed_content(b"x")
+    assert await waiting == (b"x", True)
+    assert cancelled.cancelled()
+
+
+def test_trailers_for_a_client_that_turns_out_to_have_gone_end_nothing_twice() -> None:
+    class Gone(RecordingGateway):
+        def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
+            exchange.disconnect()
+
+    ended: list[int] = []
+    made = HTTPExchange(Gone(), Endpoint(), "GET", b"/", "1.1", [], has_content=False)
+    made.on_end(lambda exchange: ended.append(exchange.state))
+    made.respond(200, more_content=True)
+    made.write_trailers([])
+    assert (made.state, ended) == (CLOSED, [CLOSED])

@@ -1,0 +1,151 @@
+"""What a slow client has yet to take: how much of it nothing awaits, and when it is too much."""
+
+from __future__ import annotations
+
+import pytest
+
+from uvicorn.core.unsent import UnsentSends
+
+
+class Client:
+    """A client that has been slow since a send of 100 bytes, and the connection to it."""
+
+    def __init__(self) -> None:
+        self.unsent = 100
+        self.sends = UnsentSends(100)
+
+    def send(self, size: int, awaited: bool = False) -> None:
+        self.sends.add(size)
+        self.unsent += size
+        if awaited:
+            self.sends.last_send()()
+
+    def take(self, size: int) -> None:
+        self.unsent -= size
+
+    def shortage(self, size: int = 0, *, unawaited: int = 1000, most: int = 10_000, messages: int = 0) -> str:
+        return self.sends.shortage(size, self.unsent, unawaited, most, messages)
+
+
+def test_bytes_that_nothing_awaits_are_bounded() -> None:
+    client = Client()
+    assert client.shortage(900) == ""
+    assert client.shortage(901) == "over 1000 unread bytes that nothing awaits"
+    client.send(900)
+    assert client.shortage() == ""
+    assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
+
+
+def test_messages_that_nothing_awaits_are_bounded() -> None:
+    client = Client()
+    for _ in range(5):
+        assert client.shortage(1, messages=5) == ""
+        client.send(1)
+    assert client.shortage(1, messages=5) == "over 5 unread messages that nothing awaits"
+    assert client.shortage(1) == ""
+
+
+def test_what_is_awaited_counts_as_bytes_and_messages_no_more() -> None:
+    client = Client()
+    for _ in range(20):
+        assert client.shortage(400, messages=1) == ""
+        client.send(400, awaited=True)
+    assert client.shortage(900, messages=1) == ""
+    assert client.shortage(901) == "over 1000 unread bytes that nothing awaits"
+
+
+def test_the_send_that_has_made_the_client_slow_may_be_awaited_too() -> None:
+    client = Client()
+    client.sends.last_send()()
+    assert client.shortage(1000, messages=1) == ""
+
+
+def test_what_the_client_has_taken_counts_no_more() -> None:
+    client = Client()
+    client.send(900)
+    client.take(500)
+    assert client.shortage(500, messages=1) == "over 1 unread messages that nothing awaits"
+    assert client.shortage(501) == "over 1000 unread bytes that nothing awaits"
+    client.take(500)
+    assert client.shortage(1000, messages=1) == ""
+
+
+def test_what_is_taken_of_a_send_that_is_awaited_is_not_deducted_twice() -> None:
+    client = Client()
+    client.send(5000, awaited=True)
+    client.send(900)
+    client.take(100 + 4000)
+    assert client.shortage(100) == ""
+    assert client.shortage(101) == "over 1000 unread bytes that nothing awaits"
+
+
+def test_sends_may_be_awaited_in_another_order_and_late() -> None:
+    client = Client()
+    client.send(800)
+    first = client.sends.last_send()
+    client.send(800)
+    client.sends.last_send()()
+    assert client.shortage(100) == ""
+    client.take(100)
+    first()
+    assert client.shortage(1000, messages=1) == ""
+    client.take(800)
+    assert client.shortage(1000, messages=1) == ""
+    client.take(800)
+    assert client.shortage(1000, messages=1) == ""
+
+
+def test_a_send_that_is_awaited_after_it_was_taken_changes_nothing() -> None:
+    client = Client()
+    client.send(10)
+    last = client.sends.last_send()
+    client.take(110)
+    last()
+    client.send(1000)
+    assert client.shortage(messages=2) == ""
+    assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
+
+
+def test_what_the_server_writes_itself_is_no_message() -> None:
+    client = Client()
+    client.sends.add_other(10)
+    client.unsent += 10
+    assert client.shortage(messages=1) == ""
+
+
+def test_all_bytes_together_are_bounded() -> None:
+    client = Client()
+    client.sends.last_send()()
+    for _ in range(9):
+        client.send(1000, awaited=True)
+    assert client.shortage(900) == ""
+    assert client.shortage(901) == "over 10000 unread bytes"
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_larger_send_leaves_as_much_room_as_there_was_without_it(awaited: bool) -> None:
+    client = Client()
+    assert client.shortage(50_000) == ""
+    client.send(50_000, awaited)
+    assert client.shortage(900) == ""
+    client.take(30_000)
+    assert client.shortage(1000) == ""
+    client.send(1000)
+    assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
+
+
+def test_of_larger_sends_that_nothing_awaits_one_is_not_counted() -> None:
+    client = Client()
+    for size in (2000, 3000):
+        assert client.shortage(size) == ""
+        client.send(size)
+    assert client.shortage(4000) == "over 1000 unread bytes that nothing awaits"
+
+
+def test_a_larger_send_counts_no_more_when_it_has_been_taken() -> None:
+    client = Client()
+    client.send(50_000, awaited=True)
+    client.take(50_100)
+    for _ in range(10):
+        client.send(1000, awaited=True)
+    assert client.shortage(1) == "over 10000 unread bytes"

@@ -1,0 +1,317 @@
+"""The waist of websockets by itself: its state machine, whole, with gateways that write down what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from uvicorn.core.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.websocket_session import (
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    OPEN,
+    WebSocketGateway,
+    WebSocketListener,
+    WebSocketSession,
+    check_close,
+    check_message,
+)
+from uvicorn.errors import LocalProtocolError
+from uvicorn.types import Headers
+
+
+class RecordingGateway(HTTPGateway, WebSocketGateway):
+    """Both halves of a server: the one that carries the handshake, and the one that carries the messages."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.write_paused = False
+
+    def send_response(self, exchange: HTTPExchange, status: int, *response: Any) -> None:
+        self.calls.append(status)
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        self.calls.append("abort")
+
+    def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
+        if subprotocol == "bad":
+            raise LocalProtocolError("bad subprotocol")
+        if subprotocol == "gone":
+            session.request.disconnect()
+            return
+        self.calls.append("accept" if subprotocol is None else (subprotocol, headers))
+        session.request.switch_protocols()
+
+    def send_text(self, text: str) -> None:
+        self.calls.append(text)
+
+    def send_bytes(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def send_close(self, code: int, reason: str) -> None:
+        self.calls.append((code, reason))
+
+    def pause_receiving(self) -> None:
+        self.calls.append("pause")
+
+    def resume_receiving(self) -> None:
+        self.calls.append("resume")
+
+    async def drain(self) -> None:
+        self.calls.append("drain")
+
+
+class RecordingListener(WebSocketListener):
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def on_disconnect(self, code: int, reason: str) -> None:
+        self.calls.append((code, reason))
+
+
+class Made:
+    """A session in `state`, its gateway and its listener, which have forgotten how it got there."""
+
+    def __init__(self, state: int = CONNECTING) -> None:
+        self.gateway = RecordingGateway()
+        self.listener = RecordingListener()
+        self.request = HTTPExchange(self.gateway, Endpoint(), "GET", b"/chat", "1.1", [], has_content=False)
+        self.session = WebSocketSession(self.gateway, self.request, ("a", "b"))
+        self.session.listener = self.listener
+        if state != CONNECTING:
+            self.session.accept()
+        if state == CLOSING:
+            self.session.close()
+        if state == CLOSED:
+            self.session.disconnect(1006, "")
+        self.gateway.calls.clear()
+        self.listener.calls.clear()
+
+
+MOVES: dict[str, Callable[[Made], object]] = {
+    "accept": lambda made: made.session.accept(),
+    "text": lambda made: made.session.send_text("x"),
+    "bytes": lambda made: made.session.send_bytes(b"x"),
+    "close": lambda made: made.session.close(),
+    "disconnect": lambda made: made.session.disconnect(1001, "bye"),
+    "denied": lambda made: made.request.respond(403),
+    "client gone": lambda made: made.request.disconnect(),
+}
+ERROR = "error"
+TOLD = [(1001, "bye")]
+
+
+@pytest.mark.parametrize(
+    ("state", "move", "after", "sent", "told"),
+    [
+        (CONNECTING, "accept", OPEN, ["accept"], []),
+        (CONNECTING, "text", ERROR, [], []),
+        (CONNECTING, "bytes", ERROR, [], []),
+        (CONNECTING, "close", ERROR, [], []),
+        (CONNECTING, "disconnect", CLOSED, [], []),
+        (CONNECTING, "denied", CLOSED, [403], []),
+        (CONNECTING, "client gone", CLOSED, [], []),
+        (OPEN, "accept", ERROR, [], []),
+        (OPEN, "text", OPEN, ["x"], []),
+        (OPEN, "bytes", OPEN, [b"x"], []),
+        (OPEN, "close", CLOSING, [(1000, "")], []),
+        (OPEN, "disconnect", CLOSED, [], TOLD),
+        (CLOSING, "accept", ERROR, [], []),
+        (CLOSING, "text", CLOSING, [], []),
+        (CLOSING, "bytes", CLOSING, [], []),
+        (CLOSING, "close", CLOSING, [], []),
+        (CLOSING, "disconnect", CLOSED, [], TOLD),
+        (CLOSED, "accept", CLOSED, [], []),
+        (CLOSED, "text", CLOSED, [], []),
+        (CLOSED, "bytes", CLOSED, [], []),
+        (CLOSED, "close", CLOSED, [], []),
+        (CLOSED, "disconnect", CLOSED, [], []),
+    ],
+)
+def test_the_state_machine_is_the_documented_one(
+    state: int, move: str, after: Any, sent: list[Any], told: list[Any]
+) -> None:
+    made = Made(state)
+    if after == ERROR:
+        with pytest.raises(LocalProtocolError, match=made.session.state_name):
+            MOVES[move](made)
+        after = state
+    else:
+        MOVES[move](made)
+    assert (made.session.state, made.gateway.calls, made.listener.calls) == (after, sent, told)
+
+
+@pytest.mark.parametrize("state", [OPEN, CLOSING])
+def test_the_end_of_the_request_that_was_accepted_is_not_the_end_of_the_session(state: int) -> None:
+    made = Made(state)
+    assert (made.request.state, made.request.status) == (COMPLETE, 101)
+    made.request.disconnect()
+    assert made.session.state == state
+
+
+def test_an_accept_that_cannot_be_sent_leaves_the_decision_open() -> None:
+    made = Made()
+    with pytest.raises(LocalProtocolError, match="bad subprotocol"):
+        made.session.accept("bad")
+    assert made.session.state == CONNECTING
+    made.session.accept("b", [[b"x", b"y"]])
+    assert (made.session.state, made.gateway.calls) == (OPEN, [("b", [[b"x", b"y"]])])
+
+
+def test_an_accept_that_finds_the_client_gone_opens_nothing() -> None:
+    made = Made()
+    made.session.accept("gone")
+    assert made.session.state == CLOSED
+
+
+@pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x")])
+def test_bytes_may_come_in_any_shape_and_go_as_bytes(data: Any) -> None:
+    made = Made(OPEN)
+    made.session.send_bytes(data)
+    assert [(type(sent), sent) for sent in made.gateway.calls] == [(bytes, b"x")]
+
+
+@pytest.mark.parametrize(
+    ("send", "expected"),
+    [
+        (lambda session: session.send_text(b"x"), "expected 'text' as str, got bytes"),
+        (lambda session: session.send_bytes("x"), "expected 'bytes' as bytes, got str"),
+    ],
+)
+def test_a_message_of_the_wrong_type_is_not_sent(send: Any, expected: str) -> None:
+    made = Made(OPEN)
+    with pytest.raises(LocalProtocolError, match=expected):
+        send(made.session)
+    assert (made.session.state, made.gateway.calls) == (OPEN, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("x", None, ""),
+        (None, b"x", ""),
+        (None, None, ""),
+        (b"x", None, "expected 'text' as str, got bytes"),
+        ("\ud800", None, "UTF-8"),
+        (None, "x", "expected 'bytes' as bytes, got str"),
+    ],
+)
+def test_a_message_can_be_checked_before_there_is_a_connection(text: Any, data: Any, expected: str) -> None:
+    if expected:
+        with pytest.raises(LocalProtocolError, match=expected):
+            check_message(text, data)
+    else:
+        check_message(text, data)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1012, 1014, 3000, 4999])
+def test_7_4_codes_that_an_application_may_send(code: int) -> None:
+    made = Made(OPEN)
+    made.session.close(code, "é" * 61)
+    assert made.gateway.calls == [(code, "é" * 61)]
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, -1, 1000.0, "1000", None, True])
+def test_7_4_codes_that_nobody_may_send(code: Any) -> None:
+    made = Made(OPEN)
+    with pytest.raises(LocalProtocolError, match="close code"):
+        made.session.close(code)
+    assert (made.session.state, made.gateway.calls) == (OPEN, [])
+
+
+@pytest.mark.parametrize("reason", ["é" * 62, "a" * 124, b"bye", None, "\ud800"])
+def test_5_5_a_reason_that_does_not_fit_or_is_no_text_closes_nothing(reason: Any) -> None:
+    made = Made(OPEN)
+    with pytest.raises(LocalProtocolError, match="expected a reason"):
+        made.session.close(1000, reason)
+    with pytest.raises(LocalProtocolError, match="expected a reason"):
+        check_close(1000, reason)
+    assert (made.session.state, made.gateway.calls) == (OPEN, [])
+
+
+@pytest.mark.parametrize("end", ["disconnect", "denied", "client gone"])
+def test_callbacks_for_the_end_are_called_once_and_in_order(end: str) -> None:
+    made = Made()
+    called: list[int] = []
+    made.session.on_end(lambda: called.append(1))
+    made.session.on_end(lambda: called.append(2))
+    MOVES[end](made)
+    MOVES["disconnect"](made)
+    assert called == [1, 2]
+
+
+def test_a_callback_that_comes_after_the_end_is_called_at_once() -> None:
+    called: list[int] = []
+    Made(CLOSED).session.on_end(lambda: called.append(1))
+    assert called == [1]
+
+
+def test_a_callback_that_fails_keeps_no_other_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
+    made = Made(OPEN)
+    called: list[int] = []
+    made.session.on_end(lambda: 1 / 0)
+    made.session.on_end(lambda: called.append(1))
+    made.session.disconnect(1001, "bye")
+    assert (called, made.listener.calls) == ([1], TOLD)
+    assert "on_close" in caplog.text
+
+
+def test_callbacks_are_called_before_the_listener_is_told() -> None:
+    made = Made(OPEN)
+    told: list[int] = []
+    made.session.on_end(lambda: told.append(len(made.listener.calls)))
+    made.session.disconnect(1001, "bye")
+    assert told == [0]
+
+
+def test_a_session_that_nobody_listens_to_ends_in_silence() -> None:
+    made = Made(OPEN)
+    made.session.listener = None
+    made.session.disconnect(1001, "bye")
+    assert made.session.state == CLOSED
+
+
+def test_flow_is_the_gateway_s() -> None:
+    made = Made(OPEN)
+    made.session.pause_receiving()
+    made.session.resume_receiving()
+    asyncio.run(made.session.drain())
+    assert made.gateway.calls == ["pause", "resume", "drain"]
+    assert not made.session.write_paused
+    made.gateway.write_paused = True
+    assert made.session.write_paused
+
+
+def test_after_the_end_there_is_no_flow_to_wait_for() -> None:
+    made = Made(OPEN)
+    made.gateway.write_paused = True
+    made.session.disconnect(1006, "")
+    assert not made.session.write_paused
+    made.session.pause_receiving()
+    made.session.resume_receiving()
+    asyncio.run(made.session.drain())
+    assert made.gateway.calls == []
+
+
+def test_a_session_shows_its_path_and_its_state() -> None:
+    assert repr(Made(CLOSING).session) == "<websocket '/chat' CLOSING>"
+
+
+def test_what_is_derived_has_to_say_what_it_does() -> None:
+    session = Made().session
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: WebSocketGateway().send_accept(session, None, ()),
+        lambda: WebSocketGateway().send_text(""),
+        lambda: WebSocketGateway().send_bytes(b""),
+        lambda: WebSocketGateway().send_close(1000, ""),
+        lambda: WebSocketListener().on_text(""),
+        lambda: WebSocketListener().on_bytes(b""),
+        lambda: WebSocketListener().on_disconnect(1000, ""),
+    )
+    for call in calls:
+        with pytest.raises(NotImplementedError):
+            call()

@@ -1,0 +1,481 @@
+"""Consumers on workers: threads that send while they run, clients that are slow, clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.corpus import POST, request
+from tests.helpers import GET, Conversation, settle, until
+from tests.interfaces.test_consumer import hello_world, talk
+from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.errors import ChannelClosed, LocalProtocolError
+from uvicorn.interfaces.consumer_sync import ConsumerCall, ThreadedConsumerInterface
+from uvicorn.settings import Settings
+
+MORE = {"content": b"x" * 10_000, "more_content": True}
+
+
+async def test_a_consumer_may_block_without_stalling_others() -> None:
+    release = threading.Event()
+
+    def app(message: dict[str, Any]) -> None:
+        if message["path"] == "/slow":
+            release.wait()
+        hello_world(message)
+
+    conversation = Conversation(app)
+    other, transport = conversation.connect()
+    conversation.send(request(b"GET /slow HTTP/1.1"))
+    other.data_received(GET)
+    await until(lambda: transport.writes)
+    assert conversation.received == b""
+    release.set()
+    await until(lambda: conversation.received)
+    await conversation.interface.shutdown(1)
+
+
+async def test_what_a_consumer_sends_is_on_its_way_while_it_runs() -> None:
+    release = threading.Event()
+
+    def app(message: dict[str, Any]) -> None:
+        message["reply_channel"].send({"status": 200, "content": b"first", "more_content": True})
+        release.wait()
+        message["reply_channel"].send({"content": b"last"})
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await until(lambda: conversation.received.endswith(b"first\r\n"))
+    release.set()
+    await until(lambda: conversation.context.requests == 0)
+    assert conversation.responses()[0].content == b"firstlast"
+    await conversation.interface.shutdown(1)
+
+
+async def test_a_slow_client_holds_the_thread_up() -> None:
+    sent = 0
+
+    def app(message: dict[str, Any]) -> None:
+        nonlocal sent
+        message["reply_channel"].send({"status": 200, "more_content": True})
+        for _ in range(100):
+            message["reply_channel"].send({"content": b"x" * 65536, "more_content": True})
+            sent += 1
+        message["reply_channel"].send({})
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await until(lambda: conversation.transport.unsent > 65536)
+    await settle(1000)
+    assert sent < 10
+    conversation.transport.client_takes = True
+    conversation.transport.take(1 << 30)
+    await until(lambda: conversation.context.requests == 0)
+    assert len(conversation.responses()[0].content) == 100 * 65536
+    await conversation.interface.shutdown(1)
+
+
+class Untaken:
+    """An outbox of a loop that is busy with something else."""
+
+    def __init__(self) -> None:
+        self.posts: list[Callable[[], None]] = []
+
+    def post(self, message: Callable[[], None]) -> bool:
+        self.posts.append(message)
+        return True
+
+
+async def test_chunks_without_content_do_not_pile_up() -> None:
+    interface, outbox = ThreadedConsumerInterface(endless([]), Settings()), Untaken()
+    interface.outbox = lambda: outbox  # type: ignore[method-assign, assignment, return-value]
+    call: Any = ConsumerCall(interface, Answered().exchange(), b"")
+
+    def send() -> None:
+        call.send({"status": 200, "more_content": True})
+        for _ in range(10_000):
+            call.send({"more_content": True})
+
+    def room_is_wanted() -> bool:
+        return any("_wait_for_room" in post.__qualname__ for post in outbox.posts)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    await until(lambda: room_is_wanted() or not sender.is_alive())
+    assert len(outbox.posts) < 2000
+    while sender.is_alive():
+        posts, outbox.posts = outbox.posts, []
+        for post in posts:
+            post()
+        await asyncio.sleep(0)
+
+
+class Answered(HTTPGateway):
+    """A gateway that takes everything."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+
+    def exchange(self) -> HTTPExchange:
+        endpoint = Endpoint(loop=asyncio.get_running_loop())
+        return HTTPExchange(self, endpoint, "GET", b"/", "1.1", [], has_content=False)
+
+    def send_response(self, exchange: Any, status: Any, headers: Any, content: bytes, more: bool, reason: Any) -> None:
+        self.contents.append(content)
+
+    def send_content(self, exchange: Any, content: bytes, more: bool) -> None:
+        self.contents.append(content)
+
+
+def endless(ended: list[BaseException]) -> Callable[[dict[str, Any]], None]:
+    def app(message: dict[str, Any]) -> None:
+        try:
+            message["reply_channel"].send({"status": 200, "more_content": True})
+            while True:
+                message["reply_channel"].send(MORE)
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    return app
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_R6_an_endless_consumer_ends_when_its_client_goes(takes: bool, caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[BaseException] = []
+    conversation = Conversation(endless(ended), read_buffer_bytes=1)
+    conversation.transport.client_takes = takes
+    conversation.send(GET)
+    await until(lambda: len(conversation.transport.writes) > 3)
+    await conversation.lose()
+    await until(lambda: ended)
+    await conversation.interface.shutdown(1)
+    assert [type(error) for error in ended] == [ChannelClosed]
+    assert caplog.text == ""
+
+
+async def test_R6_a_stranger_who_sends_to_a_client_that_has_gone_goes_on_unharmed() -> None:
+    replies: list[Any] = []
+
+    def app(message: dict[str, Any]) -> None:
+        message["reply_channel"].send({"status": 200, "more_content": True})
+        replies.append(message["reply_channel"])
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await until(lambda: replies and conversation.received)
+    await conversation.lose()
+    await asyncio.get_running_loop().run_in_executor(None, replies[0].send, MORE)
+    await replies[0].send(MORE)
+    await conversation.interface.shutdown(1)
+
+
+async def test_R6_a_stranger_who_waits_for_a_client_that_goes_is_let_go() -> None:
+    replies: list[Any] = []
+
+    def app(message: dict[str, Any]) -> None:
+        message["reply_channel"].send({"status": 200, "more_content": True})
+        replies.append(message["reply_channel"])
+
+    conversation = Conversation(app)
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await until(lambda: replies)
+    big = {"content": b"x" * 200_000, "more_content": True}
+    waiting = asyncio.get_running_loop().run_in_executor(None, replies[0].send, big)
+    await until(lambda: conversation.transport.unsent > 200_000)
+    assert not waiting.done()
+    await conversation.lose()
+    await waiting
+    await conversation.interface.shutdown(1)
+
+
+async def test_send_on_the_loops_own_thread_never_holds_it_up() -> None:
+    replies: list[Any] = []
+    conversation = Conversation(lambda message: replies.append(message["reply_channel"]), interface="consumer")
+    conversation.transport.client_takes = False
+    conversation.send(GET)
+    await until(lambda: replies)
+    replies[0].send({"status": 200, "more_content": True})
+    replies[0].send({"content": b"x" * 100_000, "more_content": True})
+    await settle()
+    waiting = asyncio.ensure_future(replies[0].send(MORE))
+    await settle()
+    assert not waiting.done()
+    conversation.transport.take(1 << 20)
+    await waiting
+    replies[0].send({})
+    await until(lambda: conversation.context.requests == 0)
+    await conversation.interface.shutdown(1)
+
+
+async def test_what_several_threads_send_arrives_whole() -> None:
+    def app(message: dict[str, Any]) -> None:
+        reply = message["reply_channel"]
+        reply.send({"status": 200, "more_content": True})
+        threads = [
+            threading.Thread(target=reply.send, args=({"content": b"%d" % n * 9, "more_content": True},))
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        reply.send({})
+
+    content = (await talk(app)).responses()[0].content
+    assert sorted(content[start : start + 9] for start in range(0, 72, 9)) == [b"%d" % n * 9 for n in range(8)]
+
+
+async def test_content_that_is_changed_after_it_was_sent_goes_out_as_it_was() -> None:
+    def app(message: dict[str, Any]) -> None:
+        content = bytearray(b"first")
+        message["reply_channel"].send({"status": 200, "content": content, "more_content": True})
+        content[:] = b"other"
+        message["reply_channel"].send({"content": memoryview(b"!")})
+
+    assert (await talk(app)).responses()[0].content == b"first!"
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([{"content": b"x"}], "expected a response with 'status', got {'content'} in state WAITING"),
+        ([{}], "expected a response with 'status', got {} in state WAITING"),
+        (
+            [{"status": 200, "more_content": True}, {"status": 200}],
+            "expected a chunk without 'status', got {'status'} in state STREAMING",
+        ),
+        ([{"status": 200}, {"status": 200}], "expected a chunk without 'status', got {'status'} in state COMPLETE"),
+        ([b"hello"], "expected a response with 'status', got bytes in state WAITING"),
+        ([{"status": 200, "content": "text"}], "content: expected bytes, got str 'text'"),
+        (
+            [{"status": 200, "body": b""}],
+            "reply.send: expected the content as bytes in 'content', got {'status', 'body'}",
+        ),
+        ([{"status": 200, "more_content": True}, {"content": 1}], "content: expected bytes, got int 1"),
+    ],
+)
+async def test_a_message_that_cannot_be_sent_is_a_local_protocol_error_in_the_thread(
+    messages: list[Any], said: str
+) -> None:
+    raised: list[str] = []
+
+    def app(message: dict[str, Any]) -> None:
+        try:
+            for one in messages:
+                message["reply_channel"].send(one)
+        except LocalProtocolError as error:
+            raised.append(str(error))
+
+    await talk(app)
+    assert [text.removeprefix("reply_channel.send: ") for text in raised] == [said]
+
+
+async def test_another_response_may_be_tried_after_a_local_protocol_error() -> None:
+    def app(message: dict[str, Any]) -> None:
+        with pytest.raises(LocalProtocolError):
+            message["reply_channel"].send({"status": 200, "content": "text"})
+        message["reply_channel"].send({"status": 201})
+
+    assert (await talk(app)).statuses == [201]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{"status": 99}, {"status": "200"}, {"status": 200, "headers": 5}, {"status": 200, "headers": [[b"a", b"b\r\n"]]}],
+)
+@pytest.mark.parametrize("more_content", [True, False])
+async def test_a_response_that_is_unfit_for_the_wire_is_500_and_logged(
+    reply: dict[str, Any], more_content: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(message: dict[str, Any]) -> None:
+        message["reply_channel"].send({**reply, "more_content": more_content})
+        if more_content:
+            message["reply_channel"].send({"content": b"x"})
+
+    assert (await talk(app)).statuses == [500]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("content", [b"too long", b"-"])
+async def test_content_that_contradicts_its_length_never_looks_complete(
+    content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(message: dict[str, Any]) -> None:
+        message["reply_channel"].send({"status": 200, "headers": [[b"content-length", b"3"]], "more_content": True})
+        message["reply_channel"].send({"content": content})
+
+    conversation = await talk(app)
+    assert conversation.transport.closing
+    assert len(conversation.received.partition(b"\r\n\r\n")[2]) <= 3
+    assert "content-length is 3" in caplog.text
+
+
+async def test_a_coroutine_function_in_disguise_is_run_on_the_loop() -> None:
+    threads: list[int] = []
+
+    async def app(message: dict[str, Any]) -> None:
+        threads.append(threading.get_ident())
+        await message["reply_channel"].send({"status": 200, "content": b"hidden"})
+
+    assert (await talk(functools.partial(lambda app, message: app(message), app))).responses()[0].content == b"hidden"
+    assert threads == [threading.get_ident()]
+
+
+async def test_a_coroutine_function_in_disguise_that_fails_is_500() -> None:
+    async def app(message: dict[str, Any]) -> None:
+        raise ValueError
+
+    assert (await talk(lambda message: app(message))).statuses == [500]
+
+
+async def test_C9_beyond_the_queue_requests_are_503_with_retry_after() -> None:
+    release = threading.Event()
+
+    def app(message: dict[str, Any]) -> None:
+        release.wait()
+        hello_world(message)
+
+    conversation = Conversation(app, threads=1, thread_queue=1)
+    others = [conversation.connect() for _ in range(2)]
+    conversation.send(GET)
+    for connection, _ in others:
+        connection.data_received(GET)
+    await until(lambda: others[1][1].writes)
+    assert others[1][1].writes[0].startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in others[1][1].writes[0]
+    release.set()
+    await until(lambda: conversation.received and others[0][1].writes)
+    await conversation.interface.shutdown(1)
+
+
+async def test_calls_that_wait_when_the_pool_is_shut_down_are_answered_with_503() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def app(message: dict[str, Any]) -> None:
+        begun.set()
+        release.wait()
+        hello_world(message)
+
+    conversation = Conversation(app, threads=1)
+    other, transport = conversation.connect()
+    conversation.send(GET)
+    await until(begun.is_set)
+    other.data_received(GET)
+    stopping = asyncio.ensure_future(conversation.interface.shutdown(30))
+    await until(lambda: transport.writes)
+    assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
+    release.set()
+    await stopping
+    await until(lambda: conversation.received)
+    assert conversation.statuses == [200]
+
+
+async def test_a_call_whose_client_left_before_its_turn_is_not_made() -> None:
+    begun, release = threading.Event(), threading.Event()
+    paths: list[str] = []
+
+    def app(message: dict[str, Any]) -> None:
+        paths.append(message["path"])
+        begun.set()
+        release.wait()
+        hello_world(message)
+
+    conversation = Conversation(app, threads=1)
+    other, transport = conversation.connect()
+    conversation.send(GET)
+    await until(begun.is_set)
+    other.data_received(request(b"GET /second HTTP/1.1"))
+    transport.abort()
+    await settle()
+    release.set()
+    await until(lambda: conversation.received)
+    await conversation.interface.shutdown(1)
+    assert paths == ["/"]
+
+
+def test_a_worker_whose_loop_is_gone_is_told() -> None:
+    told: list[BaseException] = []
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> ConsumerCall:
+        interface = ThreadedConsumerInterface(endless(told), Settings())
+        return ConsumerCall(interface, Answered().exchange(), b"")
+
+    call = loop.run_until_complete(begin())
+    loop.close()
+    call.run()
+    assert [type(error) for error in told] == [ChannelClosed]
+
+
+async def test_large_content_that_came_with_the_head_is_given_whole() -> None:
+    content = bytes(range(256)) * 256
+    stream = request(POST, b"content-length: %d" % len(content), content=content)
+    conversation = Conversation(
+        lambda message: message["reply_channel"].send({"status": 200, "content": message["body"]})
+    )
+    conversation.connection.data_received(stream)
+    await until(lambda: conversation.context.requests == 0)
+    assert conversation.responses()[0].content == content
+    await conversation.interface.shutdown(1)
+
+
+async def test_a_coroutine_that_was_awaited_already_is_500() -> None:
+    async def app(message: dict[str, Any]) -> None: ...
+
+    handler = app({})
+    handler.close()
+    conversation = Conversation(lambda message: handler)
+    conversation.send(GET)
+    await until(lambda: conversation.context.requests == 0)
+    assert conversation.statuses == [500]
+    await conversation.interface.shutdown(1)
+
+
+async def test_a_consumer_that_returns_after_its_client_has_left_is_not_answered_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def app(message: dict[str, Any]) -> None:
+        begun.set()
+        release.wait()
+
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await until(begun.is_set)
+    await conversation.lose()
+    release.set()
+    await conversation.interface.shutdown(1)
+    await settle()
+    assert caplog.text == ""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task that is started later raises out of the event loop")
+async def test_a_coroutine_function_in_disguise_that_exits_is_500() -> None:
+    async def app(message: dict[str, Any]) -> None:
+        raise SystemExit
+
+    # Of a task that is started eagerly nobody has the exception.
+    asyncio.get_running_loop().set_exception_handler(lambda loop, report: None)
+    assert (await talk(lambda message: app(message))).statuses == [500]
+
+
+async def test_a_sender_whose_loop_stops_while_it_would_wait_is_not_held_up() -> None:
+    class Stopping(Untaken):
+        def post(self, message: Callable[[], None]) -> bool:
+            return "_wait_for_room" not in message.__qualname__
+
+    interface, outbox = ThreadedConsumerInterface(endless([]), Settings()), Stopping()
+    interface.outbox = lambda: outbox  # type: ignore[method-assign, assignment, return-value]
+    call: Any = ConsumerCall(interface, Answered().exchange(), b"")
+    first = {"status": 200, "content": b"x" * 100_000, "more_content": True}
+    await asyncio.to_thread(call.send, first)

@@ -1,0 +1,48 @@
+"""What interfaces with workers have in common, where no other test needs it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import wsgi_apps
+from uvicorn.interfaces import threaded as pooled
+from uvicorn.interfaces.wsgi import WSGIInterface
+from uvicorn.settings import Settings
+
+
+def test_workers_end_without_an_event_loop() -> None:
+    interface = WSGIInterface(wsgi_apps.app, Settings())
+    pool = interface._own_pool
+    assert pool is not None
+    begun, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait(30)
+
+    pool.submit(work)
+    assert begun.wait(30)
+    threading.Timer(0.05, release.set).start()
+    interface.end_workers()
+    assert pool.alive == 0
+
+
+def test_a_worker_that_does_not_end_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooled, "_CLOSE_SECONDS", 0.02)
+    interface = WSGIInterface(wsgi_apps.app, Settings())
+    pool = interface._own_pool
+    assert pool is not None
+    release = threading.Event()
+    pool.submit(release.wait)
+    interface.end_workers()
+    assert pool.alive == 1
+    release.set()
+
+
+def test_an_executor_of_the_users_own_is_left_to_the_user() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        WSGIInterface(wsgi_apps.app, Settings(), executor).end_workers()
+        assert executor.submit(abs, -1).result(30) == 1

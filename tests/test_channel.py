@@ -1,0 +1,230 @@
+"""What `send` returns, whatever is done with it; names of channels; and sending from other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tests.forks import exit_code_in_child
+from uvicorn.channel import SENT, ChannelNames, Waiting, let_others_run, send_from_thread, shape
+from uvicorn.errors import ChannelClosed
+
+Sending = Coroutine[Any, Any, None]
+
+USES: dict[str, Callable[[Sending], Any]] = {
+    "await": lambda sending: _awaited(sending),
+    "create_task": lambda sending: asyncio.get_running_loop().create_task(sending),
+    "ensure_future": lambda sending: asyncio.ensure_future(sending),
+    "gather": lambda sending: asyncio.gather(sending),
+    "wait_for": lambda sending: asyncio.wait_for(sending, 30),
+    "shield": lambda sending: asyncio.shield(sending),
+    "TaskGroup": lambda sending: _in_a_group(sending),
+}
+
+
+async def _awaited(sending: Sending) -> None:
+    await sending
+
+
+async def _in_a_group(sending: Sending) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sending)
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_r5_what_has_been_sent_may_be_used_in_any_way_and_again(use: str) -> None:
+    for _ in range(2):
+        assert await USES[use](SENT) in (None, [None])
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_r5_what_has_to_wait_may_be_used_in_any_way(use: str) -> None:
+    waited: list[int] = []
+
+    async def wait() -> None:
+        await asyncio.sleep(0)
+        waited.append(1)
+
+    assert await USES[use](Waiting(wait)) in (None, [None])
+    assert waited == [1]
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: str) -> None:
+    reported: list[int] = []
+    sending = Waiting(let_others_run, lambda: reported.append(1))
+    assert reported == []
+    await USES[use](sending)
+    await sending
+    assert reported == [1]
+
+
+async def test_awaiting_what_has_been_sent_lets_nobody_else_run() -> None:
+    ran: list[int] = []
+    asyncio.get_running_loop().call_soon(ran.append, 1)
+    await SENT
+    assert ran == []
+    await let_others_run()
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("make", [lambda: SENT, lambda: Waiting(let_others_run)], ids=["sent", "waiting"])
+def test_r5_what_send_returns_may_be_dropped(make: Callable[[], Sending]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sending = make()
+        sending.close()
+        del sending
+
+
+@pytest.mark.parametrize("make", [lambda: SENT, lambda: Waiting(let_others_run)], ids=["sent", "waiting"])
+def test_what_is_thrown_in_before_it_has_begun_comes_out(make: Callable[[], Sending]) -> None:
+    with pytest.raises(ValueError, match="boom"):
+        make().throw(ValueError("boom"))
+
+
+@pytest.mark.any_loop
+async def test_a_task_that_waits_can_be_cancelled() -> None:
+    cleaned: list[int] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cleaned.append(1)
+
+    task = asyncio.get_running_loop().create_task(Waiting(wait))
+    await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert (task.cancelled(), cleaned) == (True, [1])
+
+
+def test_what_waits_and_is_closed_is_ended() -> None:
+    ended: list[int] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            ended.append(1)
+
+    waiting = Waiting(wait)
+    waiting.send(None)
+    waiting.close()
+    assert ended == [1]
+
+
+def test_r4_a_name_tells_what_it_is_of_and_comes_once() -> None:
+    names = ChannelNames()
+    made = [names.new(kind) for kind in ("reply", "reply", "body")]
+    assert [name.split(".")[0] for name in made] == ["reply", "reply", "body"]
+    assert len(set(made)) == 3
+    assert len({name.split(".")[1] for name in made}) == 1
+
+
+def test_r4_two_makers_of_names_have_none_in_common() -> None:
+    assert ChannelNames().new("reply") != ChannelNames().new("reply")
+
+
+def test_r4_a_forked_process_has_names_of_its_own() -> None:
+    names = ChannelNames()
+    before = names.new("reply").split(".")[1]
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # Of the threads of other tests, which the child does not touch.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert exit_code_in_child(lambda: os.write(writer, names.new("reply").encode())) == 0
+    os.close(writer)
+    theirs = os.read(reader, 1000).decode()
+    os.close(reader)
+    assert theirs.split(".")[1] != before
+    assert names.new("reply").split(".")[1] == before
+
+
+async def test_r5_a_thread_sends_on_the_loop_and_waits_for_it() -> None:
+    sent: list[Any] = []
+
+    async def drain() -> None:
+        await asyncio.sleep(0)
+        sent.append("drained")
+
+    def send(message: dict[str, Any]) -> Sending:
+        asyncio.get_running_loop()
+        sent.append(message)
+        return SENT if message["text"] == "b" else Waiting(drain)
+
+    loop = asyncio.get_running_loop()
+    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "a"}) is SENT
+    assert sent == [{"text": "a"}, "drained"]
+    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "b"}) is SENT
+    assert sent == [{"text": "a"}, "drained", {"text": "b"}]
+
+
+async def test_an_error_of_sending_is_raised_in_the_thread() -> None:
+    def send(message: dict[str, Any]) -> Sending:
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        _ = await asyncio.to_thread(send_from_thread, asyncio.get_running_loop(), send, {})
+
+
+async def test_r6_a_thread_is_told_that_the_client_has_gone() -> None:
+    def send(message: dict[str, Any]) -> Sending:
+        raise ChannelClosed("gone")
+
+    def talk() -> str:
+        with pytest.raises(ChannelClosed, match="the client has gone"):
+            _ = send_from_thread(loop, send, {})
+        return "told"
+
+    loop = asyncio.get_running_loop()
+    assert await asyncio.to_thread(talk) == "told"
+
+
+def test_what_is_sent_after_the_loop_has_closed_is_dropped() -> None:
+    def send(message: dict[str, Any]) -> Sending:
+        raise AssertionError
+
+    loop = asyncio.new_event_loop()
+    loop.close()
+    assert send_from_thread(loop, send, {}) is SENT
+    assert send_from_thread(None, send, {}) is SENT
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"), [({"text": "secret", "close": 1}, "{'text', 'close'}"), ("secret", "str")]
+)
+def test_errors_show_keys_and_no_content(message: Any, shown: str) -> None:
+    assert shape(message) == shown
+
+
+class Channel:
+    """Something that has a name."""
+
+
+def test_a_name_leads_to_its_channel_for_as_long_as_that_lives() -> None:
+    names, channel = ChannelNames(), Channel()
+    name = names.new("reply", channel)
+    assert names.find(name) is channel
+    del channel
+    gc.collect()
+    assert names.find(name) is None
+
+
+def test_a_name_without_a_channel_leads_nowhere() -> None:
+    names = ChannelNames()
+    assert names.find(names.new("body")) is None
+
+
+def test_names_say_which_process_they_are_of() -> None:
+    names = ChannelNames()
+    assert names.new("reply").split(".")[:2] == ["reply", names.process]

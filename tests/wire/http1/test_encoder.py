@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from uvicorn.errors import LocalProtocolError
+from uvicorn.fields import DefaultFields
+from uvicorn.wire.http1.encoder import ContentTooLong, HTTP1ResponseEncoder
+
+
+def encoder() -> HTTP1ResponseEncoder:
+    return HTTP1ResponseEncoder(DefaultFields(b"", send_date=False))
+
+
+def start(encoder: HTTP1ResponseEncoder, content: bytes = b"", more_content: bool = False, **changes: Any) -> bytes:
+    arguments: dict[str, Any] = {
+        "method": "GET",
+        "http_version": "1.1",
+        "keep_alive": True,
+        "status": 200,
+        "reason": b"",
+        "headers": [],
+    }
+    return b"".join(encoder.start(**{**arguments, **changes}, content=content, more_content=more_content))
+
+
+def test_a_whole_response_has_its_length() -> None:
+    assert start(encoder(), b"hello") == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+
+
+def test_a_long_whole_response_has_its_length_too() -> None:
+    content = bytes(100_000)
+    assert start(encoder(), content) == b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + content
+
+
+@pytest.mark.parametrize("reason", [b"OK", b"Fine"])
+def test_a_reason_that_is_given_is_kept(reason: bytes) -> None:
+    assert start(encoder(), reason=reason).startswith(b"HTTP/1.1 200 %b\r\n" % reason)
+
+
+@pytest.mark.parametrize("length", [3, 2048])
+def test_a_whole_response_may_have_a_length_of_its_own(length: int) -> None:
+    whole = start(encoder(), b"x" * length, headers=[[b"Content-Length", b"%d" % length]])
+    assert whole == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length + b"x" * length
+
+
+def test_a_streamed_response_is_chunked() -> None:
+    response = encoder()
+    beginning = start(response, b"hi", more_content=True)
+    assert beginning == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
+    assert response.content(b"hello world", True) == b"b\r\nhello world\r\n"
+    assert response.content(b"", True) == b""
+    assert response.content(b"!", False) == b"1\r\n!\r\n0\r\n\r\n"
+
+
+def test_a_streamed_response_may_end_without_content() -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.content(b"", False) == b"0\r\n\r\n"
+
+
+def test_a_streamed_response_with_a_length_is_not_chunked() -> None:
+    response = encoder()
+    head = start(response, more_content=True, headers=[[b"Content-Length", b"3"]])
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
+    assert response.content(b"ab", True) + response.content(b"c", False) == b"abc"
+
+
+def test_a_streamed_response_to_http_1_0_ends_with_the_connection() -> None:
+    response = encoder()
+    head = start(response, more_content=True, http_version="1.0")
+    assert head == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+    assert response.content(b"ab", True) + response.content(b"c", False) == b"abc"
+    assert not response.keep_alive
+
+
+def test_http_1_0_is_told_that_it_is_kept_alive() -> None:
+    assert start(encoder(), http_version="1.0") == (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
+    )
+
+
+def test_a_client_is_told_that_it_is_not_kept_alive() -> None:
+    assert start(encoder(), keep_alive=False) == (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(("content", "expected"), [(b"hello", b"content-length: 5\r\n"), (b"", b"")])
+def test_head_has_the_length_that_get_would_have_if_it_is_known(content: bytes, expected: bytes) -> None:
+    assert start(encoder(), content, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
+
+
+def test_head_keeps_the_applications_own_length() -> None:
+    head = start(encoder(), method="HEAD", headers=[(b"content-length", b"7")])
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+
+
+@pytest.mark.parametrize("changes", [{"status": 204}, {"status": 304}, {"method": "HEAD"}])
+def test_content_where_there_is_none_is_left_out(changes: dict[str, Any]) -> None:
+    response = encoder()
+    assert start(response, b"abc", more_content=True, **changes).endswith(b"\r\n\r\n")
+    assert response.content(b"abc", False) == b""
+
+
+def test_204_has_no_length_even_if_the_application_gives_one() -> None:
+    assert b"content-length" not in start(encoder(), status=204, headers=[[b"content-length", b"0"]])
+
+
+def test_304_may_have_the_length_of_what_it_stands_for() -> None:
+    assert b"content-length: 9" in start(encoder(), status=304, headers=[[b"content-length", b"9"]])
+
+
+def test_a_status_without_a_registered_phrase_has_an_empty_one() -> None:
+    assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
+
+
+def test_too_much_content_says_what_still_fits() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"3"]])
+    with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
+        response.content(b"abcd", True)
+    assert raised.value.allowed == b"abc"
+
+
+def test_too_little_content_says_how_much_there_was() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"12"]])
+    response.content(b"abcdefgh", True)
+    with pytest.raises(LocalProtocolError, match="content-length is 12 but the app sent 9 bytes and stopped"):
+        response.content(b"i", False)
+
+
+def test_a_head_that_is_refused_may_be_followed_by_another() -> None:
+    response = encoder()
+    with pytest.raises(LocalProtocolError):
+        start(response, headers=[[b"a", b"b\n"]])
+    assert start(response, b"1") == b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1"
+
+
+@pytest.mark.parametrize("value", [b"+1", b"", b"1" * 19, b"1 ", "1", 1])
+def test_a_length_that_is_none_is_shown(value: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="content-length: expected digits"):
+        start(encoder(), headers=[[b"content-length", value]])
+
+
+def test_a_value_that_is_text_is_shown() -> None:
+    with pytest.raises(LocalProtocolError, match="expected a value of bytes, got 'text'"):
+        start(encoder(), headers=[[b"x-a", "text"]])
+
+
+def test_a_response_may_say_which_trailers_will_follow() -> None:
+    assert b"\r\ntrailer: x-sum\r\n" in start(encoder(), more_content=True, headers=[[b"Trailer", b"x-sum"]])
+
+
+def test_trailers_end_chunked_content() -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.trailers([[b"X-Sum", b"1"], (b"x-b", b"")]) == b"0\r\nx-sum: 1\r\nx-b: \r\n\r\n"
+
+
+@pytest.mark.parametrize("headers", [[[b"content-length", b"0"]], []])
+def test_trailers_are_left_out_where_they_have_no_room(headers: Any) -> None:
+    response = encoder()
+    start(response, more_content=True, headers=headers, http_version="1.1" if headers else "1.0")
+    assert response.trailers([[b"x-sum", b"1"]]) == b""
+
+
+def test_trailers_do_not_make_up_for_content_that_is_missing() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"3"]])
+    with pytest.raises(LocalProtocolError, match="the app sent 0 bytes and stopped"):
+        response.trailers([])
+
+
+@pytest.mark.parametrize("name", [b"Content-Digest", b"Repr-Digest", b"Content-MD5", b"ETag"])
+def test_a_field_that_vouches_for_the_content_may_follow_it(name: bytes) -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.trailers([[name, b"1"]]) == b"0\r\n%b: 1\r\n\r\n" % name.lower()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie", b"Content-Type", b"Content-Range"],
+)
+def test_a_field_that_a_client_needs_earlier_is_no_trailer(name: bytes) -> None:
+    response = encoder()
+    start(response, more_content=True)
+    with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):
+        response.trailers([[name, b"1"]])
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ([[b"x", b"a\r\nb"]], "a header value has a control character in it"),
+        ([[b"x", "text"]], "expected a value of bytes"),
+        ([[b"a b", b""]], "a b"),
+        ([b"abc"], "trailers: expected .name, value. pairs of bytes"),
+        (3, "trailers: expected .name, value. pairs of bytes"),
+    ],
+)
+def test_trailers_are_checked_as_headers_are(headers: Any, told: str) -> None:
+    response = encoder()
+    start(response, more_content=True)
+    with pytest.raises(LocalProtocolError, match=told):
+        response.trailers(headers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "framing", "end"),
+    [
+        ({"headers": [[b"content-length", b"20"]]}, (b"", b""), b""),
+        ({}, (b"14\r\n", b"\r\n"), b"0\r\n\r\n"),
+        ({"http_version": "1.0"}, (b"", b""), b""),
+        ({"method": "HEAD"}, None, b""),
+        ({"status": 304}, None, b""),
+    ],
+)
+def test_content_may_go_past_the_encoder(changes: Any, framing: tuple[bytes, bytes] | None, end: bytes) -> None:
+    response = encoder()
+    start(response, more_content=True, **changes)
+    assert response.beside(20) == framing
+    assert response.content(b"", more_content=False) == end
+
+
+def test_an_empty_piece_that_goes_past_is_no_chunk() -> None:
+    response = encoder()
+    start(response, more_content=True)
+    assert response.beside(0) == (b"", b"")
+
+
+def test_what_goes_past_counts_towards_content_length() -> None:
+    response = encoder()
+    start(response, more_content=True, headers=[[b"content-length", b"20"]])
+    with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
+        response.beside(21)
+    response.beside(19)
+    with pytest.raises(LocalProtocolError, match="sent 19 bytes and stopped"):
+        response.content(b"", more_content=False)

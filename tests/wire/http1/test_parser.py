@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from tests.corpus import POST, chunked, request
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.settings import Limits
+from uvicorn.wire.http1.parser import METHODS, HTTP1RequestParser
+
+
+class Log:
+    """A sink that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.content = b""
+
+    def on_request(self) -> None:
+        self.calls.append("request")
+
+    def on_content(self, content: bytes) -> None:
+        self.calls.append("content")
+        self.content += content
+
+    def on_message_complete(self) -> None:
+        self.calls.append("complete")
+
+
+def parse(stream: bytes, limits: Limits | None = None) -> tuple[HTTP1RequestParser, Log]:
+    log = Log()
+    parser = HTTP1RequestParser(log, limits or Limits())
+    parser.receive_data(stream)
+    return parser, log
+
+
+def test_the_parser_is_the_head() -> None:
+    parser, log = parse(request(b"PUT /a?b HTTP/1.1", b"Content-Length: 3", b"X-A:  b "))
+    assert (parser.method, parser.target, parser.http_version) == ("PUT", b"/a?b", "1.1")
+    assert parser.headers == [[b"host", b"x"], [b"content-length", b"3"], [b"x-a", b"b"]]
+    assert (parser.content_length, parser.content_left, parser.keep_alive) == (3, 3, True)
+    assert log.calls == ["request"]
+
+
+def test_chunked_content_has_no_known_length() -> None:
+    parser, log = parse(chunked(b"3\r\nab"))
+    assert (parser.content_length, parser.content_left) == (-1, -1)
+
+
+def test_the_parser_stops_after_a_message_until_it_is_told_to_go_on() -> None:
+    parser, log = parse(request() + request(b"GET /2 HTTP/1.1"))
+    assert (log.calls, parser.target) == (["request"], b"/")
+    parser.next_message()
+    assert (log.calls, parser.target) == (["request"] * 2, b"/2")
+
+
+def test_what_arrives_meanwhile_is_held() -> None:
+    parser, log = parse(request())
+    parser.receive_data(request(b"GET /2 HTTP/1.1"))
+    assert bytes(parser.buffer) == request(b"GET /2 HTTP/1.1")
+
+
+def test_headers_are_a_fresh_list_for_each_request() -> None:
+    parser, log = parse(request() * 2)
+    first = parser.headers
+    parser.next_message()
+    assert first is not parser.headers
+
+
+def test_repeated_fields_keep_their_order_and_their_values() -> None:
+    parser, log = parse(request(b"GET / HTTP/1.1", b"a: 1", b"b: 2", b"A: 3 ", b"connection: x", b"connection: close"))
+    assert parser.headers == [
+        [b"host", b"x"],
+        [b"a", b"1"],
+        [b"b", b"2"],
+        [b"a", b"3"],
+        [b"connection", b"x"],
+        [b"connection", b"close"],
+    ]
+    assert not parser.keep_alive
+
+
+def test_after_a_refusal_everything_is_ignored() -> None:
+    parser, log = parse(b"")
+    with pytest.raises(RemoteProtocolError):
+        parser.receive_data(b"\n")
+    parser.receive_data(request())
+    parser.next_message()
+    parser.receive_data(request())
+    assert log.calls == []
+
+
+def test_after_stop_everything_is_ignored() -> None:
+    parser, log = parse(request(POST, b"content-length: 5", content=b"he"))
+    parser.stop()
+    parser.receive_data(b"llo" + request())
+    assert log.content == b"he"
+
+
+def test_content_before_a_fault_is_handed_over() -> None:
+    log = Log()
+    parser = HTTP1RequestParser(log, Limits())
+    with pytest.raises(RemoteProtocolError):
+        parser.receive_data(chunked(b"5\r\nhello\r\nzz\r\n"))
+    assert log.content == b"hello"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_known_to_llhttp_too(method: bytes) -> None:
+    parser, log = parse(request(method + b" / HTTP/1.1"))
+    assert parser.method == method.decode()
+
+
+def test_an_absolute_target_adds_the_host_that_http_1_0_may_leave_out() -> None:
+    parser, log = parse(request(b"GET http://a/b HTTP/1.0", host=None))
+    assert (parser.headers, parser.target) == ([[b"host", b"a"]], b"/b")
+
+
+def test_options_of_a_whole_server_in_absolute_form() -> None:
+    parser, log = parse(request(b"OPTIONS http://a HTTP/1.1"))
+    assert parser.target == b"*"
+
+
+def test_unlimited_content_is_unlimited() -> None:
+    parser, log = parse(request(POST, b"content-length: 999999999999999999"), Limits(max_content_bytes=0))
+    assert parser.content_length == 999999999999999999
+
+
+@pytest.mark.parametrize(
+    "stream", [request(POST, b"content-length: 11"), chunked(b"a\r\n0123456789\r\n1\r\n"), chunked(b"b\r\n")]
+)
+def test_content_over_its_limit_is_413_before_it_is_read(stream: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="content over 10 bytes") as raised:
+        parse(stream, Limits(max_content_bytes=10))
+    assert raised.value.status_hint == 413
+
+
+def test_chunk_data_cut_after_its_cr_goes_on_with_lf() -> None:
+    parser, log = parse(chunked(b"1\r\na\r"))
+    parser.receive_data(b"\n0\r\n\r\n")
+    assert (log.content, log.calls[-1]) == (b"a", "complete")
+
+
+@pytest.mark.parametrize("size", [61, 60])
+def test_trailers_share_the_limit_of_the_header_section_to_the_byte(size: int) -> None:
+    stream = chunked(b"0\r\n" + b"x:" + b"a" * size + b"\r\n\r\n")
+    # "host: x" and "transfer-encoding: chunked" with their line ends are 37 bytes.
+    fits = Limits(max_header_bytes=37 + 2 + size + 2)
+    assert parse(stream, fits)[1].calls[-1] == "complete"
+    with pytest.raises(RemoteProtocolError, match="header and trailer sections over"):
+        parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
+
+
+def test_fields_that_are_repeated_byte_for_byte_are_a_list_of_their_own() -> None:
+    parser, log = parse(request(b"GET /1 HTTP/1.1", b"a: 1") + request(b"HEAD /2 HTTP/1.1", b"a: 1"))
+    first = parser.headers
+    first[1][1] = b"changed"
+    parser.next_message()
+    assert (parser.method, parser.target) == ("HEAD", b"/2")
+    assert parser.headers == [[b"host", b"x"], [b"a", b"1"]]
+
+
+def test_the_same_fields_mean_something_else_in_another_version() -> None:
+    parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
+    kept = [parser.keep_alive]
+    for _ in range(2):
+        parser.next_message()
+        kept.append(parser.keep_alive)
+    assert kept == [True, False, True]
+
+
+def test_a_request_with_content_in_between_is_not_forgotten() -> None:
+    with_content = request(POST, b"content-length: 1", content=b"x")
+    parser, log = parse(request() + with_content + request() + with_content)
+    lengths = [parser.content_length]
+    for _ in range(3):
+        parser.next_message()
+        lengths.append(parser.content_length)
+    assert lengths == [0, 1, 0, 1]
+
+
+def test_what_a_head_means_does_not_depend_on_the_heads_before_it() -> None:
+    streams = (
+        request(),
+        request(b"GET /2 HTTP/1.1"),
+        request(b"GET / HTTP/1.1", b"Cookie: a=b"),
+        request(b"GET / HTTP/1.0", b"Connection: keep-alive"),
+        request(b"GET / HTTP/1.1", b"Connection: upgrade", b"Upgrade: websocket"),
+        request(POST, b"Content-Length: 2", content=b"hi"),
+    )
+
+    def meaning(parser: HTTP1RequestParser) -> tuple[object, ...]:
+        said = (parser.method, parser.target, parser.http_version, parser.headers, parser.content_length)
+        return (*said, parser.keep_alive, parser.upgrade, parser.expect_continue)
+
+    alone = {stream: meaning(parse(stream)[0]) for stream in streams}
+    for first, second, third, fourth in product(streams, repeat=4):
+        parser, log = parse(first)
+        for stream in (second, third, fourth):
+            parser.next_message()
+            parser.receive_data(stream)
+            assert meaning(parser) == alone[stream]

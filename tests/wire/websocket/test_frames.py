@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tracemalloc
+import weakref
+from typing import Any
+
+import pytest
+
+from tests.websocket_streams import (
+    BINARY,
+    BINARY_PART,
+    EURO,
+    INVALID,
+    LAST,
+    MORE,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    TEXT_PART,
+    Client,
+    agreed,
+    close,
+    deflated,
+    frame,
+    header,
+    masked,
+    pausing_after_each_call,
+    received,
+    resume,
+)
+from uvicorn.errors import RemoteProtocolError, WebSocketProtocolError
+from uvicorn.wire.websocket import frames as websocket_frames
+from uvicorn.wire.websocket.frames import WebSocketCodec
+
+MEBIBYTE = 1 << 20
+
+
+# What is received
+
+
+def test_messages_are_handed_over_in_order() -> None:
+    stream = frame(TEXT, b"one") + frame(BINARY, b"two") + frame(PING, b"three") + frame(PONG, b"four") + close(1000)
+    assert received(stream) == [
+        ("text", "one"),
+        ("bytes", b"two"),
+        ("ping", b"three"),
+        ("pong", b"four"),
+        ("close", 1000, ""),
+    ]
+
+
+@pytest.mark.parametrize("first", [TEXT, BINARY])
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])
+@pytest.mark.parametrize("piece", [1 << 30, 16384, 4099])
+def test_a_message_of_any_length_arrives_whole(first: int, length: int, piece: int) -> None:
+    payload = (b"0123456789abcde" * (length // 15 + 1))[:length]
+    client = Client(max_message_bytes=MEBIBYTE).send(frame(first, payload), piece)
+    assert client.calls == [("text", payload.decode()) if first == TEXT else ("bytes", payload)]
+
+
+@pytest.mark.parametrize("first", [TEXT, BINARY])
+def test_a_short_message_over_a_very_low_limit_is_refused(first: int) -> None:
+    client = Client(max_message_bytes=3).send(frame(first, b"abc")).send(frame(first, b"abcd"))
+    assert (len(client.calls), client.code) == (1, 1009)
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_what_breaks_the_protocol_or_a_limit_is_refused_with_its_code(name: str) -> None:
+    stream, code, compression = INVALID[name]
+    assert Client(deflate=agreed() if compression else None).send(stream).code == code
+
+
+def test_a_fault_in_a_frame_is_found_before_it_is_whole() -> None:
+    client = Client().send(header(TEXT, 100) + masked(b"abc\xff"))
+    assert client.refused == (1007, "text is not valid UTF-8")
+
+
+@pytest.mark.parametrize("start", [b"\xed\xa0", b"\xf4\x90", b"\xe0\x9f", b"\xf0\x8f", b"\xf5", b"\xc1", b"\x80"])
+def test_bytes_that_no_character_begins_with_are_refused_without_waiting(start: bytes) -> None:
+    client = Client().send(header(TEXT, 100) + masked(EURO + start))
+    assert client.code == 1007
+
+
+def test_a_character_may_still_become_whole() -> None:
+    client = Client().send(header(TEXT, 100) + masked(b"\xed\x9f"))
+    assert client.refused is None
+
+
+@pytest.mark.parametrize("stream", [b"\xf1", b"\x83", b"\x00", b"\x09", b"\x81\x00", b"\x89\xfe"])
+def test_a_header_is_refused_by_its_first_wrong_byte(stream: bytes) -> None:
+    assert Client().send(stream).code == 1002
+
+
+def test_a_header_is_held_against_the_limit_before_the_payload_comes() -> None:
+    client = Client().send(header(BINARY, 1001)[:4])
+    assert client.refused == (1009, "message over 1000 bytes")
+
+
+# Refused at the length, which stands before the mask's four bytes.
+@pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
+def test_after_a_message_over_the_limit_it_is_known_how_much_of_it_still_comes(piece: int, mask: int) -> None:
+    client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
+    assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
+
+
+def test_what_has_come_with_the_header_of_a_refused_message_is_not_announced_any_more() -> None:
+    for sent in (600, 2000, 3000):
+        client = Client(max_message_bytes=1000).send(
+            frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
+        )
+        assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
+
+
+def test_in_the_middle_of_a_frame_the_rest_of_it_is_announced_less_what_is_held() -> None:
+    client = Client(max_message_bytes=1000)
+    client.send(frame(BINARY, bytes(1000))[:308])
+    assert client.codec.announced_bytes == 700
+    client.codec.pause()
+    client.send(bytes(500))
+    assert client.codec.announced_bytes == 200
+    client.send(bytes(500))
+    assert client.codec.announced_bytes == 0
+
+
+def test_text_that_is_refused_within_a_frame_leaves_the_rest_of_it_announced() -> None:
+    client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
+    assert (client.code, client.codec.announced_bytes) == (1007, 700)
+
+
+def test_between_frames_nothing_is_announced() -> None:
+    assert Client().send(frame(TEXT, b"a") + header(TEXT, 300)[:3]).codec.announced_bytes == 0
+
+
+def test_a_refusal_says_code_and_reason() -> None:
+    error = WebSocketProtocolError(1009, "message over 1000 bytes")
+    assert isinstance(error, RemoteProtocolError)
+    assert str(error) == "message over 1000 bytes (1009)"
+
+
+@pytest.mark.parametrize("last", [close(1000), frame(TEXT, b"\xff"), frame(TEXT, b"a" * 200 + b"\xff"), b"\xff"])
+def test_nothing_is_read_after_the_end(last: bytes) -> None:
+    client = Client().send(last)
+    before = list(client.calls)
+    client.send(frame(TEXT, b"more") + b"\xff" * 100)
+    client.codec.pause()
+    client.codec.resume()
+    assert client.calls == before
+    assert client.codec.buffered_bytes == 0
+
+
+def test_a_codec_that_is_stopped_is_silent() -> None:
+    client = Client().send(frame(TEXT_PART, b"abc") + b"\x80")
+    client.codec.stop()
+    client.send(frame(LAST, b"def"))
+    assert client.calls == []
+    assert client.codec.buffered_bytes == 0
+
+
+def test_a_codec_that_is_stopped_lets_go_of_its_sink() -> None:
+    client = Client()
+    codec, sink = client.codec, weakref.ref(client.sink)
+    codec.stop()
+    del client
+    assert sink() is None
+
+
+class Failing:
+    """A sink that a message makes fail."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_text(self, text: str) -> None:
+        self.count += 1
+        raise ValueError("the sink's own")
+
+    on_bytes: Any = on_text
+    on_ping: Any = on_text
+    on_pong: Any = on_text
+    on_close: Any = on_text
+    on_busy: Any = on_text
+
+
+def test_a_sink_that_fails_is_not_called_for_the_same_message_again() -> None:
+    sink = Failing()
+    codec = WebSocketCodec(sink, 1000, 10)
+    with pytest.raises(ValueError):
+        codec.receive_data(frame(TEXT, b"a") + frame(TEXT, b"b"))
+    codec.receive_data(frame(TEXT, b"c") + frame(TEXT, b"d"))
+    assert sink.count == 1
+
+
+# Pausing
+
+
+def test_what_comes_during_a_pause_is_held_until_it_is_over() -> None:
+    client = Client()
+    client.codec.pause()
+    client.send(frame(TEXT, b"one")).send(frame(TEXT, b"two") + close(1000))
+    assert client.calls == []
+    assert client.codec.buffered_bytes == 9 + 9 + 8
+    client.codec.resume()
+    assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
+
+
+def test_a_fault_during_a_pause_is_told_when_it_is_over() -> None:
+    client = Client()
+    client.codec.pause()
+    client.send(frame(TEXT, b"one") + b"\xff")
+    with pytest.raises(WebSocketProtocolError):
+        client.codec.resume()
+    assert client.calls == [("text", "one")]
+
+
+def test_a_pause_without_anything_held_ends_without_a_call() -> None:
+    client = Client()
+    client.codec.pause()
+    client.codec.pause()
+    client.codec.resume()
+    client.codec.resume()
+    assert client.send(frame(TEXT, b"a")).calls == [("text", "a")]
+
+
+class Taking(Failing):
+    """A sink that pauses and at once resumes within each call."""
+
+    codec: WebSocketCodec
+
+    def on_text(self, text: str) -> None:
+        self.count += 1
+        self.codec.pause()
+        self.codec.resume()
+
+    on_bytes: Any = on_text
+
+
+def test_a_sink_may_pause_and_resume_within_a_call() -> None:
+    sink = Taking()
+    sink.codec = WebSocketCodec(sink, 1000, 10)
+    sink.codec.pause()
+    sink.codec.receive_data(frame(TEXT, b"a") * 3)
+    sink.codec.resume()
+    sink.codec.receive_data(frame(TEXT, b"a"))
+    sink.codec.receive_data(frame(TEXT, b"a") * 3)
+    assert sink.count == 7
+
+
+def test_after_many_frames_in_a_row_there_is_a_chance_to_pause() -> None:
+    client = Client()
+    pauses: list[int] = []
+
+    def on_busy() -> None:
+        pauses.append(len(client.calls))
+        client.codec.pause()
+
+    client.sink.on_busy = on_busy  # type: ignore[method-assign]
+    client.send(b"".join(frame(BINARY, b"%d" % number) for number in range(1000)))
+    while client.codec.buffered_bytes:
+        client.codec.resume()
+    assert pauses == [256, 512, 768]
+    assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
+
+
+def test_who_does_not_take_it_is_sent_all_of_them() -> None:
+    assert len(Client().send(frame(PING) * 1000).calls) == 1000
+
+
+def test_more_may_come_while_part_of_what_is_held_has_been_read() -> None:
+    client = Client()
+    pausing_after_each_call(client)
+    client.codec.pause()
+    client.send(frame(TEXT, b"one") + frame(TEXT, b"two") + frame(TEXT, b"three"))
+    resume(client)
+    resume(client)
+    assert client.codec.buffered_bytes == len(frame(TEXT, b"three"))
+    client.send(frame(TEXT, b"four"))
+    for _ in range(3):
+        resume(client)
+    assert [text for _, text in client.calls] == ["one", "two", "three", "four"]
+
+
+def test_a_control_frame_is_handled_when_it_is_whole() -> None:
+    client = Client().send(frame(PING, b"abc")[:-1])
+    assert client.calls == []
+    assert client.send(frame(PING, b"abc")[-1:]).calls == [("ping", b"abc")]
+
+
+def test_what_is_held_counts_message_and_header() -> None:
+    client = Client().send(frame(BINARY_PART, b"abc") + header(MORE, 300)[:3])
+    assert client.codec.buffered_bytes == 6
+
+
+def test_many_pauses_within_what_is_held_do_not_copy_it_again_and_again() -> None:
+    client = Client()
+    client.codec.pause()
+    client.send(frame(TEXT, b"a") * 20_000)
+    pausing_after_each_call(client)
+    for _ in range(10_000):
+        resume(client)
+    tracemalloc.start()
+    resume(client)
+    allocated = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(client.calls) == 10_001
+    # What was held came to 70,000 bytes more.
+    assert allocated < 10_000
+
+
+# Memory
+
+
+def peak_of(client: Client, stream: bytes, piece: int) -> int:
+    """The most that was allocated while `stream` was received, less the piece at hand."""
+    tracemalloc.start()
+    client.send(stream, piece)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak - piece
+
+
+def test_a_long_message_takes_no_more_than_twice_its_size_and_a_bit() -> None:
+    client = Client(max_message_bytes=MEBIBYTE)
+    assert peak_of(client, frame(BINARY, b"a" * MEBIBYTE), 65536) < 2.3 * MEBIBYTE
+    assert client.code is None
+
+
+def test_a_message_that_comes_byte_by_byte_takes_no_more() -> None:
+    client = Client(max_message_bytes=30_000)
+    assert peak_of(client, frame(BINARY, b"a" * 30_000), 1) < 75_000
+    assert client.code is None
+
+
+def test_text_with_wide_characters_in_each_piece_is_not_kept_as_text() -> None:
+    payload = ("\N{PILE OF POO}" + "a" * 1000).encode() * 500
+    client = Client(max_message_bytes=MEBIBYTE)
+    # The text itself takes 4 bytes for each character.
+    assert peak_of(client, frame(TEXT, payload), 1004) < 6.5 * len(payload)
+    assert len(client.calls) == 1
+
+
+def test_the_memory_of_a_message_is_given_back() -> None:
+    client = Client(max_message_bytes=MEBIBYTE)
+    client.send(frame(BINARY, b"a" * MEBIBYTE), 65536)
+    client.sink.calls.clear()
+    assert client.codec.buffered_bytes == 0
+    assert sys.getsizeof(client.codec._message) < 100
+
+
+def test_part_of_a_header_does_not_keep_what_was_read_before_it() -> None:
+    client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
+    assert client.codec.buffered_bytes == 1
+    assert sys.getsizeof(client.codec._buffer) < 200
+
+
+def test_sending_goes_on_after_receiving_has_ended() -> None:
+    client = Client().send(close(1000))
+    assert client.codec.encode_close(1000, "") == b"\x88\x02\x03\xe8"
+
+
+def test_compressed_messages_are_not_decompressed_where_that_was_not_agreed_on() -> None:
+    assert Client().send(frame(TEXT | RSV1, deflated(b"hello"))).code == 1002
+
+
+def test_frames_are_read_without_the_part_in_c_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    spec = importlib.util.spec_from_file_location("frames_in_python", websocket_frames.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.apply_mask.__module__ == "websockets.utils"
+    client = Client()
+    client.codec = module.WebSocketCodec(client.sink, 100_000, 10)
+    payload = bytes(range(256)) * 100
+    client.send(frame(TEXT, b"hello") + frame(BINARY, payload))
+    assert client.calls == [("text", "hello"), ("bytes", payload)]

@@ -1,0 +1,65 @@
+"""What a response has to be before a host may frame it: fit fields, and content of the length that it promises."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from uvicorn.errors import LocalProtocolError
+from uvicorn.interfaces.environ import decode_response, parse_length
+from uvicorn.types import Headers
+
+# Fields of the connection, which is the host's (RFC 9110, section 7.6.1).
+HOP_BY_HOP: Final = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+
+
+@final
+class ResponseChecks:
+    """One response's."""
+
+    __slots__ = ("_declared", "_empty", "_method", "_sent")
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._declared: int | None = None
+        self._empty = False
+        self._sent = 0
+
+    def start(
+        self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """The fields for the host, and what of the content it is to have.
+
+        Raises LocalProtocolError for what must not be sent; nothing has been counted then.
+        """
+        empty = self._method == "HEAD" or status in (204, 304)
+        kept = checked_fields(status, reason, headers)
+        lengths = [value for name, value in kept if name == b"content-length"]
+        declared = None
+        if lengths:
+            declared = parse_length(lengths[0].decode("latin-1"))
+            if declared is None or len(lengths) > 1:
+                raise LocalProtocolError(f"content-length: expected digits, once, got {lengths!r:.80}")
+            if status == 204:
+                kept = [field for field in kept if field[0] != b"content-length"]
+        elif not more_content and (content or not empty) and status not in (204, 304):
+            kept.append((b"content-length", str(len(content)).encode()))
+        self._empty, self._declared, self._sent = empty, declared, 0
+        return kept, self.count(content, more_content)
+
+    def count(self, content: bytes, more_content: bool) -> bytes:
+        """What of a piece of content the host is to have. Raises LocalProtocolError if it belies content-length."""
+        if self._empty:
+            return b""
+        self._sent += len(content)
+        declared = self._declared
+        if declared is not None and (self._sent > declared or (self._sent < declared and not more_content)):
+            raise LocalProtocolError(f"content-length is {declared} but the app sent {self._sent} bytes")
+        return content
+
+
+def checked_fields(status: int, reason: bytes, headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Fields that are fit for the wire, without those of the connection. Raises LocalProtocolError for others."""
+    _, fields = decode_response(status, reason, headers, "")
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields if name not in HOP_BY_HOP]

@@ -1,0 +1,61 @@
+"""The startup of an adapted application."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from typing import final
+
+from uvicorn.errors import StartupError
+from uvicorn.interfaces.base import Interface
+
+
+@final
+class StartupOnce:
+    """An interface's startup: begun by whoever needs it first, waited for by all, on whatever event loop."""
+
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
+        self._lock = threading.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def ended(self) -> None:
+        """Wait until it has been. StartupError if it fails; who asks after that tries again."""
+        task = self._task
+        if task is None:
+            with self._lock:
+                task = self._task
+                if task is None:
+                    task = self._task = asyncio.get_running_loop().create_task(self._interface.startup())
+        if not task.done():
+            # One of those who wait may be cancelled; the others wait on.
+            if task.get_loop() is asyncio.get_running_loop():
+                await asyncio.wait((task,))
+            else:
+                await _ended_elsewhere(task)
+        error = asyncio.CancelledError() if task.cancelled() or not task.done() else task.exception()
+        if error is not None:
+            if self._task is task:
+                self._task = None
+            raise StartupError("the application's startup failed") from error
+
+    def forget(self) -> None:
+        """There has been a shutdown: the next startup is another one."""
+        self._task = None
+
+
+async def _ended_elsewhere(task: asyncio.Task[None]) -> None:
+    """Wait for a task of another thread's event loop."""
+    ended: Future[None] = Future()
+
+    def on_end(task: asyncio.Task[None]) -> None:
+        if ended.set_running_or_notify_cancel():
+            ended.set_result(None)
+
+    try:
+        task.get_loop().call_soon_threadsafe(task.add_done_callback, on_end)
+    except RuntimeError:
+        # That loop has been closed, and the task is over with it.
+        return
+    await asyncio.wrap_future(ended)

@@ -1,1 +1,0 @@
-"""What carries broadcast messages from one process to the others; chosen by URL, see `uvicorn.broadcast.urls`."""

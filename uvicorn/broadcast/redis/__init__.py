@@ -1,0 +1,1 @@
+"""The Redis backends: standalone, Sentinel and Cluster."""

@@ -1,0 +1,205 @@
+"""One event loop in a thread of its own, for a process that has none: shared by all adapters in it.
+
+Started when it is first needed, so that it comes after the forks of a pre-forking host; and anew after a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, final
+
+from uvicorn.concurrency.waker import HAS_EVENTFD, WakerPool
+from uvicorn.errors import ConfigError
+from uvicorn.forks import end_fork
+
+logger = logging.getLogger("uvicorn.app")
+
+# How long a process that ends waits for the loop to finish what it is about.
+_STOP_SECONDS: Final = 3.0
+
+
+@final
+class LoopThread:
+    """A running event loop, and the thread that runs it."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.loop = _new_loop()
+        self.loop.set_exception_handler(_on_loop_exception)
+        self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._locks: dict[object, threading.Lock] = {}
+        self._stopping = False
+        self._inbox: deque[Callable[[], object]] = deque()
+        self._rung = False
+        #: For threads that wait for the loop.
+        self.bells = WakerPool()
+        # Never closed: a thread that comes late might else ring whatever has that number by then.
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
+        if self._bell is not None:
+            self.loop.add_reader(self._bell, self._on_bell)
+        self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
+        self._thread.start()
+        self._ident = self._thread.ident
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on this loop's thread, and so must not wait for it."""
+        return threading.get_ident() == self._ident
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the loop takes no more work."""
+        return self._stopping
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run `coroutine` on the loop; its outcome may be waited for from any other thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called on the loop, after what was posted before; from any thread.
+
+        RuntimeError if the loop stops: it may be called all the same.
+        """
+        self._inbox.append(callback)
+        if self._stopping:
+            raise RuntimeError("the event loop has stopped")
+        if not self._rung:
+            self._rung = True
+            if self._bell is not None:
+                os.eventfd_write(self._bell, 1)
+            else:
+                self.loop.call_soon_threadsafe(self._take)
+
+    def lock_of(self, owner: object) -> threading.Lock:
+        """A lock for `owner`. One of its own might be held, after a fork, by a thread that the child does not have."""
+        return self._locks.setdefault(owner, threading.Lock())
+
+    def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have `hook` awaited before the loop stops."""
+        self._hooks.append(hook)
+
+    def stop(self) -> None:
+        """Await the hooks, then stop the loop; called when the process ends."""
+        if self.process == os.getpid() and not self._stopping:
+            stopping = self.submit(self._finish())
+            try:
+                stopping.result(_STOP_SECONDS)
+            except TimeoutError:
+                logger.warning("the applications' shutdown takes longer than %g seconds", _STOP_SECONDS)
+            self.loop.call_soon_threadsafe(self._end)
+            self._thread.join(_STOP_SECONDS)
+
+    async def _finish(self) -> None:
+        outcomes = await asyncio.gather(*(hook() for hook in self._hooks), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                logger.error("the application's shutdown failed", exc_info=outcome)
+
+    def _end(self) -> None:
+        self._stopping = True
+        self.loop.stop()
+
+    def _on_bell(self) -> None:
+        assert self._bell is not None
+        os.eventfd_read(self._bell)
+        self._take()
+
+    def _take(self) -> None:
+        # First this, then the look: a callback that is posted in between is seen here, or rings again.
+        self._rung = False
+        try:
+            for _ in range(len(self._inbox)):
+                self._inbox.popleft()()
+        finally:
+            if self._inbox and not self._rung:
+                self._rung = True
+                self.loop.call_soon(self._take)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._stopping:
+            try:
+                self.loop.run_forever()
+            except BaseException as error:
+                if self.process != os.getpid():
+                    # A child of the application's: the loop is its parent's.
+                    end_fork(error)
+                # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
+                # them when the loop goes on, and not the loop, which others share.
+                logger.warning("%.200r in the event loop's thread, which goes on", error)
+        self.loop.run_until_complete(self._cancel_what_is_left())
+        self.loop.close()
+
+    async def _cancel_what_is_left(self) -> None:
+        self._take()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            # Whoever waits for it, in another thread, is told so.
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def _on_loop_exception(loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
+    # An exit has come out of its task, at whoever started it or at `_run`, who tell.
+    if not isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
+        loop.default_exception_handler(report)
+
+
+#: What replaces threads by something else, how it is asked whether it has, and about what.
+PATCHERS: Final = {
+    "gevent": ("gevent.monkey", "is_module_patched", "threading"),
+    "eventlet": ("eventlet.patcher", "is_monkey_patched", "thread"),
+}
+
+
+def _check_threads() -> None:
+    """Raise ConfigError if a thread would be none: an event loop in it would hold all others up for ever."""
+    for name, (module, question, about) in PATCHERS.items():
+        if getattr(sys.modules.get(module), question, lambda module: False)(about):
+            raise ConfigError(
+                f"{name} has replaced the threads of this process, and an event loop needs one of its own: "
+                "expected a host with real threads, such as gunicorn -k gthread"
+            )
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+_lock = threading.Lock()
+_current: LoopThread | None = None
+
+
+def loop_thread() -> LoopThread:
+    """The loop of this process."""
+    global _current
+    current = _current
+    if current is None or current.process != os.getpid() or current.is_stopped:
+        with _lock:
+            current = _current
+            if current is None or current.process != os.getpid() or current.is_stopped:
+                _check_threads()
+                current = _current = LoopThread()
+                atexit.register(current.stop)
+    return current
+
+
+def _after_fork() -> None:
+    # The lock may have been held by a thread that does not exist in the child.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

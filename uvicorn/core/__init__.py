@@ -1,0 +1,1 @@
+"""What stands between hosts and applications: exchanges (HTTP) and sessions (WebSocket)."""

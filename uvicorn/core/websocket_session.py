@@ -1,0 +1,258 @@
+"""The waist, WebSocket: one connection between a gateway and an interface (RFC 6455).
+
+The opening handshake is an HTTP exchange (section 1.3), and stays one until it is accepted: to deny it is to respond
+to it, and whatever guards an exchange guards it too. From then on the session carries messages.
+
+The states, whole:
+
+    state       accept   send         close      disconnect         denied (the exchange has ended otherwise)
+    CONNECTING  OPEN     error        error      CLOSED, silently   CLOSED, silently
+    OPEN        error    OPEN         CLOSING    CLOSED, told       -
+    CLOSING     error    drop         ignore     CLOSED, told       -
+    CLOSED      drop     drop         ignore     ignore             -
+
+"Told" is one `on_disconnect` of the listener. A session is touched by its event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+from uvicorn.core.exchange import COMPLETE, HTTPExchange
+from uvicorn.errors import LocalProtocolError
+from uvicorn.types import Headers
+
+logger = logging.getLogger("uvicorn.app")
+
+CONNECTING: Final = 0
+OPEN: Final = 1
+CLOSING: Final = 2
+CLOSED: Final = 3
+STATE_NAMES: Final = ("CONNECTING", "OPEN", "CLOSING", "CLOSED")
+
+# Codes that a peer may send: section 7.4.1, the registry, and what is left to libraries and applications. 1004 to
+# 1006 and 1015 never appear on the wire.
+_CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)))
+
+# What is left of a control frame's 125 bytes behind the code (section 5.5).
+_REASON_BYTES: Final = 123
+
+
+class WebSocketGateway:
+    """The left side: subclassed once for each way of hosting."""
+
+    __slots__ = ()
+
+    #: Whether more unsent bytes are waiting than the client should be owed; `drain` waits it out.
+    write_paused = False
+
+    def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
+        """Open the connection. Raises LocalProtocolError, having sent nothing, for what cannot be sent."""
+        raise NotImplementedError
+
+    def send_text(self, text: str) -> None:
+        """Send a text message."""
+        raise NotImplementedError
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        raise NotImplementedError
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; the disconnect follows when it is over, or has taken too long."""
+        raise NotImplementedError
+
+    def pause_receiving(self) -> None:
+        """Hand over no more messages until told to."""
+
+    def resume_receiving(self) -> None:
+        """Hand over messages again."""
+
+    async def drain(self) -> None:
+        """Wait until `write_paused` is false or the client has gone."""
+
+    def last_send(self) -> Callable[[], object] | None:
+        """What is to be called when something awaits the last send: until then it counts as unawaited (`unsent`)."""
+        return None
+
+
+#: In place of the gateway of a connection that has ended, to which nothing is sent.
+_GONE: Final = WebSocketGateway()
+
+
+class WebSocketListener:
+    """The right side, as sessions see it: what an interface wants to know of one connection."""
+
+    __slots__ = ()
+
+    def on_text(self, text: str) -> None:
+        """A text message has arrived."""
+        raise NotImplementedError
+
+    def on_bytes(self, data: bytes) -> None:
+        """A binary message has arrived."""
+        raise NotImplementedError
+
+    def on_disconnect(self, code: int, reason: str) -> None:
+        """The connection, which had been accepted, has ended; 1006 if nobody said how (section 7.1.5)."""
+        raise NotImplementedError
+
+
+@final
+class WebSocketSession:
+    """One WebSocket connection, from its handshake to its end."""
+
+    __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
+
+    def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
+        """`request` is the opening handshake, `subprotocols` what the client offers, in its order."""
+        #: For interfaces that have checked by themselves what `send_text` does.
+        self.gateway = gateway
+        self.request = request
+        self.endpoint = request.endpoint
+        self.subprotocols = subprotocols
+        self.state = CONNECTING
+        #: Set by the interface that serves the session, before it accepts.
+        self.listener: WebSocketListener | None = None
+        #: How often the application has sent in a row; for interfaces, which let others run now and then.
+        self.sends = 0
+        self._end_callbacks: list[Callable[[], object]] = []
+        request.on_end(self._handshake_ended)
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client takes messages more slowly than the application sends them."""
+        return self.gateway.write_paused
+
+    @property
+    def state_name(self) -> str:
+        """The state as errors show it."""
+        return STATE_NAMES[self.state]
+
+    # For interfaces: the application's side
+
+    def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
+        """Open the connection. Raises LocalProtocolError if it is open, or if the answer cannot be sent."""
+        if self.state != CONNECTING:
+            if self.state == CLOSED:
+                return
+            raise LocalProtocolError(f"websocket: accepted in state {self.state_name}")
+        self.gateway.send_accept(self, subprotocol, headers)
+        if self.request.state == COMPLETE:
+            self.state = OPEN
+
+    def send_text(self, text: str) -> None:
+        """Send a text message; dropped once the connection closes."""
+        if self.state == OPEN:
+            if not isinstance(text, str):
+                raise _no_text(text)
+            self.gateway.send_text(text)
+        elif self.state == CONNECTING:
+            raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a binary message; dropped once the connection closes."""
+        if self.state == OPEN:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise _no_bytes(data)
+            self.gateway.send_bytes(data if isinstance(data, bytes) else bytes(data))
+        elif self.state == CONNECTING:
+            raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection, once. Raises LocalProtocolError for a code that must not be sent (section 7.4)."""
+        check_close(code, reason)
+        if self.state == OPEN:
+            self.state = CLOSING
+            self.gateway.send_close(code, reason)
+        elif self.state == CONNECTING:
+            raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
+
+    def pause_receiving(self) -> None:
+        """Receive no more messages for now: the application is behind."""
+        self.gateway.pause_receiving()
+
+    def resume_receiving(self) -> None:
+        """Receive messages again."""
+        self.gateway.resume_receiving()
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what it was sent, or has gone."""
+        await self.gateway.drain()
+
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, however the connection ends, accepted or not."""
+        if self.state == CLOSED:
+            callback()
+        else:
+            self._end_callbacks.append(callback)
+
+    # For gateways
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """The connection has ended; tells the listener, once, if it had been accepted."""
+        listener = self.listener if self.state in (OPEN, CLOSING) else None
+        self._end()
+        if listener is not None:
+            listener.on_disconnect(code, reason)
+
+    def __repr__(self) -> str:
+        return f"<websocket {self.request.path!r:.200} {self.state_name}>"
+
+    def _handshake_ended(self, request: HTTPExchange) -> None:
+        if request.status != 101:
+            self._end()
+
+    def _end(self) -> None:
+        if self.state == CLOSED:
+            return
+        self.state = CLOSED
+        # They know this session in turn: none of them is to wait for the garbage collector.
+        self.listener = None
+        self.gateway = _GONE
+        callbacks, self._end_callbacks = self._end_callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("%s: exception in an on_close callback", self)
+
+
+def check_message(text: object, data: object) -> None:
+    """Raise LocalProtocolError for what could not be sent once the connection is open; either may be None."""
+    if text is not None:
+        if not isinstance(text, str):
+            raise _no_text(text)
+        if not _is_utf8(text):
+            raise LocalProtocolError("websocket: expected 'text' that UTF-8 can hold, got a lone surrogate")
+    if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
+        raise _no_bytes(data)
+
+
+def check_close(code: object, reason: object) -> None:
+    """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a reason that cannot be."""
+    if type(code) is not int or code not in _CLOSE_CODES:
+        raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
+    if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
+        raise LocalProtocolError(
+            f"websocket: expected a reason of text, {_REASON_BYTES} bytes of UTF-8 at most, got {reason!r:.200}"
+        )
+
+
+def _no_text(text: object) -> LocalProtocolError:
+    return LocalProtocolError(f"websocket: expected 'text' as str, got {type(text).__name__}")
+
+
+def _no_bytes(data: object) -> LocalProtocolError:
+    return LocalProtocolError(f"websocket: expected 'bytes' as bytes, got {type(data).__name__}")
+
+
+def _is_utf8(text: str) -> bool:
+    """Not so if it has a lone surrogate in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,317 @@
+"""Consumers that are plain functions, run by a pool of threads: the seed's "traditional synchronous codebase".
+
+What a worker sends is posted to the event loop, and the worker goes on; it waits only if its client is slow. So a
+consumer streams while it runs, and what it sends is on its way before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, Final, final
+
+from uvicorn.channel import SENT, Waiting, channel_names, check_named, let_others_run, shape
+from uvicorn.core.exchange import COMPLETE, STATE_NAMES, STREAMING, WAITING, HTTPExchange
+from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
+from uvicorn.forks import end_fork
+from uvicorn.interfaces.consumer import consumer_message, receive_inline
+from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply, watch_handler
+from uvicorn.interfaces.threaded import Call, ThreadedInterface, refuse
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
+
+# Content that a worker may have sent and the client not taken: as much as a connection may have unsent.
+_UNTAKEN_BYTES: Final = 65536
+
+# What a message without content counts for: a consumer that sends nothing but those must not fill our memory.
+_MESSAGE_BYTES: Final = 64
+
+
+@final
+class ThreadReplyChannel:
+    """`message['reply_channel']` of a consumer on a worker; usable from any thread, the event loop's too."""
+
+    __slots__ = ("__weakref__", "_call", "_name")
+
+    def __init__(self, call: ConsumerCall) -> None:
+        self._call = call
+        self._name = ""
+
+    @property
+    def name(self) -> str:
+        """Unique among all channels of all processes."""
+        if not self._name:
+            self._name = channel_names.new("reply", self)
+        return self._name
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
+        (`content`, `more_content`).
+
+        Acts at once; what it returns may be awaited or dropped. While the client is slow it holds its thread up,
+        unless that is the event loop's. Once the client has gone, raises ChannelClosed in the consumer itself, and
+        drops the message elsewhere.
+
+        Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now. One
+        that turns out to be unfit for the wire is answered for with 500, and logged.
+        """
+        return self._call.send(message)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once on the event loop, however the exchange ends (rule R15)."""
+        self._call.on_close(callback)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
+        return not self._call.exchange.write_paused
+
+    def offer_text(self, text: str) -> bool:
+        """A response is sent content, and no text: False."""
+        return False
+
+    async def wait_ready(self) -> None:
+        """Wait, on the event loop, until it does, or the client has gone."""
+        await self._call.exchange.drain()
+
+    def break_off(self, reason: str) -> None:
+        """End the response, on the event loop, so that it does not look complete; nothing if it has ended."""
+        self._call.exchange.break_off(reason)
+
+    def __repr__(self) -> str:
+        return f"<ThreadReplyChannel {self.name} of {self._call.exchange!r}>"
+
+
+class _Send:
+    """Content on its way to the event loop. `on_await()` is called when something awaits it, unless its thread does."""
+
+    __slots__ = ("awaited", "content", "more_content", "on_await")
+
+    def __init__(self, content: bytes, more_content: bool, awaited: bool) -> None:
+        self.content = content
+        self.more_content = more_content
+        self.awaited = awaited
+        self.on_await: Callable[[], object] | None = None
+
+
+@final
+class ConsumerCall(Call):
+    """One call of the application. Methods named `_on_loop_*` are for the event loop's thread.
+
+    The reply channel refers to this, and nothing here to the channel, so that its end can be noticed.
+    """
+
+    __slots__ = (
+        "_context",
+        "_failed",
+        "_interface",
+        "_lock",
+        "_message",
+        "_sent",
+        "_state",
+        "_taken",
+        "exchange",
+    )
+
+    def __init__(self, interface: ThreadedConsumerInterface, exchange: HTTPExchange, content: bytes) -> None:
+        super().__init__(interface.outbox(), interface.settings.disconnect_seconds)
+        self.exchange = exchange
+        self._interface = interface
+        # What a middleware has set for this request, such as a trace, is the application's to see.
+        self._context = copy_context()
+        self._message: Message | None = consumer_message(exchange, content, ThreadReplyChannel(self))
+        # Several threads may send. What they have sent makes the state, which the exchange reaches a little later.
+        self._lock = threading.Lock()
+        self._state = WAITING
+        # The loop's: what was sent was unfit for the wire, and has been answered for.
+        self._failed = False
+        self._sent = 0
+        self._taken = 0
+
+    # On a worker
+
+    def _run(self) -> None:
+        """Call the application, and see to what it leaves undone."""
+        message, self._message = self._message, None
+        if self._over or message is None:
+            return
+        reply = weakref.ref(message["reply_channel"])
+        try:
+            result = self._context.run(self._call_application, message)
+        except ChannelClosed:
+            # The client has gone, and the consumer has been told.
+            return
+        except BaseException as error:
+            if self.exchange.endpoint.is_parents:
+                end_fork(error)
+            # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
+            self._outbox.post(lambda error=error: answer_failure(self.exchange, error))  # type: ignore[misc]
+            return
+        del message
+        if self.exchange.endpoint.is_parents:
+            end_fork(None)
+        if result is not None and asyncio.iscoroutine(result):
+            # A decorator has hidden that it is a coroutine function.
+            self._outbox.post(lambda: self._on_loop_go_on(result, reply))
+        elif self._state != COMPLETE:
+            self._outbox.post(lambda: self._on_loop_returned(reply))
+
+    def cancel(self) -> None:
+        """The call will not be made: the pool has been shut down before its turn."""
+        self._outbox.post(lambda: refuse(self.exchange))
+
+    def _call_application(self, message: Message) -> Any:
+        OWNER.set(self.exchange.endpoint)
+        return self._interface.app(message)
+
+    # On any thread
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """See `ThreadReplyChannel.send`."""
+        with self._lock:
+            state = self._state
+            if self._over and state != COMPLETE:
+                return self._send_to_nobody()
+            if not isinstance(message, dict) or (state == WAITING) is not ("status" in message):
+                expected = "a response with 'status'" if state == WAITING else "a chunk without 'status'"
+                raise LocalProtocolError(
+                    f"reply_channel.send: expected {expected}, got {shape(message)} in state {STATE_NAMES[state]}"
+                )
+            content = message.get("content")
+            if content is None:
+                check_named(message)
+            content = content or b""
+            if not isinstance(content, (bytes, bytearray, memoryview)):
+                raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
+            # The application may go on to change what it has sent.
+            content = bytes(content)
+            more_content = bool(message.get("more_content", False))
+            if state != COMPLETE:
+                self._state = STREAMING if more_content else COMPLETE
+                if self._answered:
+                    return SENT
+            self._sent += len(content) + _MESSAGE_BYTES
+            on_loop = threading.get_ident() == self.exchange.endpoint.thread
+            send = _Send(content, more_content, awaited=not on_loop)
+            if state == WAITING:
+                head = (message["status"], message.get("headers") or (), message.get("status_text") or b"")
+                posted = self._outbox.post(lambda: self._on_loop_respond(head, send))
+            else:
+                posted = self._outbox.post(lambda: self._on_loop_write(send))
+        if not posted:
+            self._over = True
+            return self._send_to_nobody()
+        if on_loop:
+            # Behind what others have sent, and not a turn later: the handler may be over by then.
+            self._outbox.flush()
+            return Waiting(self.exchange.drain, send.on_await) if self.exchange.write_paused else SENT
+        if more_content or state == COMPLETE:
+            return self._wait_for_room()
+        return SENT
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """See `ThreadReplyChannel.on_close`."""
+        self._outbox.post(lambda: self.exchange.on_close(callback))
+
+    def _wait_for_room(self) -> Coroutine[Any, Any, None]:
+        """Wait while the client has too much before it."""
+        if self._sent - self._taken > _UNTAKEN_BYTES:
+            room = threading.Lock()
+            room.acquire()
+            if self._outbox.post(lambda: self._on_loop_wants_room(room)):
+                room.acquire()
+            if self._over and self._state != COMPLETE:
+                return self._send_to_nobody()
+        return SENT
+
+    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+        if OWNER.get() is self.exchange.endpoint:
+            raise ChannelClosed("the client has gone")
+        return Waiting(let_others_run) if threading.get_ident() == self.exchange.endpoint.thread else SENT
+
+    # On the event loop's thread
+
+    def _on_loop_respond(self, head: tuple[int, Any, bytes], send: _Send) -> None:
+        status, headers, reason = head
+        try:
+            self.exchange.respond(status, headers, send.content, send.more_content, reason)
+        except Exception as error:
+            self._fail(error)
+        self._sent_to_client(send)
+
+    def _on_loop_write(self, send: _Send) -> None:
+        if not self._failed:
+            try:
+                self.exchange.write(send.content, send.more_content)
+            except Exception as error:
+                self._fail(error)
+        self._sent_to_client(send)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        answer_failure(self.exchange, error)
+
+    def _sent_to_client(self, send: _Send) -> None:
+        exchange = self.exchange
+        if not exchange.write_paused:
+            self._taken += len(send.content) + _MESSAGE_BYTES
+        elif exchange.state == STREAMING:
+            on_await = exchange.gateway.last_send()
+            if not send.awaited:
+                send.on_await = on_await
+            elif on_await is not None:
+                # The thread waits for room, or has sent little.
+                on_await()
+
+    def _on_loop_wants_room(self, room: threading.Lock) -> None:
+        if self.exchange.state >= COMPLETE or not self.exchange.write_paused:
+            self._on_loop_room(room)
+        else:
+            task = asyncio.get_running_loop().create_task(self.exchange.drain())
+            task.add_done_callback(lambda task: self._on_loop_room(room))
+
+    def _on_loop_room(self, room: threading.Lock) -> None:
+        self._taken = self._sent
+        room.release()
+
+    def _on_loop_returned(self, reply: weakref.ref[ThreadReplyChannel]) -> None:
+        if self.exchange.state < COMPLETE:
+            await_late_reply(self.exchange, reply, self._interface.settings.reply_seconds)
+
+    def _on_loop_go_on(self, handler: Coroutine[Any, Any, Any], reply: weakref.ref[ThreadReplyChannel]) -> None:
+        try:
+            task = self._interface.tasks.start(handler, self.exchange.endpoint)
+        except BaseException as error:
+            # SystemExit, which an eager start lets through.
+            answer_failure(self.exchange, error)
+            return
+        watch_handler(task, self.exchange, reply, self._interface.settings)
+
+
+@final
+class ThreadedConsumerInterface(ThreadedInterface):
+    """Calls the plain function `app(message)` on a worker for each exchange."""
+
+    name = "consumer"
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Queue the call when all of the content is there: 413 if that is too much, 503 if too many are waiting."""
+        content = exchange.receive_whole()
+        if content is not None and len(content) <= self.settings.max_inline_bytes:
+            self.queue(ConsumerCall(self, exchange, content), exchange)
+        else:
+            self.tasks.start(self._queue_when_whole(exchange, content), exchange.endpoint)
+
+    async def _queue_when_whole(self, exchange: HTTPExchange, content: bytes | None) -> None:
+        try:
+            content = await receive_inline(exchange, content, self.settings.max_inline_bytes)
+        except ClientDisconnected as error:
+            answer_failure(exchange, error)
+            return
+        if content is not None:
+            self.queue(ConsumerCall(self, exchange, content), exchange)

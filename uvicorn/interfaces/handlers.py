@@ -1,0 +1,293 @@
+"""Handlers: started at once, kept alive, watched to their end; and what their end and their exchange's end mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import weakref
+from collections.abc import Awaitable, Coroutine, Generator
+from contextvars import ContextVar, copy_context
+from functools import partial
+from types import CoroutineType
+from typing import Any, Final, final
+
+from uvicorn.channel import shape
+from uvicorn.core.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, Endpoint, HTTPExchange
+from uvicorn.errors import ApplicationError, BroadcastUnavailable, ClientDisconnected, InterfaceError, ResponseAborted
+from uvicorn.escape import escaped
+from uvicorn.forks import end_fork
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+# What frameworks raise that have received a disconnect: Starlette (and FastAPI), Litestar, Quart, BlackSheep, Falcon,
+# Django and channels. There may be nothing of ours behind it.
+_DISCONNECTS: Final = frozenset(
+    (
+        "ClientDisconnect",
+        "ClientDisconnectedError",
+        "MessageAborted",
+        "RequestAborted",
+        "WebSocketDisconnect",
+        "WebSocketDisconnectError",
+        "WebSocketDisconnected",
+    )
+)
+
+#: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
+#: It tells a client's own handlers, which wait for that client, from others that send to it in passing.
+OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
+
+
+@final
+class HandlerTasks:
+    """The handlers of one interface that are running."""
+
+    def __init__(self, expected: str = "async def") -> None:
+        """`expected` is how an application is written, for errors."""
+        self._expected = expected
+        self._has_refused = False
+        self._running: set[asyncio.Task[Any]] = set()
+        #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. An adapter sets it: a task
+        #: that raises one of them ends the run of its event loop, which belongs to a host or to other requests too.
+        self.contains_exits = False
+
+    def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
+        """Run `handler` for a client; on 3.12+ up to its first suspension before this returns.
+
+        Its context variables are a copy of those that the connection began with, and OWNER is `endpoint`. Must be
+        called on the event loop's thread.
+        """
+        context = endpoint.context
+        if context is None:
+            context = endpoint.context = copy_context()
+            context.run(OWNER.set, endpoint)
+        if self.contains_exits and asyncio.iscoroutine(handler):
+            handler = _Contained(handler, endpoint)
+        # Always the running loop: an eager start under another one corrupts the current task.
+        loop = asyncio.get_running_loop()
+        try:
+            if sys.version_info >= (3, 12):
+                task: asyncio.Task[Any] = asyncio.Task(handler, loop=loop, eager_start=True, context=context.copy())
+                if task.done():
+                    return task
+            else:
+                task = loop.create_task(handler, context=context.copy())
+        except TypeError:
+            if asyncio.iscoroutine(handler):
+                raise
+            return self.start(self.as_coroutine(handler), endpoint)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if endpoint.is_parents:
+                end_fork(error)
+            raise
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def as_coroutine(self, called: Any) -> Coroutine[Any, Any, Any]:
+        """What a call of the application has returned, as a task takes it: any awaitable. Raises NoAwaitable."""
+        if type(called) is CoroutineType or asyncio.iscoroutine(called):
+            return called
+        if hasattr(called, "__await__"):
+            return _awaited(called)
+        is_first, self._has_refused = not self._has_refused, True
+        raise NoAwaitable(
+            f"the application returned {type(called).__name__} {called!r:.100}, expected a coroutine: its requests are "
+            f"answered with 500; write '{self._expected}', or return what another application has returned",
+            is_first,
+        )
+
+    async def finish(self, seconds: float) -> int:
+        """Wait up to `seconds` for all handlers to end, then cancel them; return how many had to be."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(seconds, 0))
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            # One more second for handlers that clean up; who swallows the cancellation is left behind.
+            await asyncio.wait(running, timeout=1)
+        return len(running)
+
+
+@final
+class _Contained(Coroutine[Any, Any, Any]):
+    """A handler that raises ApplicationError instead of SystemExit and KeyboardInterrupt.
+
+    Not a coroutine function: one that is cancelled before its first step would leave the handler without an await.
+    """
+
+    __slots__ = ("_endpoint", "_handler")
+
+    def __init__(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> None:
+        self._handler = handler
+        self._endpoint = endpoint
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._handler.__await__()
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._handler.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise self._contained(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._handler.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as exit:
+            raise self._contained(exit) from exit
+
+    def close(self) -> None:
+        self._handler.close()
+
+    def _contained(self, error: BaseException) -> ApplicationError:
+        if self._endpoint.is_parents:
+            end_fork(error)
+        return ApplicationError.of(error)
+
+
+class NoAwaitable(InterfaceError):
+    """A call of the application has returned something that cannot be awaited, as a plain function does.
+
+    `is_first` is whether to log it: every call of such an application ends like this.
+    """
+
+    def __init__(self, message: str, is_first: bool) -> None:
+        super().__init__(message)
+        self.is_first = is_first
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
+    """Look after `exchange` when its handler has ended, and after the handler when the client has gone.
+
+    `reply` is the channel that the handler was given.
+    """
+    ended = partial(handler_ended, exchange=exchange, reply=reply, settings=settings)
+    if task.done():
+        ended(task)
+    else:
+        task.add_done_callback(ended)
+        cancel_after_end(task, exchange, settings.disconnect_seconds)
+
+
+def handler_ended(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
+    """The handler has ended: nobody may be left waiting for an answer that will not come."""
+    if task.cancelled():
+        if exchange.state < COMPLETE:
+            logger.error("%s: the handler was cancelled before its response was complete", exchange)
+            exchange.app_failed("the handler was cancelled")
+        return
+    error = task.exception()
+    if error is not None:
+        answer_failure(exchange, error)
+    elif exchange.state < COMPLETE:
+        await_late_reply(exchange, reply, settings.reply_seconds, task.result())
+
+
+def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
+    """The handler has returned without a whole reply, perhaps having handed the channel to somebody (A10.3).
+
+    Until somebody begins to reply there is a deadline; a stream may go on for as long as somebody has its channel.
+    """
+    loop = asyncio.get_running_loop()
+    # Who returns a response has mistaken the interface; nobody else returns anything.
+    what = "" if returned is None else f" {shape(returned)}"
+
+    def give_up() -> None:
+        if exchange.state < COMPLETE:
+            lacking, expected = (
+                ("nobody replied", "a response sent to the reply channel")
+                if exchange.state == WAITING
+                else ("nobody ended the response", "a last message without more_content")
+            )
+            logger.error("%s: the handler returned%s and %s; expected %s", exchange, what, lacking, expected)
+            exchange.app_failed(lacking)
+
+    def abandoned(reference: object) -> None:
+        # The garbage collector may run in any thread, and at any time.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(give_up)
+
+    channel = reply()
+    if channel is None:
+        give_up()
+        return
+    timer = loop.call_later(seconds, lambda: give_up() if exchange.state == WAITING else None)
+    watch = weakref.ref(channel, abandoned)
+    # A weak reference calls back only while it lives itself, so it is kept for as long as it is of use.
+    exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]
+
+
+def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
+    """Have `task`, which handles `exchange`, end within `seconds` once nobody takes what it sends (rule R6)."""
+    exchange.on_end(partial(_exchange_ended, task=task, seconds=seconds))
+
+
+def _exchange_ended(exchange: HTTPExchange, task: asyncio.Task[Any], seconds: float) -> None:
+    if task.done():
+        return
+    if exchange.state == CLOSED:
+        timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+        task.add_done_callback(lambda task: timer.cancel())
+    elif exchange.ended_early:
+        ended = exchange.gateway.handler_continues(exchange, task.cancel, seconds)
+        task.add_done_callback(lambda task: ended())
+
+
+def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether `error` is that a client has gone, or what a framework has made of it.
+
+    What fails while somebody deals with a client that has gone is not that: hence causes, and no contexts. An
+    exception that is raised again out of a group may be its own cause: hence `seen`.
+    """
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
+            return True
+        seen |= {id(link)}
+        if isinstance(link, BaseExceptionGroup):
+            return all(is_disconnect(member, seen) for member in link.exceptions)
+        link = link.__cause__
+    return False
+
+
+def is_reported(error: BaseException) -> bool:
+    """Whether the log says already, in one line for all such errors, that messages to groups are not taken."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_reported, error.exceptions))
+    return isinstance(error, BroadcastUnavailable) and error.reported
+
+
+def log_failure(where: object, error: BaseException) -> None:
+    """Log what the application has raised while it served `where`, unless that has been reported."""
+    if not isinstance(error, NoAwaitable):
+        level = logging.DEBUG if is_reported(error) else logging.ERROR
+        logger.log(level, "%s: exception in the application", where, exc_info=error)
+    elif error.is_first:
+        logger.error("%s: %s", where, escaped(error, 1000))
+
+
+def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
+    """The application has raised `error`: log it and answer the client, or pass it to the caller of an adapter."""
+    if exchange.endpoint.is_parents:
+        end_fork(error)
+    if isinstance(error, NoAwaitable):
+        log_failure(exchange, error)
+    elif is_disconnect(error):
+        logger.info("%s: the client went away before the end", exchange)
+        if exchange.state == WAITING:
+            # It may have closed only its own side, and still be reading (RFC 9112, section 8).
+            exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
+    elif not isinstance(error, ResponseAborted):
+        if exchange.gateway.pass_failure(exchange, error):
+            exchange.disconnect()
+            return
+        log_failure(exchange, error)
+    exchange.app_failed("exception in the application")

@@ -1,0 +1,252 @@
+"""What interfaces have in common whose applications block: a pool of threads to call them, and the way back.
+
+What workers say is gathered in an outbox, and one wake-up of the event loop takes all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextvars import Context
+from typing import Any, Final, final
+
+from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
+from uvicorn.core.exchange import ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.client_shares import ClientShares, SharedJob
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+# A worker that is told to stop gets this long to close what it has open, and is looked after this often.
+_CLOSE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.01
+
+
+@final
+class LoopCalls:
+    """What workers have for the loop: taken in order, all of it at each wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._messages: deque[Callable[[], None]] = deque()
+        self._woken = False
+        # Not the worker's, which is the application's own.
+        self._context = Context()
+
+    def post(self, message: Callable[[], None]) -> bool:
+        """Have `message` called on the loop's thread; from any thread. False if the loop is no more."""
+        self._messages.append(message)
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._take, context=self._context)
+            except RuntimeError:
+                # The loop has been closed: the server is gone, and so is the client.
+                self._woken = False
+                self._messages.clear()
+                return False
+        return True
+
+    def flush(self) -> None:
+        """Call what has been posted so far; on the loop's thread."""
+        messages = self._messages
+        for _ in range(len(messages)):
+            # One of them may have flushed too.
+            if not messages:
+                break
+            messages.popleft()()
+
+    def _take(self) -> None:
+        # What is posted meanwhile waits for the next turn, so that others have theirs: workers may never cease.
+        try:
+            self.flush()
+        finally:
+            # First this, then the look: a message that comes in between is seen here, or wakes the loop itself.
+            self._woken = False
+            if self._messages:
+                self._woken = True
+                self.loop.call_soon(self._take, context=self._context)
+
+
+class Call:
+    """One call of an application: `run` or `cancel` is called, once."""
+
+    __slots__ = ("_answered", "_forget", "_outbox", "_over", "_returned", "_seconds")
+
+    def __init__(self, outbox: LoopCalls, seconds: float) -> None:
+        """`seconds`: for how long the application may go on after a response that was complete before it was."""
+        self._outbox = outbox
+        self._seconds = seconds
+        # Set by the loop, once: nobody takes any more of the response, and the application is told so.
+        self._over = False
+        # Set by the loop, once: the response is complete, and what the application still sends is dropped.
+        self._answered = False
+        # Set by the worker, once: the application has come to its end.
+        self._returned = False
+        self._forget: Callable[[], object] | None = None
+
+    def run(self) -> None:
+        """Called by a worker. Never raises."""
+        try:
+            self._run()
+        finally:
+            # First this, then the look; the loop does it the other way round, so that one of them sees the other.
+            self._returned = True
+            if self._answered:
+                self._outbox.post(self._on_loop_end)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def holds_thread(self) -> bool:
+        """Whether the application has yet to return."""
+        return not self._returned
+
+    def cancel(self) -> None:
+        """Called instead if there will be no worker for it; from any thread."""
+        raise NotImplementedError
+
+    def on_end(self, exchange: HTTPExchange) -> None:
+        """The response has ended, perhaps not as the application meant it; on the loop's thread."""
+        exchange.thread_call = None
+        if not exchange.ended_early:
+            self._give_up()
+            return
+        self._answered = True
+        if not self._returned:
+            self._forget = exchange.gateway.handler_continues(exchange, self._give_up, self._seconds)
+
+    def _give_up(self) -> None:
+        """Have the application end with its next piece of content; on the loop's thread."""
+        self._over = True
+
+    def _on_loop_end(self) -> None:
+        forget, self._forget = self._forget, None
+        if forget is not None:
+            forget()
+
+
+def refuse(exchange: HTTPExchange) -> None:
+    """There is nobody to make the call: the client may come back in a moment."""
+    if exchange.state == WAITING:
+        exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+
+
+class ThreadedInterface(Interface):
+    """An interface that calls its application on a worker.
+
+    `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.
+    """
+
+    def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
+        super().__init__(app, settings)
+        self._own_pool: WorkerPool | None = None
+        if executor is None:
+            executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
+        self.executor = executor
+        # The attribute is that of the standard library's; 0 if another one does not say.
+        workers = executor.threads if isinstance(executor, WorkerPool) else getattr(executor, "_max_workers", 0)
+        #: Most calls of the application that run at a time; 0 if that is not known.
+        self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
+        self._outbox: LoopCalls | None = None
+        self._watches_rate = settings.min_response_rate > 0
+        most = settings.threads_per_client
+        self._shares = ClientShares(most, settings.thread_queue) if most else None
+
+    def outbox(self) -> LoopCalls:
+        """The way back to the running loop."""
+        loop = asyncio.get_running_loop()
+        # Kept at hand: one interface may serve on several loops, in as many threads.
+        outbox = self._outbox
+        if outbox is None or outbox.loop is not loop:
+            outbox = self._outbox = LoopCalls(loop)
+        return outbox
+
+    def queue(self, call: Call, exchange: HTTPExchange) -> None:
+        """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
+        if self._watches_rate:
+            exchange.thread_call = call
+        # A peer on a Unix socket is a proxy, and all clients at once, unless it says for whom it asks.
+        if self._shares is not None and exchange.endpoint.client is not None:
+            self._queue_shared(call, exchange, self._shares, exchange.endpoint.client[0])
+        elif self._post(call, exchange):
+            exchange.on_end(call.on_end)
+
+    def _queue_shared(self, call: Call, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
+        """The same if `client` has less than its share of the threads; otherwise as soon as it has."""
+        outbox = self.outbox()
+
+        def post(job: SharedJob) -> bool:
+            return outbox.post(lambda: post_or_give_back(job))
+
+        def post_or_give_back(job: SharedJob) -> None:
+            if not self._post(job, exchange):
+                job.give_back()
+
+        job = SharedJob(call, client, shares, post)
+        try:
+            is_next = shares.take(job)
+        except PoolFull:
+            refuse(exchange)
+            return
+        if is_next:
+            post_or_give_back(job)
+        else:
+            exchange.on_end(lambda exchange: job.forget())
+        exchange.on_end(call.on_end)
+
+    def _post(self, job: Job, exchange: HTTPExchange) -> bool:
+        """Have a worker run `job`; if none can, refuse the request and return False."""
+        try:
+            if isinstance(self.executor, WorkerPool):
+                self.executor.post(job)
+            else:
+                self.executor.submit(job.run).add_done_callback(lambda future: _on_executor_done(future, job, exchange))
+        except PoolFull:
+            refuse(exchange)
+        except Exception as error:
+            # The user's executor may have limits of its own, and its own way to say so.
+            logger.error("%s: the executor takes no call: %.200r", exchange, error)
+            refuse(exchange)
+        else:
+            return True
+        return False
+
+    async def shutdown(self, seconds: float) -> None:
+        """End the workers; calls that are running get `seconds`, and one more to close what they have open."""
+        await super().shutdown(seconds)
+        for job in self._shares.take_back() if self._shares is not None else ():
+            job.refuse()
+        pool = self._own_pool
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            turns = int(max(seconds, _CLOSE_SECONDS) / _POLL_SECONDS)
+            while pool.alive and turns:
+                turns -= 1
+                await asyncio.sleep(_POLL_SECONDS)
+
+    def end_workers(self) -> None:
+        """End them when the process does and nobody has called `shutdown`: the event loop is no more."""
+        pool = self._own_pool
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            turns = int(_CLOSE_SECONDS / _POLL_SECONDS)
+            while pool.alive and turns:
+                turns -= 1
+                time.sleep(_POLL_SECONDS)
+
+
+def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
+    """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
+    if future.cancelled():
+        call.cancel()
+    elif (error := future.exception()) is not None:
+        # As that of an executor of processes, to which no call can be handed.
+        logger.error("%s: the executor has not made the call: %.200r; expected one of threads", exchange, error)
+        call.cancel()

@@ -1,0 +1,178 @@
+"""`wsgi.input` of content that is still on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from uvicorn.concurrency.waker import Waker, new_waker
+from uvicorn.core.exchange import HTTPExchange
+from uvicorn.errors import ClientDisconnected
+from uvicorn.interfaces.threaded import LoopCalls
+
+# What a worker would have before it, so that it rarely waits: as much as is received at a time.
+_AHEAD_BYTES: Final = 131072
+
+
+class ContentReader(io.BufferedIOBase):
+    """A file of what the client sends: reading it blocks a worker, never the loop.
+
+    From the first read on, and not before, the loop puts here what arrives, until the response ends.
+
+    Not a raw file below an `io.BufferedReader`, which asks for most blocks in two parts, and copies the second twice.
+    """
+
+    # Of the class until they are set: content that has arrived whole needs few of them, and most has.
+
+    # The worker's: the piece that it reads, and how far it has read.
+    _piece = b""
+    _at = 0
+    # Bytes: the first is the loop's to write, the second the worker's.
+    _put = 0
+    _taken = 0
+    _bell: Waker | None = None
+    _waiting = False
+    # The loop's to set: whether more waits than should, whether there will be no more, and whether that was all.
+    _behind = False
+    _ended = False
+    _whole = False
+    # The loop itself keeps tasks by weak references.
+    _guard: asyncio.Task[None] | None = None
+
+    def __init__(self, exchange: HTTPExchange, outbox: LoopCalls, content: bytes | None = None) -> None:
+        """`content` is all of the content, if all of it has arrived."""
+        self._exchange = exchange
+        self._outbox = outbox
+        if content is None:
+            self._pieces: deque[bytes] = deque()
+        else:
+            self._piece = content
+            self._whole = True
+
+    # On a worker. What waits raises ClientDisconnected, an OSError, if the client leaves before its content is whole.
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._whole and self._bell is None:
+            # All of it was there from the start: most requests.
+            at = self._at
+            content = self._piece[at:] if size is None or size < 0 else self._piece[at : at + size]
+            self._at = at + len(content)
+            return content
+        if size is None or size < 0:
+            size = sys.maxsize
+        elif self._at == len(self._piece) and size:
+            self._next()
+        end = self._at + size
+        if end > len(self._piece):
+            return self._collect(size)
+        content = self._piece[self._at : end]
+        self._at = end
+        return content
+
+    def read1(self, size: int = -1, /) -> bytes:
+        if self._at == len(self._piece):
+            self._next()
+        left = len(self._piece) - self._at
+        return self.read(min(size, left) if size >= 0 else left)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            size = sys.maxsize
+        end = self._piece.find(b"\n", self._at, self._at + size) + 1
+        return self.read(end - self._at) if end else self._collect(size, is_line=True)
+
+    def _collect(self, size: int, is_line: bool = False) -> bytes:
+        """The next bytes, from several pieces."""
+        parts: list[memoryview] = []
+        while size and (self._at < len(self._piece) or self._next()):
+            end = min(self._at + size, len(self._piece))
+            if is_line and (line_feed := self._piece.find(b"\n", self._at, end)) >= 0:
+                end = line_feed + 1
+                size = end - self._at
+            parts.append(memoryview(self._piece)[self._at : end])
+            size -= end - self._at
+            self._at = end
+        return b"".join(parts)
+
+    def _next(self) -> bool:
+        """Go on to the next piece, waiting for it; whether there is one."""
+        self._taken += len(self._piece)
+        self._piece = b""
+        self._at = 0
+        if self._bell is None:
+            if self._whole:
+                return False
+            self._bell = new_waker()
+            self._post(self._on_loop_begin)
+        elif self._behind or not self._pieces:
+            self._behind = False
+            self._post(self._on_loop_wanted)
+        while True:
+            # Before the pieces: none comes after it.
+            ended = self._ended
+            if self._pieces:
+                self._piece = self._pieces.popleft()
+                return True
+            if not ended:
+                self._waiting = True
+                # Looked at again: a loop that saw nobody wait does not ring.
+                if not self._pieces and not self._ended:
+                    self._bell.wait()
+            elif self._whole:
+                return False
+            else:
+                raise ClientDisconnected("the client went away before its request was complete")
+
+    def _post(self, message: Callable[[], None]) -> None:
+        if not self._outbox.post(message):
+            self._ended = True
+
+    # On the event loop's thread
+
+    def take_content(self, content: bytes) -> int:
+        if content:
+            self._put += len(content)
+            self._pieces.append(content)
+            self._wake()
+        return self._count_excess()
+
+    def end_content(self, whole: bool) -> None:
+        self._whole = whole
+        self._ended = True
+        self._wake()
+
+    def _on_loop_begin(self) -> None:
+        self._guard = self._outbox.loop.create_task(self._exchange.wait_disconnect())
+        self._guard.add_done_callback(self._on_loop_guard_done)
+        self._exchange.pass_content(self)
+
+    def _on_loop_wanted(self) -> None:
+        self._exchange.content_wanted(self._count_excess())
+
+    def _on_loop_guard_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and self._bell is not None:
+            # The loop stops.
+            self._ended = True
+            self._bell.ring()
+
+    def _count_excess(self) -> int:
+        # Set before it is known to be: a worker that gets on meanwhile says so.
+        self._behind = True
+        excess = self._put - self._taken - _AHEAD_BYTES
+        if excess > 0:
+            return excess
+        self._behind = False
+        return 0
+
+    def _wake(self) -> None:
+        """Ring after this turn of the loop, which may have more: a worker that wakes takes the interpreter from it."""
+        if self._waiting and self._bell is not None:
+            self._waiting = False
+            self._outbox.loop.call_soon(self._bell.ring)

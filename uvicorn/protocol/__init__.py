@@ -1,1 +1,0 @@
-"""Sans-IO: bytes in, calls out. Nothing here knows about sockets, loops, clocks or randomness."""

@@ -1,0 +1,352 @@
+"""The deadlines of an HTTP/1.1 connection, and its end: by refusal, by closing with or without patience, by a reset."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.server.clock import TICK_SECONDS
+from uvicorn.server.context import ServerContext
+from uvicorn.server.slow_clients import (
+    DROPPED_IDLE_SECONDS,
+    DROPPED_SECONDS,
+    DROPPED_STOPPING_SECONDS,
+    MinimumRate,
+    ResponseRate,
+    WriteTimeout,
+)
+from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state, reset, unacknowledged_bytes
+from uvicorn.wire.http1.encoder import PHRASES, HTTP1ResponseEncoder
+from uvicorn.wire.http1.parser import HTTP1RequestParser
+
+# What a connection is doing; deadlines depend on it.
+HEAD: Final = 0  # waiting for the first head, or for the rest of one
+IDLE: Final = 1  # kept alive between requests
+ARRIVED: Final = 2  # a request is there, and the application has not been called; never for longer than a call
+BUSY: Final = 3  # an exchange is under way
+DRAINING: Final = 4  # the response is out, content that nobody read still comes in
+LINGERING: Final = 5  # refused: our last bytes are on their way, input is dropped
+CLOSING: Final = 6  # closed as soon as what is unsent has been sent
+CLOSED: Final = 7
+
+# Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
+_DRAIN_SECONDS: Final = 1.0
+
+# What is read and dropped after a refusal: four times what is drained for an honest client. Who goes on after that is
+# not reading, but sending.
+_REFUSED_DRAINS: Final = 4
+
+_EVENT_STREAM: Final = b"content-type: text/event-stream"
+
+# Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
+_RECENT_SECONDS: Final = 0.5
+
+
+class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
+    """Of `HTTP1Connection`, what time and faults decide; that one adds one exchange after another.
+
+    A base and not an object of its own, so that a request costs no call more.
+    """
+
+    __slots__ = (
+        "_aborted",
+        "_content_done",
+        "_context",
+        "_continue_due",
+        "_discarded",
+        "_encoder",
+        "_endpoint",
+        "_eof",
+        "_eof_since",
+        "_exchange",
+        "_file_left",
+        "_jitter",
+        "_linger_bytes",
+        "_pace",
+        "_parser",
+        "_phase",
+        "_reading_paused",
+        "_received",
+        "_since",
+        "_response_rate",
+        "_stall",
+        "_stream_head",
+        "_ticked",
+        "_transport",
+        "_written",
+    )
+
+    _transport: asyncio.Transport
+    _endpoint: Endpoint
+    _parser: HTTP1RequestParser
+
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._encoder = HTTP1ResponseEncoder(context.defaults)
+        self._exchange: HTTPExchange | None = None
+        self._phase = HEAD
+        self._since = context.clock.now
+        self._jitter = 1 + context.clock.jitter() / 10
+        self._content_done = True
+        self._continue_due = False
+        self._eof = False
+        # When the client was seen to have closed its side; None before that.
+        self._eof_since: float | None = None
+        # Why the response was broken off by us.
+        self._aborted = ""
+        # The lines of the head of the last response that was streamed.
+        self._stream_head: Sequence[bytes] = ()
+        # How much is read and dropped while lingering.
+        self._linger_bytes = 0
+        self._reading_paused = False
+        self._received = 0
+        self._written = 0
+        # What that was at the last tick.
+        self._ticked = 0
+        self._file_left = 0
+        self._discarded = 0
+        self._pace: MinimumRate | None = None
+        self._stall: WriteTimeout | None = None
+        self._response_rate: tuple[HTTPExchange, ResponseRate] | None = None
+
+    # What the server calls
+
+    def tick(self) -> None:
+        """A second has passed."""
+        settings = self._context.settings
+        is_over = self._context.clock.is_over
+        phase = self._phase
+        if phase == BUSY:
+            if self._written != self._ticked:
+                self._ticked = self._written
+                self._since = self._context.clock.now
+            if self._eof_since is not None:
+                # To the nearest tick: what the handler may take after it is to begin on time.
+                if self._context.clock.now - self._eof_since >= settings.half_closed_seconds - TICK_SECONDS / 2:
+                    self._break_off("")
+            elif self._reading_paused and self._look_for_end():
+                pass
+            elif not self._content_done:
+                self._check_pace()
+        elif phase == IDLE:
+            if is_over(self._since, settings.keep_alive_seconds * self._jitter):
+                self._close()
+        elif phase == HEAD:
+            if is_over(self._since, settings.header_seconds):
+                if self._parser.buffer:
+                    self._refuse(RemoteProtocolError(f"no whole head within {settings.header_seconds:g} seconds", 408))
+                else:
+                    self._close()
+        elif phase == DRAINING:
+            if is_over(self._since, _DRAIN_SECONDS):
+                self._linger_upload()
+        elif phase == LINGERING:
+            self._check_lingering()
+        if self._phase != CLOSED:
+            self._check_stall()
+
+    def stop(self) -> None:
+        """The server is stopping. Called again until the connection is closed."""
+        if self._phase == BUSY:
+            self._end_idle_stream()
+        if self._phase == IDLE or (self._phase == HEAD and not self._parser.buffer):
+            if self._context.clock.is_over(self._since, _RECENT_SECONDS):
+                self._close()
+
+    def reset(self) -> None:
+        """Break the connection off, so that a response that ends with it does not look complete."""
+        if self._phase != CLOSED:
+            self._phase = CLOSED
+            self._parser.stop()
+            reset(self._transport)
+
+    # The client's side of the end
+
+    def _half_close(self, content_follows: bool = False) -> None:
+        """The client has closed its side: from now on the time runs in which what is under way may go on."""
+        if self._eof_since is None:
+            self._eof_since = self._context.clock.monotonic()
+        if not self._context.settings.half_closed_seconds:
+            self._break_off("")
+        elif self._exchange is not None:
+            self._exchange.half_close(content_follows)
+
+    def _look_for_end(self) -> bool:
+        """Whether the client has left while we do not read: the loop says nothing of it then."""
+        end = peer_state(self._transport)
+        if end == RESET:
+            self._break_off("")
+        elif end == HALF_CLOSED:
+            self._half_close(content_follows=True)
+        return end != CONNECTED
+
+    def _break_off(self, reason: str) -> None:
+        """Reset the connection, and have the application hear of it now rather than on the loop's next turn."""
+        self._aborted = reason
+        self.reset()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        # What waits to send goes on before the end is reported. Otherwise a task that listens for it cancels the one
+        # that streams within `send`, and the generator behind that is left to the garbage collector.
+        self.resume_writing()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.disconnect()
+
+    def _end_idle_stream(self) -> None:
+        """End an event stream that has been silent for some time: its client opens another one by itself."""
+        exchange = self._exchange
+        if (
+            exchange is not None
+            and exchange.state == STREAMING
+            and any(line.startswith(_EVENT_STREAM) for line in self._stream_head)
+            and self._encoder.is_open_ended
+            and self._context.clock.is_over(self._since, self._context.settings.idle_stream_seconds)
+        ):
+            self._encoder.keep_alive = False
+            exchange.finish()
+
+    # The end
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
+        if self._phase >= LINGERING:
+            return
+        exchange = self._exchange
+        self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
+        if exchange is not None and exchange.state == STREAMING:
+            exchange.abort("the request is malformed")
+            return
+        if exchange is None or exchange.state == WAITING:
+            content = PHRASES[error.status_hint].encode() + b"\n"
+            pieces = self._encoder.start("GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, content, False)
+            self._transport.write(b"".join(pieces))
+            if exchange is not None:
+                # It has its line in the access log, as any response.
+                exchange.status = error.status_hint
+                self._aborted = f"refused: {error}"
+        self._linger()
+        if exchange is not None:
+            exchange.disconnect()
+
+    def _linger(self) -> None:
+        """Close after a refusal, but not before the client has had the time to read it.
+
+        Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
+        """
+        self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
+
+    def _linger_upload(self) -> None:
+        """Close after an answer that came before the request was whole: the client may read it only behind the rest."""
+        left = self._parser.content_left
+        if left < 0:
+            left = self._context.settings.limits.max_content_bytes or sys.maxsize
+        self._begin_lingering(max(left, _REFUSED_DRAINS * self._context.settings.max_drain_bytes))
+        self._pace = MinimumRate()
+
+    def _begin_lingering(self, most: int) -> None:
+        if self._phase >= LINGERING:
+            return
+        if self._eof:
+            self._close()
+            return
+        self._phase = LINGERING
+        self._since = self._context.clock.now
+        self._pace = None
+        self._discarded = 0
+        self._linger_bytes = most
+        self._parser.stop()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _check_lingering(self) -> None:
+        """Close when the client has had the time to read what it was sent."""
+        context = self._context
+        settings = context.settings
+        seconds = settings.linger_seconds
+        if self._transport.get_write_buffer_size():
+            # The time counts from the last byte; a client that takes none is the stall's concern.
+            self._since = context.clock.now
+            return
+        if self._pace is not None:
+            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
+            elapsed, rate = context.clock.elapsed, settings.min_content_rate
+            if self._pace.check(elapsed, self._discarded, DROPPED_IDLE_SECONDS, rate):
+                self._close()
+                return
+        if context.clock.is_over(self._since, seconds):
+            self._close()
+
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._phase == LINGERING and self._discarded > self._linger_bytes:
+            self._close()
+
+    def _close(self) -> None:
+        """Close when everything has been sent."""
+        if self._phase < CLOSING:
+            self._phase = CLOSING
+            self._parser.stop()
+            self._transport.close()
+
+    # Too slow
+
+    def _check_pace(self) -> None:
+        """Refuse a client whose content comes too slowly, unless it is we who keep it waiting."""
+        if self._reading_paused or self._continue_due:
+            return
+        if self._pace is None:
+            self._pace = MinimumRate()
+        settings = self._context.settings
+        reason = self._pace.check(
+            self._context.clock.elapsed, self._received, settings.content_idle_seconds, settings.min_content_rate
+        )
+        if reason:
+            self._refuse(RemoteProtocolError(reason, 408))
+
+    def _check_stall(self) -> None:
+        """Reset a client that takes nothing of what it is owed."""
+        unsent = self._transport.get_write_buffer_size() + self._file_left
+        if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
+            least = self._context.settings.min_response_rate
+            self._context.warnings.warn(
+                self._endpoint.client,
+                f"reset: took less than {least} bytes per second of a response that holds a thread",
+            )
+            self._break_off("response rate")
+            return
+        if not unsent:
+            self._stall = None
+            return
+        if self._stall is None:
+            self._stall = WriteTimeout()
+        longest = self._context.settings.write_stall_seconds
+        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
+            self._context.warnings.warn(
+                self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
+            )
+            self._break_off("write timeout")
+
+    def _takes_too_slowly(self, unsent: int) -> bool:
+        """Whether the client takes a response too slowly for the thread that it holds (`min_response_rate`)."""
+        exchange = self._exchange
+        call = exchange.thread_call if exchange is not None else None
+        if exchange is None or call is None or not call.holds_thread:
+            self._response_rate = None
+            return False
+        if self._response_rate is None or self._response_rate[0] is not exchange:
+            self._response_rate = (exchange, ResponseRate())
+        rate = self._response_rate[1]
+        if not unsent:
+            rate.pause()
+            return False
+        taken = self._written - unsent - unacknowledged_bytes(self._transport.get_extra_info("socket"))
+        return rate.check(self._context.clock.elapsed, taken, self._context.settings.min_response_rate)

@@ -1,0 +1,112 @@
+"""What asyncio's transports do not offer: a reset, the client's side of a connection, a file sent by the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.core.exchange import STREAMING, HTTPExchange
+from uvicorn.errors import LocalProtocolError
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once, unsent bytes and all; by a reset where there is such a thing, which Unix sockets have not."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family != socket.AF_UNIX:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        except OSError:
+            pass  # gone already
+    transport.abort()
+
+
+# What a client has done to its side of a connection.
+CONNECTED: Final = 0
+HALF_CLOSED: Final = 1
+RESET: Final = 2
+
+# Linux tells of a FIN behind input that has not been read; elsewhere only a reset is seen.
+_HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
+
+
+def peer_state(transport: asyncio.Transport) -> int:
+    """Ask the kernel whether the client has closed its side: while reading is paused, the event loop does not."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return CONNECTED
+    poll = select.poll()
+    poll.register(sock.fileno(), _HALF_CLOSED_EVENT)
+    for _, events in poll.poll(0):
+        if events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+            return RESET
+        if events & _HALF_CLOSED_EVENT:
+            return HALF_CLOSED
+    return CONNECTED
+
+
+# As much as one connection may send before others have their turn: less than a millisecond.
+_TURN_BYTES: Final = 1 << 20
+
+
+async def send_file(
+    exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
+) -> None:
+    """Send `count` bytes of descriptor `file` from `start` on the socket `connected`, as fast as the client takes them.
+
+    `loop.sendfile` is not there on uvloop. The socket is used through a duplicate of its descriptor: event loops let
+    nobody wait for one that belongs to a transport. Raises OSError if the client has gone, LocalProtocolError if the
+    file has become shorter.
+    """
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[None] | None = None
+
+    def wake(*_: object) -> None:
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    exchange.on_end(wake)
+    sent = 0
+    # Closed at once when the connection is: as long as it is open, so is the connection.
+    duplicate = os.dup(connected)
+    try:
+        while sent < count and exchange.state == STREAMING:
+            try:
+                taken = os.sendfile(duplicate, file, start + sent, min(count - sent, _TURN_BYTES))
+            except BlockingIOError:
+                waiting = loop.create_future()
+                loop.add_writer(duplicate, wake)
+                try:
+                    await waiting
+                finally:
+                    loop.remove_writer(duplicate)
+                continue
+            if not taken:
+                raise LocalProtocolError(f"the file has {count - sent} bytes less than when it was opened")
+            sent += taken
+            on_sent(taken)
+            await asyncio.sleep(0)
+    finally:
+        os.close(duplicate)
+
+
+def unacknowledged_bytes(sock: Any) -> int:
+    """Bytes that were written to the socket and that its client has not acknowledged; 0 where that is not known.
+
+    A slow client's socket takes more in lumps, of up to a third of what the kernel holds for it (Linux), so that what
+    it takes in a minute is not what the client does.
+    """
+    try:
+        taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (AttributeError, OSError, ValueError):
+        return 0
+    count: int = struct.unpack("i", taken)[0]
+    return count

@@ -1,0 +1,36 @@
+"""How a request to upgrade becomes a WebSocket, or is refused (RFC 6455, section 4.2)."""
+
+from __future__ import annotations
+
+from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.server.context import ServerContext
+from uvicorn.server.websocket import Upgrading, WebSocketConnection
+from uvicorn.websocket_origin import is_allowed_origin
+from uvicorn.wire.http1.encoder import PHRASES
+from uvicorn.wire.websocket.handshake import WebSocketHandshake
+
+
+def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchange) -> None:
+    """Have the application decide about a handshake, if it is one (section 4.2) and of an origin that may make it."""
+    try:
+        handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
+    except RemoteProtocolError as error:
+        context.warnings.warn(request.endpoint.client, f"refused: {error} ({error.status_hint})")
+        # Section 4.2.2: a client that speaks another version is told which one we speak.
+        version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
+        request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
+        return
+    checks_origin = context.interface.checks_origin
+    if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
+        context.warnings.warn(
+            request.endpoint.client,
+            f"refused: a websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
+            "--ws-allowed-origins lists the origins that may",
+        )
+        request.respond(403, ERROR_HEADERS, b"Forbidden\n")
+        return
+    connection = WebSocketConnection(context, http, handshake)
+    session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
+    context.interface.serve_websocket(session)

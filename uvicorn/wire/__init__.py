@@ -1,0 +1,1 @@
+"""Protocols, sans-IO: bytes in, calls out. No sockets, no event loop, no clock."""

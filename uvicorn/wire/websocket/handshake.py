@@ -1,0 +1,143 @@
+"""The opening handshake of a WebSocket (RFC 6455, section 4.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar, final
+
+from websockets.exceptions import InvalidHeader
+from websockets.headers import parse_connection, parse_extension, parse_subprotocol, parse_upgrade
+from websockets.utils import accept_key
+
+from uvicorn.errors import LocalProtocolError, RemoteProtocolError
+from uvicorn.fields import CONTROLS, LOWER_NAMES, DefaultFields, lower_name
+from uvicorn.types import Headers
+from uvicorn.wire.websocket.deflate import PerMessageDeflate, negotiate
+
+_Item = TypeVar("_Item")
+
+# 16 bytes in base64.
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+_SUBPROTOCOL: Final = b"sec-websocket-protocol"
+
+# Fields of the handshake and the connection: they are ours to set.
+_SERVERS_OWN: Final = frozenset(
+    (
+        b"connection",
+        b"upgrade",
+        b"content-length",
+        b"transfer-encoding",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+    )
+)
+
+
+@final
+class WebSocketHandshake:
+    """What a client asked for, checked.
+
+    `subprotocols` are those offered, in the client's order; `origin` is that of the page a browser has open, None
+    for other clients; `host` is as the client wrote it.
+    """
+
+    def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
+        """Check a request to upgrade to websocket; names of `headers` are in lower case.
+
+        Raises RemoteProtocolError: with 426 for another version than 13, which is to be answered with
+        `sec-websocket-version: 13` (section 4.4), otherwise with 400.
+        """
+        if method != "GET":
+            raise RemoteProtocolError("websocket handshake with a method other than GET")
+        if http_version != "1.1":
+            raise RemoteProtocolError("websocket handshake in HTTP other than 1.1")
+        if has_content:
+            raise RemoteProtocolError("websocket handshake with content")
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            values.setdefault(name, []).append(value)
+        self.host = _only(values, b"host").decode("latin-1")
+        if "upgrade" not in [option.lower() for option in _parse_list(values, b"connection", parse_connection)]:
+            raise RemoteProtocolError("websocket handshake without connection: upgrade")
+        if "websocket" not in [protocol.lower() for protocol in _parse_list(values, b"upgrade", parse_upgrade)]:
+            raise RemoteProtocolError("websocket handshake without upgrade: websocket")
+        if _only(values, b"sec-websocket-version") != b"13":
+            raise RemoteProtocolError("websocket version other than 13", 426)
+        key = _only(values, b"sec-websocket-key")
+        if _KEY.fullmatch(key) is None:
+            raise RemoteProtocolError("sec-websocket-key is not 16 bytes in base64")
+        self._key = key.decode()
+        self.origin = _only(values, b"origin").decode("latin-1") if b"origin" in values else None
+        self.subprotocols: list[str] = [*_parse_list(values, b"sec-websocket-protocol", parse_subprotocol)]
+        if len(set(self.subprotocols)) != len(self.subprotocols):
+            raise RemoteProtocolError("sec-websocket-protocol names one twice")
+        self._extensions = _parse_list(values, b"sec-websocket-extensions", parse_extension)
+
+    def accept(
+        self, subprotocol: str | None, headers: Headers, defaults: DefaultFields, compression: bool
+    ) -> tuple[bytes, PerMessageDeflate | None]:
+        """The response that opens the WebSocket, and its compression if `compression` and the client want one.
+
+        `headers` are the application's, sent besides. Raises LocalProtocolError for a subprotocol that was not
+        offered, for a bad field, and for one that is the server's to set; then `accept` may be called again.
+        """
+        if subprotocol is not None and subprotocol not in self.subprotocols:
+            raise LocalProtocolError(
+                f"subprotocol: expected None or one of those offered, {self.subprotocols!r:.200}, "
+                f"got {subprotocol!r:.100}"
+            )
+        parts = [
+            b"HTTP/1.1 101 Switching Protocols\r\n",
+            defaults.block,
+            b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ",
+            accept_key(self._key).encode(),
+            b"\r\n",
+        ]
+        if subprotocol is not None:
+            parts.append(b"sec-websocket-protocol: %b\r\n" % subprotocol.encode())
+        try:
+            for name, value in headers:
+                lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
+                if lower in _SERVERS_OWN or lower.startswith(b"sec-websocket-"):
+                    instead = "; expected the subprotocol in 'subprotocol'" if lower == _SUBPROTOCOL else ""
+                    raise LocalProtocolError(
+                        f"header {lower!r}: belongs to the handshake, which is the server's{instead}"
+                    )
+                if not isinstance(value, bytes):
+                    raise LocalProtocolError(f"header {lower!r}: expected a value of bytes, got {value!r:.200}")
+                if len(value.translate(None, CONTROLS)) != len(value):
+                    raise LocalProtocolError(f"header {lower!r}: a header value has a control character in it")
+                if lower == b"server" or lower == b"date":
+                    parts[1] = defaults.without(lower, parts[1])
+                parts.append(b"%b: %b\r\n" % (lower, value))
+        except (TypeError, ValueError):
+            raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
+        deflate = None
+        if compression and (agreed := negotiate(self._extensions)) is not None:
+            extension, deflate = agreed
+            parts.append(b"sec-websocket-extensions: %b\r\n" % extension.encode())
+        parts.append(b"\r\n")
+        return b"".join(parts), deflate
+
+
+def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
+    """The value of a field that must stand exactly once."""
+    of_name = values.get(name, ())
+    if len(of_name) != 1:
+        raise RemoteProtocolError(f"websocket handshake with {len(of_name)} fields {name.decode()}, expected one")
+    return of_name[0]
+
+
+def _parse_list(values: dict[bytes, list[bytes]], name: bytes, parse: Callable[[str], Sequence[_Item]]) -> list[_Item]:
+    """The members of a list that may be spread over several fields; empty if there is none."""
+    members: list[_Item] = []
+    for value in values.get(name, ()):
+        try:
+            members += parse(value.decode("latin-1"))
+        except InvalidHeader:
+            raise RemoteProtocolError(f"malformed {name.decode()} field") from None
+    return members

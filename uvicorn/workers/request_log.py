@@ -1,0 +1,231 @@
+"""Requests as gunicorn's access log, statsd and hooks want to see them.
+
+They ask for more than our own log does: how long it took, how much was sent, and the response's headers. So a gateway
+stands before the connection's own, for as long as gunicorn wants to know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from http import HTTPStatus
+from io import FileIO
+from typing import Any, final
+
+from gunicorn import config
+
+from uvicorn.core.exchange import STREAMING, HTTPExchange, HTTPGateway
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.environ import build_environ
+from uvicorn.interfaces.handlers import answer_failure
+from uvicorn.server.access_log import printable
+from uvicorn.types import Headers
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+@final
+class Request:
+    """A request with the attributes that gunicorn's own have."""
+
+    def __init__(self, exchange: HTTPExchange) -> None:
+        self.method = exchange.method
+        self.path = exchange.raw_path.decode("latin-1")
+        self.query = exchange.query_string.decode("latin-1")
+        self.uri = f"{self.path}?{self.query}" if self.query else self.path
+        self.version = tuple(map(int, exchange.http_version.split(".")))
+        self.headers = [(name.decode("latin-1").upper(), value.decode("latin-1")) for name, value in exchange.headers]
+        self.scheme = exchange.endpoint.scheme
+        self.remote_addr = exchange.endpoint.client
+
+
+@final
+class Response:
+    """A response with the attributes that gunicorn's own have."""
+
+    def __init__(self, status: int, headers: Headers, sent: int) -> None:
+        self.status_code = status
+        self.status = f"{status} {_PHRASES.get(status, '')}".rstrip()
+        self.headers = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
+        self.sent = self.response_length = sent
+
+
+class Watch:
+    """What gunicorn wants to know of each request: its access log, statsd, `pre_request` and `post_request`."""
+
+    def __init__(self, worker: Any) -> None:
+        cfg = worker.cfg
+        self.worker = worker
+        self.logs = bool(_writes_access_log(cfg) or cfg.statsd_host)
+        self.pre_request = cfg.pre_request if cfg.pre_request is not config.PreRequest.pre_request else None
+        self.post_request = cfg.post_request if cfg.post_request is not config.PostRequest.post_request else None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody wants to know anything."""
+        return bool(self.logs or self.pre_request or self.post_request)
+
+    def log(self, exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
+        """Have gunicorn write its line about an exchange whose response has ended, completely or not."""
+        gateway = exchange.gateway
+        # Those that never came to the application, such as the 503 of a server that has too much to do, took no time.
+        watched = gateway if isinstance(gateway, ObservedGateway) else ObservedGateway(gateway, exchange, self)
+        try:
+            self.worker.log.access(watched.response, watched.request, watched.environ, watched.took)
+        except Exception:
+            self.worker.log.exception("%s: the access log failed", exchange)
+
+
+@final
+class ObservedInterface(Interface):
+    """An interface whose exchanges are watched."""
+
+    def __init__(self, interface: Any, watch: Watch) -> None:
+        self._interface = interface
+        self._watch = watch
+        self.name = interface.name
+        self.serves_websockets = interface.serves_websockets
+        self.checks_origin = interface.checks_origin
+
+    async def startup(self) -> None:
+        """As the interface's own."""
+        await self._interface.startup()
+
+    async def shutdown(self, seconds: float) -> None:
+        """As the interface's own."""
+        await self._interface.shutdown(seconds)
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """As the interface's own, with somebody looking on."""
+        gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._watch)
+        if self._watch.pre_request is not None:
+            try:
+                self._watch.pre_request(self._watch.worker, gateway.request)
+            except Exception as error:
+                answer_failure(exchange, error)
+                return
+        self._interface.serve_http(exchange)
+
+    def serve_websocket(self, session: WebSocketSession) -> None:
+        """As the interface's own."""
+        self._interface.serve_websocket(session)
+
+
+@final
+class ObservedGateway(HTTPGateway):
+    """Hands on to the connection's own gateway, and remembers what gunicorn will want to know."""
+
+    def __init__(self, gateway: HTTPGateway, exchange: HTTPExchange, watch: Watch) -> None:
+        self._gateway = gateway
+        self._exchange = exchange
+        self._watch = watch
+        self._began = time.monotonic()
+        self._headers: Headers = ()
+        self._sent = 0
+
+    @cached_property
+    def request(self) -> Request:
+        return Request(self._exchange)
+
+    @cached_property
+    def environ(self) -> dict[str, Any]:
+        """The environ (PEP 3333); the path, which has been decoded, fit for a log."""
+        endpoint = self._exchange.endpoint
+        # What an interface of another kind keeps there.
+        template, endpoint.template = endpoint.template, None
+        try:
+            environ = build_environ(self._exchange)
+        finally:
+            endpoint.template = template
+        environ["PATH_INFO"] = printable(environ["PATH_INFO"].encode("latin-1"))
+        return environ
+
+    @property
+    def response(self) -> Response:
+        exchange = self._exchange
+        is_empty = exchange.method == "HEAD" or exchange.status in (101, 204, 304)
+        return Response(exchange.status, self._headers, 0 if is_empty else self._sent)
+
+    @property
+    def took(self) -> timedelta:
+        return timedelta(seconds=time.monotonic() - self._began)
+
+    # What the exchange calls
+
+    @property
+    def write_paused(self) -> bool:  # type: ignore[override]
+        return self._gateway.write_paused
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Headers,
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        headers = list(headers)
+        self._gateway.send_response(exchange, status, headers, content, more_content, reason)
+        self._headers = headers
+        self._sent = len(content)
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        self._gateway.send_content(exchange, content, more_content)
+        self._sent += len(content)
+
+    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
+        self._gateway.send_trailers(exchange, headers)
+
+    @property
+    def sends_files(self) -> bool:  # type: ignore[override]
+        return self._gateway.sends_files
+
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
+        before = self._sent
+        await self._gateway.send_file(exchange, file, count, start)
+        if exchange.state == STREAMING:
+            # Under TLS it was sent as content, and has been counted.
+            self._sent = before + count
+
+    def last_send(self) -> Callable[[], object] | None:
+        return self._gateway.last_send()
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        self._gateway.want_content(exchange)
+
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        self._gateway.content_taken(exchange)
+
+    def exchange_ended(self, exchange: HTTPExchange) -> None:
+        self._gateway.exchange_ended(exchange)
+        if self._watch.post_request is not None:
+            try:
+                self._watch.post_request(self._watch.worker, self.request, self.environ, self.response)
+            except Exception:
+                self._watch.worker.log.exception("Exception in post_request hook")
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        self._gateway.abort(exchange, reason)
+
+    def handler_continues(
+        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
+    ) -> Callable[[], object]:
+        return self._gateway.handler_continues(exchange, cancel, seconds)
+
+    async def drain(self) -> None:
+        await self._gateway.drain()
+
+
+def _writes_access_log(cfg: Any) -> bool:
+    """Whether gunicorn's logger would write a line; the conditions are its own."""
+    return bool(
+        cfg.accesslog
+        or cfg.logconfig
+        or cfg.logconfig_dict
+        or getattr(cfg, "logconfig_json", None)
+        or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
+    )
