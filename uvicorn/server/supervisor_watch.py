@@ -50,6 +50,7 @@ class SupervisorWatch:
         self._kill = kill
         self._wait = wait
         self._finished = threading.Event()
+        self._woken = threading.Event()
         self._never = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
 
@@ -65,7 +66,7 @@ class SupervisorWatch:
             self._channel.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # The supervisor has died.
-        self._thread.join(_LOG_SECONDS)
+        self._woken.wait(_LOG_SECONDS)
         self._channel.close()
 
     def _watch(self) -> None:
@@ -73,6 +74,7 @@ class SupervisorWatch:
         # The supervisor sends nothing after the configuration, so readable means closed.
         poll.register(self._channel.fileno(), select.POLLIN)
         poll.poll()
+        self._woken.set()
         if not self._finished.is_set():
             self.supervisor_has_died()
 
