@@ -292,11 +292,11 @@ async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureF
         backend = ScriptedBackend()
         hub = await started_hub(backend, HubOptions(secrets=secrets), Told())
         reply = Reply()
-        names = [reply.name, hub.elsewhere.group, "chat", hub.sender]
+        names = [reply.name, hub.remote_members.group, "chat", hub.sender]
         hub.add("chat", reply.name, reply, Context())
         for _ in range(3000):
             message = {key: value() for key in random.sample(keys, random.randrange(8))}
-            for group in ("chat", hub.elsewhere.group):
+            for group in ("chat", hub.remote_members.group):
                 backend.hear_payload(group, json.dumps(message).encode())
         await settle()
         await hub.stop()
@@ -390,7 +390,7 @@ async def test_a_hole_is_logged_with_how_many_it_concerns(caplog: pytest.LogCapt
 
 async def test_a_hole_in_a_group_that_nobody_is_in_is_nothing(caplog: pytest.LogCaptureFixture) -> None:
     backend, hub, _, told = await with_member("chat")
-    backend.lose("other", hub.elsewhere.group)
+    backend.lose("other", hub.remote_members.group)
     await settle()
     assert (told.gaps, caplog.text) == ([], "")
     await hub.stop()

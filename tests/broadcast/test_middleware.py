@@ -619,7 +619,7 @@ async def test_B17c_with_a_secret_requests_that_are_not_signed_are_ignored() -> 
     await app.startup()
     await settle()
     hub = next(iter(app._hubs.values()))
-    await hub.backend.publish(hub.elsewhere.group, b'{"_uvicorn_control": "add"}')  # type: ignore[union-attr]
+    await hub.backend.publish(hub.remote_members.group, b'{"_uvicorn_control": "add"}')  # type: ignore[union-attr]
     await settle()
     assert app.metrics["dropped_control"] == 1
     assert "secret that" not in repr(app._options)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle
-from uvicorn.broadcast import remote_members as elsewhere
+from uvicorn.broadcast import remote_members as module
 from uvicorn.broadcast.backend import Backend
 from uvicorn.broadcast.groups import GroupsChannel
 from uvicorn.broadcast.hub import Hub, HubOptions, outcome
@@ -37,8 +37,8 @@ class Process:
 
     def enter(self) -> None:
         """What is looked up from now on is this process's."""
-        for module in ("elsewhere", "groups"):
-            self._monkeypatch.setattr(f"uvicorn.broadcast.{module}.channel_names", self.names)
+        for name in ("remote_members", "groups"):
+            self._monkeypatch.setattr(f"uvicorn.broadcast.{name}.channel_names", self.names)
 
     def client(self) -> Reply:
         reply = Reply()
@@ -96,7 +96,7 @@ async def test_one_that_has_gone_there_is_ignored(monkeypatch: pytest.MonkeyPatc
 async def test_a_process_that_has_ended_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(elsewhere, "_TRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
     async with two_processes(monkeypatch) as (asking, _):
         asking.enter()
         await asking.channel.send({"group": "chat", "add": "reply.0123456789abcdef.1"})
@@ -127,7 +127,7 @@ async def test_F5_whatever_else_comes_is_survived(
     monkeypatch: pytest.MonkeyPatch, message: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
-        await outcome(asking.hub.publish(owning.hub.elsewhere.group, message))
+        await outcome(asking.hub.publish(owning.hub.remote_members.group, message))
         await settle()
         reply = owning.client()
         await ask(asking, owning, {"group": "chat", "add": reply.name})
@@ -142,7 +142,7 @@ async def test_the_owner_answers_when_the_group_is_heard() -> None:
     backend.answers.clear()
     reply = Reply()
     request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
-    backend.hear(hub.elsewhere.group, request)
+    backend.hear(hub.remote_members.group, request)
     await settle()
     assert backend.published == []
     backend.answers.set()
@@ -157,10 +157,10 @@ async def test_an_answer_that_cannot_be_sent_is_asked_for_again() -> None:
     reply = Reply()
     request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
     backend.failure = BroadcastUnavailable("Redis is down")
-    backend.hear(hub.elsewhere.group, request)
+    backend.hear(hub.remote_members.group, request)
     await settle()
     backend.failure = None
-    backend.hear(hub.elsewhere.group, request)
+    backend.hear(hub.remote_members.group, request)
     await settle()
     assert [group for group, _ in backend.published] == [ASKER]
     await hub.stop()
@@ -175,7 +175,9 @@ async def test_a_second_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> No
         owning.enter()
         adding = asyncio.ensure_future(pending)
         for _ in range(2):
-            await outcome(owning.hub.publish(asking.hub.elsewhere.group, {"_uvicorn_control": "done", "number": 1}))
+            await outcome(
+                owning.hub.publish(asking.hub.remote_members.group, {"_uvicorn_control": "done", "number": 1})
+            )
         await adding
 
 
@@ -191,7 +193,7 @@ async def test_B17c_a_forged_member_of_the_control_group_does_not_end_the_contro
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         victim, reply = owning.client(), owning.client()
-        control = owning.hub.elsewhere.group
+        control = owning.hub.remote_members.group
         owning.enter()
         for action in ("add", "discard", "add"):
             request = forged(_uvicorn_control=action, group=control, name=victim.name)
@@ -206,8 +208,8 @@ async def test_B17c_a_member_of_the_control_group_could_not_end_it_either() -> N
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     victim, reply = Reply(), Reply()
-    hub.add(hub.elsewhere.group, victim.name, victim, Context())
-    backend.hear(hub.elsewhere.group, forged(name=reply.name))
+    hub.add(hub.remote_members.group, victim.name, victim, Context())
+    backend.hear(hub.remote_members.group, forged(name=reply.name))
     assert (victim.sent, reply.name in hub.members) == ([], True)
     await hub.stop()
 
@@ -238,7 +240,7 @@ async def test_B17c_a_forged_request_with_unfit_values_changes_nothing(
     hub = await started_hub(backend)
     reply = Reply()
     payload = json.dumps(forged(name=reply.name) | changes).encode()
-    backend.hear_payload(hub.elsewhere.group, payload)
+    backend.hear_payload(hub.remote_members.group, payload)
     await settle()
     assert (hub.members, backend.published, caplog.text) == ({}, [], "")
     await hub.stop()
@@ -250,33 +252,33 @@ async def test_B17c_answers_that_wait_are_bounded() -> None:
     reply = Reply()
     backend.answers.clear()
     for number in range(1, 1500):
-        backend.hear(hub.elsewhere.group, forged(name=reply.name, number=number))
+        backend.hear(hub.remote_members.group, forged(name=reply.name, number=number))
     await settle()
-    assert hub.elsewhere._answers == 1000
+    assert hub.remote_members._answers == 1000
     backend.answers.set()
     await settle(2000)
-    assert (len(backend.published), hub.elsewhere._answers) == (1000, 0)
+    assert (len(backend.published), hub.remote_members._answers) == (1000, 0)
     await hub.stop()
 
 
 async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_they_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(elsewhere, "_MOST_MEMBERSHIPS", 3)
+    monkeypatch.setattr(module, "_MOST_MEMBERSHIPS", 3)
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     one, two = Reply(), Reply()
     for number in range(1, 10):
-        backend.hear(hub.elsewhere.group, forged(name=one.name, group=str(number)))
-        backend.hear(hub.elsewhere.group, forged(name=one.name, group="1"))
+        backend.hear(hub.remote_members.group, forged(name=one.name, group=str(number)))
+        backend.hear(hub.remote_members.group, forged(name=one.name, group="1"))
     assert len(hub.members[one.name].groups) == 3
     assert caplog.text.count("were not added to groups") == 1
     hub.discard("1", one.name)
-    backend.hear(hub.elsewhere.group, forged(name=two.name, group="a"))
+    backend.hear(hub.remote_members.group, forged(name=two.name, group="a"))
     assert hub.members[two.name].groups == {"a"}
     one.close()
     for group in "bcd":
-        backend.hear(hub.elsewhere.group, forged(name=two.name, group=group))
+        backend.hear(hub.remote_members.group, forged(name=two.name, group=group))
     assert hub.members[two.name].groups == {"a", "b", "c"}
     await hub.stop()
 
@@ -286,9 +288,9 @@ async def test_an_answer_to_another_hub_of_the_process_is_not_taken(monkeypatch:
         asking.enter()
         pending = asking.channel.send({"group": "chat", "add": owning.client().name})
         answer = {"_uvicorn_control": "done", "number": 1, "asker": "another"}
-        await outcome(owning.hub.publish(asking.hub.elsewhere.group, answer))
+        await outcome(owning.hub.publish(asking.hub.remote_members.group, answer))
         await settle()
-        assert not asking.hub.elsewhere._asked[1].done()
+        assert not asking.hub.remote_members._asked[1].done()
         owning.enter()
         await pending
 
@@ -306,7 +308,7 @@ async def test_processes_that_share_a_secret_add_each_other_s_clients(
     monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...], owning_secrets: tuple[bytes, ...]
 ) -> None:
     async with two_processes(monkeypatch, asking_secrets, (*owning_secrets, *asking_secrets)) as (asking, owning):
-        asking.hub.elsewhere._signer._secrets = (*asking_secrets, *owning_secrets)  # type: ignore[union-attr]
+        asking.hub.remote_members._signer._secrets = (*asking_secrets, *owning_secrets)  # type: ignore[union-attr]
         reply = owning.client()
         await ask(asking, owning, {"group": "chat", "add": reply.name})
         await ask(asking, owning, {"group": "chat", "discard": reply.name})
@@ -318,7 +320,7 @@ async def test_processes_that_share_a_secret_add_each_other_s_clients(
 async def test_B17c_requests_without_the_secret_are_ignored_counted_and_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asking_secrets: tuple[bytes, ...]
 ) -> None:
-    monkeypatch.setattr(elsewhere, "_TRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
     async with two_processes(monkeypatch, asking_secrets, (NEW,)) as (asking, owning):
         await ask(asking, owning, {"group": "chat", "add": owning.client().name})
         assert (owning.hub.members, owning.hub.metrics.dropped_control) == ({}, 4)
@@ -329,20 +331,20 @@ async def test_B17c_a_request_that_was_received_is_not_obeyed_again(monkeypatch:
     backend = ScriptedBackend()
     owner = await started_hub(backend, HubOptions(secrets=(NEW,)))
     asking = await started_hub(ScriptedBackend(), HubOptions(secrets=(NEW,)))
-    signer, reply = asking.elsewhere._signer, Reply()
+    signer, reply = asking.remote_members._signer, Reply()
     assert signer is not None
-    added = signer.sign(owner.elsewhere.group, asking.sender, forged(name=reply.name))
-    backend.hear(owner.elsewhere.group, added)
+    added = signer.sign(owner.remote_members.group, asking.sender, forged(name=reply.name))
+    backend.hear(owner.remote_members.group, added)
     assert set(owner.members) == {reply.name}
     owner.discard("chat", reply.name)
-    backend.hear(owner.elsewhere.group, added)
+    backend.hear(owner.remote_members.group, added)
     assert not owner.members[reply.name].groups
     await owner.stop()
     await asking.stop()
 
 
 async def test_with_a_secret_memberships_that_others_ask_for_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "_MOST_MEMBERSHIPS", 1)
+    monkeypatch.setattr(module, "_MOST_MEMBERSHIPS", 1)
     async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
         reply = owning.client()
         for group in "abc":

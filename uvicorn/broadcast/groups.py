@@ -91,13 +91,13 @@ class GroupsChannel:
             if waiting is not None:
                 pending.append(waiting)
         elif owner_of(name) != channel_names.process:
-            pending.append(self._hub.start_sending(self._hub.elsewhere.ask("add", group, name)))
+            pending.append(self._hub.start_sending(self._hub.remote_members.ask("add", group, name)))
 
     def _discard(self, group: str, name: str, pending: list[asyncio.Future[None]]) -> None:
         if name in self._hub.members:
             self._hub.discard(group, name)
         elif owner_of(name) != channel_names.process:
-            pending.append(self._hub.start_sending(self._hub.elsewhere.ask("discard", group, name)))
+            pending.append(self._hub.start_sending(self._hub.remote_members.ask("discard", group, name)))
 
 
 def _channel_name(name: Any) -> str:

@@ -91,7 +91,7 @@ class Hub:
         self.members: dict[str, Member] = {}
         #: By the names of reply channels: who wants to be told of gaps in another way than the application as a whole.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
-        self.elsewhere = RemoteMembers(self, options.secrets)
+        self.remote_members = RemoteMembers(self, options.secrets)
         self._open_backend = open_backend
         self._around = MemberContext(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
         self._groups: dict[str, dict[Member, None]] = {}
@@ -131,7 +131,7 @@ class Hub:
         self._stopped = True
         remove_running(self)
         self.subscriptions.close()
-        self.elsewhere.close()
+        self.remote_members.close()
         for timer in (self._holes_timer, self._outage_timer):
             if timer is not None:
                 timer.cancel()
@@ -204,7 +204,7 @@ class Hub:
         members = self._groups.get(group)
         if members is not None and member in members:
             del members[member]
-            self.elsewhere.membership_ended(member.name, group)
+            self.remote_members.membership_ended(member.name, group)
             if not members:
                 del self._groups[group]
                 self._heard.forget(group)
@@ -280,7 +280,7 @@ class Hub:
 
     def _on_message(self, group: str, payload: bytes) -> None:
         # First: nobody can be a member of this one, whatever they say.
-        is_control = group == self.elsewhere.group
+        is_control = group == self.remote_members.group
         members = self._groups.get(group)
         if members is None and not is_control:
             return
@@ -295,7 +295,7 @@ class Hub:
                 )
             return
         if members is None or is_control:
-            self.elsewhere.on_message(message)
+            self.remote_members.on_message(message)
             return
         if sender:
             lost, since = self._heard.missing(group, sender, sequence)
@@ -393,7 +393,7 @@ class Hub:
             return
         self.backend = backend
         add_running(self)
-        self.subscriptions.want(self.elsewhere.group)
+        self.subscriptions.want(self.remote_members.group)
 
     async def _subscribe(self, groups: Collection[str]) -> None:
         await self.start()
