@@ -1,4 +1,4 @@
-"""A slow reader holds the thread of its response no longer than `min_response_rate` lets it (issue S5)."""
+"""A slow reader holds the thread of its response no longer than `min_response_rate` lets it."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ async def test_an_http_disconnect_handler_that_returns_does_not_end_a_response_t
 
 
 async def test_a_pipelined_request_is_half_closed_when_its_turn_comes() -> None:
-    """S1: its missing content raises, instead of being waited for until the server stops."""
+    """Its missing content raises, instead of being waited for until the server stops."""
     outcomes: list[object] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -277,7 +277,7 @@ async def test_a_wsgi_worker_is_released_at_its_next_yield_whatever_it_yields(yi
 
 
 async def test_wsgi_input_of_a_pipelined_request_raises_when_the_client_has_closed_its_side() -> None:
-    """S1: 16 such connections once held every worker for good."""
+    """16 such connections once held every worker for good."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read()

@@ -1,6 +1,6 @@
 """The project's own interface: `async def app(message, channels)`.
 
-The shapes of messages and channels are those of the interface document; rules R1 to R18 are named where they apply.
+The shapes of messages and channels, and rules R1 to R18 where they apply, are those of docs/rules.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """WebSockets of the project's own interface: one call of `app(message, channels)` for each event of a connection.
 
 `websocket.connect` decides, `websocket.receive` comes with each message, `websocket.disconnect` once at the end of what
-was accepted. Rules R1 to R17 are those of the interface document.
+was accepted. Rules R1 to R17 are in docs/rules.md.
 """
 
 from __future__ import annotations
