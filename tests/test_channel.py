@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.forks import exit_code_in_child
-from uvicorn.channel import SENT, ChannelNames, Waiting, let_others_run, send_from_thread, shape
+from uvicorn.channel import DONE, ChannelNames, LazyAwaitable, let_others_run, send_from_thread, shape
 from uvicorn.errors import ChannelClosed
 
 Sending = Coroutine[Any, Any, None]
@@ -41,7 +41,7 @@ async def _in_a_group(sending: Sending) -> None:
 @pytest.mark.parametrize("use", USES)
 async def test_r5_what_has_been_sent_may_be_used_in_any_way_and_again(use: str) -> None:
     for _ in range(2):
-        assert await USES[use](SENT) in (None, [None])
+        assert await USES[use](DONE) in (None, [None])
 
 
 @pytest.mark.parametrize("use", USES)
@@ -52,14 +52,14 @@ async def test_r5_what_has_to_wait_may_be_used_in_any_way(use: str) -> None:
         await asyncio.sleep(0)
         waited.append(1)
 
-    assert await USES[use](Waiting(wait)) in (None, [None])
+    assert await USES[use](LazyAwaitable(wait)) in (None, [None])
     assert waited == [1]
 
 
 @pytest.mark.parametrize("use", USES)
 async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: str) -> None:
     reported: list[int] = []
-    sending = Waiting(let_others_run, lambda: reported.append(1))
+    sending = LazyAwaitable(let_others_run, lambda: reported.append(1))
     assert reported == []
     await USES[use](sending)
     await sending
@@ -69,13 +69,13 @@ async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: s
 async def test_awaiting_what_has_been_sent_lets_nobody_else_run() -> None:
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
-    await SENT
+    await DONE
     assert ran == []
     await let_others_run()
     assert ran == [1]
 
 
-@pytest.mark.parametrize("make", [lambda: SENT, lambda: Waiting(let_others_run)], ids=["sent", "waiting"])
+@pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
 def test_r5_what_send_returns_may_be_dropped(make: Callable[[], Sending]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -84,7 +84,7 @@ def test_r5_what_send_returns_may_be_dropped(make: Callable[[], Sending]) -> Non
         del sending
 
 
-@pytest.mark.parametrize("make", [lambda: SENT, lambda: Waiting(let_others_run)], ids=["sent", "waiting"])
+@pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
 def test_what_is_thrown_in_before_it_has_begun_comes_out(make: Callable[[], Sending]) -> None:
     with pytest.raises(ValueError, match="boom"):
         make().throw(ValueError("boom"))
@@ -100,7 +100,7 @@ async def test_a_task_that_waits_can_be_cancelled() -> None:
         finally:
             cleaned.append(1)
 
-    task = asyncio.get_running_loop().create_task(Waiting(wait))
+    task = asyncio.get_running_loop().create_task(LazyAwaitable(wait))
     await asyncio.sleep(0)
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -117,7 +117,7 @@ def test_what_waits_and_is_closed_is_ended() -> None:
         finally:
             ended.append(1)
 
-    waiting = Waiting(wait)
+    waiting = LazyAwaitable(wait)
     waiting.send(None)
     waiting.close()
     assert ended == [1]
@@ -160,12 +160,12 @@ async def test_r5_a_thread_sends_on_the_loop_and_waits_for_it() -> None:
     def send(message: dict[str, Any]) -> Sending:
         asyncio.get_running_loop()
         sent.append(message)
-        return SENT if message["text"] == "b" else Waiting(drain)
+        return DONE if message["text"] == "b" else LazyAwaitable(drain)
 
     loop = asyncio.get_running_loop()
-    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "a"}) is SENT
+    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "a"}) is DONE
     assert sent == [{"text": "a"}, "drained"]
-    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "b"}) is SENT
+    assert await asyncio.to_thread(send_from_thread, loop, send, {"text": "b"}) is DONE
     assert sent == [{"text": "a"}, "drained", {"text": "b"}]
 
 
@@ -196,8 +196,8 @@ def test_what_is_sent_after_the_loop_has_closed_is_dropped() -> None:
 
     loop = asyncio.new_event_loop()
     loop.close()
-    assert send_from_thread(loop, send, {}) is SENT
-    assert send_from_thread(None, send, {}) is SENT
+    assert send_from_thread(loop, send, {}) is DONE
+    assert send_from_thread(None, send, {}) is DONE
 
 
 @pytest.mark.parametrize(

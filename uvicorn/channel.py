@@ -53,7 +53,7 @@ class ChannelNames:
 channel_names: Final = ChannelNames()
 
 
-class Sent(Coroutine[Any, Any, None]):
+class Done(Coroutine[Any, Any, None]):
     """What `send` returns when there is nothing to wait for: finished, shared, and it may be dropped (rule R5)."""
 
     __slots__ = ()
@@ -70,7 +70,7 @@ class Sent(Coroutine[Any, Any, None]):
         pass
 
 
-class Waiting(Coroutine[Any, Any, None]):
+class LazyAwaitable(Coroutine[Any, Any, None]):
     """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited.
 
     `on_await()` is called once, as soon as something awaits it: `await` itself, or the task that it is made into.
@@ -109,7 +109,7 @@ class Waiting(Coroutine[Any, Any, None]):
         return self._wait()
 
 
-SENT: Final = Sent()
+DONE: Final = Done()
 
 
 async def let_others_run() -> None:
@@ -132,7 +132,7 @@ def send_from_thread(
         except CancelledError:
             # What a ChannelClosed on the loop's side arrives as here.
             raise ChannelClosed("the client has gone") from None
-    return SENT
+    return DONE
 
 
 def check_named(message: Message) -> None:

@@ -14,7 +14,7 @@ from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle, until
 from uvicorn.broadcast.groups import GroupsChannel
 from uvicorn.broadcast.hub import Hub
-from uvicorn.channel import SENT
+from uvicorn.channel import DONE
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 
 
@@ -62,7 +62,7 @@ async def test_who_is_added_to_a_group_that_is_heard_need_not_wait() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name})
         other = Reply()
-        assert client.send({"group": "chat", "add": other.name}) is SENT
+        assert client.send({"group": "chat", "add": other.name}) is DONE
 
 
 async def test_a_handler_that_is_cancelled_while_it_waits_leaves_the_others_waiting() -> None:
@@ -87,8 +87,8 @@ async def test_another_client_of_this_process_is_added_by_its_name() -> None:
 async def test_one_that_has_gone_is_ignored() -> None:
     async with groups() as client:
         name = Reply().name
-        assert client.send({"group": "chat", "add": name}) is SENT
-        assert client.send({"group": "chat", "discard": name}) is SENT
+        assert client.send({"group": "chat", "add": name}) is DONE
+        assert client.send({"group": "chat", "discard": name}) is DONE
         assert client.hub.members == {}
 
 

@@ -18,7 +18,7 @@ from uvicorn.broadcast.backend import Backend
 from uvicorn.broadcast.groups import GroupsChannel
 from uvicorn.broadcast.hub import Hub, HubOptions, outcome
 from uvicorn.broadcast.memory import MemoryBackend
-from uvicorn.channel import SENT, ChannelNames
+from uvicorn.channel import DONE, ChannelNames
 from uvicorn.errors import BroadcastUnavailable
 
 #: The group of a process that asks.
@@ -171,7 +171,7 @@ async def test_a_second_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> No
         reply = owning.client()
         asking.enter()
         pending = asking.channel.send({"group": "chat", "add": reply.name})
-        assert pending is not SENT
+        assert pending is not DONE
         owning.enter()
         adding = asyncio.ensure_future(pending)
         for _ in range(2):

@@ -12,7 +12,7 @@ from typing import Any, final
 from uvicorn.broadcast.encoding import group_name
 from uvicorn.broadcast.hub import Hub, outcome
 from uvicorn.broadcast.remote_members import owner_of
-from uvicorn.channel import SENT, Waiting, channel_names, send_from_thread, shape
+from uvicorn.channel import DONE, LazyAwaitable, channel_names, send_from_thread, shape
 from uvicorn.errors import LocalProtocolError
 from uvicorn.types import Message
 
@@ -66,8 +66,8 @@ class GroupsChannel:
         if sent is not None:
             pending.append(hub.publish(group, sent, tuple(pending)))
         if all(future.done() and not future.cancelled() and future.exception() is None for future in pending):
-            return SENT
-        return Waiting(partial(_outcomes, pending))
+            return DONE
+        return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
         """Have `callback(event)` called, and awaited if that can be, where messages to this client may be missing.

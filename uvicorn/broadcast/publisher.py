@@ -18,7 +18,7 @@ from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, encode, group_name
 from uvicorn.broadcast.hub import outcome
 from uvicorn.broadcast.hub_registry import RunningHub, running_hub
 from uvicorn.broadcast.outage import Outage
-from uvicorn.channel import SENT, shape
+from uvicorn.channel import DONE, shape
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.types import Message
 
@@ -178,7 +178,7 @@ class SendingGroups:
                 "groups.send: 'add' and 'discard' need a server with an event loop; this host has none"
             )
         self._publisher.publish(group_name(message.get("group")), message["send"])
-        return SENT
+        return DONE
 
 
 def _open_carrier(url: str) -> SyncClient:

@@ -10,7 +10,7 @@ from functools import partial
 from io import FileIO
 from typing import Any, Final, final
 
-from uvicorn.channel import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.channel import DONE, SENDS_IN_A_ROW, LazyAwaitable, let_others_run, shape
 from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
@@ -90,7 +90,7 @@ class HTTPCall:
             if exchange.state == CLOSED:
                 return self._send_to_nobody()
             if exchange.ended_early and kind != "http.response.start":
-                return Waiting(let_others_run)
+                return LazyAwaitable(let_others_run)
         if kind == "http.response.body":
             if self._body_ended:
                 raise self._misplaced(message)
@@ -101,7 +101,7 @@ class HTTPCall:
                 self._headers = None
                 exchange.respond(self._status, headers, message.get("body") or b"", more_content or trailers_follow)
                 if exchange.state == COMPLETE:
-                    return SENT
+                    return DONE
             elif exchange.state == STREAMING:
                 exchange.write(message.get("body") or b"", more_content or trailers_follow)
             else:
@@ -120,7 +120,7 @@ class HTTPCall:
             if self.task is not None:
                 self.fault = None
                 asyncio.get_running_loop().call_soon(self.flush)
-            return SENT
+            return DONE
         elif kind == "http.response.pathsend" and self._may_send_path():
             self._body_ended = True
             return self._send_path(message["path"])
@@ -131,26 +131,26 @@ class HTTPCall:
         elif kind == BREAK_OFF:
             message["taken"] = True
             exchange.break_off(message.get("reason") or "the application has broken the response off")
-            return SENT
+            return DONE
         else:
             raise self._misplaced(message)
         if exchange.state >= COMPLETE:
             # The gateway may have found out that there is nobody to send to.
-            return self._send_to_nobody() if exchange.state == CLOSED else SENT
+            return self._send_to_nobody() if exchange.state == CLOSED else DONE
         exchange.sends += 1
         if exchange.write_paused:
-            return Waiting(self._drain, exchange.gateway.last_send())
+            return LazyAwaitable(self._drain, exchange.gateway.last_send())
         if exchange.sends % SENDS_IN_A_ROW == 0:
-            return Waiting(let_others_run)
-        return SENT
+            return LazyAwaitable(let_others_run)
+        return DONE
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         if not self._has_dropped:
             # Without a suspension: a framework that listens for http.disconnect cancels the task that streams, and a
             # generator is closed by that only where it is suspended itself. In here it would be left to the collector.
             self._has_dropped = True
-            return SENT
-        return Waiting(self._give_way)
+            return DONE
+        return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
         """Let tasks that listen for http.disconnect cancel this one, if there are any."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final, final
 
-from uvicorn.channel import SENDS_IN_A_ROW, SENT, Waiting, let_others_run, shape
+from uvicorn.channel import DONE, SENDS_IN_A_ROW, LazyAwaitable, let_others_run, shape
 from uvicorn.core.exchange import STREAMING, WAITING
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
@@ -133,11 +133,11 @@ class WebSocketCall(WebSocketListener):
                 session.send_bytes(data)  # type: ignore[arg-type]
             session.sends += 1
             if session.write_paused:
-                return Waiting(self._drain, session.gateway.last_send())
+                return LazyAwaitable(self._drain, session.gateway.last_send())
             if session.sends >= SENDS_IN_A_ROW:
                 session.sends = 0
-                return Waiting(let_others_run)
-            return SENT
+                return LazyAwaitable(let_others_run)
+            return DONE
         if kind == "websocket.close" and session.request.status == 101:
             # Of a connection that is gone already there is nothing to close.
             session.close(message.get("code") or 1000, message.get("reason") or "")
@@ -147,7 +147,7 @@ class WebSocketCall(WebSocketListener):
             raise ClientDisconnected("the client has gone")
         else:
             raise self._misplaced(message)
-        return SENT
+        return DONE
 
     def _answer(self, kind: str | None, message: Message) -> None:
         """An event before the handshake is over."""

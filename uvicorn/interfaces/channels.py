@@ -14,10 +14,10 @@ from threading import get_ident
 from typing import Any, Never, final
 
 from uvicorn.channel import (
+    DONE,
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
-    SENT,
-    Waiting,
+    LazyAwaitable,
     channel_names,
     check_named,
     let_others_run,
@@ -87,7 +87,7 @@ class ReplyChannel:
                 message.get("status_text") or b"",
             )
             if exchange.state == COMPLETE:
-                return SENT
+                return DONE
         elif exchange.state == CLOSED:
             return self._send_to_nobody()
         elif not isinstance(message, dict) or "status" in message:
@@ -100,13 +100,15 @@ class ReplyChannel:
                 check_named(message)
             exchange.write(content or b"", message.get("more_content", False))
         if exchange.state == COMPLETE:
-            return Waiting(let_others_run) if exchange.ended_early else SENT
+            return LazyAwaitable(let_others_run) if exchange.ended_early else DONE
         exchange.sends += 1
         if exchange.write_paused:
-            return Waiting(self._drain, exchange.gateway.last_send()) if OWNER.get() is exchange.endpoint else SENT
+            return (
+                LazyAwaitable(self._drain, exchange.gateway.last_send()) if OWNER.get() is exchange.endpoint else DONE
+            )
         if exchange.sends % SENDS_IN_A_ROW == 0 and OWNER.get() is exchange.endpoint:
-            return Waiting(let_others_run)
-        return SENT
+            return LazyAwaitable(let_others_run)
+        return DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once: when the exchange ends, however it does, or the client closes its side before.
@@ -143,8 +145,8 @@ class ReplyChannel:
         """For other threads, which wait whatever the context is that they send from."""
         sent = self.send(message)
         exchange = self._exchange
-        if sent is SENT and exchange.state == STREAMING and exchange.write_paused:
-            return Waiting(exchange.drain, exchange.gateway.last_send())
+        if sent is DONE and exchange.state == STREAMING and exchange.write_paused:
+            return LazyAwaitable(exchange.drain, exchange.gateway.last_send())
         return sent
 
     async def _drain(self) -> None:
@@ -157,7 +159,7 @@ class ReplyChannel:
         if OWNER.get() is exchange.endpoint:
             raise ChannelClosed("the client has gone")
         exchange.sends += 1
-        return SENT if exchange.sends % DROPS_IN_A_ROW else Waiting(let_others_run)
+        return DONE if exchange.sends % DROPS_IN_A_ROW else LazyAwaitable(let_others_run)
 
 
 @final

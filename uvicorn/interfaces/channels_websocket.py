@@ -15,10 +15,10 @@ from threading import get_ident
 from typing import Any, Final, final
 
 from uvicorn.channel import (
+    DONE,
     DROPS_IN_A_ROW,
     SENDS_IN_A_ROW,
-    SENT,
-    Waiting,
+    LazyAwaitable,
     channel_names,
     let_others_run,
     send_from_thread,
@@ -96,7 +96,7 @@ class WebSocketReply:
             gateway = session.gateway
             gateway.send_text(text)
             session.sends += 1
-            return self._pace() if gateway.write_paused or session.sends >= SENDS_IN_A_ROW else SENT
+            return self._pace() if gateway.write_paused or session.sends >= SENDS_IN_A_ROW else DONE
         if session.state == CLOSED:
             return self._send_to_nobody()
         data, close = message.get("bytes"), message.get("close")
@@ -116,11 +116,11 @@ class WebSocketReply:
             if accept is None and not (text or data):
                 if not close:
                     # Nothing has been decided: the handshake waits on.
-                    return SENT
+                    return DONE
                 accept = False
             if accept is not None and not accept:
                 session.request.respond(403)
-                return SENT
+                return DONE
             check_message(text, data)
             session.accept(message.get("subprotocol"), message.get("headers") or ())
         elif "status" in message:
@@ -135,9 +135,9 @@ class WebSocketReply:
             session.send_bytes(data)
         if code:
             session.close(code, reason)
-            return SENT
+            return DONE
         session.sends += 1
-        return self._pace() if session.write_paused or session.sends >= SENDS_IN_A_ROW else SENT
+        return self._pace() if session.write_paused or session.sends >= SENDS_IN_A_ROW else DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
@@ -199,17 +199,17 @@ class WebSocketReply:
         else:
             request.write(message.get("content") or b"", message.get("more_content", False))
         waits = request.state == STREAMING and request.write_paused and OWNER.get() is request.endpoint
-        return Waiting(request.drain, request.gateway.last_send()) if waits else SENT
+        return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
         """What a sender waits for that has sent much: one of another client's for nothing."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
-            return SENT
+            return DONE
         if session.write_paused:
-            return Waiting(session.drain, session.gateway.last_send())
-        return Waiting(let_others_run)
+            return LazyAwaitable(session.drain, session.gateway.last_send())
+        return LazyAwaitable(let_others_run)
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint
@@ -217,7 +217,7 @@ class WebSocketReply:
             raise ChannelClosed("the client has gone")
         self._drops += 1
         # A client's own endless loop must not keep others from running; one over many clients must not be interrupted.
-        return Waiting(let_others_run) if own or self._drops % DROPS_IN_A_ROW == 0 else SENT
+        return LazyAwaitable(let_others_run) if own or self._drops % DROPS_IN_A_ROW == 0 else DONE
 
 
 @final

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Final, final
 
-from uvicorn.channel import SENT, Waiting, channel_names, check_named, let_others_run, shape
+from uvicorn.channel import DONE, LazyAwaitable, channel_names, check_named, let_others_run, shape
 from uvicorn.core.exchange import COMPLETE, STATE_NAMES, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.forks import end_fork
@@ -194,7 +194,7 @@ class ConsumerCall(Call):
             if state != COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
                 if self._answered:
-                    return SENT
+                    return DONE
             self._sent += len(content) + _MESSAGE_BYTES
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
             send = _Send(content, more_content, awaited=not on_loop)
@@ -209,10 +209,10 @@ class ConsumerCall(Call):
         if on_loop:
             # Behind what others have sent, and not a turn later: the handler may be over by then.
             self._outbox.flush()
-            return Waiting(self.exchange.drain, send.on_await) if self.exchange.write_paused else SENT
+            return LazyAwaitable(self.exchange.drain, send.on_await) if self.exchange.write_paused else DONE
         if more_content or state == COMPLETE:
             return self._wait_for_room()
-        return SENT
+        return DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """See `ThreadReplyChannel.on_close`."""
@@ -227,12 +227,12 @@ class ConsumerCall(Call):
                 room.acquire()
             if self._over and self._state != COMPLETE:
                 return self._send_to_nobody()
-        return SENT
+        return DONE
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
         if OWNER.get() is self.exchange.endpoint:
             raise ChannelClosed("the client has gone")
-        return Waiting(let_others_run) if threading.get_ident() == self.exchange.endpoint.thread else SENT
+        return LazyAwaitable(let_others_run) if threading.get_ident() == self.exchange.endpoint.thread else DONE
 
     # On the event loop's thread
 
