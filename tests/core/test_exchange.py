@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
+from tests.core.state_table import state_cases
+from uvicorn.core import exchange as module
+from uvicorn.core.exchange import (
+    CLOSED,
+    COMPLETE,
+    STREAMING,
+    WAITING,
+    Endpoint,
+    ExchangeState,
+    HTTPExchange,
+    HTTPGateway,
+)
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 
 
@@ -45,13 +58,16 @@ class RecordingGateway(HTTPGateway):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self.calls.append("abort")
 
+    def abandon(self, exchange: HTTPExchange, reason: str) -> None:
+        self.calls.append("abandon")
+
 
 def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]:
     gateway = RecordingGateway()
     return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", [], has_content), gateway
 
 
-def in_state(state: int) -> tuple[HTTPExchange, RecordingGateway]:
+def in_state(state: ExchangeState) -> tuple[HTTPExchange, RecordingGateway]:
     made, gateway = exchange()
     if state == STREAMING:
         made.respond(200, more_content=True)
@@ -63,55 +79,59 @@ def in_state(state: int) -> tuple[HTTPExchange, RecordingGateway]:
     return made, gateway
 
 
-MOVES = {
-    "respond, whole": lambda made: made.respond(200, (), b"x"),
-    "respond, begun": lambda made: made.respond(200, (), b"x", more_content=True),
-    "write": lambda made: made.write(b"x"),
-    "write, last": lambda made: made.write(b"x", more_content=False),
-    "disconnect": lambda made: made.disconnect(),
-    "failure": lambda made: made.app_failed("reason"),
+def write_file(made: HTTPExchange, count: int) -> None:
+    with FileIO(os.devnull) as file:
+        asyncio.run(made.write_file(file, count))
+
+
+#: The events of the table in the docstring of `exchange`, and what the gateway sends when they succeed.
+EVENTS: dict[str, tuple[Callable[[HTTPExchange], object], list[Any]]] = {
+    "respond, last": (lambda made: made.respond(200, (), b"x"), [(200, b"x", False)]),
+    "respond, more": (lambda made: made.respond(200, (), b"x", more_content=True), [(200, b"x", True)]),
+    "respond, invalid": (lambda made: made.respond(0), []),
+    "write, more": (lambda made: made.write(b"x"), [(b"x", True)]),
+    "write, last": (lambda made: made.write(b"x", more_content=False), [(b"x", False)]),
+    "write, invalid": (lambda made: made.write(b"bad"), []),
+    "write_trailers": (lambda made: made.write_trailers([[b"x", b"1"]]), [(b"", False)]),
+    "write_file": (lambda made: write_file(made, 0), [(b"", False)]),
+    "write_file, short": (lambda made: write_file(made, 1), []),
+    "finish": (lambda made: made.finish(), [(b"", False)]),
+    "app_failed": (lambda made: made.app_failed("reason"), []),
+    "abort": (lambda made: made.abort("reason"), []),
+    "break_off": (lambda made: made.break_off("reason"), []),
+    "half_close": (lambda made: made.half_close(), []),
+    "disconnect": (lambda made: made.disconnect(), []),
+    "switch_protocols": (lambda made: made.switch_protocols(), []),
 }
-ERROR = "error"
+#: What the gateway does for the effects in the table.
+EFFECTS: dict[str, list[Any]] = {
+    "500": [(500, b"Internal Server Error\n", False)],
+    "abort": ["abort"],
+    "abandon": ["abandon"],
+    "error": [],
+    "warn": [],
+    "drop": [],
+    "ignore": [],
+}
 
 
-@pytest.mark.parametrize(
-    ("state", "move", "after", "calls"),
-    [
-        (WAITING, "respond, whole", COMPLETE, [(200, b"x", False)]),
-        (WAITING, "respond, begun", STREAMING, [(200, b"x", True)]),
-        (WAITING, "write", ERROR, []),
-        (WAITING, "write, last", ERROR, []),
-        (WAITING, "disconnect", CLOSED, []),
-        (WAITING, "failure", COMPLETE, [(500, b"Internal Server Error\n", False)]),
-        (STREAMING, "respond, whole", ERROR, []),
-        (STREAMING, "respond, begun", ERROR, []),
-        (STREAMING, "write", STREAMING, [(b"x", True)]),
-        (STREAMING, "write, last", COMPLETE, [(b"x", False)]),
-        (STREAMING, "disconnect", CLOSED, []),
-        (STREAMING, "failure", CLOSED, ["abort"]),
-        (COMPLETE, "respond, whole", ERROR, []),
-        (COMPLETE, "respond, begun", ERROR, []),
-        (COMPLETE, "write", COMPLETE, []),
-        (COMPLETE, "write, last", COMPLETE, []),
-        (COMPLETE, "disconnect", COMPLETE, []),
-        (COMPLETE, "failure", COMPLETE, []),
-        (CLOSED, "respond, whole", CLOSED, []),
-        (CLOSED, "respond, begun", CLOSED, []),
-        (CLOSED, "write", CLOSED, []),
-        (CLOSED, "write, last", CLOSED, []),
-        (CLOSED, "disconnect", CLOSED, []),
-        (CLOSED, "failure", CLOSED, []),
-    ],
-)
-def test_the_state_machine_is_the_documented_one(state: int, move: str, after: Any, calls: list[Any]) -> None:
+@pytest.mark.parametrize(("state", "event", "effects", "after"), state_cases(module, ExchangeState))
+def test_exchange_follows_the_state_table_of_its_docstring(
+    state: ExchangeState, event: str, effects: list[str], after: ExchangeState, caplog: pytest.LogCaptureFixture
+) -> None:
     made, gateway = in_state(state)
-    if after == ERROR:
-        with pytest.raises(LocalProtocolError, match=made.state_name):
-            MOVES[move](made)
-        after = state
-    else:
-        MOVES[move](made)
-    assert (made.state, gateway.calls) == (after, calls)
+    act, sent = EVENTS[event]
+    # An error names the state in which it was raised, unless it is about the content itself.
+    names_state = state.name if not event.endswith(("invalid", "short")) else None
+    with pytest.raises(LocalProtocolError, match=names_state) if "error" in effects else nullcontext():
+        act(made)
+    assert made.state is after
+    assert gateway.calls == ([call for effect in effects for call in EFFECTS[effect]] if effects else sent)
+    assert bool(caplog.records) == ("warn" in effects)
+
+
+def test_state_table_of_the_exchange_has_every_event() -> None:
+    assert {case.values[1] for case in state_cases(module, ExchangeState)} == EVENTS.keys()
 
 
 def test_the_head_is_split_into_path_and_query() -> None:
@@ -304,23 +324,6 @@ async def test_who_looks_in_vain_again_and_again_leaves_nothing_behind(wait: Any
         looking.cancel()
         await asyncio.wait((looking,))
     assert (made._watchers, made._receivers) == ((), ())
-
-
-@pytest.mark.parametrize(
-    ("state", "after", "calls"),
-    [(WAITING, ERROR, []), (STREAMING, COMPLETE, [(b"", False)]), (COMPLETE, COMPLETE, []), (CLOSED, CLOSED, [])],
-)
-def test_trailers_end_the_response_even_where_there_is_no_room_for_them(
-    state: int, after: Any, calls: list[Any]
-) -> None:
-    made, gateway = in_state(state)
-    if after == ERROR:
-        with pytest.raises(LocalProtocolError, match="WAITING"):
-            made.write_trailers([[b"x", b"1"]])
-        after = state
-    else:
-        made.write_trailers([[b"x", b"1"]])
-    assert (made.state, gateway.calls) == (after, calls)
 
 
 CONTENT = bytes(range(256)) * 300

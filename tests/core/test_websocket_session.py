@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from tests.core.state_table import state_cases
+from uvicorn.core import websocket_session as module
 from uvicorn.core.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
 from uvicorn.core.websocket_session import (
     CLOSED,
     CLOSING,
     CONNECTING,
     OPEN,
+    SessionState,
     WebSocketGateway,
     WebSocketListener,
     WebSocketSession,
@@ -76,7 +80,7 @@ class RecordingListener(WebSocketListener):
 class Made:
     """A session in `state`, its gateway and its listener, which have forgotten how it got there."""
 
-    def __init__(self, state: int = CONNECTING) -> None:
+    def __init__(self, state: SessionState = CONNECTING) -> None:
         self.gateway = RecordingGateway()
         self.listener = RecordingListener()
         self.request = HTTPExchange(self.gateway, Endpoint(), "GET", b"/chat", "1.1", [], has_content=False)
@@ -92,61 +96,41 @@ class Made:
         self.listener.calls.clear()
 
 
-MOVES: dict[str, Callable[[Made], object]] = {
-    "accept": lambda made: made.session.accept(),
-    "text": lambda made: made.session.send_text("x"),
-    "bytes": lambda made: made.session.send_bytes(b"x"),
-    "close": lambda made: made.session.close(),
-    "disconnect": lambda made: made.session.disconnect(1001, "bye"),
-    "denied": lambda made: made.request.respond(403),
-    "client gone": lambda made: made.request.disconnect(),
+#: The events of the table in the docstring of `websocket_session`, and what the gateway sends when they succeed.
+EVENTS: dict[str, tuple[Callable[[Made], object], list[Any]]] = {
+    "accept": (lambda made: made.session.accept(), ["accept"]),
+    "accept, invalid": (lambda made: made.session.accept("bad"), []),
+    "send_text": (lambda made: made.session.send_text("x"), ["x"]),
+    "send_bytes": (lambda made: made.session.send_bytes(b"x"), [b"x"]),
+    "close": (lambda made: made.session.close(), [(1000, "")]),
+    "close, invalid code": (lambda made: made.session.close(1006), []),
+    "disconnect": (lambda made: made.session.disconnect(1001, "bye"), []),
+    "handshake denied": (lambda made: made.request.respond(403), [403]),
+    "client gone": (lambda made: made.request.disconnect(), []),
 }
-ERROR = "error"
-TOLD = [(1001, "bye")]
 
 
-@pytest.mark.parametrize(
-    ("state", "move", "after", "sent", "told"),
-    [
-        (CONNECTING, "accept", OPEN, ["accept"], []),
-        (CONNECTING, "text", ERROR, [], []),
-        (CONNECTING, "bytes", ERROR, [], []),
-        (CONNECTING, "close", ERROR, [], []),
-        (CONNECTING, "disconnect", CLOSED, [], []),
-        (CONNECTING, "denied", CLOSED, [403], []),
-        (CONNECTING, "client gone", CLOSED, [], []),
-        (OPEN, "accept", ERROR, [], []),
-        (OPEN, "text", OPEN, ["x"], []),
-        (OPEN, "bytes", OPEN, [b"x"], []),
-        (OPEN, "close", CLOSING, [(1000, "")], []),
-        (OPEN, "disconnect", CLOSED, [], TOLD),
-        (CLOSING, "accept", ERROR, [], []),
-        (CLOSING, "text", CLOSING, [], []),
-        (CLOSING, "bytes", CLOSING, [], []),
-        (CLOSING, "close", CLOSING, [], []),
-        (CLOSING, "disconnect", CLOSED, [], TOLD),
-        (CLOSED, "accept", CLOSED, [], []),
-        (CLOSED, "text", CLOSED, [], []),
-        (CLOSED, "bytes", CLOSED, [], []),
-        (CLOSED, "close", CLOSED, [], []),
-        (CLOSED, "disconnect", CLOSED, [], []),
-    ],
-)
-def test_the_state_machine_is_the_documented_one(
-    state: int, move: str, after: Any, sent: list[Any], told: list[Any]
+@pytest.mark.parametrize(("state", "event", "effects", "after"), state_cases(module, SessionState))
+def test_session_follows_the_state_table_of_its_docstring(
+    state: SessionState, event: str, effects: list[str], after: SessionState
 ) -> None:
     made = Made(state)
-    if after == ERROR:
-        with pytest.raises(LocalProtocolError, match=made.session.state_name):
-            MOVES[move](made)
-        after = state
-    else:
-        MOVES[move](made)
-    assert (made.session.state, made.gateway.calls, made.listener.calls) == (after, sent, told)
+    act, sent = EVENTS[event]
+    # An error names the state in which it was raised, unless it is about the argument itself.
+    names_state = state.name if "invalid" not in event else None
+    with pytest.raises(LocalProtocolError, match=names_state) if "error" in effects else nullcontext():
+        act(made)
+    assert made.session.state is after
+    assert made.gateway.calls == ([] if effects else sent)
+    assert made.listener.calls == ([(1001, "bye")] if "notify" in effects else [])
+
+
+def test_state_table_of_the_session_has_every_event() -> None:
+    assert {case.values[1] for case in state_cases(module, SessionState)} == EVENTS.keys()
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSING])
-def test_the_end_of_the_request_that_was_accepted_is_not_the_end_of_the_session(state: int) -> None:
+def test_end_of_an_accepted_handshake_request_does_not_end_the_session(state: SessionState) -> None:
     made = Made(state)
     assert (made.request.state, made.request.status) == (COMPLETE, 101)
     made.request.disconnect()
@@ -233,14 +217,14 @@ def test_5_5_a_reason_that_does_not_fit_or_is_no_text_closes_nothing(reason: Any
     assert (made.session.state, made.gateway.calls) == (OPEN, [])
 
 
-@pytest.mark.parametrize("end", ["disconnect", "denied", "client gone"])
+@pytest.mark.parametrize("end", ["disconnect", "handshake denied", "client gone"])
 def test_callbacks_for_the_end_are_called_once_and_in_order(end: str) -> None:
     made = Made()
     called: list[int] = []
     made.session.on_end(lambda: called.append(1))
     made.session.on_end(lambda: called.append(2))
-    MOVES[end](made)
-    MOVES["disconnect"](made)
+    EVENTS[end][0](made)
+    EVENTS["disconnect"][0](made)
     assert called == [1, 2]
 
 
@@ -256,7 +240,7 @@ def test_a_callback_that_fails_keeps_no_other_from_being_called(caplog: pytest.L
     made.session.on_end(lambda: 1 / 0)
     made.session.on_end(lambda: called.append(1))
     made.session.disconnect(1001, "bye")
-    assert (called, made.listener.calls) == ([1], TOLD)
+    assert (called, made.listener.calls) == ([1], [(1001, "bye")])
     assert "on_close" in caplog.text
 
 

@@ -153,7 +153,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     async def drain(self) -> None:
         """Wait until the host has caught up, or the connection is over."""
-        await self._backlog.wait(lambda: self.session.state == CLOSED)
+        await self._backlog.wait(lambda: self.session.state is CLOSED)
 
     def last_send(self) -> Callable[[], object] | None:
         """What is to be called when something awaits the last send."""
@@ -209,7 +209,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     async def _receive_all(self) -> None:
         session = self.session
         try:
-            while session.state != CLOSED:
+            while session.state is not CLOSED:
                 await self._resumed.wait()
                 event = await self._receive()
                 if event["type"] == "websocket.disconnect":
@@ -218,7 +218,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                 # A host might read ahead of the accept.
                 await self._decided.wait()
                 listener = session.listener
-                if session.state == OPEN and listener is not None:
+                if session.state is OPEN and listener is not None:
                     text = event.get("text")
                     if text is not None:
                         listener.on_text(text)
@@ -248,7 +248,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                     self._backlog.wake()
             if self._failure:
                 raise ResponseAborted(self._failure)
-            if session.state == CLOSED and session.request.state >= COMPLETE:
+            if session.state is CLOSED and session.request.state >= COMPLETE:
                 return
             self._changed.clear()
             await self._changed.wait()
@@ -273,7 +273,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         request = self.session.request
         if request.state < COMPLETE:
             request.disconnect()
-        elif self.session.state != CLOSED:
+        elif self.session.state is not CLOSED:
             self.session.disconnect(code, reason)
         self._changed.set()
         self._backlog.wake()

@@ -304,7 +304,7 @@ class WSGIGateway(HTTPGateway):
         # They refer to each other, which a garbage collector would have to find out for each request.
         self._exchange = None
         self._backlog.wake()
-        if exchange.state != COMPLETE:
+        if exchange.state is not COMPLETE:
             # The host may close what another of its threads is waiting for.
             self._put("failure", ResponseAborted("the response was broken off"))
 

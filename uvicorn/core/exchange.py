@@ -4,17 +4,30 @@ A gateway (PEP 3333's word: whatever carries requests in and responses out) crea
 content, and puts on its wire what the exchange tells it to. An interface reads the head, receives content, and
 responds. Neither knows the other.
 
-The response's state machine, whole (R: respond, W: write):
+The states of the response, and what each event does to them. A cell names the effects, then the next state; without
+one the state stays. `error` raises LocalProtocolError, `-` never happens. tests/core/test_exchange.py reads this table.
 
-    state      R(more=False)  R(more=True)  W(more=True)    W(more=False)   disconnect  application failed
-    WAITING    COMPLETE       STREAMING     error           error           CLOSED      500, then COMPLETE
-    STREAMING  error          error         STREAMING       COMPLETE        CLOSED      abort, then CLOSED
-    COMPLETE   error          error         warn, ignore    warn, ignore    COMPLETE    nothing
-    CLOSED     drop           drop          drop            drop            CLOSED      nothing
+    event               WAITING           STREAMING              COMPLETE   CLOSED
+    respond, last       COMPLETE          error                  error      drop
+    respond, more       STREAMING         error                  error      drop
+    respond, invalid    error             error                  error      drop
+    write, more         error             STREAMING              warn       drop
+    write, last         error             COMPLETE               warn       drop
+    write, invalid      error             error, CLOSED          warn       drop
+    write_trailers      error             COMPLETE               warn       drop
+    write_file          error             COMPLETE               warn       drop
+    write_file, short   error             error, abort, CLOSED   warn       drop
+    finish              ignore            COMPLETE               ignore     ignore
+    app_failed          500, COMPLETE     abort, CLOSED          ignore     ignore
+    abort               abort, CLOSED     abort, CLOSED          ignore     ignore
+    break_off           abandon, CLOSED   abandon, CLOSED        ignore     ignore
+    half_close          WAITING           STREAMING              COMPLETE   CLOSED
+    disconnect          CLOSED            CLOSED                 ignore     ignore
+    switch_protocols    COMPLETE          -                      -          -
 
-A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head, though the application announces
-more (RFC 9110, section 9.3.2); `finish` makes a streamed one COMPLETE likewise. `ended_early` is true then, and what
-the application goes on to send is dropped without a warning.
+A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head, even if the application announces
+more (RFC 9110, section 9.3.2). It has `ended_early` then, as after `finish`: what the application still sends is
+dropped without a warning.
 
 The request's content is NONE, OPEN, COMPLETE or BROKEN. An exchange is touched by its event loop's thread only.
 """
@@ -26,6 +39,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from enum import IntEnum
 from io import FileIO
 from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes
@@ -37,11 +51,21 @@ from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
 
-WAITING: Final = 0
-STREAMING: Final = 1
-COMPLETE: Final = 2
-CLOSED: Final = 3
-STATE_NAMES: Final = ("WAITING", "STREAMING", "COMPLETE", "CLOSED")
+
+class ExchangeState(IntEnum):
+    """State of a response; the docstring of this module has the transitions."""
+
+    WAITING = 0
+    STREAMING = 1
+    COMPLETE = 2
+    CLOSED = 3
+
+
+# Typed as the enum, not as one member: mypy would take a state that was compared for one that no call changes.
+WAITING: Final[ExchangeState] = ExchangeState.WAITING
+STREAMING: Final[ExchangeState] = ExchangeState.STREAMING
+COMPLETE: Final[ExchangeState] = ExchangeState.COMPLETE
+CLOSED: Final[ExchangeState] = ExchangeState.CLOSED
 
 # A piece of content of this size is handed on as it is: joining it to the next would cost more than receiving twice.
 _WORTH_BYTES: Final = 16384
@@ -164,7 +188,7 @@ class HTTPGateway:
         loop = asyncio.get_running_loop()
         if start:
             file.seek(start)
-        while count and exchange.state == STREAMING:
+        while count and exchange.state is STREAMING:
             content = await loop.run_in_executor(None, file.read, min(count, _FILE_BYTES))
             if not content:
                 raise LocalProtocolError(f"the file has {count} bytes less than when it was opened")
@@ -277,7 +301,7 @@ class HTTPExchange:
         self.target = target
         self.http_version = http_version
         self.headers = headers
-        self.state = WAITING
+        self.state: ExchangeState = WAITING
         self.status = 0
         #: Content that has arrived and was not received yet.
         self.buffered_bytes = 0
@@ -393,8 +417,8 @@ class HTTPExchange:
         Raises LocalProtocolError if a response has begun, or if this one cannot be sent honestly; in the second
         case another one may be tried. Dropped if the client has gone.
         """
-        if self.state != WAITING:
-            if self.state == CLOSED:
+        if self.state is not WAITING:
+            if self.state is CLOSED:
                 return
             raise LocalProtocolError(f"response: expected content to follow, got a status in state {self.state_name}")
         if type(content) is not bytes:
@@ -420,10 +444,10 @@ class HTTPExchange:
 
         Raises LocalProtocolError before `respond`, and when content contradicts content-length.
         """
-        if self.state != STREAMING:
-            if self.state == WAITING:
+        if self.state is not STREAMING:
+            if self.state is WAITING:
                 raise LocalProtocolError("response: expected a status, got content in state WAITING")
-            if self.state == COMPLETE and not self._warned and not self.ended_early:
+            if self.state is COMPLETE and not self._warned and not self.ended_early:
                 self._warned = True
                 logger.warning("%s: content after the end of the response was ignored", self)
             return
@@ -435,7 +459,7 @@ class HTTPExchange:
             self.disconnect()
             raise
         # The gateway may have found out that there is nobody to send to.
-        if not more_content and self.state == STREAMING:
+        if not more_content and self.state is STREAMING:
             self.state = COMPLETE
             self._end()
 
@@ -444,7 +468,7 @@ class HTTPExchange:
 
         Otherwise as `write`. Raises LocalProtocolError for fields that must not stand there, too.
         """
-        if self.state != STREAMING:
+        if self.state is not STREAMING:
             self.write(b"", more_content=False)
             return
         try:
@@ -452,7 +476,7 @@ class HTTPExchange:
         except LocalProtocolError:
             self.disconnect()
             raise
-        if self.state == STREAMING:
+        if self.state is STREAMING:
             self.state = COMPLETE
             self._end()
 
@@ -462,7 +486,7 @@ class HTTPExchange:
         As `write`, it drops what comes when the client has gone, and raises LocalProtocolError if the file belies
         content-length; the response is broken off then, and if the wait is cancelled.
         """
-        if self.state == STREAMING:
+        if self.state is STREAMING:
             try:
                 await self.gateway.send_file(self, file, count, start)
             except BaseException:
@@ -472,7 +496,7 @@ class HTTPExchange:
 
     def finish(self) -> None:
         """End a response that has begun, as if the application had ended it; what it still sends is dropped."""
-        if self.state == STREAMING:
+        if self.state is STREAMING:
             self.ended_early = True
             self.write(b"", more_content=False)
 
@@ -524,9 +548,9 @@ class HTTPExchange:
 
         Logging the failure is the caller's business, who knows what it was.
         """
-        if self.state == WAITING:
+        if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
-        elif self.state == STREAMING:
+        elif self.state is STREAMING:
             self.abort(reason)
 
     def abort(self, reason: str) -> None:
@@ -590,7 +614,7 @@ class HTTPExchange:
     @property
     def state_name(self) -> str:
         """The response's state as errors show it."""
-        return STATE_NAMES[self.state]
+        return self.state.name
 
     def __repr__(self) -> str:
         return f"<{escaped(self.method, 40)} {self.path!r:.200} {self.state_name}>"
@@ -622,7 +646,7 @@ class HTTPExchange:
 
     def _ask(self) -> None:
         self._asked = True
-        if self._content_state != _NONE and self.state == WAITING:
+        if self._content_state != _NONE and self.state is WAITING:
             self.gateway.want_content(self)
 
     def _content_ended(self) -> None:

@@ -3,21 +3,28 @@
 The opening handshake is an HTTP exchange (section 1.3), and stays one until it is accepted: to deny it is to respond
 to it, and whatever guards an exchange guards it too. From then on the session carries messages.
 
-The states, whole:
+The states, and what each event does to them, written as in `exchange`. `notify` is one `on_disconnect` of the listener.
+tests/core/test_websocket_session.py reads this table.
 
-    state       accept   send         close      disconnect         denied (the exchange has ended otherwise)
-    CONNECTING  OPEN     error        error      CLOSED, silently   CLOSED, silently
-    OPEN        error    OPEN         CLOSING    CLOSED, told       -
-    CLOSING     error    drop         ignore     CLOSED, told       -
-    CLOSED      drop     drop         ignore     ignore             -
+    event                 CONNECTING   OPEN             CLOSING          CLOSED
+    accept                OPEN         error            error            ignore
+    accept, invalid       error        error            error            ignore
+    send_text             error        OPEN             drop             drop
+    send_bytes            error        OPEN             drop             drop
+    close                 error        CLOSING          ignore           ignore
+    close, invalid code   error        error            error            error
+    disconnect            CLOSED       notify, CLOSED   notify, CLOSED   ignore
+    handshake denied      CLOSED       -                -                -
+    client gone           CLOSED       -                -                -
 
-"Told" is one `on_disconnect` of the listener. A session is touched by its event loop's thread only.
+A session is touched by its event loop's thread only.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import Final, final
 
 from uvicorn.core.exchange import COMPLETE, HTTPExchange
@@ -26,11 +33,21 @@ from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
 
-CONNECTING: Final = 0
-OPEN: Final = 1
-CLOSING: Final = 2
-CLOSED: Final = 3
-STATE_NAMES: Final = ("CONNECTING", "OPEN", "CLOSING", "CLOSED")
+
+class SessionState(IntEnum):
+    """State of a connection; the docstring of this module has the transitions."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+# Typed as the enum, not as one member, for the reason given in `exchange`.
+CONNECTING: Final[SessionState] = SessionState.CONNECTING
+OPEN: Final[SessionState] = SessionState.OPEN
+CLOSING: Final[SessionState] = SessionState.CLOSING
+CLOSED: Final[SessionState] = SessionState.CLOSED
 
 # Codes that a peer may send: section 7.4.1, the registry, and what is left to libraries and applications. 1004 to
 # 1006 and 1015 never appear on the wire.
@@ -113,7 +130,7 @@ class WebSocketSession:
         self.request = request
         self.endpoint = request.endpoint
         self.subprotocols = subprotocols
-        self.state = CONNECTING
+        self.state: SessionState = CONNECTING
         #: Set by the interface that serves the session, before it accepts.
         self.listener: WebSocketListener | None = None
         #: How often the application has sent in a row; for interfaces, which let others run now and then.
@@ -129,45 +146,45 @@ class WebSocketSession:
     @property
     def state_name(self) -> str:
         """The state as errors show it."""
-        return STATE_NAMES[self.state]
+        return self.state.name
 
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
         """Open the connection. Raises LocalProtocolError if it is open, or if the answer cannot be sent."""
-        if self.state != CONNECTING:
-            if self.state == CLOSED:
+        if self.state is not CONNECTING:
+            if self.state is CLOSED:
                 return
             raise LocalProtocolError(f"websocket: accepted in state {self.state_name}")
         self.gateway.send_accept(self, subprotocol, headers)
-        if self.request.state == COMPLETE:
+        if self.request.state is COMPLETE:
             self.state = OPEN
 
     def send_text(self, text: str) -> None:
         """Send a text message; dropped once the connection closes."""
-        if self.state == OPEN:
+        if self.state is OPEN:
             if not isinstance(text, str):
                 raise _no_text(text)
             self.gateway.send_text(text)
-        elif self.state == CONNECTING:
+        elif self.state is CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
 
     def send_bytes(self, data: bytes) -> None:
         """Send a binary message; dropped once the connection closes."""
-        if self.state == OPEN:
+        if self.state is OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _no_bytes(data)
             self.gateway.send_bytes(data if isinstance(data, bytes) else bytes(data))
-        elif self.state == CONNECTING:
+        elif self.state is CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, once. Raises LocalProtocolError for a code that must not be sent (section 7.4)."""
         check_close(code, reason)
-        if self.state == OPEN:
+        if self.state is OPEN:
             self.state = CLOSING
             self.gateway.send_close(code, reason)
-        elif self.state == CONNECTING:
+        elif self.state is CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
 
     def pause_receiving(self) -> None:
@@ -184,7 +201,7 @@ class WebSocketSession:
 
     def on_end(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not."""
-        if self.state == CLOSED:
+        if self.state is CLOSED:
             callback()
         else:
             self._end_callbacks.append(callback)
@@ -206,7 +223,7 @@ class WebSocketSession:
             self._end()
 
     def _end(self) -> None:
-        if self.state == CLOSED:
+        if self.state is CLOSED:
             return
         self.state = CLOSED
         # They know this session in turn: none of them is to wait for the garbage collector.

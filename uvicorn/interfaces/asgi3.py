@@ -66,7 +66,7 @@ class HTTPCall:
         Content that has arrived comes before `http.disconnect`, though the client has gone meanwhile.
         """
         exchange = self._exchange
-        if not self._content_ended and exchange.state != COMPLETE:
+        if not self._content_ended and exchange.state is not COMPLETE:
             try:
                 content, more_content = await exchange.receive()
             except ClientDisconnected:
@@ -87,7 +87,7 @@ class HTTPCall:
         exchange = self._exchange
         kind = message.get("type")
         if exchange.state >= COMPLETE and kind in _RESPONSE_EVENTS:
-            if exchange.state == CLOSED:
+            if exchange.state is CLOSED:
                 return self._send_to_nobody()
             if exchange.ended_early and kind != "http.response.start":
                 return LazyAwaitable(let_others_run)
@@ -100,16 +100,16 @@ class HTTPCall:
             if headers is not None:
                 self._headers = None
                 exchange.respond(self._status, headers, message.get("body") or b"", more_content or trailers_follow)
-                if exchange.state == COMPLETE:
+                if exchange.state is COMPLETE:
                     return DONE
-            elif exchange.state == STREAMING:
+            elif exchange.state is STREAMING:
                 exchange.write(message.get("body") or b"", more_content or trailers_follow)
             else:
                 raise self._misplaced(message)
             if trailers_follow:
                 self._body_ended = True
         elif kind == "http.response.start":
-            if exchange.state != WAITING or self._headers is not None or self._body_ended:
+            if exchange.state is not WAITING or self._headers is not None or self._body_ended:
                 raise self._misplaced(message)
             if "status" not in message:
                 raise LocalProtocolError(f"send: expected http.response.start with 'status', got {shape(message)}")
@@ -136,7 +136,7 @@ class HTTPCall:
             raise self._misplaced(message)
         if exchange.state >= COMPLETE:
             # The gateway may have found out that there is nobody to send to.
-            return self._send_to_nobody() if exchange.state == CLOSED else DONE
+            return self._send_to_nobody() if exchange.state is CLOSED else DONE
         exchange.sends += 1
         if exchange.write_paused:
             return LazyAwaitable(self._drain, exchange.gateway.last_send())
@@ -163,7 +163,7 @@ class HTTPCall:
         Not if what it does is to return: then there is no content, and this is no response.
         """
         headers = self._headers
-        if headers is not None and self._exchange.state == WAITING and self.task is not None and not self.task.done():
+        if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
             self._headers = None
             try:
                 self._exchange.respond(self._status, headers, b"", True)
@@ -172,10 +172,10 @@ class HTTPCall:
                 self.fault = error
 
     def _may_send_trailers(self) -> bool:
-        return self._body_ended and self._exchange.state == STREAMING
+        return self._body_ended and self._exchange.state is STREAMING
 
     def _may_send_path(self) -> bool:
-        begun = self._headers is not None or self._exchange.state == STREAMING
+        begun = self._headers is not None or self._exchange.state is STREAMING
         return begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
@@ -201,14 +201,14 @@ class HTTPCall:
                 await exchange.write_file(file, count)
         except BaseException:
             # Before the head is out, another response may be tried.
-            self._body_ended = exchange.state != WAITING
+            self._body_ended = exchange.state is not WAITING
             raise
-        if exchange.state == CLOSED:
+        if exchange.state is CLOSED:
             raise ClientDisconnected("the client has gone")
 
     async def _drain(self) -> None:
         await self._exchange.drain()
-        if self._exchange.state == CLOSED:
+        if self._exchange.state is CLOSED:
             # The event that waited is the one that was dropped.
             await self._send_to_nobody()
 
@@ -218,13 +218,13 @@ class HTTPCall:
         if self.fault is not None:
             fault, self.fault = self.fault, None
             return fault
-        if exchange.state == CLOSED:
+        if exchange.state is CLOSED:
             return ClientDisconnected("the client has gone")
-        if exchange.state == COMPLETE:
+        if exchange.state is COMPLETE:
             expected = "nothing after the end of the response"
         elif self._body_ended:
             expected = "http.response.trailers" if self._trailers is not None else "nothing after a pathsend"
-        elif exchange.state == STREAMING or self._headers is not None:
+        elif exchange.state is STREAMING or self._headers is not None:
             expected = "http.response.body"
         else:
             expected = "http.response.start"
@@ -318,7 +318,7 @@ class ASGI3Interface(Interface):
             call.flush()
             task.add_done_callback(partial(_call_ended, call=call, exchange=exchange))
             cancel_after_end(task, exchange, self.settings.disconnect_seconds)
-        elif exchange.state != COMPLETE or task.cancelled() or task.exception() is not None:
+        elif exchange.state is not COMPLETE or task.cancelled() or task.exception() is not None:
             _call_ended(task, call, exchange)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
@@ -380,6 +380,6 @@ def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange)
         logger.info("%s: the application has given up a client that has closed its side", exchange)
         exchange.app_failed("client disconnected")
     elif exchange.state < COMPLETE:
-        lacking = "any of its response" if exchange.state == WAITING else "all of its response"
+        lacking = "any of its response" if exchange.state is WAITING else "all of its response"
         logger.error("%s: the application returned without having sent %s", exchange, lacking)
         exchange.app_failed("the application returned early")

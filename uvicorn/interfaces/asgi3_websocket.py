@@ -59,7 +59,7 @@ class WebSocketCall(WebSocketListener):
                 task.add_done_callback(lambda task: timer.cancel())
 
         session.on_end(cancel_later)
-        if session.state == CONNECTING:
+        if session.state is CONNECTING:
             timer = loop.call_later(self._settings.ws_accept_seconds, self._give_up)
             session.request.on_end(lambda request: timer.cancel())
 
@@ -68,7 +68,7 @@ class WebSocketCall(WebSocketListener):
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error)
-        elif session.state != OPEN and is_disconnect(error):
+        elif session.state is not OPEN and is_disconnect(error):
             logger.info("%s: the client went away before the end", session)
         else:
             log_failure(session, error)
@@ -97,7 +97,7 @@ class WebSocketCall(WebSocketListener):
             self._connected = True
             return {"type": "websocket.connect"}
         while not self._queue:
-            if self._session.state == CLOSED:
+            if self._session.state is CLOSED:
                 code, reason = self._disconnect
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,7 +109,7 @@ class WebSocketCall(WebSocketListener):
                     self._receivers = tuple(other for other in self._receivers if other is not receiver)
         message = self._queue.popleft()
         self._queued -= len(message)
-        if not self._queue and self._session.state == OPEN:
+        if not self._queue and self._session.state is OPEN:
             self._session.resume_receiving()
         if isinstance(message, str):
             return {"type": "websocket.receive", "text": message, "bytes": None}
@@ -123,7 +123,7 @@ class WebSocketCall(WebSocketListener):
         """
         session = self._session
         kind = message.get("type")
-        if kind == "websocket.send" and session.state == OPEN:
+        if kind == "websocket.send" and session.state is OPEN:
             text, data = message.get("text"), message.get("bytes")
             if (text is None) == (data is None):
                 raise LocalProtocolError("send: expected 'text' or 'bytes' in websocket.send, got both or neither")
@@ -141,9 +141,9 @@ class WebSocketCall(WebSocketListener):
         if kind == "websocket.close" and session.request.status == 101:
             # Of a connection that is gone already there is nothing to close.
             session.close(message.get("code") or 1000, message.get("reason") or "")
-        elif session.state == CONNECTING:
+        elif session.state is CONNECTING:
             self._answer(kind, message)
-        elif session.state == CLOSED and session.request.status in (0, 101):
+        elif session.state is CLOSED and session.request.status in (0, 101):
             raise ClientDisconnected("the client has gone")
         else:
             raise self._misplaced(message)
@@ -152,7 +152,7 @@ class WebSocketCall(WebSocketListener):
     def _answer(self, kind: str | None, message: Message) -> None:
         """An event before the handshake is over."""
         session, request = self._session, self._session.request
-        waiting = request.state == WAITING and self._denial is None
+        waiting = request.state is WAITING and self._denial is None
         if kind == "websocket.accept" and waiting:
             session.accept(message.get("subprotocol"), message.get("headers") or ())
         elif kind == "websocket.close" and waiting:
@@ -164,20 +164,20 @@ class WebSocketCall(WebSocketListener):
         elif kind == "websocket.http.response.body" and self._denial is not None:
             (status, headers), self._denial = self._denial, None
             request.respond(status, headers, message.get("body") or b"", message.get("more_body", False))
-        elif kind == "websocket.http.response.body" and request.state == STREAMING:
+        elif kind == "websocket.http.response.body" and request.state is STREAMING:
             request.write(message.get("body") or b"", message.get("more_body", False))
         else:
             raise self._misplaced(message)
 
     def _misplaced(self, message: Message) -> LocalProtocolError:
         state = self._session.state
-        if state == OPEN:
+        if state is OPEN:
             expected = "websocket.send or websocket.close"
-        elif state == CLOSING:
+        elif state is CLOSING:
             expected = "nothing after websocket.close"
-        elif state == CLOSED:
+        elif state is CLOSED:
             expected = "nothing after the handshake was denied"
-        elif self._denial is not None or self._session.request.state == STREAMING:
+        elif self._denial is not None or self._session.request.state is STREAMING:
             expected = "websocket.http.response.body"
         else:
             expected = "websocket.accept, websocket.close or websocket.http.response.start"
@@ -185,7 +185,7 @@ class WebSocketCall(WebSocketListener):
 
     async def _drain(self) -> None:
         await self._session.drain()
-        if self._session.state == CLOSED:
+        if self._session.state is CLOSED:
             raise ClientDisconnected("the client has gone")
 
     def _put(self, message: str | bytes) -> None:
@@ -206,19 +206,19 @@ class WebSocketCall(WebSocketListener):
         session = self._session
         request = session.request
         if task.cancelled():
-            if session.state == OPEN:
+            if session.state is OPEN:
                 session.close(_INTERNAL_ERROR)
             request.app_failed("the application was cancelled")
         elif (error := task.exception()) is not None:
             self.failed(error)
-        elif session.state == OPEN:
+        elif session.state is OPEN:
             session.close()
-        elif session.state == CONNECTING:
+        elif session.state is CONNECTING:
             logger.error("%s: the application returned without a decision", session)
             request.app_failed("the application returned early")
 
     def _give_up(self) -> None:
         request = self._session.request
-        if self._session.state == CONNECTING and request.state == WAITING:
+        if self._session.state is CONNECTING and request.state is WAITING:
             logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
             request.respond(403)

@@ -69,7 +69,7 @@ class ReplyChannel:
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
             return send_from_thread(exchange.endpoint.loop, self._send_and_wait, message)
-        if exchange.state == WAITING:
+        if exchange.state is WAITING:
             try:
                 status = message["status"]
             except (KeyError, TypeError):
@@ -86,9 +86,9 @@ class ReplyChannel:
                 message.get("more_content", False),
                 message.get("status_text") or b"",
             )
-            if exchange.state == COMPLETE:
+            if exchange.state is COMPLETE:
                 return DONE
-        elif exchange.state == CLOSED:
+        elif exchange.state is CLOSED:
             return self._send_to_nobody()
         elif not isinstance(message, dict) or "status" in message:
             raise LocalProtocolError(
@@ -99,7 +99,7 @@ class ReplyChannel:
             if content is None:
                 check_named(message)
             exchange.write(content or b"", message.get("more_content", False))
-        if exchange.state == COMPLETE:
+        if exchange.state is COMPLETE:
             return LazyAwaitable(let_others_run) if exchange.ended_early else DONE
         exchange.sends += 1
         if exchange.write_paused:
@@ -145,13 +145,13 @@ class ReplyChannel:
         """For other threads, which wait whatever the context is that they send from."""
         sent = self.send(message)
         exchange = self._exchange
-        if sent is DONE and exchange.state == STREAMING and exchange.write_paused:
+        if sent is DONE and exchange.state is STREAMING and exchange.write_paused:
             return LazyAwaitable(exchange.drain, exchange.gateway.last_send())
         return sent
 
     async def _drain(self) -> None:
         await self._exchange.drain()
-        if self._exchange.state == CLOSED:
+        if self._exchange.state is CLOSED:
             raise ChannelClosed("the client has gone")
 
     def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
@@ -260,7 +260,7 @@ class ChannelsInterface(Interface):
             # and which ends the request, not the server.
             answer_failure(exchange, error)
             return
-        if exchange.state == COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
+        if exchange.state is COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
             if self._wants_disconnect:
                 self._tell_disconnect(exchange, reply)
             return

@@ -91,13 +91,13 @@ class WebSocketReply:
             text = message.get("text")
         except AttributeError:
             raise LocalProtocolError(f"reply.send: expected a dict, got {shape(message)}") from None
-        if isinstance(text, str) and len(message) == 1 and session.state == OPEN:
+        if isinstance(text, str) and len(message) == 1 and session.state is OPEN:
             # What most messages are: asked for nothing else, and what the session would ask has been asked.
             gateway = session.gateway
             gateway.send_text(text)
             session.sends += 1
             return self._pace() if gateway.write_paused or session.sends >= SENDS_IN_A_ROW else DONE
-        if session.state == CLOSED:
+        if session.state is CLOSED:
             return self._send_to_nobody()
         data, close = message.get("bytes"), message.get("close")
         if text is not None and data is not None:
@@ -107,8 +107,8 @@ class WebSocketReply:
             # Checked before anything is sent: a message is sent whole or not at all.
             code, reason = 1000 if close is True else close, message.get("reason") or ""
             check_close(code, reason)
-        if session.state == CONNECTING:
-            if session.request.state != WAITING or "status" in message:
+        if session.state is CONNECTING:
+            if session.request.state is not WAITING or "status" in message:
                 return self._deny(message)
             if message:
                 _check_keys(message)
@@ -146,7 +146,7 @@ class WebSocketReply:
     @property
     def is_ready(self) -> bool:
         """Whether what is sent now goes to the client: the connection is open, and nothing waits to be taken."""
-        return self._session.state != CONNECTING and not self._session.gateway.write_paused
+        return self._session.state is not CONNECTING and not self._session.gateway.write_paused
 
     def offer_text(self, text: str) -> bool:
         """Send `{'text': text}` if it goes to the client now; return whether it did. For the loop's thread only, and
@@ -156,7 +156,7 @@ class WebSocketReply:
         """
         session = self._session
         gateway = session.gateway
-        if session.state != OPEN or gateway.write_paused:
+        if session.state is not OPEN or gateway.write_paused:
             return False
         gateway.send_text(text)
         return True
@@ -164,7 +164,7 @@ class WebSocketReply:
     async def wait_ready(self) -> None:
         """Wait until it does, or the client has gone."""
         session = self._session
-        if session.state == CONNECTING:
+        if session.state is CONNECTING:
             decided = asyncio.Event()
             session.request.on_end(lambda request: decided.set())
             await decided.wait()
@@ -173,9 +173,9 @@ class WebSocketReply:
     def break_off(self, reason: str) -> None:
         """Close with 1013, or refuse with 503; nothing if the connection has ended."""
         session = self._session
-        if session.state == OPEN:
+        if session.state is OPEN:
             session.close(1013, reason)
-        elif session.state == CONNECTING and session.request.state == WAITING:
+        elif session.state is CONNECTING and session.request.state is WAITING:
             session.request.respond(503)
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class WebSocketReply:
     def _deny(self, message: Message) -> Coroutine[Any, Any, None]:
         """The answer to the handshake is a response, or goes on with one."""
         request = self._session.request
-        if request.state == WAITING:
+        if request.state is WAITING:
             request.respond(
                 message["status"],
                 message.get("headers") or (),
@@ -198,7 +198,7 @@ class WebSocketReply:
             )
         else:
             request.write(message.get("content") or b"", message.get("more_content", False))
-        waits = request.state == STREAMING and request.write_paused and OWNER.get() is request.endpoint
+        waits = request.state is STREAMING and request.write_paused and OWNER.get() is request.endpoint
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
@@ -319,7 +319,7 @@ class ChannelsListener(WebSocketListener):
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
             # Not a coroutine function after all; or SystemExit, which ends the handler and not the server.
-            if self._session.state == CONNECTING:
+            if self._session.state is CONNECTING:
                 answer_failure(self._session.request, error)
             else:
                 log_failure(self._session, error)
@@ -328,14 +328,14 @@ class ChannelsListener(WebSocketListener):
     def _connect_ended(self, task: asyncio.Task[Any]) -> None:
         session = self._session
         request = session.request
-        if session.state != CONNECTING:
+        if session.state is not CONNECTING:
             self._log_failure(task)
         elif task.cancelled():
             logger.error("%s: the connect handler was cancelled", session)
             request.app_failed("the handler was cancelled")
         elif (error := task.exception()) is not None:
             answer_failure(request, error)
-        elif request.state == WAITING:
+        elif request.state is WAITING:
             if self._settings.ws_implicit_accept:
                 session.accept()
             else:
@@ -352,7 +352,7 @@ class ChannelsListener(WebSocketListener):
     def _receive_ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         self._log_failure(task)
-        if self._session.state == OPEN:
+        if self._session.state is OPEN:
             self._session.resume_receiving()
 
     def _disconnect_ended(self, task: asyncio.Task[Any]) -> None:
@@ -368,7 +368,7 @@ class ChannelsListener(WebSocketListener):
             log_failure(self._session, error)
 
     def _give_up(self) -> None:
-        if self._session.state == CONNECTING and self._session.request.state == WAITING:
+        if self._session.state is CONNECTING and self._session.request.state is WAITING:
             logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
             self._session.request.respond(403)
 

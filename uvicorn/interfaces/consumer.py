@@ -38,7 +38,7 @@ class ConsumerInterface(Interface):
             # Not a coroutine function after all; or SystemExit, which ends the request, not the server.
             answer_failure(exchange, error)
             return
-        if exchange.state == COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
+        if exchange.state is COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
             return
         watch_handler(task, exchange, weakref.ref(reply), self.settings)
 

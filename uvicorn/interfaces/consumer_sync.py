@@ -15,7 +15,7 @@ from contextvars import copy_context
 from typing import Any, Final, final
 
 from uvicorn.channel import DONE, LazyAwaitable, channel_names, check_named, let_others_run, shape
-from uvicorn.core.exchange import COMPLETE, STATE_NAMES, STREAMING, WAITING, HTTPExchange
+from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.forks import end_fork
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
@@ -158,7 +158,7 @@ class ConsumerCall(Call):
         if result is not None and asyncio.iscoroutine(result):
             # A decorator has hidden that it is a coroutine function.
             self._outbox.post(lambda: self._on_loop_go_on(result, reply))
-        elif self._state != COMPLETE:
+        elif self._state is not COMPLETE:
             self._outbox.post(lambda: self._on_loop_returned(reply))
 
     def cancel(self) -> None:
@@ -175,12 +175,12 @@ class ConsumerCall(Call):
         """See `ThreadReplyChannel.send`."""
         with self._lock:
             state = self._state
-            if self._over and state != COMPLETE:
+            if self._over and state is not COMPLETE:
                 return self._send_to_nobody()
-            if not isinstance(message, dict) or (state == WAITING) is not ("status" in message):
-                expected = "a response with 'status'" if state == WAITING else "a chunk without 'status'"
+            if not isinstance(message, dict) or (state is WAITING) is not ("status" in message):
+                expected = "a response with 'status'" if state is WAITING else "a chunk without 'status'"
                 raise LocalProtocolError(
-                    f"reply_channel.send: expected {expected}, got {shape(message)} in state {STATE_NAMES[state]}"
+                    f"reply_channel.send: expected {expected}, got {shape(message)} in state {state.name}"
                 )
             content = message.get("content")
             if content is None:
@@ -191,14 +191,14 @@ class ConsumerCall(Call):
             # The application may go on to change what it has sent.
             content = bytes(content)
             more_content = bool(message.get("more_content", False))
-            if state != COMPLETE:
+            if state is not COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
                 if self._answered:
                     return DONE
             self._sent += len(content) + _MESSAGE_BYTES
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
             send = _Send(content, more_content, awaited=not on_loop)
-            if state == WAITING:
+            if state is WAITING:
                 head = (message["status"], message.get("headers") or (), message.get("status_text") or b"")
                 posted = self._outbox.post(lambda: self._on_loop_respond(head, send))
             else:
@@ -210,7 +210,7 @@ class ConsumerCall(Call):
             # Behind what others have sent, and not a turn later: the handler may be over by then.
             self._outbox.flush()
             return LazyAwaitable(self.exchange.drain, send.on_await) if self.exchange.write_paused else DONE
-        if more_content or state == COMPLETE:
+        if more_content or state is COMPLETE:
             return self._wait_for_room()
         return DONE
 
@@ -225,7 +225,7 @@ class ConsumerCall(Call):
             room.acquire()
             if self._outbox.post(lambda: self._on_loop_wants_room(room)):
                 room.acquire()
-            if self._over and self._state != COMPLETE:
+            if self._over and self._state is not COMPLETE:
                 return self._send_to_nobody()
         return DONE
 
@@ -260,7 +260,7 @@ class ConsumerCall(Call):
         exchange = self.exchange
         if not exchange.write_paused:
             self._taken += len(send.content) + _MESSAGE_BYTES
-        elif exchange.state == STREAMING:
+        elif exchange.state is STREAMING:
             on_await = exchange.gateway.last_send()
             if not send.awaited:
                 send.on_await = on_await

@@ -204,7 +204,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
         if exchange.state < COMPLETE:
             lacking, expected = (
                 ("nobody replied", "a response sent to the reply channel")
-                if exchange.state == WAITING
+                if exchange.state is WAITING
                 else ("nobody ended the response", "a last message without more_content")
             )
             logger.error("%s: the handler returned%s and %s; expected %s", exchange, what, lacking, expected)
@@ -219,7 +219,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
     if channel is None:
         give_up()
         return
-    timer = loop.call_later(seconds, lambda: give_up() if exchange.state == WAITING else None)
+    timer = loop.call_later(seconds, lambda: give_up() if exchange.state is WAITING else None)
     watch = weakref.ref(channel, abandoned)
     # A weak reference calls back only while it lives itself, so it is kept for as long as it is of use.
     exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]
@@ -233,7 +233,7 @@ def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: f
 def _exchange_ended(exchange: HTTPExchange, task: asyncio.Task[Any], seconds: float) -> None:
     if task.done():
         return
-    if exchange.state == CLOSED:
+    if exchange.state is CLOSED:
         timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
         task.add_done_callback(lambda task: timer.cancel())
     elif exchange.ended_early:
@@ -282,7 +282,7 @@ def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
         log_failure(exchange, error)
     elif is_disconnect(error):
         logger.info("%s: the client went away before the end", exchange)
-        if exchange.state == WAITING:
+        if exchange.state is WAITING:
             # It may have closed only its own side, and still be reading (RFC 9112, section 8).
             exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
     elif not isinstance(error, ResponseAborted):

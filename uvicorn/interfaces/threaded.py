@@ -134,7 +134,7 @@ class Call:
 
 def refuse(exchange: HTTPExchange) -> None:
     """There is nobody to make the call: the client may come back in a moment."""
-    if exchange.state == WAITING:
+    if exchange.state is WAITING:
         exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
 
 

@@ -303,7 +303,7 @@ class WSGICall(Call):
             if head is not None:
                 status, reason, headers = head
                 exchange.respond(status, headers, content, more_content, reason)
-            elif exchange.state == STREAMING:
+            elif exchange.state is STREAMING:
                 exchange.write(content, more_content)
         except LocalProtocolError as error:
             answer_failure(exchange, error)

@@ -280,7 +280,7 @@ class HTTP1Connection(HTTP1Timeouts):
         before, behind = framing
         transport.write(before)
         transport.set_write_buffer_limits(high=0)
-        while transport.get_write_buffer_size() and exchange.state == STREAMING:
+        while transport.get_write_buffer_size() and exchange.state is STREAMING:
             await (self.drain() if self.write_paused else asyncio.sleep(0))
         transport.set_write_buffer_limits(high=self._context.settings.write_buffer_bytes)
         self._file_left = count
@@ -293,7 +293,7 @@ class HTTP1Connection(HTTP1Timeouts):
             exchange.disconnect()
         finally:
             self._file_left = 0
-        if exchange.state == STREAMING:
+        if exchange.state is STREAMING:
             transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
@@ -302,7 +302,7 @@ class HTTP1Connection(HTTP1Timeouts):
             return
         if self._continue_due:
             self._continue_due = False
-            if exchange.state == WAITING:
+            if exchange.state is WAITING:
                 # Even if content has come already, which would excuse us: what a client is told depends on what it
                 # sent and what the application did, not on how packets were cut.
                 self._transport.write(CONTINUE)
@@ -323,9 +323,9 @@ class HTTP1Connection(HTTP1Timeouts):
         context.ended += 1
         if context.access_log is not None and exchange.status:
             sent = self._content_sent if exchange.method != "HEAD" else 0
-            outcome = "" if exchange.state == COMPLETE else self._aborted or "client disconnected"
+            outcome = "" if exchange.state is COMPLETE else self._aborted or "client disconnected"
             context.access_log(exchange, sent, context.clock.monotonic() - self._began, outcome)
-        if exchange.state != COMPLETE or self._phase != BUSY:
+        if exchange.state is not COMPLETE or self._phase != BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
             self._exchange_done()

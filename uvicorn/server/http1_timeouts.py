@@ -203,7 +203,7 @@ class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
         exchange = self._exchange
         if (
             exchange is not None
-            and exchange.state == STREAMING
+            and exchange.state is STREAMING
             and any(line.startswith(_EVENT_STREAM) for line in self._stream_head)
             and self._encoder.is_open_ended
             and self._context.clock.is_over(self._since, self._context.settings.idle_stream_seconds)
@@ -219,10 +219,10 @@ class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
             return
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
-        if exchange is not None and exchange.state == STREAMING:
+        if exchange is not None and exchange.state is STREAMING:
             exchange.abort("the request is malformed")
             return
-        if exchange is None or exchange.state == WAITING:
+        if exchange is None or exchange.state is WAITING:
             content = PHRASES[error.status_hint].encode() + b"\n"
             pieces = self._encoder.start("GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, content, False)
             self._transport.write(b"".join(pieces))

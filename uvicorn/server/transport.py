@@ -78,7 +78,7 @@ async def send_file(
     # Closed at once when the connection is: as long as it is open, so is the connection.
     duplicate = os.dup(connected)
     try:
-        while sent < count and exchange.state == STREAMING:
+        while sent < count and exchange.state is STREAMING:
             try:
                 taken = os.sendfile(duplicate, file, start + sent, min(count - sent, _TURN_BYTES))
             except BlockingIOError:

@@ -492,7 +492,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
 
     def _tell(self) -> None:
         """Tell the application that its client has gone, once."""
-        if self.session.state != CLOSED:
+        if self.session.state is not CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
         # Nothing that they wait for the client to take is followed by more.
         self._wake_drainers()

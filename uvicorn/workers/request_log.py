@@ -187,7 +187,7 @@ class ObservedGateway(HTTPGateway):
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
         before = self._sent
         await self._gateway.send_file(exchange, file, count, start)
-        if exchange.state == STREAMING:
+        if exchange.state is STREAMING:
             # Under TLS it was sent as content, and has been counted.
             self._sent = before + count
 
