@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.escape import escaped, escaped_lines
 
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.settings import Limits
 from uvicorn.wire.http1.parser import HTTP1RequestParser

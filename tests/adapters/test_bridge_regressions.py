@@ -14,7 +14,8 @@ from tests.adapters.strict_host import Received, Request, StrictHost
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.concurrency.worker_pool import WorkerPool
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.interfaces.environ import build_environ, exchange_from_environ
 
 WAYS = ["direct", "messages"]

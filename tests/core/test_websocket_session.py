@@ -11,7 +11,8 @@ import pytest
 
 from tests.core.state_table import state_cases
 from uvicorn.core import websocket_session as module
-from uvicorn.core.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.core.websocket_session import (
     CLOSED,
     CLOSING,

@@ -14,7 +14,8 @@ import pytest
 from tests.corpus import POST, request
 from tests.helpers import GET, Conversation, settle, until
 from tests.interfaces.test_consumer import hello_world, talk
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ChannelClosed, LocalProtocolError
 from uvicorn.interfaces.consumer_sync import ConsumerCall, ThreadedConsumerInterface
 from uvicorn.settings import Settings

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.environ import (
     _SHAPES,

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import settle, until
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected
 from uvicorn.interfaces.threaded import LoopCalls
 from uvicorn.interfaces.wsgi_input import ContentReader

@@ -17,7 +17,8 @@ from tests.corpus import POST, request
 from tests.e2e.server_process import running_server
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.interfaces.environ import build_environ, exchange_from_environ
 
 Environ = dict[str, Any]

@@ -15,7 +15,8 @@ from websockets.uri import parse_uri
 from tests.helpers import GET, Conversation, Recorder, settle, until
 from tests.websocket_client import Held, WebSocketConversation
 from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame
-from uvicorn.core.exchange import Endpoint, HTTPExchange
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.channels_websocket import ChannelsListener, WebSocketReply

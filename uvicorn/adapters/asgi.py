@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.startup_once import StartupOnce
-from uvicorn.core.exchange import COMPLETE, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface, check_interface

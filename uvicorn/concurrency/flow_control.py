@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final, final
 
 from uvicorn.core.unsent import UnsentSends
+from uvicorn.core.waiters import Waiters
 from uvicorn.settings import Settings
 
 # As much as a connection may have unsent; above it the application waits.
@@ -29,7 +29,7 @@ class FlowControl:
         self._taken = 0
         # While the taker is behind: what it has yet to take.
         self._unsent: UnsentSends | None = None
-        self._waiters: tuple[asyncio.Future[None], ...] = ()
+        self._waiters = Waiters()
 
     @property
     def is_high(self) -> bool:
@@ -77,16 +77,12 @@ class FlowControl:
 
     def wake(self) -> None:
         """The taker has caught up, or will take no more."""
-        waiters, self._waiters = self._waiters, ()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
         """Wait until the taker has caught up, or there is no use in it; `wake` after that comes true."""
         while self.is_high and not is_over():
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters = (*self._waiters, waiter)
+            waiter = self._waiters.add()
             # Looked at again: a taker in another thread that saw nobody wait does not call.
             if self.is_high:
-                await waiter
+                await self._waiters.wait(waiter)

@@ -36,15 +36,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
-from contextvars import Context
 from enum import IntEnum
 from io import FileIO
 from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes
 
-from uvicorn import forks
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.waiters import Waiters
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.escape import escaped
 from uvicorn.types import Headers
@@ -80,58 +79,6 @@ _BROKEN: Final = 3
 
 #: What a client is told when the application failed: constant, so that nothing leaks.
 ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
-
-
-@final
-class Endpoint:
-    """Where a connection leads from and to; shared by its exchanges.
-
-    `template` is scratch space in which an interface may keep what is the same for all of them.
-    """
-
-    __slots__ = (
-        "client",
-        "context",
-        "environ",
-        "forks",
-        "loop",
-        "root_path",
-        "root_path_cut",
-        "scheme",
-        "server",
-        "template",
-        "thread",
-    )
-
-    def __init__(
-        self,
-        scheme: str = "http",
-        root_path: str = "",
-        server: tuple[str, int] | None = None,
-        client: tuple[str, int] | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
-        root_path_cut: str = "auto",
-    ) -> None:
-        """To be made on the thread of `loop`, the event loop that serves the connection."""
-        self.scheme = scheme
-        self.root_path = root_path
-        #: Whether targets arrive without the root path; auto: unless they begin with it.
-        self.root_path_cut = root_path_cut
-        self.server = server
-        self.client = client
-        self.template: dict[str, Any] | None = None
-        #: What a WSGI host has put into its environ besides the request; it rides along through bridges.
-        self.environ: dict[str, Any] | None = None
-        self.loop = loop
-        #: Context variables of the handlers of this connection, before each gets a copy of its own.
-        self.context: Context | None = None
-        self.thread = threading.get_ident()
-        self.forks = forks.forks
-
-    @property
-    def is_parents(self) -> bool:
-        """Whether this process was forked after the connection was made, and so must not touch it."""
-        return self.forks != forks.forks
 
 
 class ContentTaker(Protocol):
@@ -287,7 +234,7 @@ class HTTPExchange:
         if "%" in path:
             # Not UTF-8: U+FFFD, so that an application may encode it again (interface rule R18).
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        if endpoint.root_path and path != "*" and _is_cut(path, endpoint):
+        if endpoint.root_path and path != "*" and endpoint.is_cut(path):
             # A proxy has cut its prefix off; `path` is the full path all the same.
             prefix = quote(endpoint.root_path).encode()
             raw_path = prefix + raw_path
@@ -315,9 +262,9 @@ class HTTPExchange:
         self.has_content = has_content
         self._content_state = _OPEN if has_content else _NONE
         self._content: list[bytes] | None = None
-        self._receivers: tuple[asyncio.Future[None], ...] = ()
+        self._receivers: Waiters | None = None
         self._taker: ContentTaker | None = None
-        self._watchers: tuple[asyncio.Future[None], ...] = ()
+        self._watchers: Waiters | None = None
         self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
         # There only beside `_end_callbacks`, so that one look tells whether there are any of either.
         self._close_callbacks: list[Callable[[], object]] | None = None
@@ -361,14 +308,12 @@ class HTTPExchange:
                 raise ClientDisconnected("the client went away before its request was complete")
             if self._content_state != _OPEN:
                 return b"", False
-            receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._receivers = (*self._receivers, receiver)
+            if self._receivers is None:
+                self._receivers = Waiters()
+            # Before the gateway is asked, which may feed the content at once.
+            receiver = self._receivers.add()
             self.gateway.want_content(self)
-            try:
-                await receiver
-            except asyncio.CancelledError:
-                self._receivers = _without(self._receivers, receiver)
-                raise
+            await self._receivers.wait(receiver)
 
     def pass_content(self, taker: ContentTaker) -> None:
         """Have `taker` take what has arrived, and from now on what arrives; instead of `receive`."""
@@ -513,14 +458,9 @@ class HTTPExchange:
     async def wait_disconnect(self) -> None:
         """Wait until the exchange has ended, or the client has closed its side of the connection."""
         if self.state < COMPLETE and not self.half_closed:
-            watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._watchers = (*self._watchers, watcher)
-            try:
-                await watcher
-            except asyncio.CancelledError:
-                # Who looks whether the client is still there, again and again, must not leave a watcher each time.
-                self._watchers = _without(self._watchers, watcher)
-                raise
+            if self._watchers is None:
+                self._watchers = Waiters()
+            await self._watchers.wait(self._watchers.add())
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once: when the exchange ends, or the client closes its side before."""
@@ -578,7 +518,8 @@ class HTTPExchange:
             else:
                 self._content.append(content)
             self.buffered_bytes += len(content)
-            self._wake_receivers()
+            if self._receivers is not None:
+                self._receivers.wake()
 
     def feed_eof(self) -> None:
         """The content is whole."""
@@ -601,7 +542,8 @@ class HTTPExchange:
             self.break_content()
         if not self.half_closed:
             self.half_closed = True
-            self._wake_watchers()
+            if self._watchers is not None:
+                self._watchers.wake()
             self._call_close_callbacks()
 
     def disconnect(self) -> None:
@@ -623,8 +565,8 @@ class HTTPExchange:
         # Content that nobody has waited for is dropped from now on; who still asks must not take a part for the whole.
         if self._content_state == _OPEN:
             self.break_content()
-        if self._watchers:
-            self._wake_watchers()
+        if self._watchers is not None:
+            self._watchers.wake()
         self.gateway.exchange_ended(self)
         callbacks = self._end_callbacks
         if callbacks is not None:
@@ -653,43 +595,11 @@ class HTTPExchange:
         if self._taker is not None:
             taker, self._taker = self._taker, None
             taker.end_content(self._content_state == _WHOLE)
-        self._wake_receivers()
-
-    def _wake_receivers(self) -> None:
-        if self._receivers:
-            receivers, self._receivers = self._receivers, ()
-            _wake(receivers)
-
-    def _wake_watchers(self) -> None:
-        if self._watchers:
-            watchers, self._watchers = self._watchers, ()
-            _wake(watchers)
-
-
-def _wake(waiters: tuple[asyncio.Future[None], ...]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-
-
-def _without(
-    waiters: tuple[asyncio.Future[None], ...], waiter: asyncio.Future[None]
-) -> tuple[asyncio.Future[None], ...]:
-    return tuple(other for other in waiters if other is not waiter)
+        if self._receivers is not None:
+            self._receivers.wake()
 
 
 def _as_bytes(content: Any) -> bytes:
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
-
-
-def _is_cut(path: str, endpoint: Endpoint) -> bool:
-    if endpoint.root_path_cut == "auto":
-        return not is_below(path, endpoint.root_path)
-    return endpoint.root_path_cut == "yes"
-
-
-def is_below(path: str, root_path: str) -> bool:
-    """Whether `path` is `root_path` or lies below it, segment by segment: /apple is not below /app."""
-    return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from uvicorn.channel import DONE, SENDS_IN_A_ROW, LazyAwaitable, let_others_run, shape
 from uvicorn.core.exchange import STREAMING, WAITING
+from uvicorn.core.waiters import Waiters
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure
@@ -35,13 +36,13 @@ class WebSocketCall(WebSocketListener):
         # Messages that were not received yet, and their size.
         self._queue: deque[str | bytes] = deque()
         self._queued = 0
-        self._receivers: tuple[asyncio.Future[None], ...] = ()
+        self._receivers = Waiters()
         # How it ended. 1006 if nobody said how, as when the client leaves during the handshake.
         self._disconnect = (1006, "")
         # The start of a response that denies the handshake, until its content comes.
         self._denial: tuple[int, Headers] | None = None
         session.listener = self
-        session.on_end(self._wake)
+        session.on_end(self._receivers.wake)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
         """The application runs as `task`."""
@@ -87,7 +88,7 @@ class WebSocketCall(WebSocketListener):
     def on_disconnect(self, code: int, reason: str) -> None:
         """The end."""
         self._disconnect = (code, reason)
-        self._wake()
+        self._receivers.wake()
 
     # What the application calls
 
@@ -100,13 +101,7 @@ class WebSocketCall(WebSocketListener):
             if self._session.state is CLOSED:
                 code, reason = self._disconnect
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
-            receiver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._receivers = (*self._receivers, receiver)
-            try:
-                await receiver
-            finally:
-                if self._receivers:
-                    self._receivers = tuple(other for other in self._receivers if other is not receiver)
+            await self._receivers.wait(self._receivers.add())
         message = self._queue.popleft()
         self._queued -= len(message)
         if not self._queue and self._session.state is OPEN:
@@ -193,13 +188,7 @@ class WebSocketCall(WebSocketListener):
         self._queued += len(message)
         if self._queued > self._settings.read_buffer_bytes or len(self._queue) >= self._settings.ws_max_queue:
             self._session.pause_receiving()
-        self._wake()
-
-    def _wake(self) -> None:
-        receivers, self._receivers = self._receivers, ()
-        for receiver in receivers:
-            if not receiver.done():
-                receiver.set_result(None)
+        self._receivers.wake()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """The application has returned, or failed: nobody talks over the connection any more."""

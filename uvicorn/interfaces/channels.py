@@ -24,7 +24,8 @@ from uvicorn.channel import (
     send_from_thread,
     shape,
 )
-from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, Endpoint, HTTPExchange
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.base import Interface

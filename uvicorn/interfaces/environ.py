@@ -11,7 +11,8 @@ from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn import process_count
-from uvicorn.core.exchange import Endpoint, HTTPExchange, HTTPGateway, is_below
+from uvicorn.core.endpoint import Endpoint, is_below
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
 from uvicorn.types import Headers
 

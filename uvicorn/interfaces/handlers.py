@@ -13,7 +13,8 @@ from types import CoroutineType
 from typing import Any, Final, final
 
 from uvicorn.channel import shape
-from uvicorn.core.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, Endpoint, HTTPExchange
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.errors import ApplicationError, BroadcastUnavailable, ClientDisconnected, InterfaceError, ResponseAborted
 from uvicorn.escape import escaped
 from uvicorn.forks import end_fork

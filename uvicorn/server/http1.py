@@ -12,7 +12,8 @@ from collections.abc import Callable
 from io import FileIO
 from typing import Any, Final, cast, final
 
-from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
 from uvicorn.core.unsent import UnsentSends
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.context import ServerContext

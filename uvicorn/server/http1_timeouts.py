@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, Endpoint, HTTPExchange, HTTPGateway
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, HTTPExchange, HTTPGateway
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.clock import TICK_SECONDS
 from uvicorn.server.context import ServerContext

@@ -1,0 +1,54 @@
+"""`Waiters` by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from uvicorn.core.waiters import Waiters
+
+pytestmark = pytest.mark.any_loop
+
+
+async def test_wake_wakes_every_coroutine_that_waits() -> None:
+    waiters = Waiters()
+    waiting = [asyncio.ensure_future(waiters.wait(waiters.add())) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiters.wake()
+    await asyncio.gather(*waiting)
+    assert not waiters
+
+
+async def test_wake_does_not_wake_a_coroutine_that_waits_later() -> None:
+    waiters = Waiters()
+    waiters.wake()
+    future = waiters.add()
+    assert (bool(waiters), future.done()) == (True, False)
+
+
+async def test_cancelled_wait_leaves_nothing_behind_and_the_other_waiting() -> None:
+    waiters = Waiters()
+    cancelled = asyncio.ensure_future(waiters.wait(waiters.add()))
+    other = waiters.add()
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    waiters.wake()
+    assert (cancelled.cancelled(), other.done(), bool(waiters)) == (True, True, False)
+
+
+async def test_cancelled_wait_as_the_only_one_leaves_no_waiters() -> None:
+    waiters = Waiters()
+    waiting = asyncio.ensure_future(waiters.wait(waiters.add()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not waiters
+
+
+async def test_future_that_is_done_already_is_ignored_by_wake() -> None:
+    waiters = Waiters()
+    waiters.add().cancel()
+    waiters.wake()
+    assert not waiters

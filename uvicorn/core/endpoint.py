@@ -1,0 +1,71 @@
+"""The two ends of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import Context
+from typing import Any, final
+
+from uvicorn import forks
+
+
+@final
+class Endpoint:
+    """The addresses, root path and event loop of a connection; shared by its exchanges."""
+
+    __slots__ = (
+        "client",
+        "context",
+        "environ",
+        "forks",
+        "loop",
+        "root_path",
+        "root_path_cut",
+        "scheme",
+        "server",
+        "template",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        scheme: str = "http",
+        root_path: str = "",
+        server: tuple[str, int] | None = None,
+        client: tuple[str, int] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        root_path_cut: str = "auto",
+    ) -> None:
+        """To be made on the thread of `loop`, the event loop that serves the connection."""
+        self.scheme = scheme
+        self.root_path = root_path
+        #: Whether a proxy has cut the root path off the targets: yes, no, or auto: off those that do not begin with it.
+        self.root_path_cut = root_path_cut
+        self.server = server
+        self.client = client
+        #: The interface's own: the part of its message, scope or environ that all requests of the connection share.
+        self.template: dict[str, Any] | None = None
+        #: Keys that a WSGI host adds to its environ, for applications behind `WSGIAdapter`.
+        self.environ: dict[str, Any] | None = None
+        self.loop = loop
+        #: Context variables of the handlers of this connection, before each gets a copy of its own.
+        self.context: Context | None = None
+        self.thread = threading.get_ident()
+        self.forks = forks.forks
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether this process was forked after the connection was made, and so must not touch it."""
+        return self.forks != forks.forks
+
+    def is_cut(self, path: str) -> bool:
+        """Return whether a proxy has cut the root path off `path`."""
+        if self.root_path_cut == "auto":
+            return not is_below(path, self.root_path)
+        return self.root_path_cut == "yes"
+
+
+def is_below(path: str, root_path: str) -> bool:
+    """Return whether `path` is `root_path` or lies below it, by whole segments: /apple is not below /app."""
+    return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")
