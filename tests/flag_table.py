@@ -1,4 +1,4 @@
-"""The table of docs/command-line.md: `python -m tests.flag_table > docs/command-line.md` writes it anew."""
+"""The table of docs/command-line.md: `python -m tests.flag_table > docs/command-line.md` regenerates it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from uvicorn.other_servers import REFUSED
 HEAD = """\
 # The command line
 
-Every option is also a keyword of `uvicorn.run` and `uvicorn.Config`, and an environment variable. This file is made
-from the options themselves, by `python -m tests.flag_table > docs/command-line.md`.
+Every option is also a keyword of `uvicorn.run` and `uvicorn.Config`, and an environment variable. This file is
+generated from the options by `python -m tests.flag_table > docs/command-line.md`.
 """
 
 
@@ -35,9 +35,9 @@ def page() -> str:
     for group, rows in sections.items():
         lines += [f"## {group}", "", "| option | | environment |", "|---|---|---|", *rows, ""]
     lines += [
-        "## Refused",
+        "## Unsupported",
         "",
-        "Options of other servers that are not to be had.",
+        "Options of other servers that are rejected with a reason.",
         "",
         "| option | reason |",
         "|---|---|",
@@ -47,7 +47,7 @@ def page() -> str:
 
 
 def refused() -> dict[str, str]:
-    """Options that are known, and refused with the reason."""
+    """Options of other servers that are rejected with a reason."""
     return {
         option.opts[0]: REFUSED[option.name or ""]
         for option in command.params

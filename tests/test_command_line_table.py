@@ -25,7 +25,7 @@ KNOWN = """
 
 
 @pytest.mark.parametrize("flag", KNOWN)
-def test_a_flag_that_users_know_is_accepted_or_refused_with_a_reason(flag: str) -> None:
+def test_a_flag_of_release_0_54_is_accepted_or_rejected_with_a_reason(flag: str) -> None:
     context = click.Context(command)
     options = {
         name: option
@@ -37,11 +37,11 @@ def test_a_flag_that_users_know_is_accepted_or_refused_with_a_reason(flag: str) 
 
 
 @pytest.mark.parametrize("arguments", [["--http2"], ["--h11-max-incomplete-event-size", "9"]])
-def test_a_flag_that_is_refused_says_why(arguments: list[str]) -> None:
+def test_an_unsupported_flag_is_rejected_with_the_reason(arguments: list[str]) -> None:
     with pytest.raises(click.UsageError, match=f"{arguments[0]}: "):
         command.main(["app:app", *arguments], standalone_mode=False)
 
 
-def test_the_page_lists_the_options_as_they_are() -> None:
+def test_the_command_line_page_is_up_to_date() -> None:
     file = Path(uvicorn.__file__).parents[1] / "docs" / "command-line.md"
     assert file.read_text() == page(), "run: python -m tests.flag_table > docs/command-line.md"

@@ -29,22 +29,27 @@ def config(app: Any = hello, **options: Any) -> uvicorn.Config:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_to_be_had_is_accepted(options: dict[str, Any]) -> None:
+def test_supported_options_of_other_servers_are_accepted(options: dict[str, Any]) -> None:
     config(**options)
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"http": "h11"}, "expected one of auto, httptools, for there is one implementation; got 'h11'"),
-        ({"ws": "wsproto"}, "there is one implementation; got 'wsproto'"),
-        ({"h11_max_incomplete_event_size": 9}, "not parsed by h11; see max_request_line_bytes and max_header_bytes"),
-        ({"http2": True}, "leave it to a proxy in front"),
-        ({"callback_notify": print}, "startup may start a task of its own"),
+        ({"http": "h11"}, "expected one of auto, httptools, got 'h11'; there is only one implementation"),
+        ({"ws": "wsproto"}, "got 'wsproto'; there is only one implementation"),
+        (
+            {"h11_max_incomplete_event_size": 9},
+            "not supported without h11; use max_request_line_bytes and max_header_bytes",
+        ),
+        ({"http2": True}, "use a proxy in front that supports it"),
+        ({"callback_notify": print}, "start a task in the application's startup"),
     ],
     ids=str,
 )
-def test_what_is_not_is_refused_with_the_reason(options: dict[str, Any], reason: str) -> None:
+def test_unsupported_options_of_other_servers_are_rejected_with_the_reason(
+    options: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(ConfigError, match=reason):
         config(**options)
 
@@ -57,7 +62,7 @@ def test_trusted_peers_may_be_a_list() -> None:
     assert config(forwarded_allow_ips=["10.0.0.1", "::1"]).settings.forwarded_allow_ips == "10.0.0.1,::1"
 
 
-async def test_no_websockets_are_served_if_that_is_said() -> None:
+async def test_ws_none_disables_websockets() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, ws=False)
     conversation.send(request(b"GET / HTTP/1.1", *HANDSHAKE))
@@ -78,13 +83,13 @@ async def response(**settings: Any) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def test_headers_are_those_of_each_response() -> None:
+async def test_headers_are_added_to_every_response() -> None:
     headers = await response(headers=config(headers=[("X-Served-By", "us"), ("x-a", "b")]).settings.headers)
     assert (b"x-served-by", b"us") in headers
     assert (b"x-a", b"b") in headers
 
 
-async def test_a_server_header_of_the_user_takes_the_place_of_ours() -> None:
+async def test_a_configured_server_header_replaces_the_default() -> None:
     headers = await response(headers=config(headers=[("Server", "theirs")]).settings.headers)
     assert [value for name, value in headers if name == b"server"] == [b"theirs"]
 
@@ -94,7 +99,7 @@ async def test_a_server_header_of_the_user_takes_the_place_of_ours() -> None:
     [[("a b", "c")], [("a", "b\r\nc: d")], [("content-length", "1")], [("connection", "close")], [("a",)], ["ab", "c"]],
     ids=str,
 )
-def test_what_cannot_be_a_header_of_each_response_is_told(headers: Any) -> None:
+def test_an_invalid_default_header_is_a_config_error(headers: Any) -> None:
     with pytest.raises(ConfigError, match="headers: "):
         config(headers=headers)
 
@@ -107,25 +112,25 @@ def test_a_factory_returns_the_application() -> None:
     assert made.app is hello
 
 
-def test_a_factory_that_fails_is_told() -> None:
+def test_a_failing_factory_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="factory: the application was called without arguments and failed with T"):
         config(lambda missing: hello, factory=True).load()
 
 
-def test_an_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_env_file_sets_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLOUR_OF_TEA", raising=False)
     (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")
     config(env_file=tmp_path / ".env")
     assert os.environ.pop("COLOUR_OF_TEA") == "green"
 
 
-def test_a_variable_that_is_set_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_env_file_does_not_override_a_variable_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLOUR_OF_TEA", "black")
     (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")
     config(env_file=tmp_path / ".env")
     assert os.environ["COLOUR_OF_TEA"] == "black"
 
 
-def test_an_env_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="env_file: expected a file, found none at '.*/missing'"):
+def test_a_missing_env_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="env_file: file not found: '.*/missing'"):
         config(env_file=tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""`uvicorn module:attribute`: the command line, made from the settings."""
+"""The command line `uvicorn module:attribute`, generated from the settings."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCE
 
 _GROUPS = (ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, PROXY, TIMEOUTS, LIMITS, OTHER)
 
-# What a user can mend, what the application did, and what did not get its time: exit codes that scripts can tell apart.
-_USAGE_ERROR, _STARTUP_ERROR, _BROKEN_OFF = 2, 3, 1
+# Exit codes that scripts can distinguish: a configuration error, a failed application startup, an aborted shutdown.
+_USAGE_ERROR, _STARTUP_ERROR, _ABORTED = 2, 3, 1
 
 
 class _Option(click.Option):
-    """An option that knows its place in --help."""
+    """An option with the group that --help lists it in."""
 
     def __init__(self, *names: str, group: str, **attributes: Any) -> None:
         super().__init__(list(names), show_envvar=False, **attributes)
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Defaults alone; a range such as x>=0 is told to those who miss it."""
+        """Show the default but not the range, such as x>=0; the error for a value out of range names it."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
 
 
 class _Command(click.Command):
-    """Prints its options in groups; and an address that is typed beats one of the environment."""
+    """A command that prints its options in groups and prefers a typed address to one from the environment."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leave out what the environment says about where to listen, if the command line says something about it."""
+        """Ignore addresses from the environment if the command line gives one."""
         rest = super().parse_args(ctx, args)
         sources = {name: ctx.get_parameter_source(name) for name in ("bind", "host", "port", "uds", "fd")}
         typed = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
         if typed:
-            # A host and a port go together, wherever they come from.
+            # A host and a port may come from different sources.
             kept = typed | ({"host", "port"} if typed <= {"host", "port"} else set())
             for name in sources.keys() - kept:
                 ctx.params[name] = None
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One section for each group of settings."""
+        """Write one section for each group of settings."""
         for group in _GROUPS:
             records = [
                 record
@@ -84,7 +84,7 @@ def _setting_option(field: Field[Any]) -> _Option:
     low = field.metadata["low"]
     attributes: dict[str, Any] = {"group": field.metadata["group"], "help": field.metadata["help"]}
     if name == "ws-per-message-deflate":
-        # Today's users give it a value.
+        # Other servers define this option with a value.
         return _Option(f"--{name}", type=bool, default=True, show_default=True, metavar="BOOLEAN", **attributes)
     if isinstance(field.default, bool):
         return _Option(f"--{name}/--no-{name}", default=field.default, **attributes)
@@ -113,16 +113,16 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
     return [(name, rest) for name, _, rest in pairs]
 
 
-def _refuse(ctx: click.Context, option: click.Parameter, value: object) -> None:
+def _reject(ctx: click.Context, option: click.Parameter, value: object) -> None:
     if value:
         raise click.UsageError(f"{option.opts[0]}: {REFUSED[option.name or '']}", ctx)
 
 
 def _serve(app: str, **options: Any) -> None:
     if options["log_config"] is None:
-        # Not given, which for `Config` would mean that logging is left alone.
+        # The option was not given; for `Config`, None means: do not configure logging.
         del options["log_config"]
-    # Unlike a program, the command knows no folder but this one.
+    # The command imports from the current folder by default.
     options["app_dir"] = options["app_dir"] or ""
     config = Config(app, **options)
     status = serve(config, click.get_current_context().find_object(ProcessEnd))
@@ -130,16 +130,16 @@ def _serve(app: str, **options: Any) -> None:
         raise SystemExit(status)
 
 
-def work(descriptors: str, told: BinaryIO) -> None:
-    """What a worker process does; what it is to serve is what it is told."""
+def work(descriptors: str, payload: BinaryIO) -> None:
+    """Run a worker process; `payload` is a stream with its pickled configuration."""
     process_end = ProcessEnd()
-    with _ended_by(process_end), _mistakes_told():
+    with _ended_by(process_end), _errors_reported():
         try:
-            config = pickle.load(told)
+            config = pickle.load(payload)
         except AttributeError as error:
             raise ConfigError(
-                f"workers: the configuration cannot be read by another process: {error}; expected what it refers to "
-                "in a module of its own, for the script that was started is not run again"
+                f"workers: a worker process cannot unpickle the configuration: {error}; expected classes and functions "
+                "from an importable module, because workers do not run the main script"
             ) from None
         sys.exit(serve_as_worker(config, [int(number) for number in descriptors.split(",")], process_end))
 
@@ -147,81 +147,84 @@ def work(descriptors: str, told: BinaryIO) -> None:
 command = _Command(
     "uvicorn",
     callback=_serve,
-    help="Serve APP, which is MODULE:ATTRIBUTE, such as app:hello_world; MODULE alone means its 'application' or "
-    "'app'.\n\nEvery option can be given as an environment variable too: UVICORN_PORT for --port.",
+    help="Serve APP, given as MODULE:ATTRIBUTE, such as app:hello_world; MODULE alone means its 'application' or "
+    "'app'.\n\nEvery option can also be set by an environment variable: UVICORN_PORT for --port.",
     context_settings={"auto_envvar_prefix": "UVICORN", "max_content_width": 100},
     params=[
         click.Argument(["app"]),
         _Option(
             "--bind", "-b", group=ADDRESS, multiple=True, metavar="ADDRESS",
-            help="HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated.",
+            help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated.",
         ),
-        _Option("--host", group=ADDRESS, metavar="HOST", help=f"Address or name.  [default: {DEFAULT_HOST}]"),
+        _Option("--host", group=ADDRESS, metavar="HOST", help=f"Host name or IP address.  [default: {DEFAULT_HOST}]"),
         _Option(
             "--port", group=ADDRESS, type=_Number(0, 65535), metavar="N",
-            help=f"Port; 0 means any that is free.  [default: {DEFAULT_PORT}]",
+            help=f"Port; 0 picks a free one.  [default: {DEFAULT_PORT}]",
         ),
         _Option("--uds", group=ADDRESS, metavar="PATH", help="Unix socket to listen on."),
         _Option("--fd", group=ADDRESS, type=_Number(0), metavar="N", help="Inherited socket to listen on."),
         _Option(
-            "--app-dir", group=APPLICATION, metavar="FOLDER", help="Where to look for APP.  [default: this folder]"
+            "--app-dir", group=APPLICATION, metavar="FOLDER",
+            help="Folder to import APP from.  [default: the current folder]"
         ),
         _Option(
             "--workers", "-w", group=PROCESSES, type=_Number(1), metavar="N",
-            help="Processes that serve.  [default: $WEB_CONCURRENCY, or 1]",
+            help="Number of worker processes.  [default: $WEB_CONCURRENCY, or 1]",
         ),
-        _Option("--reload", group=PROCESSES, is_flag=True, help="Start anew when a file changes; for development."),
+        _Option("--reload", group=PROCESSES, is_flag=True, help="Restart when a file changes; for development."),
         _Option(
             "--reload-dir", "reload_dirs", group=PROCESSES, multiple=True, metavar="FOLDER",
-            help="Where files are looked at; may be repeated.  [default: this folder]",
+            help="Folder to watch; may be repeated.  [default: the current folder]",
         ),
         _Option(
             "--reload-include", "reload_includes", group=PROCESSES, multiple=True, metavar="PATTERN",
-            help=f"Files to look at besides {', '.join(INCLUDED)}; may be repeated.",
+            help=f"Files to watch besides {', '.join(INCLUDED)}; may be repeated.",
         ),
         _Option(
             "--reload-exclude", "reload_excludes", group=PROCESSES, multiple=True, metavar="PATTERN",
-            help=f"Files not to look at, besides {', '.join(EXCLUDED)}; may be repeated.",
+            help=f"Files to ignore besides {', '.join(EXCLUDED)}; may be repeated.",
         ),
         _Option(
             "--reload-delay", group=PROCESSES, type=click.FloatRange(min=0.01), metavar="SECONDS", default=0.3,
-            show_default=True, help="Time between two looks.",
+            show_default=True, help="Time between two scans for changes.",
         ),
-        _Option("--factory", group=APPLICATION, is_flag=True, help="APP is called, and returns the application."),
+        _Option("--factory", group=APPLICATION, is_flag=True, help="APP is a factory: call it to get the application."),
         _Option(
-            "--env-file", group=APPLICATION, metavar="FILE", help="Environment variables to set; needs python-dotenv."
+            "--env-file", group=APPLICATION, metavar="FILE",
+            help="File with environment variables to set; needs python-dotenv."
         ),
         _Option(
             "--http", group=OTHER, default="auto", metavar="NAME",
-            help=f"Accepted for those who pass it: {', '.join(HTTP_NAMES)}.",
+            help=f"No effect, for compatibility: {', '.join(HTTP_NAMES)}.",
         ),
         _Option(
             "--ws", group=WEBSOCKETS, default="auto", metavar="NAME",
-            help=f"none serves no websockets; otherwise {', '.join(name for name in WS_NAMES if name != 'none')}.",
+            help="none disables WebSockets; for compatibility also "
+            f"{', '.join(name for name in WS_NAMES if name != 'none')}.",
         ),
         _Option(
             "--reset-contextvars", group=OTHER, is_flag=True,
-            help="Accepted for those who pass it: handlers have context variables of their own.",
+            help="No effect, for compatibility: every handler has its own context variables.",
         ),
         _Option(
             "--header", "headers", group=OTHER, multiple=True, metavar="NAME:VALUE", callback=_split_headers,
-            help="Field that each response has; may be repeated.",
+            help="Header field added to every response; may be repeated.",
         ),
         _Option(
-            "--log-config", group=LOGGING, metavar="FILE", help="Logging configuration: .json, .yaml or .ini."
+            "--log-config", group=LOGGING, metavar="FILE", help="Logging configuration file: .json, .yaml or .ini."
         ),
         _Option(
             "--use-colors/--no-use-colors", group=LOGGING, default=None,
-            help="Colours in log lines.  [default: on a terminal]",
+            help="Colour log lines.  [default: only on a terminal]",
         ),
         *(
-            _Option(f"--{name.replace('_', '-')}", group=OTHER, hidden=True, callback=_refuse)
+            _Option(f"--{name.replace('_', '-')}", group=OTHER, hidden=True, callback=_reject)
             for name in ("h11_max_incomplete_event_size",)
         ),
-        _Option("--http2", group=OTHER, hidden=True, is_flag=True, callback=_refuse),
+        _Option("--http2", group=OTHER, hidden=True, is_flag=True, callback=_reject),
         _Option(
             "--log-level", group=LOGGING, type=click.Choice(LOG_LEVELS, case_sensitive=False),
-            help="Least severe lines to log.  [default: info]",
+            help="Minimum level to log.  [default: info]",
         ),
         *map(_setting_option, setting_fields()),
         _Option(
@@ -234,12 +237,12 @@ command = _Command(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: exits 0 after a graceful stop, 2 with one line on stderr for what the user can mend.
+    """Run the command: exit 0 after a graceful shutdown, 2 with one line on stderr for a configuration error.
 
-    Without `arguments` it is the command, whose process does not wait for threads of the application forever.
+    Without `arguments` this process is the command's own; it ends even if threads of the application are still running.
     """
     process_end = ProcessEnd() if arguments is None else None
-    with _ended_by(process_end), _mistakes_told():
+    with _ended_by(process_end), _errors_reported():
         status = command.main(args=arguments, prog_name="uvicorn", standalone_mode=False, obj=process_end)
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -255,19 +258,19 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 
 @contextmanager
-def _mistakes_told() -> Iterator[None]:
+def _errors_reported() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        _complain(_usage_error(error))
+        _exit_with(_usage_error(error))
     except ConfigError as error:
         if error.__cause__ is not None:
             _print_cause(error.__cause__)
-        _complain(str(error))
+        _exit_with(str(error))
     except StartupError as error:
-        _complain(str(error), _STARTUP_ERROR)
+        _exit_with(str(error), _STARTUP_ERROR)
     except click.exceptions.Abort:
-        sys.exit(_BROKEN_OFF)
+        sys.exit(_ABORTED)
 
 
 def _usage_error(error: click.UsageError) -> str:
@@ -279,25 +282,25 @@ def _usage_error(error: click.UsageError) -> str:
     return message if "--help" in message else f"{message}; see uvicorn --help"
 
 
-def _complain(what: str, status: int = _USAGE_ERROR) -> None:
-    click.echo(f"uvicorn: {what}", err=True)
+def _exit_with(message: str, status: int = _USAGE_ERROR) -> None:
+    click.echo(f"uvicorn: {message}", err=True)
     sys.exit(status)
 
 
 def _print_cause(error: BaseException) -> None:
-    """The traceback of an exception in the user's module, from that module on."""
-    told = traceback.TracebackException.from_exception(error)
-    _leave_out_machinery(told)
-    click.echo("".join(told.format()).rstrip(), err=True)
+    """Print the traceback of an exception in the user's module, starting in that module."""
+    report = traceback.TracebackException.from_exception(error)
+    _drop_import_frames(report)
+    click.echo("".join(report.format()).rstrip(), err=True)
 
 
-def _leave_out_machinery(told: traceback.TracebackException | None) -> None:
-    if told is not None:
-        frames = [frame for frame in told.stack if not _is_machinery(frame.filename)]
-        told.stack = traceback.StackSummary.from_list(frames)
-        _leave_out_machinery(told.__cause__)
-        _leave_out_machinery(told.__context__)
+def _drop_import_frames(report: traceback.TracebackException | None) -> None:
+    if report is not None:
+        frames = [frame for frame in report.stack if not _is_import_frame(frame.filename)]
+        report.stack = traceback.StackSummary.from_list(frames)
+        _drop_import_frames(report.__cause__)
+        _drop_import_frames(report.__context__)
 
 
-def _is_machinery(filename: str) -> bool:
+def _is_import_frame(filename: str) -> bool:
     return filename.startswith("<frozen importlib") or filename in (importer.__file__, importlib.__file__)

@@ -1,4 +1,4 @@
-"""`uvicorn.run`: in this process, or with a supervisor and workers."""
+"""`uvicorn.run`: serve in this process, or with a supervisor and workers."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from uvicorn.server.supervisor import BROKEN_OFF, Supervisor
 if TYPE_CHECKING:
     from uvicorn.server.server import Server
 
-# What a worker runs first: it leaves Ctrl-C to its supervisor, and looks for modules where that does, before it looks
-# for us.
+# The program of a worker process. It leaves Ctrl-C to the supervisor, and takes over the supervisor's sys.path before
+# it imports uvicorn.
 _WORKER: Final = """
 import pickle, signal, sys
 signal.signal(signal.SIGINT, lambda number, frame: None)
-with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as told:
-    sys.path[:] = pickle.load(told)
+with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as payload:
+    sys.path[:] = pickle.load(payload)
     from uvicorn.cli import work
-    work(sys.argv[1], told)
+    work(sys.argv[1], payload)
 """
 
-# A developer who has saved a file waits for it; what takes longer is broken off.
+# A developer waits for the restart after saving a file, so requests that take longer are aborted.
 _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 
 
 def run(app: Callable[..., Any] | str, **options: Any) -> None:
     """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM.
 
-    The keywords are those of `Config`, such as `host='127.0.0.1', port=8000`. Raises ConfigError for what cannot be
-    used, StartupError if the application's own startup fails, SystemExit if workers could not go on.
+    The keywords are those of `Config`, such as `host='127.0.0.1', port=8000`. Raises ConfigError for an invalid
+    setting, StartupError if the application's own startup fails, SystemExit if the supervisor gives up.
     """
     config = Config(app, **options)
     status = serve(config)
@@ -51,14 +51,14 @@ def run(app: Callable[..., Any] | str, **options: Any) -> None:
 
 
 def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
-    """Serve until told to stop; the exit code, which is 1 if something was broken off. Raises as `run` does.
+    """Serve until a signal stops the server; return the exit code, 1 if requests were aborted. Raise as `run` does.
 
-    `process_end` begins when the server has stopped, if the process is ours to end.
+    With `process_end`, the process ends when the server has stopped, even if application threads still run.
     """
     standard_streams.occupy_standard_descriptors()
     if config.reload or config.workers > 1:
         return _supervise(config)
-    # Here, as a supervisor, which serves nothing itself, takes 10 MiB less without it.
+    # Imported late: a supervisor does not need it and saves 10 MiB.
     from uvicorn.server.server import Server
 
     process_count.count = 1
@@ -70,14 +70,14 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 
 
 def serve_as_worker(config: Config, descriptors: list[int], process_end: ProcessEnd) -> int:
-    """The same in a worker process; its sockets are inherited, and the last of them leads to its supervisor."""
+    """Serve in a worker process on inherited sockets; the last one is the channel to the supervisor."""
     from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_server import WorkerServer
 
     config.configure_logging()
     process_count.count = config.workers
     for descriptor in descriptors:
-        # Nor are they for those whom the application starts.
+        # Processes that the application starts must not inherit the sockets.
         os.set_inheritable(descriptor, False)
     *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
     watch = SupervisorWatch(channel, config.settings.graceful_seconds)
@@ -87,7 +87,7 @@ def serve_as_worker(config: Config, descriptors: list[int], process_end: Process
     try:
         server.run(sockets)
     finally:
-        # The interpreter gives handlers up before it ends, and would then be killed, which looks like a failure.
+        # The interpreter removes signal handlers before it exits; a signal would then kill it and look like a failure.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         watch.finish()
@@ -102,10 +102,10 @@ def _supervise(config: Config) -> int:
     what = "reload" if config.reload else "workers"
     if not isinstance(config.app, str):
         raise ConfigError(
-            f"{what}: expected the application as 'module:attribute', for workers import it themselves; "
+            f"{what}: expected the application as 'module:attribute', because workers import it; "
             f"got {type(config.app).__name__} {config.app!r:.100}"
         )
-    # What is wrong with the certificates is told once, and before anything is started.
+    # Report certificate errors once, before any worker starts.
     scheme = "https" if config.ssl_context() is not None else "http"
     settings = config.settings
     if config.reload:
@@ -114,13 +114,13 @@ def _supervise(config: Config) -> int:
     try:
         payload = pickle.dumps(sys.path) + pickle.dumps(config)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{what}: the configuration cannot be handed to another process: {error}") from None
-    # Last, as nobody would close them.
+        raise ConfigError(f"{what}: the configuration cannot be pickled for worker processes: {error}") from None
+    # Last: after an earlier error the sockets would stay open.
     sockets = config.open_sockets()
     command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _WORKER]  # type: ignore[attr-defined]
     more: dict[str, Any] = {
         "scheme": scheme,
-        # Whoever sits in a debugger is not stuck.
+        # A worker that a debugger has paused must not be killed.
         "healthcheck_seconds": math.inf if config.reload else settings.healthcheck_seconds,
         "graceful_seconds": settings.graceful_seconds,
     }

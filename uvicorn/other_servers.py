@@ -1,4 +1,4 @@
-"""What users of other servers say in their words: accepted if it can be had here, refused with the reason if not."""
+"""Options of other servers: translated to ours, ignored if they have no effect, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, Final
 from uvicorn.errors import ConfigError, LocalProtocolError
 from uvicorn.wire.http1.encoder import encode_default_fields
 
-#: What `http` and `ws` may be: there is one implementation of each, and these are its names elsewhere.
+#: Accepted values of `http` and `ws`. There is one implementation of each; the names are those of other servers.
 HTTP_NAMES: Final = ("auto", "httptools")
 WS_NAMES: Final = ("auto", "none", "websockets", "websockets-sansio")
 
-#: Settings of other servers that are not to be had, with what is to be had instead.
+#: Unsupported settings of other servers, each with the reason or the alternative.
 REFUSED: Final = {
-    "h11_max_incomplete_event_size": "requests are not parsed by h11; see max_request_line_bytes and max_header_bytes",
-    "http2": "HTTP/2 is not spoken; leave it to a proxy in front",
-    "callback_notify": "there is no such hook; an application's startup may start a task of its own",
+    "h11_max_incomplete_event_size": "not supported without h11; use max_request_line_bytes and max_header_bytes",
+    "http2": "HTTP/2 is not supported; use a proxy in front that supports it",
+    "callback_notify": "not supported; start a task in the application's startup",
 }
 
-# Settings of other servers that change nothing here.
+# Settings of other servers that have no effect here.
 _WITHOUT_EFFECT: Final = ("reset_contextvars", "timeout_notify")
 
 
 def translate(http: str, ws: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """`settings` in our words. Raises ConfigError for what is refused, with the reason."""
+    """Return `settings` under our names. Raise ConfigError, with the reason, for an unsupported one."""
     for name, value, names in (("http", http, HTTP_NAMES), ("ws", ws, WS_NAMES)):
         if value not in names:
             raise ConfigError(
-                f"{name}: expected one of {', '.join(names)}, for there is one implementation; got {value!r:.60}"
+                f"{name}: expected one of {', '.join(names)}, got {value!r:.60}; there is only one implementation"
             )
     translated = dict(settings)
     for name, reason in REFUSED.items():
@@ -38,7 +38,7 @@ def translate(http: str, ws: str, settings: dict[str, Any]) -> dict[str, Any]:
     for name in _WITHOUT_EFFECT:
         translated.pop(name, None)
     if translated.get("loop") == "none":
-        # The event loop that asyncio makes.
+        # "none" elsewhere means the default event loop of asyncio.
         translated["loop"] = "asyncio"
     trusted = translated.get("forwarded_allow_ips")
     if isinstance(trusted, (list, tuple)):
@@ -49,7 +49,7 @@ def translate(http: str, ws: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Fields that each response is to have, encoded. Raises ConfigError for what cannot be one."""
+    """Encode the fields that are added to every response. Raise ConfigError for an invalid one."""
     pairs: list[tuple[bytes, bytes]] = []
     try:
         pairs += ((name.strip().lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers)
@@ -62,11 +62,11 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
 
 
 def load_environment(path: str | os.PathLike[str]) -> None:
-    """Set the variables of an .env file that are not set. Raises ConfigError if it cannot be read."""
+    """Set those variables of an .env file that are not set yet. Raise ConfigError if the file cannot be read."""
     try:
         from dotenv import load_dotenv
     except ImportError:
         raise ConfigError("env_file needs python-dotenv; pip install python-dotenv") from None
     if not os.path.isfile(path):
-        raise ConfigError(f"env_file: expected a file, found none at {os.path.abspath(path)!r}")
+        raise ConfigError(f"env_file: file not found: {os.path.abspath(path)!r}")
     load_dotenv(path)

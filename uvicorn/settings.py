@@ -1,7 +1,7 @@
-"""Every setting, once: its name, its default with the reason for it, its help text.
+"""Every setting: its name, its default with the reason for it, and its help text.
 
-The command line, the environment and `uvicorn.Config` are all made from these fields. A field's flag is
-its own name with dashes, unless today's users know the setting by another one.
+The command line, the environment variables and the keywords of `uvicorn.Config` are generated from these fields.
+A field's flag is its name with dashes, unless other servers have an established name for the setting.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 ADDRESS = "Where to listen"
 APPLICATION = "The application"
 LOGGING = "Logging"
-LIMITS = "Limits (bytes or counts; 0 means no limit where that is said)"
-TIMEOUTS = "Deadlines (seconds)"
+LIMITS = "Limits (bytes or counts; 0 means no limit where the text allows it)"
+TIMEOUTS = "Timeouts (seconds)"
 WEBSOCKETS = "WebSockets"
 TLS = "TLS"
 PROXY = "Behind a proxy"
@@ -23,244 +23,277 @@ OTHER = "Other"
 
 
 def setting(default: Any, group: str, help: str, *, flag: str = "", low: float = 0, **more: Any) -> Any:
-    """A dataclass field with what the command line must know: `low` is the least value allowed."""
+    """Return a dataclass field with the metadata of its command-line option; `low` is the minimum value."""
     return field(default=default, metadata={"group": group, "help": help, "flag": flag, "low": low, **more})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may use. Protocol code sees only this part of the settings."""
+    """Limits on what one client may send. Protocol code receives only this part of the settings."""
 
-    # 8 KiB: what nginx and gunicorn allow, give or take; longer URLs do not survive most proxies.
-    max_request_line_bytes: int = setting(8192, LIMITS, "Longest request line; more is refused with 414.", low=64)
-    # 64 KiB: room for many cookies. Trailers count towards it, and towards the number of fields.
-    max_header_bytes: int = setting(65536, LIMITS, "Largest header section; more is refused with 431.", low=256)
+    # 8 KiB: about what nginx and gunicorn allow; most proxies reject longer URLs.
+    max_request_line_bytes: int = setting(8192, LIMITS, "Longest request line; 414 above it.", low=64)
+    # 64 KiB: room for many cookies. Trailers count towards this limit and towards max_header_fields.
+    max_header_bytes: int = setting(65536, LIMITS, "Largest header section; 431 above it.", low=256)
     # 100: gunicorn's figure, and Apache's. Browsers send about 20.
-    max_header_fields: int = setting(100, LIMITS, "Most header fields in a request; more are refused with 431.", low=1)
-    # 1 GiB, as waitress has it: content is streamed, so this bounds an application's disk, not our memory.
+    max_header_fields: int = setting(100, LIMITS, "Most header fields in a request; 431 above it.", low=1)
+    # 1 GiB, as in waitress: content is streamed, so the limit protects the application's disk, not the server's memory.
     max_content_bytes: int = setting(
-        1 << 30, LIMITS, "Largest request content; more is refused with 413. 0: no limit.", flag="--max-content-bytes"
+        1 << 30, LIMITS, "Largest request content; 413 above it. 0: no limit.", flag="--max-content-bytes"
     )
-    # Nobody is known to use chunk extensions; the figures only keep them from being a place to hide bytes.
-    max_chunk_extension_bytes: int = setting(256, LIMITS, "Longest extension of one chunk.")
-    max_chunk_extensions_bytes: int = setting(8192, LIMITS, "All chunk extensions of one request together.")
+    # Clients do not use chunk extensions in practice; without limits an attacker could send unlimited bytes in them.
+    max_chunk_extension_bytes: int = setting(256, LIMITS, "Longest extension of one chunk; 400 above it.")
+    max_chunk_extensions_bytes: int = setting(
+        8192, LIMITS, "Total size of the chunk extensions of one request; 400 above it."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server behaves. Immutable: what a running server was told does not change under it."""
+    """How the server behaves. Immutable: the settings of a running server do not change."""
 
     limits: Limits = field(default_factory=Limits)
-    #: Fields that each response has besides the application's.
+    #: Header fields added to every response.
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    #: Whether websockets are served.
+    #: Whether WebSocket handshakes are served.
     ws: bool = True
 
     interface: str = setting(
         "auto",
         APPLICATION,
-        "How the application is called; auto looks at its signature.",
+        "Interface of the application; auto detects it from the signature.",
         choices=("auto", "channels", "consumer", "wsgi", "asgi3", "asgi2"),
     )
     lifespan: str = setting(
         "auto",
         APPLICATION,
-        "Startup and shutdown of ASGI applications; on: one that takes no part in them is not served.",
+        "Lifespan events of ASGI applications; auto: sent if the application supports them, on: the server exits if it "
+        "does not, off: not sent.",
         choices=("auto", "on", "off"),
     )
-    root_path: str = setting("", APPLICATION, "Path under which a proxy has mounted the application.")
-    # yes: what a guess takes for the prefix may be the client's own, which gives one page two public paths.
+    root_path: str = setting("", APPLICATION, "Path prefix under which a proxy exposes the application.")
+    # yes: with auto, a path of the client's own may look like the prefix, and one page gets two public paths.
     root_path_cut: str = setting(
         "yes",
         APPLICATION,
-        "Whether the proxy cuts the root path off; yes: the path is the root path and what arrives, no: what arrives "
-        "is whole, auto: whole if it begins with the root path.",
+        "Whether the proxy strips the root path from the request path; auto: stripped unless the path begins with the "
+        "root path.",
         choices=("yes", "no", "auto"),
     )
-    # Off: middleware that reads or rewrites content does not know the event.
+    # Off by default: middleware that reads or rewrites content does not handle the event.
     pathsend: bool = setting(False, APPLICATION, "Offer http.response.pathsend to ASGI applications.")
 
     loop: str = setting(
         "auto",
         OTHER,
-        "Event loop; auto is uvloop where it is installed.",
+        "Event loop; auto: uvloop if installed, otherwise asyncio.",
         choices=("auto", "uvloop", "asyncio"),
     )
 
-    # 1 MiB: the most that the interface's draft puts into a message, and nginx's figure for what a site takes.
+    # 1 MiB: the limit in the interface's draft, and nginx's default for request content.
     max_inline_bytes: int = setting(
-        1 << 20, LIMITS, "Largest request content of a one-argument consumer, which has it whole; 413 above it."
+        1 << 20,
+        LIMITS,
+        "Largest request content for one-argument consumers, which receive it in one message; 413 above it.",
     )
 
-    # 16: as many blocked requests as one process can usefully hold; gunicorn's users choose figures like it.
-    threads: int = setting(16, APPLICATION, "Threads that run WSGI applications and plain consumers.", low=1)
-    # 1,000: some seconds of work for 16 threads; what would wait longer is better told to come back.
-    thread_queue: int = setting(1000, LIMITS, "Requests that wait for a thread; 503 above it.")
+    # 16: more blocked threads than this rarely help one process; gunicorn's users choose similar figures.
+    threads: int = setting(16, APPLICATION, "Threads that run WSGI applications and synchronous consumers.", low=1)
+    # 1,000: some seconds of work for 16 threads; a request that would wait longer is better rejected and retried.
+    thread_queue: int = setting(1000, LIMITS, "Most requests that wait for a thread; 503 above it.")
 
-    # Off by default: the right number depends on the application. The people of an office share an address, so that
-    # requests above it wait instead of being refused.
+    # Off by default: the right number depends on the application. Many users may share one address, so requests above
+    # the limit wait and are not rejected.
     threads_per_client: int = setting(
-        0, LIMITS, "Most threads that one client's requests take at a time; more of them wait. 0: no limit."
+        0, LIMITS, "Most threads that one client's requests use at a time; further requests wait. 0: no limit."
     )
 
-    # A proxy usually runs as another user; the socket's folder says who may reach it.
+    # A proxy usually runs as another user; the permissions of the socket's folder control access.
     uds_mode: str = setting(
-        "", ADDRESS, "Permissions of Unix sockets, in octal.  [default: 666, or those that the path has]"
+        "", ADDRESS, "Permissions of Unix sockets, in octal.  [default: those of the existing path, or 666]"
     )
 
-    access_log: bool = setting(True, LOGGING, "One line for each response, on logger uvicorn.access.")
+    access_log: bool = setting(True, LOGGING, "Log one line for each response, on the logger uvicorn.access.")
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
 
-    # 2,048: the accept queue that today's users know; the kernel cuts it to net.core.somaxconn.
-    backlog: int = setting(2048, LIMITS, "Connections that the kernel holds until they are accepted.", low=1)
-    # Off by default: the right number depends on the application. Above it clients get 503 at once.
+    # 2,048: the usual default of other servers; the kernel caps it at net.core.somaxconn.
+    backlog: int = setting(
+        2048, LIMITS, "Length of the kernel's queue of connections that are not yet accepted.", low=1
+    )
+    # Off by default: the right number depends on the application.
     limit_concurrency: int = setting(
         0,
         LIMITS,
-        "Most connections, TLS handshakes among them, and most requests, at one time; 503 above it, and the "
-        "end before a handshake. 0: no limit.",
+        "Most concurrent connections, including TLS handshakes, and most concurrent requests; 503 above it, or the "
+        "connection is closed before its TLS handshake. 0: no limit.",
     )
-    # 64 KiB each way: one receive buffer; beyond it a slow peer costs memory, not speed.
+    # 64 KiB each way: one receive buffer; a larger one costs memory for slow peers and gains no speed.
     read_buffer_bytes: int = setting(
-        65536, LIMITS, "Unread content, or unserved pipelined requests, above which reading pauses.", low=1
+        65536, LIMITS, "Bytes of unread content, or of pipelined requests, above which reading pauses.", low=1
     )
-    write_buffer_bytes: int = setting(65536, LIMITS, "Unsent response bytes above which send() waits.", low=1)
-    # 4 MiB: what a handler that never awaits send() may pile up for one client before it is cut off.
+    write_buffer_bytes: int = setting(
+        65536, LIMITS, "High-water mark of unsent response bytes; above it send() waits.", low=1
+    )
+    # 4 MiB: bounds what a handler that never awaits send() buffers for one client.
     max_unsent_bytes: int = setting(
-        4 << 20, LIMITS, "Unsent bytes, of sends that nothing awaits, above which a client is cut off.", low=1
+        4 << 20, LIMITS, "Most unsent bytes of sends that are not awaited; above it the connection is aborted.", low=1
     )
     # 64 MiB: a thousand tasks that each await a message of 64 KiB.
     max_pending_bytes: int = setting(
         64 << 20,
         LIMITS,
-        "Unsent bytes, of sends that tasks await as well, above which a client is cut off; a single message may be "
-        "larger.",
+        "Most unsent bytes, including those of awaited sends; above it the connection is aborted. A single message may "
+        "be larger.",
         low=1,
     )
-    # Up to here it is cheaper to read and drop what the application left unread than to reconnect.
-    max_drain_bytes: int = setting(65536, LIMITS, "Unread request content that is read and dropped after a reply.")
+    # Up to this size reading and discarding unread content is cheaper than a new connection.
+    max_drain_bytes: int = setting(
+        65536, LIMITS, "Most unread request content that is discarded after a response to keep the connection alive."
+    )
 
-    # 5 s: today's users know this default; long enough for a page's next resource.
+    # 5 s: the usual default of other servers; long enough for a page's next resource.
     keep_alive_seconds: float = setting(
         5.0, TIMEOUTS, "Idle time after which a kept-alive connection is closed.", flag="--timeout-keep-alive"
     )
-    # 10 s from the first byte, or from accept: honest clients need one round trip.
+    # 10 s from accept or from the first byte: a well-behaved client needs one round trip.
     header_seconds: float = setting(
-        10.0, TIMEOUTS, "Time for a whole request head; 408 after it.", flag="--timeout-header", low=0.1
+        10.0, TIMEOUTS, "Time to receive a complete request head; 408 after it.", flag="--timeout-header", low=0.1
     )
-    # 20 s without a byte, or under 500 B/s after 10 s: slower than any modem, faster than any slow-body attack.
+    # 20 s without a byte, or under 500 B/s after 10 s: slower than any modem, faster than a slow-body attack.
     content_idle_seconds: float = setting(
-        20.0, TIMEOUTS, "Longest pause within request content; 408 after it.", flag="--timeout-content-idle", low=0.1
+        20.0, TIMEOUTS, "Longest pause in the request content; 408 after it.", flag="--timeout-content-idle", low=0.1
     )
-    min_content_rate: int = setting(500, LIMITS, "Least bytes per second of request content, after 10 seconds.")
-    # Off by default: clients with bad connections are slow too. 500 is a figure for sites without a proxy in front.
+    min_content_rate: int = setting(
+        500, LIMITS, "Minimum rate of the request content in bytes per second, after 10 seconds; 408 below it."
+    )
+    # Off by default: clients on bad networks are slow too. 500 suits sites without a proxy in front.
     min_response_rate: int = setting(
-        0, LIMITS, "Least bytes per second, over a minute, of a response that holds a thread; reset below it. "
-        "0: no limit.",
+        0, LIMITS, "Minimum rate, in bytes per second over a minute, of a response that occupies a thread; below it "
+        "the connection is reset. 0: no limit.",
     )  # fmt: skip
     # 60 s: nginx's send_timeout.
     write_stall_seconds: float = setting(
-        60.0, TIMEOUTS, "Time a client may take no byte of a response; reset after it.", flag="--timeout-write-stall"
+        60.0,
+        TIMEOUTS,
+        "Longest time a client reads no byte of a response; the connection is reset after it.",
+        flag="--timeout-write-stall",
     )
-    # 60 s: a handler may hand its reply channel to another task, but not for ever.
+    # 60 s: a handler may pass its reply channel to another task and return, but the client must not wait for ever.
     reply_seconds: float = setting(
-        60.0, TIMEOUTS, "Time for a reply after the handler has returned without one; 500 after it.",
+        60.0, TIMEOUTS, "Time for a reply after the handler returned without one; 500 after it.",
         flag="--reply-timeout",
     )  # fmt: skip
-    # 10 s beside those of a half-closed client: long enough to commit or roll back; gunicorn's ASGI worker gives 3.
+    # 10 s, after those of a half-closed client: long enough to commit or roll back; gunicorn's ASGI worker gives 3.
     disconnect_seconds: float = setting(
-        10.0, TIMEOUTS, "Time a handler may go on once its client has gone; cancelled after it.",
+        10.0, TIMEOUTS, "Time a handler may continue after its client disconnected; it is cancelled after it.",
         flag="--timeout-disconnect",
     )  # fmt: skip
-    # 5 s: a client that has closed its side is mostly gone. One that waits, such as `nc`, has its answer by then.
+    # 5 s: most half-closed clients have left. One that still reads, such as `nc`, has its response by then.
     half_closed_seconds: float = setting(
-        5.0, TIMEOUTS, "Time a response may go on once its client has closed its side; then it is broken off. 0: none.",
+        5.0, TIMEOUTS, "Time a response may continue after its client half-closed the connection; then it is aborted. "
+        "0: at once.",
         flag="--timeout-half-closed",
     )  # fmt: skip
-    # 2 s: what sends more often is busy, and may be about to end by itself; browsers open another one after 3 s.
+    # 2 s: a stream that sends more often is busy and may end by itself; browsers reconnect after 3 s.
     idle_stream_seconds: float = setting(
-        2.0, TIMEOUTS, "Silence after which an event stream is ended at shutdown.", flag="--timeout-idle-stream"
+        2.0, TIMEOUTS, "Idle time after which an event stream is ended during shutdown.", flag="--timeout-idle-stream"
     )
-    # 30 s: gunicorn's graceful_timeout, and what process managers wait before they kill.
+    # 30 s: gunicorn's graceful_timeout, and how long process managers usually wait before they kill.
     graceful_seconds: float = setting(
-        30.0, TIMEOUTS, "Time for requests in flight to finish at shutdown.", flag="--timeout-graceful-shutdown"
+        30.0,
+        TIMEOUTS,
+        "Time for requests in flight to finish during graceful shutdown.",
+        flag="--timeout-graceful-shutdown",
     )
-    # 1 s: enough for a client on the other side of the world to have our last bytes.
+    # 1 s: enough for a distant client to receive the last bytes of the response.
     linger_seconds: float = setting(
-        1.0, TIMEOUTS, "Time unread input is dropped before a refused connection is closed.", flag="--timeout-linger"
+        1.0,
+        TIMEOUTS,
+        "Time to discard input before a connection with a rejected request is closed.",
+        flag="--timeout-linger",
     )
 
-    # By default a channels application takes pages of its own host only: browsers send cookies along with any page's.
+    # The default for channels applications is same-origin: browsers send cookies with the handshake of any page.
     ws_allowed_origins: str = setting(
         "",
         WEBSOCKETS,
-        "Origins whose pages may open a websocket, as in https://a.example,https://b.example; * means any.  "
-        "[default: those of the host that is asked]",
+        "Origins that may open a WebSocket, such as https://a.example,https://b.example; * allows any.  "
+        "[default: the origin of the requested host]",
     )
     ws_implicit_accept: bool = setting(
-        True, WEBSOCKETS, "Accept a websocket whose connect handler returns without having said so; if not, refuse it."
+        True,
+        WEBSOCKETS,
+        "Accept a WebSocket whose connect handler returns without a decision; if not, reject it with 403.",
     )
-    # 10 s: as for a request's head; a user has left by then.
+    # 10 s: as for a request head; by then a user has left.
     ws_accept_seconds: float = setting(
-        10.0, WEBSOCKETS, "Time for the decision about a websocket; refused with 403 after it.",
+        10.0, WEBSOCKETS, "Time for the application to accept or reject a handshake; rejected with 403 after it.",
         flag="--ws-accept-timeout",
     )  # fmt: skip
-    # 1 MiB, over all fragments and inflated: what a chat never needs, and a process can hold for many.
-    ws_max_size: int = setting(1 << 20, WEBSOCKETS, "Largest message, in bytes; closed with 1009 above it.", low=125)
-    # 1,024 fragments of a kilobyte make the largest message; more are a way to keep us busy.
+    # 1 MiB, over all fragments and after inflation: more than a chat needs, small enough for many connections.
+    ws_max_size: int = setting(1 << 20, WEBSOCKETS, "Largest message in bytes; closed with 1009 above it.", low=125)
+    # 1,024 fragments of 1 KiB make the largest message; smaller fragments only cost CPU time.
     ws_max_fragments: int = setting(
         1024, WEBSOCKETS, "Most fragments of one message; closed with 1009 above it.", low=1
     )
-    ws_per_message_deflate: bool = setting(True, WEBSOCKETS, "Compress messages for clients that offer to (RFC 7692).")
-    # 16: enough to overlap what handlers wait for. With 1, messages are handled strictly one after another.
+    ws_per_message_deflate: bool = setting(
+        True, WEBSOCKETS, "Compress messages if the client offers permessage-deflate (RFC 7692)."
+    )
+    # 16: enough to overlap the handlers' I/O. With 1, messages are handled strictly in order.
     ws_handlers: int = setting(
-        16, WEBSOCKETS, "Messages of one websocket that are handled at a time; reading pauses above it.", low=1
+        16, WEBSOCKETS, "Most messages of one WebSocket handled at a time; reading pauses above it.", low=1
     )
-    # 32: today's users know it. A chat's worth of reading behind; what comes then waits with the client.
+    # 32: the usual default of other servers. Further messages wait in the socket buffers.
     ws_max_queue: int = setting(
-        32, WEBSOCKETS, "Messages that wait for an ASGI application to receive them; reading pauses above it.", low=1
+        32, WEBSOCKETS, "Most messages that wait for receive() of an ASGI application; reading pauses above it.", low=1
     )
-    # 20 s and 20 s: shorter than the minute after which most proxies forget a silent connection.
-    ws_ping_interval: float = setting(20.0, WEBSOCKETS, "Silence after which a client is pinged. 0: never.")
-    ws_ping_timeout: float = setting(20.0, WEBSOCKETS, "Time for an answer to it; closed with 1011 after it.", low=0.1)
-    # 10 s: one round trip, and a client that first reads what it has been sent.
+    # 20 s and 20 s: shorter than the minute after which most proxies close an idle connection.
+    ws_ping_interval: float = setting(20.0, WEBSOCKETS, "Idle time after which the client is pinged. 0: never.")
+    ws_ping_timeout: float = setting(20.0, WEBSOCKETS, "Time for the pong; closed with 1011 after it.", low=0.1)
+    # 10 s: one round trip, plus time for the client to read the messages sent before.
     ws_close_seconds: float = setting(
-        10.0, WEBSOCKETS, "Time for a client's half of the closing handshake.", flag="--ws-close-timeout"
+        10.0, WEBSOCKETS, "Time for the client's close frame in the closing handshake.", flag="--ws-close-timeout"
     )
 
-    # The names and meanings of Python's ssl module, which today's users know.
-    ssl_certfile: str = setting("", TLS, "Certificate and its chain, in PEM; makes this an https server.")
-    ssl_keyfile: str = setting("", TLS, "Its private key, if it is not in the same file.")
-    ssl_keyfile_password: str = setting("", TLS, "Password of the key.")
-    ssl_ca_certs: str = setting("", TLS, "Authorities whose client certificates are accepted.")
-    ssl_cert_reqs: int = setting(0, TLS, "Client certificates: 0 not asked for, 1 optional, 2 required.")
+    # Names and meanings as in Python's ssl module and in other servers.
+    ssl_certfile: str = setting("", TLS, "Certificate chain in PEM; enables https.")
+    ssl_keyfile: str = setting("", TLS, "Private key in PEM, if it is not in the certificate file.")
+    ssl_keyfile_password: str = setting("", TLS, "Password of the private key.")
+    ssl_ca_certs: str = setting(
+        "", TLS, "Certificate authorities, in PEM, that client certificates are verified against."
+    )
+    ssl_cert_reqs: int = setting(0, TLS, "Client certificates: 0 none, 1 optional, 2 required.")
     ssl_ciphers: str = setting("", TLS, "OpenSSL cipher list for TLS 1.2.  [default: OpenSSL's]")
-    ssl_version: int = setting(17, TLS, "Version constant of Python's ssl; only 17, TLS 1.2 and later.")
-    # 10 s: as for a request's head. Handshakes cost the loop, not the others: they are not awaited one by one.
+    ssl_version: int = setting(17, TLS, "Protocol constant of Python's ssl; only 17 (TLS 1.2 and later) is supported.")
+    # 10 s: as for a request head. Handshakes run concurrently, so a slow one does not delay the others.
     ssl_handshake_seconds: float = setting(
-        10.0, TLS, "Time for a client's TLS handshake; --timeout-header bounds it too.",
+        10.0, TLS, "Time for a client's TLS handshake; --timeout-header applies as well.",
         flag="--ssl-handshake-timeout", low=0.1,
     )  # fmt: skip
 
-    # 30 s: gunicorn's figure. A loop that has been held up for so long serves nobody.
+    # 30 s: gunicorn's default. An event loop that is blocked for that long serves no client.
     healthcheck_seconds: float = setting(
-        30.0, PROCESSES, "Silence of a worker after which it is killed and replaced.",
+        30.0, PROCESSES, "Time without a heartbeat from a worker after which it is killed and replaced.",
         flag="--timeout-worker-healthcheck", low=1,
     )  # fmt: skip
 
     proxy_headers: bool = setting(
-        True, PROXY, "Take client and scheme from X-Forwarded-For and X-Forwarded-Proto of trusted peers."
+        True,
+        PROXY,
+        "Take the client address and the scheme from X-Forwarded-For and X-Forwarded-Proto of trusted peers.",
     )
     forwarded_allow_ips: str = setting(
-        "", PROXY, "Trusted peers: addresses, networks, unix:, unix:PATH, * for everybody.  "
-        "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1, and Unix sockets that not everybody may open]",
+        "", PROXY, "Trusted peers: addresses, networks, unix:, unix:PATH, or * for all.  "
+        "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1 and Unix sockets that are not open to all users]",
     )  # fmt: skip
 
     limit_max_requests: int = setting(
-        0, PROCESSES, "Requests and websocket messages after which a process is replaced, or ends if it is the only "
-        "one. 0: no limit.",
+        0, PROCESSES, "Requests and WebSocket messages after which a worker is replaced; a single process exits. "
+        "0: no limit.",
     )  # fmt: skip
     limit_max_requests_jitter: int = setting(
-        0, PROCESSES, "Up to so many more, at random, so that not all are replaced at once."
+        0,
+        PROCESSES,
+        "Random number of requests, up to this one, added to the limit so that workers are not all replaced at once.",
     )

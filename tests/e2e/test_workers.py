@@ -297,7 +297,7 @@ def test_a_configuration_that_no_worker_can_get_is_refused_before_anything_is_op
         "uvicorn.run('app:app', workers=2, uds='app.sock', log_config=logging)\n"
     )
     ended = run_command(folder, program=["main.py"])
-    assert "workers: the configuration cannot be handed to another process" in ended.stderr
+    assert "workers: the configuration cannot be pickled for worker processes" in ended.stderr
     assert not (folder / "app.sock").exists()
 
 
