@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,8 +48,11 @@ CONNECT: Message = {"type": "websocket.connect"}
 class Host:
     """Calls the adapter. What it has to `receive` is put in by the test; it `takes` as much as the test lets it."""
 
-    def __init__(self, app: Any, scope: Message, *events: Message, **options: Any) -> None:
+    def __init__(
+        self, app: Any, scope: Message, *events: Message, half_closed_seconds: float = 5, **options: Any
+    ) -> None:
         self.adapter = ASGI3Adapter(app, **options)
+        self.adapter._settings = replace(self.adapter._settings, half_closed_seconds=half_closed_seconds)
         self.sent: list[Message] = []
         self.events: asyncio.Queue[Message | Exception] = asyncio.Queue()
         self.takes = asyncio.Event()
@@ -277,7 +281,7 @@ async def test_a_client_that_leaves_within_its_content_is_told() -> None:
 
 @pytest.mark.parametrize("end", [{"type": "http.disconnect"}, RuntimeError("a host's own failure")])
 async def test_a_client_that_leaves_ends_the_call(end: Any) -> None:
-    host = Host(for_ever, HTTP, {"type": "http.request", "body": b"", "more_body": False})
+    host = Host(for_ever, HTTP, {"type": "http.request", "body": b"", "more_body": False}, half_closed_seconds=0)
     await settle()
     host.put(end)
     await host.task
@@ -289,11 +293,35 @@ async def test_a_client_that_leaves_after_its_content_ends_the_call() -> None:
         await channels["body"].receive()
         await for_ever(message, channels)
 
-    host = Host(app, POST, {"type": "http.request", "body": b"abcd"})
+    host = Host(app, POST, {"type": "http.request", "body": b"abcd"}, half_closed_seconds=0)
     await settle()
     host.put({"type": "http.disconnect"})
     await host.task
     await host.adapter._interface.shutdown(0)
+
+
+async def test_a_response_that_is_under_way_when_the_client_closes_its_side_is_sent() -> None:
+    closed = asyncio.Event()
+
+    async def app(message: Message, channels: Message) -> None:
+        channels["reply"].on_close(closed.set)
+        await closed.wait()
+        await channels["reply"].send({"status": 200, "content": b"late"})
+
+    host = Host(app, HTTP, {"type": "http.request"}, {"type": "http.disconnect"})
+    await host.task
+    assert [event.get("body") for event in host.sent] == [None, b"late"]
+
+
+async def test_a_handler_that_gives_a_half_closed_client_up_sends_nothing() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        closed = asyncio.Event()
+        channels["reply"].on_close(closed.set)
+        await closed.wait()
+
+    host = Host(app, HTTP, {"type": "http.request"}, {"type": "http.disconnect"})
+    await host.task
+    assert host.sent == []
 
 
 async def test_a_host_whose_send_raises_has_lost_its_client() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, final
@@ -117,7 +118,7 @@ class ASGI3Gateway(MessageGateway):
 
     def all_sent(self) -> None:
         """Wait for http.disconnect."""
-        if self._content_ended:
+        if self._content_ended and not self.exchange.half_closed:
             self._read_on()
 
     def send_response(
@@ -150,13 +151,23 @@ class ASGI3Gateway(MessageGateway):
         if not self._content_ended:
             self._read_on()
 
+    def _half_close(self) -> None:
+        """The client has closed its side: it may still read, for a bounded time, what is under way.
+
+        A host whose client is gone drops what it is sent, or raises OSError.
+        """
+        exchange = self.exchange
+        exchange.half_close()
+        timer = asyncio.get_running_loop().call_later(self._settings.half_closed_seconds, exchange.disconnect)
+        exchange.on_end(lambda exchange: timer.cancel())
+
     async def _read(self) -> None:
         exchange = self.exchange
         try:
             while True:
                 event = await self._receive()
                 if event["type"] == "http.disconnect":
-                    exchange.disconnect()
+                    self._half_close()
                     return
                 if self._content_ended:
                     # The one event of a request without content.

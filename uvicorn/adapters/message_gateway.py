@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from uvicorn.adapters.crossing import crossing, log_uncaught
 from uvicorn.concurrency.flow_control import FlowControl
-from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import COMPLETE, WAITING, HTTPExchange, HTTPGateway
 from uvicorn.errors import ResponseAborted
 from uvicorn.settings import Settings
 from uvicorn.types import Message
@@ -111,7 +111,9 @@ class MessageGateway(HTTPGateway):
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Have `deliver` raise, after what the application said before it failed: a beginning must not become a 500."""
-        self._fail(ResponseAborted(reason))
+        # A client that has closed its side and never got a response is no failure: the call just returns.
+        if exchange.state != WAITING or not exchange.half_closed:
+            self._fail(ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
         """Have `deliver` raise it, unless the response is over."""

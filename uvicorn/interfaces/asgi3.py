@@ -376,9 +376,9 @@ def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange)
     if error is not None:
         answer_failure(exchange, error)
     elif exchange.state < COMPLETE and exchange.half_closed:
-        # It has received http.disconnect, and taken it for what it mostly is.
-        logger.info("%s: the application has given up a client that has closed its side", exchange)
-        exchange.app_failed("client disconnected")
+        # It has received http.disconnect, and acted on it.
+        logger.debug("%s: the application returned after http.disconnect (client half-closed)", exchange)
+        exchange.abort("client disconnected")
     elif exchange.state < COMPLETE:
         lacking = "any of its response" if exchange.state is WAITING else "all of its response"
         logger.error("%s: the application returned without having sent %s", exchange, lacking)

@@ -202,7 +202,10 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
     what = "" if returned is None else f" {shape(returned)}"
 
     def give_up() -> None:
-        if exchange.state < COMPLETE:
+        if exchange.state < COMPLETE and exchange.half_closed:
+            logger.debug("%s: the handler returned without a response (client half-closed)", exchange)
+            exchange.abort("client disconnected")
+        elif exchange.state < COMPLETE:
             lacking, expected = (
                 ("nobody replied", "a response sent to the reply channel")
                 if exchange.state is WAITING
