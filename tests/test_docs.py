@@ -1,0 +1,125 @@
+"""Relative links of Markdown pages lead to files, anchors to headings, and docs/index.md lists every page."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+import uvicorn
+from uvicorn.cli import command
+from uvicorn.other_servers import REFUSED
+
+ROOT: Final = Path(uvicorn.__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+# Environments and caches have names that begin with a dot; to walk through them takes seconds.
+PAGES: Final = sorted(
+    page
+    for entry in ROOT.iterdir()
+    if not entry.name.startswith(".")
+    for page in ([entry] if entry.suffix == ".md" else entry.rglob("*.md"))
+    if not any(part.startswith(".") for part in page.relative_to(ROOT).parts)
+)
+USER_PAGES: Final = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
+
+FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK: Final = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+OPTION: Final = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def links(text: str) -> list[str]:
+    """Targets of the links of a page, without those in code."""
+    return LINK.findall(re.sub(r"`[^`\n]*`", "code", FENCE.sub("", text)))
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub makes of the headings of a page."""
+    found: set[str] = set()
+    for heading in HEADING.findall(FENCE.sub("", text)):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        number = 0
+        while (unique := f"{slug}-{number}" if number else slug) in found:
+            number += 1
+        found.add(unique)
+    return found
+
+
+def options() -> set[str]:
+    """Every option of the command, except those that it refuses."""
+    return {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.name not in REFUSED
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for name, code in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def broken_links(page: Path) -> list[str]:
+    broken = []
+    for target in links(page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text(encoding="utf-8"))):
+            broken.append(target)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_relative_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_link_to_a_missing_file_or_heading_is_reported(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `two`!\n[a](page.md#one-two) [b](#three) [`c`](gone.md) `[d](code.md)` [e](https://x.example)\n"
+    )
+    assert broken_links(page) == ["#three", "gone.md"]
+
+
+def test_repeated_headings_have_numbered_anchors() -> None:
+    assert anchors("# A\n## A\n```\n# code\n```\n") == {"a", "a-1"}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
+def test_the_index_lists_every_page_of_docs(page: Path) -> None:
+    assert page.name == "index.md" or page.name in links((DOCS / "index.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", USER_PAGES, ids=name_of)
+def test_python_examples_of_a_page_compile(page: Path) -> None:
+    for code in blocks(page, "python"):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("page", USER_PAGES, ids=name_of)
+def test_options_of_uvicorn_commands_on_a_page_exist(page: Path) -> None:
+    used = set()
+    for code in blocks(page, "shell"):
+        for line in code.splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words and (words[0] == "uvicorn" or words[0].startswith("UVICORN_")):
+                used |= {word for word in words if OPTION.fullmatch(word)}
+    assert used <= options()
+
+
+def test_the_limits_page_names_only_options_that_exist() -> None:
+    named = set(OPTION.findall((DOCS / "limits.md").read_text(encoding="utf-8")))
+    assert named <= options()
