@@ -13,48 +13,48 @@ def never() -> bool:
 
 
 async def test_who_waits_is_woken_when_enough_has_been_taken() -> None:
-    backlog = FlowControl(10)
-    backlog.put += 21
-    waiting = asyncio.create_task(backlog.wait(never))
+    flow = FlowControl(10)
+    flow.put += 21
+    waiting = asyncio.create_task(flow.wait(never))
     await settle()
-    assert not backlog.take(10)
-    assert backlog.take(1)
-    backlog.wake()
+    assert not flow.consumed(10)
+    assert flow.consumed(1)
+    flow.wake()
     await waiting
 
 
 async def test_nobody_is_to_be_woken_if_nobody_waits() -> None:
-    backlog = FlowControl(10)
-    backlog.put += 21
-    assert not backlog.take(21)
+    flow = FlowControl(10)
+    flow.put += 21
+    assert not flow.consumed(21)
 
 
 async def test_one_who_has_given_up_does_not_keep_another_from_being_woken() -> None:
-    backlog = FlowControl(0)
-    backlog.put += 1
-    given_up, waiting = (asyncio.create_task(backlog.wait(never)) for _ in range(2))
+    flow = FlowControl(0)
+    flow.put += 1
+    given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))
     await settle()
     given_up.cancel()
-    backlog.take(1)
-    backlog.wake()
+    flow.consumed(1)
+    flow.wake()
     await waiting
     await asyncio.gather(given_up, return_exceptions=True)
     assert given_up.cancelled()
 
 
 async def test_what_is_taken_while_one_is_about_to_wait_is_not_waited_for() -> None:
-    backlog = FlowControl(0)
-    backlog.put += 1
+    flow = FlowControl(0)
+    flow.put += 1
 
     def taken_meanwhile() -> bool:
         # By another thread, which sees nobody wait.
-        assert not backlog.take(1)
+        assert not flow.consumed(1)
         return False
 
-    await backlog.wait(taken_meanwhile)
+    await flow.wait(taken_meanwhile)
 
 
 async def test_nobody_waits_for_what_will_not_be_taken() -> None:
-    backlog = FlowControl(0)
-    backlog.put += 1
-    await backlog.wait(lambda: True)
+    flow = FlowControl(0)
+    flow.put += 1
+    await flow.wait(lambda: True)

@@ -8,52 +8,52 @@ import threading
 import pytest
 
 from uvicorn.concurrency import waker as module
-from uvicorn.concurrency.waker import EventBell, QueueBell, Waker, WakerPool
+from uvicorn.concurrency.waker import EventWaker, QueueWaker, Waker, WakerPool
 
 pytestmark = pytest.mark.skipif(not module.HAS_EVENTFD, reason="one of the two is Linux's")
 
-kinds = pytest.mark.parametrize("kind", [EventBell, QueueBell])
+kinds = pytest.mark.parametrize("kind", [EventWaker, QueueWaker])
 
 
 @kinds
-def test_who_waits_is_woken(kind: type[EventBell | QueueBell]) -> None:
-    bell = kind()
-    waiting = threading.Thread(target=bell.wait)
+def test_who_waits_is_woken(kind: type[EventWaker | QueueWaker]) -> None:
+    waker = kind()
+    waiting = threading.Thread(target=waker.wait)
     waiting.start()
-    bell.ring()
+    waker.wake()
     waiting.join(30)
     assert not waiting.is_alive()
 
 
 @kinds
-def test_a_ring_is_kept_for_who_comes_to_wait(kind: type[EventBell | QueueBell]) -> None:
-    bell = kind()
-    bell.ring()
-    bell.wait()
+def test_a_ring_is_kept_for_who_comes_to_wait(kind: type[EventWaker | QueueWaker]) -> None:
+    waker = kind()
+    waker.wake()
+    waker.wait()
 
 
 def test_a_bell_that_was_given_back_is_taken_again() -> None:
-    bells = WakerPool()
-    bell = bells.take()
-    bells.give_back(bell)
-    assert bells.take() is bell
-    assert bells.take() is not bell
+    wakers = WakerPool()
+    waker = wakers.take()
+    wakers.give_back(waker)
+    assert wakers.take() is waker
+    assert wakers.take() is not waker
 
 
 def test_no_more_bells_are_kept_than_are_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_IDLE", 1)
-    bells = WakerPool()
-    taken = [bells.take(), bells.take()]
-    for bell in taken:
-        bells.give_back(bell)
-    assert bells.take() is taken[0]
-    assert bells.take() not in taken
+    wakers = WakerPool()
+    taken = [wakers.take(), wakers.take()]
+    for waker in taken:
+        wakers.give_back(waker)
+    assert wakers.take() is taken[0]
+    assert wakers.take() not in taken
 
 
 def test_where_there_is_no_eventfd_bells_are_of_the_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HAS_EVENTFD", False)
-    bell: Waker = WakerPool().take()
-    assert isinstance(bell, QueueBell)
+    waker: Waker = WakerPool().take()
+    assert isinstance(waker, QueueWaker)
 
 
 def test_a_bell_that_could_not_be_had_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +66,9 @@ def test_a_bell_that_could_not_be_had_is_told_of_once(monkeypatch: pytest.Monkey
 
 
 def test_the_descriptor_of_a_bell_goes_with_it() -> None:
-    bell = EventBell()
-    descriptor = bell._descriptor
+    waker = EventWaker()
+    descriptor = waker._descriptor
     os.fstat(descriptor)
-    del bell
+    del waker
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)

@@ -84,7 +84,7 @@ async def test_a_slow_client_holds_the_thread_up() -> None:
 
 
 class Untaken:
-    """An outbox of a loop that is busy with something else."""
+    """An loop_calls of a loop that is busy with something else."""
 
     def __init__(self) -> None:
         self.posts: list[Callable[[], None]] = []
@@ -95,8 +95,8 @@ class Untaken:
 
 
 async def test_chunks_without_content_do_not_pile_up() -> None:
-    interface, outbox = ThreadedConsumerInterface(endless([]), Settings()), Untaken()
-    interface.outbox = lambda: outbox  # type: ignore[method-assign, assignment, return-value]
+    interface, loop_calls = ThreadedConsumerInterface(endless([]), Settings()), Untaken()
+    interface.loop_calls = lambda: loop_calls  # type: ignore[method-assign, assignment, return-value]
     call: Any = ConsumerCall(interface, Answered().exchange(), b"")
 
     def send() -> None:
@@ -105,14 +105,14 @@ async def test_chunks_without_content_do_not_pile_up() -> None:
             call.send({"more_content": True})
 
     def room_is_wanted() -> bool:
-        return any("_wait_for_room" in post.__qualname__ for post in outbox.posts)
+        return any("_wait_for_room" in post.__qualname__ for post in loop_calls.posts)
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     await until(lambda: room_is_wanted() or not sender.is_alive())
-    assert len(outbox.posts) < 2000
+    assert len(loop_calls.posts) < 2000
     while sender.is_alive():
-        posts, outbox.posts = outbox.posts, []
+        posts, loop_calls.posts = loop_calls.posts, []
         for post in posts:
             post()
         await asyncio.sleep(0)
@@ -475,8 +475,8 @@ async def test_a_sender_whose_loop_stops_while_it_would_wait_is_not_held_up() ->
         def post(self, message: Callable[[], None]) -> bool:
             return "_wait_for_room" not in message.__qualname__
 
-    interface, outbox = ThreadedConsumerInterface(endless([]), Settings()), Stopping()
-    interface.outbox = lambda: outbox  # type: ignore[method-assign, assignment, return-value]
+    interface, loop_calls = ThreadedConsumerInterface(endless([]), Settings()), Stopping()
+    interface.loop_calls = lambda: loop_calls  # type: ignore[method-assign, assignment, return-value]
     call: Any = ConsumerCall(interface, Answered().exchange(), b"")
     first = {"status": 200, "content": b"x" * 100_000, "more_content": True}
     await asyncio.to_thread(call.send, first)

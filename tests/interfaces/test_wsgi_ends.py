@@ -13,9 +13,9 @@ from tests import wsgi_apps
 from tests.helpers import GET, Conversation, settle, until
 from tests.interfaces.wsgi_conversations import WAYS, Kept, app_of, asking, over, response_of
 from uvicorn.adapters import ASGIAdapter
+from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
-from uvicorn.interfaces.threaded import LoopCalls
 from uvicorn.interfaces.wsgi import ErrorLog, WSGICall, WSGIInterface
 from uvicorn.settings import Settings
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.helpers import settle, until
+from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected
-from uvicorn.interfaces.threaded import LoopCalls
 from uvicorn.interfaces.wsgi_input import ContentReader
 
 

@@ -110,7 +110,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
         """Whether the host is behind."""
-        return self._backlog.is_high
+        return self._backlog.above_high_water
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
         """Accept the handshake."""
@@ -244,7 +244,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                     self._receive_on()
                 else:
                     await self._send(event)
-                if self._backlog.take(size):
+                if self._backlog.consumed(size):
                     self._backlog.wake()
             if self._failure:
                 raise ResponseAborted(self._failure)

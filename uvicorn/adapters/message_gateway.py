@@ -71,7 +71,7 @@ class MessageGateway(HTTPGateway):
                         raise
                 finally:
                     self._sending = None
-                if self._backlog.take(size):
+                if self._backlog.consumed(size):
                     self._backlog.wake()
             if self._failure is not None:
                 failure, self._failure = self._failure, None
@@ -102,7 +102,7 @@ class MessageGateway(HTTPGateway):
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
         """Whether the host is behind."""
-        return self._backlog.is_high
+        return self._backlog.above_high_water
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Let `deliver` find out."""

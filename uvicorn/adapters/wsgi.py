@@ -117,7 +117,7 @@ class WSGIGateway(HTTPGateway):
         self._exchange: HTTPExchange | None = None
         # From the loop to the host, in order: what it is ('response', 'content', 'want' or 'failure'), and its value.
         self._queue: deque[tuple[str, Any]] = deque()
-        self._bell = thread.bells.take()
+        self._waker = thread.wakers.take()
         self._ring_due = False
         # Bytes of content, once some are wanted.
         self._content_left: int | None = None
@@ -146,7 +146,7 @@ class WSGIGateway(HTTPGateway):
             self.client_gone()
             raise
         if not more_content:
-            self._thread.bells.give_back(self._bell)
+            self._thread.wakers.give_back(self._waker)
             return [content]
         return ResponseContent(self, content)
 
@@ -158,7 +158,7 @@ class WSGIGateway(HTTPGateway):
             while True:
                 if content:
                     yield content
-                    if self._backlog.take(len(content)):
+                    if self._backlog.consumed(len(content)):
                         self._post(self._backlog.wake)
                 if not more_content:
                     return
@@ -176,7 +176,7 @@ class WSGIGateway(HTTPGateway):
         """The value that comes next from the loop, having read the content that it asked for; raises a failure."""
         while True:
             while not self._queue:
-                self._bell.wait()
+                self._waker.wait()
             kind, value = self._queue.popleft()
             if kind == "failure":
                 self._failure = None
@@ -244,7 +244,7 @@ class WSGIGateway(HTTPGateway):
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
         """Whether the host has yet to take more than it should be owed."""
-        return self._backlog.is_high
+        return self._backlog.above_high_water
 
     def send_response(
         self,
@@ -333,7 +333,7 @@ class WSGIGateway(HTTPGateway):
     def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:
         self._queue.append((kind, value))
         if not more_follows:
-            self._bell.ring()
+            self._waker.wake()
         elif not self._ring_due:
             # When this turn of the loop is over: the host takes at once what the application has sent by then.
             self._ring_due = True
@@ -341,7 +341,7 @@ class WSGIGateway(HTTPGateway):
 
     def _ring(self) -> None:
         self._ring_due = False
-        self._bell.ring()
+        self._waker.wake()
 
     def _check_length(self, count: int, more_content: bool) -> None:
         declared = self._declared

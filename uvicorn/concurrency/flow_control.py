@@ -20,26 +20,26 @@ class FlowControl:
     `take` is for the taker's thread, everything else for the event loop's.
     """
 
-    __slots__ = ("_high_water_bytes", "_taken", "_unsent", "_waiters", "put")
+    __slots__ = ("_high_water_bytes", "_consumed", "_unsent", "_waiters", "put")
 
     def __init__(self, high_water_bytes: int = _HIGH_WATER_BYTES) -> None:
         self._high_water_bytes = high_water_bytes
         #: Bytes handed over, taken or not.
         self.put = 0
-        self._taken = 0
+        self._consumed = 0
         # While the taker is behind: what it has yet to take.
         self._unsent: UnsentSends | None = None
         self._waiters = Waiters()
 
     @property
-    def is_high(self) -> bool:
+    def above_high_water(self) -> bool:
         """Whether the taker is behind."""
         return self.untaken > self._high_water_bytes
 
     @property
     def untaken(self) -> int:
         """Bytes that have been handed over and not taken."""
-        return self.put - self._taken
+        return self.put - self._consumed
 
     def add(self, size: int) -> None:
         """`size` bytes of one send have been handed over."""
@@ -70,10 +70,10 @@ class FlowControl:
             self._unsent = UnsentSends(untaken)
         return self._unsent.last_send()
 
-    def take(self, count: int) -> bool:
+    def consumed(self, count: int) -> bool:
         """`count` bytes have been taken. Whether `wake` is to be called, because somebody has waited for it."""
-        self._taken += count
-        return bool(self._waiters) and not self.is_high
+        self._consumed += count
+        return bool(self._waiters) and not self.above_high_water
 
     def wake(self) -> None:
         """The taker has caught up, or will take no more."""
@@ -81,8 +81,8 @@ class FlowControl:
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
         """Wait until the taker has caught up, or there is no use in it; `wake` after that comes true."""
-        while self.is_high and not is_over():
+        while self.above_high_water and not is_over():
             waiter = self._waiters.add()
             # Looked at again: a taker in another thread that saw nobody wait does not call.
-            if self.is_high:
+            if self.above_high_water:
                 await self._waiters.wait(waiter)

@@ -38,13 +38,13 @@ class LoopThread:
         self._locks: dict[object, threading.Lock] = {}
         self._stopping = False
         self._inbox: deque[Callable[[], object]] = deque()
-        self._rung = False
+        self._woken = False
         #: For threads that wait for the loop.
-        self.bells = WakerPool()
+        self.wakers = WakerPool()
         # Never closed: a thread that comes late might else ring whatever has that number by then.
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
-        if self._bell is not None:
-            self.loop.add_reader(self._bell, self._on_bell)
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
+        if self._eventfd is not None:
+            self.loop.add_reader(self._eventfd, self._on_eventfd)
         self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
         self._thread.start()
         self._ident = self._thread.ident
@@ -71,10 +71,10 @@ class LoopThread:
         self._inbox.append(callback)
         if self._stopping:
             raise RuntimeError("the event loop has stopped")
-        if not self._rung:
-            self._rung = True
-            if self._bell is not None:
-                os.eventfd_write(self._bell, 1)
+        if not self._woken:
+            self._woken = True
+            if self._eventfd is not None:
+                os.eventfd_write(self._eventfd, 1)
             else:
                 self.loop.call_soon_threadsafe(self._take)
 
@@ -107,20 +107,20 @@ class LoopThread:
         self._stopping = True
         self.loop.stop()
 
-    def _on_bell(self) -> None:
-        assert self._bell is not None
-        os.eventfd_read(self._bell)
+    def _on_eventfd(self) -> None:
+        assert self._eventfd is not None
+        os.eventfd_read(self._eventfd)
         self._take()
 
     def _take(self) -> None:
         # First this, then the look: a callback that is posted in between is seen here, or rings again.
-        self._rung = False
+        self._woken = False
         try:
             for _ in range(len(self._inbox)):
                 self._inbox.popleft()()
         finally:
-            if self._inbox and not self._rung:
-                self._rung = True
+            if self._inbox and not self._woken:
+                self._woken = True
                 self.loop.call_soon(self._take)
 
     def _run(self) -> None:

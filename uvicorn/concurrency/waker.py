@@ -17,7 +17,7 @@ _ONE: Final = (1).to_bytes(8, "little")
 class Waker(Protocol):
     """For one thread to wait at. It may ring for nothing: look at what you wait for, and wait again."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake who waits, or who will; from any thread."""
 
     def wait(self) -> None:
@@ -25,15 +25,15 @@ class Waker(Protocol):
 
 
 @final
-class EventBell:
-    """A bell of Linux's. Its descriptor is closed when nobody can ring it any more."""
+class EventWaker:
+    """A waker of Linux's. Its descriptor is closed when nobody can ring it any more."""
 
     __slots__ = ("_descriptor",)
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         os.write(self._descriptor, _ONE)
 
     def wait(self) -> None:
@@ -46,15 +46,15 @@ class EventBell:
 
 
 @final
-class QueueBell:
-    """A bell for other systems."""
+class QueueWaker:
+    """A waker for other systems."""
 
     __slots__ = ("_queue",)
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         self._queue.put(None)
 
     def wait(self) -> None:
@@ -67,8 +67,8 @@ _MOST_IDLE: Final = 64
 
 
 def new_waker() -> Waker:
-    """A bell of the better kind."""
-    return EventBell() if HAS_EVENTFD else QueueBell()
+    """A waker of the better kind."""
+    return EventWaker() if HAS_EVENTFD else QueueWaker()
 
 
 @final
@@ -82,13 +82,13 @@ class WakerPool:
         self._idle: list[Waker] = []
 
     def take(self) -> Waker:
-        """A bell that nobody waits at."""
+        """A waker that nobody waits at."""
         try:
             return self._idle.pop()
         except IndexError:
             return new_waker()
 
-    def give_back(self, bell: Waker) -> None:
-        """Nobody will wait at `bell` any more; who still rings it rings for nothing."""
+    def give_back(self, waker: Waker) -> None:
+        """Nobody will wait at `waker` any more; who still rings it rings for nothing."""
         if len(self._idle) < _MOST_IDLE:
-            self._idle.append(bell)
+            self._idle.append(waker)

@@ -119,7 +119,7 @@ class ConsumerCall(Call):
     )
 
     def __init__(self, interface: ThreadedConsumerInterface, exchange: HTTPExchange, content: bytes) -> None:
-        super().__init__(interface.outbox(), interface.settings.disconnect_seconds)
+        super().__init__(interface.loop_calls(), interface.settings.disconnect_seconds)
         self.exchange = exchange
         self._interface = interface
         # What a middleware has set for this request, such as a trace, is the application's to see.
@@ -150,20 +150,20 @@ class ConsumerCall(Call):
             if self.exchange.endpoint.is_parents:
                 end_fork(error)
             # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
-            self._outbox.post(lambda error=error: answer_failure(self.exchange, error))  # type: ignore[misc]
+            self._loop_calls.post(lambda error=error: answer_failure(self.exchange, error))  # type: ignore[misc]
             return
         del message
         if self.exchange.endpoint.is_parents:
             end_fork(None)
         if result is not None and asyncio.iscoroutine(result):
             # A decorator has hidden that it is a coroutine function.
-            self._outbox.post(lambda: self._on_loop_go_on(result, reply))
+            self._loop_calls.post(lambda: self._on_loop_go_on(result, reply))
         elif self._state is not COMPLETE:
-            self._outbox.post(lambda: self._on_loop_returned(reply))
+            self._loop_calls.post(lambda: self._on_loop_returned(reply))
 
     def cancel(self) -> None:
         """The call will not be made: the pool has been shut down before its turn."""
-        self._outbox.post(lambda: refuse(self.exchange))
+        self._loop_calls.post(lambda: refuse(self.exchange))
 
     def _call_application(self, message: Message) -> Any:
         OWNER.set(self.exchange.endpoint)
@@ -200,15 +200,15 @@ class ConsumerCall(Call):
             send = _Send(content, more_content, awaited=not on_loop)
             if state is WAITING:
                 head = (message["status"], message.get("headers") or (), message.get("status_text") or b"")
-                posted = self._outbox.post(lambda: self._on_loop_respond(head, send))
+                posted = self._loop_calls.post(lambda: self._on_loop_respond(head, send))
             else:
-                posted = self._outbox.post(lambda: self._on_loop_write(send))
+                posted = self._loop_calls.post(lambda: self._on_loop_write(send))
         if not posted:
             self._over = True
             return self._send_to_nobody()
         if on_loop:
             # Behind what others have sent, and not a turn later: the handler may be over by then.
-            self._outbox.flush()
+            self._loop_calls.flush()
             return LazyAwaitable(self.exchange.drain, send.on_await) if self.exchange.write_paused else DONE
         if more_content or state is COMPLETE:
             return self._wait_for_room()
@@ -216,14 +216,14 @@ class ConsumerCall(Call):
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """See `ThreadReplyChannel.on_close`."""
-        self._outbox.post(lambda: self.exchange.on_close(callback))
+        self._loop_calls.post(lambda: self.exchange.on_close(callback))
 
     def _wait_for_room(self) -> Coroutine[Any, Any, None]:
         """Wait while the client has too much before it."""
         if self._sent - self._taken > _UNTAKEN_BYTES:
             room = threading.Lock()
             room.acquire()
-            if self._outbox.post(lambda: self._on_loop_wants_room(room)):
+            if self._loop_calls.post(lambda: self._on_loop_wants_room(room)):
                 room.acquire()
             if self._over and self._state is not COMPLETE:
                 return self._send_to_nobody()

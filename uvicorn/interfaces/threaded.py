@@ -1,6 +1,6 @@
 """What interfaces have in common whose applications block: a pool of threads to call them, and the way back.
 
-What workers say is gathered in an outbox, and one wake-up of the event loop takes all of it.
+Worker threads answer through `LoopCalls`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextvars import Context
-from typing import Any, Final, final
+from typing import Any, Final
 
+from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
 from uvicorn.core.exchange import ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.interfaces.base import Interface
@@ -27,60 +26,14 @@ _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.01
 
 
-@final
-class LoopCalls:
-    """What workers have for the loop: taken in order, all of it at each wake-up."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._messages: deque[Callable[[], None]] = deque()
-        self._woken = False
-        # Not the worker's, which is the application's own.
-        self._context = Context()
-
-    def post(self, message: Callable[[], None]) -> bool:
-        """Have `message` called on the loop's thread; from any thread. False if the loop is no more."""
-        self._messages.append(message)
-        if not self._woken:
-            self._woken = True
-            try:
-                self.loop.call_soon_threadsafe(self._take, context=self._context)
-            except RuntimeError:
-                # The loop has been closed: the server is gone, and so is the client.
-                self._woken = False
-                self._messages.clear()
-                return False
-        return True
-
-    def flush(self) -> None:
-        """Call what has been posted so far; on the loop's thread."""
-        messages = self._messages
-        for _ in range(len(messages)):
-            # One of them may have flushed too.
-            if not messages:
-                break
-            messages.popleft()()
-
-    def _take(self) -> None:
-        # What is posted meanwhile waits for the next turn, so that others have theirs: workers may never cease.
-        try:
-            self.flush()
-        finally:
-            # First this, then the look: a message that comes in between is seen here, or wakes the loop itself.
-            self._woken = False
-            if self._messages:
-                self._woken = True
-                self.loop.call_soon(self._take, context=self._context)
-
-
 class Call:
     """One call of an application: `run` or `cancel` is called, once."""
 
-    __slots__ = ("_answered", "_forget", "_outbox", "_over", "_returned", "_seconds")
+    __slots__ = ("_answered", "_forget", "_loop_calls", "_over", "_returned", "_seconds")
 
-    def __init__(self, outbox: LoopCalls, seconds: float) -> None:
+    def __init__(self, loop_calls: LoopCalls, seconds: float) -> None:
         """`seconds`: for how long the application may go on after a response that was complete before it was."""
-        self._outbox = outbox
+        self._loop_calls = loop_calls
         self._seconds = seconds
         # Set by the loop, once: nobody takes any more of the response, and the application is told so.
         self._over = False
@@ -98,7 +51,7 @@ class Call:
             # First this, then the look; the loop does it the other way round, so that one of them sees the other.
             self._returned = True
             if self._answered:
-                self._outbox.post(self._on_loop_end)
+                self._loop_calls.post(self._on_loop_end)
 
     def _run(self) -> None:
         raise NotImplementedError
@@ -154,19 +107,19 @@ class ThreadedInterface(Interface):
         workers = executor.threads if isinstance(executor, WorkerPool) else getattr(executor, "_max_workers", 0)
         #: Most calls of the application that run at a time; 0 if that is not known.
         self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
-        self._outbox: LoopCalls | None = None
+        self._loop_calls: LoopCalls | None = None
         self._watches_rate = settings.min_response_rate > 0
         most = settings.threads_per_client
         self._shares = ClientShares(most, settings.thread_queue) if most else None
 
-    def outbox(self) -> LoopCalls:
+    def loop_calls(self) -> LoopCalls:
         """The way back to the running loop."""
         loop = asyncio.get_running_loop()
         # Kept at hand: one interface may serve on several loops, in as many threads.
-        outbox = self._outbox
-        if outbox is None or outbox.loop is not loop:
-            outbox = self._outbox = LoopCalls(loop)
-        return outbox
+        loop_calls = self._loop_calls
+        if loop_calls is None or loop_calls.loop is not loop:
+            loop_calls = self._loop_calls = LoopCalls(loop)
+        return loop_calls
 
     def queue(self, call: Call, exchange: HTTPExchange) -> None:
         """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
@@ -180,10 +133,10 @@ class ThreadedInterface(Interface):
 
     def _queue_shared(self, call: Call, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
         """The same if `client` has less than its share of the threads; otherwise as soon as it has."""
-        outbox = self.outbox()
+        loop_calls = self.loop_calls()
 
         def post(job: SharedJob) -> bool:
-            return outbox.post(lambda: post_or_give_back(job))
+            return loop_calls.post(lambda: post_or_give_back(job))
 
         def post_or_give_back(job: SharedJob) -> None:
             if not self._post(job, exchange):

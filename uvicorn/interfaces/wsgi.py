@@ -1,7 +1,7 @@
 """WSGI applications, `app(environ, start_response)` (PEP 3333), run by a pool of threads.
 
-A request costs two hops: one to a worker, one back. What workers say is gathered in an outbox, and one wake-up of the
-event loop takes all of it. Only a worker touches the application; only the loop's thread touches the exchange.
+A request costs two thread switches: one to a worker thread, one back. Only the worker thread touches the application;
+only the event loop's thread touches the exchange.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from types import TracebackType
 from typing import Any, Final, final
 
 from uvicorn import forks
+from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.forks import end_fork
 from uvicorn.interfaces.environ import build_environ, encode_response
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
 from uvicorn.interfaces.handlers import answer_failure
-from uvicorn.interfaces.threaded import Call, LoopCalls, ThreadedInterface, refuse
+from uvicorn.interfaces.threaded import Call, ThreadedInterface, refuse
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.settings import Settings
 
@@ -105,9 +106,9 @@ class WSGICall(Call):
     )
 
     def __init__(
-        self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], outbox: LoopCalls
+        self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], loop_calls: LoopCalls
     ) -> None:
-        super().__init__(outbox, interface.settings.disconnect_seconds)
+        super().__init__(loop_calls, interface.settings.disconnect_seconds)
         self._interface = interface
         self._exchange = exchange
         self._environ = environ
@@ -139,14 +140,14 @@ class WSGICall(Call):
             if endpoint.is_parents:
                 end_fork(error)
             # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
-            self._outbox.post(lambda error=error: answer_failure(self._exchange, error))  # type: ignore[misc]
+            self._loop_calls.post(lambda error=error: answer_failure(self._exchange, error))  # type: ignore[misc]
         if endpoint.forks != forks.forks:
             end_fork(None)
         errors.flush()
 
     def cancel(self) -> None:
         """The call will not be made: the pool, or the user's executor, has been shut down before its turn."""
-        self._outbox.post(lambda: refuse(self._exchange))
+        self._loop_calls.post(lambda: refuse(self._exchange))
 
     def _call_application(self) -> None:
         iterable = self._interface.app(self._environ, self._start_response)
@@ -284,7 +285,7 @@ class WSGICall(Call):
             raise ClientDisconnected("the client has gone")
 
     def _post(self, message: Callable[[], None]) -> None:
-        if not self._outbox.post(message):
+        if not self._loop_calls.post(message):
             self._over = True
             raise ClientDisconnected("the event loop has stopped")
 
@@ -377,13 +378,13 @@ class WSGIInterface(ThreadedInterface):
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Queue the call; 503 if too many are waiting."""
-        outbox = self.outbox()
+        loop_calls = self.loop_calls()
         environ = build_environ(exchange, self._own)
         environ["wsgi.input"] = (
             # Of one type whether all of the content has arrived or not: that depends on how packets were cut.
-            ContentReader(exchange, outbox, exchange.receive_whole()) if exchange.has_content else io.BytesIO()
+            ContentReader(exchange, loop_calls, exchange.receive_whole()) if exchange.has_content else io.BytesIO()
         )
-        self.queue(WSGICall(self, exchange, environ, outbox), exchange)
+        self.queue(WSGICall(self, exchange, environ, loop_calls), exchange)
 
     def warn_of_excess(self, exchange: HTTPExchange) -> None:
         """Log, once, that the application sends more content than its content-length; from any thread."""

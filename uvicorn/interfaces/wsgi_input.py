@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.waker import Waker, new_waker
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ClientDisconnected
-from uvicorn.interfaces.threaded import LoopCalls
 
 # What a worker would have before it, so that it rarely waits: as much as is received at a time.
 _AHEAD_BYTES: Final = 131072
@@ -34,7 +34,7 @@ class ContentReader(io.BufferedIOBase):
     # Bytes: the first is the loop's to write, the second the worker's.
     _put = 0
     _taken = 0
-    _bell: Waker | None = None
+    _waker: Waker | None = None
     _waiting = False
     # The loop's to set: whether more waits than should, whether there will be no more, and whether that was all.
     _behind = False
@@ -43,10 +43,10 @@ class ContentReader(io.BufferedIOBase):
     # The loop itself keeps tasks by weak references.
     _guard: asyncio.Task[None] | None = None
 
-    def __init__(self, exchange: HTTPExchange, outbox: LoopCalls, content: bytes | None = None) -> None:
+    def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
         """`content` is all of the content, if all of it has arrived."""
         self._exchange = exchange
-        self._outbox = outbox
+        self._loop_calls = loop_calls
         if content is None:
             self._pieces: deque[bytes] = deque()
         else:
@@ -59,7 +59,7 @@ class ContentReader(io.BufferedIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self._whole and self._bell is None:
+        if self._whole and self._waker is None:
             # All of it was there from the start: most requests.
             at = self._at
             content = self._piece[at:] if size is None or size < 0 else self._piece[at : at + size]
@@ -106,10 +106,10 @@ class ContentReader(io.BufferedIOBase):
         self._taken += len(self._piece)
         self._piece = b""
         self._at = 0
-        if self._bell is None:
+        if self._waker is None:
             if self._whole:
                 return False
-            self._bell = new_waker()
+            self._waker = new_waker()
             self._post(self._on_loop_begin)
         elif self._behind or not self._pieces:
             self._behind = False
@@ -124,14 +124,14 @@ class ContentReader(io.BufferedIOBase):
                 self._waiting = True
                 # Looked at again: a loop that saw nobody wait does not ring.
                 if not self._pieces and not self._ended:
-                    self._bell.wait()
+                    self._waker.wait()
             elif self._whole:
                 return False
             else:
                 raise ClientDisconnected("the client went away before its request was complete")
 
     def _post(self, message: Callable[[], None]) -> None:
-        if not self._outbox.post(message):
+        if not self._loop_calls.post(message):
             self._ended = True
 
     # On the event loop's thread
@@ -149,7 +149,7 @@ class ContentReader(io.BufferedIOBase):
         self._wake()
 
     def _on_loop_begin(self) -> None:
-        self._guard = self._outbox.loop.create_task(self._exchange.wait_disconnect())
+        self._guard = self._loop_calls.loop.create_task(self._exchange.wait_disconnect())
         self._guard.add_done_callback(self._on_loop_guard_done)
         self._exchange.pass_content(self)
 
@@ -157,10 +157,10 @@ class ContentReader(io.BufferedIOBase):
         self._exchange.content_wanted(self._count_excess())
 
     def _on_loop_guard_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() and self._bell is not None:
+        if task.cancelled() and self._waker is not None:
             # The loop stops.
             self._ended = True
-            self._bell.ring()
+            self._waker.wake()
 
     def _count_excess(self) -> int:
         # Set before it is known to be: a worker that gets on meanwhile says so.
@@ -173,6 +173,6 @@ class ContentReader(io.BufferedIOBase):
 
     def _wake(self) -> None:
         """Ring after this turn of the loop, which may have more: a worker that wakes takes the interpreter from it."""
-        if self._waiting and self._bell is not None:
+        if self._waiting and self._waker is not None:
             self._waiting = False
-            self._outbox.loop.call_soon(self._bell.ring)
+            self._loop_calls.loop.call_soon(self._waker.wake)

@@ -1,0 +1,72 @@
+"""`LoopCalls` by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tests.helpers import settle
+from uvicorn.concurrency.loop_calls import LoopCalls
+
+pytestmark = pytest.mark.any_loop
+
+
+async def test_calls_of_a_thread_are_made_in_order_on_the_loops_thread() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[tuple[int, int]] = []
+
+    def post(number: int) -> None:
+        calls.post(lambda: made.append((number, threading.get_ident())))
+
+    thread = threading.Thread(target=lambda: [post(number) for number in range(3)])
+    thread.start()
+    thread.join()
+    await settle()
+    assert made == [(number, threading.get_ident()) for number in range(3)]
+
+
+async def test_call_that_is_posted_by_a_call_is_made_in_a_later_turn() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[str] = []
+
+    def first() -> None:
+        calls.post(lambda: made.append("second"))
+        made.append("first")
+
+    calls.post(first)
+    calls.flush()
+    assert made == ["first"]
+    await settle()
+    assert made == ["first", "second"]
+
+
+async def test_call_that_raises_does_not_keep_the_next_from_being_made() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    calls = LoopCalls(loop)
+    made: list[str] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    calls.post(fail)
+    calls.post(lambda: made.append("next"))
+    await settle()
+    assert made == ["next"]
+
+
+async def test_flush_within_a_call_makes_the_later_calls_once() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[str] = []
+    calls.post(calls.flush)
+    calls.post(lambda: made.append("later"))
+    await settle()
+    assert made == ["later"]
+
+
+async def test_post_to_a_closed_loop_returns_false() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    assert not LoopCalls(loop).post(lambda: None)
