@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.gunicorn_process import running_gunicorn
 from tests.e2e.server_process import ServerProcess, running_server
 from tests.e2e.test_workers import wait_until_ready
 from tests.e2e.test_workers_in_trouble import children, until
@@ -174,3 +175,21 @@ def is_alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_gunicorn_worker_with_a_blocked_loop_ends_after_its_arbiter_was_killed(folder: Path) -> None:
+    with (
+        running_gunicorn(folder, "app:app", "--graceful-timeout", "1") as server,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        server.wait_for_workers(1)
+        (pid,) = server.workers
+        answer = pool.submit(server.get, "/stuck")
+        server.wait_for_line("stuck", "stdout")
+        try:
+            server.send_signal(signal.SIGKILL)
+            until(lambda: not is_alive(pid))
+        finally:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        assert answer.exception() is not None

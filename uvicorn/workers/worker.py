@@ -12,9 +12,11 @@ import os
 import signal
 import ssl
 import sys
+import threading
+import time
 from socket import socket
 from types import FrameType
-from typing import Any, ClassVar, Never
+from typing import Any, ClassVar, Final, Never
 
 from gunicorn import sock
 from gunicorn.arbiter import Arbiter
@@ -29,9 +31,25 @@ from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface
 from uvicorn.server.loops import loop_factory, run
 from uvicorn.server.server import Server
+from uvicorn.server.supervisor_watch import STOPPING_SECONDS
 from uvicorn.settings import Settings
 from uvicorn.workers.gunicorn_settings import NOT_HONOURED, keywords_of, not_honoured
 from uvicorn.workers.request_log import ObservedInterface, Watch
+
+_POLL_SECONDS: Final = 1.0
+
+
+def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
+    """Kill this process some time after its arbiter has died, if a blocked event loop keeps it from ending by itself.
+
+    Runs in a thread. `noticed` is set by the event loop when it stops because of that.
+    """
+    while os.getppid() == ppid:
+        time.sleep(_POLL_SECONDS)
+    time.sleep(grace)
+    if noticed.is_set():
+        time.sleep(STOPPING_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class UvicornWorker(Worker):  # type: ignore[misc]
@@ -46,6 +64,11 @@ class UvicornWorker(Worker):  # type: ignore[misc]
     def init_process(self) -> None:
         """In the new process: have our loggers write where gunicorn's do, and go on as gunicorn does."""
         self._status = 0
+        self._noticed = threading.Event()
+        # Before the application is imported, for that may block too.
+        threading.Thread(
+            target=end_with_arbiter, args=(self.ppid, self.cfg.graceful_timeout, self._noticed), daemon=True
+        ).start()
         process_count.count = self.cfg.workers
         told = self.log.error_log
         logger = logging.getLogger("uvicorn")
@@ -137,6 +160,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         self.nr = self._server.taken
         if self.ppid != os.getppid():
             self.log.info("Parent changed, shutting down: %s", self)
+            self._noticed.set()
             self._stop()
         elif self.nr >= self.max_requests:
             self.log.info("Autorestarting worker after %d requests and messages", self.nr)
