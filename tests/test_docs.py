@@ -1,4 +1,4 @@
-"""Relative links of Markdown pages lead to files, anchors to headings, and docs/index.md lists every page."""
+"""Links, anchors, examples and options on the Markdown pages are right, and docs/index.md lists every page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 import pytest
 
 import uvicorn
+from tests.test_layers import COMPOSITION, GROUND, LAYERS
 from uvicorn.cli import command
 from uvicorn.other_servers import REFUSED
 
@@ -123,3 +124,27 @@ def test_options_of_uvicorn_commands_on_a_page_exist(page: Path) -> None:
 def test_the_limits_page_names_only_options_that_exist() -> None:
     named = set(OPTION.findall((DOCS / "limits.md").read_text(encoding="utf-8")))
     assert named <= options()
+
+
+def layers_of_the_architecture_page() -> dict[str, frozenset[str]]:
+    """Layer to the layers that it may import from, as the table of docs/architecture.md has them."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Layers\n")[2].partition("\n## ")[0]
+    found: dict[str, frozenset[str]] = {}
+    for name, contents, imports in re.findall(r"^\| (\S+) \| (.+) \| (.+) \|$", table, re.MULTILINE):
+        if name in ("Layer", "---"):
+            continue
+        is_group = name in ("ground", "composition")
+        members = re.findall(r"`(\w+)/?`", contents) if is_group else [name.strip("`/")]
+        words = {word.strip("`") for word in imports.split(", ")}
+        found |= dict.fromkeys(members, frozenset((words - {"ground"}) | (GROUND if "ground" in words else set())))
+    return found
+
+
+def test_the_architecture_page_has_the_layers_that_the_tests_uphold() -> None:
+    page = layers_of_the_architecture_page()
+    assert {name for name, allowed in page.items() if "any layer" in allowed} == COMPOSITION
+    layers = {name: allowed for name, allowed in page.items() if name not in COMPOSITION}
+    assert {name: allowed - {name} for name, allowed in layers.items()} == {
+        name: allowed - {name} for name, allowed in LAYERS.items()
+    }

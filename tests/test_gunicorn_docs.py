@@ -1,4 +1,4 @@
-"""docs/gunicorn.md has all of gunicorn's settings in it, and says of each what is true."""
+"""docs/gunicorn.md lists every setting of gunicorn, and whether it is honoured."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MODULES: Final = (test_gunicorn, test_gunicorn_logs, test_gunicorn_signals)
 
 
 @pytest.mark.parametrize("name", sorted({setting.name for setting in KNOWN_SETTINGS}))
-def test_every_setting_is_in_the_table(name: str) -> None:
+def test_every_gunicorn_setting_is_in_the_table_of_docs_gunicorn_md(name: str) -> None:
     assert name in ROWS
 
 
 @pytest.mark.parametrize("name", sorted(name for name, honoured in ROWS.items() if honoured == "yes"))
-def test_a_setting_that_is_said_to_be_honoured_is_covered_by_a_test(name: str) -> None:
+def test_a_gunicorn_setting_that_is_documented_as_honoured_is_covered_by_a_test(name: str) -> None:
     assert name in COVERED
 
 
-def test_settings_that_are_said_not_to_be_honoured_are_those_that_are_warned_of() -> None:
+def test_gunicorn_settings_documented_as_not_honoured_are_those_that_log_a_warning() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.NOT_HONOURED)
 
 
 @pytest.mark.parametrize("name", sorted(gunicorn_settings.NOT_HONOURED))
-def test_the_table_says_why_a_setting_is_not_honoured(name: str) -> None:
+def test_docs_gunicorn_md_has_the_reason_why_a_setting_is_not_honoured(name: str) -> None:
     assert f"| `{name}` | no | {gunicorn_settings.NOT_HONOURED[name]} |" in DOCUMENT.read_text()
