@@ -1,4 +1,4 @@
-"""Content handed over, and who waits for it to be taken."""
+"""`FlowControl` by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def never() -> bool:
     return False
 
 
-async def test_who_waits_is_woken_when_enough_has_been_taken() -> None:
+async def test_producer_is_woken_below_the_high_water_mark() -> None:
     flow = FlowControl(10)
     flow.put += 21
     waiting = asyncio.create_task(flow.wait(never))
@@ -23,13 +23,13 @@ async def test_who_waits_is_woken_when_enough_has_been_taken() -> None:
     await waiting
 
 
-async def test_nobody_is_to_be_woken_if_nobody_waits() -> None:
+async def test_consumed_asks_for_no_wake_without_a_waiting_producer() -> None:
     flow = FlowControl(10)
     flow.put += 21
     assert not flow.consumed(21)
 
 
-async def test_one_who_has_given_up_does_not_keep_another_from_being_woken() -> None:
+async def test_cancelled_producer_does_not_keep_another_from_being_woken() -> None:
     flow = FlowControl(0)
     flow.put += 1
     given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))
@@ -42,19 +42,19 @@ async def test_one_who_has_given_up_does_not_keep_another_from_being_woken() -> 
     assert given_up.cancelled()
 
 
-async def test_what_is_taken_while_one_is_about_to_wait_is_not_waited_for() -> None:
+async def test_bytes_consumed_just_before_the_wait_end_it() -> None:
     flow = FlowControl(0)
     flow.put += 1
 
     def taken_meanwhile() -> bool:
-        # By another thread, which sees nobody wait.
+        # On another thread, which sees no waiter.
         assert not flow.consumed(1)
         return False
 
     await flow.wait(taken_meanwhile)
 
 
-async def test_nobody_waits_for_what_will_not_be_taken() -> None:
+async def test_wait_returns_at_once_when_it_is_over() -> None:
     flow = FlowControl(0)
     flow.put += 1
     await flow.wait(lambda: True)

@@ -16,7 +16,7 @@ kinds = pytest.mark.parametrize("kind", [EventWaker, QueueWaker])
 
 
 @kinds
-def test_who_waits_is_woken(kind: type[EventWaker | QueueWaker]) -> None:
+def test_wake_wakes_the_waiting_thread(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waiting = threading.Thread(target=waker.wait)
     waiting.start()
@@ -26,7 +26,7 @@ def test_who_waits_is_woken(kind: type[EventWaker | QueueWaker]) -> None:
 
 
 @kinds
-def test_a_ring_is_kept_for_who_comes_to_wait(kind: type[EventWaker | QueueWaker]) -> None:
+def test_wake_before_wait_is_kept(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waker.wake()
     waker.wait()

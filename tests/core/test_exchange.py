@@ -1,4 +1,4 @@
-"""The waist by itself: its state machine, whole, with a gateway that writes down what it is told."""
+"""`HTTPExchange` by itself, with a gateway that records its calls."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_content_may_be_any_kind_of_bytes(content: Any) -> None:
     assert gateway.calls == [(b"x", True)]
 
 
-def test_content_that_is_text_is_shown() -> None:
+def test_error_for_content_that_is_text_shows_the_text() -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="content: expected bytes, got str 'x'"):
         made.write("x")  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ class Taker:
 
 @pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
 @pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
-def test_who_takes_content_is_told_the_same_whenever_it_begins(passed_after: int, end: str, whole: bool) -> None:
+def test_content_taker_is_notified_of_the_end_whenever_it_begins(passed_after: int, end: str, whole: bool) -> None:
     made, _ = exchange(has_content=True)
     taker = Taker()
     steps = [lambda: made.feed_content(b"a"), lambda: made.feed_content(b"b"), getattr(made, end)]
@@ -240,14 +240,14 @@ def test_who_takes_content_is_told_the_same_whenever_it_begins(passed_after: int
     assert taker.taken == [b"a", b"b", whole]
 
 
-def test_who_takes_content_of_a_request_without_any_is_told_so() -> None:
+def test_content_taker_of_a_request_without_content_is_notified_of_its_end() -> None:
     made, _ = exchange()
     taker = Taker()
     made.pass_content(taker)
     assert taker.taken == [True]
 
 
-def test_what_waits_for_its_taker_is_counted_until_that_has_got_on() -> None:
+def test_content_above_the_takers_high_water_mark_is_counted_as_buffered() -> None:
     made, gateway = exchange(has_content=True)
     made.pass_content(Taker())
     made.feed_content(b"1234")
@@ -259,7 +259,7 @@ def test_what_waits_for_its_taker_is_counted_until_that_has_got_on() -> None:
     assert (made.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
-def test_content_that_has_come_is_asked_for_all_the_same_when_it_is_passed_on() -> None:
+def test_passing_content_on_asks_the_gateway_even_if_some_has_arrived() -> None:
     made, gateway = exchange(has_content=True)
     made.feed_content(b"all")
     made.feed_eof()
@@ -267,7 +267,7 @@ def test_content_that_has_come_is_asked_for_all_the_same_when_it_is_passed_on() 
     assert gateway.calls == ["want", "taken"]
 
 
-async def test_whoever_waits_for_content_is_woken_when_it_comes() -> None:
+async def test_receive_returns_when_content_arrives() -> None:
     made, gateway = exchange(has_content=True)
     receiving = asyncio.ensure_future(made.receive())
     await asyncio.sleep(0)
@@ -278,7 +278,7 @@ async def test_whoever_waits_for_content_is_woken_when_it_comes() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "break_content", "respond"])
-async def test_content_that_ends_early_is_an_error_after_what_there_was(end: str) -> None:
+async def test_receive_raises_after_the_last_piece_of_content_that_ended_early(end: str) -> None:
     made, gateway = exchange(has_content=True)
     made.feed_content(b"a")
     if end == "respond":
@@ -292,7 +292,7 @@ async def test_content_that_ends_early_is_an_error_after_what_there_was(end: str
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
-async def test_who_waits_for_the_disconnect_is_woken_by_it(end: str) -> None:
+async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
     made, gateway = exchange()
     waiting = asyncio.ensure_future(made.wait_disconnect())
     await asyncio.sleep(0)
@@ -303,7 +303,7 @@ async def test_who_waits_for_the_disconnect_is_woken_by_it(end: str) -> None:
 
 
 @pytest.mark.any_loop
-async def test_one_who_waits_may_be_cancelled_without_harm_to_another() -> None:
+async def test_cancelled_receive_does_not_disturb_another_receive() -> None:
     made, gateway = exchange()
     first = asyncio.ensure_future(made.wait_disconnect())
     second = asyncio.ensure_future(made.wait_disconnect())
@@ -348,7 +348,7 @@ async def test_a_file_is_content_and_its_end(file: FileIO) -> None:
 
 
 @pytest.mark.any_loop
-async def test_a_file_that_is_too_short_breaks_the_response_off(file: FileIO) -> None:
+async def test_file_that_is_too_short_aborts_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="the file has 1 bytes less than when it was opened"):
         await made.write_file(file, len(CONTENT) + 1)
@@ -356,7 +356,7 @@ async def test_a_file_that_is_too_short_breaks_the_response_off(file: FileIO) ->
 
 
 @pytest.mark.any_loop
-async def test_a_file_for_a_client_that_has_gone_is_not_read(file: FileIO) -> None:
+async def test_file_for_a_disconnected_client_is_not_read(file: FileIO) -> None:
     made, gateway = in_state(CLOSED)
     await made.write_file(file, 10)
     assert (gateway.calls, file.tell()) == ([], 0)

@@ -1,4 +1,4 @@
-"""The waist of websockets by itself: its state machine, whole, with gateways that write down what they are told."""
+"""`WebSocketSession` by itself, with gateways and a listener that record their calls."""
 
 from __future__ import annotations
 
@@ -147,14 +147,14 @@ def test_an_accept_that_cannot_be_sent_leaves_the_decision_open() -> None:
     assert (made.session.state, made.gateway.calls) == (OPEN, [("b", [[b"x", b"y"]])])
 
 
-def test_an_accept_that_finds_the_client_gone_opens_nothing() -> None:
+def test_accept_after_client_disconnect_leaves_the_session_closed() -> None:
     made = Made()
     made.session.accept("gone")
     assert made.session.state == CLOSED
 
 
 @pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x")])
-def test_bytes_may_come_in_any_shape_and_go_as_bytes(data: Any) -> None:
+def test_binary_message_of_any_bytes_type_is_sent_as_bytes(data: Any) -> None:
     made = Made(OPEN)
     made.session.send_bytes(data)
     assert [(type(sent), sent) for sent in made.gateway.calls] == [(bytes, b"x")]
@@ -209,7 +209,7 @@ def test_7_4_codes_that_nobody_may_send(code: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", ["é" * 62, "a" * 124, b"bye", None, "\ud800"])
-def test_5_5_a_reason_that_does_not_fit_or_is_no_text_closes_nothing(reason: Any) -> None:
+def test_5_5_close_with_a_malformed_reason_raises_and_keeps_the_session_open(reason: Any) -> None:
     made = Made(OPEN)
     with pytest.raises(LocalProtocolError, match="expected a reason"):
         made.session.close(1000, reason)

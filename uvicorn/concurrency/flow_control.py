@@ -1,4 +1,4 @@
-"""Content between who makes it and who takes it, on one thread or on two."""
+"""Flow control between a producer and a consumer of content, on one thread or on two."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ _HIGH_WATER_BYTES: Final = 65536
 
 @final
 class FlowControl:
-    """Counts what has been handed over and what of it was taken, and holds who waits for the difference to shrink.
+    """Counts the bytes between producer and consumer, against a high-water mark; producers wait while above it.
 
-    `take` is for the taker's thread, everything else for the event loop's.
+    `consumed` is for the consumer's thread, everything else for the event loop's.
     """
 
     __slots__ = ("_high_water_bytes", "_consumed", "_unsent", "_waiters", "put")
 
     def __init__(self, high_water_bytes: int = _HIGH_WATER_BYTES) -> None:
         self._high_water_bytes = high_water_bytes
-        #: Bytes handed over, taken or not.
+        #: Bytes that the producer has handed over.
         self.put = 0
         self._consumed = 0
-        # While the taker is behind: what it has yet to take.
+        # The unconsumed sends, while above the high-water mark.
         self._unsent: UnsentSends | None = None
         self._waiters = Waiters()
 
     @property
     def above_high_water(self) -> bool:
-        """Whether the taker is behind."""
+        """Whether producers have to wait."""
         return self.untaken > self._high_water_bytes
 
     @property
     def untaken(self) -> int:
-        """Bytes that have been handed over and not taken."""
+        """Bytes handed over and not consumed."""
         return self.put - self._consumed
 
     def add(self, size: int) -> None:
-        """`size` bytes of one send have been handed over."""
+        """Count one send of `size` bytes."""
         self.put += size
         if self._unsent is not None:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Why a send of `size` bytes cannot follow: more is untaken than may be (interface rule R17). Empty if it can.
+        """Return which limit of rule R17 a send of `size` bytes would exceed; empty if none.
 
-        `most_messages` bounds those that nothing awaits; 0: any number.
+        `most_messages` limits unawaited messages; 0: no limit.
         """
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
@@ -62,7 +62,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send; None while the taker keeps up."""
+        """Return the callback for when something awaits the last send; None below the high-water mark."""
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
             return None
@@ -71,18 +71,18 @@ class FlowControl:
         return self._unsent.last_send()
 
     def consumed(self, count: int) -> bool:
-        """`count` bytes have been taken. Whether `wake` is to be called, because somebody has waited for it."""
+        """Count `count` consumed bytes. Return whether a producer waits and `wake` has to be called."""
         self._consumed += count
         return bool(self._waiters) and not self.above_high_water
 
     def wake(self) -> None:
-        """The taker has caught up, or will take no more."""
+        """Wake the producers: the consumer has caught up, or has stopped."""
         self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the taker has caught up, or there is no use in it; `wake` after that comes true."""
+        """Wait until below the high-water mark, or `is_over()`; call `wake` after that becomes true."""
         while self.above_high_water and not is_over():
             waiter = self._waiters.add()
-            # Looked at again: a taker in another thread that saw nobody wait does not call.
+            # Checked again: a consumer on another thread that saw no waiter does not call `wake`.
             if self.above_high_water:
                 await self._waiters.wait(waiter)

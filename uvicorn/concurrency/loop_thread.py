@@ -1,6 +1,6 @@
-"""One event loop in a thread of its own, for a process that has none: shared by all adapters in it.
+"""One event loop in a thread of its own, shared by all adapters of a process.
 
-Started when it is first needed, so that it comes after the forks of a pre-forking host; and anew after a fork.
+Started on first use, which is after the forks of a pre-forking host, and again after a fork.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uvicorn.forks import end_fork
 
 logger = logging.getLogger("uvicorn.app")
 
-# How long a process that ends waits for the loop to finish what it is about.
+# How long a process that exits waits for the loop to finish.
 _STOP_SECONDS: Final = 3.0
 
 
@@ -41,7 +41,7 @@ class LoopThread:
         self._woken = False
         #: For threads that wait for the loop.
         self.wakers = WakerPool()
-        # Never closed: a thread that comes late might else ring whatever has that number by then.
+        # Never closed: a late `post` could write to another file that has got the same descriptor.
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
         if self._eventfd is not None:
             self.loop.add_reader(self._eventfd, self._on_eventfd)
@@ -66,7 +66,7 @@ class LoopThread:
     def post(self, callback: Callable[[], object]) -> None:
         """Have `callback` called on the loop, after what was posted before; from any thread.
 
-        RuntimeError if the loop stops: it may be called all the same.
+        Raises RuntimeError if the loop has stopped; the callback may be called all the same.
         """
         self._inbox.append(callback)
         if self._stopping:
@@ -79,7 +79,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """A lock for `owner`. One of its own might be held, after a fork, by a thread that the child does not have."""
+        """Return the lock of `owner` in this process: a lost thread could hold an inherited one."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -113,7 +113,7 @@ class LoopThread:
         self._take()
 
     def _take(self) -> None:
-        # First this, then the look: a callback that is posted in between is seen here, or rings again.
+        # Reset before the queue is read: a callback that is posted in between is seen here, or wakes the loop again.
         self._woken = False
         try:
             for _ in range(len(self._inbox)):
@@ -132,9 +132,8 @@ class LoopThread:
                 if self.process != os.getpid():
                     # A child of the application's: the loop is its parent's.
                     end_fork(error)
-                # SystemExit and KeyboardInterrupt of an application come out here: they end its request, which hears of
-                # them when the loop goes on, and not the loop, which others share.
-                logger.warning("%.200r in the event loop's thread, which goes on", error)
+                # SystemExit and KeyboardInterrupt of an application end its request, not the loop, which others share.
+                logger.warning("event loop thread: application raised %.200r; the loop continues", error)
         self.loop.run_until_complete(self._cancel_what_is_left())
         self.loop.close()
 
@@ -142,18 +141,18 @@ class LoopThread:
         self._take()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
-            # Whoever waits for it, in another thread, is told so.
+            # A thread that waits for its result gets CancelledError.
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
 
 def _on_loop_exception(loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-    # An exit has come out of its task, at whoever started it or at `_run`, who tell.
+    # SystemExit and KeyboardInterrupt are reported by the task's caller, or logged by `_run`.
     if not isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
         loop.default_exception_handler(report)
 
 
-#: What replaces threads by something else, how it is asked whether it has, and about what.
+#: Monkey-patching libraries: module, probe function, and its argument.
 PATCHERS: Final = {
     "gevent": ("gevent.monkey", "is_module_patched", "threading"),
     "eventlet": ("eventlet.patcher", "is_monkey_patched", "thread"),
@@ -161,7 +160,7 @@ PATCHERS: Final = {
 
 
 def _check_threads() -> None:
-    """Raise ConfigError if a thread would be none: an event loop in it would hold all others up for ever."""
+    """Raise ConfigError for monkey-patched threads (gevent, eventlet): an event loop would block all others."""
     for name, (module, question, about) in PATCHERS.items():
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(

@@ -1,8 +1,7 @@
-"""How one thread wakes another one that waits, while both want the interpreter.
+"""Wakes a waiting thread from another one.
 
-A lock or a queue wakes the waiting thread while the waking one still has the interpreter: it runs into it, and sleeps
-again. Writing to a descriptor lets go of the interpreter first. With both threads on one CPU that is two switches for
-a question and its answer, instead of six.
+A lock or a queue wakes the waiting thread while the waking one still holds the GIL, so that it blocks again at once.
+Writing to a descriptor releases the GIL first: on one CPU a round trip takes two switches instead of six.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ _ONE: Final = (1).to_bytes(8, "little")
 
 
 class Waker(Protocol):
-    """For one thread to wait at. It may ring for nothing: look at what you wait for, and wait again."""
+    """One thread waits; any thread wakes it. Wake-ups may be spurious: re-check the condition."""
 
     def wake(self) -> None:
-        """Wake who waits, or who will; from any thread."""
+        """Wake the waiting thread, or let its next `wait` return at once; from any thread."""
 
     def wait(self) -> None:
-        """Return when it has rung since the last time. Signal handlers run meanwhile, and may raise."""
+        """Wait for a `wake` since the last `wait`. Signal handlers run meanwhile, and may raise."""
 
 
 @final
 class EventWaker:
-    """A waker of Linux's. Its descriptor is closed when nobody can ring it any more."""
+    """A Linux eventfd, closed with the last reference to the waker."""
 
     __slots__ = ("_descriptor",)
 
@@ -40,14 +39,14 @@ class EventWaker:
         os.read(self._descriptor, 8)
 
     def __del__(self) -> None:
-        # Not there if it could not be had.
+        # Unset if `eventfd` failed.
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
 
 @final
 class QueueWaker:
-    """A waker for other systems."""
+    """For systems without eventfd."""
 
     __slots__ = ("_queue",)
 
@@ -67,28 +66,25 @@ _MOST_IDLE: Final = 64
 
 
 def new_waker() -> Waker:
-    """A waker of the better kind."""
+    """Return the fastest waker that this system has."""
     return EventWaker() if HAS_EVENTFD else QueueWaker()
 
 
 @final
 class WakerPool:
-    """WakerPool of one process, for use one after another.
-
-    Not for those that it forks: they would share the descriptors, and take each other's rings.
-    """
+    """Reusable wakers of one process; a forked child would share the descriptors, and needs a pool of its own."""
 
     def __init__(self) -> None:
         self._idle: list[Waker] = []
 
     def take(self) -> Waker:
-        """A waker that nobody waits at."""
+        """Return a waker for one thread."""
         try:
             return self._idle.pop()
         except IndexError:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Nobody will wait at `waker` any more; who still rings it rings for nothing."""
+        """Take `waker` back. A late `wake` of it is a spurious one for its next user."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

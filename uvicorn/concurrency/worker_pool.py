@@ -31,11 +31,11 @@ _BUSY_SHARE: Final = 0.5
 
 
 class PoolFull(Exception):
-    """As many jobs wait as the pool takes."""
+    """The queue of the pool is full."""
 
 
 class Job(Protocol):
-    """What a worker does: one of the two is called, once."""
+    """Work for one worker: either method is called, once."""
 
     def run(self) -> object:
         """Called by a worker."""
@@ -100,7 +100,7 @@ class WorkerPool(Executor):
         # A worker that was woken a moment ago has yet to take its job, which does not count as waiting.
         if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
             raise PoolFull
-        # Not under the lock: who ends the pool, and a worker that goes idle, say so first and then look at the jobs.
+        # Not under the lock: `shutdown`, and a worker that becomes idle, set their flag before they check the jobs.
         jobs.append(job)
         if self._closed:
             self._take_back(job, RuntimeError("the worker pool has been shut down"))
@@ -109,9 +109,9 @@ class WorkerPool(Executor):
         if awake == self.threads:
             return
         if not self._workers:
-            # At once, for it may fail; those that have been started can always be woken.
+            # At once, because it may fail; a started worker can always be woken.
             with self._lock:
-                # Another loop's thread may have come first, and started as many as there may be.
+                # Another loop's thread may have started all workers first.
                 started = self._wake_one() or bool(self._workers)
             if not started:
                 self._take_back(job, PoolFull("no thread can be started"))
@@ -127,7 +127,7 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Raise `error`, unless somebody has taken or cancelled the job in the meantime."""
+        """Raise `error`, unless the job has been taken or cancelled in the meantime."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
@@ -158,7 +158,7 @@ class WorkerPool(Executor):
                 while cancel_futures:
                     cancelled.append(self._jobs.popleft())
             for _ in range(len(self._jobs)):
-                # Nobody looks after headway any more.
+                # The headway check has stopped.
                 self._wake_one()
             self._awake += len(self._idle)
             for wakeup in self._idle:
@@ -251,7 +251,7 @@ class WorkerPool(Executor):
             try:
                 job.run()
             except BaseException:
-                logger.exception("a job of the worker pool failed")
+                logger.exception("worker pool: a job raised; the worker continues")
             # Not kept until the next job comes, which may be long after.
             del job
 

@@ -1,8 +1,7 @@
 """The waist, HTTP: one request and its response (RFC 9110's exchange), between a gateway and an interface.
 
-A gateway (PEP 3333's word: whatever carries requests in and responses out) creates an `HTTPExchange`, feeds it
-content, and puts on its wire what the exchange tells it to. An interface reads the head, receives content, and
-responds. Neither knows the other.
+A gateway (PEP 3333's word for a host: it carries requests in and responses out) creates an `HTTPExchange`, feeds it
+content, and sends the response. An interface reads the head, receives content, and responds. Neither knows the other.
 
 The states of the response, and what each event does to them. A cell names the effects, then the next state; without
 one the state stays. `error` raises LocalProtocolError, `-` never happens. tests/core/test_exchange.py reads this table.
@@ -77,26 +76,26 @@ _OPEN: Final = 1
 _WHOLE: Final = 2
 _BROKEN: Final = 3
 
-#: What a client is told when the application failed: constant, so that nothing leaks.
+#: Of the response to a request whose application failed: constant, so that nothing leaks.
 ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
 
 
 class ContentTaker(Protocol):
-    """Who takes content as it arrives, instead of waiting for each piece; called by the event loop's thread."""
+    """Takes content as it arrives, instead of waiting for each piece. Called on the event loop's thread."""
 
     def take_content(self, content: bytes) -> int:
-        """Some content has arrived. Returns how many bytes more than it would have are waiting for it by now."""
+        """Take `content`. Return the number of bytes buffered above the high-water mark."""
 
     def end_content(self, whole: bool) -> None:
-        """There is no more content. Unless it is `whole`, there should have been."""
+        """The content has ended; `whole` is false if it ended early."""
 
 
 class ThreadCall(Protocol):
-    """The call of an application that blocks, which answers an exchange."""
+    """A call of a blocking application on a worker thread, which answers an exchange."""
 
     @property
     def holds_thread(self) -> bool:
-        """Whether it has yet to return."""
+        """Whether the call has yet to return."""
 
 
 class HTTPGateway:
@@ -104,7 +103,7 @@ class HTTPGateway:
 
     __slots__ = ()
 
-    #: Whether more unsent bytes are waiting than the client should be owed; `drain` waits it out.
+    #: Whether the write buffer is above its high-water mark; `drain` waits until it is not.
     write_paused = False
 
     #: Whether `send_file` has the kernel send a file, without reading it.
@@ -144,7 +143,7 @@ class HTTPGateway:
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """The application is about to wait for content: see to it that it comes."""
+        """The application waits for content: read on, and send 100 Continue if the client expects it."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
@@ -158,7 +157,7 @@ class HTTPGateway:
         raise NotImplementedError
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """As `abort`, for a client that does not take what it is sent: without waiting for it."""
+        """As `abort`, for a client that does not read: drop what is buffered."""
         self.abort(exchange, reason)
 
     def handler_continues(
@@ -181,7 +180,7 @@ class HTTPGateway:
         """Wait until `write_paused` is false or the client has gone."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send: until then it counts as unawaited (`unsent`)."""
+        """Return the callback for when something awaits the last send; until then it counts as unawaited (`unsent`)."""
         return None
 
 
@@ -252,11 +251,11 @@ class HTTPExchange:
         self.status = 0
         #: Content that has arrived and was not received yet.
         self.buffered_bytes = 0
-        #: How often the application has sent without waiting; for interfaces, which let others run now and then.
+        #: Sends in a row without a wait; interfaces use it to let other tasks run.
         self.sends = 0
-        #: What carries the exchange; to be replaced by one that hands on to it, if somebody has to see what passes.
+        #: May be replaced by a wrapper that observes traffic (see workers/request_log.py).
         self.gateway = gateway
-        # Whether the application has asked for content: that, not what has arrived, decides about 100 Continue.
+        # Whether the application has asked for content, which decides about 100 Continue.
         self._asked = False
         #: Whether the request announced content.
         self.has_content = has_content
@@ -266,14 +265,14 @@ class HTTPExchange:
         self._taker: ContentTaker | None = None
         self._watchers: Waiters | None = None
         self._end_callbacks: list[Callable[[HTTPExchange], object]] | None = None
-        # There only beside `_end_callbacks`, so that one look tells whether there are any of either.
+        # Set only when `_end_callbacks` is, so that `respond` has one attribute to check.
         self._close_callbacks: list[Callable[[], object]] | None = None
         #: Whether the client has closed its side: it may still be reading, or be gone.
         self.half_closed = False
         #: Whether the response was complete before the application had ended it: what it still sends is dropped.
         self.ended_early = False
         self._warned = False
-        #: The call that answers it on a thread, where somebody has to know (`min_response_rate`).
+        #: The call on a worker thread that answers it; set only for `min_response_rate`.
         self.thread_call: ThreadCall | None = None
 
     @property
@@ -316,7 +315,7 @@ class HTTPExchange:
             await self._receivers.wait(receiver)
 
     def pass_content(self, taker: ContentTaker) -> None:
-        """Have `taker` take what has arrived, and from now on what arrives; instead of `receive`."""
+        """Pass `taker` the content that has arrived and all that follows; instead of `receive`."""
         if not self._asked:
             self._ask()
         pieces, self._content = self._content, None
@@ -329,14 +328,14 @@ class HTTPExchange:
         self.content_wanted(self.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """The taker has got on: so many bytes more than it would have still wait for it."""
+        """Report that `waiting_bytes` are still buffered above the high-water mark."""
         self.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self._content_state == _OPEN and not waiting_bytes:
             self.gateway.want_content(self)
 
     def receive_whole(self) -> bytes | None:
-        """All of the content, if all of it has arrived already; a request without content has none."""
+        """Return the whole content, b"" if there is none; None if some has yet to arrive."""
         if self._content_state == _NONE:
             return b""
         if self._content_state != _WHOLE:
@@ -403,7 +402,7 @@ class HTTPExchange:
         except LocalProtocolError:
             self.disconnect()
             raise
-        # The gateway may have found out that there is nobody to send to.
+        # The gateway may have noticed that the client has gone.
         if not more_content and self.state is STREAMING:
             self.state = COMPLETE
             self._end()
@@ -426,10 +425,10 @@ class HTTPExchange:
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """End a response that has begun with `count` bytes of a file, from `start`. Nobody may write meanwhile.
+        """End a response that has begun with `count` bytes of a file, from `start`; nothing else may write meanwhile.
 
-        As `write`, it drops what comes when the client has gone, and raises LocalProtocolError if the file belies
-        content-length; the response is broken off then, and if the wait is cancelled.
+        As `write`, does nothing once the client has gone. Aborts the response, and raises LocalProtocolError, if the
+        file contradicts content-length; aborts it too if the wait is cancelled.
         """
         if self.state is STREAMING:
             try:
@@ -484,9 +483,9 @@ class HTTPExchange:
             self._end_callbacks.append(callback)
 
     def app_failed(self, reason: str) -> None:
-        """The application will not answer any more: 500 if it has not begun to, else the response is aborted.
+        """End the response of a failed application: 500 if it has not begun, otherwise abort it.
 
-        Logging the failure is the caller's business, who knows what it was.
+        The caller logs the failure.
         """
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
@@ -500,7 +499,7 @@ class HTTPExchange:
             self.disconnect()
 
     def break_off(self, reason: str) -> None:
-        """As `abort`, when the client is too slow: what it has not taken is lost."""
+        """As `abort`, for a client that is too slow: what it has not read is lost."""
         if self.state < COMPLETE:
             self.gateway.abandon(self, reason)
             self.disconnect()
@@ -528,15 +527,15 @@ class HTTPExchange:
             self._content_ended()
 
     def break_content(self) -> None:
-        """The rest of the content will not come."""
+        """The content has ended early."""
         if self._content_state == _OPEN:
             self._content_state = _BROKEN
             self._content_ended()
 
     def half_close(self, content_follows: bool = False) -> None:
-        """The client sends no more, but may still be reading: the application hears of it at once.
+        """The client has closed its side, but may still be reading: wake tasks that wait for the disconnect.
 
-        With `content_follows`, some content has been sent that was not read yet; without, missing content never comes.
+        `content_follows`: the gateway has content that it has not fed yet; otherwise missing content never comes.
         """
         if not content_follows:
             self.break_content()
@@ -555,14 +554,14 @@ class HTTPExchange:
 
     @property
     def state_name(self) -> str:
-        """The response's state as errors show it."""
+        """Name of the state, for errors."""
         return self.state.name
 
     def __repr__(self) -> str:
         return f"<{escaped(self.method, 40)} {self.path!r:.200} {self.state_name}>"
 
     def _end(self) -> None:
-        # Content that nobody has waited for is dropped from now on; who still asks must not take a part for the whole.
+        # Content that arrives from now on is dropped; a late `receive` must not take a part for the whole.
         if self._content_state == _OPEN:
             self.break_content()
         if self._watchers is not None:

@@ -1,7 +1,7 @@
-"""How much a slow client may have before it that it has not taken (interface rule R17).
+"""Limits on the unsent bytes and messages of a slow client (interface rule R17).
 
-A send counts as unawaited until something awaits what it returned. A client that leaves more than a little unawaited
-untaken is given up; what senders wait for may be much more, because they stop sending while they wait.
+A send counts as unawaited until something awaits what it returned. The limit on unawaited sends is low; the limit on
+awaited ones is higher, because their senders stop while they wait. A client above a limit is disconnected.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class UnsentSends:
         self._large_awaited = False
 
     def add(self, size: int) -> None:
-        """A send of `size` bytes has been written."""
+        """Count a send of `size` bytes that has been written."""
         self._position += size
         self._last_bytes = size
         self._ends.append(self._position)
@@ -59,23 +59,23 @@ class UnsentSends:
             self._large_end, self._large_bytes, self._large_awaited = self._position, size, False
 
     def add_other(self, size: int) -> None:
-        """Something of the server's own has been written, such as a ping."""
+        """Count `size` bytes of the server's own, such as a ping."""
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """What is to be called when something awaits the last send."""
+        """Return the callback for when something awaits the last send."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
-        """Why a send of `size` bytes cannot follow, as warnings show it; empty if it can."""
+        """Return which limit a send of `size` bytes would exceed, for warnings; empty if none."""
         return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
             size, unsent, most_unawaited, most
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """As `shortage`, for sends that nothing awaits: `most` bytes, and `most_messages` unless that is 0.
+        """As `shortage`, for unawaited sends: `most` bytes, and `most_messages` unless that is 0.
 
-        One that is larger is not counted, so that it never closes a client by itself.
+        A single send above the limit is not counted, so that it never disconnects a client by itself.
         """
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
@@ -117,5 +117,5 @@ class UnsentSends:
             self._large_end = self._large_bytes = 0
 
     def _untaken(self, total: int, end: int, size: int, unsent: int) -> int:
-        """What is untaken of `total` bytes, of whose first send, `size` bytes up to `end`, a part may be taken."""
+        """Return the unsent part of `total` bytes, whose first send, `size` bytes up to `end`, may be partly sent."""
         return total - max(0, self._position - unsent - (end - size))

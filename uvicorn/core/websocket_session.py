@@ -62,7 +62,7 @@ class WebSocketGateway:
 
     __slots__ = ()
 
-    #: Whether more unsent bytes are waiting than the client should be owed; `drain` waits it out.
+    #: Whether the write buffer is above its high-water mark; `drain` waits until it is not.
     write_paused = False
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
@@ -82,25 +82,25 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def pause_receiving(self) -> None:
-        """Hand over no more messages until told to."""
+        """Pass on no more messages until `resume_receiving`."""
 
     def resume_receiving(self) -> None:
-        """Hand over messages again."""
+        """Pass on messages again."""
 
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has gone."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send: until then it counts as unawaited (`unsent`)."""
+        """Return the callback for when something awaits the last send; until then it counts as unawaited (`unsent`)."""
         return None
 
 
-#: In place of the gateway of a connection that has ended, to which nothing is sent.
+#: Replaces the gateway of a connection that has ended.
 _GONE: Final = WebSocketGateway()
 
 
 class WebSocketListener:
-    """The right side, as sessions see it: what an interface wants to know of one connection."""
+    """The right side, as sessions see it: the events of one connection."""
 
     __slots__ = ()
 
@@ -113,7 +113,7 @@ class WebSocketListener:
         raise NotImplementedError
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """The connection, which had been accepted, has ended; 1006 if nobody said how (section 7.1.5)."""
+        """An accepted connection has ended; 1006 if the client sent no close frame (section 7.1.5)."""
         raise NotImplementedError
 
 
@@ -125,7 +125,7 @@ class WebSocketSession:
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
         """`request` is the opening handshake, `subprotocols` what the client offers, in its order."""
-        #: For interfaces that have checked by themselves what `send_text` does.
+        #: For interfaces that make the checks of `send_text` themselves.
         self.gateway = gateway
         self.request = request
         self.endpoint = request.endpoint
@@ -133,7 +133,7 @@ class WebSocketSession:
         self.state: SessionState = CONNECTING
         #: Set by the interface that serves the session, before it accepts.
         self.listener: WebSocketListener | None = None
-        #: How often the application has sent in a row; for interfaces, which let others run now and then.
+        #: Sends in a row; interfaces use it to let other tasks run.
         self.sends = 0
         self._end_callbacks: list[Callable[[], object]] = []
         request.on_end(self._handshake_ended)
@@ -145,7 +145,7 @@ class WebSocketSession:
 
     @property
     def state_name(self) -> str:
-        """The state as errors show it."""
+        """Name of the state, for errors."""
         return self.state.name
 
     # For interfaces: the application's side
@@ -188,7 +188,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
 
     def pause_receiving(self) -> None:
-        """Receive no more messages for now: the application is behind."""
+        """Receive no more messages until `resume_receiving`: the application is behind."""
         self.gateway.pause_receiving()
 
     def resume_receiving(self) -> None:
@@ -209,7 +209,7 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """The connection has ended; tells the listener, once, if it had been accepted."""
+        """The connection has ended: notify the listener, once, if it had been accepted."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:
@@ -226,7 +226,7 @@ class WebSocketSession:
         if self.state is CLOSED:
             return
         self.state = CLOSED
-        # They know this session in turn: none of them is to wait for the garbage collector.
+        # They refer to this session in turn: free them without the garbage collector.
         self.listener = None
         self.gateway = _GONE
         callbacks, self._end_callbacks = self._end_callbacks, []
@@ -238,7 +238,7 @@ class WebSocketSession:
 
 
 def check_message(text: object, data: object) -> None:
-    """Raise LocalProtocolError for what could not be sent once the connection is open; either may be None."""
+    """Raise LocalProtocolError for a malformed message; either argument may be None."""
     if text is not None:
         if not isinstance(text, str):
             raise _no_text(text)
@@ -249,7 +249,7 @@ def check_message(text: object, data: object) -> None:
 
 
 def check_close(code: object, reason: object) -> None:
-    """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a reason that cannot be."""
+    """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a malformed reason."""
     if type(code) is not int or code not in _CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
@@ -267,7 +267,7 @@ def _no_bytes(data: object) -> LocalProtocolError:
 
 
 def _is_utf8(text: str) -> bool:
-    """Not so if it has a lone surrogate in it."""
+    """Return whether `text` can be encoded: it has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
