@@ -14,7 +14,6 @@ from typing import Any, Final, cast, final
 
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
-from uvicorn.core.unsent import UnsentSends
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.context import ServerContext
 from uvicorn.server.continuing_handlers import ContinuingHandler
@@ -37,18 +36,14 @@ class HTTP1Connection(HTTP1Timeouts):
         "_began",
         "_content_sent",
         "_continuing",
-        "_drainers",
         "_over_limit",
         "_trusted",
-        "_unsent",
         "__weakref__",
         "sends_files",
-        "write_paused",
     )
 
     def __init__(self, context: ServerContext) -> None:
         super().__init__(context)
-        self.write_paused = False
         self._parser = HTTP1RequestParser(self, context.settings.limits)
         self._advancing = False
         self._content_sent = 0
@@ -57,9 +52,6 @@ class HTTP1Connection(HTTP1Timeouts):
         self._trusted = False
         # The handler of an earlier request, if it goes on although its response is complete.
         self._continuing: ContinuingHandler | None = None
-        self._drainers: tuple[asyncio.Future[None], ...] = ()
-        # While the client is slow: what it has yet to take.
-        self._unsent: UnsentSends | None = None
 
     # What the event loop calls
 
@@ -137,18 +129,11 @@ class HTTP1Connection(HTTP1Timeouts):
         self._parser.detach()
         self._endpoint.context = None
 
-    def pause_writing(self) -> None:
-        """More is unsent than the client should be owed."""
-        self.write_paused = True
-
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
         self._unsent = None
-        drainers, self._drainers = self._drainers, ()
-        for drainer in drainers:
-            if not drainer.done():
-                drainer.set_result(None)
+        self._wake_drainers()
         if self._phase == BUSY and self._exchange is None:
             # The next request has been held back.
             self._advance_soon()
@@ -359,21 +344,6 @@ class HTTP1Connection(HTTP1Timeouts):
         self._continuing = handler
         return handler.ended
 
-    async def drain(self) -> None:
-        """Wait until the client has caught up or has gone."""
-        if self.write_paused:
-            drainer: asyncio.Future[None] = self._context.loop.create_future()
-            self._drainers = (*self._drainers, drainer)
-            await drainer
-
-    def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send."""
-        if not self.write_paused:
-            return None
-        if self._unsent is None:
-            self._unsent = UnsentSends(self._transport.get_write_buffer_size())
-        return self._unsent.last_send()
-
     # What a websocket calls
 
     @property
@@ -512,10 +482,9 @@ class HTTP1Connection(HTTP1Timeouts):
         """Whether a slow client may be sent `size` bytes of content more; warns if not."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
-        if self._unsent is None:
-            self._unsent = UnsentSends(buffered)
+        unsent = self._track_unsent(buffered)
         most = settings.max_unsent_bytes
-        shortage = self._unsent.unawaited_shortage(0, buffered, most) or self._unsent.pending_shortage(
+        shortage = unsent.unawaited_shortage(0, buffered, most) or unsent.pending_shortage(
             size, buffered, most, settings.max_pending_bytes
         )
         if shortage:

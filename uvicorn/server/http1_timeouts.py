@@ -11,15 +11,9 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, HTTPExchange, HTTPGateway
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.clock import TICK_SECONDS
+from uvicorn.server.connection import TransportConnection
 from uvicorn.server.context import ServerContext
-from uvicorn.server.slow_clients import (
-    DROPPED_IDLE_SECONDS,
-    DROPPED_SECONDS,
-    DROPPED_STOPPING_SECONDS,
-    MinimumRate,
-    ResponseRate,
-    WriteTimeout,
-)
+from uvicorn.server.slow_clients import MinimumRate, ResponseRate
 from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state, reset, unacknowledged_bytes
 from uvicorn.wire.http1.encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.wire.http1.parser import HTTP1RequestParser
@@ -47,7 +41,7 @@ _EVENT_STREAM: Final = b"content-type: text/event-stream"
 _RECENT_SECONDS: Final = 0.5
 
 
-class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
+class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
     """Of `HTTP1Connection`, what time and faults decide; that one adds one exchange after another.
 
     A base and not an object of its own, so that a request costs no call more.
@@ -56,62 +50,41 @@ class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
     __slots__ = (
         "_aborted",
         "_content_done",
-        "_context",
         "_continue_due",
-        "_discarded",
         "_encoder",
         "_endpoint",
         "_eof",
-        "_eof_since",
         "_exchange",
         "_file_left",
         "_jitter",
-        "_linger_bytes",
-        "_pace",
         "_parser",
         "_phase",
-        "_reading_paused",
         "_received",
-        "_since",
         "_response_rate",
-        "_stall",
         "_stream_head",
         "_ticked",
-        "_transport",
-        "_written",
     )
 
-    _transport: asyncio.Transport
     _endpoint: Endpoint
     _parser: HTTP1RequestParser
 
     def __init__(self, context: ServerContext) -> None:
-        self._context = context
+        super().__init__(context, context.clock.now)
         self._encoder = HTTP1ResponseEncoder(context.defaults)
         self._exchange: HTTPExchange | None = None
         self._phase = HEAD
-        self._since = context.clock.now
         self._jitter = 1 + context.clock.jitter() / 10
         self._content_done = True
         self._continue_due = False
         self._eof = False
-        # When the client was seen to have closed its side; None before that.
-        self._eof_since: float | None = None
         # Why the response was broken off by us.
         self._aborted = ""
         # The lines of the head of the last response that was streamed.
         self._stream_head: Sequence[bytes] = ()
-        # How much is read and dropped while lingering.
-        self._linger_bytes = 0
-        self._reading_paused = False
         self._received = 0
-        self._written = 0
-        # What that was at the last tick.
+        # The value of `_written` at the last tick.
         self._ticked = 0
         self._file_left = 0
-        self._discarded = 0
-        self._pace: MinimumRate | None = None
-        self._stall: WriteTimeout | None = None
         self._response_rate: tuple[HTTPExchange, ResponseRate] | None = None
 
     # What the server calls
@@ -270,25 +243,10 @@ class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
 
     def _check_lingering(self) -> None:
         """Close when the client has had the time to read what it was sent."""
-        context = self._context
-        settings = context.settings
-        seconds = settings.linger_seconds
         if self._transport.get_write_buffer_size():
-            # The time counts from the last byte; a client that takes none is the stall's concern.
-            self._since = context.clock.now
-            return
-        if self._pace is not None:
-            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
-            elapsed, rate = context.clock.elapsed, settings.min_content_rate
-            if self._pace.check(elapsed, self._discarded, DROPPED_IDLE_SECONDS, rate):
-                self._close()
-                return
-        if context.clock.is_over(self._since, seconds):
-            self._close()
-
-    def _discard(self, count: int) -> None:
-        self._discarded += count
-        if self._phase == LINGERING and self._discarded > self._linger_bytes:
+            # The time counts from the last byte; a client that takes none meets the write timeout.
+            self._since = self._context.clock.now
+        elif self._has_lingered():
             self._close()
 
     def _close(self) -> None:
@@ -324,15 +282,10 @@ class HTTP1Timeouts(asyncio.BufferedProtocol, HTTPGateway):
             )
             self._break_off("response rate")
             return
-        if not unsent:
-            self._stall = None
-            return
-        if self._stall is None:
-            self._stall = WriteTimeout()
-        longest = self._context.settings.write_stall_seconds
-        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
+        if self._has_stalled(unsent):
+            seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(
-                self._endpoint.client, f"reset: took no byte of a response for {longest:g} seconds"
+                self._endpoint.client, f"reset: took no byte of a response for {seconds:g} seconds"
             )
             self._break_off("write timeout")
 

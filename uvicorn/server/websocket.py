@@ -7,20 +7,14 @@ transport over from the HTTP connection when the session is accepted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, Protocol, final
 
-from uvicorn.core.unsent import UNAWAITED_MESSAGES, UnsentSends
+from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import CLOSED, WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
+from uvicorn.server.connection import TransportConnection
 from uvicorn.server.context import ServerContext
-from uvicorn.server.slow_clients import (
-    DROPPED_IDLE_SECONDS,
-    DROPPED_SECONDS,
-    DROPPED_STOPPING_SECONDS,
-    MinimumRate,
-    WriteTimeout,
-)
+from uvicorn.server.slow_clients import MinimumRate
 from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset
 from uvicorn.types import Headers
 from uvicorn.wire.websocket.frame_cache import FrameCache
@@ -51,73 +45,44 @@ class Upgrading(Protocol):
 
 
 @final
-class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
+class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGateway):
     """The protocol object that the event loop drives, and the gateway of its session."""
 
     __slots__ = (
         "_close_code",
         "_close_reason",
         "_codec",
-        "_context",
-        "_discarded",
-        "_drainers",
-        "_eof_since",
         "_faulty",
         "_handshake",
         "_http",
         "_last",
         "_last_pong",
-        "_linger_bytes",
-        "_pace",
         "_phase",
         "_pinged",
-        "_reading_paused",
         "_receiving_paused",
         "_resuming",
-        "_since",
-        "_stall",
-        "_transport",
-        "_unsent",
-        "_written",
         "session",
-        "write_paused",
     )
 
-    _transport: asyncio.Transport
     _codec: WebSocketCodec
     session: WebSocketSession
 
     def __init__(self, context: ServerContext, http: Upgrading, handshake: WebSocketHandshake) -> None:
-        self.write_paused = False
-        self._context = context
+        # `_since`: when something last came from the client; when closing, when that began.
+        super().__init__(context, 0.0)
         self._http: Upgrading | None = http
         self._handshake: WebSocketHandshake | None = handshake
         self._phase = _OPENING
-        # When something last came from the client; when closing, when that began.
-        self._since = 0.0
         self._pinged = False
         self._last_pong: bytes | None = None
         self._close_code = 1006
         self._close_reason = ""
         # Whether the client has broken the protocol, and is about to be told.
         self._faulty = False
-        # The second lasts longer: what is held is handed over before more is read.
+        # `_reading_paused` lasts longer: held input is handed over before more is read.
         self._receiving_paused = False
-        self._reading_paused = False
-        # Whether what is held is about to be handed over.
+        # Whether held input is about to be handed over.
         self._resuming = False
-        # While the client is slow: what it has yet to take.
-        self._unsent: UnsentSends | None = None
-        # What has been written while the client is owed something, for `_stall`, which then is there.
-        self._written = 0
-        # What is read and dropped while lingering: so far, at most, and how fast if it was announced.
-        self._discarded = 0
-        self._linger_bytes = 0
-        self._pace: MinimumRate | None = None
-        # When the client was seen to have closed its side although we do not read; None before that.
-        self._eof_since: float | None = None
-        self._drainers: tuple[asyncio.Future[None], ...] = ()
-        self._stall: WriteTimeout | None = None
 
     # What the event loop calls
 
@@ -138,7 +103,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         """The client sends no more; if it has not said goodbye, the connection is broken."""
         if self._faulty:
             self._close_faulty()
-        self._end()
+        self._close()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -150,10 +115,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         self._tell()
         # It holds the endpoint in turn: neither is to wait for the garbage collector.
         self.session.endpoint.context = None
-
-    def pause_writing(self) -> None:
-        """More is unsent than the client should be owed."""
-        self.write_paused = True
 
     def resume_writing(self) -> None:
         """The client has caught up."""
@@ -200,7 +161,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._linger()
         else:
             # With TLS the client would wait for us; and it has nothing more to say that could be lost.
-            self._end()
+            self._close()
 
     def on_busy(self) -> None:
         """A client that sends without a pause: others have their turn before it goes on."""
@@ -272,21 +233,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
             self._resuming = True
             self._context.loop.call_soon(self._resume_reading, context=self._context.variables)
 
-    async def drain(self) -> None:
-        """Wait until the client has caught up or has gone."""
-        if self.write_paused:
-            drainer: asyncio.Future[None] = self._context.loop.create_future()
-            self._drainers = (*self._drainers, drainer)
-            await drainer
-
-    def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send."""
-        if not self.write_paused:
-            return None
-        if self._unsent is None:
-            self._unsent = UnsentSends(self._transport.get_write_buffer_size())
-        return self._unsent.last_send()
-
     # What the server calls
 
     def tick(self) -> None:
@@ -321,7 +267,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
                     self.reset()
             elif self._has_lingered():
                 # Not reset: the kernel may still be sending.
-                self._end()
+                self._close()
         if self._phase < _LINGERING:
             self._check_stall()
 
@@ -360,9 +306,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         """Whether a slow client may be sent a message of `size` bytes more; warns if not."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
-        if self._unsent is None:
-            self._unsent = UnsentSends(buffered)
-        shortage = self._unsent.shortage(
+        shortage = self._track_unsent(buffered).shortage(
             size, buffered, settings.max_unsent_bytes, settings.max_pending_bytes, UNAWAITED_MESSAGES
         )
         if shortage:
@@ -448,23 +392,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
-    def _discard(self, count: int) -> None:
-        self._discarded += count
-        if self._discarded > self._linger_bytes:
-            self._end()
-
-    def _has_lingered(self) -> bool:
-        """Whether the client has had the time to read our last words."""
-        context = self._context
-        settings = context.settings
-        if self._pace is None:
-            seconds = settings.linger_seconds
-        elif self._pace.check(context.clock.elapsed, self._discarded, DROPPED_IDLE_SECONDS, settings.min_content_rate):
-            return True
-        else:
-            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
-        return context.clock.is_over(self._since, seconds)
-
     def _look_for_end(self) -> None:
         """While we do not read, the loop does not report that the client has left.
 
@@ -479,7 +406,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         ):
             self.reset()
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         """Close as soon as what is unsent has been sent, for which there is as much time as for a goodbye."""
         if self._phase < _LINGERING:
             self._phase = _LINGERING
@@ -497,23 +424,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketGateway):
         # Nothing that they wait for the client to take is followed by more.
         self._wake_drainers()
 
-    def _wake_drainers(self) -> None:
-        drainers, self._drainers = self._drainers, ()
-        for drainer in drainers:
-            if not drainer.done():
-                drainer.set_result(None)
-
     def _check_stall(self) -> None:
         """Reset a client that takes nothing of what it is owed."""
-        unsent = self._transport.get_write_buffer_size()
-        if not unsent:
-            self._stall = None
-            return
-        if self._stall is None:
-            self._stall = WriteTimeout()
-        longest = self._context.settings.write_stall_seconds
-        if self._stall.check(self._context.clock.elapsed, unsent, self._written) >= longest:
+        if self._has_stalled(self._transport.get_write_buffer_size()):
+            seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(
-                self.session.endpoint.client, f"websocket reset: took no byte for {longest:g} seconds"
+                self.session.endpoint.client, f"websocket reset: took no byte for {seconds:g} seconds"
             )
             self.reset()

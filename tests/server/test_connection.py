@@ -1,0 +1,113 @@
+"""What HTTP/1.1 and WebSocket connections do with their transport in the same way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.helpers import Conversation, hello, settle
+from uvicorn.server.connection import TransportConnection
+
+
+class PlainConnection(TransportConnection):
+    """A connection without a protocol, on the transport of a conversation."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation.context, conversation.context.clock.now)
+        self._transport = conversation.transport
+        self.closes = 0
+
+    def _close(self) -> None:
+        self.closes += 1
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self._wake_drainers()
+
+    def linger(self, most: int) -> None:
+        self._linger_bytes = most
+
+    def drop(self, count: int) -> None:
+        self._discard(count)
+
+    def has_lingered(self) -> bool:
+        return self._has_lingered()
+
+    def has_stalled(self, unsent: int) -> bool:
+        return self._has_stalled(unsent)
+
+
+async def test_drain_returns_at_once_while_writing_is_not_paused() -> None:
+    await asyncio.wait_for(PlainConnection(Conversation(hello)).drain(), 10)
+
+
+async def test_all_drain_calls_return_when_writing_resumes() -> None:
+    connection = PlainConnection(Conversation(hello))
+    connection.pause_writing()
+    drains = [asyncio.ensure_future(connection.drain()) for _ in range(2)]
+    await settle()
+    assert not any(drain.done() for drain in drains)
+    connection.resume_writing()
+    await settle()
+    assert all(drain.done() for drain in drains)
+
+
+async def test_a_cancelled_drain_call_leaves_no_waiter_behind() -> None:
+    connection = PlainConnection(Conversation(hello))
+    connection.pause_writing()
+    drain = asyncio.ensure_future(connection.drain())
+    await settle()
+    drain.cancel()
+    await settle()
+    assert not connection._drainers
+
+
+async def test_only_a_slow_client_has_a_last_send_to_await() -> None:
+    connection = PlainConnection(Conversation(hello))
+    assert connection.last_send() is None
+    connection.pause_writing()
+    assert connection.last_send() is not None
+
+
+async def test_a_client_that_takes_no_byte_has_stalled_after_the_write_timeout() -> None:
+    conversation = Conversation(hello, timeout_write_stall=5.0)
+    connection = PlainConnection(conversation)
+    stalled = []
+    for _ in range(7):
+        conversation.clock.advance(1)
+        stalled.append(connection.has_stalled(10))
+    assert stalled == [False] * 5 + [True] * 2
+
+
+async def test_a_client_that_is_owed_no_byte_has_not_stalled() -> None:
+    conversation = Conversation(hello, timeout_write_stall=5.0)
+    connection = PlainConnection(conversation)
+    for unsent in (10, 10, 10, 0, 10, 10, 10, 10):
+        conversation.clock.advance(1)
+        assert not connection.has_stalled(unsent)
+
+
+async def test_input_above_the_limit_of_a_lingering_close_closes_the_connection() -> None:
+    connection = PlainConnection(Conversation(hello))
+    connection.linger(100)
+    closes = []
+    for count in (100, 1):
+        connection.drop(count)
+        closes.append(connection.closes)
+    assert closes == [0, 1]
+
+
+async def test_a_lingering_close_ends_after_its_time() -> None:
+    conversation = Conversation(hello)
+    connection = PlainConnection(conversation)
+    assert not connection.has_lingered()
+    conversation.clock.advance(int(conversation.context.settings.linger_seconds) + 1)
+    assert connection.has_lingered()
+
+
+async def test_a_connection_says_itself_how_it_closes() -> None:
+    conversation = Conversation(hello)
+    connection = TransportConnection(conversation.context, 0.0)
+    with pytest.raises(NotImplementedError):
+        connection._close()

@@ -1,0 +1,126 @@
+"""What every connection does with its transport: write flow control, the write timeout, the lingering close.
+
+A base class and not an object of its own, so that a request costs no extra call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.core.unsent import UnsentSends
+from uvicorn.core.waiters import Waiters
+from uvicorn.server.context import ServerContext
+from uvicorn.server.slow_clients import (
+    DROPPED_IDLE_SECONDS,
+    DROPPED_SECONDS,
+    DROPPED_STOPPING_SECONDS,
+    MinimumRate,
+    WriteTimeout,
+)
+
+
+class TransportConnection:
+    """The half of a connection that is the same for HTTP/1.1 and WebSocket."""
+
+    __slots__ = (
+        "_context",
+        "_discarded",
+        "_drainers",
+        "_eof_since",
+        "_linger_bytes",
+        "_pace",
+        "_reading_paused",
+        "_since",
+        "_stall",
+        "_transport",
+        "_unsent",
+        "_written",
+        "write_paused",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, context: ServerContext, since: float) -> None:
+        self._context = context
+        # When the current phase began, or when the client last made progress in it.
+        self._since = since
+        self.write_paused = False
+        self._reading_paused = False
+        # When the client was found to have closed its side; None while it has not.
+        self._eof_since: float | None = None
+        # Calls of `drain` that wait; None while there are none, which spares idle connections the object.
+        self._drainers: Waiters | None = None
+        # The bytes that a slow client has yet to take; None while writing is not paused.
+        self._unsent: UnsentSends | None = None
+        # Bytes written. Counted for `_stall`, so it may stand still while that is None.
+        self._written = 0
+        self._stall: WriteTimeout | None = None
+        # Bytes read and dropped so far, the most that may be, and their minimum rate if they were announced.
+        self._discarded = 0
+        self._linger_bytes = 0
+        self._pace: MinimumRate | None = None
+
+    # Write flow control
+
+    def pause_writing(self) -> None:
+        """The unsent bytes exceed the high-water mark."""
+        self.write_paused = True
+
+    async def drain(self) -> None:
+        """Wait until the unsent bytes are below the low-water mark, or the client has disconnected."""
+        if self.write_paused:
+            if self._drainers is None:
+                self._drainers = Waiters()
+            await self._drainers.wait(self._drainers.add())
+
+    def last_send(self) -> Callable[[], object] | None:
+        """Return the callback for an application that awaits its last send; None while writing is not paused."""
+        if not self.write_paused:
+            return None
+        return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
+
+    def _track_unsent(self, buffered: int) -> UnsentSends:
+        """Return the record of unsent bytes; start it with `buffered` if there is none yet."""
+        if self._unsent is None:
+            self._unsent = UnsentSends(buffered)
+        return self._unsent
+
+    def _wake_drainers(self) -> None:
+        drainers, self._drainers = self._drainers, None
+        if drainers is not None:
+            drainers.wake()
+
+    def _has_stalled(self, unsent: int) -> bool:
+        """Return whether the client has taken none of `unsent` bytes for as long as the write timeout."""
+        if not unsent:
+            self._stall = None
+            return False
+        if self._stall is None:
+            self._stall = WriteTimeout()
+        context = self._context
+        return self._stall.check(context.clock.elapsed, unsent, self._written) >= context.settings.write_stall_seconds
+
+    # Lingering close
+
+    def _discard(self, count: int) -> None:
+        """Drop `count` bytes of input; close if the client sends more than the lingering close reads."""
+        self._discarded += count
+        if self._discarded > self._linger_bytes:
+            self._close()
+
+    def _has_lingered(self) -> bool:
+        """Return whether the client has had the time to read the last bytes that were sent."""
+        context = self._context
+        settings = context.settings
+        if self._pace is None:
+            seconds = settings.linger_seconds
+        elif self._pace.check(context.clock.elapsed, self._discarded, DROPPED_IDLE_SECONDS, settings.min_content_rate):
+            return True
+        else:
+            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
+        return context.clock.is_over(self._since, seconds)
+
+    def _close(self) -> None:
+        """Close after the unsent bytes have been sent. Safe to call again."""
+        raise NotImplementedError
