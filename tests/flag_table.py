@@ -18,7 +18,7 @@ generated from the options by `python -m tests.flag_table > docs/command-line.md
 
 
 def page() -> str:
-    """The whole file."""
+    """Return the whole file."""
     context = click.Context(command, info_name="uvicorn", auto_envvar_prefix="UVICORN", max_content_width=1000)
     sections: dict[str, list[str]] = {}
     for option in command.params:
