@@ -106,7 +106,7 @@ async def test_a_lingering_close_ends_after_its_time() -> None:
     assert connection.has_lingered()
 
 
-async def test_a_connection_says_itself_how_it_closes() -> None:
+async def test_closing_is_left_to_the_subclass() -> None:
     conversation = Conversation(hello)
     connection = TransportConnection(conversation.context, 0.0)
     with pytest.raises(NotImplementedError):

@@ -108,7 +108,7 @@ class ClientWarnings:
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Say that `client` did `what`, or count it."""
+        """Log that `client` did `what`, or count it."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)

@@ -63,7 +63,7 @@ class Clock:
         return random.random()
 
     def tick(self) -> None:
-        """Read the time and tell everybody."""
+        """Read the time and call the callbacks."""
         now = self.monotonic()
         self.elapsed = now - self.now
         self.now = now

@@ -87,7 +87,7 @@ class ServerContext:
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = interface.serves_websockets and settings.ws
         self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
-        #: Who is believed about the client; None if nobody is.
+        #: The proxies whose forwarded fields are trusted; None if forwarded fields are ignored.
         self.trusted = build_trusted_peers(settings.forwarded_allow_ips) if settings.proxy_headers else None
         self.clock = clock
         self.warnings = ClientWarnings()
@@ -105,7 +105,7 @@ class ServerContext:
         #: Connections accepted since the start.
         self.accepted = 0
         self.stopping = False
-        #: Who heard of what the event loop reports before we did, and still does.
+        #: The event loop's exception handler before this server started; still called.
         self.loop_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.half_buffer = self.buffer[: _RECEIVE_BYTES // 2]
@@ -137,7 +137,7 @@ class ServerContext:
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Say, once for each, that what an application sent is not its own to send."""
+        """Log, once for each field, that the application sent a field that only the server may send."""
         for name in names:
             if name not in self._told:
                 self._told.add(name)
@@ -147,7 +147,7 @@ class ServerContext:
         """The event loop's exception handler: running out of descriptors is one line a second, not one per attempt."""
         error = report.get("exception")
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
-            # It has come out of the task, at whoever started it or at the loop, who tell.
+            # The task's creator or the event loop raises it.
             return
         if isinstance(error, OSError) and error.errno in _EXHAUSTED:
             if not self._exhausted:

@@ -94,7 +94,7 @@ class _Accepted(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hand the connection on."""
-        # uvloop's are none of asyncio's classes.
+        # uvloop's transports do not inherit from asyncio's.
         self._handshakes.begin(self, cast(asyncio.Transport, transport))
 
 

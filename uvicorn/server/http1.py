@@ -217,7 +217,7 @@ class HTTP1Connection(HTTP1Timeouts):
         """Write a piece of content."""
         transport = self._transport
         if transport.is_closing():
-            # A write has failed; the loop will say so on its next turn, which a busy handler may keep from coming.
+            # A write has failed; the loop reports it on its next turn, which a busy handler may delay.
             exchange.disconnect()
             return
         if self.write_paused and not self._has_room(len(content)):
@@ -274,7 +274,7 @@ class HTTP1Connection(HTTP1Timeouts):
         try:
             await send_file(exchange, sock.fileno(), file.fileno(), start, count, self._file_sent)
         except OSError:
-            # The loop has not noticed yet: nobody was writing through it.
+            # The loop has not noticed yet: the bytes did not pass through it.
             self.reset()
             exchange.disconnect()
         finally:
@@ -430,7 +430,7 @@ class HTTP1Connection(HTTP1Timeouts):
         return Endpoint(scheme, own.root_path, own.server, client, own.loop, own.root_path_cut)
 
     def _is_handshake(self) -> bool:
-        """Whether the current request asks for a websocket, and there is somebody to ask."""
+        """Return whether the current request asks for a websocket, and the application serves websockets."""
         return self._parser.upgrade == b"websocket" and self._context.serves_websockets
 
     def _is_too_much(self) -> bool:
@@ -461,7 +461,7 @@ class HTTP1Connection(HTTP1Timeouts):
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _drained(self) -> None:
-        """More content has come in that nobody reads."""
+        """Close if unread content exceeds the limit; serve the next request if it is complete."""
         if self._discarded > self._context.settings.max_drain_bytes:
             self._linger_upload()
         elif self._content_done:

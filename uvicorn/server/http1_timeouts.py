@@ -23,7 +23,7 @@ HEAD: Final = 0  # waiting for the first head, or for the rest of one
 IDLE: Final = 1  # kept alive between requests
 ARRIVED: Final = 2  # a request is there, and the application has not been called; never for longer than a call
 BUSY: Final = 3  # an exchange is under way
-DRAINING: Final = 4  # the response is out, content that nobody read still comes in
+DRAINING: Final = 4  # the response is out; unread request content still arrives
 LINGERING: Final = 5  # refused: our last bytes are on their way, input is dropped
 CLOSING: Final = 6  # closed as soon as what is unsent has been sent
 CLOSED: Final = 7
@@ -90,7 +90,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
     # What the server calls
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Check the deadlines of the current phase. Called once a second."""
         settings = self._context.settings
         is_over = self._context.clock.is_over
         phase = self._phase
@@ -150,7 +150,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Whether the client has left while we do not read: the loop says nothing of it then."""
+        """Return whether the client has disconnected; while reading is paused, the loop does not report it."""
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")
@@ -159,7 +159,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
         return end != CONNECTED
 
     def _break_off(self, reason: str) -> None:
-        """Reset the connection, and have the application hear of it now rather than on the loop's next turn."""
+        """Reset the connection, and notify the application now instead of on the loop's next turn."""
         self._aborted = reason
         self.reset()
         self._disconnect()
@@ -259,7 +259,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
     # Too slow
 
     def _check_pace(self) -> None:
-        """Refuse a client whose content comes too slowly, unless it is we who keep it waiting."""
+        """Reject a client whose content arrives too slowly, unless the server has paused it."""
         if self._reading_paused or self._continue_due:
             return
         if self._pace is None:
@@ -272,7 +272,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
             self._refuse(RemoteProtocolError(reason, 408))
 
     def _check_stall(self) -> None:
-        """Reset a client that takes nothing of what it is owed."""
+        """Reset a client that exceeds the write timeout, or falls below the minimum response rate."""
         unsent = self._transport.get_write_buffer_size() + self._file_left
         if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
             least = self._context.settings.min_response_rate

@@ -30,7 +30,7 @@ class Address:
 
     @property
     def is_tcp(self) -> bool:
-        """Whether host and port say where to listen."""
+        """Return whether the address to listen on is given by host and port."""
         return not self.path and self.descriptor < 0
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class _OwnUnixSocket(socket.socket):
 def parse_bind(text: str) -> Address:
     """The address that `text` means, in gunicorn's syntax: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N.
 
-    Raises ConfigError, which repeats the text and says what was expected.
+    Raises ConfigError with the text and the expected form.
     """
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):

@@ -36,7 +36,7 @@ class TrustedPeers:
     """Addresses, networks, `unix:` for every Unix socket, `unix:PATH` for one, `*` for everybody; comma-separated."""
 
     def __init__(self, text: str, guarded_sockets: bool = False) -> None:
-        """With `guarded_sockets`, peers on Unix sockets that not everybody may open are trusted, too."""
+        """With `guarded_sockets`, trust peers on Unix sockets with restricted permissions, too."""
         self._everybody = False
         self._guarded_sockets = guarded_sockets
         self._sockets: set[str] = set()
@@ -52,8 +52,8 @@ class TrustedPeers:
                     self._networks.append(ipaddress.ip_network(item))
                 except ValueError as error:
                     raise ConfigError(
-                        f"forwarded_allow_ips: {item!r} is none of an address, a network such as 10.0.0.0/8, unix:, "
-                        f"unix:PATH and *: {error}"
+                        f"forwarded_allow_ips: found {item!r}, expected an address, a network (10.0.0.0/8), unix:, "
+                        f"unix:PATH or *: {error}"
                     ) from None
 
     def trusts(self, client: tuple[str, int] | None, socket_path: str = "") -> bool:
@@ -89,7 +89,7 @@ class TrustedPeers:
         for hop in reversed(hops[-_MOST_HOPS:]):
             found = _host_and_port(hop.strip())
             if found is None:
-                # A proxy that hides its peer, or a mistake: nobody can be named beyond it.
+                # A proxy that hides its peer, or a malformed field: the addresses beyond it are unknown.
                 break
             peer = found[0].compressed, found[1]
             if not self._everybody and not self._covers(found[0]):

@@ -73,7 +73,7 @@ class Reloader(Supervisor):
         self._broken = False
 
     def run(self) -> int:
-        """Serve until told to stop; the exit code."""
+        """Serve until a stop signal; return the exit code."""
         stop = threading.Event()
         threading.Thread(
             target=_watcher(), args=(self._selection, self._interval, self._changed, stop), name="reloader", daemon=True

@@ -163,7 +163,7 @@ class Server:
         context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
-            # Before the application starts: who watches over this process sees that it lives.
+            # Before the application starts: the supervisor sees that this process is alive.
             clock.start()
             await self._start_up(interface)
             if self._is_alone and not gc.get_freeze_count():
@@ -185,7 +185,7 @@ class Server:
         self.started = True
 
     def announce(self, sock: socket.socket) -> None:
-        """Say that connections are accepted on `sock`."""
+        """Log that connections are accepted on `sock`."""
         assert self.lifespan is not None
         address = describe(sock, "https" if self._tls else "http")
         hint = "; press Ctrl-C to stop" if self._signals and is_terminal(sys.stderr) else ""
@@ -375,7 +375,7 @@ class Server:
     def _restore_signal_handlers(self) -> None:
         own = (self.handle_exit, self._on_hangup)
         for number, previous in self._signals.items():
-            # Unless somebody has taken it over since, who keeps it then.
+            # Unless other code has replaced the handler since.
             if previous is not None and signal.getsignal(number) in own:
                 signal.signal(number, previous)
 

@@ -1,4 +1,4 @@
-"""Whether a client is too slow. Sans-IO: asked on each tick, told how much has passed."""
+"""Find clients that are too slow. Sans-IO: called on each tick with the elapsed time and the byte counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RATE_AFTER_SECONDS: Final = 10.0
 
 
 class MinimumRate:
-    """How fast a request's content arrives, over the time in which it is the client that we wait for."""
+    """Check how fast request content arrives, over the time in which the server waits for the client."""
 
     __slots__ = ("_idle", "_received", "_seconds")
 
@@ -26,7 +26,7 @@ class MinimumRate:
         self._received = 0
 
     def check(self, elapsed: float, received: int, idle_seconds: float, least_rate: int) -> str:
-        """Why the client is too slow, or nothing. `received` is the count of bytes so far."""
+        """Return why the client is too slow, or an empty string. `received` is the count of bytes so far."""
         self._seconds += elapsed
         self._idle = 0.0 if received > self._received else self._idle + elapsed
         self._received = received
@@ -64,7 +64,7 @@ class ResponseRate:
         if self._seconds < _RESPONSE_RATE_SECONDS:
             return False
         is_slow = self._bytes < least_rate * self._seconds
-        # Each minute counts for itself: who takes the first megabyte fast must not be owed an hour for it.
+        # Each minute counts by itself: a fast first megabyte must not excuse a slow hour.
         self._seconds, self._bytes = 0.0, 0
         return is_slow
 
@@ -74,7 +74,7 @@ class ResponseRate:
 
 
 class WriteTimeout:
-    """For how long a client has taken nothing of what it is owed."""
+    """Measure for how long a client has taken none of the unsent bytes."""
 
     __slots__ = ("_seconds", "_taken")
 

@@ -85,7 +85,7 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        """Serve until told to stop; the exit code."""
+        """Serve until a stop signal; return the exit code."""
         self._waking.setblocking(False)
         self._wakeup.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
@@ -223,7 +223,7 @@ class Supervisor:
                 return
 
     def _stop(self, worker: Worker) -> None:
-        """Tell `worker` to finish what is in flight, once."""
+        """Send `worker` the signal for a graceful shutdown, once."""
         if worker.stopped:
             return
         worker.stopped = time.monotonic()
@@ -236,7 +236,7 @@ class Supervisor:
                 other.replaces = None
 
     def _break_off(self, worker: Worker) -> None:
-        """Tell it not to wait for what is in flight."""
+        """Stop `worker` without waiting for requests in flight."""
         worker.deadline = min(worker.deadline, time.monotonic() + _KILL_SECONDS)
         worker.process.send_signal(signal.SIGQUIT if worker.ready else signal.SIGKILL)
 
@@ -311,14 +311,14 @@ class Supervisor:
         else:
             self._stopping = True
             logger.info("stopping; workers: %d", len(self._workers))
-            # First, so that nobody waits in a queue from which nobody accepts any more.
+            # First, so that no client waits in the queue of a socket on which no process accepts.
             close_sockets(self._sockets)
             self._sockets = []
             for worker in self._workers:
                 self._stop(worker)
 
     def _look_after(self) -> None:
-        """Do what is due: kill who does not stop, and who has not been heard of."""
+        """Kill workers that do not stop in time, and workers that no longer report."""
         now = time.monotonic()
         passed, self._looked = now - self._looked, now
         for worker in self._workers:
@@ -342,7 +342,7 @@ class Supervisor:
                 worker.deadline = now + _ABORT_SECONDS
                 worker.process.send_signal(signal.SIGABRT)
             elif not worker.told:
-                # It may have much to load; only who knows the application can tell.
+                # It may have much to load: the limit depends on the application.
                 worker.told = True
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 

@@ -19,7 +19,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once, unsent bytes and all; by a reset where there is such a thing, which Unix sockets have not."""
+    """Close at once and drop the unsent bytes; with a TCP reset, except on Unix sockets."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
         try:
@@ -34,7 +34,7 @@ CONNECTED: Final = 0
 HALF_CLOSED: Final = 1
 RESET: Final = 2
 
-# Linux tells of a FIN behind input that has not been read; elsewhere only a reset is seen.
+# Linux reports a FIN behind unread input; other systems report only a reset.
 _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 

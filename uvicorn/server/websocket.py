@@ -1,6 +1,6 @@
 """One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
 
-It comes into being with a request to upgrade (`websocket_opening`), as the gateway of its session, and takes the
+It comes into being with a request to upgrade (`websocket_upgrade`), as the gateway of its session, and takes the
 transport over from the HTTP connection when the session is accepted.
 """
 
@@ -38,7 +38,7 @@ class Upgrading(Protocol):
 
     @property
     def is_closing(self) -> bool:
-        """Whether the client has gone, or is being told to."""
+        """Return whether the connection has ended, or is about to."""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Let go of the transport; returned with what has arrived behind the handshake."""
@@ -77,7 +77,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         self._last_pong: bytes | None = None
         self._close_code = 1006
         self._close_reason = ""
-        # Whether the client has broken the protocol, and is about to be told.
+        # Whether the client has broken the protocol, and the close frame is about to be sent.
         self._faulty = False
         # `_reading_paused` lasts longer: held input is handed over before more is read.
         self._receiving_paused = False
@@ -112,7 +112,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         self._context.connections.discard(self)
         self._codec.stop()
         self.resume_writing()
-        self._tell()
+        self._report_disconnect()
         # It holds the endpoint in turn: neither is to wait for the garbage collector.
         self.session.endpoint.context = None
 
@@ -156,11 +156,11 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
             # An application must not be heard after our close frame.
             self._phase = _CLOSING
             self._write(self._codec.encode_close(code, ""))
-        self._tell()
+        self._report_disconnect()
         if self._transport.can_write_eof():
             self._linger()
         else:
-            # With TLS the client would wait for us; and it has nothing more to say that could be lost.
+            # TLS has no half-close: the client would wait. Nothing follows its close frame, so nothing is lost.
             self._close()
 
     def on_busy(self) -> None:
@@ -176,7 +176,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         settings = context.settings
         assert self._http is not None and self._handshake is not None
         if self._http.is_closing:
-            # A transport for TLS has made up its mind which protocol to tell of the end.
+            # A closing TLS transport reports its end to the HTTP connection, whatever its protocol is set to.
             session.request.disconnect()
             return
         answer, deflate = self._handshake.accept(
@@ -236,7 +236,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
     # What the server calls
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Check the deadlines of the current phase. Called once a second."""
         settings = self._context.settings
         is_over = self._context.clock.is_over
         if self._phase == _OPEN:
@@ -246,7 +246,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
                 pass
             elif self._pinged:
                 if self._receiving_paused:
-                    # It is we who do not listen: the answer may have come.
+                    # Receiving is paused: the pong may be among the unread bytes.
                     self._pinged = False
                 elif is_over(self._since, settings.ws_ping_timeout):
                     self._fail(1011, "keepalive ping timeout")
@@ -272,26 +272,26 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
             self._check_stall()
 
     def stop(self) -> None:
-        """The server is stopping: the application is told first, then the client."""
+        """Notify the application that the server is stopping, then the client."""
         if self._phase == _OPEN:
             self._close_code = 1012
-            self._tell()
-            self._say_goodbye(1012, "")
+            self._report_disconnect()
+            self._send_close_and_linger(1012, "")
 
     def reset(self) -> None:
-        """Break the connection off, and tell the application at once: a server may stop next."""
+        """Reset the connection, and notify the application at once: the server may stop next."""
         if self._phase != _CLOSED:
             self._phase = _CLOSED
             self._codec.stop()
             reset(self._transport)
-            self._tell()
+            self._report_disconnect()
 
     # In and out
 
     def _send(self, data: bytes) -> None:
         transport = self._transport
         if transport.is_closing():
-            # A write has failed; the loop will say so on its next turn.
+            # A write has failed; the loop reports it on its next turn.
             return
         if self.write_paused:
             if not self._has_room(len(data)):
@@ -316,7 +316,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         return not shortage
 
     def _write(self, data: bytes) -> None:
-        # One that is closing has failed, and the loop would log each write: there may be 256 pongs before it says so.
+        # A write has failed, and the loop would log each further one: up to 256 pongs before it reports the end.
         if self._transport.is_closing():
             return
         self._transport.write(data)
@@ -367,10 +367,10 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
     def _fail(self, code: int, reason: str) -> None:
         """Close without waiting for the client's consent (section 7.1.7)."""
         self._close_code, self._close_reason = code, reason
-        self._say_goodbye(code, reason)
-        self._tell()
+        self._send_close_and_linger(code, reason)
+        self._report_disconnect()
 
-    def _say_goodbye(self, code: int, reason: str) -> None:
+    def _send_close_and_linger(self, code: int, reason: str) -> None:
         if self._phase == _OPEN:
             self._write(self._codec.encode_close(code, reason))
         self._linger()
@@ -415,17 +415,17 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         # Only once: asyncio's transports for TLS let go of everything the second time, and can be aborted no more.
         if not self._transport.is_closing():
             self._transport.close()
-        self._tell()
+        self._report_disconnect()
 
-    def _tell(self) -> None:
-        """Tell the application that its client has gone, once."""
+    def _report_disconnect(self) -> None:
+        """Notify the application that the client has disconnected, once."""
         if self.session.state is not CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
         # Nothing that they wait for the client to take is followed by more.
         self._wake_drainers()
 
     def _check_stall(self) -> None:
-        """Reset a client that takes nothing of what it is owed."""
+        """Reset a client that exceeds the write timeout."""
         if self._has_stalled(self._transport.get_write_buffer_size()):
             seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(

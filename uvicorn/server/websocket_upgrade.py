@@ -18,7 +18,7 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError as error:
         context.warnings.warn(request.endpoint.client, f"refused: {error} ({error.status_hint})")
-        # Section 4.2.2: a client that speaks another version is told which one we speak.
+        # Section 4.2.2: the response to an unknown version names the supported one.
         version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
         request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
         return

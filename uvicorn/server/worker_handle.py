@@ -20,7 +20,7 @@ class Worker:
         self.heard = time.monotonic()
         #: When it said that it was ready; 0 until then.
         self.ready = 0.0
-        #: When it was told to stop; 0 until then.
+        #: When the supervisor asked it to stop; 0 until then.
         self.stopped = 0.0
         #: When it is to be killed; 0 if it need not be, infinity if it has been.
         self.deadline = 0.0

@@ -37,11 +37,11 @@ class WorkerServer(Server):
         signal.signal(signal.SIGQUIT, self._on_quit)
         self._loop.add_reader(self._channel.fileno(), self._hear)
         if sys.__stderr__ is not None:
-            # A worker that is stuck is told to abort, and shows where it is.
+            # The supervisor aborts a stuck worker, which then logs its stack traces.
             faulthandler.enable(sys.__stderr__)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Serve, and say so."""
+        """Serve, and report it to the supervisor."""
         await super().startup(sockets)
         assert self.lifespan is not None
         self._tell(f"ready {self.lifespan.name}")
@@ -52,7 +52,7 @@ class WorkerServer(Server):
         await super().shutdown(sockets)
 
     def announce(self, sock: socket.socket) -> None:
-        """Say nothing: the supervisor does, once for all."""
+        """Log nothing: the supervisor logs it once for all workers."""
 
     def retire(self, reason: str) -> None:
         """Ask for a successor, once a second, and serve until it is there."""
@@ -75,12 +75,12 @@ class WorkerServer(Server):
         try:
             self._channel.send(line.encode() + b"\n")
         except BlockingIOError:
-            pass  # It is behind with reading; what it has not read yet says as much.
+            pass  # The supervisor is behind with reading; the unread reports carry the same news.
         except OSError:
             self._hear()
 
     def _hear(self) -> None:
-        """The other end has closed: the supervisor has died, and nobody would replace us or stop us."""
+        """Stop: the supervisor has died, so this worker would never be replaced or stopped."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._watch.noticed.set()
         if not self.should_exit:
