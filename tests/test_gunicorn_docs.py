@@ -27,11 +27,11 @@ def test_gunicorn_settings_documented_as_honoured_are_covered_by_tests() -> None
     assert {name for name, honoured in ROWS.items() if honoured == "yes"} - set(COVERED) == set()
 
 
-def test_gunicorn_settings_documented_as_not_honoured_are_those_that_log_a_warning() -> None:
-    assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.NOT_HONOURED)
+def test_gunicorn_settings_documented_as_ignored_are_those_that_log_a_warning() -> None:
+    assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.IGNORED)
 
 
-def test_docs_gunicorn_md_has_the_reason_why_each_setting_is_not_honoured() -> None:
-    rows = {f"| `{name}` | no | {reason} |" for name, reason in gunicorn_settings.NOT_HONOURED.items()}
+def test_docs_gunicorn_md_has_the_reason_why_each_setting_is_ignored() -> None:
+    rows = {f"| `{name}` | no | {reason} |" for name, reason in gunicorn_settings.IGNORED.items()}
     text = DOCUMENT.read_text()
     assert {row for row in rows if row not in text} == set()

@@ -86,7 +86,7 @@ def by_messages(app: App) -> App:
     adapter = ASGIAdapter(app, interface="asgi3")
 
     async def outer(message: dict[str, Any], channels: dict[str, Any]) -> None:
-        adapter._of_messages().settings = replace(adapter._of_messages().settings, **SMALL)
+        adapter._message_interface().settings = replace(adapter._message_interface().settings, **SMALL)
         await adapter(message, channels)
 
     return outer

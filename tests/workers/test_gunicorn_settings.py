@@ -9,7 +9,7 @@ from gunicorn.config import Config
 
 from uvicorn.config import build_settings
 from uvicorn.settings import Settings
-from uvicorn.workers.gunicorn_settings import keywords_of, not_honoured
+from uvicorn.workers.gunicorn_settings import ignored_settings, keywords_of
 
 
 def configured(**changed: Any) -> Config:
@@ -23,7 +23,7 @@ def settings_of(**changed: Any) -> Settings:
     return build_settings(keywords_of(configured(**changed)))
 
 
-def test_gunicorns_defaults_are_settings() -> None:
+def test_gunicorns_defaults_are_translated_to_ours() -> None:
     assert settings_of().keep_alive_seconds == 2
 
 
@@ -40,26 +40,26 @@ def test_gunicorns_defaults_are_settings() -> None:
         ({"graceful_timeout": 0}, "graceful_seconds", 0),
     ],
 )
-def test_a_setting_becomes_one_of_ours(changed: dict[str, Any], name: str, value: object) -> None:
+def test_a_gunicorn_setting_is_translated_to_ours(changed: dict[str, Any], name: str, value: object) -> None:
     assert getattr(settings_of(**changed), name) == value
 
 
 @pytest.mark.parametrize(("given", "limit"), [(4094, 4094), (0, 65536)])
-def test_a_request_line_is_always_limited(given: int, limit: int) -> None:
+def test_unlimited_gunicorn_request_lines_are_limited(given: int, limit: int) -> None:
     assert settings_of(limit_request_line=given).limits.max_request_line_bytes == limit
 
 
 @pytest.mark.parametrize(("given", "root_path"), [("/mounted", "/mounted"), ("/mounted/", "/mounted"), ("/", "")])
-def test_script_name_of_the_environment_is_the_root_path(
+def test_SCRIPT_NAME_in_the_environment_sets_the_root_path(
     given: str, root_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCRIPT_NAME", given)
     assert settings_of().root_path == root_path
 
 
-def test_nothing_is_said_of_defaults() -> None:
-    assert not_honoured(configured()) == []
+def test_default_gunicorn_settings_are_not_reported_as_ignored() -> None:
+    assert ignored_settings(configured()) == []
 
 
-def test_what_was_changed_in_vain_is_named() -> None:
-    assert not_honoured(configured(limit_request_field_size=5, threads=3)) == ["limit_request_field_size"]
+def test_a_changed_gunicorn_setting_without_effect_is_reported_as_ignored() -> None:
+    assert ignored_settings(configured(limit_request_field_size=5, threads=3)) == ["limit_request_field_size"]

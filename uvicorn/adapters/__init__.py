@@ -1,10 +1,10 @@
-"""Applications of one kind as applications of another.
+"""Adapters that make an application of one kind usable as another.
 
     ASGIAdapter(wsgi_app)     a WSGI application as a channels application
     WSGIAdapter(async_app)    an asynchronous application as a WSGI callable
     ASGI3Adapter(app)         a channels, consumer or WSGI application as an ASGI application, version 3
 
-Each is one gateway joined to one interface; nothing is translated pair by pair.
+Each adapter joins one gateway to one interface; there is no code for particular pairs of kinds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A WSGI application, or one of another kind, as a channels application."""
+"""Adapter: a WSGI application, or one of another kind, as a channels application."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class ASGIAdapter:
     """`ASGIAdapter(wsgi_app)` is an application `async def app(message, channels)`.
 
     The WSGI application runs on a pool of `threads` long-lived threads, off the event loop, or on `executor`, which
-    may be any `concurrent.futures.Executor` of threads. A request that finds too many others waiting is answered with
-    503. A websocket is refused.
+    may be any `concurrent.futures.Executor` of threads. If too many requests wait for a thread, the next one gets 503.
+    WebSockets are rejected.
 
-    A server that is given the adapter itself sees to its startup and shutdown. Whoever calls it, as an application
-    that sends it some of its paths, may await `startup` and `shutdown` in its own; else startup comes before the first
-    request, and the threads end with the process.
+    A server that serves the adapter itself runs its startup and shutdown. An application that calls the adapter for
+    some paths may await `startup` and `shutdown` in its own; otherwise startup runs before the first request, and the
+    threads end with the process.
 
-    With `interface`, an application of another kind (asgi3, consumer) is made a channels application instead.
+    `interface` selects another kind of application (asgi3, consumer) to adapt.
     """
 
     def __init__(
@@ -63,24 +63,24 @@ class ASGIAdapter:
         self._executor = executor
         self._interface: Interface | None = None
         self._starting: StartupOnce | None = None
-        # Several event loops may share the adapter, in as many threads.
+        # Event loops of several threads may share the adapter.
         self._lock = threading.Lock()
 
     def __uvicorn_interface__(self, settings: Settings) -> Interface:
-        """An interface that a server may use directly, instead of going through messages."""
+        """Return an interface that a server may use directly, without messages."""
         settings = replace(settings, interface=self._name, threads=self._threads or settings.threads)
         if self._name == "wsgi":
             return WSGIInterface(self.app, settings, self._executor)
         return build_interface(self.app, settings)
 
     async def startup(self) -> None:
-        """Once per process, before the first request (interface rule R15)."""
-        self._of_messages()
+        """Start the application once per process, before the first request (interface rule R15)."""
+        self._message_interface()
         assert self._starting is not None
         await self._starting.ended()
 
     async def shutdown(self) -> None:
-        """Once per process, after the last request: ends the threads."""
+        """Shut the application down and end its threads, once per process, after the last request."""
         interface, self._interface = self._interface, None
         if interface is not None:
             self._starting = None
@@ -91,20 +91,20 @@ class ASGIAdapter:
     async def __call__(self, message: Message, channels: dict[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
-        Raises what the application raises before its response is complete: unchanged, but for an ApplicationError
-        around what a host would misread. Raises ResponseAborted for a response that is not finished.
+        Raises the application's exception if the response is not complete: unchanged, or as the cause of an
+        ApplicationError if the host would misread it. Raises ResponseAborted if the response is aborted.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":
             await channels["reply"].send({"accept": False})
         elif kind == "http.request":
             await self.startup()
-            interface = self._of_messages()
+            interface = self._message_interface()
             gateway = ChannelsGateway(message, channels, interface.settings)
             interface.serve_http(gateway.exchange)
             await gateway.pump()
 
-    def _of_messages(self) -> Interface:
+    def _message_interface(self) -> Interface:
         interface = self._interface
         if interface is None:
             with self._lock:
@@ -121,7 +121,7 @@ class ASGIAdapter:
 
 @final
 class ChannelsGateway(MessageGateway):
-    """Carries one request in from a message, and its response out through a reply channel."""
+    """Gateway from one request message to its reply channel."""
 
     __slots__ = ("_body", "_reply")
 
@@ -135,7 +135,7 @@ class ChannelsGateway(MessageGateway):
             self.exchange.feed_content(inline)
         if self._body is None:
             self.exchange.feed_eof()
-        # Channels of other hosts may have neither. Ours tell a client that has closed its side from one that is gone.
+        # Channels of other hosts may lack both. Ours distinguish a half-closed client from a disconnected one.
         on_close, on_end = getattr(self._reply, "on_close", None), getattr(self._reply, "on_end", None)
         if on_end is not None:
             on_end(self._closed)
@@ -143,7 +143,7 @@ class ChannelsGateway(MessageGateway):
             on_close(self._half_closed if on_end is not None else self._closed)
 
     async def pump(self) -> None:
-        """Send what the application says. Raises what the application raises, as `deliver` does."""
+        """Send the response to the reply channel. Raise the application's exception, as `deliver` does."""
         try:
             await self.deliver(self._reply.send)
         finally:
@@ -158,7 +158,7 @@ class ChannelsGateway(MessageGateway):
         more_content: bool,
         reason: bytes,
     ) -> None:
-        """Queue a response."""
+        """Queue the head and the first content."""
         self._put(
             {
                 "status": status,
@@ -171,12 +171,12 @@ class ChannelsGateway(MessageGateway):
         )
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Queue a chunk."""
+        """Queue a piece of content."""
         if self._has_room(len(content)):
             self._put({"content": content, "more_content": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Receive another piece from the body channel."""
+        """Receive the next piece from the body channel."""
         if self._body is not None:
             self._read_on()
 
@@ -203,7 +203,7 @@ class ChannelsGateway(MessageGateway):
             self.want_content(self.exchange)
 
     def _half_closed(self) -> None:
-        # The body channel knows whether content is missing.
+        # The body channel reports missing content.
         self.exchange.half_close(content_follows=True)
 
     def _closed(self) -> None:
@@ -212,14 +212,14 @@ class ChannelsGateway(MessageGateway):
 
 
 def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: bool) -> HTTPExchange:
-    """The exchange that a channels message describes; what is optional in it may be missing.
+    """Build the exchange of an `http.request` message, whose optional keys may be missing.
 
-    On the thread of the running event loop, if there is one.
+    Its endpoint belongs to the running event loop, if there is one.
     """
     path: str = message["path"]
     raw_path: bytes | None = message.get("raw_path")
     if raw_path is None or unquote_to_bytes(raw_path).decode("utf-8", "replace") != path:
-        # There is none, or somebody has given the message another path since (interface rule R18).
+        # Missing, or outdated because a middleware changed 'path' (interface rule R18).
         raw_path = quote(path, safe="/!$&'()*+,;=:@~").encode()
     query = message.get("query_string", b"")
     endpoint = Endpoint(
@@ -246,7 +246,7 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
 
 
 def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
-    """Fields as a list that nobody else changes. LocalProtocolError if they are not bytes."""
+    """Copy fields into new lists. Raise LocalProtocolError if they are not bytes."""
     try:
         return [
             [
@@ -260,7 +260,7 @@ def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
 
 
 def _address(pair: Sequence[Any] | None) -> tuple[str, int] | None:
-    """An address as an endpoint has it: a Unix socket's, which is a path and no port, is none."""
+    """Return an endpoint's (host, port), or None for a Unix socket."""
     return (pair[0], pair[1]) if pair and pair[1] is not None else None
 
 

@@ -1,4 +1,4 @@
-"""An application of another kind as an ASGI application, version 3, for whatever server speaks that."""
+"""Adapter: an application of another kind as an ASGI 3 application, for any ASGI server."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ logger = logging.getLogger("uvicorn.app")
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Time for the application to finish what it is about when the host says that no more requests come.
+# Time for the application to finish its work after the host has sent lifespan.shutdown.
 _SHUTDOWN_SECONDS: Final = 5.0
 
 
 class ASGI3Adapter:
-    """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, websockets and lifespan.
+    """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, WebSocket and lifespan.
 
-    `app` may be a channels, consumer or WSGI application; `interface` says how it is called, by default its signature
-    does. Its `startup` is awaited when the host says `lifespan.startup`, or with the first request on a host that
-    does not. Pages of `allowed_origins`, such as `https://a.example`, may open a websocket, `*` meaning any; by
-    default those of the host that is asked, for channels applications.
+    `app` may be a channels, consumer or WSGI application; `interface` names its kind, by default it is detected from
+    the signature. Its `startup` is awaited on `lifespan.startup`, or before the first request on a host without
+    lifespan support. Pages of `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*` allows any. By
+    default channels applications accept pages of the requested host only.
     """
 
     def __init__(
@@ -43,18 +43,17 @@ class ASGI3Adapter:
         self.app = app
         self._allowed_origins = frozenset(allowed_origins)
         self._settings = Settings(interface=interface, access_log=False)
-        # Tried now, so that a mistake shows when the module is imported.
+        # Built now, so that a configuration error is raised when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
         self._interface.tasks.contains_exits = True
         self._starting = StartupOnce(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one request, one websocket, or the process's lifespan.
+        """Serve one request, one WebSocket, or the process's lifespan.
 
-        Raises what the application raises before its response is complete, so that the host answers, or breaks the
-        response off, and logs it: unchanged, but for an ApplicationError around what a host would misread. Raises
-        ResponseAborted for a response that is not finished; StartupError if the application's startup fails, which is
-        tried again with the next request.
+        Raises the application's exception if the response is not complete, so that the host responds or aborts, and
+        logs it: unchanged, or as the cause of an ApplicationError if the host would misread it. Raises ResponseAborted
+        if the response is aborted. Raises StartupError if the application's startup fails; the next request retries.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -93,7 +92,7 @@ class ASGI3Adapter:
 
 @final
 class ASGI3Gateway(MessageGateway):
-    """Carries one request in from a scope, and its response out through `send`."""
+    """Gateway from one HTTP scope and `receive` to `send`."""
 
     __slots__ = ("_content_ended", "_framing", "_receive", "_send")
 
@@ -130,7 +129,7 @@ class ASGI3Gateway(MessageGateway):
         more_content: bool,
         reason: bytes,
     ) -> None:
-        """Queue the head, and the content at hand."""
+        """Queue the head and the first content."""
         fields, content = self._framing.start(status, reason, headers, content, more_content)
         self._put({"type": "http.response.start", "status": int(status), "headers": fields}, b"")
         if content or not more_content:
@@ -147,7 +146,7 @@ class ASGI3Gateway(MessageGateway):
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Receive another piece."""
+        """Receive the next piece."""
         if not self._content_ended:
             self._read_on()
 
@@ -190,7 +189,7 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Whether content is announced: in HTTP/1 by a field, later by a frame that no scope tells of."""
+    """Whether the request announces content. HTTP/2 announces it by a frame that the scope does not show."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

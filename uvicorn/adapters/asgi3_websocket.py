@@ -1,4 +1,4 @@
-"""A websocket of an ASGI host, for the session of an application of another kind."""
+"""Gateway from a WebSocket of an ASGI host to the session of an application of another kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
-    """Carries one connection's events; of the handshake, too, which is an exchange until it is accepted."""
+    """Carries the events of one connection. Until it is accepted, the handshake is an HTTP exchange."""
 
     __slots__ = (
         "_backlog",
@@ -69,7 +69,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self.session = WebSocketSession(self, request, list(scope.get("subprotocols") or ()))
 
     async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
-        """Have the application decide, and carry messages until the connection is over."""
+        """Let the application accept or reject, then carry messages until the connection is closed."""
         event = await self._receive()
         session = self.session
         if event["type"] != "websocket.connect":
@@ -83,7 +83,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             interface.serve_websocket(session)
             await self._pump()
         except OSError:
-            # How hosts say that the client has gone.
+            # Hosts raise OSError when the client has disconnected.
             pass
         finally:
             if self._receiving is not None:
@@ -97,8 +97,8 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         allowed = is_allowed_origin(origin, host, allowed_origins, interface.checks_origin)
         if not allowed:
             logger.warning(
-                "%s refused: a websocket from origin %.200r to host %.200r (403); "
-                "ASGI3Adapter(..., allowed_origins=[...]) lists the origins that may",
+                "%s: websocket rejected with 403, origin %.200r is not allowed for host %.200r; "
+                "list it in ASGI3Adapter(..., allowed_origins=[...])",
                 request.endpoint.client,
                 origin,
                 host,
@@ -109,7 +109,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the host is behind."""
+        """Whether the bytes that wait for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
@@ -121,7 +121,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             )
         fields = checked_fields(200, b"", headers)
         for name, _ in fields:
-            # A host would refuse the answer when the application takes the connection for open, or send it.
+            # A host would either fail after the application considers the connection open, or send the field.
             if name.startswith(b"sec-websocket-") or name == b"content-length":
                 instead = "; expected the subprotocol in 'subprotocol'" if name == b"sec-websocket-protocol" else ""
                 raise LocalProtocolError(f"header {name!r}: belongs to the handshake, which is the host's{instead}")
@@ -137,29 +137,29 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close; the host tells when that is done, or has had its time."""
+        """Close. The host reports the end of the closing handshake, or ws_close_seconds pass."""
         self._put({"type": "websocket.close", "code": code, "reason": reason})
         self._resumed.set()
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")
         self.session.on_end(timer.cancel)
 
     def pause_receiving(self) -> None:
-        """Receive no more from the host, but for what is on its way."""
+        """Stop receiving from the host after the event that is being received."""
         self._resumed.clear()
 
     def resume_receiving(self) -> None:
-        """Receive again."""
+        """Resume receiving."""
         self._resumed.set()
 
     async def drain(self) -> None:
-        """Wait until the host has caught up, or the connection is over."""
+        """Wait until the unsent bytes are below the high-water mark, or the connection is closed."""
         await self._backlog.wait(lambda: self.session.state is CLOSED)
 
     def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send."""
+        """Return the callback for when the last send is awaited."""
         return self._backlog.last_send()
 
-    # What the handshake's exchange calls, which is denied by responding to it
+    # What the handshake's exchange calls: a response to it rejects the handshake
 
     def send_response(
         self,
@@ -170,7 +170,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         more_content: bool,
         reason: bytes,
     ) -> None:
-        """Deny the handshake; with 403 on a host that knows no other way."""
+        """Reject the handshake; with 403 if the host does not support other responses."""
         fields, content = self._framing.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"})
@@ -179,7 +179,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Go on with a denial."""
+        """Send more content of a rejection."""
         try:
             content = self._framing.count(content, more_content)
         except Exception as error:
@@ -189,15 +189,15 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """A handshake has none."""
+        """Do nothing: a handshake has no content."""
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Let `serve` find out, and whoever waits for the decision."""
+        """Wake `serve` and the receiving task."""
         self._decided.set()
         self._changed.set()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Have `serve` raise."""
+        """Make `serve` raise ResponseAborted."""
         self._failure = reason
         self._changed.set()
 
@@ -215,7 +215,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                 if event["type"] == "websocket.disconnect":
                     self._disconnected(event.get("code") or 1005, event.get("reason") or "")
                     return
-                # A host might read ahead of the accept.
+                # A host may deliver messages before the accept.
                 await self._decided.wait()
                 listener = session.listener
                 if session.state is OPEN and listener is not None:
@@ -233,11 +233,11 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         while True:
             while self._events:
                 event = self._events.popleft()
-                # Before it is sent: a middleware may change it.
+                # Measured before it is sent: a middleware may change it.
                 size = _size(event)
                 if event["type"] == "websocket.close" and self._receiving is not None:
-                    # granian cannot close while it is asked for an event. One that is lost by this comes too late
-                    # anyway; the last one, which says that it is over, is asked for again.
+                    # granian cannot close while a receive() is pending. A message lost by the cancellation would come
+                    # too late; websocket.disconnect is received again.
                     self._receiving.cancel()
                     await asyncio.wait((self._receiving,))
                     await self._send(event)
@@ -261,7 +261,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     def _put_message(self, event: Message, size: int) -> None:
         shortage = self._backlog.shortage(size, self._settings, UNAWAITED_MESSAGES)
         if shortage:
-            logger.warning("%s closed: its client does not read what it is sent, %s (1013)", self.session, shortage)
+            logger.warning("%s closed with 1013: the client does not read its messages, %s", self.session, shortage)
             self._events.clear()
             self._put({"type": "websocket.close", "code": 1013, "reason": ""})
             self._disconnected(1013, "")
@@ -269,7 +269,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put(event)
 
     def _disconnected(self, code: int, reason: str) -> None:
-        """The connection is over, whatever it was about."""
+        """End the handshake or the session: the connection is closed."""
         request = self.session.request
         if request.state < COMPLETE:
             request.disconnect()

@@ -1,4 +1,4 @@
-"""Exceptions of an application on their way to the caller of its adapter."""
+"""Exceptions that an adapter raises from the application to its caller."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ logger = logging.getLogger("uvicorn.app")
 
 
 def crossing(error: BaseException) -> Exception:
-    """The exception that the caller of an adapter receives for `error`: `error` itself if no host misreads it."""
+    """Return `error`, or an ApplicationError around it if a host would misread it."""
     if isinstance(error, Exception) and not isinstance(error, (OSError, StopIteration)):
         return error
     return ApplicationError.of(error)
 
 
 def log_uncaught(where: str, error: Exception) -> None:
-    """Log an exception that its caller no longer receives; a response that was broken off has been logged."""
+    """Log an exception that the caller no longer receives. An aborted response has been logged already."""
     if not isinstance(error, ResponseAborted):
         logger.error("%s: exception in the application", where, exc_info=error)

@@ -1,4 +1,4 @@
-"""What the gateways of hosts have in common that are sent messages, and awaited: a queue, and who empties it."""
+"""Base of the gateways that send messages to a host: a queue of messages, and the task that sends them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class MessageGateway(HTTPGateway):
-    """Carries the response of one exchange out, by messages that wait until the host takes them."""
+    """Queues the response of one exchange as messages until the host has taken them."""
 
     __slots__ = (
         "_backlog",
@@ -39,13 +39,13 @@ class MessageGateway(HTTPGateway):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Each with its size, which a middleware may change when it has got the message, as one that compresses does.
+        # Each message with its original size: a middleware that compresses changes the message.
         self._messages: deque[tuple[Message, int]] = deque()
         self._backlog = FlowControl()
         self._changed = asyncio.Event()
-        #: What `deliver` raises when it has sent what came before.
+        #: Raised by `deliver` after it has sent the messages queued before.
         self._failure: Exception | None = None
-        # An error of the application that is raised by both `deliver` and the application; not kept alive by this.
+        # A weak reference to an error that is raised by `deliver` and in the application.
         self._fault: weakref.ref[Exception] | None = None
         self._reading: asyncio.Task[None] | None = None
         # The task of `deliver`, while the host takes a message.
@@ -54,9 +54,9 @@ class MessageGateway(HTTPGateway):
         self._has_begun = False
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
-        """Send what the application says, at the host's pace, until it has said all.
+        """Send the messages at the host's pace until the response is complete.
 
-        Raises what the application has raised (see `crossing`), or ResponseAborted if it stops in the middle.
+        Raises the application's exception (see `crossing`), or ResponseAborted if the response is aborted.
         """
         task = asyncio.current_task()
         while True:
@@ -78,7 +78,7 @@ class MessageGateway(HTTPGateway):
                 try:
                     raise failure
                 finally:
-                    # Its traceback leads here, which a garbage collector would have to find out.
+                    # Break the reference cycle through the traceback.
                     del failure
             if self.exchange.state >= COMPLETE:
                 return
@@ -87,13 +87,13 @@ class MessageGateway(HTTPGateway):
             await self._changed.wait()
 
     def all_sent(self) -> None:
-        """The application has yet to say more."""
+        """Called when all queued messages are sent and the response is incomplete."""
 
     def end(self) -> None:
-        """Nothing more is sent, or read."""
+        """End the exchange: stop sending and receiving."""
         self.exchange.disconnect()
         if self._failure is not None:
-            # The host has given the response up before it came to that.
+            # The host abandoned the response before the exception was raised.
             log_uncaught(repr(self.exchange), self._failure)
             self._failure = None
         if self._reading is not None:
@@ -101,31 +101,31 @@ class MessageGateway(HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the host is behind."""
+        """Whether the bytes that wait for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Let `deliver` find out."""
+        """Wake `deliver`."""
         self._changed.set()
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Have `deliver` raise, after what the application said before it failed: a beginning must not become a 500."""
+        """Make `deliver` raise after the messages queued before: a response that has begun must not become a 500."""
         # A client that has closed its side and never got a response is no failure: the call just returns.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Have `deliver` raise it, unless the response is over."""
+        """Make `deliver` raise `error` unless the response has ended; return whether it is raised."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._fail(crossing(error))
         return True
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Have `deliver` raise though the host has not taken what it was sent last, which may take for ever."""
+        """Make `deliver` raise now, even if the host never takes the current message."""
         self.abort(exchange, reason)
-        # What nothing has been sent of yet is begun first: it must not become a 500.
+        # Send the head at least: a response that has begun must not become a 500.
         while len(self._messages) > (0 if self._has_begun else 1):
             self._messages.pop()
         if self._sending is not None and not self._is_abandoned:
@@ -133,18 +133,18 @@ class MessageGateway(HTTPGateway):
             self._sending.cancel()
 
     async def drain(self) -> None:
-        """Wait until the host has caught up, or the exchange is over."""
+        """Wait until the unsent bytes are below the high-water mark, or the exchange has ended."""
         await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send."""
+        """Return the callback for when the last send is awaited."""
         return self._backlog.last_send()
 
     def _has_room(self, size: int) -> bool:
-        """Whether `size` bytes of content more may wait for the host; breaks the response off if not."""
+        """Return whether `size` more bytes may be queued; abort the response if not."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
-            logger.warning("%s: broken off, the host has %s", self.exchange, shortage)
+            logger.warning("%s: response aborted, the host has %s", self.exchange, shortage)
             self.exchange.break_off("too much unsent")
         return not shortage
 
@@ -154,7 +154,7 @@ class MessageGateway(HTTPGateway):
             self._changed.set()
 
     def _fail_with(self, fault: Exception) -> None:
-        """The response cannot go on because of `fault`, which is raised to the application too."""
+        """Make `deliver` raise `fault`, which the caller raises in the application too."""
         self._fault = weakref.ref(fault)
         self._fail(fault)
 
@@ -169,5 +169,5 @@ class MessageGateway(HTTPGateway):
             self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
-        """Receive content, and set `_reading` to None at the end."""
+        """Receive content; set `_reading` to None at the end."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a response has to be before a host may frame it: fit fields, and content of the length that it promises."""
+"""Checks of a response before a host sends it: valid fields, and content that matches content-length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.environ import decode_response, parse_length
 from uvicorn.types import Headers
 
-# Fields of the connection, which is the host's (RFC 9110, section 7.6.1).
+# Hop-by-hop fields: the host owns the connection (RFC 9110, section 7.6.1).
 HOP_BY_HOP: Final = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
@@ -16,7 +16,7 @@ HOP_BY_HOP: Final = frozenset(
 
 @final
 class ResponseChecks:
-    """One response's."""
+    """The checks of one response."""
 
     __slots__ = ("_declared", "_empty", "_method", "_sent")
 
@@ -29,9 +29,9 @@ class ResponseChecks:
     def start(
         self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool
     ) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """The fields for the host, and what of the content it is to have.
+        """Return the fields and the content to pass to the host.
 
-        Raises LocalProtocolError for what must not be sent; nothing has been counted then.
+        Raises LocalProtocolError for an invalid response; then nothing has been counted.
         """
         empty = self._method == "HEAD" or status in (204, 304)
         kept = checked_fields(status, reason, headers)
@@ -49,7 +49,7 @@ class ResponseChecks:
         return kept, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
-        """What of a piece of content the host is to have. Raises LocalProtocolError if it belies content-length."""
+        """Return the content to pass to the host. Raise LocalProtocolError if it contradicts content-length."""
         if self._empty:
             return b""
         self._sent += len(content)
@@ -60,6 +60,6 @@ class ResponseChecks:
 
 
 def checked_fields(status: int, reason: bytes, headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Fields that are fit for the wire, without those of the connection. Raises LocalProtocolError for others."""
+    """Encode the fields without hop-by-hop ones. Raise LocalProtocolError for an invalid field."""
     _, fields = decode_response(status, reason, headers, "")
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields if name not in HOP_BY_HOP]

@@ -1,4 +1,4 @@
-"""The startup of an adapted application."""
+"""The startup of an adapted application, run once for all its event loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uvicorn.interfaces.base import Interface
 
 @final
 class StartupOnce:
-    """An interface's startup: begun by whoever needs it first, waited for by all, on whatever event loop."""
+    """An interface's startup: the first caller starts it, and callers on all event loops wait for it."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
@@ -21,7 +21,7 @@ class StartupOnce:
         self._task: asyncio.Task[None] | None = None
 
     async def ended(self) -> None:
-        """Wait until it has been. StartupError if it fails; who asks after that tries again."""
+        """Wait for the end of the startup. Raise StartupError if it fails; the next call retries it."""
         task = self._task
         if task is None:
             with self._lock:
@@ -29,7 +29,7 @@ class StartupOnce:
                 if task is None:
                     task = self._task = asyncio.get_running_loop().create_task(self._interface.startup())
         if not task.done():
-            # One of those who wait may be cancelled; the others wait on.
+            # Cancelling one caller must not cancel the startup for the others.
             if task.get_loop() is asyncio.get_running_loop():
                 await asyncio.wait((task,))
             else:
@@ -41,12 +41,12 @@ class StartupOnce:
             raise StartupError("the application's startup failed") from error
 
     def forget(self) -> None:
-        """There has been a shutdown: the next startup is another one."""
+        """Let the next call start the application again, after a shutdown."""
         self._task = None
 
 
 async def _ended_elsewhere(task: asyncio.Task[None]) -> None:
-    """Wait for a task of another thread's event loop."""
+    """Wait for a task on another thread's event loop."""
     ended: Future[None] = Future()
 
     def on_end(task: asyncio.Task[None]) -> None:
@@ -56,6 +56,6 @@ async def _ended_elsewhere(task: asyncio.Task[None]) -> None:
     try:
         task.get_loop().call_soon_threadsafe(task.add_done_callback, on_end)
     except RuntimeError:
-        # That loop has been closed, and the task is over with it.
+        # That loop is closed, so the task has ended.
         return
     await asyncio.wrap_future(ended)

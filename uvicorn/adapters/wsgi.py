@@ -1,7 +1,7 @@
-"""An asynchronous application as a WSGI callable (PEP 3333): a blocking queue between two worlds.
+"""Adapter: an asynchronous application as a WSGI callable (PEP 3333).
 
-The host's thread calls, waits on the queue, reads `wsgi.input` when the application asks for content, and yields what
-the application sends. That runs on the event loop of `loop_thread`, which all requests of the process share.
+The application runs on the event loop of `loop_thread`, which all requests of the process share. The host's thread
+waits on a queue, reads `wsgi.input` when the application asks for content, and yields the application's content.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PIECE_BYTES: Final = 65536
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
-# A WSGI application must not send these; the connection is the host's (PEP 3333, "Other HTTP Features").
+# Hop-by-hop fields: a WSGI application must not send them (PEP 3333, "Other HTTP Features").
 _HOP_BY_HOP: Final = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
@@ -51,14 +51,14 @@ _HOP_BY_HOP: Final = frozenset(
 class WSGIAdapter:
     """`WSGIAdapter(async_app)` is a WSGI callable, for any host: `app(environ, start_response)`.
 
-    `interface` says how the application is called; by default its signature does. Its `startup` is awaited before the
-    first request, its `shutdown` when the process ends. Safe to make before a fork.
+    `interface` names the kind of application; by default it is detected from the signature. Its `startup` is awaited
+    before the first request, its `shutdown` when the process ends. Safe to create before a fork.
     """
 
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
         self.app = app
         self._settings = Settings(interface=interface, access_log=False)
-        # Tried now, so that a mistake shows when the module is imported.
+        # Built now, so that a configuration error is raised when the module is imported.
         build_interface(app, self._settings)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
@@ -67,26 +67,25 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        Raises what the application raises before its response has begun: unchanged, but for an ApplicationError around
-        what a host would misread. What it raises later is raised by the iterable. Raises StartupError if the
-        application's startup fails, which is tried again with the next request.
+        Raises the application's exception if the response has not begun: unchanged, or as the cause of an
+        ApplicationError if the host would misread it. Later exceptions are raised by the iterable. Raises StartupError
+        if the application's startup fails; the next request retries.
         """
         interface, thread = self._started()
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
             self._has_warned = True
             logger.warning(
-                "a request has chunked content, which this host leaves to the application to decode (environ has no "
-                "wsgi.input_terminated): it cannot be read, and is refused; expected a host that decodes it, such as "
-                "gunicorn, or a proxy that does"
+                "a request with chunked content was rejected: this host does not decode it (environ has no "
+                "wsgi.input_terminated); use a host or a proxy that does, such as gunicorn"
             )
         return WSGIGateway(interface, environ, thread).respond(start_response)
 
     def _started(self) -> tuple[Interface, LoopThread]:
-        """The interface on this process's loop, started there."""
+        """Return the interface, started on this process's event loop, and the loop's thread."""
         thread = loop_thread()
         if thread.is_current:
             raise RuntimeError(
-                "WSGIAdapter was called on the thread of its own event loop, which would wait for itself: "
+                "WSGIAdapter was called on the thread of its own event loop, which would deadlock; "
                 "expected a call from another thread, such as await asyncio.to_thread(...)"
             )
         if self._thread is not thread or self._interface is None:
@@ -108,41 +107,41 @@ class WSGIAdapter:
 
 @final
 class WSGIGateway(HTTPGateway):
-    """One request of a WSGI host. Methods say which thread they are for."""
+    """One request of a WSGI host. Comments name the thread that calls each group of methods."""
 
     def __init__(self, interface: Interface, environ: dict[str, Any], thread: LoopThread) -> None:
         self._interface = interface
         self._environ = environ
         self._thread = thread
         self._exchange: HTTPExchange | None = None
-        # From the loop to the host, in order: what it is ('response', 'content', 'want' or 'failure'), and its value.
+        # From the loop to the host, in order: a kind ('response', 'content', 'want' or 'failure') and its value.
         self._queue: deque[tuple[str, Any]] = deque()
         self._waker = thread.wakers.take()
-        self._ring_due = False
-        # Bytes of content, once some are wanted.
+        self._wake_due = False
+        # Unread bytes of request content; None before the first read.
         self._content_left: int | None = None
         self._input: Any = environ.get("wsgi.input")
         self._read1 = getattr(self._input, "read1", None)
         self._backlog = FlowControl()
         self._wanting = False
         self._declared: int | None = None
-        # What the application has raised, until it is raised on the host's thread.
+        # The application's exception, until it is raised on the host's thread.
         self._failure: Exception | None = None
-        # The loop's: an error that is raised both to the host and to the application.
+        # Used on the loop: an error that is raised in the host and in the application.
         self._fault: weakref.ref[LocalProtocolError] | None = None
 
     # On the host's thread
 
     def respond(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Have the application called, wait for the response's head, and start it."""
+        """Start the application, wait for the response head, and pass it to `start_response`."""
         try:
-            # What a middleware of the host has set for this request, such as a trace, is the application's to see.
+            # The application sees context variables of the host's middleware, such as a trace id.
             self._post(partial(copy_context().run, self.begin))
             status, headers, content, more_content = self._next()
             start_response(status, headers)
         except BaseException:
-            # The host will not iterate, so nobody else would tell the application. It may be the host's own exception,
-            # such as the SystemExit that gunicorn raises out of a wait that has become too long.
+            # The host will not iterate, so the application must be notified here. The exception may be the host's own,
+            # such as the SystemExit that gunicorn raises after its timeout.
             self.client_gone()
             raise
         if not more_content:
@@ -151,7 +150,7 @@ class WSGIGateway(HTTPGateway):
         return ResponseContent(self, content)
 
     def contents(self, first: bytes) -> Iterator[bytes]:
-        """Nothing at first, then the pieces of the response, as they come; raises what the application raises."""
+        """Yield b"" first, then the content as it arrives. Raise the application's exception."""
         content, more_content = first, True
         try:
             yield b""
@@ -164,16 +163,16 @@ class WSGIGateway(HTTPGateway):
                     return
                 content, more_content = self._next()
         except GeneratorExit:
-            # A middleware has let go of it, and may have forgotten to close the iterable.
+            # A middleware dropped the iterable, maybe without calling close().
             self.client_gone()
             raise
 
     def client_gone(self) -> None:
-        """The host has stopped iterating: the client has left, or the response is over."""
+        """End the exchange: the host has stopped iterating, with or without the whole response."""
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:
-        """The value that comes next from the loop, having read the content that it asked for; raises a failure."""
+        """Return the next value from the loop; read request content that it asks for. Raise its failure."""
         while True:
             while not self._queue:
                 self._waker.wait()
@@ -183,14 +182,14 @@ class WSGIGateway(HTTPGateway):
                 try:
                     raise value
                 finally:
-                    # Its traceback leads here, which a garbage collector would have to find out.
+                    # Break the reference cycle through the traceback.
                     del value
             if kind != "want":
                 return value
             self._read_piece()
 
     def _read_piece(self) -> None:
-        """Read as much as the host has at hand, a piece at most; whatever it raises means that the client has gone."""
+        """Read the next piece of content and post it to the loop. An exception means that the client disconnected."""
         left = self._content_left
         if left is None:
             left = self._content_left = content_length(self._environ)
@@ -212,12 +211,12 @@ class WSGIGateway(HTTPGateway):
             self._post(self._on_loop_broken)
 
     def _read_some(self, count: int) -> bytes:
-        """Read what has arrived: `read` waits for `count` bytes, which a client in conversation may never send."""
+        """Prefer `read1`: `read` blocks for `count` bytes, which an interactive client may never send."""
         if self._read1 is not None:
             try:
                 return self._read1(count)  # type: ignore[no-any-return]
             except UnsupportedOperation:
-                # What `io.BufferedIOBase` has for subclasses that define `read` only.
+                # Raised by `io.BufferedIOBase` for subclasses that only define `read`.
                 self._read1 = None
         return self._input.read(count)  # type: ignore[no-any-return]
 
@@ -231,19 +230,19 @@ class WSGIGateway(HTTPGateway):
     # On the event loop's thread
 
     def begin(self) -> None:
-        """Make the exchange, and have the application answer it."""
+        """Build the exchange and start the application."""
         try:
             exchange = self._exchange = exchange_from_environ(self._environ, self, self._thread.loop)
             self._interface.serve_http(exchange)
             if exchange.state >= COMPLETE:
-                # It refers back to the endpoint, as long as a handler may have to be started in it.
+                # The context refers to the endpoint: break the reference cycle, no handler will start in it.
                 exchange.endpoint.context = None
         except BaseException as error:
             self._put("failure", crossing(error))
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the host has yet to take more than it should be owed."""
+        """Whether the bytes that wait for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_response(
@@ -255,7 +254,7 @@ class WSGIGateway(HTTPGateway):
         more_content: bool,
         reason: bytes,
     ) -> None:
-        """Put the head, and the content at hand, on the queue."""
+        """Queue the head and the first content."""
         line, fields = decode_response(status, reason, headers, _PHRASES.get(status, "Unknown"))
         kept = [field for field in fields if field[0] not in _HOP_BY_HOP]
         empty = exchange.method == "HEAD" or status in (204, 304)
@@ -278,7 +277,7 @@ class WSGIGateway(HTTPGateway):
         self._put("response", (line, kept, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Put a piece of content on the queue."""
+        """Queue a piece of content."""
         try:
             self._check_length(len(content), more_content)
         except LocalProtocolError as error:
@@ -287,33 +286,33 @@ class WSGIGateway(HTTPGateway):
             raise
         shortage = self._backlog.shortage(len(content), self._interface.settings)
         if shortage:
-            logger.warning("%s: broken off, the host has %s", exchange, shortage)
+            logger.warning("%s: response aborted, the host has %s", exchange, shortage)
             exchange.abort("too much unsent")
             return
         self._backlog.add(len(content))
         self._put("content", (content, more_content), more_content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Have the host's thread read another piece."""
+        """Make the host's thread read the next piece."""
         if not self._wanting:
             self._wanting = True
             self._put("want", None)
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Whoever waits for the other side waits in vain."""
-        # They refer to each other, which a garbage collector would have to find out for each request.
+        """Wake the waiters on both sides."""
+        # Break the reference cycle between gateway and exchange.
         self._exchange = None
         self._backlog.wake()
         if exchange.state is not COMPLETE:
-            # The host may close what another of its threads is waiting for.
+            # Another thread of the host may be waiting for content.
             self._put("failure", ResponseAborted("the response was broken off"))
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Have the host's thread raise, so that the host breaks the connection off."""
+        """Make the host's thread raise, so that the host aborts the connection."""
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Have the host's thread raise it, unless the response is over."""
+        """Make the host's thread raise `error` unless the response has ended; return whether it is raised."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)
@@ -321,26 +320,26 @@ class WSGIGateway(HTTPGateway):
         return True
 
     async def drain(self) -> None:
-        """Wait until the host has taken enough, or the exchange is over."""
+        """Wait until the unsent bytes are below the high-water mark, or the exchange has ended."""
         exchange = self._exchange
         if exchange is not None:
             await self._backlog.wait(lambda: exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """What is to be called when something awaits the last send."""
+        """Return the callback for when the last send is awaited."""
         return self._backlog.last_send()
 
     def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:
         self._queue.append((kind, value))
         if not more_follows:
             self._waker.wake()
-        elif not self._ring_due:
-            # When this turn of the loop is over: the host takes at once what the application has sent by then.
-            self._ring_due = True
-            self._thread.loop.call_soon(self._ring)
+        elif not self._wake_due:
+            # Wake once at the end of this iteration of the loop, for all content sent by then.
+            self._wake_due = True
+            self._thread.loop.call_soon(self._wake)
 
-    def _ring(self) -> None:
-        self._ring_due = False
+    def _wake(self) -> None:
+        self._wake_due = False
         self._waker.wake()
 
     def _check_length(self, count: int, more_content: bool) -> None:
@@ -368,23 +367,23 @@ class WSGIGateway(HTTPGateway):
             self._exchange.disconnect()
         failure, self._failure = self._failure, None
         if failure is not None:
-            # The host has given the response up before it came to that.
+            # The host abandoned the response before the exception was raised.
             environ = self._environ
             log_uncaught(f"{escaped(environ.get('REQUEST_METHOD'))} {escaped(environ.get('PATH_INFO'))}", failure)
 
 
 class ResponseContent:
-    """The iterable that a streamed response is. The host calls `close` in every outcome (PEP 3333)."""
+    """The iterable of a streamed response. The host always calls `close` (PEP 3333)."""
 
     def __init__(self, gateway: WSGIGateway, first: bytes) -> None:
         self._gateway = gateway
         self._contents = gateway.contents(first)
-        # One that was never begun would not be told when it is let go of.
+        # Start the generator: one that has not started gets no GeneratorExit.
         next(self._contents)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._contents
 
     def close(self) -> None:
-        """The host is done, whether or not the client has had everything."""
+        """End the exchange, whether or not the client received the whole response."""
         self._gateway.client_gone()

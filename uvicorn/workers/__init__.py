@@ -1,10 +1,10 @@
-"""gunicorn's worker: `gunicorn -k uvicorn.workers.UvicornWorker app:hello_world`."""
+"""Worker for gunicorn: `gunicorn -k uvicorn.workers.UvicornWorker app:hello_world`."""
 
 from __future__ import annotations
 
 from uvicorn.workers.worker import UvicornWorker
 
-#: What the first README calls it.
+#: The name in the first README.
 ASGIWorker = UvicornWorker
 
 __all__ = ["ASGIWorker", "UvicornWorker"]

@@ -1,18 +1,18 @@
-"""What gunicorn has been told, as settings of ours; docs/gunicorn.md has all of it in a table."""
+"""Translation of gunicorn's settings to ours; docs/gunicorn.md lists them all."""
 
 from __future__ import annotations
 
 import os
 from typing import Any, Final
 
-# gunicorn's figure for no limit is 0; there is always one here. 64 KiB: what all of the headers may have.
+# Used for gunicorn's 0 (no limit), as there is always a limit here. 64 KiB: the limit of the whole header section.
 _LONGEST_LINE: Final = 65536
 
-# Settings whose defaults differ from ours for a reason: they count if somebody has changed them.
+# Settings whose defaults deliberately differ from ours: translated only if the user changed them.
 _IF_CHANGED: Final = {
-    # Above it gunicorn's own workers leave clients in the kernel's queue, which costs nothing. Here it is 503.
+    # Above it gunicorn's own workers leave connections in the kernel's queue; this worker answers 503.
     "worker_connections": "limit_concurrency",
-    # One thread is what gunicorn takes for granted; here it would be the only one for applications that block.
+    # gunicorn's default is 1, which would leave a single thread for all blocking applications.
     "threads": "threads",
     "websocket_max_message_size": "ws_max_size",
     "asgi_disconnect_grace_period": "timeout_disconnect",
@@ -28,57 +28,57 @@ _AS_THEY_ARE: Final = {
     "root_path": "root_path",
 }
 
-#: What is not honoured, and why. Who sets one of these is told.
-NOT_HONOURED: Final = {
+#: Ignored settings, each with the reason. A warning is logged if the user changed one of them.
+IGNORED: Final = {
     "limit_request_field_size": "the header section is limited as a whole, by max_header_bytes",
-    "sendfile": "the kernel sends files wherever that is possible",
+    "sendfile": "files are always sent by the kernel where possible",
     "tmp_upload_dir": "request content is streamed, never stored",
-    "secure_scheme_headers": "X-Forwarded-Proto is what a proxy says the scheme with",
-    "forwarder_headers": "where the application is mounted is for root_path to say",
-    "proxy_protocol": "the PROXY protocol is not spoken, and a request that begins with it is refused",
-    "proxy_allow_ips": "the PROXY protocol is not spoken",
-    "protocol": "HTTP/1.1 is what is spoken",
-    "uwsgi_allow_ips": "HTTP/1.1 is what is spoken",
-    "http_protocols": "HTTP/1.1 is what is spoken",
-    "http2_cleartext": "HTTP/1.1 is what is spoken",
-    "http2_max_concurrent_streams": "HTTP/1.1 is what is spoken",
-    "http2_initial_window_size": "HTTP/1.1 is what is spoken",
-    "http2_max_frame_size": "HTTP/1.1 is what is spoken",
-    "http2_max_header_list_size": "HTTP/1.1 is what is spoken",
+    "secure_scheme_headers": "the scheme is taken from X-Forwarded-Proto only",
+    "forwarder_headers": "the mount path is set by root_path only",
+    "proxy_protocol": "the PROXY protocol is not supported; requests that begin with it are rejected",
+    "proxy_allow_ips": "the PROXY protocol is not supported",
+    "protocol": "only HTTP/1.1 is supported",
+    "uwsgi_allow_ips": "only HTTP/1.1 is supported",
+    "http_protocols": "only HTTP/1.1 is supported",
+    "http2_cleartext": "only HTTP/1.1 is supported",
+    "http2_max_concurrent_streams": "only HTTP/1.1 is supported",
+    "http2_initial_window_size": "only HTTP/1.1 is supported",
+    "http2_max_frame_size": "only HTTP/1.1 is supported",
+    "http2_max_header_list_size": "only HTTP/1.1 is supported",
     "http_parser": "there is one parser",
-    "ssl_version": "gunicorn ignores it too: TLS 1.2 and later are spoken; ssl_context can change that",
-    "suppress_ragged_eofs": "a connection that ends without a close_notify has ended",
-    "do_handshake_on_connect": "handshakes never block",
-    "permit_obsolete_folding": "what it permits is how requests are smuggled",
-    "strip_header_spaces": "what it permits is how requests are smuggled",
-    "permit_unconventional_http_method": "what it permits is how requests are smuggled",
-    "permit_unconventional_http_version": "what it permits is how requests are smuggled",
-    "casefold_http_method": "a method is what the client says that it is",
-    "header_map": "fields with an underscore never reach environ, as with its default",
+    "ssl_version": "gunicorn ignores it too: TLS 1.2 and later are supported; change this with ssl_context",
+    "suppress_ragged_eofs": "a missing close_notify is always accepted",
+    "do_handshake_on_connect": "TLS handshakes never block the worker",
+    "permit_obsolete_folding": "it permits request smuggling",
+    "strip_header_spaces": "it permits request smuggling",
+    "permit_unconventional_http_method": "it permits request smuggling",
+    "permit_unconventional_http_version": "it permits request smuggling",
+    "casefold_http_method": "method names are case-sensitive",
+    "header_map": "fields with an underscore in the name are always dropped, as with its default",
 }
 
 
-def not_honoured(cfg: Any) -> list[str]:
-    """The names of settings that somebody has changed in vain."""
-    return [name for name in NOT_HONOURED if name in cfg.settings and _is_changed(cfg.settings[name])]
+def ignored_settings(cfg: Any) -> list[str]:
+    """Return the names of ignored settings that the user changed."""
+    return [name for name in IGNORED if name in cfg.settings and _is_changed(cfg.settings[name])]
 
 
 def keywords_of(cfg: Any) -> dict[str, Any]:
-    """Keywords of `uvicorn.Config` for a gunicorn configuration; older ones lack some settings."""
+    """Return keywords of `uvicorn.Config` for a gunicorn configuration. Older versions lack some settings."""
     known = cfg.settings
     keywords = {ours: known[theirs].get() for theirs, ours in _AS_THEY_ARE.items() if theirs in known}
     for theirs, ours in _IF_CHANGED.items():
         if theirs in known and _is_changed(known[theirs]):
             keywords[ours] = known[theirs].get()
-    # As gunicorn has it, who can reach a Unix socket is a proxy.
+    # Peers on a Unix socket are trusted proxies, as in gunicorn.
     keywords["forwarded_allow_ips"] = ",".join([*cfg.forwarded_allow_ips, "unix:"])
     if not keywords["max_request_line_bytes"]:
         keywords["max_request_line_bytes"] = _LONGEST_LINE
-    # gunicorn kills whoever is still there when the time is up; the last second is for the application's shutdown.
+    # gunicorn kills the worker after graceful_timeout; the last second is for the application's shutdown.
     keywords["timeout_graceful_shutdown"] = max(cfg.graceful_timeout - 1, cfg.graceful_timeout / 2)
-    # SCRIPT_NAME in the environment is how gunicorn's users mount an application.
+    # gunicorn's users mount an application with SCRIPT_NAME in the environment.
     if not keywords.get("root_path"):
-        # With it, the path arrives whole.
+        # With SCRIPT_NAME, the proxy does not strip the prefix.
         keywords["root_path_cut"] = "no"
     keywords["root_path"] = (keywords.get("root_path") or os.environ.get("SCRIPT_NAME", "")).rstrip("/")
     return keywords

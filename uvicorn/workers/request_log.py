@@ -1,7 +1,7 @@
-"""Requests as gunicorn's access log, statsd and hooks want to see them.
+"""Requests for gunicorn's access log, statsd and hooks.
 
-They ask for more than our own log does: how long it took, how much was sent, and the response's headers. So a gateway
-stands before the connection's own, for as long as gunicorn wants to know.
+These need more than our own log: the duration, the bytes sent, and the response headers. If one of them is configured,
+a gateway that records this data wraps the connection's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 @final
 class Request:
-    """A request with the attributes that gunicorn's own have."""
+    """A request with the attributes of gunicorn's Request."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self.method = exchange.method
@@ -44,7 +44,7 @@ class Request:
 
 @final
 class Response:
-    """A response with the attributes that gunicorn's own have."""
+    """A response with the attributes of gunicorn's Response."""
 
     def __init__(self, status: int, headers: Headers, sent: int) -> None:
         self.status_code = status
@@ -53,8 +53,8 @@ class Response:
         self.sent = self.response_length = sent
 
 
-class Watch:
-    """What gunicorn wants to know of each request: its access log, statsd, `pre_request` and `post_request`."""
+class Observer:
+    """The consumers of request data in gunicorn: its access log, statsd, `pre_request` and `post_request`."""
 
     def __init__(self, worker: Any) -> None:
         cfg = worker.cfg
@@ -65,27 +65,27 @@ class Watch:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody wants to know anything."""
+        """Whether any consumer is configured."""
         return bool(self.logs or self.pre_request or self.post_request)
 
     def log(self, exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
-        """Have gunicorn write its line about an exchange whose response has ended, completely or not."""
+        """Log an exchange, whose response has ended or was aborted, to gunicorn's access log."""
         gateway = exchange.gateway
-        # Those that never came to the application, such as the 503 of a server that has too much to do, took no time.
-        watched = gateway if isinstance(gateway, ObservedGateway) else ObservedGateway(gateway, exchange, self)
+        # Requests that never reached the application, such as a 503 of an overloaded server, have no recorded duration.
+        observed = gateway if isinstance(gateway, ObservedGateway) else ObservedGateway(gateway, exchange, self)
         try:
-            self.worker.log.access(watched.response, watched.request, watched.environ, watched.took)
+            self.worker.log.access(observed.response, observed.request, observed.environ, observed.took)
         except Exception:
             self.worker.log.exception("%s: the access log failed", exchange)
 
 
 @final
 class ObservedInterface(Interface):
-    """An interface whose exchanges are watched."""
+    """An interface whose exchanges are recorded for an observer."""
 
-    def __init__(self, interface: Any, watch: Watch) -> None:
+    def __init__(self, interface: Any, observer: Observer) -> None:
         self._interface = interface
-        self._watch = watch
+        self._observer = observer
         self.name = interface.name
         self.serves_websockets = interface.serves_websockets
         self.checks_origin = interface.checks_origin
@@ -99,11 +99,11 @@ class ObservedInterface(Interface):
         await self._interface.shutdown(seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """As the interface's own, with somebody looking on."""
-        gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._watch)
-        if self._watch.pre_request is not None:
+        """Serve an exchange through an observed gateway, after `pre_request`."""
+        gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
+        if self._observer.pre_request is not None:
             try:
-                self._watch.pre_request(self._watch.worker, gateway.request)
+                self._observer.pre_request(self._observer.worker, gateway.request)
             except Exception as error:
                 answer_failure(exchange, error)
                 return
@@ -116,12 +116,12 @@ class ObservedInterface(Interface):
 
 @final
 class ObservedGateway(HTTPGateway):
-    """Hands on to the connection's own gateway, and remembers what gunicorn will want to know."""
+    """Forwards to the connection's own gateway, and records the data that gunicorn logs."""
 
-    def __init__(self, gateway: HTTPGateway, exchange: HTTPExchange, watch: Watch) -> None:
+    def __init__(self, gateway: HTTPGateway, exchange: HTTPExchange, observer: Observer) -> None:
         self._gateway = gateway
         self._exchange = exchange
-        self._watch = watch
+        self._observer = observer
         self._began = time.monotonic()
         self._headers: Headers = ()
         self._sent = 0
@@ -132,9 +132,9 @@ class ObservedGateway(HTTPGateway):
 
     @cached_property
     def environ(self) -> dict[str, Any]:
-        """The environ (PEP 3333); the path, which has been decoded, fit for a log."""
+        """The environ (PEP 3333), with the path escaped for a log line."""
         endpoint = self._exchange.endpoint
-        # What an interface of another kind keeps there.
+        # Set aside the template of the interface, which may be of another kind.
         template, endpoint.template = endpoint.template, None
         try:
             environ = build_environ(self._exchange)
@@ -188,7 +188,7 @@ class ObservedGateway(HTTPGateway):
         before = self._sent
         await self._gateway.send_file(exchange, file, count, start)
         if exchange.state is STREAMING:
-            # Under TLS it was sent as content, and has been counted.
+            # Under TLS the file is sent as content, which has been counted: replace that count.
             self._sent = before + count
 
     def last_send(self) -> Callable[[], object] | None:
@@ -202,11 +202,11 @@ class ObservedGateway(HTTPGateway):
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         self._gateway.exchange_ended(exchange)
-        if self._watch.post_request is not None:
+        if self._observer.post_request is not None:
             try:
-                self._watch.post_request(self._watch.worker, self.request, self.environ, self.response)
+                self._observer.post_request(self._observer.worker, self.request, self.environ, self.response)
             except Exception:
-                self._watch.worker.log.exception("Exception in post_request hook")
+                self._observer.worker.log.exception("Exception in post_request hook")
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self._gateway.abort(exchange, reason)
@@ -221,7 +221,7 @@ class ObservedGateway(HTTPGateway):
 
 
 def _writes_access_log(cfg: Any) -> bool:
-    """Whether gunicorn's logger would write a line; the conditions are its own."""
+    """Whether gunicorn writes access lines, by the same conditions as gunicorn's logger."""
     return bool(
         cfg.accesslog
         or cfg.logconfig

@@ -1,6 +1,6 @@
-"""Our server in a process of gunicorn's, on gunicorn's sockets.
+"""A gunicorn worker that runs our server on gunicorn's sockets.
 
-gunicorn's arbiter starts, counts, reloads and replaces workers; what one of them serves is ours.
+gunicorn's arbiter starts, monitors, reloads and replaces the workers.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from uvicorn.server.loops import loop_factory, run
 from uvicorn.server.server import Server
 from uvicorn.server.supervisor_watch import STOPPING_SECONDS
 from uvicorn.settings import Settings
-from uvicorn.workers.gunicorn_settings import NOT_HONOURED, keywords_of, not_honoured
-from uvicorn.workers.request_log import ObservedInterface, Watch
+from uvicorn.workers.gunicorn_settings import IGNORED, ignored_settings, keywords_of
+from uvicorn.workers.request_log import ObservedInterface, Observer
 
 _POLL_SECONDS: Final = 1.0
 
@@ -55,14 +55,14 @@ def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
 class UvicornWorker(Worker):  # type: ignore[misc]
     """`gunicorn -k uvicorn.workers.UvicornWorker module:attribute`: any application that `uvicorn` serves.
 
-    Settings that gunicorn has no name for go into `CONFIG_KWARGS` of a subclass, as keywords of `uvicorn.Config`:
+    Settings that gunicorn lacks go into `CONFIG_KWARGS` of a subclass, as keywords of `uvicorn.Config`:
     `CONFIG_KWARGS = {"timeout_header": 5.0}`.
     """
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
     def init_process(self) -> None:
-        """In the new process: have our loggers write where gunicorn's do, and go on as gunicorn does."""
+        """Initialize the new process: send our log lines to gunicorn's error log, then continue as gunicorn does."""
         self._status = 0
         self._noticed = threading.Event()
         # Before the application is imported, for that may block too.
@@ -70,28 +70,28 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             target=end_with_arbiter, args=(self.ppid, self.cfg.graceful_timeout, self._noticed), daemon=True
         ).start()
         process_count.count = self.cfg.workers
-        told = self.log.error_log
+        error_log = self.log.error_log
         logger = logging.getLogger("uvicorn")
-        logger.handlers, logger.propagate = told.handlers, told.propagate
-        logger.setLevel(told.level)
+        logger.handlers, logger.propagate = error_log.handlers, error_log.propagate
+        logger.setLevel(error_log.level)
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Have gunicorn import the application, whatever it speaks, and get ready to serve it."""
+        """Import the application, of any kind, as gunicorn does, and build the server."""
         super().load_wsgi()
         source = getattr(self.app, "app_uri", None)
         try:
             self._server = self._build_server(repr(source) if source else "the application")
         except ConfigError as error:
             self.log.error("%s", error)
-            # The arbiter gives up: the next worker would fare no better.
+            # The arbiter then exits instead of starting another worker that would fail in the same way.
             sys.exit(Arbiter.APP_LOAD_ERROR)
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a signal or the arbiter stops the worker."""
         if not self.alive:
             return
-        # What has been loaded stays: the collector need not look at it again and again.
+        # Loaded modules stay in memory: exempt them from garbage collection.
         gc.collect()
         gc.freeze()
         try:
@@ -100,15 +100,15 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             if self.alive:
                 self.log.error("%s", error)
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
-            # Told to stop while the application started: with that code the arbiter would stop altogether.
+            # Stopped during startup: WORKER_BOOT_ERROR would make the arbiter exit.
             self.log.info("%s", error)
         if self._status:
             sys.exit(self._status)
 
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
-        """SIGABRT: something has held the event loop up for longer than gunicorn's timeout.
+        """Handle SIGABRT, which gunicorn sends when the event loop is blocked for longer than its timeout.
 
-        Not handled by the loop, which does not run then. What is raised ends whatever holds it up.
+        A plain signal handler, since the loop does not run. The SystemExit interrupts the blocking call.
         """
         self.alive = False
         self._status = 1
@@ -117,27 +117,28 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         sys.exit(1)
 
     def _build_server(self, source: str) -> Server:
-        for name in not_honoured(self.cfg):
-            self.log.warning("gunicorn's %s is not honoured: %s", name, NOT_HONOURED[name])
-        watch = Watch(self)
+        for name in ignored_settings(self.cfg):
+            self.log.warning("gunicorn's setting %s is ignored: %s", name, IGNORED[name])
+        observer = Observer(self)
         config = Config(
-            self.wsgi, **{"log_config": None, **keywords_of(self.cfg), "access_log": watch.logs, **self.CONFIG_KWARGS}
+            self.wsgi,
+            **{"log_config": None, **keywords_of(self.cfg), "access_log": observer.logs, **self.CONFIG_KWARGS},
         )
         config.configure_logging()
-        # Now, for it may not be installed.
+        # Raise now if the configured event loop is not installed.
         loop_factory(config.settings.loop)
         interface: ServedInterface = (
             config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
         )
-        if watch.is_wanted:
-            interface = ObservedInterface(interface, watch)
+        if observer.is_wanted:
+            interface = ObservedInterface(interface, observer)
         clock = Clock()
         clock.on_tick(self._tick)
         loaded = _Loaded(self.cfg, config.settings, interface)
-        return _Server(self, loaded, clock, watch.log if watch.logs else log_exchange)
+        return _Server(self, loaded, clock, observer.log if observer.logs else log_exchange)
 
     def install_signal_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hear on the event loop what the arbiter says; SIGABRT, which is for a loop that does not run, excepted."""
+        """Handle the arbiter's signals on the event loop, except SIGABRT, which is for a blocked loop."""
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._quit)
@@ -146,7 +147,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        # The reloader, which is a thread, says with it that it has set `alive` to false.
+        # The reloader's thread writes to this pipe after it has set `alive` to false.
         loop.add_reader(self.PIPE[0], self._woken)
         try:
             await self._server.serve([listening.sock for listening in self.sockets])
@@ -185,7 +186,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
 
 
 class _Server(Server):
-    """A server whose signals are the worker's."""
+    """A server that leaves signal handling to the worker."""
 
     def __init__(self, worker: UvicornWorker, config: _Loaded, clock: Clock, access_log: AccessLog) -> None:
         super().__init__(config, clock, access_log)
@@ -196,7 +197,7 @@ class _Server(Server):
 
 
 class _Loaded:
-    """A server's configuration, ready; TLS and sockets are gunicorn's."""
+    """The configuration of a server whose application is loaded, and whose TLS and sockets come from gunicorn."""
 
     def __init__(self, cfg: Any, settings: Settings, interface: ServedInterface) -> None:
         self.settings = settings
@@ -215,7 +216,7 @@ class _Loaded:
             raise ConfigError(
                 f"the certificate cannot be used: {error}; see --certfile, --keyfile, --ca-certs"
             ) from None
-        # What gunicorn may have offered besides is not spoken here.
+        # gunicorn may offer HTTP/2, which is not supported here.
         context.set_alpn_protocols(["http/1.1"])
         return context
 

@@ -164,7 +164,7 @@ def test_a_stream_may_end_within_a_message_and_between_messages() -> None:
     assert inflated(deflate, deflated(b"four")) == b"four"
 
 
-def test_any_number_of_messages_may_end_their_streams() -> None:
+def test_any_number_message_interface_may_end_their_streams() -> None:
     deflate, ending = agreed(), Deflater(final=True)
     assert [inflated(deflate, ending(b"words")) for _ in range(200)] == [b"words"] * 200
 
