@@ -823,7 +823,7 @@ async def test_what_a_framework_makes_of_a_client_that_has_gone_is_no_failure_of
     go.set()
     await settle()
     assert caplog.text.count("exception in the application") == tracebacks
-    assert caplog.text.count("the client went away before the end") == 1 - tracebacks
+    assert caplog.text.count("client disconnected before the application finished") == 1 - tracebacks
 
 
 @pytest.mark.any_loop
@@ -862,7 +862,7 @@ async def test_what_a_framework_raises_that_was_told_of_a_disconnect_is_no_failu
         conversation.send_eof()
         await settle()
     assert caplog.text.count("Traceback") == tracebacks
-    assert caplog.text.count("the client went away before the end") == 1 - tracebacks
+    assert caplog.text.count("client disconnected before the application finished") == 1 - tracebacks
 
 
 @pytest.mark.any_loop

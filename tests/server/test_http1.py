@@ -427,7 +427,7 @@ async def test_a_stream_that_nobody_can_end_any_more_is_aborted(caplog: pytest.L
     conversation.send(GET)
     await settle()
     assert conversation.transport.aborted
-    assert "nobody ended the response" in caplog.text
+    assert "left the response unfinished" in caplog.text
 
 
 async def test_a_stream_may_go_on_for_as_long_as_somebody_has_its_channel() -> None:

@@ -31,7 +31,7 @@ SPEC_VERSION: Final = "2.5"
 HTTP_SPEC_VERSION: Final = "2.3"
 
 
-# Dropped when nobody takes the response.
+# Dropped once the client has gone.
 _RESPONSE_EVENTS: Final = frozenset(
     ("http.response.body", "http.response.trailers", "http.response.pathsend", "http.response.start")
 )
@@ -43,9 +43,9 @@ class HTTPCall:
 
     # What most calls never change stands in the class: one is made for each request.
 
-    #: The application; None until it has been suspended for the first time, when somebody calls `flush`.
+    #: The application; None until it is first suspended, when the interface calls `flush`.
     task: asyncio.Task[Any] | None = None
-    #: Why the start that `flush` tried to send cannot be sent; the application has not been told.
+    #: Why the start that `flush` tried to send cannot be sent; raised by the application's next send.
     fault: LocalProtocolError | None = None
     # A start that is held back, to leave in one piece with the first content; None if there is none.
     _headers: Headers | None = None
@@ -79,16 +79,16 @@ class HTTPCall:
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Take an event of the response. Acts at once; awaiting what it returns waits while the client is slow.
 
-        Raises LocalProtocolError for an event that cannot be sent now. The first event that the client is not there
-        to take is dropped, be it that the client leaves while it waits. The second gives way to whatever listens for
-        http.disconnect, then raises ClientDisconnected, an OSError, as do further ones. After a response that was
+        Raises LocalProtocolError for an event that cannot be sent now. The first event after
+        the client has gone is dropped, even if the client leaves while it waits. The second yields to tasks that listen
+        for http.disconnect, then raises ClientDisconnected, an OSError, as do further ones. After a response that was
         over with its head, everything is dropped.
         """
         exchange = self._exchange
         kind = message.get("type")
         if exchange.state >= COMPLETE and kind in _RESPONSE_EVENTS:
             if exchange.state is CLOSED:
-                return self._send_to_nobody()
+                return self._send_after_disconnect()
             if exchange.ended_early and kind != "http.response.start":
                 return LazyAwaitable(let_others_run)
         if kind == "http.response.body":
@@ -135,8 +135,8 @@ class HTTPCall:
         else:
             raise self._misplaced(message)
         if exchange.state >= COMPLETE:
-            # The gateway may have found out that there is nobody to send to.
-            return self._send_to_nobody() if exchange.state is CLOSED else DONE
+            # The gateway may have noticed that the client has gone.
+            return self._send_after_disconnect() if exchange.state is CLOSED else DONE
         exchange.sends += 1
         if exchange.write_paused:
             return LazyAwaitable(self._drain, exchange.gateway.last_send())
@@ -144,7 +144,7 @@ class HTTPCall:
             return LazyAwaitable(let_others_run)
         return DONE
 
-    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+    def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         if not self._has_dropped:
             # Without a suspension: a framework that listens for http.disconnect cancels the task that streams, and a
             # generator is closed by that only where it is suspended itself. In here it would be left to the collector.
@@ -158,9 +158,9 @@ class HTTPCall:
         raise ClientDisconnected("the client has gone")
 
     def flush(self) -> None:
-        """The application does something else before it sends content: let the client see that it is answered.
+        """Send a start that is held back, when the application is suspended before its content.
 
-        Not if what it does is to return: then there is no content, and this is no response.
+        Ignored if the application has returned: a start without content is not a response.
         """
         headers = self._headers
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
@@ -210,10 +210,10 @@ class HTTPCall:
         await self._exchange.drain()
         if self._exchange.state is CLOSED:
             # The event that waited is the one that was dropped.
-            await self._send_to_nobody()
+            await self._send_after_disconnect()
 
     def _misplaced(self, message: Message) -> Exception:
-        """What to raise for an event that does not fit."""
+        """Return the error for an event out of order."""
         exchange = self._exchange
         if self.fault is not None:
             fault, self.fault = self.fault, None
@@ -241,7 +241,7 @@ class ASGI3Interface(Interface):
     serves_websockets = True
     # Frameworks have their own rules for origins.
     checks_origin = False
-    #: What scopes say of the version.
+    #: The ASGI version in scopes.
     version = "3.0"
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:

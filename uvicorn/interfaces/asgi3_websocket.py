@@ -37,7 +37,7 @@ class WebSocketCall(WebSocketListener):
         self._queue: deque[str | bytes] = deque()
         self._queued = 0
         self._receivers = Waiters()
-        # How it ended. 1006 if nobody said how, as when the client leaves during the handshake.
+        # Close code and reason; 1006 without a close frame, as when the client leaves during the handshake.
         self._disconnect = (1006, "")
         # The start of a response that denies the handshake, until its content comes.
         self._denial: tuple[int, Headers] | None = None
@@ -70,7 +70,7 @@ class WebSocketCall(WebSocketListener):
         if session.request.status != 101:
             answer_failure(session.request, error)
         elif session.state is not OPEN and is_disconnect(error):
-            logger.info("%s: the client went away before the end", session)
+            logger.info("%s: client disconnected before the application finished", session)
         else:
             log_failure(session, error)
             session.close(_INTERNAL_ERROR)
@@ -191,7 +191,7 @@ class WebSocketCall(WebSocketListener):
         self._receivers.wake()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """The application has returned, or failed: nobody talks over the connection any more."""
+        """Close the connection: the application has returned or failed."""
         session = self._session
         request = session.request
         if task.cancelled():

@@ -18,7 +18,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class Interface:
-    """How an application of one kind is called. Subclasses set `name` and say how an exchange is served."""
+    """How an application of one kind is called. Subclasses set `name` and implement `serve_http`."""
 
     name = ""
     #: Whether it serves websockets; if not, an offer to upgrade is ignored, as RFC 9110, section 7.8 allows.
@@ -56,7 +56,7 @@ class Interface:
             )
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Have the application answer `exchange`. Never raises: what goes wrong is the exchange's to tell."""
+        """Have the application answer `exchange`. Never raises: failures end the exchange."""
         raise NotImplementedError
 
     def serve_websocket(self, session: WebSocketSession) -> None:

@@ -90,7 +90,7 @@ class ReplyChannel:
             if exchange.state is COMPLETE:
                 return DONE
         elif exchange.state is CLOSED:
-            return self._send_to_nobody()
+            return self._send_after_disconnect()
         elif not isinstance(message, dict) or "status" in message:
             raise LocalProtocolError(
                 f"reply.send: expected a chunk without 'status', got {shape(message)} in state {exchange.state_name}"
@@ -124,15 +124,15 @@ class ReplyChannel:
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
+        """Whether a message sent now is not queued behind unsent ones."""
         return not self._exchange.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """A response is sent content, and no text: False."""
+        """Return False: a response is sent content, not text."""
         return False
 
     async def wait_ready(self) -> None:
-        """Wait until it does, or the client has gone."""
+        """Wait until `is_ready`, or the client has gone."""
         await self._exchange.drain()
 
     def break_off(self, reason: str) -> None:
@@ -155,7 +155,7 @@ class ReplyChannel:
         if self._exchange.state is CLOSED:
             raise ChannelClosed("the client has gone")
 
-    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+    def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         exchange = self._exchange
         if OWNER.get() is exchange.endpoint:
             raise ChannelClosed("the client has gone")
@@ -194,7 +194,7 @@ class BodyChannel:
 
 
 class ClosedChunk(dict[str, Any]):
-    """A body chunk that says that there will be no more, although there should have been."""
+    """Body chunk for a request that the client aborted."""
 
     def __missing__(self, key: str) -> Never:
         if key == "content":
@@ -263,10 +263,10 @@ class ChannelsInterface(Interface):
             return
         if exchange.state is COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
             if self._wants_disconnect:
-                self._tell_disconnect(exchange, reply)
+                self._notify_disconnect(exchange, reply)
             return
         if self._wants_disconnect:
-            exchange.on_close(partial(self._tell_disconnect, exchange, reply))
+            exchange.on_close(partial(self._notify_disconnect, exchange, reply))
         watch_handler(task, exchange, weakref.ref(reply), self.settings)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
@@ -274,7 +274,7 @@ class ChannelsInterface(Interface):
         listener = session.listener = ChannelsListener(self.app, session, self.settings, self.tasks)
         listener.on_connect()
 
-    def _tell_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
+    def _notify_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
         """`http.disconnect`, to applications that ask for it with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
@@ -282,7 +282,7 @@ class ChannelsInterface(Interface):
 
 
 def _disconnect_handled(task: asyncio.Task[Any], exchange: HTTPExchange) -> None:
-    # Not the exchange's handler: what it returns or raises says nothing about the response.
+    # Not the exchange's handler: its outcome does not end the response.
     error = None if task.cancelled() else task.exception()
     if error is not None and not is_disconnect(error) and not is_reported(error):
         logger.error("%s: exception in the application's handler of http.disconnect", exchange, exc_info=error)

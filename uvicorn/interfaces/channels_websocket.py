@@ -44,8 +44,8 @@ logger = logging.getLogger("uvicorn.app")
 # Once the disconnect handler has had this long, what the client's other tasks send raises, whether it has ended or not.
 _DISCONNECT_SECONDS: Final = 5.0
 
-# What a message to a websocket has to have one of.
-_SAYS_SOMETHING: Final = frozenset(("accept", "bytes", "close", "text"))
+# A message to a websocket needs one of these keys.
+_MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
 
 @final
@@ -98,7 +98,7 @@ class WebSocketReply:
             session.sends += 1
             return self._pace() if gateway.write_paused or session.sends >= SENDS_IN_A_ROW else DONE
         if session.state is CLOSED:
-            return self._send_to_nobody()
+            return self._send_after_disconnect()
         data, close = message.get("bytes"), message.get("close")
         if text is not None and data is not None:
             raise LocalProtocolError("reply.send: expected 'text' or 'bytes', got both")
@@ -145,7 +145,7 @@ class WebSocketReply:
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is sent now goes to the client: the connection is open, and nothing waits to be taken."""
+        """Whether a message sent now is not queued: the handshake is over, and the write buffer is low."""
         return self._session.state is not CONNECTING and not self._session.gateway.write_paused
 
     def offer_text(self, text: str) -> bool:
@@ -162,7 +162,7 @@ class WebSocketReply:
         return True
 
     async def wait_ready(self) -> None:
-        """Wait until it does, or the client has gone."""
+        """Wait until `is_ready`, or the client has gone."""
         session = self._session
         if session.state is CONNECTING:
             decided = asyncio.Event()
@@ -171,7 +171,7 @@ class WebSocketReply:
         await session.drain()
 
     def break_off(self, reason: str) -> None:
-        """Close with 1013, or refuse with 503; nothing if the connection has ended."""
+        """Close with 1013, or reject the handshake with 503; ignored once the connection has ended."""
         session = self._session
         if session.state is OPEN:
             session.close(1013, reason)
@@ -202,7 +202,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """What a sender waits for that has sent much: one of another client's for nothing."""
+        """Return what the sender awaits after many messages; tasks of other clients never wait."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -211,7 +211,7 @@ class WebSocketReply:
             return LazyAwaitable(session.drain, session.gateway.last_send())
         return LazyAwaitable(let_others_run)
 
-    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+    def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint
         if own and self.over:
             raise ChannelClosed("the client has gone")
@@ -314,7 +314,7 @@ class ChannelsListener(WebSocketListener):
             self._session.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
-        """Start a handler; None if the application could not even be called, which has been dealt with."""
+        """Start a handler; None if the call itself failed, which has been answered and logged."""
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
@@ -346,7 +346,7 @@ class ChannelsListener(WebSocketListener):
             timer = asyncio.get_running_loop().call_later(self._settings.reply_seconds, self._give_up_denial)
             request.on_end(lambda request: timer.cancel())
         if request.status != 101:
-            # No disconnect handler will follow: the client's other tasks are told by the end of this one.
+            # No disconnect handler will follow: the client's other tasks get ChannelClosed from now on.
             session.on_end(self._set_over)
 
     def _receive_ended(self, task: asyncio.Task[Any]) -> None:
@@ -374,8 +374,8 @@ class ChannelsListener(WebSocketListener):
 
     def _give_up_denial(self) -> None:
         request = self._session.request
-        logger.error("%s: the handler returned and nobody ended the response", request)
-        request.app_failed("nobody ended the response")
+        logger.error("%s: the handler returned and left the response unfinished", request)
+        request.app_failed("left the response unfinished")
 
     def _cancel_later(self, task: asyncio.Task[Any]) -> None:
         """The client has gone while a handler runs: it may finish what it is about, within bounds (rule R6)."""
@@ -385,8 +385,8 @@ class ChannelsListener(WebSocketListener):
 
 
 def _check_keys(message: Message) -> None:
-    """A message that says nothing is a mistake, such as a typing error, and would be waited for in vain."""
-    if _SAYS_SOMETHING.isdisjoint(message):
+    """Reject a message without any known key, such as one with a typing error."""
+    if _MESSAGE_KEYS.isdisjoint(message):
         raise LocalProtocolError(
             f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"
         )

@@ -1,7 +1,7 @@
 """The oldest interface, `app(message)`: one argument, which has everything in it (interface rule R9).
 
 `message` has the keys of a request, its whole content as `body`, and `reply_channel`, whose `send` acts at once,
-with or without `await`. Coroutine functions run on the event loop, others on workers (`consumer_threads`).
+with or without `await`. Coroutine functions run on the event loop, others on workers (`consumer_sync`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ConsumerInterface(Interface):
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
-    """All of the content, which may be there already; None if it is too much, which the client has been told.
+    """Return the whole content; None if it was too large and the request was answered with 413.
 
     Raises ClientDisconnected if the client leaves before it is whole.
     """

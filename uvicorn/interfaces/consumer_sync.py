@@ -25,7 +25,7 @@ from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
 
-# Content that a worker may have sent and the client not taken: as much as a connection may have unsent.
+# High-water mark of the content that a worker thread has sent: as much as a connection may have unsent.
 _UNTAKEN_BYTES: Final = 65536
 
 # What a message without content counts for: a consumer that sends nothing but those must not fill our memory.
@@ -68,15 +68,15 @@ class ThreadReplyChannel:
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is sent now goes to the client, and does not wait behind what it has yet to take."""
+        """Whether a message sent now is not queued behind unsent ones."""
         return not self._call.exchange.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """A response is sent content, and no text: False."""
+        """Return False: a response is sent content, not text."""
         return False
 
     async def wait_ready(self) -> None:
-        """Wait, on the event loop, until it does, or the client has gone."""
+        """Wait, on the event loop, until `is_ready`, or the client has gone."""
         await self._call.exchange.drain()
 
     def break_off(self, reason: str) -> None:
@@ -144,7 +144,7 @@ class ConsumerCall(Call):
         try:
             result = self._context.run(self._call_application, message)
         except ChannelClosed:
-            # The client has gone, and the consumer has been told.
+            # The consumer was notified that the client has gone.
             return
         except BaseException as error:
             if self.exchange.endpoint.is_parents:
@@ -176,7 +176,7 @@ class ConsumerCall(Call):
         with self._lock:
             state = self._state
             if self._over and state is not COMPLETE:
-                return self._send_to_nobody()
+                return self._send_after_disconnect()
             if not isinstance(message, dict) or (state is WAITING) is not ("status" in message):
                 expected = "a response with 'status'" if state is WAITING else "a chunk without 'status'"
                 raise LocalProtocolError(
@@ -205,7 +205,7 @@ class ConsumerCall(Call):
                 posted = self._loop_calls.post(lambda: self._on_loop_write(send))
         if not posted:
             self._over = True
-            return self._send_to_nobody()
+            return self._send_after_disconnect()
         if on_loop:
             # Behind what others have sent, and not a turn later: the handler may be over by then.
             self._loop_calls.flush()
@@ -219,17 +219,17 @@ class ConsumerCall(Call):
         self._loop_calls.post(lambda: self.exchange.on_close(callback))
 
     def _wait_for_room(self) -> Coroutine[Any, Any, None]:
-        """Wait while the client has too much before it."""
+        """Wait while above the high-water mark."""
         if self._sent - self._taken > _UNTAKEN_BYTES:
             room = threading.Lock()
             room.acquire()
             if self._loop_calls.post(lambda: self._on_loop_wants_room(room)):
                 room.acquire()
             if self._over and self._state is not COMPLETE:
-                return self._send_to_nobody()
+                return self._send_after_disconnect()
         return DONE
 
-    def _send_to_nobody(self) -> Coroutine[Any, Any, None]:
+    def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         if OWNER.get() is self.exchange.endpoint:
             raise ChannelClosed("the client has gone")
         return LazyAwaitable(let_others_run) if threading.get_ident() == self.exchange.endpoint.thread else DONE

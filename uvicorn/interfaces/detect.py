@@ -1,4 +1,4 @@
-"""Which interface an application speaks, told from its signature; and the interface made for it."""
+"""Detects the interface of an application from its signature, and makes it."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def _declared(app: Any) -> Any:
 
 
 def _wrapped_in_object(app: Any) -> Any:
-    """The application inside a middleware that is called as that is, whatever interface it speaks; None if it is none.
+    """Return the application inside a middleware object with the same interface; None for any other object.
 
-    `__wrapped__` says so, as it does of decorated functions, which `inspect` looks through.
+    It is named by `__wrapped__`, as for decorated functions, which `inspect` unwraps.
     """
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
@@ -206,7 +206,7 @@ def _required_parameters(function: Callable[..., Any]) -> tuple[str, ...] | None
 
 
 def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
-    """What it takes besides, as it is written: middleware that hands on whatever it is called with tells nothing."""
+    """What it takes besides, as it is written: middleware that passes on its arguments has no signature of its own."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return tuple(
         stars[parameter.kind] + parameter.name for parameter in signature.parameters.values() if parameter.kind in stars

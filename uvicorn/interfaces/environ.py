@@ -30,7 +30,7 @@ _COMMON_KEYS: Final = {
 # `Proxy:` would become HTTP_PROXY, which libraries take for the address of an outgoing proxy (httpoxy).
 _NEVER: Final = frozenset((b"proxy",))
 
-# What an environ says about the request itself; everything else in it is the host's own, and rides along.
+# What an environ says about the request itself; the host adds everything else, which is passed through.
 _OF_THE_REQUEST: Final = frozenset(
     (
         "REQUEST_METHOD",
@@ -66,13 +66,13 @@ _MEANINGS: Final[dict[str, bytes]] = (
 )
 
 # What is to be read of an environ with these keys: its fields, with their names, and the host's own. A host's environs
-# are of a few shapes, and no shape tells anything about a value. Bounded in number and size, and begun anew when full.
+# are of a few shapes, and a shape has no values in it. Bounded in number and size, and begun anew when full.
 _Shape = tuple[list[tuple[str, bytes]], list[str]]
 _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
 _MOST_SHAPES: Final = 256
 _SHAPE_LENGTH: Final = 2048
 
-#: What `content_length` tells besides a length.
+#: Results of `content_length` other than a length.
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
 
@@ -131,7 +131,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
         text = value.decode("latin-1")
         if key in environ:
             if key[:5] != "HTTP_":
-                # Two lengths or types joined are none. Servers refuse them; who else makes them means the first.
+                # Two lengths or types must not be joined. Servers reject them; from other gateways, use the first.
                 continue
             text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
         environ[key] = text
@@ -184,15 +184,15 @@ def exchange_from_environ(
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """What in an environ is the host's own word, and no part of the request nor of the process."""
+    """Return the keys that the host has added to an environ: neither the request's nor the process's."""
     return _own_of(environ, _shape_of(environ)[1])
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
     """Bytes of content that an environ announces; or UNTIL_END, if it ends where `wsgi.input` does.
 
-    UNREADABLE if there is content and nobody says where it ends: a host that leaves chunked coding to the application,
-    or one that hands on a length that is none.
+    UNREADABLE if there is content of unknown length: from a host that leaves chunked coding to the application, or
+    that passes on a malformed Content-Length.
     """
     declared = environ.get("CONTENT_LENGTH")
     if declared:

@@ -108,7 +108,7 @@ class HandlerTasks:
         for task in running:
             task.cancel()
         if running:
-            # One more second for handlers that clean up; who swallows the cancellation is left behind.
+            # One more second for handlers that clean up; one that swallows the cancellation is abandoned.
             await asyncio.wait(running, timeout=1)
         return len(running)
 
@@ -179,7 +179,7 @@ def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakre
 
 
 def handler_ended(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """The handler has ended: nobody may be left waiting for an answer that will not come."""
+    """End the exchange if its handler has ended without a complete response."""
     if task.cancelled():
         if exchange.state < COMPLETE:
             logger.error("%s: the handler was cancelled before its response was complete", exchange)
@@ -193,12 +193,12 @@ def handler_ended(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakre
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """The handler has returned without a whole reply, perhaps having handed the channel to somebody (A10.3).
+    """Wait for the reply of another task, to which the handler may have passed the channel (A10.3).
 
-    Until somebody begins to reply there is a deadline; a stream may go on for as long as somebody has its channel.
+    The reply has to begin within `seconds`; a stream may go on for as long as its channel is referenced.
     """
     loop = asyncio.get_running_loop()
-    # Who returns a response has mistaken the interface; nobody else returns anything.
+    # A handler that returns a response mistakes the interface.
     what = "" if returned is None else f" {shape(returned)}"
 
     def give_up() -> None:
@@ -207,9 +207,9 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
             exchange.abort("client disconnected")
         elif exchange.state < COMPLETE:
             lacking, expected = (
-                ("nobody replied", "a response sent to the reply channel")
+                ("sent no reply", "a response sent to the reply channel")
                 if exchange.state is WAITING
-                else ("nobody ended the response", "a last message without more_content")
+                else ("left the response unfinished", "a last message without more_content")
             )
             logger.error("%s: the handler returned%s and %s; expected %s", exchange, what, lacking, expected)
             exchange.app_failed(lacking)
@@ -230,7 +230,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
 
 def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
-    """Have `task`, which handles `exchange`, end within `seconds` once nobody takes what it sends (rule R6)."""
+    """Have `task`, which handles `exchange`, end within `seconds` after the end of the exchange (rule R6)."""
     exchange.on_end(partial(_exchange_ended, task=task, seconds=seconds))
 
 
@@ -246,9 +246,9 @@ def _exchange_ended(exchange: HTTPExchange, task: asyncio.Task[Any], seconds: fl
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Whether `error` is that a client has gone, or what a framework has made of it.
+    """Return whether `error` reports a disconnected client, as ours or as the exception of a framework.
 
-    What fails while somebody deals with a client that has gone is not that: hence causes, and no contexts. An
+    Follows causes, not contexts: an error in the handling of a disconnect is a failure. An
     exception that is raised again out of a group may be its own cause: hence `seen`.
     """
     link: BaseException | None = error
@@ -263,7 +263,7 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
 
 
 def is_reported(error: BaseException) -> bool:
-    """Whether the log says already, in one line for all such errors, that messages to groups are not taken."""
+    """Return whether `error` is a broadcast outage that the log reports once for all such errors."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_reported, error.exceptions))
     return isinstance(error, BroadcastUnavailable) and error.reported
@@ -285,7 +285,7 @@ def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
     if isinstance(error, NoAwaitable):
         log_failure(exchange, error)
     elif is_disconnect(error):
-        logger.info("%s: the client went away before the end", exchange)
+        logger.info("%s: client disconnected before the application finished", exchange)
         if exchange.state is WAITING:
             # It may have closed only its own side, and still be reading (RFC 9112, section 8).
             exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")

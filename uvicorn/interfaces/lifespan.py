@@ -14,7 +14,7 @@ from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
 
-# A call that is told to stop by cancelling it gets this long to obey.
+# Time for a cancelled call to end.
 _CANCEL_SECONDS: Final = 1.0
 
 
@@ -23,7 +23,7 @@ class Lifespan:
     """The call, and where it stands. `state` is what the application has put into `scope['state']`."""
 
     def __init__(self, app: Callable[..., Any], asgi: dict[str, str], must_work: bool) -> None:
-        """`must_work`: an application that does not take part is a failure, not a matter of taste."""
+        """`must_work`: raise StartupError for an application without lifespan support."""
         self.state: dict[str, Any] = {}
         self._app = app
         self._asgi = asgi
@@ -46,26 +46,26 @@ class Lifespan:
         if answer is not None:
             if answer["type"] == "lifespan.startup.failed":
                 await self._cancel()
-                raise StartupError(
-                    f"lifespan.startup.failed: {answer.get('message') or 'the application says no more'}"
-                )
+                raise StartupError(f"lifespan.startup.failed: {answer.get('message') or 'no reason given'}")
             self._task.add_done_callback(self._ended)
             return True
         error = self._error()
         if isinstance(error, SystemExit):
             raise StartupError(f"the application has exited in its startup, with {error.code!r}") from error
-        told = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
         if self._must_work:
-            raise StartupError(f"the application takes no part in lifespan: {told}; --lifespan auto lets it") from error
+            raise StartupError(
+                f"the application takes no part in lifespan: {reason}; --lifespan auto lets it"
+            ) from error
         if self._received and error is not None and not isinstance(error, LocalProtocolError):
             # It may well have failed to start. The specification has us go on, but not keep quiet.
             logger.warning("lifespan: the application failed and is served without", exc_info=error)
         else:
-            logger.info("lifespan: the application takes no part (%s)", escaped(told))
+            logger.info("lifespan: the application takes no part (%s)", escaped(reason))
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """Tell the application that no more requests come, and wait for it, `seconds` at most."""
+        """Send `lifespan.shutdown` and wait for the application, `seconds` at most."""
         if self._task is None or self._task.done():
             return
         try:
@@ -74,7 +74,7 @@ class Lifespan:
                 if answer is not None and answer["type"] == "lifespan.shutdown.failed":
                     logger.error(
                         "lifespan.shutdown.failed: %s",
-                        escaped(answer.get("message") or "the application says no more", 1000),
+                        escaped(answer.get("message") or "no reason given", 1000),
                     )
                 await asyncio.wait((self._task,))
         except TimeoutError:
@@ -87,7 +87,7 @@ class Lifespan:
 
     async def _receive(self) -> Message:
         if self._asked == "shutdown" and self._answer is not None and self._answer.done():
-            # Nothing comes after it: whoever receives in an endless loop would hold the end up for as long as may be.
+            # Nothing comes after it: an application that receives in an endless loop would delay the shutdown.
             raise asyncio.CancelledError
         event = await self._events.get()
         self._received = True
@@ -123,7 +123,7 @@ class Lifespan:
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """The call of an application that has started is over: tell at once if it has failed."""
+        """Log the failure of an application that had started."""
         error = self._error()
         if error is not None:
             served = "" if self._asked == "shutdown" else "; its requests are still served"

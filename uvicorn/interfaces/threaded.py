@@ -1,4 +1,4 @@
-"""What interfaces have in common whose applications block: a pool of threads to call them, and the way back.
+"""Base of the interfaces of blocking applications, which run on worker threads.
 
 Worker threads answer through `LoopCalls`.
 """
@@ -21,7 +21,7 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-# A worker that is told to stop gets this long to close what it has open, and is looked after this often.
+# Time for a worker that is to stop to close its files and connections, and the interval of checks for its end.
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.01
 
@@ -35,7 +35,7 @@ class Call:
         """`seconds`: for how long the application may go on after a response that was complete before it was."""
         self._loop_calls = loop_calls
         self._seconds = seconds
-        # Set by the loop, once: nobody takes any more of the response, and the application is told so.
+        # Set by the loop, once: the client has gone; the application's next send raises.
         self._over = False
         # Set by the loop, once: the response is complete, and what the application still sends is dropped.
         self._answered = False
@@ -76,7 +76,7 @@ class Call:
             self._forget = exchange.gateway.handler_continues(exchange, self._give_up, self._seconds)
 
     def _give_up(self) -> None:
-        """Have the application end with its next piece of content; on the loop's thread."""
+        """Have the application's next send raise; on the loop's thread."""
         self._over = True
 
     def _on_loop_end(self) -> None:
@@ -86,7 +86,7 @@ class Call:
 
 
 def refuse(exchange: HTTPExchange) -> None:
-    """There is nobody to make the call: the client may come back in a moment."""
+    """Respond with 503: no worker thread can make the call."""
     if exchange.state is WAITING:
         exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
 
@@ -103,7 +103,7 @@ class ThreadedInterface(Interface):
         if executor is None:
             executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
         self.executor = executor
-        # The attribute is that of the standard library's; 0 if another one does not say.
+        # The attribute is that of the standard library's; 0 for an executor without it.
         workers = executor.threads if isinstance(executor, WorkerPool) else getattr(executor, "_max_workers", 0)
         #: Most calls of the application that run at a time; 0 if that is not known.
         self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
@@ -113,7 +113,7 @@ class ThreadedInterface(Interface):
         self._shares = ClientShares(most, settings.thread_queue) if most else None
 
     def loop_calls(self) -> LoopCalls:
-        """The way back to the running loop."""
+        """Return the calls to the running loop."""
         loop = asyncio.get_running_loop()
         # Kept at hand: one interface may serve on several loops, in as many threads.
         loop_calls = self._loop_calls
@@ -125,7 +125,7 @@ class ThreadedInterface(Interface):
         """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
         if self._watches_rate:
             exchange.thread_call = call
-        # A peer on a Unix socket is a proxy, and all clients at once, unless it says for whom it asks.
+        # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
         if self._shares is not None and exchange.endpoint.client is not None:
             self._queue_shared(call, exchange, self._shares, exchange.endpoint.client[0])
         elif self._post(call, exchange):
@@ -164,8 +164,8 @@ class ThreadedInterface(Interface):
         except PoolFull:
             refuse(exchange)
         except Exception as error:
-            # The user's executor may have limits of its own, and its own way to say so.
-            logger.error("%s: the executor takes no call: %.200r", exchange, error)
+            # The user's executor may have limits of its own, and raises its own exceptions.
+            logger.error("%s: the executor rejected the call: %.200r", exchange, error)
             refuse(exchange)
         else:
             return True
@@ -185,7 +185,7 @@ class ThreadedInterface(Interface):
                 await asyncio.sleep(_POLL_SECONDS)
 
     def end_workers(self) -> None:
-        """End them when the process does and nobody has called `shutdown`: the event loop is no more."""
+        """End the workers of a process that exits without `shutdown`, after its event loop has closed."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -196,7 +196,7 @@ class ThreadedInterface(Interface):
 
 
 def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
-    """What `run` raises it answers for itself: an outcome other than None is that of a call that was never made."""
+    """`run` handles its own errors, so a failed future means that the call never ran."""
     if future.cancelled():
         call.cancel()
     elif (error := future.exception()) is not None:

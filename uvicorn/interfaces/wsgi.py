@@ -31,8 +31,8 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-# Content that a worker may have handed over and the client not taken: with 64 KiB it waited at every other piece of it.
-# Only as many responses as there are workers can have so much.
+# High-water mark of the content that a worker thread has handed over: with 64 KiB it waited at every other piece.
+# At most one response per worker thread can have so much.
 _UNTAKEN_BYTES: Final = 262144
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -129,7 +129,7 @@ class WSGICall(Call):
     # On a worker
 
     def _run(self) -> None:
-        """Call the application and hand over what it says, to its end whatever that is."""
+        """Call the application and hand over its response."""
         if self._over:
             return
         errors: ErrorLog = self._environ["wsgi.errors"]
@@ -221,7 +221,7 @@ class WSGICall(Call):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """What `start_response` returns: hand over content, and wait while the client has too much of it before it."""
+        """The `write` of `start_response`: hand over content; wait while above the high-water mark."""
         if self._over and not self._ended:
             raise ClientDisconnected("the response is over: its end was sent, or the client has gone")
         # The head stays open to be replaced until there is content (PEP 3333).
@@ -270,7 +270,7 @@ class WSGICall(Call):
         status, _, headers = self._head
         if self._exchange.method != "HEAD" and status != 204 and status != 304:
             for name, value in headers:
-                # Two of them, and one that is malformed, are the gateway's to refuse.
+                # The gateway rejects duplicate and malformed ones.
                 if len(name) == 14 and name.lower() == b"content-length" and value.isdigit() and len(value) < 19:
                     self._left = int(value)
         return self._head
@@ -352,7 +352,7 @@ def _is_iterable(returned: object) -> bool:
 
 
 def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
-    """What to raise for a list with something else than bytes in it."""
+    """Return the error for a list with an item that is not bytes."""
     wrong = next(piece for piece in pieces if not isinstance(piece, (bytes, bytearray, memoryview)))
     return LocalProtocolError(f"content: expected bytes, got {type(wrong).__name__} {wrong!r:.100}")
 

@@ -14,7 +14,7 @@ from uvicorn.concurrency.waker import Waker, new_waker
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ClientDisconnected
 
-# What a worker would have before it, so that it rarely waits: as much as is received at a time.
+# High-water mark of the content that is buffered for a worker thread: as much as is received at a time.
 _AHEAD_BYTES: Final = 131072
 
 
@@ -36,7 +36,7 @@ class ContentReader(io.BufferedIOBase):
     _taken = 0
     _waker: Waker | None = None
     _waiting = False
-    # The loop's to set: whether more waits than should, whether there will be no more, and whether that was all.
+    # Set by the loop: above the high-water mark; the content has ended; it has ended whole.
     _behind = False
     _ended = False
     _whole = False
@@ -122,7 +122,7 @@ class ContentReader(io.BufferedIOBase):
                 return True
             if not ended:
                 self._waiting = True
-                # Looked at again: a loop that saw nobody wait does not ring.
+                # Checked again: a loop that saw no waiter does not wake it.
                 if not self._pieces and not self._ended:
                     self._waker.wait()
             elif self._whole:
@@ -163,7 +163,7 @@ class ContentReader(io.BufferedIOBase):
             self._waker.wake()
 
     def _count_excess(self) -> int:
-        # Set before it is known to be: a worker that gets on meanwhile says so.
+        # Set before the count: a worker that reads meanwhile posts `_on_loop_wanted`.
         self._behind = True
         excess = self._put - self._taken - _AHEAD_BYTES
         if excess > 0:
@@ -172,7 +172,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Ring after this turn of the loop, which may have more: a worker that wakes takes the interpreter from it."""
+        """Wake the worker after this turn of the loop, which may bring more: a woken worker takes the GIL from it."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)
