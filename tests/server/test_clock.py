@@ -40,7 +40,7 @@ def test_elapsed_is_what_has_passed_between_two_ticks() -> None:
     assert clock.elapsed == 2.5
 
 
-def test_everybody_is_told_in_the_order_in_which_they_asked() -> None:
+def test_tick_callbacks_are_called_in_the_order_of_registration() -> None:
     clock = HandClock()
     told: list[str] = []
     clock.on_tick(lambda: told.append("first"))
@@ -49,7 +49,7 @@ def test_everybody_is_told_in_the_order_in_which_they_asked() -> None:
     assert told == ["first", "second"]
 
 
-def test_who_is_told_sees_the_new_time() -> None:
+def test_a_tick_callback_sees_the_new_time() -> None:
     clock = HandClock()
     seen: list[float] = []
     clock.on_tick(lambda: seen.append(clock.now))
@@ -146,7 +146,7 @@ def test_a_started_clock_ticks_again_and_again(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(main())
 
 
-def test_a_clock_goes_on_after_somebody_who_was_told_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_ticks_on_after_a_callback_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "TICK_SECONDS", 0.0)
 
     async def main() -> None:

@@ -54,7 +54,7 @@ class TickingConnection:
     def reset(self) -> None: ...
 
 
-def test_every_connection_is_told_of_a_tick() -> None:
+def test_each_tick_reaches_every_connection() -> None:
     def use(context: ServerContext) -> None:
         connections = [TickingConnection(context) for _ in range(3)]
         context.clock.tick()
@@ -86,11 +86,11 @@ def test_the_server_is_named() -> None:
     with_context(lambda context: _equal(context.defaults.server, b"server: uvicorn\r\n"))
 
 
-def test_the_server_is_not_named_when_it_was_told_not_to() -> None:
+def test_the_server_field_is_left_out_when_switched_off() -> None:
     with_context(lambda context: _equal(context.defaults.server, b""), server_header=False)
 
 
-def test_there_is_no_date_when_it_was_told_not_to() -> None:
+def test_the_date_field_is_left_out_when_switched_off() -> None:
     def use(context: ServerContext) -> None:
         context.clock.tick()
         assert context.defaults.block == b"server: uvicorn\r\n"
@@ -122,12 +122,12 @@ def _equal(found: object, expected: object) -> None:
 # Fields that an application cannot decide
 
 
-def test_a_field_that_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dropped_response_field_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: context.dropped_fields((b"connection",)))
     assert caplog.messages == ["the application sends connection, which is the server's to decide; left out"]
 
 
-def test_a_field_that_is_left_out_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dropped_response_field_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
         for _ in range(100):
             context.dropped_fields((b"connection", b"upgrade"))
@@ -163,7 +163,7 @@ def test_D10_running_out_is_an_error_of_the_server(caplog: pytest.LogCaptureFixt
     assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.server", logging.ERROR)]
 
 
-def test_D10_running_out_is_told_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_running_out_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
         context.loop.set_exception_handler(context.loop_exception)
         for _ in range(3):
@@ -189,7 +189,7 @@ def test_D10_other_reports_are_left_to_the_event_loop(report: dict[str, Any], ca
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_a_task_that_exits_is_not_told_of_by_the_event_loop_too(
+def test_the_event_loop_does_not_report_a_task_that_exits_a_second_time(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     report = {"message": "Task exception was never retrieved", "exception": error}

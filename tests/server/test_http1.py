@@ -138,7 +138,7 @@ async def test_100_continue_is_too_late_once_the_response_has_begun() -> None:
     await conversation.lose()
 
 
-async def test_who_asks_for_content_of_a_request_that_is_over_disturbs_nobody() -> None:
+async def test_asking_for_content_of_an_ended_request_leaves_the_next_one_alone() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 1", content=b"x"))
@@ -261,7 +261,7 @@ async def test_a_connection_may_be_reset_twice() -> None:
     assert conversation.transport.aborted
 
 
-async def test_a_socket_that_cannot_be_told_to_reset_is_aborted_all_the_same() -> None:
+async def test_a_socket_that_rejects_the_reset_option_is_aborted() -> None:
     class Gone:
         family = socket.AF_INET
 
@@ -304,7 +304,7 @@ async def test_a_stalled_client_whose_response_is_under_way_frees_its_handler() 
     assert (conversation.transport.aborted, ended) == (True, [True])
 
 
-async def test_the_connection_over_the_limit_is_told_so_and_closed() -> None:
+async def test_the_connection_over_the_limit_is_answered_with_503_and_closed() -> None:
     conversation = Conversation(hello, limit_concurrency=1)
     connection, transport = conversation.connect()
     connection.data_received(request(POST, b"content-length: 5", content=b"he"))

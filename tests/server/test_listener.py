@@ -282,7 +282,7 @@ def test_a_unix_socket_that_another_server_has_taken_over_stays(folder: Path) ->
     assert path.exists()
 
 
-def test_a_unix_socket_that_nobody_serves_is_replaced(folder: Path) -> None:
+def test_a_stale_unix_socket_is_replaced(folder: Path) -> None:
     path = folder / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -341,11 +341,11 @@ def test_a_unix_socket_below_a_file_is_named(folder: Path) -> None:
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")
 
 
-def test_a_unix_socket_whose_path_is_too_long_is_told_so(folder: Path) -> None:
+def test_a_unix_socket_path_that_is_too_long_is_rejected_with_the_reason(folder: Path) -> None:
     assert "too long" in complaint(Address(path=str(folder / ("x" * 150))))
 
 
-def test_missing_rights_are_told_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_permissions_are_reported_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -372,7 +372,7 @@ def test_an_inherited_socket_that_is_only_bound_is_listened_on() -> None:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
 
-def test_an_inherited_socket_stays_open_for_who_handed_it_down() -> None:
+def test_an_inherited_socket_stays_open_for_the_parent_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         with listening(Address(descriptor=inherited.fileno())):
             pass

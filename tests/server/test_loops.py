@@ -55,12 +55,12 @@ def test_auto_is_asyncio_where_uvloop_is_not_installed() -> None:
 
 
 @pytest.mark.usefixtures("without_uvloop")
-def test_uvloop_that_is_not_installed_is_told_what_to_do() -> None:
+def test_missing_uvloop_is_reported_with_the_remedy() -> None:
     with pytest.raises(ConfigError, match="install uvloop, or pass --loop asyncio"):
         loop_factory("uvloop")
 
 
-def test_an_unknown_loop_is_told_which_there_are() -> None:
+def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
     with pytest.raises(ConfigError, match="^loop: expected one of auto, uvloop, asyncio, got 'trio'$"):
         loop_factory("trio")
 
@@ -129,7 +129,7 @@ def test_the_main_coroutine_may_exit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_a_ctrl_c_that_nobody_has_taken_over_ends_the_loop(name: str) -> None:
+def test_a_ctrl_c_without_a_handler_ends_the_loop(name: str) -> None:
     async def main() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()

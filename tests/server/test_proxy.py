@@ -155,12 +155,12 @@ async def test_C7_any_other_peer_is_not() -> None:
     assert scheme == "http"
 
 
-async def test_C7_nobody_is_believed_if_that_is_said() -> None:
+async def test_C7_forwarded_fields_are_ignored_when_switched_off() -> None:
     [(client, scheme)] = await ask(FORWARDED, forwarded_allow_ips="*", proxy_headers=False)
     assert client != ("1.2.3.4", 5)
 
 
-async def test_C7_the_next_request_of_the_connection_is_somebody_elses() -> None:
+async def test_C7_the_next_request_of_the_connection_may_have_another_client() -> None:
     other = request(b"GET / HTTP/1.1", b"x-forwarded-for: 5.6.7.8")
     plain = request()
     seen = await ask(FORWARDED + FORWARDED + other + plain, forwarded_allow_ips="*")

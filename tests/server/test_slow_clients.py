@@ -45,7 +45,7 @@ def test_a_pause_is_too_long_when_its_time_is_up() -> None:
     assert [bool(reason) for reason in reasons(*pause)] == [False] * 20 + [True]
 
 
-def test_a_pause_that_is_too_long_is_told_by_its_length() -> None:
+def test_a_pause_that_is_too_long_is_reported_with_its_length() -> None:
     assert reasons((1.0, 0), (2.5, 0), idle_seconds=2.5)[-1] == "no request content for 2.5 seconds"
 
 

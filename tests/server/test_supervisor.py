@@ -41,14 +41,14 @@ def supervisor() -> Iterator[Supervisor]:
         made._waking.close()
 
 
-def test_a_worker_that_is_silent_for_too_long_is_told_to_abort(supervisor: Supervisor) -> None:
+def test_a_worker_that_is_silent_for_too_long_is_sent_the_abort_signal(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.heard -= 10
     supervisor._look_after()
     assert worker.process.wait(30) == -6
 
 
-def test_a_supervisor_that_was_halted_itself_reproaches_nobody_with_silence(supervisor: Supervisor) -> None:
+def test_time_in_which_the_supervisor_was_halted_does_not_count_as_worker_silence(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.heard -= 10
     supervisor._looked -= 10
@@ -56,7 +56,7 @@ def test_a_supervisor_that_was_halted_itself_reproaches_nobody_with_silence(supe
     assert not worker.deadline
 
 
-def test_nor_does_it_count_that_time_towards_the_grace(supervisor: Supervisor) -> None:
+def test_time_in_which_the_supervisor_was_halted_does_not_count_towards_the_grace(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 5
     supervisor._looked -= 10

@@ -64,13 +64,13 @@ def test_a_key_with_a_password_is_read(made: Certificates) -> None:
 
 
 @pytest.mark.parametrize(("password", "advice"), [("", "may be missing"), ("wrong", "is wrong")])
-def test_a_password_that_does_not_fit_is_told(made: Certificates, password: str, advice: str) -> None:
+def test_a_wrong_tls_key_password_is_reported(made: Certificates, password: str, advice: str) -> None:
     encrypt(made.key, b"secret")
     with pytest.raises(ConfigError, match=f"--ssl-keyfile-password {advice}"):
         context_of(ssl_certfile=made.chain, ssl_keyfile=made.key, ssl_keyfile_password=password)
 
 
-def test_a_key_of_another_certificate_is_told(made: Certificates) -> None:
+def test_a_tls_key_of_another_certificate_is_reported(made: Certificates) -> None:
     chain = made.chain.read_bytes()
     made.issue()
     made.chain.write_bytes(chain)
@@ -84,13 +84,13 @@ def test_a_file_that_is_not_there_is_named(made: Certificates, name: str) -> Non
         context_of(**{"ssl_certfile": made.both, name: "/nowhere/at.all"})
 
 
-def test_a_certificate_without_its_key_is_told(made: Certificates) -> None:
+def test_a_certificate_without_its_key_is_reported(made: Certificates) -> None:
     with pytest.raises(ConfigError, match="expected PEM"):
         context_of(ssl_certfile=made.chain)
 
 
 @pytest.mark.parametrize("name", ["ssl_certfile", "ssl_ca_certs"])
-def test_a_file_that_is_not_pem_is_told(made: Certificates, tmp_path: Path, name: str) -> None:
+def test_a_certificate_file_that_is_not_pem_is_reported(made: Certificates, tmp_path: Path, name: str) -> None:
     (tmp_path / "text").write_text("Hello")
     with pytest.raises(ConfigError, match=r"text.*expected PEM"):
         context_of(**{"ssl_certfile": made.both, name: tmp_path / "text"})
@@ -111,7 +111,7 @@ def test_what_needs_a_certificate_asks_for_it(made: Certificates, name: str) -> 
         ("ssl_cert_reqs", 2, "expected --ssl-ca-certs"),
     ],
 )
-def test_values_that_do_not_fit_are_told(made: Certificates, name: str, value: Any, message: str) -> None:
+def test_invalid_tls_values_are_reported(made: Certificates, name: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         context_of(**{"ssl_certfile": made.both, name: value})
 

@@ -92,7 +92,7 @@ async def test_a_client_that_answers_pings_stays() -> None:
     assert conversation.close_code is None
 
 
-async def test_without_an_interval_nobody_is_pinged() -> None:
+async def test_no_ping_is_sent_without_a_ping_interval() -> None:
     conversation = await opened(ws_ping_interval=0.0)
     conversation.clock.advance(100)
     conversation.look()
@@ -140,7 +140,7 @@ async def test_a_client_that_takes_no_byte_is_reset(caplog: pytest.LogCaptureFix
     assert app.messages[-1]["code"] == 1006
 
 
-async def test_a_stopping_server_tells_the_handlers_and_closes_with_1012() -> None:
+async def test_a_stopping_server_notifies_the_handlers_and_closes_with_1012() -> None:
     log: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -113,7 +113,7 @@ async def test_e8_a_client_that_is_not_read_is_pinged_so_that_its_end_is_noticed
     await conversation.lose()
 
 
-async def test_a_reset_is_told_before_anything_else_happens() -> None:
+async def test_a_reset_is_reported_to_the_application_at_once() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.context.connections.pop().reset()
