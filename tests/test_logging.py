@@ -165,7 +165,7 @@ def test_an_open_file_and_a_parser_are_read(opened: Callable[[str], Any], capsys
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "a.ini"])
 def test_files_that_are_none_are_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{]")
-    with pytest.raises(ConfigError, match=f"log_config: .*{name}' is no logging configuration"):
+    with pytest.raises(ConfigError, match=f"log_config: .*{name}' is not a logging configuration"):
         configure_logging(tmp_path / name, None)
 
 

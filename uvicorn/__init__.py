@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGI3Adapter", "ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "run"]
 
-# Imported when they are first used: a supervisor, which serves nothing itself, takes 10 MiB less without them.
+# Imported on first use: a supervisor does not need them and saves 10 MiB.
 _HOMES: Final = {
     "ASGI3Adapter": "uvicorn.adapters",
     "ASGIAdapter": "uvicorn.adapters",

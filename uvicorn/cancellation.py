@@ -1,7 +1,7 @@
-"""The end of a handler whose client has gone, as a cancellation.
+"""The exception that ends a handler whose client has disconnected.
 
-Public as `uvicorn.errors.ChannelClosed`. It stands in a file of its own because it needs asyncio, which a supervisor
-does without: that takes 6 MiB less.
+Public as `uvicorn.errors.ChannelClosed`. In a file of its own because it imports asyncio: a supervisor, which does not
+need asyncio, saves 6 MiB.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 
 
 class ChannelClosed(asyncio.CancelledError):
-    """`send` on the reply channel of a client that has gone, from a task of that client's own.
+    """Raised by `send` on the reply channel of a disconnected client, in a task of that client's handler.
 
     A CancelledError, so that an endless `while True: await reply.send(...)` ends without a traceback
-    and `except Exception` does not hold it up.
+    and `except Exception` does not catch it.
     """
 
     __module__ = "uvicorn.errors"

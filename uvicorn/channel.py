@@ -1,4 +1,4 @@
-"""What all channels have in common: their names, and what `send` returns."""
+"""Shared by all channels: unique names, and the awaitables that `send` returns."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from uvicorn.cancellation import ChannelClosed
 from uvicorn.errors import LocalProtocolError
 from uvicorn.types import Message
 
-# How many sends in a row may pass without letting others run. A client that reads as fast as a handler writes, or
-# one that has gone, would otherwise keep the event loop to that handler (rule R6). Two figures from there.
+# Number of sends, or of dropped sends, in a row before the handler yields to the event loop. Without this, a handler
+# whose client reads as fast as it writes, or has disconnected, would block the loop (rule R6, with both figures).
 SENDS_IN_A_ROW: Final = 256
 DROPS_IN_A_ROW: Final = 1000
 
-# What a response's content, or the response, is called elsewhere: in ASGI 3, in WebSockets, in other libraries.
+# Keys of other interfaces (ASGI 3, WebSocket messages, other libraries) for what is 'content' here.
 _MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
 
 
 class ChannelNames:
-    """Names that are unique among all processes (rule R4), `<kind>.<process>.<number>`, and whose they are."""
+    """Channel names `<kind>.<process>.<number>`, unique among all processes (rule R4), and their channels."""
 
     def __init__(self) -> None:
         self._renew()
-        # A forked process must not go on with its parent's names.
+        # A forked process must not reuse its parent's names.
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        #: What names of this process have in their middle.
+        #: The middle part of this process's names.
         self.process = secrets.token_hex(8)
         self._numbers = itertools.count(1)
         self._channels: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def new(self, kind: str, channel: Any = None) -> str:
-        """A name that nobody else has. `channel` is found by it from now on, for as long as it lives."""
+        """Return a new unique name. `find` returns `channel` for it as long as the channel is alive."""
         name = f"{kind}.{self.process}.{next(self._numbers)}"
         if channel is not None:
             self._channels[name] = channel
         return name
 
     def find(self, name: str) -> Any:
-        """The channel of that name, or None: it has gone, or is another process's."""
+        """Return the channel of that name, or None if it is gone or belongs to another process."""
         return self._channels.get(name)
 
 
@@ -54,7 +54,7 @@ channel_names: Final = ChannelNames()
 
 
 class Done(Coroutine[Any, Any, None]):
-    """What `send` returns when there is nothing to wait for: finished, shared, and it may be dropped (rule R5)."""
+    """The finished, shared awaitable that `send` returns if there is nothing to wait for (rule R5)."""
 
     __slots__ = ()
     # The exhausted iterator's own method: it answers `await` without a call into Python.
@@ -71,9 +71,9 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """What `send` returns when its caller ought to wait. Nothing runs, and nothing warns, unless it is awaited.
+    """What `send` returns if its caller should wait. It runs only if awaited; dropping it gives no warning.
 
-    `on_await()` is called once, as soon as something awaits it: `await` itself, or the task that it is made into.
+    `on_await()` is called once, when it is first awaited: by `await`, or by a task made of it.
     """
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
@@ -113,6 +113,7 @@ DONE: Final = Done()
 
 
 async def let_others_run() -> None:
+    """Yield to the event loop once."""
     await asyncio.sleep(0)
 
 
@@ -121,7 +122,7 @@ def send_from_thread(
     send: Callable[[Message], Coroutine[Any, Any, None]],
     message: Message,
 ) -> Coroutine[Any, Any, None]:
-    """`send(message)` on the thread of `loop`, awaited; holds this thread up until it is done."""
+    """Await `send(message)` on the thread of `loop`; block this thread until it is done."""
 
     async def on_loop() -> None:
         await send(message)
@@ -130,20 +131,20 @@ def send_from_thread(
         try:
             asyncio.run_coroutine_threadsafe(on_loop(), loop).result()
         except CancelledError:
-            # What a ChannelClosed on the loop's side arrives as here.
+            # A ChannelClosed on the loop arrives here as CancelledError.
             raise ChannelClosed("the client has gone") from None
     return DONE
 
 
 def check_named(message: Message) -> None:
-    """Raise LocalProtocolError if a response or chunk without `content` has it under a name of other interfaces.
+    """Raise LocalProtocolError if a response or chunk has its content under a key of another interface.
 
-    It would be taken for an empty one, which ends the response.
+    It would be treated as empty content, which ends the response.
     """
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 
 
 def shape(message: Any) -> str:
-    """A message as errors show it: its keys, never its content."""
+    """Format a message for an error: its keys, never its content."""
     return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

@@ -1,4 +1,4 @@
-"""The composition root's first half: what a user says, as settings, sockets and an interface."""
+"""Configuration: turns keywords into settings, sockets and an interface."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 
 def keyword(field: Field[Any]) -> str:
-    """What a setting is called as a keyword; its flag, and its environment variable, are made from that."""
+    """Return the keyword of a setting; its flag and its environment variable are derived from it."""
     flag: str = field.metadata["flag"]
     return flag.removeprefix("--").replace("-", "_") or field.name
 
 
 def setting_fields() -> Iterable[Field[Any]]:
-    """Every setting there is."""
+    """Return the fields of all settings."""
     for owner in (Settings, Limits):
         yield from (field for field in fields(owner) if field.metadata)
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:
-    """Settings from keywords; those that are missing or None have their defaults.
+    """Build settings from keywords; missing keywords and None mean the default.
 
-    Raises ConfigError for an unknown keyword or a value that does not fit.
+    Raises ConfigError for an unknown keyword or an invalid value.
     """
     known = {keyword(field): field for field in setting_fields()}
     for name in values:
@@ -63,17 +63,17 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
     settings = Settings(limits=Limits(**limits), **chosen)
     root_path = settings.root_path
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
-        raise ConfigError(f"root_path: expected a path such as '/api', without a slash at its end, got {root_path!r}")
+        raise ConfigError(f"root_path: expected a path such as '/api', without a trailing slash, got {root_path!r}")
     return settings
 
 
 class Config:
-    """What `uvicorn.run` and `uvicorn.Server` need to know.
+    """The configuration of `uvicorn.run` and `uvicorn.Server`.
 
     `app` is an application, or 'module:attribute'. Where to listen is `bind` (one address or several, in the syntax
     of --bind), or else `uds`, `fd`, or `host` and `port`. Other keywords are those of the command line.
 
-    Raises ConfigError for anything that cannot be used.
+    Raises ConfigError for any invalid setting.
     """
 
     def __init__(
@@ -123,20 +123,20 @@ class Config:
         self.reload_excludes = _texts(reload_excludes)
         self.reload_delay = reload_delay
         self.ssl_context_factory = ssl_context_factory
-        #: The application itself, once it has been imported or made.
+        #: The application, once it has been imported or created.
         self.loaded_app: Any = None
         for folder in self.reload_dirs:
             if not os.path.isdir(folder):
-                raise ConfigError(f"reload_dirs: expected a folder, found none at {os.path.abspath(folder)!r}")
+                raise ConfigError(f"reload_dirs: folder not found: {os.path.abspath(folder)!r}")
         if isinstance(reload_delay, bool) or not isinstance(reload_delay, (int, float)) or not reload_delay > 0:
             raise ConfigError(f"reload_delay: expected a number of seconds above 0, got {reload_delay!r}")
         if reload and workers is not None and workers > 1:
-            raise ConfigError("reload and workers do not go together; expected one of them")
-        # Here, so that whoever makes a server of this may have the last word about logging.
+            raise ConfigError("reload and workers cannot be combined; use one of them")
+        # Configured here, so that a program can change logging before it starts a server.
         self.configure_logging()
 
     def configure_logging(self) -> None:
-        """Set up the loggers named `uvicorn`; nothing if `log_config` is None."""
+        """Set up the loggers named `uvicorn`; do nothing if `log_config` is None."""
         configure_logging(self.log_config, self.use_colors)
         if self.log_level is not None:
             for name in ("uvicorn", "uvicorn.access"):
@@ -144,12 +144,12 @@ class Config:
 
     @property
     def host(self) -> str:
-        """The first address that is a host; as given, so that it may be a name."""
+        """The host of the first TCP address, as given: a name or an IP address."""
         return next((address.host for address in self.addresses if address.is_tcp), DEFAULT_HOST)
 
     @property
     def port(self) -> int:
-        """Its port; 0 if any that is free will do."""
+        """The port of the first TCP address; 0 means a free one."""
         return next((address.port for address in self.addresses if address.is_tcp), DEFAULT_PORT)
 
     @property
@@ -159,12 +159,12 @@ class Config:
 
     @property
     def loaded(self) -> bool:
-        """Whether the application has been imported or made."""
+        """Whether the application has been imported or created."""
         return self.loaded_app is not None
 
     def load(self) -> Interface:
-        """Import the application, unless that has been done, and find how it is called."""
-        # A supervisor, which does neither this nor TLS, takes some MiB less.
+        """Import the application, unless it is loaded, and build its interface."""
+        # Imported late: a supervisor does not need it and saves some MiB.
         from uvicorn.interfaces.detect import build_interface
 
         source = repr(self.app) if isinstance(self.app, str) else "the application"
@@ -175,7 +175,7 @@ class Config:
         return build_interface(self.loaded_app, self.settings, source)
 
     def lifespan_class(self, config: Config) -> Interface:
-        """What those who call `Server.startup` themselves set as `Server.lifespan`, as other servers have it."""
+        """Return `Server.lifespan` for programs that call `Server.startup` themselves; the name is other servers'."""
         return config.load()
 
     def _imported(self, name: str) -> Any:
@@ -183,9 +183,9 @@ class Config:
 
         folder = os.path.abspath(self.app_dir or "")
         if not os.path.isdir(folder):
-            raise ConfigError(f"app_dir: expected a folder, found none at {folder!r}")
+            raise ConfigError(f"app_dir: folder not found: {folder!r}")
         if self.app_dir is None:
-            # A script's own modules come first, wherever it was started.
+            # The modules of the running script take precedence over the current folder.
             if not {folder, ""} & set(sys.path):
                 sys.path.append(folder)
         elif sys.path[:1] != [folder]:
@@ -193,7 +193,7 @@ class Config:
         return import_from_string(name)
 
     def _made(self, app: Any, source: str) -> Any:
-        """What `app` returns, if it is a factory."""
+        """Return `app`, or what it returns if it is a factory."""
         if not self.factory:
             return app
         try:
@@ -205,9 +205,9 @@ class Config:
             ) from error
 
     def ssl_context(self) -> SSLContext | None:
-        """What `ssl_certfile` and the rest say; None without a certificate. Raises ConfigError for what is unusable.
+        """Return the TLS context, or None without a certificate. Raise ConfigError for an unusable certificate.
 
-        A `ssl_context_factory` is called with this configuration and with a function that returns that context.
+        `ssl_context_factory` is called with this configuration and a function that returns the default context.
         """
         if self.ssl_context_factory is not None:
             return self.ssl_context_factory(self, self._own_ssl_context)
@@ -220,7 +220,7 @@ class Config:
 
         context = build_ssl_context(self.settings)
         if context is None:
-            raise ConfigError("ssl_context_factory: expected ssl_certfile as well, for it asks for the usual context")
+            raise ConfigError("ssl_context_factory: the default context needs ssl_certfile; pass ssl_certfile as well")
         return context
 
     def open_sockets(self) -> list[socket]:
@@ -228,13 +228,13 @@ class Config:
         return open_sockets(self.addresses, self.settings.backlog, self._uds_mode)
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop]:
-        """What makes the event loop, as `asyncio.run` takes it."""
+        """Return the loop factory for `asyncio.run`."""
         from uvicorn.server.loops import loop_factory
 
         return loop_factory(self.settings.loop)
 
     def bind_socket(self) -> socket:
-        """Listen on the first address; what users of this name pass on is `[config.bind_socket()]`."""
+        """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""
         [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog, self._uds_mode)
         close_sockets(others)
         return sock
@@ -245,7 +245,7 @@ def _addresses(
 ) -> tuple[Address, ...]:
     for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
         if given == "":
-            raise ConfigError(f"{name}: expected an address, got nothing; leave it out to listen on the default one")
+            raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
     if fd is not None and fd < 0:
         raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
     tcp = host is not None or port is not None
@@ -266,14 +266,14 @@ def _addresses(
 
 
 def _workers(number: int | None) -> int:
-    """How many processes: as given, or as WEB_CONCURRENCY says, or one."""
+    """Return the number of worker processes: as given, or from WEB_CONCURRENCY, or 1."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
         if not text.isdecimal() or not int(text):
-            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers from 1 on, got {text!r}")
+            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers, at least 1, got {text!r}")
         return int(text)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ConfigError(f"workers: expected a number from 1 on, got {number!r}")
+        raise ConfigError(f"workers: expected a number, at least 1, got {number!r}")
     return number
 
 

@@ -1,21 +1,21 @@
-"""Every exception of the project, sorted by whose fault it is.
+"""The project's exceptions, grouped by the party at fault.
 
 UvicornError
-├── ConfigError                 the person who started the server can mend it
-│   ├── ImportFromStringError   'module:attribute' leads nowhere
-│   └── InterfaceError          the application speaks no interface we know
+├── ConfigError                 the user can correct it: a setting, an address, a module
+│   ├── ImportFromStringError   'module:attribute' cannot be imported
+│   └── InterfaceError          the application's interface is unknown
 ├── StartupError                the application's own startup failed
 ├── ProtocolError
 │   ├── LocalProtocolError      the application broke the contract
-│   └── RemoteProtocolError     the client broke the protocol; says which status to refuse with
-│       └── WebSocketProtocolError  on an open WebSocket; says which code to close with
+│   └── RemoteProtocolError     the client broke the protocol; has the status code of the response
+│       └── WebSocketProtocolError  on an open WebSocket; has the close code
 ├── BroadcastError
-│   └── BroadcastUnavailable    a message could not be handed to what carries it, in time
-├── ApplicationError            an application behind an adapter raised what its host would misread
-├── ResponseAborted             a response that went through an adapter was broken off
-└── ClientDisconnected          the client left before its request was whole
+│   └── BroadcastUnavailable    a message could not be passed to the backend in time
+├── ApplicationError            wraps an application's exception that the adapter's host would misread
+├── ResponseAborted             a response was aborted behind an adapter
+└── ClientDisconnected          the client disconnected before its request was complete
 
-ChannelClosed (a CancelledError) stands apart: it ends a handler quietly, as cancelling it would.
+ChannelClosed is a CancelledError instead: it ends a handler without a traceback, like a cancellation.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class UvicornError(Exception):
-    """Base of everything that the project raises."""
+    """Base class of the project's exceptions."""
 
 
 class ConfigError(UvicornError):
-    """A setting, an address or an application that cannot be used; the message says what to do."""
+    """An invalid setting, address or application; the message names the fix."""
 
 
 class ImportFromStringError(ConfigError):
@@ -42,26 +42,26 @@ class ImportFromStringError(ConfigError):
 
 
 class InterfaceError(ConfigError):
-    """The application's signature fits no interface, or one that is not served."""
+    """The application's signature matches no supported interface."""
 
 
 class StartupError(UvicornError):
-    """The application's own startup failed; what it raised has been logged."""
+    """The application's own startup failed; its exception has been logged."""
 
 
 class ProtocolError(UvicornError):
-    """Somebody broke the rules of a protocol."""
+    """The application or the client broke the rules of a protocol."""
 
 
 class LocalProtocolError(ProtocolError):
-    """The application sent something that cannot be put on the wire honestly."""
+    """The application sent an invalid or out-of-order message."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The client sent something that is refused.
+    """The client sent a malformed request or exceeded a limit.
 
-    `status_hint` is the status code to answer with. The message is constant text and numbers of ours,
-    never the client's bytes, so it may be logged as it stands.
+    `status_hint` is the status code of the response. The message is constant text and our own numbers,
+    never the client's bytes, so it is safe to log.
     """
 
     def __init__(self, message: str, status_hint: int = 400) -> None:
@@ -72,8 +72,8 @@ class RemoteProtocolError(ProtocolError):
 class WebSocketProtocolError(RemoteProtocolError):
     """The client broke the WebSocket protocol, or a limit, after the handshake.
 
-    `code` is what to close with: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` is short enough for a close
-    frame and, like the message, never the client's bytes.
+    `code` is the close code: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` fits into a close frame and, like
+    the message, never contains the client's bytes.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -83,51 +83,51 @@ class WebSocketProtocolError(RemoteProtocolError):
 
 
 class BroadcastError(UvicornError):
-    """Something about broadcasting to groups failed."""
+    """A broadcast operation failed."""
 
 
 class BroadcastUnavailable(BroadcastError):
-    """A message was not handed to what carries it, in time: most probably nobody hears it.
+    """A message was not passed to the backend in time: most probably it reaches no subscriber.
 
-    It is never sent again by itself, since it may have arrived all the same.
+    It is not retried automatically, since it may have arrived all the same.
     """
 
-    #: Whether that messages are not taken has been logged, in one line for all of them.
+    #: Whether the outage has been logged, once for all messages.
     reported = False
 
 
 class ApplicationError(UvicornError):
-    """The application behind an adapter raised an exception that its host would misread; that one is the `__cause__`.
+    """Wraps an exception of the application that the adapter's host would misread; that exception is the `__cause__`.
 
-    An OSError, which hosts take for a client that has gone; SystemExit, KeyboardInterrupt or another exception that is
+    Wrapped are: OSError, which hosts treat as a disconnected client; SystemExit, KeyboardInterrupt and others that are
     not an Exception, which end a host or its thread; StopIteration, which ends an iteration.
     """
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:
-        """One with `error` as its cause."""
+        """Return an ApplicationError with `error` as its cause."""
         made = cls(f"the application raised {type(error).__name__}: {escaped(error)}")
         made.__cause__ = error
         return made
 
 
 class ResponseAborted(UvicornError):
-    """A response that went through an adapter was broken off without an exception of the application: see the log.
+    """A response behind an adapter was aborted without an exception of the application; the log has the reason.
 
-    Raised to the caller of the adapter, so that the response is broken off there too. An exception of the application
-    is raised to that caller itself.
+    Raised to the adapter's caller, so that the host aborts the response too. An exception of the application is raised
+    to that caller itself.
     """
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The request's content ended early: what was received so far is not the whole of it.
+    """The request's content ended early: the content received so far is incomplete.
 
-    An OSError too, which is what frameworks expect of reading from a client that has gone.
+    Also an OSError, which frameworks expect when they read from a disconnected client.
     """
 
 
 def __getattr__(name: str) -> Any:
-    # It is one of asyncio's own, which a supervisor does without: that takes 6 MiB less.
+    # Imported on first use: it needs asyncio, and a supervisor without asyncio saves 6 MiB.
     if name == "ChannelClosed":
         return importlib.import_module("uvicorn.cancellation").ChannelClosed
     raise AttributeError(f"module 'uvicorn.errors' has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""Text from outside, made fit for one line of a log.
+"""Escapes untrusted text for log lines.
 
-What a client, a peer or an exception's message says must not end a line, begin a forged one, or steer a terminal.
+Text from a client, a peer or an exception must not end a line, forge another one, or control a terminal.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: Controls, which also end lines; marks that reorder a line; and halves of characters, which no stream can write.
+#: Control characters, line separators, bidirectional marks, and surrogates, which cannot be encoded.
 CONTROLS: Final = (
     r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff"
 )
 _CONTROLS: Final = re.compile(f"[{CONTROLS}]")
-# Line feeds and tabs lay out a text that is allowed to have several lines.
+# Multi-line text keeps its line feeds and tabs.
 _CONTROLS_IN_LINES: Final = re.compile(rf"(?![\t\n])[{CONTROLS}]")
 
 _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -23,7 +23,7 @@ _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    r"""`str(value)` on one line: control characters as `\n` or `\xNN`, and cut after `longest` characters."""
+    r"""`str(value)` on one line: control characters as `\n` or `\xNN`, truncated after `longest` characters."""
     try:
         text = str(value)
     except Exception as error:
@@ -33,7 +33,7 @@ def escaped(value: object, longest: int = _LONGEST) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """A text of several lines with its control characters escaped, but for line feeds and tabs; not cut."""
+    """Escape the control characters of a multi-line text, except line feeds and tabs; do not truncate it."""
     return _CONTROLS_IN_LINES.sub(_escape, text)
 
 

@@ -13,7 +13,7 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Controls that must not stand inside a field: all of them but HTAB (RFC 9110, section 5.5).
 CONTROLS: Final = bytes(set(range(32)) - {9}) + b"\x7f"
 
-# Fields that must not stand in trailers (RFC 9110, section 6.5.1): those that frame or route a message, authenticate
+# Fields that must not be sent in trailers (RFC 9110, section 6.5.1): those that frame or route a message, authenticate
 # it, modify the request or control the response. A recipient acts on them before it has the content, or never.
 _FORBIDDEN_TRAILERS: Final = frozenset(
     b"authorization cache-control connection cookie date expect forwarded host keep-alive location max-forwards "
@@ -21,8 +21,8 @@ _FORBIDDEN_TRAILERS: Final = frozenset(
     b"upgrade www-authenticate x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto".split()
 )
 
-# Of the fields named content-*, all of which describe the content otherwise, those that vouch for it: they are computed
-# while it is sent (RFC 9530, section 2, and its predecessor).
+# The only content-* fields allowed in trailers: digests, computed while the content is sent (RFC 9530, section 2, and
+# its predecessor).
 _INTEGRITY_FIELDS: Final = frozenset((b"content-digest", b"content-md5"))
 
 _COMMON_NAMES = """

@@ -1,4 +1,4 @@
-"""Forks that an application makes of a process that serves it: counted, and ended when they come back."""
+"""Forks of a serving process that the application makes: counted, and ended if they return to the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.app")
 
-#: How many forks lie between this process and the one that has imported this.
+#: Number of forks between the process that imported this module and this one.
 forks = 0
 
 
@@ -25,10 +25,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this process, which an application has forked when it was called, and which comes back from that call.
+    """End this process, which the application forked during a call and which returns from that call.
 
-    It has its parent's connections and event loop, and must not go on with either. It ends as a child of
-    multiprocessing does, without what the parent has registered for its own end; with the code of a SystemExit, or 1.
+    It shares its parent's connections and event loop and must not use either. It ends like a child of
+    multiprocessing, without the parent's exit handlers; its exit code is that of a SystemExit, or 1.
     """
     code = 1
     if isinstance(error, SystemExit):

@@ -1,4 +1,4 @@
-"""`module:attribute` to the object it names, with errors that say what was looked for and what is there."""
+"""Imports the object named by `module:attribute`; errors list the alternatives that were found."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from uvicorn.errors import ImportFromStringError, InterfaceError
 
 logger = logging.getLogger("uvicorn.server")
 
-# What `uvicorn module` alone means, in this order; the first is gunicorn's rule, the second what people write.
+# Defaults for `uvicorn module`, in this order; the first is gunicorn's, the second is common in practice.
 DEFAULT_ATTRIBUTES = ("application", "app")
 
-# Objects that are searched for a wrapped application: a stack of middleware has fewer, and a search has to end.
+# Most objects searched for a wrapped application: bounds the search; a middleware stack has fewer.
 _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: str) -> Any:
-    """The object that `module:attribute` names; `module` alone means its `application` or `app`.
+    """Return the object named by `module:attribute`; `module` alone means its `application` or `app`.
 
-    Of a module with both, the one inside if one is an adapter of ours around the other; else `application`, which is
-    logged. Raises ImportFromStringError, also if the two are different applications. If the module was found but failed
-    to import, its exception is the `__cause__`.
+    If a module has both, and one is an adapter of ours around the other, the adapted one is returned; otherwise
+    `application`, with a log line. Raises ImportFromStringError, also if the two are different applications. If the
+    module was found but failed to import, its exception is the `__cause__`.
     """
     module_name, _, attribute = source.partition(":")
     if module_name.endswith(".py"):
@@ -58,7 +58,7 @@ def import_from_string(source: str) -> Any:
 
 
 def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
-    """Which of a module's `application` and `app` to serve."""
+    """Choose between a module's `application` and `app`."""
     if application is app:
         return application
     for outer, inner, name in ((application, app, "app"), (app, application, "application")):
@@ -78,7 +78,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
 
 
 def _kind_of(app: Any) -> str | None:
-    """The interface that `app` speaks; None for what is not an application, as far as can be seen."""
+    """Return the detected interface of `app`, or None."""
     from uvicorn.interfaces.detect import detect_interface
 
     try:
@@ -88,8 +88,8 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Whether `outer` is an adapter of ours, or several, around `inner` itself, which can be served without it."""
-    # A module without adapters has not imported them.
+    """Whether `outer` is `inner` in one or more of our adapters, so that `inner` can be served directly."""
+    # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:
         return False
@@ -136,7 +136,7 @@ def _import_module(name: str, source: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # A parent package counts as the module itself; anything else is missing inside of it.
+        # The module itself or its parent package is missing; any other name is missing inside the module.
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise _no_module(source, error.name) from None
         if error.name is not None:
@@ -181,7 +181,7 @@ def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> Imp
 
 
 def _could_be_meant(name: str, value: Any, module_name: str) -> bool:
-    """Whether `value` is something callable that the module has made, rather than imported."""
+    """Whether `value` is a callable defined in the module, not imported into it."""
     if not callable(value) or name.startswith("_"):
         return False
     is_definition = inspect.isroutine(value) or inspect.isclass(value)

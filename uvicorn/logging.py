@@ -1,6 +1,6 @@
-"""What is logged, where, and how it looks; by the names that logging configurations of today's users refer to.
+"""Logging: the default configuration, formatters and handler, named as existing configurations expect.
 
-The formatters know `%(levelprefix)s`, the level and a colon in eight columns; an access line has `%(client_addr)s` too,
+The formatters provide `%(levelprefix)s`, the level and a colon in eight columns. Access lines have `%(client_addr)s`,
 `%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
 `%(ending)s` (the outcome in parentheses, after a space; empty for a complete response).
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TRACE_LOG_LEVEL: Final = 5
 
-#: Names of levels, `trace` being a finer `debug`.
+#: Level names; `trace` is more detailed than `debug`.
 LOG_LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": TRACE_LOG_LEVEL}
 
 #: Passed to `logging.config.dictConfig` unless another one is given: everything to stderr, access lines to stdout.
@@ -53,7 +53,7 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
     },
     "loggers": {
         "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
-        # By this name applications log too, and configurations are changed.
+        # Applications log to this name, and existing configurations refer to it.
         "uvicorn.error": {"level": "INFO"},
         "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
     },
@@ -61,7 +61,7 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
 
 _MINUTE: Final = 60.0
 
-# Of an exception's message: a whole report of a validation; what is longer repeats what somebody has sent.
+# Characters of an exception's message: room for a validation report; longer ones mostly quote the request.
 _LONGEST_MESSAGE: Final = 4000
 
 _LEVEL_COLOURS: Final = {
@@ -77,7 +77,7 @@ _PHRASES: Final = {status.value: f" {status.phrase}" for status in HTTPStatus}
 
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
     """Set up logging from a dict, from the name of a .json, .yaml or .ini file, or from an open .ini file or a
-    ConfigParser that has read one; nothing if `config` is None.
+    ConfigParser that has read one; do nothing if `config` is None.
 
     `use_colors`, unless it is None, is passed on to formatters named `default` and `access`. Raises ConfigError.
     """
@@ -97,8 +97,8 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
             raise
         except Exception as error:
             raise ConfigError(
-                f"log_config: {path!r} is no logging configuration: {type(error).__name__}: {error}; expected .json or "
-                ".yaml for logging.config.dictConfig, or .ini for fileConfig"
+                f"log_config: {path!r} is not a logging configuration: {type(error).__name__}: {error}; expected .json "
+                "or .yaml for logging.config.dictConfig, or .ini for fileConfig"
             ) from None
     if not isinstance(config, dict):
         try:
@@ -122,9 +122,9 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 
 
 def restore_loggers() -> None:
-    """Switch our loggers on again if an application has switched all of them off.
+    """Enable our loggers again if the application has disabled all of them.
 
-    That is what `dictConfig` does to every logger that there is, unless it is told not to; it is hardly meant.
+    `dictConfig` disables every existing logger by default, which is rarely intended.
     """
     loggers = [logging.getLogger(name) for name in ("uvicorn.server", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
@@ -141,22 +141,22 @@ def _yaml() -> Any:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Says once a minute that nobody takes its lines, as on a full disk, and not with a traceback for each of them."""
+    """A handler that reports write errors, such as a full disk, once a minute and without tracebacks."""
 
-    _told = -_MINUTE
+    _reported_at = -_MINUTE
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A line could not be written."""
+        """Report that a line could not be written."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif time.monotonic() - self._told > _MINUTE:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._reported_at > _MINUTE:
+            self._reported_at = time.monotonic()
             logging.getLogger("uvicorn.server").error("log lines are lost: %s", error.strerror)
 
 
 class ColourizedFormatter(logging.Formatter):
-    """Colours on a terminal, none in a pipe or a file, unless `use_colors` says so."""
+    """A formatter that uses colours on a terminal only, unless `use_colors` is set."""
 
     def __init__(
         self,
@@ -169,26 +169,26 @@ class ColourizedFormatter(logging.Formatter):
         self.use_colors = self.should_use_colors() if use_colors is None else use_colors
 
     def should_use_colors(self) -> bool:
-        """Whether what is written to goes to a terminal."""
+        """Whether stdout is a terminal."""
         return is_terminal(sys.stdout)
 
     def colored(self, text: str, **style: Any) -> str:
-        """`text`, in a colour if colours are wanted."""
+        """Return `text`, coloured if colours are enabled."""
         return click.style(text, **style) if self.use_colors else text
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and the traceback if there is one.
+        """Format the line, and the traceback if there is one.
 
-        Control characters are escaped, line feeds in an exception's message too: only we end lines.
+        Control characters are escaped, and so are line feeds in an exception's message.
         """
         if record.exc_info:
-            # Another formatter's text of the exception may stand there, and ours is not for others.
+            # exc_text is a cache shared by all formatters: neither use theirs nor leave ours there.
             record = copy(record)
             record.exc_text = None
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
-        """The traceback as usual, but for messages: escaped, and cut after 4,000 characters."""
+        """Format the traceback as usual, with messages escaped and truncated after 4,000 characters."""
         kind, error, trace = ei
         if error is None:
             return super().formatException(ei)
@@ -197,21 +197,21 @@ class ColourizedFormatter(logging.Formatter):
         return "".join(shown.format()).removesuffix("\n")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line, from a copy of the record: other handlers want it as it was."""
+        """Format a copy of the record, as other handlers need the original."""
         shown = copy(record)
         shown.message = escaped_lines(record.message)
         self.decorate(shown)
         return super().formatMessage(shown)
 
     def decorate(self, record: logging.LogRecord) -> None:
-        """Set what the format may refer to."""
+        """Set the attributes that the format refers to."""
         level = self.colored(record.levelname, fg=_LEVEL_COLOURS.get(record.levelno))
         record.levelprefix = f"{level}:{' ' * (8 - len(record.levelname))}"
         record.levelname = level + " " * (7 - len(record.levelname))
 
 
 class DefaultFormatter(ColourizedFormatter):
-    """For lines that go to stderr."""
+    """The formatter for stderr."""
 
     def should_use_colors(self) -> bool:
         """Whether stderr is a terminal."""
@@ -219,17 +219,17 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """For the records of the logger `uvicorn.access`; what else is logged there is its message alone."""
+    """The formatter for access records on `uvicorn.access`; other records there are formatted as their message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line, from a copy of the record."""
+        """Format a copy of the record."""
         if isinstance(record.args, tuple) and len(record.args) == 5:
             return super().formatMessage(record)
         message = escaped_lines(record.message)
         return f"{record.asctime} {message}" if self.usesTime() else message
 
     def decorate(self, record: logging.LogRecord) -> None:
-        """Set what the format may refer to."""
+        """Set the attributes that the format refers to."""
         super().decorate(record)
         assert isinstance(record.args, tuple)
         client, method, target, http_version, status = record.args
@@ -238,19 +238,19 @@ class AccessFormatter(ColourizedFormatter):
         record.request_line = self.colored(_on_one_line(f"{method} {target} HTTP/{http_version}"), bold=True)
         record.status_code = self.colored(f"{number}{_PHRASES.get(number, '')}", fg=_STATUS_COLOURS.get(number // 100))
         for name in ("size", "duration"):
-            # Records that somebody else has made have none.
+            # Records of other programs lack these attributes.
             record.__dict__.setdefault(name, 0)
         outcome = record.__dict__.setdefault("outcome", "complete")
         record.ending = "" if outcome == "complete" else f" ({_on_one_line(str(outcome))})"
 
 
 def _on_one_line(text: str) -> str:
-    # Our own records are: this is for those that somebody else has made.
+    # Our own records are printable; records of other programs may not be.
     return text if text.isprintable() else escaped(text, _LONGEST_MESSAGE)
 
 
 def _escape_messages(shown: traceback.TracebackException) -> None:
-    """Escape what each exception of a chain says. Its frames are the program's own."""
+    """Escape the messages of all exceptions in a chain; the frames are trusted."""
     left, seen = [shown], set[int]()
     while left:
         one = left.pop()

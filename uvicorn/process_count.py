@@ -1,20 +1,20 @@
-"""How many processes serve the application side by side: what one keeps in memory is a share of it."""
+"""The number of processes that serve the application. With several, in-memory state is not shared."""
 
 from __future__ import annotations
 
 import os
 from typing import Final
 
-#: How many processes serve the application; 0 until a server of ours has set it.
+#: Number of processes that serve the application; 0 until our server sets it.
 count = 0
 
-# Where other servers take the number of their processes from.
+# The environment variable for the number of processes in other servers.
 _HOW_MANY: Final = "WEB_CONCURRENCY"
 
 
 def are_several() -> bool:
-    """Whether other processes serve the application beside this one, as far as it is known here."""
+    """Whether, as far as this process knows, other processes serve the application too."""
     if count:
         return count > 1
-    said = os.environ.get(_HOW_MANY, "")
-    return said.isdigit() and int(said) > 1
+    workers = os.environ.get(_HOW_MANY, "")
+    return workers.isdigit() and int(workers) > 1

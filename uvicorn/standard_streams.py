@@ -1,4 +1,4 @@
-"""Standard input, output and error of the process, which may be closed or may be no terminal."""
+"""Checks of the standard streams, which may be closed or not a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether `stream` is one. Whoever starts us may have closed it, and then Python has None for it."""
+    """Whether `stream` is a terminal. It is None if the parent process closed it."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -15,10 +15,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def occupy_standard_descriptors() -> None:
-    """Have what was closed lead to nowhere, lest a socket become the next process's standard input."""
+    """Open /dev/null for closed standard streams, so that no socket gets their descriptors."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # It takes the lowest that is free, which is this one.
+            # os.open returns the lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

@@ -1,4 +1,4 @@
-"""Names for the shapes that applications see."""
+"""Types that are part of the interface to applications."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 #: `[name, value]`, the name in lower case. A list because the interface's documents show lists.
 HeaderField: TypeAlias = list[bytes]
 
-#: What applications may hand us: lists or tuples, names in any case.
+#: Headers from applications: lists or tuples, names in any case.
 Headers: TypeAlias = Iterable[Sequence[bytes]]
 
 #: A message of the channels interface: a dict with text keys.
 Message: TypeAlias = dict[str, Any]
 
 
-#: An event for ASGI's `send` that our own server knows: the response is broken off, for `reason`, so that it does not
-#: look complete. The server sets `taken` in it; a middleware may have swallowed it.
+#: An event for ASGI's `send` that our own server understands: abort the response, for `reason`, so that it does not
+#: look complete. The server sets `taken` in it, since a middleware may drop the event.
 BREAK_OFF: Final = "uvicorn.break_off"
 
 
 class SharedText(str):
-    """Text on its way to many clients: never compressed, so that one frame does for all of them."""
+    """Text for many clients: never compressed, so that one encoded frame serves all of them."""
 
 
 class SharedBytes(bytes):
-    """Bytes on their way to many clients, like SharedText."""
+    """Bytes for many clients, like SharedText."""
 
 
 @runtime_checkable
 class GroupMember(Protocol):
-    """What groups need of a reply channel, of whatever kind: all of it.
+    """The methods of a reply channel that groups need.
 
-    Everything is called on the thread of the channel's event loop. Reply channels of other servers have less; they are
+    All are called on the thread of the channel's event loop. Reply channels of other servers have fewer methods and are
     wrapped (`uvicorn.broadcast.host_reply`).
     """
 
@@ -42,23 +42,23 @@ class GroupMember(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message that is sent now goes to the client, and need not be awaited. False if that is not known:
-        then messages are sent one after another, each when the last one has been awaited."""
+        """Whether a message sent now goes to the client without waiting. If False or unknown, messages are sent one at
+        a time, each after the previous one has been awaited."""
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if it goes to the client now; return whether it did."""
+        """Send `{'text': text}` if no waiting is needed; return whether it was sent."""
 
     def send(self, message: Message) -> Awaitable[None] | None:
-        """Send a message. What it returns is awaited, if anything.
+        """Send a message; the caller awaits the result unless it is None.
 
-        Raises LocalProtocolError for a message that the client cannot be sent, and ClientDisconnected when it has gone.
+        Raises LocalProtocolError for an invalid message, and ClientDisconnected if the client has disconnected.
         """
 
     async def wait_ready(self) -> None:
-        """Wait until a message can be sent, or the client has gone."""
+        """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """End the connection, now: a WebSocket with 1013, a response so that it does not look complete."""
+        """Abort the connection now: a WebSocket with 1013, a response so that it does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, when the client has gone, however it went; at once if it has."""
+        """Call `callback()` once when the client disconnects for any reason; at once if it has disconnected already."""

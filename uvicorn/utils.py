@@ -1,7 +1,4 @@
-"""The import path of the project's first documents: adapters, and what the early module had beside them.
-
-The conversions are those of the adapters, laid open: one way to read an environ, and one to make it.
-"""
+"""The import path in the project's first documents: the adapters and their conversion functions."""
 
 from __future__ import annotations
 
@@ -29,14 +26,14 @@ __all__ = [
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:
-    """The environ (PEP 3333) of an `http.request` message, without `wsgi.input`, `wsgi.errors` and
-    `wsgi.file_wrapper`, which are the host's to add. Fields whose name has an underscore are left out."""
+    """Return the environ (PEP 3333) of an `http.request` message, without `wsgi.input`, `wsgi.errors` and
+    `wsgi.file_wrapper`, which the host adds. Fields with an underscore in the name are dropped."""
     return build_environ(exchange_from_message(message, HTTPGateway(), has_content=False))
 
 
 def environ_to_message(environ: Mapping[str, Any]) -> Message:
-    """The `http.request` message of an environ, without content. What the host has put into environ besides the
-    request is in the message's `environ`."""
+    """Return the `http.request` message of an environ, without content. The message's `environ` has the host's
+    additional keys."""
     exchange = exchange_from_environ(environ, HTTPGateway(), None)
     endpoint = exchange.endpoint
     return {
@@ -56,29 +53,29 @@ def environ_to_message(environ: Mapping[str, Any]) -> Message:
 
 
 def status_line_to_status_code(status: str) -> int:
-    """`"404 Not Found"` as 404. LocalProtocolError if it is no status of a response."""
+    """Convert `"404 Not Found"` to 404. Raise LocalProtocolError for an invalid status."""
     return encode_response(status, ())[0]
 
 
 def status_code_to_status_line(status: int) -> str:
-    """404 as `"404 Not Found"`; a code that has no phrase of its own gets an empty one."""
+    """Convert 404 to `"404 Not Found"`; the phrase of an unknown code is empty."""
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
     return decode_response(status, b"", (), phrase)[0]
 
 
 def str_headers_to_byte_headers(headers: Iterable[Sequence[str]]) -> list[list[bytes]]:
-    """`start_response`'s headers as a message carries them. LocalProtocolError for one that is not fit for the wire."""
+    """Convert headers of `start_response` to those of a message. Raise LocalProtocolError for an invalid one."""
     return [[name.lower(), value] for name, value in encode_response("200 OK", headers)[2]]
 
 
 def byte_headers_to_str_headers(headers: Headers) -> list[tuple[str, str]]:
-    """A message's headers as `start_response` takes them. LocalProtocolError for one that is not fit for the wire."""
+    """Convert a message's headers to those of `start_response`. Raise LocalProtocolError for an invalid one."""
     return decode_response(200, b"", headers, "OK")[1]
 
 
 async def read_body(message: Message, channels: dict[str, Any]) -> bytes:
-    """All of a request's content, whether it is in the message, in the body channel, or begins in one and ends in
-    the other. Raises ClientDisconnected if the client leaves before it is whole."""
+    """Read the whole request content from the message and the body channel. Raise ClientDisconnected if the client
+    disconnects before it is complete."""
     content: bytes = message.get("body", b"")
     if "body" in channels:
         pieces = [content]

@@ -1,4 +1,4 @@
-"""Whose pages may open a WebSocket: browsers send cookies along with any page's handshake (requirement E1)."""
+"""Origin checks of WebSocket handshakes, as browsers send cookies with a handshake from any page (requirement E1)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
-    """Whether a page of `origin` may open a websocket to `host`. Who is no browser sends none.
+    """Whether a page of `origin` may open a WebSocket to `host`. Non-browser clients, without an origin, may.
 
-    `allowed` are the origins that may, `*` for any; if there are none, those of the host itself, unless
+    `allowed` lists the origins, `*` for any. If it is empty, only pages of the host itself may, or any page if
     `checks_origin` is false.
     """
     if origin is None or "*" in allowed:
@@ -25,10 +25,10 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Whether a page of `origin` talks to the `host` that it came from.
+    """Whether `origin` is an origin of `host`.
 
-    Ports do not count, since cookies, which is what a foreign page would abuse, know none either; and all names of
-    the loopback interface are one host. A page without an origin to speak of (`null`) comes from nowhere.
+    Ports are ignored, as cookies, which a foreign page would abuse, ignore them too. All names of the loopback
+    interface are one host. The opaque origin `null` never matches.
     """
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)

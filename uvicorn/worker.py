@@ -1,4 +1,4 @@
-"""The worker's first import path: `gunicorn -k uvicorn.worker.UvicornWorker`."""
+"""The original import path of the worker: `gunicorn -k uvicorn.worker.UvicornWorker`."""
 
 from uvicorn.workers import ASGIWorker, UvicornWorker
 
