@@ -335,7 +335,7 @@ class HTTPExchange:
             self.gateway.want_content(self)
 
     def receive_whole(self) -> bytes | None:
-        """Return the whole content, b"" if there is none; None if some has yet to arrive."""
+        """Return the whole content; None while some has yet to arrive. Requests without content have b""."""
         if self._content_state == _NONE:
             return b""
         if self._content_state != _WHOLE:

@@ -47,7 +47,7 @@ class HTTPCall:
     task: asyncio.Task[Any] | None = None
     #: Why the start that `flush` tried to send cannot be sent; raised by the application's next send.
     fault: LocalProtocolError | None = None
-    # A start that is held back, to leave in one piece with the first content; None if there is none.
+    # A start that is held back, to leave in one piece with the first content.
     _headers: Headers | None = None
     _status = 0
     # Fields to follow the content, if the start promised some.

@@ -51,7 +51,7 @@ INTERFACES: Final[dict[str, Callable[[Callable[..., Any], Settings], Interface]]
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
     """The interface that `app` is to be called through: the one that `settings` names, or the one it speaks.
 
-    Raises InterfaceError if there is none, or it is not served, or `app` cannot be called through it.
+    Raises InterfaceError if the interface is unknown or not served, or `app` cannot be called through it.
     """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):

@@ -30,7 +30,7 @@ _COMMON_KEYS: Final = {
 # `Proxy:` would become HTTP_PROXY, which libraries take for the address of an outgoing proxy (httpoxy).
 _NEVER: Final = frozenset((b"proxy",))
 
-# What an environ says about the request itself; the host adds everything else, which is passed through.
+# Keys of the request itself; the host adds all others, which are passed through.
 _OF_THE_REQUEST: Final = frozenset(
     (
         "REQUEST_METHOD",
@@ -97,7 +97,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     """The environ of a request, without the `wsgi.` keys that concern its content.
 
     `own` has keys of the interface, the same for all requests of a connection.
-    Fields whose name has an underscore are left out: in environ they cannot be told from their dashed namesakes.
+    Fields whose name has an underscore are left out: environ spells them like their dashed namesakes.
     """
     endpoint = exchange.endpoint
     template = endpoint.template

@@ -37,7 +37,7 @@ _DISCONNECTS: Final = frozenset(
 )
 
 #: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
-#: It tells a client's own handlers, which wait for that client, from others that send to it in passing.
+#: Separates a client's own handlers, which wait for that client, from others, which never do.
 OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
 
 
