@@ -1,4 +1,10 @@
-"""Tests that are coroutine functions run on each kind of event loop, and fail if they leave anything behind."""
+"""Run the tests that are coroutine functions, and fail those that leave anything behind.
+
+Such a test runs once on asyncio's loop and once on uvloop, because the two differ in sockets, transports, threads,
+subprocesses, signals, and in the order and the errors of their callbacks. A test that uses none of these has the
+same outcome on both: mark it `any_loop`, or its module with `pytestmark = pytest.mark.any_loop`, and it runs on asyncio
+only.
+"""
 
 from __future__ import annotations
 

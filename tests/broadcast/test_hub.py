@@ -19,6 +19,8 @@ from uvicorn.broadcast.hub import Hub, HubOptions, outcome
 from uvicorn.broadcast.members import Gap
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 
+pytestmark = pytest.mark.any_loop
+
 
 class Told:
     """An application that is told of gaps."""

@@ -16,6 +16,8 @@ from uvicorn.broadcast.hub import Hub, HubOptions
 from uvicorn.broadcast.members import Gap, Queueing
 from uvicorn.errors import LocalProtocolError
 
+pytestmark = pytest.mark.any_loop
+
 
 class Group:
     """A group called `chat` with members, whose messages the test makes up."""

@@ -21,6 +21,8 @@ from uvicorn.broadcast.memory import MemoryBackend
 from uvicorn.channel import DONE, ChannelNames
 from uvicorn.errors import BroadcastUnavailable
 
+pytestmark = pytest.mark.any_loop
+
 #: The group of a process that asks.
 ASKER = "uvicorn.process.0123456789abcdef"
 

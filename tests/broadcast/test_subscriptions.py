@@ -13,6 +13,8 @@ from uvicorn.broadcast import subscriptions
 from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastError
 
+pytestmark = pytest.mark.any_loop
+
 
 class SyncClient:
     """Answers when it may."""

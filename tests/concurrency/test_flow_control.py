@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.helpers import settle
 from uvicorn.concurrency.flow_control import FlowControl
+
+pytestmark = pytest.mark.any_loop
 
 
 def never() -> bool:

@@ -26,6 +26,8 @@ from uvicorn.core.exchange import (
 )
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 
+pytestmark = pytest.mark.any_loop
+
 
 class RecordingGateway(HTTPGateway):
     def __init__(self) -> None:
@@ -167,14 +169,12 @@ def test_error_for_content_that_is_text_shows_the_text() -> None:
         made.write("x")  # type: ignore[arg-type]
 
 
-@pytest.mark.any_loop
 async def test_a_request_without_content_has_none_to_receive() -> None:
     made, gateway = exchange()
     assert await made.receive() == (b"", False)
     assert gateway.calls == []
 
 
-@pytest.mark.any_loop
 async def test_pieces_that_have_arrived_are_received_as_one() -> None:
     made, gateway = exchange(has_content=True)
     made.feed_content(b"a")
@@ -186,7 +186,6 @@ async def test_pieces_that_have_arrived_are_received_as_one() -> None:
     assert await made.receive() == (b"", False)
 
 
-@pytest.mark.any_loop
 async def test_large_pieces_are_received_as_they_came() -> None:
     made, gateway = exchange(has_content=True)
     pieces = [bytes([number]) * 20000 for number in range(3)]
@@ -198,7 +197,6 @@ async def test_large_pieces_are_received_as_they_came() -> None:
     assert [more for content, more in received] == [True, True, False]
 
 
-@pytest.mark.any_loop
 async def test_content_is_counted_until_it_is_received() -> None:
     made, gateway = exchange(has_content=True)
     made.feed_content(b"a" * 20000)
@@ -211,7 +209,6 @@ async def test_content_is_counted_until_it_is_received() -> None:
     assert counted == [30001, 10001, 0]
 
 
-@pytest.mark.any_loop
 class Taker:
     """Takes content, and says of each piece that it is one too many."""
 
@@ -276,7 +273,6 @@ async def test_receive_returns_when_content_arrives() -> None:
     assert await receiving == (b"a", True)
 
 
-@pytest.mark.any_loop
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "break_content", "respond"])
 async def test_receive_raises_after_the_last_piece_of_content_that_ended_early(end: str) -> None:
     made, gateway = exchange(has_content=True)
@@ -290,7 +286,6 @@ async def test_receive_raises_after_the_last_piece_of_content_that_ended_early(e
         await made.receive()
 
 
-@pytest.mark.any_loop
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
 async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
     made, gateway = exchange()
@@ -302,7 +297,6 @@ async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> N
     await made.wait_disconnect()
 
 
-@pytest.mark.any_loop
 async def test_cancelled_receive_does_not_disturb_another_receive() -> None:
     made, gateway = exchange()
     first = asyncio.ensure_future(made.wait_disconnect())
@@ -314,7 +308,6 @@ async def test_cancelled_receive_does_not_disturb_another_receive() -> None:
     await second
 
 
-@pytest.mark.any_loop
 @pytest.mark.parametrize("wait", [HTTPExchange.wait_disconnect, HTTPExchange.receive])
 async def test_repeatedly_cancelled_waits_leave_no_waiters_behind(wait: Any) -> None:
     made, gateway = exchange(has_content=True)
@@ -338,7 +331,6 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
         yield opened
 
 
-@pytest.mark.any_loop
 async def test_a_file_is_content_and_its_end(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     await made.write_file(file, 70000)
@@ -347,7 +339,6 @@ async def test_a_file_is_content_and_its_end(file: FileIO) -> None:
     assert made.state == COMPLETE
 
 
-@pytest.mark.any_loop
 async def test_file_that_is_too_short_aborts_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="the file has 1 bytes less than when it was opened"):
@@ -355,14 +346,12 @@ async def test_file_that_is_too_short_aborts_the_response(file: FileIO) -> None:
     assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
 
 
-@pytest.mark.any_loop
 async def test_file_for_a_disconnected_client_is_not_read(file: FileIO) -> None:
     made, gateway = in_state(CLOSED)
     await made.write_file(file, 10)
     assert (gateway.calls, file.tell()) == ([], 0)
 
 
-@pytest.mark.any_loop
 async def test_a_file_before_the_status_is_an_error(file: FileIO) -> None:
     made, gateway = in_state(WAITING)
     with pytest.raises(LocalProtocolError, match="WAITING"):
@@ -381,7 +370,6 @@ def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:
     assert made.state == CLOSED
 
 
-@pytest.mark.any_loop
 async def test_a_gateway_without_back_pressure_never_waits() -> None:
     made, gateway = exchange()
     assert not made.write_paused

@@ -13,6 +13,8 @@ import pytest
 from tests.helpers import GET, Conversation, settle
 from uvicorn.types import Message
 
+pytestmark = pytest.mark.any_loop
+
 Log = pytest.LogCaptureFixture
 App = Callable[..., Any]
 
