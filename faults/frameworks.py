@@ -11,7 +11,7 @@ from .clients import REQUEST, connect, reset, wait_until
 from .measuring import Figure, case
 from .servers import CaseFailed, Server, Workshop
 
-_ROOT: Final = Path(__file__).parents[2]
+_ROOT: Final = Path(__file__).parents[1]
 
 #: Those that listen for http.disconnect while they stream, and those that do not.
 _LISTENING: Final = ("starlette", "fastapi", "litestar", "quart", "django", "connexion")

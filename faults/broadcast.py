@@ -20,7 +20,7 @@ from .measuring import Figure, case
 from .servers import CaseFailed, Workshop
 
 # The servers that the tests start.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.broadcast.redis_servers import RedisServer, cluster_of_three, running, watched_pair
 
