@@ -66,7 +66,7 @@ async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: s
     assert reported == [1]
 
 
-async def test_awaiting_what_has_been_sent_lets_nobody_else_run() -> None:
+async def test_awaiting_a_finished_send_does_not_yield_to_the_loop() -> None:
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
     await DONE
@@ -123,7 +123,7 @@ def test_what_waits_and_is_closed_is_ended() -> None:
     assert ended == [1]
 
 
-def test_r4_a_name_tells_what_it_is_of_and_comes_once() -> None:
+def test_r4_a_channel_name_has_its_kind_and_is_unique() -> None:
     names = ChannelNames()
     made = [names.new(kind) for kind in ("reply", "reply", "body")]
     assert [name.split(".")[0] for name in made] == ["reply", "reply", "body"]
@@ -177,7 +177,7 @@ async def test_an_error_of_sending_is_raised_in_the_thread() -> None:
         _ = await asyncio.to_thread(send_from_thread, asyncio.get_running_loop(), send, {})
 
 
-async def test_r6_a_thread_is_told_that_the_client_has_gone() -> None:
+async def test_r6_send_from_a_thread_raises_after_client_disconnect() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise ChannelClosed("gone")
 

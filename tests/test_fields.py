@@ -7,12 +7,12 @@ from uvicorn.fields import LOWER_NAMES, DefaultFields, is_token, lower_name, spl
 
 
 @pytest.mark.parametrize("value", [b"a", b"Content-Type", b"!#$%&'*+-.^_`|~09"])
-def test_a_token_is_one(value: bytes) -> None:
+def test_a_token_is_recognized(value: bytes) -> None:
     assert is_token(value)
 
 
 @pytest.mark.parametrize("value", [b"", b"a b", b"a:", b"a\n", b"\xe9", b"a\0", b'"a"', b"a,b"])
-def test_what_is_no_token_is_none(value: bytes) -> None:
+def test_a_malformed_token_is_rejected(value: bytes) -> None:
     assert not is_token(value)
 
 

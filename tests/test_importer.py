@@ -175,7 +175,7 @@ def test_a_missing_module_is_named_with_the_folder_it_was_looked_for_in(write: W
     assert f"no module 'shop' in {tmp_path}" in complaint("shop:serve")
 
 
-def test_a_misspelled_module_is_told_the_right_one(write: Write) -> None:
+def test_the_error_for_a_misspelled_module_suggests_the_right_one(write: Write) -> None:
     write("shop.py", "")
     assert complaint("shp:serve").endswith("did you mean 'shop'?")
 
@@ -227,7 +227,7 @@ def test_a_missing_attribute_is_named_with_its_module(write: Write) -> None:
     assert "module 'shop' has no 'serve'" in complaint("shop:serve")
 
 
-def test_a_misspelled_attribute_is_told_the_right_one(write: Write) -> None:
+def test_the_error_for_a_misspelled_attribute_suggests_the_right_one(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 

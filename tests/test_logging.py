@@ -45,7 +45,7 @@ def test_an_access_line_has_its_parts() -> None:
     assert line == "INFO:    |127.0.0.1:1|GET /tea HTTP/1.1|404 Not Found|5|1.2"
 
 
-def test_an_access_line_of_somebody_else_has_no_size() -> None:
+def test_an_access_record_of_another_program_has_no_size() -> None:
     assert AccessFormatter("%(size)d %(duration)d", use_colors=False).format(record()) == "0 0"
 
 
@@ -63,7 +63,7 @@ def test_the_default_access_line_has_the_outcome() -> None:
     assert LOGGING_CONFIG["formatters"]["access"]["fmt"].endswith("%(ending)s")
 
 
-def test_what_else_is_logged_there_is_its_message() -> None:
+def test_other_records_on_the_access_logger_are_formatted_as_their_message() -> None:
     made = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "tea is %s", ("ready",), None)
     assert AccessFormatter("%(client_addr)s", use_colors=False).format(made) == "tea is ready"
 
@@ -163,30 +163,30 @@ def test_an_open_file_and_a_parser_are_read(opened: Callable[[str], Any], capsys
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "a.ini"])
-def test_files_that_are_none_are_told(tmp_path: Path, name: str) -> None:
+def test_an_invalid_log_config_file_is_a_config_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{]")
     with pytest.raises(ConfigError, match=f"log_config: .*{name}' is not a logging configuration"):
         configure_logging(tmp_path / name, None)
 
 
 @pytest.mark.parametrize("config", [None, [], 7], ids=repr)
-def test_a_file_that_holds_something_else_is_told(tmp_path: Path, config: Any) -> None:
+def test_a_log_config_file_with_other_content_is_a_config_error(tmp_path: Path, config: Any) -> None:
     (tmp_path / "a.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="log_config: expected a dict, the name of a file, an open .ini file"):
         configure_logging(tmp_path / "a.json", None)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_log_config_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"log_config: '.*missing.json' cannot be read: No such file"):
         configure_logging(tmp_path / "missing.json", None)
 
 
-def test_a_dict_that_does_not_fit_is_told() -> None:
+def test_an_invalid_log_config_dict_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="log_config: "):
         configure_logging({"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}, None)
 
 
-def test_lines_that_nobody_takes_are_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_that_cannot_be_written_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, None)
     reading, writing = os.pipe()
     os.close(reading)

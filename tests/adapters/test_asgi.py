@@ -281,7 +281,7 @@ def test_what_cannot_be_adapted_is_an_error_when_the_adapter_is_made(
 
 
 @pytest.mark.parametrize("field", [["x-user", "me"], [b"x-number", 5], [b"x"]])
-async def test_a_field_that_a_middleware_has_added_wrongly_is_told_of(field: Any) -> None:
+async def test_a_malformed_field_added_by_a_middleware_is_reported(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"message\['headers'\]: expected \[name, value\] pairs of bytes, got"):
         await answer(wsgi_apps.app, {"headers": [[b"a", b"b"], field]})
 
@@ -356,7 +356,7 @@ async def test_context_variables_that_a_middleware_has_set_are_the_applications_
     assert trace.get() == "the middleware's"
 
 
-async def test_an_executor_that_cannot_make_calls_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_executor_without_submit_is_a_config_error(caplog: pytest.LogCaptureFixture) -> None:
     class RemoteMembers(ThreadPoolExecutor):
         """As one of processes: what it is given has to be pickled."""
 

@@ -396,7 +396,7 @@ async def test_a_wsgi_application_is_served() -> None:
     await host.adapter._interface.shutdown(0)
 
 
-async def test_a_scope_of_another_type_is_told_so() -> None:
+async def test_an_unknown_scope_type_raises() -> None:
     with pytest.raises(ValueError, match="expected type http, websocket or lifespan, got 'udp'"):
         await Host(Recorder(), {"type": "udp"}).task
 

@@ -90,7 +90,7 @@ def test_chunked_content_that_the_host_does_not_decode_is_refused(host: Host) ->
     assert answer.status in (400, 411, 501)
 
 
-def test_content_that_nobody_reads_is_no_obstacle(host: Host) -> None:
+def test_unread_content_does_not_block_the_response(host: Host) -> None:
     assert ask(host.port, "/stream", method="POST", content=b"x" * 300000).status == 200
 
 

@@ -444,7 +444,7 @@ def test_C11_chunked_content_that_the_host_has_not_decoded_is_not_taken_for_cont
     assert raised
 
 
-def test_A4_content_of_a_length_that_is_none_is_not_taken_for_no_content() -> None:
+def test_A4_a_malformed_content_length_is_not_treated_as_no_content() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": await read_body(message, channels)})
 
@@ -453,7 +453,7 @@ def test_A4_content_of_a_length_that_is_none_is_not_taken_for_no_content() -> No
     assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
 
 
-def test_a_host_that_does_not_decode_chunked_content_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_host_that_does_not_decode_chunked_content_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await read_body(message, channels)
 
@@ -480,7 +480,7 @@ def test_an_adapter_goes_on_after_its_loop_was_stopped() -> None:
     assert call(adapter).content == b"hello"
 
 
-def test_a_host_that_waits_on_a_loop_that_stops_is_told() -> None:
+def test_a_host_waiting_on_a_stopped_loop_gets_an_exception() -> None:
     begun = threading.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -494,7 +494,7 @@ def test_a_host_that_waits_on_a_loop_that_stops_is_told() -> None:
         assert calling.result(30).status == "500 Internal Server Error"
 
 
-def test_a_host_that_reads_after_the_loop_has_stopped_is_told() -> None:
+def test_a_host_reading_after_the_loop_stopped_gets_an_exception() -> None:
     iterable = iter(WSGIAdapter(endless)(environ_of(), ignore))
     next(iterable)
     loop_thread().stop()
