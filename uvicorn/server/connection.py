@@ -49,7 +49,7 @@ class TransportConnection:
         self._reading_paused = False
         # When the client was found to have closed its side; None while it has not.
         self._eof_since: float | None = None
-        # Calls of `drain` that wait; None while there are none, which spares idle connections the object.
+        # Calls of `drain` that wait. Made for the first of them: idle connections need no such object.
         self._drainers: Waiters | None = None
         # The bytes that a slow client has yet to take; None while writing is not paused.
         self._unsent: UnsentSends | None = None
@@ -81,7 +81,7 @@ class TransportConnection:
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
 
     def _track_unsent(self, buffered: int) -> UnsentSends:
-        """Return the record of unsent bytes; start it with `buffered` if there is none yet."""
+        """Return the record of unsent bytes; start it with `buffered` on the first call."""
         if self._unsent is None:
             self._unsent = UnsentSends(buffered)
         return self._unsent
