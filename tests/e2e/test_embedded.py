@@ -164,7 +164,7 @@ def test_workers_say_that_they_do_not_run_the_script_again(folder: Path) -> None
     )
     with running_server(folder, program=program(folder, source), addresses=0) as server:
         assert server.wait() == 2
-        assert "workers: the configuration cannot be read by another process: " in server.stderr
+        assert "workers: a worker process cannot unpickle the configuration: " in server.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "2"), ("--reload",)])

@@ -227,5 +227,5 @@ def test_the_context_may_be_made_by_the_program(made: Certificates, tmp_path: Pa
 
 def test_a_context_of_the_program_needs_a_certificate_for_the_usual_one(made: Certificates) -> None:
     config = Config("app:app", log_config=None, ssl_context_factory=lambda config, usual: usual())
-    with pytest.raises(ConfigError, match="ssl_context_factory: expected ssl_certfile as well"):
+    with pytest.raises(ConfigError, match="ssl_context_factory: the default context needs ssl_certfile"):
         config.ssl_context()
