@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from tests.helpers import GET, Conversation, settle
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import WAITING, HTTPExchange, HTTPGateway
+from uvicorn.interfaces.held import call_held
 from uvicorn.types import Message
 
 pytestmark = pytest.mark.any_loop
@@ -126,3 +129,9 @@ async def test_a_plain_function_that_raises_is_500(caplog: Log) -> None:
 
     assert (await answers(app, "channels", GET)).startswith(b"HTTP/1.1 500 ")
     assert caplog.text.count("ValueError: boom") == 1
+
+
+def test_an_exchange_whose_held_response_to_HEAD_is_dropped_is_as_before() -> None:
+    exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", [], False)
+    call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
+    assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)

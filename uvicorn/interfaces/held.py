@@ -38,7 +38,7 @@ class HeldResponse(HTTPGateway):
         exchange = self._exchange
         exchange.gateway = self._gateway
         if self._steps and exchange.state <= COMPLETE:
-            exchange.state, exchange.status = WAITING, 0
+            exchange.state, exchange.status, exchange.ended_early = WAITING, 0, False
 
     # What the exchange calls
 
