@@ -16,7 +16,7 @@ OPTIONS = HubOptions()
 
 
 class ScriptedBackend(Backend):
-    """Keeps what it is asked; `hear` and `lose` are what happens on the other side of the link."""
+    """Keeps what it is asked; `hear` and `lose` are what happens on the other side of the connection."""
 
     def __init__(self) -> None:
         super().__init__()

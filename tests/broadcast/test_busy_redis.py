@@ -18,9 +18,9 @@ from uvicorn.broadcast.backend import RECONNECT, Backend
 from uvicorn.broadcast.default_url import choose_url
 from uvicorn.broadcast.publisher import Publisher
 from uvicorn.broadcast.redis.cluster import ClusterBackend
-from uvicorn.broadcast.redis.publisher import Sender
+from uvicorn.broadcast.redis.publisher import RedisPublisher
 from uvicorn.broadcast.redis.resp import RedisReader
-from uvicorn.broadcast.redis.subscriber import Listener
+from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.errors import BroadcastUnavailable
 
 from .ear import PATIENCE_SECONDS, Ear, listening
@@ -98,16 +98,16 @@ async def heard(site: Site, *groups: str) -> AsyncIterator[tuple[Backend, Ear]]:
         yield backend, ear
 
 
-def listeners(backend: Any) -> list[Listener]:
+def subscribers(backend: Any) -> list[Subscriber]:
     if isinstance(backend, ClusterBackend):
-        return [server.listener for server in backend._servers.values()]
-    return [backend._listener]
+        return [server.subscriber for server in backend._servers.values()]
+    return [backend._subscriber]
 
 
-def senders(backend: Any) -> list[Sender]:
+def publishers(backend: Any) -> list[RedisPublisher]:
     if isinstance(backend, ClusterBackend):
-        return [server.sender for server in backend._servers.values()]
-    return [backend._sender]
+        return [server.publisher for server in backend._servers.values()]
+    return [backend._publisher]
 
 
 async def test_a_group_that_is_joined_while_redis_is_busy_is_heard_when_it_is_not_without_a_gap(
@@ -128,9 +128,9 @@ async def test_a_connection_that_is_made_while_redis_is_busy_hears_all_groups_wh
 ) -> None:
     async with heard(site, "one", "two", "three") as (backend, ear):
         await site.hold_up()
-        for listener in listeners(backend):
-            assert listener.link is not None
-            listener.link.give_up("by the test")
+        for subscriber in subscribers(backend):
+            assert subscriber.current is not None
+            subscriber.current.abort("by the test")
         # At SUBSCRIBE, or, of a sentinel's master, at ROLE already.
         await until(lambda: "BUSY" in caplog.text)
         assert not backend.metrics.connected
@@ -151,7 +151,7 @@ async def test_messages_that_are_published_while_redis_is_busy_arrive_once_and_i
     async with heard(site, "chat") as (backend, ear):
         await site.hold_up()
         publishing = [asyncio.create_task(backend.publish("chat", text)) for text in texts]
-        await until(lambda: sum(len(sender._held) for sender in senders(backend)) == 20)
+        await until(lambda: sum(len(publisher._held) for publisher in publishers(backend)) == 20)
         await site.let_go()
         await asyncio.gather(*publishing)
         await backend.publish("chat", b"last")

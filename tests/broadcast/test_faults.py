@@ -14,7 +14,7 @@ import redis
 
 from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, Backend
 from uvicorn.broadcast.publisher import Publisher
-from uvicorn.broadcast.redis import connection as link
+from uvicorn.broadcast.redis import connection as connection
 from uvicorn.broadcast.redis import reconnecting as supervised
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES
 from uvicorn.errors import BroadcastUnavailable
@@ -46,7 +46,7 @@ async def until(condition: object) -> None:
 
 
 async def say_and_hear(backend: Backend, ear: Ear, text: bytes) -> None:
-    """In each group; the sender waits for its connection if it must."""
+    """In each group; the publisher waits for its connection if it must."""
     await until(lambda: backend.metrics.connected)
     for group in GROUPS:
         await backend.publish(group, text)
@@ -134,7 +134,7 @@ async def test_a_gap_says_since_when(own_redis: RedisServer, scheme: str) -> Non
 @pytest.fixture
 def quick_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second of liveness takes a tenth of one."""
-    monkeypatch.setattr(link, "_STEP_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "_STEP_SECONDS", 0.05)
 
 
 async def test_a_redis_that_halts_is_noticed_and_leaves_one_gap(
@@ -177,10 +177,10 @@ async def test_a_long_message_on_a_slow_line_is_no_silence(redis_server: RedisSe
     url = f"{driver}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         async with listening(url, "slow") as (backend, ear):
-            link = backend._listener.link  # type: ignore[attr-defined]
-            before = link.heard_at
+            connection = backend._subscriber.current  # type: ignore[attr-defined]
+            before = connection.last_byte_at
             await asyncio.to_thread(redis_server.ask, "PUBLISH", "slow", b"x" * 10_000)
-            await until(lambda: link.heard_at > before)
+            await until(lambda: connection.last_byte_at > before)
             assert ear.events == []
             rest_may_come.set()
             await ear.hear(1)

@@ -16,7 +16,7 @@ from uvicorn.errors import BroadcastError
 pytestmark = pytest.mark.any_loop
 
 
-class SyncClient:
+class RecordingBackend:
     """Answers when it may."""
 
     def __init__(self) -> None:
@@ -53,166 +53,166 @@ class SyncClient:
 
 
 async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
-    carrier = SyncClient()
-    carrier.may_answer.clear()
-    wanted = carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.may_answer.clear()
+    wanted = backend.subscriptions.want("a")
     await settle()
     assert wanted is not None and not wanted.done()
-    carrier.may_answer.set()
+    backend.may_answer.set()
     await wanted
-    assert carrier.subscriptions.want("a") is None
+    assert backend.subscriptions.want("a") is None
 
 
 async def test_ten_thousand_that_want_it_are_one_call() -> None:
-    carrier = SyncClient()
-    waiting = {carrier.subscriptions.want("a") for _ in range(10_000)}
+    backend = RecordingBackend()
+    waiting = {backend.subscriptions.want("a") for _ in range(10_000)}
     await settle()
     assert len(waiting) == 1
-    assert carrier.calls == [("+", ["a"])]
+    assert backend.calls == [("+", ["a"])]
 
 
 async def test_what_is_wanted_during_a_call_goes_into_the_next_one_together() -> None:
-    carrier = SyncClient()
-    carrier.may_answer.clear()
-    carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.may_answer.clear()
+    backend.subscriptions.want("a")
     await settle()
     for group in "bcd":
-        carrier.subscriptions.want(group)
-    carrier.may_answer.set()
+        backend.subscriptions.want(group)
+    backend.may_answer.set()
     await settle()
-    assert carrier.calls == [("+", ["a"]), ("+", ["b", "c", "d"])]
+    assert backend.calls == [("+", ["a"]), ("+", ["b", "c", "d"])]
 
 
 async def test_what_nobody_wants_any_more_is_not_heard() -> None:
-    carrier = SyncClient()
-    carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.subscriptions.want("a")
     await settle()
-    carrier.subscriptions.drop("a")
+    backend.subscriptions.drop("a")
     await settle()
-    assert carrier.calls[-1] == ("-", ["a"])
-    assert carrier.subscriptions.heard == frozenset()
+    assert backend.calls[-1] == ("-", ["a"])
+    assert backend.subscriptions.heard == frozenset()
 
 
 async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() -> None:
-    carrier = SyncClient()
-    carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.subscriptions.want("a")
     await settle()
-    carrier.may_answer.clear()
-    carrier.subscriptions.drop("a")
+    backend.may_answer.clear()
+    backend.subscriptions.drop("a")
     await settle()
-    wanted = carrier.subscriptions.want("a")
+    wanted = backend.subscriptions.want("a")
     assert wanted is not None
-    carrier.may_answer.set()
+    backend.may_answer.set()
     await wanted
-    assert [kind for kind, _ in carrier.calls] == ["+", "-", "+"]
+    assert [kind for kind, _ in backend.calls] == ["+", "-", "+"]
 
 
 async def test_who_wants_and_drops_before_the_call_waits_for_nothing() -> None:
-    carrier = SyncClient()
-    carrier.may_answer.clear()
-    carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.may_answer.clear()
+    backend.subscriptions.want("a")
     await settle()
-    wanted = carrier.subscriptions.want("b")
-    carrier.subscriptions.drop("b")
-    carrier.may_answer.set()
+    wanted = backend.subscriptions.want("b")
+    backend.subscriptions.drop("b")
+    backend.may_answer.set()
     assert wanted is not None
     await wanted
     await settle()
-    assert carrier.calls == [("+", ["a"])]
+    assert backend.calls == [("+", ["a"])]
 
 
 async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    carrier = SyncClient()
-    carrier.failure = OSError("broken promise")
-    wanted = carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.failure = OSError("broken promise")
+    wanted = backend.subscriptions.want("a")
     assert wanted is not None
     await wanted
     assert "broken promise" in caplog.text
-    carrier.failure = None
-    await (carrier.subscriptions.want("a") or asyncio.sleep(0))
-    assert carrier.subscriptions.heard == {"a"}
+    backend.failure = None
+    await (backend.subscriptions.want("a") or asyncio.sleep(0))
+    assert backend.subscriptions.heard == {"a"}
 
 
 async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    carrier = SyncClient()
-    carrier.refused = "b"
-    waiting = [carrier.subscriptions.want(group) for group in "abc"]
+    backend = RecordingBackend()
+    backend.refused = "b"
+    waiting = [backend.subscriptions.want(group) for group in "abc"]
     for future in waiting:
         assert future is not None
         await future
-    assert carrier.subscriptions.heard == {"a", "c"}
+    assert backend.subscriptions.heard == {"a", "c"}
     assert caplog.text.count("b is refused") == 1
     assert "Traceback" not in caplog.text
-    carrier.subscriptions.drop("a")
+    backend.subscriptions.drop("a")
     await settle()
-    assert carrier.calls[-1] == ("-", ["a"])
+    assert backend.calls[-1] == ("-", ["a"])
 
 
 async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants_it_only() -> None:
-    carrier = SyncClient()
-    carrier.refused = "a"
-    carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.refused = "a"
+    backend.subscriptions.want("a")
     await settle()
-    carrier.subscriptions.want("b")
+    backend.subscriptions.want("b")
     await settle()
-    assert carrier.calls[-1] == ("+", ["b"])
-    carrier.refused = ""
-    carrier.subscriptions.want("a")
+    assert backend.calls[-1] == ("+", ["b"])
+    backend.refused = ""
+    backend.subscriptions.want("a")
     await settle()
-    assert carrier.subscriptions.heard == {"a", "b"}
+    assert backend.subscriptions.heard == {"a", "b"}
 
 
 async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_late_when_it_is_heard(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
-    carrier = SyncClient()
-    carrier.refused = "b"
-    carrier.subscriptions.want("a")
-    carrier.subscriptions.want("b")
-    await until(lambda: carrier.calls.count(("+", ["b"])) > 3)
+    backend = RecordingBackend()
+    backend.refused = "b"
+    backend.subscriptions.want("a")
+    backend.subscriptions.want("b")
+    await until(lambda: backend.calls.count(("+", ["b"])) > 3)
     assert caplog.text.count("b is refused") == 1
-    carrier.refused = ""
-    await until(lambda: carrier.subscriptions.heard == {"a", "b"})
-    assert carrier.late == ["b"]
-    carrier.subscriptions.close()
+    backend.refused = ""
+    await until(lambda: backend.subscriptions.heard == {"a", "b"})
+    assert backend.late == ["b"]
+    backend.subscriptions.close()
 
 
 async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
-    carrier = SyncClient()
-    carrier.failure = OSError("broken promise")
-    carrier.subscriptions.want("a")
-    await until(lambda: len(carrier.calls) > 2)
-    carrier.failure = None
-    await until(lambda: carrier.subscriptions.heard == {"a"})
-    assert carrier.late == ["a"]
-    carrier.subscriptions.close()
+    backend = RecordingBackend()
+    backend.failure = OSError("broken promise")
+    backend.subscriptions.want("a")
+    await until(lambda: len(backend.calls) > 2)
+    backend.failure = None
+    await until(lambda: backend.subscriptions.heard == {"a"})
+    assert backend.late == ["a"]
+    backend.subscriptions.close()
 
 
 async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
-    carrier = SyncClient()
-    carrier.refused = "a"
-    carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.refused = "a"
+    backend.subscriptions.want("a")
     await settle()
-    carrier.subscriptions.drop("a")
-    carrier.subscriptions.want("b")
-    await until(lambda: carrier.subscriptions.heard == {"b"})
-    asked = carrier.calls.count(("+", ["a"]))
-    await until(lambda: carrier.subscriptions._retry is None)
-    assert carrier.calls.count(("+", ["a"])) == asked
-    carrier.subscriptions.close()
+    backend.subscriptions.drop("a")
+    backend.subscriptions.want("b")
+    await until(lambda: backend.subscriptions.heard == {"b"})
+    asked = backend.calls.count(("+", ["a"]))
+    await until(lambda: backend.subscriptions._retry is None)
+    assert backend.calls.count(("+", ["a"])) == asked
+    backend.subscriptions.close()
 
 
 async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    carrier, looked_at = SyncClient(), 0
+    backend, looked_at = RecordingBackend(), 0
 
     class Counting(set[str]):
         def __contains__(self, group: object) -> bool:
@@ -226,34 +226,34 @@ async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypat
             return super().__sub__(others)
 
     for number in range(1000):
-        carrier.subscriptions.want(str(number))
+        backend.subscriptions.want(str(number))
     await settle()
     for name in ("_wanted", "_heard"):
-        monkeypatch.setattr(carrier.subscriptions, name, Counting(getattr(carrier.subscriptions, name)))
-    carrier.subscriptions.want("one more")
+        monkeypatch.setattr(backend.subscriptions, name, Counting(getattr(backend.subscriptions, name)))
+    backend.subscriptions.want("one more")
     await settle()
-    carrier.subscriptions.drop("one more")
+    backend.subscriptions.drop("one more")
     await settle()
     assert looked_at < 100
 
 
 async def test_who_waits_when_the_hub_stops_goes_on() -> None:
-    carrier = SyncClient()
-    carrier.may_answer.clear()
-    wanted = carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    backend.may_answer.clear()
+    wanted = backend.subscriptions.want("a")
     await settle()
-    for task in carrier.tasks:
+    for task in backend.tasks:
         task.cancel()
     assert wanted is not None
     await wanted
 
 
 async def test_what_is_dropped_while_the_last_call_ends_is_not_heard_either() -> None:
-    carrier = SyncClient()
-    wanted = carrier.subscriptions.want("a")
+    backend = RecordingBackend()
+    wanted = backend.subscriptions.want("a")
     assert wanted is not None
     # Between the end of the task and what is done about it.
     await wanted
-    carrier.subscriptions.drop("a")
+    backend.subscriptions.drop("a")
     await settle()
-    assert carrier.subscriptions.heard == frozenset()
+    assert backend.subscriptions.heard == frozenset()

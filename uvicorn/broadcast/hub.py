@@ -93,7 +93,7 @@ class Hub:
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
         self.remote_members = RemoteMembers(self, options.secrets)
         self._open_backend = open_backend
-        self._around = MemberContext(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
+        self._shared = MemberContext(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
         self._groups: dict[str, dict[Member, None]] = {}
         self._sequences: dict[str, int] = {}
         self._heard = Sequences()
@@ -170,7 +170,7 @@ class Hub:
         """
         member = self.members.get(name)
         if member is None:
-            member = self.members[name] = Member(reply, name, context, self._around)
+            member = self.members[name] = Member(reply, name, context, self._shared)
             self._groups.setdefault(group, {})[member] = None
             member.groups.add(group)
             # Calls back at once if the client has gone already.

@@ -35,7 +35,7 @@ QUEUE_BYTES: Final = 4 << 20
 
 # Each error is logged once, until there are too many to remember, and so many a minute: a message can be made so that
 # its error is another one each time.
-_MOST_TOLD: Final = 100
+_MAX_LOGGED_ERRORS: Final = 100
 _REFUSED_LINES: Final = 20
 
 
@@ -97,7 +97,7 @@ class MemberContext:
     forget: Callable[[Member], None]
     on_gap: OnClientGap | None
     #: Errors that have been logged.
-    told: set[str] = field(default_factory=set)
+    logged_errors: set[str] = field(default_factory=set)
     refused_log: LogLimit = field(default_factory=lambda: LogLimit(_REFUSED_LINES))
 
 
@@ -112,7 +112,7 @@ class Member:
     reply: Any
     name: str
     context: Context
-    around: MemberContext
+    shared: MemberContext
     groups: set[str] = field(default_factory=set)
     _queue: deque[tuple[str, Message, int] | Gap] = field(default_factory=deque)
     _waiting: int = 0
@@ -121,7 +121,7 @@ class Member:
     target: GroupMember = field(init=False)
 
     def __post_init__(self) -> None:
-        self.target = as_member(self.reply, lambda coroutine: self.around.start(coroutine, None))
+        self.target = as_member(self.reply, lambda coroutine: self.shared.start(coroutine, None))
 
     @property
     def reports_close(self) -> bool:
@@ -145,12 +145,12 @@ class Member:
         if self._pump is None and self.target.is_ready:
             self._send(message)
             return
-        queueing = self.around.queueing
+        queueing = self.shared.queueing
         while self._waiting >= queueing.messages or (self._waiting and self._waiting_bytes + size > queueing.bytes):
             if queueing.policy == CLOSE:
                 self._close_slow()
                 return
-            self.around.metrics.dropped_slow += 1
+            self.shared.metrics.dropped_slow += 1
             if queueing.policy == DROP_NEWEST:
                 self._queue_gap(Gap({group}, SLOW, time.time()))
                 return
@@ -158,7 +158,7 @@ class Member:
         self._queue.append((group, message, size))
         self._waiting += 1
         self._waiting_bytes += size
-        metrics = self.around.metrics
+        metrics = self.shared.metrics
         metrics.queue_high_water = max(metrics.queue_high_water, self._waiting)
         self._start_pump()
 
@@ -201,17 +201,17 @@ class Member:
         except (Exception, asyncio.CancelledError) as error:
             self._refuse(error)
         else:
-            self.around.metrics.delivered += 1
+            self.shared.metrics.delivered += 1
 
     def _refuse(self, error: BaseException) -> None:
         """One member's trouble is not the others'."""
-        self.around.metrics.dropped_refused += 1
+        self.shared.metrics.dropped_refused += 1
         if isinstance(error, ClientDisconnected):
             return
         # Each error once: one message may not fit ten thousand clients.
-        told, said = self.around.told, shown(str(error))
-        if said not in told and not isinstance(error, asyncio.CancelledError) and self.around.refused_log.admits():
-            if len(told) >= _MOST_TOLD:
+        told, said = self.shared.logged_errors, shown(str(error))
+        if said not in told and not isinstance(error, asyncio.CancelledError) and self.shared.refused_log.admits():
+            if len(told) >= _MAX_LOGGED_ERRORS:
                 told.clear()
             told.add(said)
             known = isinstance(error, LocalProtocolError)
@@ -223,10 +223,10 @@ class Member:
             )
 
     def _close_slow(self) -> None:
-        self.around.metrics.closed_slow += 1
-        self.around.metrics.dropped_slow += self._waiting + 1
+        self.shared.metrics.closed_slow += 1
+        self.shared.metrics.dropped_slow += self._waiting + 1
         logger.warning("%s does not read what its groups are sent: closed (1013)", shown(self.name))
-        self.around.forget(self)
+        self.shared.forget(self)
         try:
             self.target.break_off("slow consumer")
         except Exception as error:
@@ -259,7 +259,7 @@ class Member:
 
     def _start_pump(self) -> None:
         if self._pump is None:
-            pump = self._pump = self.around.start(self._run(), None)
+            pump = self._pump = self.shared.start(self._run(), None)
             # An eager task may have been through with it already.
             if pump.done():
                 self._pump_ended(pump)
@@ -285,20 +285,20 @@ class Member:
                     await sent
             except ClientDisconnected as error:
                 self._refuse(error)
-                self.around.forget(self)
+                self.shared.forget(self)
             except Exception as error:
                 self._refuse(error)
             else:
-                self.around.metrics.delivered += 1
+                self.shared.metrics.delivered += 1
 
     async def _tell(self, gap: Gap) -> None:
-        self.around.metrics.gaps += 1
-        on_gap = self.around.on_gap
+        self.shared.metrics.gaps += 1
+        on_gap = self.shared.on_gap
         if on_gap is None:
             return
         # A task of its own, which the client's end does not cancel: the application may be at its database. Messages
         # wait until it has ended, so that what it replays comes before what is new.
-        telling = self.around.start(on_gap(self.reply, gap), self.context)
+        telling = self.shared.start(on_gap(self.reply, gap), self.context)
         if not telling.done():
             await asyncio.wait((telling,))
         if not telling.cancelled() and (error := telling.exception()) is not None:
@@ -310,7 +310,7 @@ class Member:
         if not pump.cancelled() and (error := pump.exception()) is not None:
             # It cannot be waited for, and so not be served.
             self._refuse(error)
-            self.around.forget(self)
+            self.shared.forget(self)
         if self._queue:
             # Something came between its last look and its end.
             self._start_pump()

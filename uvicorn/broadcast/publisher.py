@@ -76,7 +76,7 @@ class Publisher:
         """Raises ConfigError for a URL that cannot be used; nothing connects yet."""
         chosen = url or named_url() or LOCAL_REDIS
         self._url = chosen
-        self._carrier = None if chosen.startswith(MEMORY) else _open_carrier(chosen)
+        self._client = None if chosen.startswith(MEMORY) else _open_client(chosen)
         self._prefix = prefix
         self._timeout = timeout
         self._max_message_bytes = max_message_bytes
@@ -92,31 +92,31 @@ class Publisher:
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
-        carrier = self._carrier
-        if carrier is None:
+        client = self._client
+        if client is None:
             hub = running_hub(self._url)
             if hub is None or not _through(hub, group, message):
                 raise BroadcastUnavailable(f"{self._url}: no BroadcastMiddleware is running in this process")
             return
         deadline = time.monotonic() + self._timeout
         if not self._lock.acquire(timeout=self._timeout):
-            raise self._not_taken(f"{carrier!r}: other threads were publishing for {self._timeout:g} s")
+            raise self._not_taken(f"{client!r}: other threads were publishing for {self._timeout:g} s")
         try:
             # First: a number that nobody has seen would be a hole.
-            _patiently(deadline, lambda: carrier.prepare(deadline))
+            _patiently(deadline, lambda: client.prepare(deadline))
             sequence = self._sequences.pop(name, 0) + 1
             self._sequences[name] = sequence
             if len(self._sequences) > _MOST_SEQUENCES:
                 del self._sequences[next(iter(self._sequences))]
             payload = encoded.numbered(self._sender, sequence)
             channel = (self._prefix + name).encode()
-            _patiently(deadline, lambda: carrier.publish(deadline, channel, payload))
+            _patiently(deadline, lambda: client.publish(deadline, channel, payload))
         except BaseException as error:
             # An answer that is still to come would be taken for the next one's.
-            carrier.close()
+            client.close()
             if _is_failure(error):
                 said = str(error) or type(error).__name__
-                raise self._not_taken(f"{carrier!r}: {said}") from None
+                raise self._not_taken(f"{client!r}: {said}") from None
             raise
         else:
             if self._outage:
@@ -132,14 +132,14 @@ class Publisher:
     def close(self) -> None:
         """Close the connection; another one is made if it is needed."""
         with self._lock:
-            if self._carrier is not None:
-                self._carrier.close()
+            if self._client is not None:
+                self._client.close()
 
     def __del__(self) -> None:
         # Those that `publish` shares live until the process ends.
-        carrier = getattr(self, "_carrier", None)
-        if carrier is not None:
-            carrier.close()
+        client = getattr(self, "_client", None)
+        if client is not None:
+            client.close()
 
     def __enter__(self) -> Publisher:
         return self
@@ -159,8 +159,8 @@ class Publisher:
     def after_fork(self) -> None:
         """In the child: the connection is the parent's, and so may the lock's holder be."""
         self._begin()
-        if self._carrier is not None:
-            self._carrier.close()
+        if self._client is not None:
+            self._client.close()
 
 
 class SendingGroups:
@@ -181,11 +181,11 @@ class SendingGroups:
         return DONE
 
 
-def _open_carrier(url: str) -> SyncClient:
+def _open_client(url: str) -> SyncClient:
     # Here: who never publishes need not import a driver.
-    from uvicorn.broadcast.redis.sync import open_carrier
+    from uvicorn.broadcast.redis.sync import open_client
 
-    return open_carrier(url)
+    return open_client(url)
 
 
 def _patiently(deadline: float, call: Callable[[], None]) -> None:

@@ -12,18 +12,18 @@ import pytest
 from tests.helpers import settle, until
 from uvicorn.broadcast.backend import BackendMetrics
 from uvicorn.broadcast.redis import publisher as module
-from uvicorn.broadcast.redis.connection import Link
-from uvicorn.broadcast.redis.publisher import Sender
+from uvicorn.broadcast.redis.connection import RedisConnection
+from uvicorn.broadcast.redis.publisher import RedisPublisher
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.errors import BroadcastUnavailable
 
-from .test_reconnecting import ObedientLink
+from .test_reconnecting import ObedientConnection
 
 BUSY = RedisRefusal("BUSY Redis is busy running a script.")
 TAKEN = 1
 
 
-class QuietLink(ObedientLink):
+class QuietConnection(ObedientConnection):
     """Nothing waits in the kernel."""
 
     @property
@@ -32,18 +32,20 @@ class QuietLink(ObedientLink):
 
 
 class Conversation:
-    """A sender, and a Redis whose every word is the test's."""
+    """A publisher, and a Redis whose every word is the test's."""
 
     def __init__(self, publish_timeout: float) -> None:
-        self.link = QuietLink()
+        self.connection = QuietConnection()
         self.metrics = BackendMetrics()
-        self.sender = Sender(self._connect, "there", 5, publish_timeout=publish_timeout, metrics=self.metrics)
+        self.publisher = RedisPublisher(
+            self._connect, "there", 5, publish_timeout=publish_timeout, metrics=self.metrics
+        )
 
-    async def _connect(self) -> Link:
-        return self.link
+    async def _connect(self) -> RedisConnection:
+        return self.connection
 
     async def publish(self, *texts: bytes, channel: bytes = b"chat") -> list[asyncio.Task[None]]:
-        tasks = [asyncio.create_task(self.sender.publish(b"PUBLISH", channel, text)) for text in texts]
+        tasks = [asyncio.create_task(self.publisher.publish(b"PUBLISH", channel, text)) for text in texts]
         for task in tasks:
             # Looked at, in case the test does not.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -52,12 +54,12 @@ class Conversation:
 
     def answer(self, *replies: object) -> None:
         for reply in replies:
-            self.link.received(reply)
+            self.connection.reply_received(reply)
 
     @property
     def texts(self) -> list[bytes]:
         """What was sent, in order."""
-        return [command[2] for command in self.link.sent]
+        return [command[2] for command in self.connection.sent]
 
     async def until_sent(self, *texts: bytes) -> None:
         await until(lambda: self.texts == list(texts))
@@ -66,10 +68,10 @@ class Conversation:
 @asynccontextmanager
 async def conversation(publish_timeout: float = 30.0) -> AsyncIterator[Conversation]:
     talk = Conversation(publish_timeout)
-    await talk.sender.start()
+    await talk.publisher.start()
     yield talk
-    talk.link.give_up("the test is over")
-    await talk.sender.stop()
+    talk.connection.abort("the test is over")
+    await talk.publisher.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +161,7 @@ async def test_a_message_that_is_refused_until_its_time_is_up_raises_and_says_wh
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)
         while not first.done():
-            if talk.link.unanswered:
+            if talk.connection.unanswered:
                 talk.answer(BUSY)
             await asyncio.sleep(0)
         for publishing in (first, second):
@@ -176,7 +178,7 @@ async def test_a_message_whose_time_is_up_is_not_sent_any_more() -> None:
         with pytest.raises(BroadcastUnavailable, match="the message may have arrived"):
             await publishing[0]
         talk.answer(BUSY)
-        await until(lambda: talk.sender._resending is None)
+        await until(lambda: talk.publisher._resending is None)
         publishing = await talk.publish(b"b")
         talk.answer(TAKEN)
         await publishing[0]
@@ -199,7 +201,7 @@ async def test_a_message_is_not_sent_again_when_the_connection_is_lost() -> None
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
         await settle(3)
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         with pytest.raises(BroadcastUnavailable, match="may have arrived"):
             await second
         with pytest.raises(BroadcastUnavailable):
@@ -262,11 +264,11 @@ async def test_held_messages_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatc
 
 async def test_stopping_ends_the_waiting_of_held_messages() -> None:
     async with conversation(publish_timeout=0.01) as talk:
-        talk.sender._publish_timeout = 30.0
+        talk.publisher._publish_timeout = 30.0
         (publishing,) = await talk.publish(b"a")
         talk.answer(BUSY)
         await settle(3)
-        talk.sender._publish_timeout = 0.01
-        await talk.sender.stop()
+        talk.publisher._publish_timeout = 0.01
+        await talk.publisher.stop()
         with pytest.raises(BroadcastUnavailable, match="stopped"):
             await publishing

@@ -13,23 +13,23 @@ from tests.broadcast.ear import Ear, Gap, Message
 from tests.helpers import settle, until
 from uvicorn.broadcast.backend import RECONNECT, BackendMetrics
 from uvicorn.broadcast.redis import reconnecting as supervised
-from uvicorn.broadcast.redis.connection import Link
+from uvicorn.broadcast.redis.connection import RedisConnection
 from uvicorn.broadcast.redis.resp import RedisRefusal
-from uvicorn.broadcast.redis.subscriber import Listener
+from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import PLAIN, SHARDED, Subscription, Verbs
 
-from .test_reconnecting import ObedientLink
+from .test_reconnecting import ObedientConnection
 
 
 class Conversation:
-    """A listener, what it heard, and its connections, which answer nothing but what they are told to."""
+    """A subscriber, what it heard, and its connections, which answer nothing but what they are told to."""
 
     def __init__(self, verbs: Verbs = PLAIN) -> None:
         self.ear = Ear()
-        self.links: list[ObedientLink] = []
+        self.connections: list[ObedientConnection] = []
         self.moved: list[Subscription] = []
         self.metrics = BackendMetrics()
-        self.listener = Listener(
+        self.subscriber = Subscriber(
             self._connect,
             "there",
             5,
@@ -40,36 +40,36 @@ class Conversation:
             on_moved=self.moved.append if verbs is SHARDED else None,
         )
 
-    async def _connect(self) -> Link:
-        self.links.append(ObedientLink())
-        return self.links[-1]
+    async def _connect(self) -> RedisConnection:
+        self.connections.append(ObedientConnection())
+        return self.connections[-1]
 
     @property
-    def link(self) -> ObedientLink:
-        return self.links[-1]
+    def connection(self) -> ObedientConnection:
+        return self.connections[-1]
 
     async def until_connected(self, count: int) -> None:
-        await until(lambda: len(self.links) == count and self.listener.link is self.link)
+        await until(lambda: len(self.connections) == count and self.subscriber.current is self.connection)
 
     def answer(self, *replies: object) -> None:
         for reply in replies:
-            self.link.received(reply)
+            self.connection.reply_received(reply)
 
     def subscribe(self, *groups: str) -> asyncio.Task[None]:
         subscriptions = [Subscription(group, group.encode()) for group in groups]
-        return asyncio.create_task(self.listener.subscribe(subscriptions))
+        return asyncio.create_task(self.subscriber.subscribe(subscriptions))
 
 
 @asynccontextmanager
 async def conversation(verbs: Verbs = PLAIN) -> AsyncIterator[Conversation]:
     """Connected, and with no groups yet."""
     talk = Conversation(verbs)
-    starting = asyncio.create_task(talk.listener.start())
+    starting = asyncio.create_task(talk.subscriber.start())
     await talk.until_connected(1)
     talk.answer(b"PONG")
     await starting
     yield talk
-    await talk.listener.stop()
+    await talk.subscriber.stop()
     # Those that wait for it go on.
     await settle()
 
@@ -97,7 +97,7 @@ async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None
         assert not subscribing.done()
         talk.answer(acknowledged(b"b"))
         await subscribing
-        assert talk.link.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
+        assert talk.connection.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
 
 
 async def test_a_gap_comes_before_a_message_that_comes_before_the_other_groups_are_heard_again() -> None:
@@ -106,7 +106,7 @@ async def test_a_gap_comes_before_a_message_that_comes_before_the_other_groups_a
         await settle()
         talk.answer(acknowledged(b"a"), acknowledged(b"b"))
         await subscribing
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"), message(b"a", b"x"))
         assert [type(event) for event in talk.ear.events] == [Gap, Message]
@@ -118,7 +118,7 @@ async def test_an_acknowledgement_from_before_a_group_was_left_is_not_that_of_en
     async with conversation() as talk:
         talk.subscribe("a")
         await settle()
-        talk.listener.unsubscribe([b"a"])
+        talk.subscriber.unsubscribe([b"a"])
         again = talk.subscribe("a")
         await settle()
         talk.answer(acknowledged(b"a"), message(b"a", b"of the time before"))
@@ -133,7 +133,7 @@ async def test_who_waits_when_the_group_is_left_goes_on() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
-        talk.listener.unsubscribe([b"a"])
+        talk.subscriber.unsubscribe([b"a"])
         await subscribing
 
 
@@ -141,7 +141,7 @@ async def test_who_waits_when_the_connection_is_lost_goes_on_and_has_a_gap_later
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         await subscribing
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"), b"PONG")
@@ -154,11 +154,11 @@ async def test_a_hole_that_nobody_was_told_of_yet_is_one_with_the_next() -> None
         await settle()
         talk.answer(acknowledged(b"a"), acknowledged(b"b"))
         await subscribing
-        talk.link.heard_at -= 100
-        talk.link.give_up("it fell")
+        talk.connection.last_byte_at -= 100
+        talk.connection.abort("it fell")
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"))
-        talk.link.give_up("and again")
+        talk.connection.abort("and again")
         await talk.until_connected(3)
         talk.answer(acknowledged(b"a"), acknowledged(b"b"), b"PONG")
         assert [gap.group for gap in talk.ear.gaps] == ["a", "b"]
@@ -170,7 +170,7 @@ async def test_when_a_command_of_several_groups_is_refused_each_is_asked_for_by_
         subscribing = talk.subscribe("a", "b", "c")
         await settle()
         talk.answer(RedisRefusal("NOPERM no"))
-        assert talk.link.sent[-3:] == [(b"SUBSCRIBE", b"a"), (b"SUBSCRIBE", b"b"), (b"SUBSCRIBE", b"c")]
+        assert talk.connection.sent[-3:] == [(b"SUBSCRIBE", b"a"), (b"SUBSCRIBE", b"b"), (b"SUBSCRIBE", b"c")]
         talk.answer(acknowledged(b"a"), RedisRefusal("NOPERM no"), acknowledged(b"c"))
         await subscribing
         talk.answer(message(b"a", b"1"), message(b"b", b"2"), message(b"c", b"3"))
@@ -181,16 +181,16 @@ async def test_a_group_that_was_left_before_it_was_refused_is_not_asked_for_agai
     async with conversation() as talk:
         talk.subscribe("a", "b")
         await settle()
-        talk.listener.unsubscribe([b"a", b"b"])
-        sent = len(talk.link.sent)
+        talk.subscriber.unsubscribe([b"a", b"b"])
+        sent = len(talk.connection.sent)
         talk.answer(RedisRefusal("NOPERM no"))
-        assert len(talk.link.sent) == sent
+        assert len(talk.connection.sent) == sent
 
 
 @pytest.mark.parametrize("reply", [b"surprise", [b"subscribe", b"a", 1], [b"unsubscribe", b"a", 0]])
 async def test_an_answer_to_an_unasked_question_ends_the_connection(reply: object) -> None:
     async with conversation() as talk:
-        first = talk.link
+        first = talk.connection
         talk.answer(reply)
         assert first.aborted
         await talk.until_connected(2)
@@ -202,10 +202,10 @@ async def test_a_gap_that_cannot_be_taken_does_not_end_hearing(monkeypatch: pyte
         def fail(*gap: object) -> None:
             raise RuntimeError("dropped it")
 
-        monkeypatch.setattr(talk.listener, "_on_gap", fail)
+        monkeypatch.setattr(talk.subscriber, "_on_gap", fail)
         subscribing = talk.subscribe("a")
         await settle()
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         await subscribing
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"), b"PONG", message(b"a", b"x"))
@@ -221,8 +221,8 @@ async def test_a_group_whose_slot_is_elsewhere_is_handed_back_with_a_hole() -> N
         await settle()
         talk.answer(RedisRefusal("MOVED 1 elsewhere:6379"))
         await subscribing
-        assert [(entry.name, entry.whole_until is not None) for entry in talk.moved] == [("a", True)]
-        assert not talk.listener.channels
+        assert [(entry.name, entry.gap_since is not None) for entry in talk.moved] == [("a", True)]
+        assert not talk.subscriber.channels
 
 
 async def test_a_group_that_redis_unsubscribes_by_itself_is_handed_back_once() -> None:
@@ -233,14 +233,14 @@ async def test_a_group_that_redis_unsubscribes_by_itself_is_handed_back_once() -
         await subscribing
         talk.answer([b"sunsubscribe", b"a", 0], [b"sunsubscribe", b"a", 0])
         assert [entry.name for entry in talk.moved] == ["a"]
-        assert not talk.link.aborted
+        assert not talk.connection.aborted
 
 
 async def test_a_group_that_was_adopted_is_told_of_its_hole_when_it_is_heard() -> None:
     async with conversation(SHARDED) as talk:
         entry = Subscription("a", b"a")
-        entry.whole_until = 1.0
-        talk.listener.adopt([entry])
+        entry.gap_since = 1.0
+        talk.subscriber.adopt([entry])
         assert not talk.ear.gaps
         talk.answer([b"ssubscribe", b"a", 1])
         assert talk.ear.gaps == [Gap("a", RECONNECT, 1.0)]

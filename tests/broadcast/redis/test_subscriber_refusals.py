@@ -31,7 +31,7 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_asked(talk: Conversation, *command: bytes, times: int) -> None:
-    await until(lambda: talk.link.sent.count(command) >= times)
+    await until(lambda: talk.connection.sent.count(command) >= times)
 
 
 async def joined(talk: Conversation, *groups: str) -> None:
@@ -77,16 +77,16 @@ async def test_several_groups_that_are_refused_for_the_moment_are_asked_for_agai
 async def test_a_listener_is_whole_again_only_when_every_group_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         await talk.until_connected(2)
         talk.answer(BUSY, BUSY)
-        assert not talk.listener.whole
+        assert not talk.subscriber.all_subscribed
         assert "back after" not in caplog.text
         await until_asked(talk, b"SUBSCRIBE", b"a", b"b", times=2)
         talk.answer(acknowledged(b"a"))
-        assert not talk.listener.whole
+        assert not talk.subscriber.all_subscribed
         talk.answer(acknowledged(b"b"))
-        assert talk.listener.whole
+        assert talk.subscriber.all_subscribed
         assert "back after" in caplog.text
         assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT), ("b", RECONNECT)]
         assert talk.ear.gap_calls == 1
@@ -95,7 +95,7 @@ async def test_a_listener_is_whole_again_only_when_every_group_is_heard(caplog: 
 async def test_a_group_refused_for_the_moment_makes_a_whole_listener_incomplete_until_it_is_heard() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
-        talk.listener.on_change = lambda: changes.append(talk.listener.whole)
+        talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
         talk.subscribe("a")
         await settle()
         talk.answer(BUSY)
@@ -131,16 +131,16 @@ async def test_refusals_that_pass_are_one_log_line(caplog: pytest.LogCaptureFixt
 
 async def test_starting_returns_while_redis_is_busy() -> None:
     talk = Conversation()
-    await talk.listener.subscribe([])
+    await talk.subscriber.subscribe([])
     talk.subscribe("a")
     await settle()
-    starting = talk.listener.start()
+    starting = talk.subscriber.start()
     task = asyncio.create_task(starting)
     await talk.until_connected(1)
     talk.answer(BUSY, BUSY)
     await task
-    assert not talk.listener.whole
-    await talk.listener.stop()
+    assert not talk.subscriber.all_subscribed
+    await talk.subscriber.stop()
 
 
 async def test_a_group_that_is_left_while_redis_is_busy_is_not_asked_for_again() -> None:
@@ -148,25 +148,25 @@ async def test_a_group_that_is_left_while_redis_is_busy_is_not_asked_for_again()
         subscribing = talk.subscribe("a")
         await settle()
         talk.answer(BUSY)
-        talk.listener.unsubscribe([b"a"])
+        talk.subscriber.unsubscribe([b"a"])
         await subscribing
         talk.answer(BUSY)
         await until_asked(talk, b"UNSUBSCRIBE", b"a", times=2)
-        assert talk.link.sent.count((b"SUBSCRIBE", b"a")) == 1
-        assert talk.listener.whole
+        assert talk.connection.sent.count((b"SUBSCRIBE", b"a")) == 1
+        assert talk.subscriber.all_subscribed
 
 
 async def test_a_group_that_is_entered_again_before_its_unsubscribe_is_accepted_stays_subscribed() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
-        talk.listener.unsubscribe([b"a"])
+        talk.subscriber.unsubscribe([b"a"])
         talk.answer(BUSY)
         await joined(talk, "a")
         talk.subscribe("b")
         await settle()
         talk.answer(BUSY)
         await until_asked(talk, b"SUBSCRIBE", b"b", times=2)
-        assert talk.link.sent.count((b"UNSUBSCRIBE", b"a")) == 1
+        assert talk.connection.sent.count((b"UNSUBSCRIBE", b"a")) == 1
 
 
 async def test_a_denied_group_is_one_error_that_names_group_and_command_and_is_asked_for_again(
@@ -200,10 +200,10 @@ async def test_a_denied_group_has_a_gap_when_it_is_heard() -> None:
 async def test_a_denied_group_does_not_keep_the_others_from_being_whole_after_a_reconnect() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         await talk.until_connected(2)
         talk.answer(DENIED, b"PONG", acknowledged(b"a"), DENIED)
-        assert talk.listener.whole
+        assert talk.subscriber.all_subscribed
         assert [gap.group for gap in talk.ear.gaps] == ["a"]
 
 
@@ -215,9 +215,9 @@ async def test_a_denied_group_does_not_slow_others_down_at_the_next_reconnect(mo
         await settle()
         talk.answer(DENIED)
         await denied
-        talk.link.give_up("it fell")
+        talk.connection.abort("it fell")
         await talk.until_connected(2)
-        assert talk.link.sent == [(b"SUBSCRIBE", b"a", b"b"), (b"SUBSCRIBE", b"c"), (b"PING",)]
+        assert talk.connection.sent == [(b"SUBSCRIBE", b"a", b"b"), (b"SUBSCRIBE", b"c"), (b"PING",)]
         assert talk.metrics.denied_groups == 0
 
 
@@ -242,7 +242,7 @@ async def test_a_group_that_is_joined_and_left_all_day_while_denied_is_logged_on
             await settle()
             talk.answer(DENIED)
             await subscribing
-            talk.listener.unsubscribe([b"a"])
+            talk.subscriber.unsubscribe([b"a"])
             talk.answer([b"unsubscribe", b"a", 0])
         assert [record.levelname for record in caplog.records].count("ERROR") == 1
         assert talk.metrics.denied_groups == 0
@@ -264,23 +264,23 @@ async def test_a_group_that_is_moved_while_it_is_refused_is_asked_for_nowhere_el
         talk.subscribe("a")
         await settle()
         talk.answer(BUSY)
-        entry = talk.listener.release(b"a")
-        assert entry.whole_until is not None
+        entry = talk.subscriber.release(b"a")
+        assert entry.gap_since is not None
         talk.subscribe("b")
         await settle()
         talk.answer(BUSY)
         await until_asked(talk, b"SSUBSCRIBE", b"b", times=2)
-        assert talk.link.sent.count((b"SSUBSCRIBE", b"a")) == 1
+        assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
 async def test_a_gap_of_a_group_that_was_refused_is_since_it_was_last_whole() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
-        talk.link.heard_at -= 100
-        talk.link.give_up("it fell")
+        talk.connection.last_byte_at -= 100
+        talk.connection.abort("it fell")
         await talk.until_connected(2)
         talk.answer(BUSY, BUSY)
-        since = talk.listener._by_channel[b"a"].whole_until
+        since = talk.subscriber._by_channel[b"a"].gap_since
         await until_asked(talk, b"SUBSCRIBE", b"a", times=2)
         talk.answer(acknowledged(b"a"))
         assert since is not None and talk.ear.gaps == [Gap("a", RECONNECT, since)]

@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from redis.crc import key_slot
 
 from uvicorn.broadcast.backend import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend, OnGap, OnMessage
-from uvicorn.broadcast.redis.connection import Connect, LinkFailed, LinkLost
-from uvicorn.broadcast.redis.publisher import Sender
-from uvicorn.broadcast.redis.reconnecting import Supervised, is_cancelled, let_go_of_the_parents
+from uvicorn.broadcast.redis.connection import Connect, ConnectFailed, ConnectionLost
+from uvicorn.broadcast.redis.publisher import RedisPublisher
+from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_inherited, is_cancelled
 from uvicorn.broadcast.redis.redis_py import Servers, connect_to, parse_servers
 from uvicorn.broadcast.redis.resp import RedisRefusal
-from uvicorn.broadcast.redis.subscriber import Listener, logger
+from uvicorn.broadcast.redis.subscriber import Subscriber, logger
 from uvicorn.broadcast.redis.subscription import SHARDED, Subscription
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
@@ -31,8 +31,8 @@ _LONGEST_DELAY_SECONDS: Final = 0.8
 class _Server(NamedTuple):
     """The two connections to one master."""
 
-    listener: Listener
-    sender: Sender
+    subscriber: Subscriber
+    publisher: RedisPublisher
 
 
 class ClusterBackend(Backend):
@@ -66,14 +66,14 @@ class ClusterBackend(Backend):
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         if self._process not in (0, os.getpid()):
-            let_go_of_the_parents(self._keepers())
+            drop_inherited(self._connections())
         self._process = os.getpid()
         self._on_message, self._on_gap = on_message, on_gap
         self._servers, self._owners, self._homeless = {}, {}, {}
         self._doubt = asyncio.Event()
         try:
             await self._learn_owners()
-        except LinkFailed as error:
+        except ConnectFailed as error:
             logger.warning("%r: not reached: %s; trying again until it is", self, escaped(error))
             self._doubt.set()
         self._minding = asyncio.create_task(self._mind(), name=f"uvicorn broadcast: {self!r}")
@@ -90,7 +90,7 @@ class ClusterBackend(Backend):
                 self._move(entry)
             else:
                 parts.setdefault(place, []).append(entry)
-        await asyncio.gather(*(self._servers[place].listener.subscribe(part) for place, part in parts.items()))
+        await asyncio.gather(*(self._servers[place].subscriber.subscribe(part) for place, part in parts.items()))
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
         self._require_started()
@@ -98,8 +98,8 @@ class ClusterBackend(Backend):
         for channel in channels:
             self._homeless.pop(channel, None)
         for server in self._servers.values():
-            here = server.listener.channels
-            server.listener.unsubscribe([channel for channel in channels if channel in here])
+            here = server.subscriber.channels
+            server.subscriber.unsubscribe([channel for channel in channels if channel in here])
 
     async def publish(self, group: str, payload: bytes) -> None:
         self._require_started()
@@ -110,13 +110,13 @@ class ClusterBackend(Backend):
             self.metrics.publish_failures += 1
             raise BroadcastUnavailable(f"{self!r}: no server is known to own slot {slot}; the message was not sent")
         try:
-            await self._servers[place].sender.publish(SHARDED.publish, channel, payload)
+            await self._servers[place].publisher.publish(SHARDED.publish, channel, payload)
         except BroadcastUnavailable as error:
             # Refused, so not done: to ask the right server is not to publish twice.
             moved_to = self._moved_to(error.__cause__, slot)
             if moved_to is None:
                 raise
-            await self._servers[moved_to].sender.publish(SHARDED.publish, channel, payload)
+            await self._servers[moved_to].publisher.publish(SHARDED.publish, channel, payload)
 
     async def stop(self) -> None:
         if self._process != os.getpid():
@@ -126,8 +126,8 @@ class ClusterBackend(Backend):
             await asyncio.wait([self._minding])
             self._minding = None
         servers, self._servers = tuple(self._servers.values()), {}
-        await asyncio.gather(*(server.sender.stop() for server in servers))
-        await asyncio.gather(*(server.listener.stop() for server in servers))
+        await asyncio.gather(*(server.publisher.stop() for server in servers))
+        await asyncio.gather(*(server.subscriber.stop() for server in servers))
         self.metrics.connected = False
 
     def __repr__(self) -> str:
@@ -140,16 +140,16 @@ class ClusterBackend(Backend):
         if self._minding is None or self._process != os.getpid():
             raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
 
-    def _keepers(self) -> list[Supervised]:
-        return [keeper for server in self._servers.values() for keeper in server]
+    def _connections(self) -> list[ReconnectingConnection]:
+        return [connection for server in self._servers.values() for connection in server]
 
     # Who owns what.
 
     def _move(self, entry: Subscription) -> None:
         """A group's server is not, or no longer, the one that we thought."""
         self._homeless[entry.channel] = entry
-        if entry.whole_until is None:
-            entry.whole_until = time.time()
+        if entry.gap_since is None:
+            entry.gap_since = time.time()
         self._look_at_connections()
 
     def _moved_to(self, refusal: BaseException | None, slot: int) -> Place | None:
@@ -169,7 +169,7 @@ class ClusterBackend(Backend):
         self.metrics.connected = (
             bool(servers)
             and not self._homeless
-            and all(server.listener.whole and server.sender.link is not None for server in servers)
+            and all(server.subscriber.all_subscribed and server.publisher.current is not None for server in servers)
         )
         if not self.metrics.connected:
             self._doubt.set()
@@ -182,7 +182,7 @@ class ClusterBackend(Backend):
             self._doubt.clear()
             try:
                 await self._learn_owners()
-            except LinkFailed as error:
+            except ConnectFailed as error:
                 logger.debug("%r: %s", self, escaped(error))
             except Exception:
                 # Who gives up here hears nothing any more of groups that move.
@@ -192,25 +192,25 @@ class ClusterBackend(Backend):
             await asyncio.sleep(delay)
 
     async def _learn_owners(self) -> None:
-        """Ask one server after the other; then be where the slots are. Raises LinkFailed."""
+        """Ask one server after the other; then be where the slots are. Raises ConnectFailed."""
         reasons = []
         for host, port in dict.fromkeys((*self._servers, *self._seeds.hosts)):
             try:
                 async with asyncio.timeout(self._connect_timeout):
                     owners = await self._ask_owners(host, port)
-            except (LinkFailed, LinkLost, RedisRefusal, OSError, TimeoutError) as error:
+            except (ConnectFailed, ConnectionLost, RedisRefusal, OSError, TimeoutError) as error:
                 reasons.append(f"{host}:{port}: {error or type(error).__name__}")
             else:
                 await self._settle(owners)
                 return
-        raise LinkFailed("; ".join(reasons))
+        raise ConnectFailed("; ".join(reasons))
 
     async def _ask_owners(self, host: str, port: int) -> dict[int, Place]:
-        link = await connect_to(host, port, self._seeds)
+        connection = await connect_to(host, port, self._seeds)
         try:
-            ranges: Any = await link.ask(b"CLUSTER", b"SLOTS")
+            ranges: Any = await connection.ask(b"CLUSTER", b"SLOTS")
         finally:
-            await link.close("answered")
+            await connection.close("answered")
         owners = {}
         for first, last, master, *_ in ranges:
             # Without a name of its own, or one that it tells, a server has the one by which we have reached it.
@@ -223,25 +223,25 @@ class ClusterBackend(Backend):
         """Connect to all owners, and let each group be heard where it is owned now."""
         places = set(owners.values())
         fresh = [self._add_server(place) for place in places if place not in self._servers]
-        await asyncio.gather(*(keeper.start() for server in fresh for keeper in server))
+        await asyncio.gather(*(connection.start() for server in fresh for connection in server))
         self._owners = owners
         for place, server in self._servers.items():
-            for channel in [channel for channel in server.listener.channels if owners.get(_slot(channel)) != place]:
-                self._homeless[channel] = server.listener.release(channel)
+            for channel in [channel for channel in server.subscriber.channels if owners.get(_slot(channel)) != place]:
+                self._homeless[channel] = server.subscriber.release(channel)
         homed: dict[Place, list[Subscription]] = {}
         for channel in [channel for channel in self._homeless if _slot(channel) in owners]:
             homed.setdefault(owners[_slot(channel)], []).append(self._homeless.pop(channel))
         for place, entries in homed.items():
-            self._servers[place].listener.adopt(entries)
+            self._servers[place].subscriber.adopt(entries)
         gone = [self._servers.pop(place) for place in list(self._servers) if place not in places]
-        await asyncio.gather(*(keeper.stop() for server in gone for keeper in server))
+        await asyncio.gather(*(connection.stop() for server in gone for connection in server))
         self._look_at_connections()
 
     def _add_server(self, place: Place) -> _Server:
         host, port = place
         where = f"{self!r}, {host}:{port}"
         connect: Connect = lambda: connect_to(host, port, self._seeds)  # noqa: E731
-        listener = Listener(
+        subscriber = Subscriber(
             connect,
             where,
             self._connect_timeout,
@@ -251,11 +251,11 @@ class ClusterBackend(Backend):
             verbs=SHARDED,
             on_moved=self._move,
         )
-        sender = Sender(
+        publisher = RedisPublisher(
             connect, where, self._connect_timeout, publish_timeout=self._publish_timeout, metrics=self.metrics
         )
-        listener.on_change = sender.on_change = self._look_at_connections
-        self._servers[place] = _Server(listener, sender)
+        subscriber.on_change = publisher.on_change = self._look_at_connections
+        self._servers[place] = _Server(subscriber, publisher)
         return self._servers[place]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
 
 #: Makes a connection that has been accepted: authenticated, its database selected, and answering.
-Connect: TypeAlias = Callable[[], "Awaitable[Link]"]
+Connect: TypeAlias = Callable[[], "Awaitable[RedisConnection]"]
 
 #: Silence is counted in steps, not read from a clock: a loop that was itself held up for seconds takes one step for
 #: all of them, and reads what came meanwhile before the next.
@@ -29,7 +29,7 @@ _ALIVE_ALL_THE_SAME: Final = ("NOPERM", "MISCONF")
 CLOSE_SECONDS: Final = 1.0
 
 
-class LinkFailed(Exception):
+class ConnectFailed(Exception):
     """No connection could be made, or none that is of use; the message says why, without the password.
 
     `denied`: Redis refuses the user's rights or password, until somebody changes them.
@@ -40,18 +40,18 @@ class LinkFailed(Exception):
         self.denied = denied
 
 
-def refused(refusal: RedisRefusal, command: str = "") -> LinkFailed:
+def refused(refusal: RedisRefusal, command: str = "") -> ConnectFailed:
     """The failure of a connection on which Redis has refused a command."""
     command = command or ("AUTH" if refusal.code == "WRONGPASS" else "")
-    return LinkFailed(f"Redis refuses{f' {command}' if command else ''}: {refusal}", refusal.denies)
+    return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {refusal}", refusal.denies)
 
 
-class LinkLost(Exception):
+class ConnectionLost(Exception):
     """The connection went before the answer came."""
 
 
-class Link:
-    """A connection. Drivers call `made`, `received`, `heard` and `ended`; they implement `send` and `abort`.
+class RedisConnection:
+    """A connection. Drivers call `made`, `received`, `heard` and `ended`; they implement `send` and `abort_transport`.
 
     It begins in the order of a conversation: every `ask` has one answer. `listen` turns it into one of pushes.
     """
@@ -61,7 +61,7 @@ class Link:
         #: Done when the connection is gone; says why.
         self.lost: asyncio.Future[str] = self._loop.create_future()
         #: `time.monotonic()` of the last byte that was received; uvloop's own clock may stand still for a whole turn.
-        self.heard_at = time.monotonic()
+        self.last_byte_at = time.monotonic()
         self._answers: deque[asyncio.Future[Reply]] = deque()
         self._on_push: Callable[[Reply], None] | None = None
         self._ping: Callable[[], Any] = self._ask_ping
@@ -81,41 +81,41 @@ class Link:
         """What the kernel has not taken yet."""
         raise NotImplementedError
 
-    def descriptor(self) -> int:
+    def fileno(self) -> int:
         """The socket's number."""
         raise NotImplementedError
 
     def ask(self, *command: bytes) -> asyncio.Future[Reply]:
-        """Send a command; the answer, or RedisRefusal, or LinkLost. It may be cancelled without harm to others."""
+        """Send a command; return its reply, RedisRefusal or ConnectionLost. Cancelling it affects no other command."""
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if self.lost.done():
-            answer.set_exception(LinkLost(self.lost.result()))
+            answer.set_exception(ConnectionLost(self.lost.result()))
             return answer
         self._answers.append(answer)
         self.send(*command)
         return answer
 
-    async def prove_alive(self) -> None:
-        """Have an answer: a kernel accepts connections for a Redis that hangs. Raises RedisRefusal, LinkLost."""
+    async def check_alive(self) -> None:
+        """Have an answer: a kernel accepts connections for a Redis that hangs. Raises RedisRefusal, ConnectionLost."""
         try:
             await self.ask(b"PING")
         except RedisRefusal as refusal:
             if not refusal.passes and refusal.code not in _ALIVE_ALL_THE_SAME:
                 raise
 
-    def listen(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
+    def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
         """From now on every reply goes to `on_push`, and `ping` is called after a second of silence."""
         self._on_push = on_push
         self._ping = ping
 
-    def give_up(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """Break the connection off; `lost` will say `reason`."""
         self._reason = self._reason or reason
-        self.abort()
+        self.abort_transport()
 
     async def close(self, reason: str) -> None:
         """Give up, and wait until the connection is gone."""
-        self.give_up(reason)
+        self.abort(reason)
         # `wait`, which does not cancel `lost` when it is cancelled itself.
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
 
@@ -125,20 +125,20 @@ class Link:
         """Put a command on the wire."""
         raise NotImplementedError
 
-    def abort(self) -> None:
+    def abort_transport(self) -> None:
         """Break the connection off, now; nothing that it still brings is received."""
         raise NotImplementedError
 
-    def made(self) -> None:
+    def connection_made(self) -> None:
         """The connection stands: watch it."""
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
-    def heard(self) -> None:
+    def bytes_received(self) -> None:
         """Bytes came."""
-        self.heard_at = time.monotonic()
+        self.last_byte_at = time.monotonic()
         self._silent_steps = 0
 
-    def received(self, reply: Reply) -> None:
+    def reply_received(self, reply: Reply) -> None:
         """A whole reply came."""
         if self._on_push is not None:
             self._on_push(reply)
@@ -148,7 +148,7 @@ class Link:
             unasked = (
                 f"Redis refuses: {reply}" if isinstance(reply, RedisRefusal) else "Redis answered an unasked question"
             )
-            self.give_up(unasked)
+            self.abort(unasked)
             return
         answer = self._answers.popleft()
         if answer.done():
@@ -159,7 +159,7 @@ class Link:
         else:
             answer.set_result(reply)
 
-    def ended(self, reason: str) -> None:
+    def connection_lost(self, reason: str) -> None:
         """The connection is gone."""
         if self._step is not None:
             self._step.cancel()
@@ -167,7 +167,7 @@ class Link:
         while self._answers:
             answer = self._answers.popleft()
             if not answer.done():
-                answer.set_exception(LinkLost(self._reason or reason))
+                answer.set_exception(ConnectionLost(self._reason or reason))
         if not self.lost.done():
             self.lost.set_result(self._reason or reason)
 
@@ -175,7 +175,7 @@ class Link:
         self._silent_steps += 1
         if self._silent_steps > _STEPS_UNTIL_GONE:
             silence = _STEP_SECONDS * _STEPS_UNTIL_GONE
-            self.give_up(f"nothing was heard for {silence:g} s, not even the answer to PING")
+            self.abort(f"nothing was heard for {silence:g} s, not even the answer to PING")
             return
         if self._silent_steps == _STEPS_UNTIL_PING:
             self._ping()

@@ -11,7 +11,7 @@ from typing import cast
 from asyncio_redis import RedisProtocol
 from asyncio_redis.encoders import BytesEncoder
 
-from uvicorn.broadcast.redis.connection import Link, LinkFailed, LinkLost, refused
+from uvicorn.broadcast.redis.connection import ConnectFailed, ConnectionLost, RedisConnection, refused
 from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
 
 
@@ -43,24 +43,24 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
     pong, authenticates in a task whose failure nobody sees, and forgets no question whose asker was cancelled.
     """
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, connection: AsyncioRedisConnection) -> None:
         super().__init__(encoder=BytesEncoder(), enable_typechecking=False)
         self.transport: asyncio.Transport
-        self._link = link
-        self._replies = RedisReader(link.received)
+        self._connection = connection
+        self._replies = RedisReader(connection.reply_received)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's do not derive from it.
         self.transport = cast(asyncio.Transport, transport)
         self._is_connected = True
-        self._link.made()
+        self._connection.connection_made()
 
     def data_received(self, data: bytes) -> None:
-        self._link.heard()
+        self._connection.bytes_received()
         try:
             self._replies.feed(data)
         except NotRedis as error:
-            self._link.give_up(f"what answers there does not speak Redis' protocol: {error}")
+            self._connection.abort(f"what answers there does not speak Redis' protocol: {error}")
 
     def eof_received(self) -> None:
         # None: the transport closes, and `connection_lost` follows.
@@ -69,18 +69,20 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_connected = False
         self._replies.close()
-        self._link.ended("Redis closed the connection" if exc is None else str(exc) or type(exc).__name__)
+        self._connection.connection_lost(
+            "Redis closed the connection" if exc is None else str(exc) or type(exc).__name__
+        )
 
     def write(self, command: tuple[bytes, ...]) -> None:
         if not self.transport.is_closing():
             self._send_command(command)
 
-    def abort(self) -> None:
+    def abort_transport(self) -> None:
         self._replies.close()
         self.transport.abort()
 
 
-class RedisLink(Link):
+class AsyncioRedisConnection(RedisConnection):
     """A connection whose protocol is asyncio_redis'."""
 
     def __init__(self) -> None:
@@ -94,47 +96,47 @@ class RedisLink(Link):
     def send(self, *command: bytes) -> None:
         self.protocol.write(command)
 
-    def abort(self) -> None:
-        self.protocol.abort()
+    def abort_transport(self) -> None:
+        self.protocol.abort_transport()
 
-    def descriptor(self) -> int:
+    def fileno(self) -> int:
         return int(self.protocol.transport.get_extra_info("socket").fileno())
 
 
-async def connect(address: RedisAddress) -> RedisLink:
-    """A connection that has been accepted. Raises LinkFailed, or OSError; to be called under a timeout."""
+async def connect(address: RedisAddress) -> AsyncioRedisConnection:
+    """A connection that has been accepted. Raises ConnectFailed, or OSError; to be called under a timeout."""
     loop = asyncio.get_running_loop()
-    link = RedisLink()
+    connection = AsyncioRedisConnection()
     if address.path:
-        await loop.create_unix_connection(lambda: link.protocol, address.path)
+        await loop.create_unix_connection(lambda: connection.protocol, address.path)
     else:
-        await loop.create_connection(lambda: link.protocol, address.host, address.port, ssl=address.tls)
+        await loop.create_connection(lambda: connection.protocol, address.host, address.port, ssl=address.tls)
         # A hint to what carries the segments; liveness does not depend on it.
-        link.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
-        await _introduce(link, address)
+        await _introduce(connection, address)
     except BaseException as error:
-        await link.close("not accepted")
+        await connection.close("not accepted")
         if isinstance(error, RedisRefusal):
             raise refused(error, "PING") from None
-        if isinstance(error, LinkLost):
-            raise LinkFailed(str(error)) from None
+        if isinstance(error, ConnectionLost):
+            raise ConnectFailed(str(error)) from None
         raise
-    return link
+    return connection
 
 
-async def _introduce(link: Link, address: RedisAddress) -> None:
+async def _introduce(connection: RedisConnection, address: RedisAddress) -> None:
     """Authenticate, select the database, and have an answer."""
     if address.username or address.password:
         name = (address.username.encode(),) if address.username else ()
-        await _ask(link, b"AUTH", *name, address.password.encode())
+        await _ask(connection, b"AUTH", *name, address.password.encode())
     if address.database:
-        await _ask(link, b"SELECT", b"%d" % address.database)
-    await link.prove_alive()
+        await _ask(connection, b"SELECT", b"%d" % address.database)
+    await connection.check_alive()
 
 
-async def _ask(link: Link, *command: bytes) -> None:
+async def _ask(connection: RedisConnection, *command: bytes) -> None:
     try:
-        await link.ask(*command)
+        await connection.ask(*command)
     except RedisRefusal as refusal:
         raise refused(refusal, command[0].decode()) from None

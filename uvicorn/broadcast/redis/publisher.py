@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Final, final
 
 from uvicorn.broadcast.backend import BackendMetrics
-from uvicorn.broadcast.redis.connection import Connect, Link, LinkLost
-from uvicorn.broadcast.redis.reconnecting import Supervised
+from uvicorn.broadcast.redis.connection import Connect, ConnectionLost, RedisConnection
+from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
@@ -54,7 +54,7 @@ class _Held:
         self.is_held = True
 
 
-class Sender(Supervised):
+class RedisPublisher(ReconnectingConnection):
     """Publishes, or raises in time. An answer that does not come ends the connection: it would put all others off.
 
     While Redis refuses for the moment (BUSY, LOADING) all messages are held, each until its time is up: the oldest is
@@ -95,7 +95,7 @@ class Sender(Supervised):
             return
         try:
             await self._send(verb, channel, payload)
-        except LinkLost as lost:
+        except ConnectionLost as lost:
             raise self._lost_error(lost) from None
         except RedisRefusal as refusal:
             if not refusal.passes:
@@ -105,7 +105,7 @@ class Sender(Supervised):
             if self._held:
                 self._was_taken(number, channel)
 
-    def _lost_error(self, lost: LinkLost) -> BroadcastUnavailable:
+    def _lost_error(self, lost: ConnectionLost) -> BroadcastUnavailable:
         return BroadcastUnavailable(
             f"{self.where}: the connection went before Redis answered: {lost}; the message may have arrived"
         )
@@ -198,7 +198,7 @@ class Sender(Supervised):
             refused = self._refused_error(verb, channel, error)
             refused.__cause__ = error
             self._settle(message, refused)
-        elif isinstance(error, LinkLost):
+        elif isinstance(error, ConnectionLost):
             self._settle(message, self._lost_error(error))
         else:
             self._settle(message, None)
@@ -220,19 +220,19 @@ class Sender(Supervised):
                 )
 
     def _send(self, *command: bytes) -> asyncio.Future[object]:
-        """The answer to a command: LinkLost in time, or RedisRefusal. Raises BroadcastUnavailable."""
-        link = self.link
-        if link is None:
-            raise BroadcastUnavailable(f"{self.where}: no connection: {self.trouble}; the message was not sent")
-        if link.unanswered >= MAX_UNANSWERED or link.unsent_bytes >= MAX_UNSENT_BYTES:
+        """The answer to a command: ConnectionLost in time, or RedisRefusal. Raises BroadcastUnavailable."""
+        connection = self.current
+        if connection is None:
+            raise BroadcastUnavailable(f"{self.where}: no connection: {self.failure_reason}; the message was not sent")
+        if connection.unanswered >= MAX_UNANSWERED or connection.unsent_bytes >= MAX_UNSENT_BYTES:
             raise BroadcastUnavailable(
-                f"{self.where}: {link.unanswered} messages wait for Redis already, {link.unsent_bytes} bytes of them in"
-                f" this process (at most {MAX_UNANSWERED} and {MAX_UNSENT_BYTES}); the message was not sent"
+                f"{self.where}: {connection.unanswered} messages wait for Redis already, {connection.unsent_bytes}"
+                f" bytes in this process (at most {MAX_UNANSWERED} and {MAX_UNSENT_BYTES}); the message was not sent"
             )
         loop = asyncio.get_running_loop()
-        answer = link.ask(*command)
-        if link.unanswered > self._metrics.pending_high_water:
-            self._metrics.pending_high_water = link.unanswered
+        answer = connection.ask(*command)
+        if connection.unanswered > self._metrics.pending_high_water:
+            self._metrics.pending_high_water = connection.unanswered
         while self._deadlines and self._deadlines[0][1].done():
             self._deadlines.popleft()
         self._deadlines.append((loop.time() + _FIRST_LOOK * self._publish_timeout, answer))
@@ -253,7 +253,7 @@ class Sender(Supervised):
         await super().stop()
         self._end_deadlines()
 
-    def on_made(self, link: Link) -> None:
+    def on_connected(self, connection: RedisConnection) -> None:
         self.ready()
 
     def on_lost(self, since: float) -> None:
@@ -281,5 +281,5 @@ class Sender(Supervised):
         elif not self._looked_twice:
             self._looked_twice = True
             self._timer = loop.call_later((1 - _FIRST_LOOK) * self._publish_timeout, self._look)
-        elif self.link is not None:
-            self.link.give_up(f"no answer to a message within {self._publish_timeout:g} s")
+        elif self.current is not None:
+            self.current.abort(f"no answer to a message within {self._publish_timeout:g} s")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, Connect, Link, LinkFailed
+from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, Connect, ConnectFailed, RedisConnection
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -27,7 +27,7 @@ DENIED_SECONDS: Final = 30.0
 _REPORTS: Final = 10
 
 
-class Supervised:
+class ReconnectingConnection:
     """One connection and its successors. Subclasses say what to do when it is made, and when it is lost.
 
     `where` names the other end in messages, without a password.
@@ -40,11 +40,11 @@ class Supervised:
         self._connect = connect
         self._connect_timeout = connect_timeout
         self.where = where
-        self.link: Link | None = None
+        self.current: RedisConnection | None = None
         #: Why there is no connection.
-        self.trouble = "not started"
+        self.failure_reason = "not started"
         self._tried = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._retry_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: Called whenever there is a connection, or none, that was none or one before.
         self.on_change: Callable[[], None] = lambda: None
@@ -53,7 +53,7 @@ class Supervised:
 
     async def start(self) -> None:
         """Begin to keep a connection; returns when the first attempt has succeeded or failed."""
-        self.trouble = "not connected yet"
+        self.failure_reason = "not connected yet"
         self._task = asyncio.create_task(self._keep(), name=f"uvicorn broadcast: {self.where}")
         # Each step of an attempt has its own limit; this one is for what a driver may do besides.
         with suppress(TimeoutError):
@@ -69,12 +69,12 @@ class Supervised:
             if pending:
                 logger.error("%s: does not stop; it was left as it is: %.500r", self.where, task)
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """There is reason to believe that the next attempt will succeed: make it now."""
-        self._hurry.set()
+        self._retry_now.set()
 
     def ready(self) -> None:
-        """The connection does what it is for: `start` returns. To be called by `on_made`, or after it."""
+        """The connection does what it is for: `start` returns. To be called by `on_connected`, or after it."""
         self._tried.set()
         if self._failed_since:
             logger.log(self.log_level, "%s: back after %.1f s", self.where, time.monotonic() - self._failed_since)
@@ -82,8 +82,8 @@ class Supervised:
             self._reported.clear()
         self.on_change()
 
-    def on_made(self, link: Link) -> None:
-        """There is a connection; `self.link` until `on_lost`."""
+    def on_connected(self, connection: RedisConnection) -> None:
+        """There is a connection; `self.current` until `on_lost`."""
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:
@@ -96,16 +96,16 @@ class Supervised:
             made_at = time.monotonic()
             try:
                 async with asyncio.timeout(self._connect_timeout):
-                    link = await self._connect()
+                    connection = await self._connect()
                 if is_cancelled():
-                    await link.close("stopped")
+                    await connection.close("stopped")
                     break
-                await self._use(link)
+                await self._use(connection)
                 if time.monotonic() - made_at >= _STEADY_SECONDS:
                     delay = _FIRST_DELAY_SECONDS
             except TimeoutError:
                 self._fail(f"no answer within {self._connect_timeout:g} s")
-            except LinkFailed as error:
+            except ConnectFailed as error:
                 self._fail(str(error), denied=error.denied)
                 if error.denied:
                     delay = DENIED_SECONDS
@@ -114,9 +114,9 @@ class Supervised:
             except Exception as error:
                 # A fault of ours or of a driver: without this the process would be deaf for ever and not know it.
                 logger.exception("%s: failed in a way that was not foreseen", self.where)
-                if self.link is not None:
-                    self.link.give_up(repr(error))
-                    self._lose(self.link, repr(error))
+                if self.current is not None:
+                    self.current.abort(repr(error))
+                    self._lose(self.current, repr(error))
                 self._fail(repr(error))
             self._tried.set()
             if is_cancelled():
@@ -124,28 +124,28 @@ class Supervised:
             # Less by up to half, so that the processes of a site do not all come at the same moment.
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
-                    await self._hurry.wait()
-            self._hurry.clear()
+                    await self._retry_now.wait()
+            self._retry_now.clear()
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
-    async def _use(self, link: Link) -> None:
+    async def _use(self, connection: RedisConnection) -> None:
         """Until it is lost, or until this is cancelled; then it is closed."""
-        self.link = link
-        self.trouble = ""
+        self.current = connection
+        self.failure_reason = ""
         try:
-            self.on_made(link)
+            self.on_connected(connection)
             # Not awaited by itself: to cancel this must not be to cancel that.
-            await asyncio.wait([link.lost])
+            await asyncio.wait([connection.lost])
         except asyncio.CancelledError:
-            self.link = None
-            self.trouble = "stopped"
-            await link.close("stopped")
+            self.current = None
+            self.failure_reason = "stopped"
+            await connection.close("stopped")
             raise
-        self._lose(link, link.lost.result())
+        self._lose(connection, connection.lost.result())
 
-    def _lose(self, link: Link, reason: str) -> None:
-        self.link = None
-        self.on_lost(time.time() - (time.monotonic() - link.heard_at))
+    def _lose(self, connection: RedisConnection, reason: str) -> None:
+        self.current = None
+        self.on_lost(time.time() - (time.monotonic() - connection.last_byte_at))
         self._fail(reason)
 
     def _fail(self, reason: str, *, denied: bool = False) -> None:
@@ -158,7 +158,7 @@ class Supervised:
                 if level > logging.DEBUG:
                     level = logging.ERROR
             logger.log(level, "%s: no connection: %s; trying again %s", self.where, reason, until)
-        self.trouble = reason
+        self.failure_reason = reason
         self._failed_since = self._failed_since or time.monotonic()
         self.on_change()
 
@@ -174,14 +174,14 @@ def is_cancelled() -> bool:
 
 #: What the parent of this process had open when it forked. Kept, because to destroy it would be to tell the parent's
 #: event loop, through the selector that both share.
-_inherited: Final[list[Supervised]] = []
+_inherited: Final[list[ReconnectingConnection]] = []
 
 
-def let_go_of_the_parents(keepers: Iterable[Supervised]) -> None:
+def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
     """After a fork the parent's connections are ours too: unless we let go, Redis would not see the parent die."""
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for keeper in keepers:
-        if keeper.link is not None:
-            os.dup2(nowhere, keeper.link.descriptor())
-        _inherited.append(keeper)
+    for reconnecting in inherited:
+        if reconnecting.current is not None:
+            os.dup2(nowhere, reconnecting.current.fileno())
+        _inherited.append(reconnecting)
     os.close(nowhere)

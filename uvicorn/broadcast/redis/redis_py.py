@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from uvicorn.broadcast.backend import Backend
-from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, Link, LinkFailed, LinkLost, refused
+from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, ConnectFailed, ConnectionLost, RedisConnection, refused
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.broadcast.redis.standalone import RedisBackend
 from uvicorn.broadcast.redis.url import database_of, options_of, port_of, service_of, split_url
@@ -43,7 +43,7 @@ class Servers:
         return f"{self.scheme}://{name}{where}{f'/{self.service}' if self.service else ''}"
 
 
-class RedisPyLink(Link):
+class RedisPyConnection(RedisConnection):
     """A connection of redis-py's, below its clients: those would try again by themselves, and publish twice."""
 
     def __init__(self, connection: Connection, place: str = "") -> None:
@@ -60,7 +60,7 @@ class RedisPyLink(Link):
         except BaseException:
             await self._connection.disconnect(nowait=True)
             raise
-        self.made()
+        self.connection_made()
         self._hear_bytes()
         self._task = asyncio.create_task(self._read(), name="uvicorn broadcast: reading")
 
@@ -74,7 +74,7 @@ class RedisPyLink(Link):
         size: int = self._transport().get_write_buffer_size()
         return size
 
-    def descriptor(self) -> int:
+    def fileno(self) -> int:
         return int(self._transport().get_extra_info("socket").fileno())
 
     def send(self, *command: bytes) -> None:
@@ -83,7 +83,7 @@ class RedisPyLink(Link):
         if writer is not None and not writer.transport.is_closing():
             writer.writelines(self._connection.pack_command(*command))
 
-    def abort(self) -> None:
+    def abort_transport(self) -> None:
         if self._connection._writer is not None:
             self._connection._writer.transport.abort()
 
@@ -96,7 +96,7 @@ class RedisPyLink(Link):
         feed = reader.feed_data
 
         def feed_data(data: bytes) -> None:
-            self.heard()
+            self.bytes_received()
             feed(data)
 
         reader.feed_data = feed_data
@@ -106,15 +106,15 @@ class RedisPyLink(Link):
         try:
             while not self._reason:
                 reply = await self._next()
-                self.received(reply)
+                self.reply_received(reply)
         except (RedisError, OSError) as error:
             reason = _text(error) or reason
         finally:
-            self.abort()
+            self.abort_transport()
             with suppress(RedisError, OSError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.disconnect()
-            self.ended(reason)
+            self.connection_lost(reason)
 
     async def _next(self) -> Reply:
         try:
@@ -160,21 +160,21 @@ def _build_connection(options: dict[str, Any], **place: str | int) -> Connection
     )
 
 
-async def connect_to(host: str, port: int, servers: Servers) -> RedisPyLink:
-    """A connection that has been accepted. Raises LinkFailed, or OSError; to be called under a timeout."""
-    link = RedisPyLink(_build_connection(servers.options, host=host, port=port), f"{host}:{port}")
+async def connect_to(host: str, port: int, servers: Servers) -> RedisPyConnection:
+    """A connection that has been accepted. Raises ConnectFailed, or OSError; to be called under a timeout."""
+    connection = RedisPyConnection(_build_connection(servers.options, host=host, port=port), f"{host}:{port}")
     try:
-        await link.open()
-        await link.prove_alive()
+        await connection.open()
+        await connection.check_alive()
     except BaseException as error:
-        if link.reading:
-            await link.close("not accepted")
+        if connection.reading:
+            await connection.close("not accepted")
         if isinstance(error, (RedisRefusal, ResponseError)) or _is_reply(error):
             raise refused(RedisRefusal(_text(error))) from None
-        if isinstance(error, (RedisError, LinkLost)):
-            raise LinkFailed(str(error)) from None
+        if isinstance(error, (RedisError, ConnectionLost)):
+            raise ConnectFailed(str(error)) from None
         raise
-    return link
+    return connection
 
 
 def redis_py_backend(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:

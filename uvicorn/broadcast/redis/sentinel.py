@@ -12,11 +12,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from uvicorn.broadcast.backend import Backend, BackendMetrics, OnGap, OnMessage
-from uvicorn.broadcast.redis.connection import LinkFailed, LinkLost, refused
-from uvicorn.broadcast.redis.redis_py import RedisPyLink, Servers, connect_to, parse_servers
+from uvicorn.broadcast.redis.connection import ConnectFailed, ConnectionLost, refused
+from uvicorn.broadcast.redis.redis_py import RedisPyConnection, Servers, connect_to, parse_servers
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.broadcast.redis.standalone import RedisBackend
-from uvicorn.broadcast.redis.subscriber import Listener
+from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import Subscription
 
 #: 0.3 s: of three sentinels two may hang, and an attempt to connect still be in time.
@@ -34,11 +34,11 @@ class SentinelBackend(RedisBackend):
     def __init__(self, servers: Servers, **options: Any) -> None:
         super().__init__(lambda: _connect_to_master(servers), repr(servers), **options)
         self._servers = servers
-        self._watch: Listener | None = None
+        self._watch: Subscriber | None = None
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         await super().start(on_message, on_gap)
-        self._watch = Listener(
+        self._watch = Subscriber(
             lambda: _connect_to_a_sentinel(self._servers),
             f"{self._servers!r}, a sentinel",
             self._connect_timeout,
@@ -47,7 +47,7 @@ class SentinelBackend(RedisBackend):
             on_message=self._on_switch,
             on_gap=lambda groups, reason, since: None,
         )
-        self._keepers.append(self._watch)
+        self._connections.append(self._watch)
         await self._watch.start()
         await self._watch.subscribe([Subscription(_SWITCH, _SWITCH.encode())])
 
@@ -62,17 +62,20 @@ class SentinelBackend(RedisBackend):
         words = payload.decode("utf-8", "replace").split(" ")
         if len(words) != 5 or words[0] != self._servers.service:
             return
-        for keeper in (self._listener, self._sender):
-            if keeper is None:
+        for reconnecting in (self._subscriber, self._publisher):
+            if reconnecting is None:
                 continue
-            if keeper.link is None:
-                keeper.hurry()
-            elif isinstance(keeper.link, RedisPyLink) and keeper.link.place != f"{words[3]}:{words[4]}":
-                keeper.link.give_up("the sentinels have named another master")
+            if reconnecting.current is None:
+                reconnecting.retry_now()
+            elif (
+                isinstance(reconnecting.current, RedisPyConnection)
+                and reconnecting.current.place != f"{words[3]}:{words[4]}"
+            ):
+                reconnecting.current.abort("the sentinels have named another master")
 
 
-async def _connect_to_master(servers: Servers) -> RedisPyLink:
-    """A connection to the master. Raises LinkFailed, or OSError; to be called under a timeout."""
+async def _connect_to_master(servers: Servers) -> RedisPyConnection:
+    """A connection to the master. Raises ConnectFailed, or OSError; to be called under a timeout."""
     sentinel = Sentinel(
         servers.hosts,
         sentinel_kwargs={
@@ -87,28 +90,28 @@ async def _connect_to_master(servers: Servers) -> RedisPyLink:
     try:
         host, port = await sentinel.discover_master(servers.service)
     except RedisError as error:
-        raise LinkFailed(str(error)) from None
+        raise ConnectFailed(str(error)) from None
     finally:
         for client in sentinel.sentinels:
             with suppress(RedisError, OSError):
                 await client.aclose()
-    link = await connect_to(host, port, servers)
+    connection = await connect_to(host, port, servers)
     try:
         # One that was the master until a moment ago would take messages that nobody hears.
-        role = await link.ask(b"ROLE")
+        role = await connection.ask(b"ROLE")
         if not isinstance(role, list) or role[:1] != [b"master"]:
-            raise LinkFailed("the server that the sentinels name is not the master yet, or not any more")
+            raise ConnectFailed("the server that the sentinels name is not the master yet, or not any more")
     except BaseException as error:
-        await link.close("not the master")
+        await connection.close("not the master")
         if isinstance(error, RedisRefusal):
             raise refused(error, "ROLE") from None
-        if isinstance(error, LinkLost):
-            raise LinkFailed(str(error)) from None
+        if isinstance(error, ConnectionLost):
+            raise ConnectFailed(str(error)) from None
         raise
-    return link
+    return connection
 
 
-async def _connect_to_a_sentinel(servers: Servers) -> RedisPyLink:
+async def _connect_to_a_sentinel(servers: Servers) -> RedisPyConnection:
     """A connection to the first one that answers."""
     # The password, the database and TLS are those of the servers that are watched.
     options = {"password": servers.sentinel_password} if servers.sentinel_password else {}
@@ -117,9 +120,9 @@ async def _connect_to_a_sentinel(servers: Servers) -> RedisPyLink:
         try:
             async with asyncio.timeout(_SENTINEL_TIMEOUT):
                 return await connect_to(host, port, Servers("", (), options))
-        except (LinkFailed, OSError, TimeoutError) as error:
+        except (ConnectFailed, OSError, TimeoutError) as error:
             reasons.append(f"{host}:{port}: {error or type(error).__name__}")
-    raise LinkFailed("; ".join(reasons))
+    raise ConnectFailed("; ".join(reasons))
 
 
 def sentinel_backend(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:

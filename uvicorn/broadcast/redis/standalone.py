@@ -11,9 +11,9 @@ from urllib.parse import SplitResult, unquote
 from uvicorn.broadcast.backend import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend, OnGap, OnMessage
 from uvicorn.broadcast.redis.connection import Connect
 from uvicorn.broadcast.redis.driver import RedisAddress, connect
-from uvicorn.broadcast.redis.publisher import Sender
-from uvicorn.broadcast.redis.reconnecting import Supervised, let_go_of_the_parents
-from uvicorn.broadcast.redis.subscriber import Listener
+from uvicorn.broadcast.redis.publisher import RedisPublisher
+from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_inherited
+from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import PLAIN, Subscription
 from uvicorn.broadcast.redis.url import database_of, options_of, port_of, split_url
 from uvicorn.errors import BroadcastUnavailable, ConfigError
@@ -40,16 +40,16 @@ class RedisBackend(Backend):
         self._connect_timeout = connect_timeout
         self._prefix = prefix
         self._process = 0
-        self._listener: Listener | None = None
-        self._sender: Sender | None = None
+        self._subscriber: Subscriber | None = None
+        self._publisher: RedisPublisher | None = None
         #: All connections.
-        self._keepers: list[Supervised] = []
+        self._connections: list[ReconnectingConnection] = []
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         if self._process not in (0, os.getpid()):
-            let_go_of_the_parents(self._keepers)
+            drop_inherited(self._connections)
         self._process = os.getpid()
-        listener = self._listener = Listener(
+        subscriber = self._subscriber = Subscriber(
             self._connect,
             self._where,
             self._connect_timeout,
@@ -57,21 +57,21 @@ class RedisBackend(Backend):
             on_message=on_message,
             on_gap=on_gap,
         )
-        sender = self._sender = Sender(
+        publisher = self._publisher = RedisPublisher(
             self._connect,
             self._where,
             self._connect_timeout,
             publish_timeout=self._publish_timeout,
             metrics=self.metrics,
         )
-        self._keepers = [listener, sender]
-        listener.on_change = sender.on_change = self._look_at_connections
-        await listener.start()
-        await sender.start()
+        self._connections = [subscriber, publisher]
+        subscriber.on_change = publisher.on_change = self._look_at_connections
+        await subscriber.start()
+        await publisher.start()
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        listener = self._started()[0]
-        await listener.subscribe([Subscription(group, self._channel(group)) for group in groups])
+        subscriber = self._started()[0]
+        await subscriber.subscribe([Subscription(group, self._channel(group)) for group in groups])
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
         self._started()[0].unsubscribe([self._channel(group) for group in groups])
@@ -80,13 +80,13 @@ class RedisBackend(Backend):
         await self._started()[1].publish(PLAIN.publish, self._channel(group), payload)
 
     async def stop(self) -> None:
-        listener, sender = self._listener, self._sender
-        if listener is None or sender is None or self._process != os.getpid():
+        subscriber, publisher = self._subscriber, self._publisher
+        if subscriber is None or publisher is None or self._process != os.getpid():
             return
         # First, so that what is published last is heard here too, like everything else.
-        await sender.stop()
-        await listener.stop()
-        self._listener = self._sender = None
+        await publisher.stop()
+        await subscriber.stop()
+        self._subscriber = self._publisher = None
         self.metrics.connected = False
 
     def __repr__(self) -> str:
@@ -96,15 +96,18 @@ class RedisBackend(Backend):
         # Any text has an encoding this way, lone surrogates too.
         return (self._prefix + group).encode("utf-8", "surrogatepass")
 
-    def _started(self) -> tuple[Listener, Sender]:
-        if self._listener is None or self._sender is None or self._process != os.getpid():
+    def _started(self) -> tuple[Subscriber, RedisPublisher]:
+        if self._subscriber is None or self._publisher is None or self._process != os.getpid():
             raise BroadcastUnavailable(f"{self._where}: not started in this process; await start() first")
-        return self._listener, self._sender
+        return self._subscriber, self._publisher
 
     def _look_at_connections(self) -> None:
-        listener, sender = self._listener, self._sender
+        subscriber, publisher = self._subscriber, self._publisher
         self.metrics.connected = (
-            listener is not None and listener.whole and sender is not None and sender.link is not None
+            subscriber is not None
+            and subscriber.all_subscribed
+            and publisher is not None
+            and publisher.current is not None
         )
 
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, BackendMetrics, OnGap, OnMessage
 from uvicorn.broadcast.log_limit import LogLimit
-from uvicorn.broadcast.redis.connection import Connect, Link
-from uvicorn.broadcast.redis.reconnecting import DENIED_SECONDS, Supervised
+from uvicorn.broadcast.redis.connection import Connect, RedisConnection
+from uvicorn.broadcast.redis.reconnecting import DENIED_SECONDS, ReconnectingConnection
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.broadcast.redis.subscription import PLAIN, SHARDED, Command, Subscription, Verbs
 from uvicorn.escape import escaped
@@ -36,7 +36,7 @@ _REDIRECTIONS: Final = ("MOVED", "CLUSTERDOWN", "TRYAGAIN")
 _GROUPS_IN_COMMAND: Final = 500
 
 
-class Listener(Supervised):
+class Subscriber(ReconnectingConnection):
     """Hears groups for as long as it runs, and tells of each hole once.
 
     A subscription that Redis refuses is asked for again: after a moment when the refusal passes by itself (BUSY,
@@ -66,10 +66,10 @@ class Listener(Supervised):
         self._by_channel: dict[bytes, Subscription] = {}
         self._commands: deque[Command] = deque()
         #: Heard again after a hole, of which nobody has been told yet.
-        self._mended: list[Subscription] = []
+        self._ended_gaps: list[Subscription] = []
         self._made_before = False
         #: All groups are heard, but for those that are denied.
-        self.whole = False
+        self.all_subscribed = False
         # Redis has answered everything that was asked when the connection was made.
         self._caught_up = False
         # Refused for the moment, until they are acknowledged; and those of them, and of groups that are to be left, for
@@ -89,12 +89,12 @@ class Listener(Supervised):
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
         """Hear these too; returns when each is acknowledged or denied, without a connection, or after 5 s."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
-        if self.link is None:
+        if self.current is None:
             return
         waiting = []
         for entry in subscriptions:
             known = self._by_channel[entry.channel]
-            if not known.heard and entry.channel not in self._denied:
+            if not known.active and entry.channel not in self._denied:
                 known.acknowledged = known.acknowledged or asyncio.get_running_loop().create_future()
                 waiting.append((known, known.acknowledged))
         if not waiting:
@@ -104,33 +104,33 @@ class Listener(Supervised):
         await asyncio.wait([acknowledged for _, acknowledged in waiting], timeout=SUBSCRIBE_SECONDS)
         for known, acknowledged in waiting:
             if not acknowledged.done():
-                known.begin_hole(since)
+                known.begin_gap(since)
 
     def adopt(self, subscriptions: Collection[Subscription]) -> None:
         """Hear these too, as soon as may be."""
         for entry in subscriptions:
             self._by_channel[entry.channel] = entry
-            if self.link is None:
-                entry.begin_hole(time.time())
-        if self.link is not None:
-            self._send_subscribe(self.link, subscriptions)
+            if self.current is None:
+                entry.begin_gap(time.time())
+        if self.current is not None:
+            self._send_subscribe(self.current, subscriptions)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
         """Hear these no more, from now on."""
         gone = [entry for entry in (self._by_channel.pop(channel, None) for channel in channels) if entry is not None]
         for entry in gone:
-            entry.heard = False
+            entry.active = False
             self._forget_refusal(entry)
             entry.settle()
-        if self.link is not None:
-            self._send_unsubscribe(self.link, gone)
+        if self.current is not None:
+            self._send_unsubscribe(self.current, gone)
             self._look_whether_whole()
 
     def release(self, channel: bytes) -> Subscription:
-        """Take a subscription away, for another listener to adopt; there is a hole in it."""
+        """Take a subscription away, for another subscriber to adopt; there is a hole in it."""
         entry = self._by_channel.pop(channel)
-        entry.heard = False
-        entry.begin_hole(time.time())
+        entry.active = False
+        entry.begin_gap(time.time())
         self._forget_refusal(entry)
         entry.settle()
         return entry
@@ -148,25 +148,25 @@ class Listener(Supervised):
         for entry in self._by_channel.values():
             entry.settle()
 
-    def on_made(self, link: Link) -> None:
+    def on_connected(self, connection: RedisConnection) -> None:
         self._commands.clear()
         self._metrics.reconnects += self._made_before
         self._made_before = True
-        link.listen(self._on_push, lambda: self._send(link, Command(b"PING")))
+        connection.receive_pushes(self._on_push, lambda: self._send(connection, Command(b"PING")))
         # Those that were denied one by one: a refusal concerns all of a command.
-        self._send_subscribe(link, [entry for entry in self._by_channel.values() if not entry.denied])
+        self._send_subscribe(connection, [entry for entry in self._by_channel.values() if not entry.denied])
         for entry in [entry for entry in self._by_channel.values() if entry.denied]:
-            self._send_subscribe(link, [entry])
+            self._send_subscribe(connection, [entry])
         # Replies come in order: when this one does, all groups have been acknowledged, or refused.
-        self._send(link, Command(b"PING", then=self._on_caught_up))
+        self._send(connection, Command(b"PING", then=self._on_caught_up))
 
     def on_lost(self, since: float) -> None:
-        self.whole = self._caught_up = False
-        self._mended.clear()
+        self.all_subscribed = self._caught_up = False
+        self._ended_gaps.clear()
         self._forget_refusals()
         for entry in self._by_channel.values():
-            entry.heard = False
-            entry.begin_hole(since)
+            entry.active = False
+            entry.begin_gap(since)
             entry.settle()
 
     def _on_caught_up(self) -> None:
@@ -176,24 +176,24 @@ class Listener(Supervised):
     def _look_whether_whole(self) -> None:
         """All groups may be heard: report the holes that have ended, of all of them together."""
         if self._caught_up and not self._passing:
-            self._tell_of_holes()
-            if not self.whole:
-                self.whole = True
+            self._report_gaps()
+            if not self.all_subscribed:
+                self.all_subscribed = True
                 self.ready()
 
-    def _send_unsubscribe(self, link: Link, entries: list[Subscription]) -> None:
+    def _send_unsubscribe(self, connection: RedisConnection, entries: list[Subscription]) -> None:
         for start in range(0, len(entries), _GROUPS_IN_COMMAND):
-            self._send(link, Command(self._verbs.unsubscribe, entries[start : start + _GROUPS_IN_COMMAND]))
+            self._send(connection, Command(self._verbs.unsubscribe, entries[start : start + _GROUPS_IN_COMMAND]))
 
-    def _send_subscribe(self, link: Link, subscriptions: Collection[Subscription]) -> None:
+    def _send_subscribe(self, connection: RedisConnection, subscriptions: Collection[Subscription]) -> None:
         entries = list(subscriptions)
         size = 1 if self._verbs is SHARDED else _GROUPS_IN_COMMAND
         for start in range(0, len(entries), size):
-            self._send(link, Command(self._verbs.subscribe, entries[start : start + size]))
+            self._send(connection, Command(self._verbs.subscribe, entries[start : start + size]))
 
-    def _send(self, link: Link, command: Command) -> None:
+    def _send(self, connection: RedisConnection, command: Command) -> None:
         self._commands.append(command)
-        link.send(command.verb, *command.subscriptions)
+        connection.send(command.verb, *command.subscriptions)
 
     # What the connection brings.
 
@@ -210,16 +210,16 @@ class Listener(Supervised):
                 self._take_refusal(command, reply)
             if command.then is not None:
                 command.then()
-        elif self.link is not None:
-            self.link.give_up("Redis answered an unasked question")
+        elif self.current is not None:
+            self.current.abort("Redis answered an unasked question")
 
     def _take_message(self, channel: bytes, payload: bytes | None) -> None:
         entry = self._by_channel.get(channel)
-        if entry is None or not entry.heard:
+        if entry is None or not entry.active:
             # Unsubscribed, but that has not reached Redis yet.
             return
-        if self._mended:
-            self._tell_of_holes()
+        if self._ended_gaps:
+            self._report_gaps()
         if payload is None:
             if count := self._too_long_log.admits():
                 logger.warning("%s: skipped %d messages of over %d bytes", self.where, count, MAX_PAYLOAD_BYTES)
@@ -241,12 +241,12 @@ class Listener(Supervised):
             self._commands.popleft()
         # Identity: the group may have been left and entered again since.
         if verb == self._verbs.subscribe and self._by_channel.get(channel) is entry:
-            entry.heard = True
+            entry.active = True
             entry.denied = ""
             self._denials_logged.discard(channel)
             self._forget_refusal(entry)
-            if entry.whole_until is not None:
-                self._mended.append(entry)
+            if entry.gap_since is not None:
+                self._ended_gaps.append(entry)
             self._look_whether_whole()
             entry.settle()
 
@@ -254,14 +254,14 @@ class Listener(Supervised):
         """Redis has ended a subscription by itself: in a cluster the group has moved to another server."""
         entry = self._by_channel.get(channel)
         if verb == SHARDED.unsubscribe and self._on_moved is not None:
-            if entry is not None and entry.heard:
+            if entry is not None and entry.active:
                 self._move(entry)
-        elif self.link is not None:
-            self.link.give_up("Redis answered an unasked question")
+        elif self.current is not None:
+            self.current.abort("Redis answered an unasked question")
 
     def _take_refusal(self, command: Command, refusal: RedisRefusal) -> None:
         entries = [entry for entry in command.subscriptions.values() if self._by_channel.get(entry.channel) is entry]
-        if self.link is None:
+        if self.current is None:
             return
         redirects = self._on_moved is not None and refusal.code in _REDIRECTIONS
         if command.verb == self._verbs.unsubscribe and refusal.passes:
@@ -274,7 +274,7 @@ class Listener(Supervised):
         elif len(command.subscriptions) > 1:
             # One of them was refused, and with it the others.
             for entry in entries:
-                self._send(self.link, Command(self._verbs.subscribe, [entry]))
+                self._send(self.current, Command(self._verbs.subscribe, [entry]))
         elif redirects:
             self._move(entries[0])
         else:
@@ -294,12 +294,12 @@ class Listener(Supervised):
         for entry in entries:
             self._passing[entry.channel] = self._ask_again[entry.channel] = entry
             if entry.acknowledged is None:
-                entry.begin_hole(time.time())
+                entry.begin_gap(time.time())
         self._schedule_retry()
         # The attempt has been made, and has not succeeded.
         self._tried.set()
-        if self.whole:
-            self.whole = False
+        if self.all_subscribed:
+            self.all_subscribed = False
             self.on_change()
 
     def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
@@ -318,7 +318,7 @@ class Listener(Supervised):
             )
         self._forget_refusal(entry)
         entry.denied = said
-        entry.begin_hole(time.time())
+        entry.begin_gap(time.time())
         entry.settle()
         self._denied[entry.channel] = entry
         self._metrics.denied_groups += 1
@@ -337,17 +337,17 @@ class Listener(Supervised):
         self._retry = None
         asked, self._ask_again = self._ask_again, {}
         left, self._leave_again = self._leave_again, {}
-        if self.link is not None:
-            self._send_unsubscribe(self.link, [e for e in left.values() if e.channel not in self._by_channel])
-            self._send_subscribe(self.link, tuple(asked.values()))
+        if self.current is not None:
+            self._send_unsubscribe(self.current, [e for e in left.values() if e.channel not in self._by_channel])
+            self._send_subscribe(self.current, tuple(asked.values()))
 
     def _retry_denied(self) -> None:
         self._denied_retry = None
         entries = tuple(self._denied.values())
         for entry in entries:
             self._forget_refusal(entry)
-            if self.link is not None:
-                self._send_subscribe(self.link, [entry])
+            if self.current is not None:
+                self._send_subscribe(self.current, [entry])
 
     def _forget_refusal(self, entry: Subscription) -> None:
         channel = entry.channel
@@ -377,13 +377,13 @@ class Listener(Supervised):
 
     # Holes.
 
-    def _tell_of_holes(self) -> None:
+    def _report_gaps(self) -> None:
         holes: dict[float, list[str]] = {}
-        for entry in self._mended:
-            if self._by_channel.get(entry.channel) is entry and entry.whole_until is not None:
-                holes.setdefault(entry.whole_until, []).append(entry.name)
-                entry.whole_until = None
-        self._mended.clear()
+        for entry in self._ended_gaps:
+            if self._by_channel.get(entry.channel) is entry and entry.gap_since is not None:
+                holes.setdefault(entry.gap_since, []).append(entry.name)
+                entry.gap_since = None
+        self._ended_gaps.clear()
         for since, names in holes.items():
             self._tell(names, RECONNECT, since)
 

@@ -23,15 +23,15 @@ SHARDED: Final = Verbs(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"SPUBLISH", b"smessage")
 class Subscription:
     """A group that is to be heard."""
 
-    __slots__ = ("name", "channel", "heard", "whole_until", "acknowledged", "denied")
+    __slots__ = ("name", "channel", "active", "gap_since", "acknowledged", "denied")
 
     def __init__(self, name: str, channel: bytes) -> None:
         self.name = name
         self.channel = channel
         #: Redis has acknowledged it on the present connection.
-        self.heard = False
+        self.active = False
         #: When it was last known to be whole, while there is a hole that nobody has been told of.
-        self.whole_until: float | None = None
+        self.gap_since: float | None = None
         #: Awaited by those who subscribe.
         self.acknowledged: asyncio.Future[None] | None = None
         #: What Redis said when it last denied the right to the group.
@@ -43,10 +43,10 @@ class Subscription:
             self.acknowledged.set_result(None)
         self.acknowledged = None
 
-    def begin_hole(self, since: float) -> None:
+    def begin_gap(self, since: float) -> None:
         """From `since` on messages may be missing; an earlier hole that has not been reported goes on."""
-        if self.whole_until is None:
-            self.whole_until = since
+        if self.gap_since is None:
+            self.gap_since = since
 
 
 class Command:

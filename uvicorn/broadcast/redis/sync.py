@@ -30,7 +30,7 @@ _MOST_REDIRECTIONS: Final = 5
 FAILURES: Final = (OSError, RedisRefusal)
 
 
-def open_carrier(url: str) -> SyncClient:
+def open_client(url: str) -> SyncClient:
     """What carries messages to `url`; connects when it is first used. Raises ConfigError for a URL that is none."""
     parts = split_url(url)
     scheme = parts.scheme.removesuffix("+py")
@@ -56,8 +56,8 @@ def open_carrier(url: str) -> SyncClient:
         for place in (places or "localhost").split(",")
     ]
     if kind == "cluster":
-        return ClusterCarrier(addresses)
-    return SentinelCarrier(addresses, service, sentinel_password)
+        return ClusterClient(addresses)
+    return SentinelClient(addresses, service, sentinel_password)
 
 
 class SyncClient:
@@ -67,7 +67,7 @@ class SyncClient:
 
     def __init__(self, addresses: list[RedisAddress]) -> None:
         self.addresses = addresses
-        self._connections: dict[RedisAddress, Connection] = {}
+        self._connections: dict[RedisAddress, SyncConnection] = {}
 
     def prepare(self, deadline: float) -> None:
         """Connect, unless there is a connection; raises one of FAILURES. A message that fails here was never sent."""
@@ -81,7 +81,7 @@ class SyncClient:
         """Where to publish."""
         return self.addresses[0]
 
-    def connection(self, address: RedisAddress, deadline: float) -> Connection:
+    def connection(self, address: RedisAddress, deadline: float) -> SyncConnection:
         """A connection to one server."""
         connection = self._connections.get(address)
         if connection is not None and connection.is_stale():
@@ -102,7 +102,7 @@ class SyncClient:
 
 
 @final
-class SentinelCarrier(SyncClient):
+class SentinelClient(SyncClient):
     """Asks the sentinels for the master of `service` whenever it has no connection to one."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
@@ -144,7 +144,7 @@ class SentinelCarrier(SyncClient):
 
 
 @final
-class ClusterCarrier(SyncClient):
+class ClusterClient(SyncClient):
     """Publishes at the owner of the channel's slot, which any server of the cluster names."""
 
     verb = b"SPUBLISH"
@@ -209,7 +209,7 @@ class ClusterCarrier(SyncClient):
 
 
 @final
-class Connection:
+class SyncConnection:
     """One question, one answer."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -249,7 +249,7 @@ class Connection:
         self._socket.close()
 
 
-def connect(address: RedisAddress, deadline: float) -> Connection:
+def connect(address: RedisAddress, deadline: float) -> SyncConnection:
     """A connection that has been accepted; raises one of FAILURES."""
     if address.path:
         sock = socket.socket(socket.AF_UNIX)
@@ -263,7 +263,7 @@ def connect(address: RedisAddress, deadline: float) -> Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if address.tls is not None:
             sock = address.tls.wrap_socket(sock, server_hostname=address.host)
-        connection = Connection(sock)
+        connection = SyncConnection(sock)
         if address.username or address.password:
             name = (address.username.encode(),) if address.username else ()
             connection.ask(deadline, b"AUTH", *name, address.password.encode())
