@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import LOWER_NAMES, DefaultFields, is_token, lower_name, split_tokens
+from uvicorn.fields import LOWER_NAMES, encode_field_line, has_controls, is_token, lower_name, split_tokens
 
 
 @pytest.mark.parametrize("value", [b"a", b"Content-Type", b"!#$%&'*+-.^_`|~09"])
-def test_a_token_is_recognized(value: bytes) -> None:
+def test_a_valid_token_is_accepted(value: bytes) -> None:
     assert is_token(value)
 
 
@@ -16,41 +16,43 @@ def test_a_malformed_token_is_rejected(value: bytes) -> None:
     assert not is_token(value)
 
 
-def test_a_list_is_split_into_lower_case_members_without_empty_ones() -> None:
+def test_a_token_list_is_split_into_lower_case_members_without_empty_ones() -> None:
     assert split_tokens(b" Close ,,\tkeep-Alive,") == [b"close", b"keep-alive"]
 
 
-def test_common_names_have_one_object_for_both_spellings() -> None:
+def test_both_spellings_of_a_common_field_name_give_the_same_object() -> None:
     assert LOWER_NAMES[b"Content-Type"] is LOWER_NAMES[b"content-type"]
 
 
-def test_every_common_name_is_a_token() -> None:
+def test_every_common_field_name_is_a_token() -> None:
     assert all(is_token(name) and LOWER_NAMES[name] == name.lower() for name in LOWER_NAMES)
 
 
-def test_an_uncommon_name_is_lowered() -> None:
+def test_an_uncommon_field_name_is_returned_in_lower_case() -> None:
     assert lower_name(b"X-Custom") == b"x-custom"
 
 
 @pytest.mark.parametrize("name", ["text", b"a b", None])
-def test_a_name_that_cannot_be_one_is_shown(name: object) -> None:
+def test_an_invalid_field_name_is_shown_in_the_error(name: object) -> None:
     with pytest.raises(LocalProtocolError, match="header name: expected"):
         lower_name(name)
 
 
-def test_the_date_is_in_the_form_of_the_specification() -> None:
-    defaults = DefaultFields()
-    defaults.update(784111777)
-    assert defaults.block == b"server: uvicorn\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+@pytest.mark.parametrize("value", [b"", b"a\tb", bytes(range(32, 127)), bytes(range(128, 256))])
+def test_a_value_without_control_characters_is_accepted(value: bytes) -> None:
+    assert not has_controls(value)
+    assert encode_field_line(b"x-a", value) == b"x-a: " + value + b"\r\n"
 
 
-def test_a_line_that_is_not_there_cannot_be_left_out() -> None:
-    defaults = DefaultFields(b"", send_date=False)
-    defaults.update(0)
-    assert defaults.without(b"date", b"x") == b"x"
+@pytest.mark.parametrize("control", [*range(9), *range(10, 32), 127])
+def test_each_control_character_in_a_value_is_rejected(control: int) -> None:
+    value = b"a%cb" % control
+    assert has_controls(value)
+    with pytest.raises(LocalProtocolError, match="control character"):
+        encode_field_line(b"x-a", value)
 
 
-def test_a_server_field_of_the_applications_own_takes_the_place_of_the_users() -> None:
-    defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
-    assert defaults.block == b"server: theirs\r\nx-a: b\r\n"
-    assert defaults.without(b"server", defaults.block) == b"x-a: b\r\n"
+@pytest.mark.parametrize("value", ["text", 1, None, bytearray(b"a")])
+def test_a_field_value_other_than_bytes_is_rejected(value: object) -> None:
+    with pytest.raises(LocalProtocolError, match="header b'x-a': expected a value of bytes"):
+        encode_field_line(b"x-a", value)

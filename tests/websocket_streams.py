@@ -6,7 +6,7 @@ import zlib
 from typing import Any, Final
 
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.fields import DefaultFields
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.websocket.deflate import PerMessageDeflate
 from uvicorn.wire.websocket.frames import WebSocketCodec
 from uvicorn.wire.websocket.handshake import WebSocketHandshake

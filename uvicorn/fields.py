@@ -1,17 +1,27 @@
-"""Field names, field values and token lists (RFC 9110, section 5)."""
+"""What the protocols allow: field names and values, lists of tokens (RFC 9110, section 5), WebSocket close codes."""
 
 from __future__ import annotations
 
 import re
-from email.utils import formatdate
 from typing import Final
 
 from uvicorn.errors import LocalProtocolError
 
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+#: A pattern of a token (RFC 9110, section 5.6.2), possessive: a token ends where its characters end.
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TOKEN: Final = re.compile(TOKEN)
 
-# Controls that must not stand inside a field: all of them but HTAB (RFC 9110, section 5.5).
-CONTROLS: Final = bytes(set(range(32)) - {9}) + b"\x7f"
+# Control characters that a field must not contain: all but HTAB (RFC 9110, section 5.5).
+_CONTROLS: Final = bytes(set(range(32)) - {9}) + b"\x7f"
+
+#: Fields of a connection, not of a message (RFC 9110, section 7.6.1): an application must not send them (PEP 3333).
+HOP_BY_HOP: Final = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+
+#: Close codes that a WebSocket peer may send (RFC 6455, section 7.4): the standard ones, those of the registry, and the
+#: range for libraries and applications. 1004 to 1006 and 1015 never appear on the wire.
+CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)))
 
 # Fields that must not be sent in trailers (RFC 9110, section 6.5.1): those that frame or route a message, authenticate
 # it, modify the request or control the response. A recipient acts on them before it has the content, or never.
@@ -43,8 +53,8 @@ _COMMON_NAMES = """
     sec-ch-ua-platform
 """.split()
 
-# Both usual spellings of each common name, to the one lower-case object. A hit costs less than lower() and needs
-# no check; and since connections share the objects, idle ones hold no names of their own.
+#: The two usual spellings of each common name, to one lower-case object. A hit costs less than lower() and needs no
+#: check, and idle connections hold no names of their own.
 LOWER_NAMES: Final[dict[bytes, bytes]] = {}
 for _name in _COMMON_NAMES:
     _lower = _name.lower().encode()
@@ -52,22 +62,27 @@ for _name in _COMMON_NAMES:
 
 
 def is_token(value: bytes) -> bool:
-    """Whether `value` is a token (RFC 9110, section 5.6.2): what names, methods and codings are made of."""
+    """Return whether `value` is a token (RFC 9110, section 5.6.2), as names, methods and codings are."""
     return _TOKEN.fullmatch(value) is not None
 
 
+def has_controls(value: bytes) -> bool:
+    """Return whether `value` contains a control character that a field must not contain."""
+    return len(value.translate(None, _CONTROLS)) != len(value)
+
+
 def is_forbidden_trailer(name: bytes) -> bool:
-    """Whether a field, by its name in lower case, must not follow the content of a request or of a response."""
+    """Return whether the field `name`, in lower case, is forbidden in the trailers of a request or a response."""
     return name in _FORBIDDEN_TRAILERS or (name.startswith(b"content-") and name not in _INTEGRITY_FIELDS)
 
 
 def split_tokens(value: bytes) -> list[bytes]:
-    """The members of a comma-separated list, lower-case, white space trimmed, empty ones left out."""
+    """Return the members of a comma-separated list, in lower case; empty members are left out."""
     return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
 
 def lower_name(name: object) -> bytes:
-    """The lower-case form of a response's field name; LocalProtocolError if it cannot be one."""
+    """Return a response field's name in lower case. Raise LocalProtocolError for an invalid name."""
     if not isinstance(name, bytes):
         raise LocalProtocolError(f"header name: expected bytes, got {type(name).__name__} {name!r:.100}")
     if not is_token(name):
@@ -75,29 +90,11 @@ def lower_name(name: object) -> bytes:
     return name.lower()
 
 
-class DefaultFields:
-    """The lines that every response starts with: `server`, `date`, fresh to the second, and what a user wants besides.
-
-    One per server, shared by its connections. `update` is called by whoever has a clock.
-    """
-
-    def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
-        """`more` is lines that have been checked; a server line among them takes the place of ours."""
-        self._send_date = send_date
-        lines = more.splitlines(keepends=True)
-        given = b"".join(line for line in lines if line.startswith(b"server: "))
-        self._more = more = b"".join(line for line in lines if not line.startswith(b"server: "))
-        self.server = given or (b"server: " + server + b"\r\n" if server else b"")
-        self.date = b""
-        self.block = self.server + more
-
-    def update(self, unix_seconds: float) -> None:
-        """Set the date to `unix_seconds` since the epoch."""
-        if self._send_date:
-            self.date = b"date: " + formatdate(unix_seconds, usegmt=True).encode() + b"\r\n"
-            self.block = self.server + self.date + self._more
-
-    def without(self, name: bytes, block: bytes) -> bytes:
-        """`block` less the line for `name`: an application's own value wins, and there are never two."""
-        line = self.server if name == b"server" else self.date
-        return block.replace(line, b"") if line else block
+def encode_field_line(name: bytes, value: object) -> bytes:
+    """Return a response field as a line; `name` has been checked. Raise LocalProtocolError for an invalid value."""
+    if not isinstance(value, bytes):
+        raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
+    # As has_controls, without the call: responses have many fields.
+    if len(value.translate(None, _CONTROLS)) != len(value):
+        raise LocalProtocolError(f"header {name!r}: a header value has a control character in it")
+    return b"%b: %b\r\n" % (name, value)

@@ -23,7 +23,7 @@ from tests.websocket_streams import (
     received,
 )
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.fields import DefaultFields
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.websocket.encoder import frame_text
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from uvicorn import fields
 from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.environ import decode_response, parse_length
 from uvicorn.types import Headers
 
-# Hop-by-hop fields: the host owns the connection (RFC 9110, section 7.6.1).
-HOP_BY_HOP: Final = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
-)
+#: Fields that are not passed to a host: the host owns the connection.
+HOP_BY_HOP: Final = frozenset(name.decode() for name in fields.HOP_BY_HOP)
 
 
 @final
@@ -61,5 +60,5 @@ class ResponseChecks:
 
 def checked_fields(status: int, reason: bytes, headers: Headers) -> list[tuple[bytes, bytes]]:
     """Encode the fields without hop-by-hop ones. Raise LocalProtocolError for an invalid field."""
-    _, fields = decode_response(status, reason, headers, "")
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields if name not in HOP_BY_HOP]
+    _, pairs = decode_response(status, reason, headers, "")
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs if name not in HOP_BY_HOP]

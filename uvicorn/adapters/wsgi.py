@@ -18,6 +18,7 @@ from io import UnsupportedOperation
 from typing import Any, Final, final
 
 from uvicorn.adapters.crossing import crossing, log_uncaught
+from uvicorn.adapters.response_checks import HOP_BY_HOP
 from uvicorn.concurrency.flow_control import FlowControl
 from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
 from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
@@ -41,11 +42,6 @@ logger = logging.getLogger("uvicorn.app")
 _PIECE_BYTES: Final = 65536
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
-
-# Hop-by-hop fields: a WSGI application must not send them (PEP 3333, "Other HTTP Features").
-_HOP_BY_HOP: Final = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
-)
 
 
 class WSGIAdapter:
@@ -256,7 +252,7 @@ class WSGIGateway(HTTPGateway):
     ) -> None:
         """Queue the head and the first content."""
         line, fields = decode_response(status, reason, headers, _PHRASES.get(status, "Unknown"))
-        kept = [field for field in fields if field[0] not in _HOP_BY_HOP]
+        kept = [field for field in fields if field[0] not in HOP_BY_HOP]
         empty = exchange.method == "HEAD" or status in (204, 304)
         lengths = [value for name, value in kept if name == "content-length"]
         self._declared = None

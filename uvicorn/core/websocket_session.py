@@ -29,6 +29,7 @@ from typing import Final, final
 
 from uvicorn.core.exchange import COMPLETE, HTTPExchange
 from uvicorn.errors import LocalProtocolError
+from uvicorn.fields import CLOSE_CODES
 from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
@@ -48,10 +49,6 @@ CONNECTING: Final[SessionState] = SessionState.CONNECTING
 OPEN: Final[SessionState] = SessionState.OPEN
 CLOSING: Final[SessionState] = SessionState.CLOSING
 CLOSED: Final[SessionState] = SessionState.CLOSED
-
-# Codes that a peer may send: section 7.4.1, the registry, and what is left to libraries and applications. 1004 to
-# 1006 and 1015 never appear on the wire.
-_CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)))
 
 # What is left of a control frame's 125 bytes behind the code (section 5.5).
 _REASON_BYTES: Final = 123
@@ -250,7 +247,7 @@ def check_message(text: object, data: object) -> None:
 
 def check_close(code: object, reason: object) -> None:
     """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a malformed reason."""
-    if type(code) is not int or code not in _CLOSE_CODES:
+    if type(code) is not int or code not in CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
         raise LocalProtocolError(

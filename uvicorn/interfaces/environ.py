@@ -14,6 +14,7 @@ from uvicorn import process_count
 from uvicorn.core.endpoint import Endpoint, is_below
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
+from uvicorn.fields import has_controls, is_token
 from uvicorn.types import Headers
 
 # Common fields by their environ keys; others are made up when they come.
@@ -88,8 +89,6 @@ _MOST_MEANINGS: Final = len(_MEANINGS) + 256
 _MULTIPROCESS: Final = "wsgi.multiprocess"
 _NOTHING: Final[Mapping[str, Any]] = {}
 
-_CONTROLS: Final = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
@@ -237,11 +236,8 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
     """A response's head as `start_response` takes it; LocalProtocolError if a field is not fit for the wire."""
-    line = phrase
-    if reason:
-        line = reason.decode("latin-1") if isinstance(reason, bytes) else "\n"
-        if _CONTROLS.search(line):
-            raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
+    if reason and (not isinstance(reason, bytes) or has_controls(reason)):
+        raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
     fields: list[tuple[str, str]] = []
@@ -249,14 +245,14 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
         for name, value in headers:
             octets = name if type(name) is bytes else field_octets(name)
             text = (value if type(value) is bytes else field_octets(value)).decode("latin-1")
-            if not text.isprintable() and _CONTROLS.search(text):
+            if not text.isprintable() and has_controls(text.encode("latin-1")):
                 raise LocalProtocolError(
                     f"header field: expected a value without controls, got {(octets, text)!r:.200}"
                 )
             fields.append((_DECODED_NAMES.get(octets) or _decoded_name(octets), text))
     except (TypeError, ValueError):
         raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
-    return f"{status} {line}", fields
+    return f"{status} {reason.decode('latin-1') if reason else phrase}", fields
 
 
 def field_octets(part: object) -> bytes:
@@ -277,27 +273,28 @@ def _checked_status(status: object) -> tuple[int, bytes]:
 
 
 def _checked_name(name: Any) -> bytes:
-    if _TOKEN.fullmatch(name) is None:
+    # What latin-1 cannot hold becomes a question mark, which is no part of a token.
+    encoded: bytes = name.encode("latin-1", "replace")
+    if not is_token(encoded):
         raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
-    encoded: bytes = name.encode("latin-1")
     if len(_FIELD_NAMES) < _MOST_NAMES:
         _FIELD_NAMES[name] = encoded
     return encoded
 
 
 def _decoded_name(name: bytes) -> str:
-    text = name.decode("latin-1").lower()
-    if _TOKEN.fullmatch(text) is None:
+    if not is_token(name):
         raise LocalProtocolError(f"header field: expected a token as its name, got {name!r:.100}")
+    text = name.decode().lower()
     if len(_DECODED_NAMES) < _MOST_NAMES:
         _DECODED_NAMES[name] = text
     return text
 
 
 def _checked_value(value: Any) -> bytes:
-    if _CONTROLS.search(value):
-        raise LocalProtocolError(f"start_response: a header's value has a control character in it: {value!r:.100}")
     encoded: bytes = value.encode("latin-1")
+    if has_controls(encoded):
+        raise LocalProtocolError(f"start_response: a header's value has a control character in it: {value!r:.100}")
     return encoded
 
 

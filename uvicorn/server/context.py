@@ -12,12 +12,12 @@ from typing import Any, Final, Protocol
 
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
-from uvicorn.fields import DefaultFields
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.continuing_handlers import ContinuingHandlers
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.settings import Settings
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.http1.encoder import encode_default_fields
 from uvicorn.wire.websocket.frame_cache import FrameCache
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import DefaultFields
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.http1.encoder import ContentTooLong, HTTP1ResponseEncoder
 
 

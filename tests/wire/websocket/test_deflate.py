@@ -21,7 +21,7 @@ from tests.websocket_streams import (
     handshake,
 )
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.fields import DefaultFields
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.websocket.deflate import PerMessageDeflate
 
 MEBIBYTE = 1 << 20

@@ -8,7 +8,7 @@ from websockets.utils import accept_key
 
 from tests.websocket_streams import KEY, WITH_COMPRESSION, handshake
 from uvicorn.errors import LocalProtocolError, RemoteProtocolError
-from uvicorn.fields import DefaultFields
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 Fields = list[tuple[bytes, bytes]]

@@ -11,16 +11,15 @@ from collections.abc import Callable
 from typing import Final, final
 
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.fields import is_forbidden_trailer
+from uvicorn.fields import TOKEN, is_forbidden_trailer
 from uvicorn.settings import Limits
 
 # Extensions as in section 7.1.1: `name`, `name=token` or `name="quoted string"`. White space around ";" and "=" is an
 # old mistake that a recipient has to bear with; behind the size itself, or at the end of the line, there is none.
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (TOKEN, TOKEN, _QUOTED)
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)\r\n" % _EXTENSION)
-_FIELD_LINE: Final = re.compile(rb"(%b):[\t -~\x80-\xff]*\r\n" % _TOKEN)
+_FIELD_LINE: Final = re.compile(rb"(%b):[\t -~\x80-\xff]*\r\n" % TOKEN)
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 
 # 16 hex digits hold 2**64 - 1, leading zeros included; more are refused before int() sees them.

@@ -8,14 +8,16 @@ from typing import Final, final
 
 from uvicorn.errors import LocalProtocolError
 from uvicorn.fields import (
-    CONTROLS,
+    HOP_BY_HOP,
     LOWER_NAMES,
-    DefaultFields,
+    encode_field_line,
+    has_controls,
     is_forbidden_trailer,
     lower_name,
     split_tokens,
 )
 from uvicorn.types import Headers
+from uvicorn.wire.http1.default_fields import DefaultFields
 
 #: Status code to reason phrase.
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -39,9 +41,12 @@ _LINE_BYTES: Final = 128
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# Fields of the connection, not of the response: they are ours to set (RFC 9110, section 7.6.1).
-_HOP_BY_HOP: Final = frozenset((b"transfer-encoding", b"keep-alive", b"proxy-connection", b"te", b"upgrade"))
-_WATCHED: Final = _HOP_BY_HOP | {b"content-length", b"connection", b"server", b"date"}
+# Hop-by-hop fields that are dropped with a warning. Two are not: `connection` may say close, which is obeyed, and
+# `trailer` announces trailers that are sent.
+_DROPPED: Final = HOP_BY_HOP - {b"connection", b"trailer"}
+
+# Fields of which at least one line is the server's to write.
+_OF_THE_SERVER: Final = _DROPPED | {b"content-length", b"connection", b"server", b"date"}
 
 # How the end of the content is told (RFC 9112, section 6); fixed by start().
 _NO_CONTENT: Final = 0
@@ -210,7 +215,7 @@ class HTTP1ResponseEncoder:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
                 if is_forbidden_trailer(lower):
                     raise LocalProtocolError(f"trailer {lower!r}: this field cannot follow the content")
-                lines.append(_checked_line(lower, value))
+                lines.append(encode_field_line(lower, value))
         except (TypeError, ValueError):
             raise LocalProtocolError(f"trailers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
         return b"0\r\n%b\r\n" % b"".join(lines)
@@ -218,7 +223,7 @@ class HTTP1ResponseEncoder:
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
         """The line of one field, checked; or nothing, if the field is the connection's and not the response's."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
-        if lower in _WATCHED:
+        if lower in _OF_THE_SERVER:
             if lower == b"content-length":
                 if self._declared >= 0:
                     raise LocalProtocolError("content-length is given twice")
@@ -227,12 +232,12 @@ class HTTP1ResponseEncoder:
             if lower == b"connection":
                 self.keep_alive = self.keep_alive and b"close" not in split_tokens(value)
                 return b""
-            if lower in _HOP_BY_HOP:
+            if lower in _DROPPED:
                 self.dropped += (lower,)
                 return b""
             pieces[1] = self._defaults.without(lower, pieces[1])
-        line = _checked_line(lower, value)
-        if lower not in _WATCHED and len(line) <= _LINE_BYTES:
+        line = encode_field_line(lower, value)
+        if lower not in _OF_THE_SERVER and len(line) <= _LINE_BYTES:
             if len(_FIELD_LINES) >= _LINES:
                 _FIELD_LINES.clear()
             _FIELD_LINES[name, value] = line
@@ -244,18 +249,10 @@ def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     lines = []
     for name, value in fields:
         lower = lower_name(name)
-        if lower in _WATCHED and lower != b"server":
+        if lower in _OF_THE_SERVER and lower != b"server":
             raise LocalProtocolError(f"header {lower!r}: decided for each response, not for all of them")
-        lines.append(_checked_line(lower, value))
+        lines.append(encode_field_line(lower, value))
     return b"".join(lines)
-
-
-def _checked_line(name: bytes, value: object) -> bytes:
-    if type(value) is not bytes:
-        raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
-    if len(value.translate(None, CONTROLS)) != len(value):
-        raise LocalProtocolError(f"header {name!r}: a header value has a control character in it")
-    return b"%b: %b\r\n" % (name, value)
 
 
 def _declared_length(value: object) -> int:
@@ -265,6 +262,6 @@ def _declared_length(value: object) -> int:
 
 
 def _checked_reason(reason: object) -> bytes:
-    if not isinstance(reason, bytes) or reason.translate(None, CONTROLS) != reason:
+    if not isinstance(reason, bytes) or has_controls(reason):
         raise LocalProtocolError(f"reason phrase: expected bytes without control characters, got {reason!r:.100}")
     return reason

@@ -9,6 +9,7 @@ import struct
 from typing import Final
 
 from uvicorn.errors import LocalProtocolError, WebSocketProtocolError
+from uvicorn.fields import CLOSE_CODES
 from uvicorn.types import SharedBytes, SharedText
 from uvicorn.wire.websocket.deflate import MIN_COMPRESSED_BYTES, PerMessageDeflate
 from uvicorn.wire.websocket.frame_cache import FrameCache
@@ -30,8 +31,7 @@ CONTROL: Final = 0x08
 TEXT_FRAME: Final = FIN | TEXT
 BINARY_FRAME: Final = FIN | BINARY
 
-# Close codes that may stand in a frame (section 7.4, and the registry for 1012 to 1014); and those from 3000 to 4999.
-_CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
+#: Close code of an empty close frame.
 NO_STATUS: Final = 1005
 
 # Headers of short frames, by length.
@@ -149,8 +149,8 @@ def control_frame(opcode: int, data: bytes) -> bytes:
 
 
 def is_close_code(code: object) -> bool:
-    """Whether a close frame may say so."""
-    return isinstance(code, int) and (code in _CLOSE_CODES or 3000 <= code < 5000)
+    """Return whether a close frame may contain `code`."""
+    return isinstance(code, int) and code in CLOSE_CODES
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:

@@ -11,8 +11,9 @@ from websockets.headers import parse_connection, parse_extension, parse_subproto
 from websockets.utils import accept_key
 
 from uvicorn.errors import LocalProtocolError, RemoteProtocolError
-from uvicorn.fields import CONTROLS, LOWER_NAMES, DefaultFields, lower_name
+from uvicorn.fields import HOP_BY_HOP, LOWER_NAMES, encode_field_line, lower_name
 from uvicorn.types import Headers
+from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.websocket.deflate import PerMessageDeflate, negotiate
 
 _Item = TypeVar("_Item")
@@ -22,19 +23,8 @@ _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 _SUBPROTOCOL: Final = b"sec-websocket-protocol"
 
-# Fields of the handshake and the connection: they are ours to set.
-_SERVERS_OWN: Final = frozenset(
-    (
-        b"connection",
-        b"upgrade",
-        b"content-length",
-        b"transfer-encoding",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-    )
-)
+# Fields that an application must not set, besides `sec-websocket-*`.
+_RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 
 
 @final
@@ -102,18 +92,14 @@ class WebSocketHandshake:
         try:
             for name, value in headers:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
-                if lower in _SERVERS_OWN or lower.startswith(b"sec-websocket-"):
+                if lower in _RESERVED or lower.startswith(b"sec-websocket-"):
                     instead = "; expected the subprotocol in 'subprotocol'" if lower == _SUBPROTOCOL else ""
                     raise LocalProtocolError(
                         f"header {lower!r}: belongs to the handshake, which is the server's{instead}"
                     )
-                if not isinstance(value, bytes):
-                    raise LocalProtocolError(f"header {lower!r}: expected a value of bytes, got {value!r:.200}")
-                if len(value.translate(None, CONTROLS)) != len(value):
-                    raise LocalProtocolError(f"header {lower!r}: a header value has a control character in it")
                 if lower == b"server" or lower == b"date":
                     parts[1] = defaults.without(lower, parts[1])
-                parts.append(b"%b: %b\r\n" % (lower, value))
+                parts.append(encode_field_line(lower, value))
         except (TypeError, ValueError):
             raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
         deflate = None

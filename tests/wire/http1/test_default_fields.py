@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from uvicorn.wire.http1.default_fields import DefaultFields
+
+
+def test_the_date_field_has_the_format_of_rfc_9110() -> None:
+    defaults = DefaultFields()
+    defaults.update(784111777)
+    assert defaults.block == b"server: uvicorn\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+
+
+def test_removing_a_default_field_that_is_switched_off_changes_nothing() -> None:
+    defaults = DefaultFields(b"", send_date=False)
+    defaults.update(0)
+    assert defaults.without(b"date", b"x") == b"x"
+
+
+def test_a_configured_server_field_replaces_ours() -> None:
+    defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
+    assert defaults.block == b"server: theirs\r\nx-a: b\r\n"
+
+
+def test_a_configured_server_field_is_removed_when_the_application_sends_its_own() -> None:
+    defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
+    assert defaults.without(b"server", defaults.block) == b"x-a: b\r\n"

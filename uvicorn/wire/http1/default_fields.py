@@ -1,0 +1,33 @@
+"""The fields that the server adds to each response."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+
+class DefaultFields:
+    """`server`, `date` and the fields that the user has configured, as lines.
+
+    The connections of a server share one object. The server's clock calls `update` once a second.
+    """
+
+    def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
+        """`more` is the user's lines, checked; a `server` line in it replaces ours."""
+        self._send_date = send_date
+        lines = more.splitlines(keepends=True)
+        given = b"".join(line for line in lines if line.startswith(b"server: "))
+        self._more = more = b"".join(line for line in lines if not line.startswith(b"server: "))
+        self.server = given or (b"server: " + server + b"\r\n" if server else b"")
+        self.date = b""
+        self.block = self.server + more
+
+    def update(self, unix_seconds: float) -> None:
+        """Set `date` to a time in seconds since the epoch."""
+        if self._send_date:
+            self.date = b"date: " + formatdate(unix_seconds, usegmt=True).encode() + b"\r\n"
+            self.block = self.server + self.date + self._more
+
+    def without(self, name: bytes, block: bytes) -> bytes:
+        """Return `block` without the line of `name`, `server` or `date`: the application's own value replaces it."""
+        line = self.server if name == b"server" else self.date
+        return block.replace(line, b"") if line else block
