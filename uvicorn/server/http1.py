@@ -260,7 +260,7 @@ class HTTP1Connection(HTTP1Timeouts):
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
             await super().send_file(exchange, file, count, start)
             return
-        framing = self._encoder.beside(count)
+        framing = self._encoder.framing_around(count)
         if framing is None:
             return
         before, behind = framing

@@ -220,21 +220,21 @@ def test_trailers_are_checked_as_headers_are(headers: Any, told: str) -> None:
 def test_content_may_go_past_the_encoder(changes: Any, framing: tuple[bytes, bytes] | None, end: bytes) -> None:
     response = encoder()
     start(response, more_content=True, **changes)
-    assert response.beside(20) == framing
+    assert response.framing_around(20) == framing
     assert response.content(b"", more_content=False) == end
 
 
 def test_an_empty_piece_that_goes_past_is_no_chunk() -> None:
     response = encoder()
     start(response, more_content=True)
-    assert response.beside(0) == (b"", b"")
+    assert response.framing_around(0) == (b"", b"")
 
 
 def test_what_goes_past_counts_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
-        response.beside(21)
-    response.beside(19)
+        response.framing_around(21)
+    response.framing_around(19)
     with pytest.raises(LocalProtocolError, match="sent 19 bytes and stopped"):
         response.content(b"", more_content=False)

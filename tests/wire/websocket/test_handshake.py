@@ -248,7 +248,7 @@ def test_a_default_field_of_the_applications_own_is_sent_once(name: bytes) -> No
     ],
 )
 def test_fields_of_the_handshake_are_the_servers(name: bytes) -> None:
-    with pytest.raises(LocalProtocolError, match="belongs to the handshake"):
+    with pytest.raises(LocalProtocolError, match="only the server may set it in a handshake"):
         accepted(headers=[(name, b"x")])
 
 

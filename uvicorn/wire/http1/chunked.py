@@ -1,7 +1,7 @@
-"""The chunked transfer coding, read with exact limits (RFC 9112, section 7.1).
+"""Decodes the chunked transfer coding, with exact limits (RFC 9112, section 7.1).
 
-Ours rather than llhttp's: its callbacks carry no offsets, so limits on chunk lines and trailers could not be
-kept exactly through it. Decisions depend on the bytes seen so far alone, never on how they were cut into pieces.
+llhttp is not used for it: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
+Decisions depend only on the bytes received so far, never on how they were cut into pieces.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from uvicorn.errors import RemoteProtocolError
 from uvicorn.fields import TOKEN, is_forbidden_trailer
 from uvicorn.settings import Limits
 
-# Extensions as in section 7.1.1: `name`, `name=token` or `name="quoted string"`. White space around ";" and "=" is an
-# old mistake that a recipient has to bear with; behind the size itself, or at the end of the line, there is none.
+# Extensions as in section 7.1.1: `name`, `name=token` or `name="quoted string"`. A recipient must accept white space
+# around ";" and "="; white space directly after the size, or at the end of the line, is malformed.
 _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (TOKEN, TOKEN, _QUOTED)
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)\r\n" % _EXTENSION)
 _FIELD_LINE: Final = re.compile(rb"(%b):[\t -~\x80-\xff]*\r\n" % TOKEN)
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 
-# 16 hex digits hold 2**64 - 1, leading zeros included; more are refused before int() sees them.
+# 16 hex digits hold 2**64 - 1, leading zeros included; more are rejected before int() is called.
 _SIZE_DIGITS: Final = 16
 
 _SIZE: Final = 0
@@ -33,10 +33,10 @@ _TRAILER: Final = 3
 
 @final
 class ChunkedDecoder:
-    """Decodes one message's content. Feed it with `decode` until `complete`; then `rest` is what follows."""
+    """Decodes the content of one message. Call `decode` until `complete`; then `rest` has the bytes that follow."""
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """`field_bytes` and `field_count` are what the header section has used: trailers share its limits."""
+        """`field_bytes` and `field_count` are the size of the header section: trailers share its limits."""
         self._on_content = on_content
         self.complete = False
         self.rest = b""
@@ -47,18 +47,18 @@ class ChunkedDecoder:
         self._left = 0
         self._received = 0
         self._extension_bytes = 0
-        # A line that is still arriving, and the length at which it is decided without its end.
+        # An incomplete line, and the length at which it is rejected.
         self._line = bytearray()
         self._line_limit = 0
 
     def decode(self, data: bytes) -> None:
-        """Hand the content in `data` to `on_content`, in one piece however many chunks it came in.
+        """Pass the content in `data` to `on_content`, joined into one piece.
 
-        Raises RemoteProtocolError, after the content before the fault has been handed over.
+        Raises RemoteProtocolError at a malformed byte, after the content before it has been passed on.
         """
         line = self._line
         if line:
-            # Only a line's end, a CR without LF, or its length decides about it; nothing else is worth looking again.
+            # A line is decided by its end, by a CR without LF, or by its length: otherwise do not parse it again.
             undecided = line[-1] != 13 and data.find(b"\n") < 0 and data.find(b"\r") < 0
             line += data
             if undecided and len(line) < self._line_limit:
@@ -77,7 +77,7 @@ class ChunkedDecoder:
             line += data[position:]
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> int:
-        """Decode as far as possible and return the position reached; less than all is an unfinished line."""
+        """Decode as far as possible and return the position reached; an incomplete line starts there."""
         position = 0
         end = len(data)
         while position < end:
@@ -160,5 +160,5 @@ class ChunkedDecoder:
         if match is None:
             raise RemoteProtocolError("malformed trailer field")
         if is_forbidden_trailer(match[1].lower()):
-            raise RemoteProtocolError("a field that must not stand in trailers")
+            raise RemoteProtocolError("a field that is forbidden in trailers")
         return line_end

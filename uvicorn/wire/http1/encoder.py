@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses: what an application says, as bytes (RFC 9112)."""
+"""Encodes HTTP/1.1 responses (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from uvicorn.wire.http1.default_fields import DefaultFields
 #: Status code to reason phrase.
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
-#: Status lines with their CRLF. An unknown code gets an empty phrase, which section 4 allows. Codes above 599 are
-#: invalid by RFC 9110, section 15, and pass: sites use them (999 for scrapers), and other servers send them.
+#: Status code to status line. An unregistered code has an empty phrase, which section 4 allows. Codes above 599 are
+#: invalid by RFC 9110, section 15, but allowed here: sites use them (999 for scrapers), and other servers send them.
 STATUS_LINES: Final[dict[int, bytes]] = {
     status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode() for status in range(200, 1000)
 }
 
 _REASONS: Final = {status: phrase.encode() for status, phrase in PHRASES.items()}
 
-# Ready lines for the lengths of most pages; formatting an int costs more than all the rest of the line.
+# The last line of a head, for the lengths of most pages: formatting an int costs more than the rest of the line.
 _LENGTH_LINES: Final = [b"content-length: %d\r\n\r\n" % length for length in range(2048)]
 
-# Lines of response fields that have been checked, by name and value as the application gave them: most applications
-# send the same few with each response. Bounded in number and size, and begun anew when full.
+# Cache of checked field lines, by name and value as the application gave them: most applications send the same few
+# with each response. Bounded in number and size; cleared when full.
 _FIELD_LINES: Final[dict[tuple[bytes, bytes], bytes]] = {}
 _LINES: Final = 256
 _LINE_BYTES: Final = 128
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# Hop-by-hop fields that are dropped with a warning. Two are not: `connection` may say close, which is obeyed, and
-# `trailer` announces trailers that are sent.
+# Hop-by-hop fields that are dropped with a warning. `connection` is read instead, for its option `close`, and `trailer`
+# is sent, because it announces trailers that we send too.
 _DROPPED: Final = HOP_BY_HOP - {b"connection", b"trailer"}
 
-# Fields of which at least one line is the server's to write.
-_OF_THE_SERVER: Final = _DROPPED | {b"content-length", b"connection", b"server", b"date"}
+# Fields that the encoder drops, reads or replaces; all others are sent unchanged.
+_SPECIAL: Final = _DROPPED | {b"content-length", b"connection", b"server", b"date"}
 
-# How the end of the content is told (RFC 9112, section 6); fixed by start().
+# How the end of the content is marked (RFC 9112, section 6); fixed by start().
 _NO_CONTENT: Final = 0
 _LENGTH: Final = 1
 _CHUNKED: Final = 2
@@ -56,7 +56,7 @@ _UNTIL_CLOSE: Final = 3
 
 
 class ContentTooLong(LocalProtocolError):
-    """More content than content-length promised. `allowed` is the part that still fits."""
+    """The application sent more content than content-length allows. `allowed` is the part that fits."""
 
     def __init__(self, message: str, allowed: bytes) -> None:
         super().__init__(message)
@@ -65,10 +65,10 @@ class ContentTooLong(LocalProtocolError):
 
 @final
 class HTTP1ResponseEncoder:
-    """The responses of one connection, one after another; `start` begins a new one.
+    """Encodes the responses of one connection, one after another; `start` begins the next.
 
-    `keep_alive` tells after `start` whether another response may follow on the connection, and `dropped` the
-    hop-by-hop fields of the application that were left out.
+    `start` sets two attributes: `keep_alive`, whether another response may follow on the connection, and `dropped`, the
+    names of the application's hop-by-hop fields that are not sent.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:
@@ -91,19 +91,18 @@ class HTTP1ResponseEncoder:
         content: bytes,
         more_content: bool,
     ) -> list[bytes]:
-        """Begin a response and return its head and the content at hand, in pieces to be joined; a long one is the last.
+        """Begin a response and return pieces for the caller to join: its head, and last its content so far.
 
-        Framing is fixed here and cannot change later (RFC 9112, section 6): no content in answer to HEAD or with 204
-        and 304; the given content-length; exact length when `more_content` is false; otherwise chunked, or until
-        close on 1.0.
+        Framing is fixed here and cannot change later (RFC 9112, section 6): no content for HEAD, 204 and 304; the
+        given content-length; the exact length when `more_content` is false; otherwise chunked, or until close on 1.0.
 
-        Raises LocalProtocolError for a bad field, or when content contradicts content-length; then nothing may be
-        written, and `start` may be called again for another response.
+        Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller then
+        writes nothing, and may call `start` again for another response.
         """
         status_line = STATUS_LINES.get(status)
         if status_line is None:
             raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
-        # Most applications that give one give the usual one.
+        # Most applications that give a reason phrase give the registered one.
         if reason and reason != _REASONS.get(status):
             status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
         pieces = [status_line, self._defaults.block]
@@ -136,7 +135,7 @@ class HTTP1ResponseEncoder:
                 stopped = " and stopped" if length < declared else ""
                 raise LocalProtocolError(f"content-length is {declared} but the app sent {length} bytes{stopped}")
             if declared < 2048 and not more_content and http_version == "1.1" and self.keep_alive:
-                # Most responses. They are over with this, and leave nothing to remember.
+                # Most responses take this path: they are complete and leave no state behind.
                 pieces.append(_LENGTH_LINES[declared])
                 pieces.append(content)
                 return pieces
@@ -161,13 +160,13 @@ class HTTP1ResponseEncoder:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether the content may end at any time: no length was promised."""
+        """Whether the content has no content-length, so that it may end at any time."""
         return self._framing in (_CHUNKED, _UNTIL_CLOSE)
 
     def content(self, content: bytes, more_content: bool) -> bytes:
-        """Frame a piece of content; the last one when `more_content` is false.
+        """Frame a piece of content, the last one when `more_content` is false.
 
-        Raises ContentTooLong, or LocalProtocolError when the response would end short of its content-length.
+        Raises ContentTooLong, or LocalProtocolError when the content ends short of content-length.
         """
         framing = self._framing
         if framing == _LENGTH:
@@ -187,10 +186,11 @@ class HTTP1ResponseEncoder:
             return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
         return content if framing == _UNTIL_CLOSE else b""
 
-    def beside(self, count: int) -> tuple[bytes, bytes] | None:
-        """What stands before and behind `count` bytes of content that do not pass through here; None if none may.
+    def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
+        """Return the bytes to send before and after `count` bytes of content that the caller sends itself, from a file.
 
-        More content may follow, and the end must. Raises LocalProtocolError if this is more than content-length.
+        None if the response has no content. `content` or `trailers` must still end the content. Raises
+        LocalProtocolError if `count` exceeds content-length.
         """
         if self._framing == _NO_CONTENT:
             return None
@@ -203,9 +203,10 @@ class HTTP1ResponseEncoder:
         return b"", b""
 
     def trailers(self, headers: Headers) -> bytes:
-        """End the content, with fields behind it if it is chunked: other framings have no room for them.
+        """End the content; if it is chunked, with `headers` as trailers. Other framings cannot carry trailers.
 
-        Raises LocalProtocolError for a field that must not stand there, or when the response would end short.
+        Raises LocalProtocolError for a field that is invalid or forbidden in trailers, or when the content ends short
+        of content-length.
         """
         if self._framing != _CHUNKED:
             return self.content(b"", more_content=False)
@@ -221,9 +222,9 @@ class HTTP1ResponseEncoder:
         return b"0\r\n%b\r\n" % b"".join(lines)
 
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
-        """The line of one field, checked; or nothing, if the field is the connection's and not the response's."""
+        """Return the checked line of a field, empty if the encoder drops the field or writes it itself."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
-        if lower in _OF_THE_SERVER:
+        if lower in _SPECIAL:
             if lower == b"content-length":
                 if self._declared >= 0:
                     raise LocalProtocolError("content-length is given twice")
@@ -237,7 +238,7 @@ class HTTP1ResponseEncoder:
                 return b""
             pieces[1] = self._defaults.without(lower, pieces[1])
         line = encode_field_line(lower, value)
-        if lower not in _OF_THE_SERVER and len(line) <= _LINE_BYTES:
+        if lower not in _SPECIAL and len(line) <= _LINE_BYTES:
             if len(_FIELD_LINES) >= _LINES:
                 _FIELD_LINES.clear()
             _FIELD_LINES[name, value] = line
@@ -245,11 +246,14 @@ class HTTP1ResponseEncoder:
 
 
 def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Lines for `DefaultFields`. Raises LocalProtocolError for what cannot be a field, or is decided per response."""
+    """Return lines for `DefaultFields`.
+
+    Raises LocalProtocolError for an invalid field, and for one whose value differs from response to response.
+    """
     lines = []
     for name, value in fields:
         lower = lower_name(name)
-        if lower in _OF_THE_SERVER and lower != b"server":
+        if lower in _SPECIAL and lower != b"server":
             raise LocalProtocolError(f"header {lower!r}: decided for each response, not for all of them")
         lines.append(encode_field_line(lower, value))
     return b"".join(lines)

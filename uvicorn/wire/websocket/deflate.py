@@ -1,7 +1,7 @@
-"""permessage-deflate: messages compressed one by one (RFC 7692).
+"""permessage-deflate: compressed messages (RFC 7692).
 
-The parameters are negotiated by `websockets`. Inflating is ours: a message is inflated as it arrives, in steps, and
-never further than it may be long. Its extension object inflates whole frames.
+The `websockets` library negotiates the parameters. We inflate ourselves, because its extension object inflates whole
+frames: here a message is inflated as it arrives, in steps, and never beyond its limit.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from websockets.typing import ExtensionHeader, ExtensionName
 
 from uvicorn.errors import WebSocketProtocolError
 
-#: Shorter messages are sent as they are. Within one TCP segment the network gains little, deflating costs more than
-#: all the rest of a frame does, and a connection that only ever sends short ones needs no compressor (32 KiB).
+#: Shorter messages are sent uncompressed. Within one TCP segment the network gains little, compressing costs more than
+#: the rest of a frame, and a connection that only sends short messages needs no compressor (32 KiB).
 MIN_COMPRESSED_BYTES: Final = 1024
 
-#: The one reason for whatever is wrong inside compressed data. Where zlib fails it keeps what it has inflated in that
-#: call to itself, so whether text had gone wrong before depends on how the stream was cut; the answer must not.
+#: The reason given for every fault inside compressed data. A call of zlib that fails withholds the bytes that it has
+#: inflated, so which fault is found first, in the compression or in the text, depends on how the stream is cut.
 INVALID_COMPRESSED: Final = "compressed data does not inflate to a valid message"
 
-# What ends each message, left out on the wire (section 7.2.1).
+# The end of each compressed message, removed on the wire (section 7.2.1).
 _TAIL: Final = b"\x00\x00\xff\xff"
 
-# Inflating goes by steps: zlib copies what is left of its input at the end of each, and memory grows by one at a time.
+# Size of a step of inflating: zlib copies its remaining input after each, and memory grows by one step at a time.
 _STEP_IN: Final = 16384
 _STEP_OUT: Final = 65536
 
-# Bytes that one byte inflates to at most: two bits, for 258 bytes each.
+# Bytes that one byte inflates to at most: 258 for each two bits.
 _MAX_RATIO: Final = 1032
 
 # Deflate streams that may end within one message (section 7.2.3.4). Each costs a new decompressor, and a hostile
-# message could hold one in every two bytes.
+# message could end one every two bytes.
 _MAX_STREAM_ENDS: Final = 64
 
-# The library's own choice: 4 KiB windows do for the usual small messages, and with this memory level a connection
-# needs 32 KiB for its compressor rather than 256.
+# The library's defaults: 4 KiB windows suffice for the usual small messages, and with this memory level a connection
+# needs 32 KiB for its compressor instead of 256.
 _MEMORY_LEVEL: Final = 5
 _FACTORY: Final = ServerPerMessageDeflateFactory(
     server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": _MEMORY_LEVEL}
@@ -51,7 +51,7 @@ _NAME: Final = ExtensionName("permessage-deflate")
 
 @final
 class PerMessageDeflate:
-    """The compression of one connection, as agreed on. Costs next to nothing until the first compressed message."""
+    """The compression of one connection. Allocates nothing before the first compressed message."""
 
     def __init__(self, parameters: Parameters) -> None:
         # At least 9: zlib compresses with 9 where 8 is asked for, and refers further back than 8 bits reach.
@@ -64,10 +64,10 @@ class PerMessageDeflate:
         self._stream_ends = 0
 
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
-        """Inflate a part of a message, the last one if `final`, piece by piece.
+        """Inflate a part of a message, the last one if `final`, and yield it in pieces.
 
-        No further than one byte over `room`, the number that may still come: then the last piece is too long by that
-        byte, and the message is to be refused. Raises WebSocketProtocolError for data that cannot be inflated.
+        `room` is the number of bytes that the message may still have. One byte more is yielded if it has more; the
+        caller then rejects the message. Raises WebSocketProtocolError for malformed data.
         """
         if final:
             data += _TAIL
@@ -80,19 +80,19 @@ class PerMessageDeflate:
         while position < len(data) or full:
             part = data[position : position + width]
             step = min(_STEP_OUT, room + 1)
-            # Before a fault the message may have become too long, and zlib keeps to itself what it has inflated then.
+            # The message may exceed its limit before a fault, and a call of zlib that fails withholds its output.
             retry = decompressor.copy() if len(part) > 1 and room < (len(part) + 8) * _MAX_RATIO else None
             try:
                 piece = decompressor.decompress(part, step)
             except zlib.error:
                 if retry is None:
                     raise WebSocketProtocolError(1007, INVALID_COMPRESSED) from None
-                # Byte by byte, whichever comes first is found, however the stream was cut.
+                # Byte by byte, the first of both is found, however the stream is cut.
                 decompressor = retry
                 width = 1
                 continue
             position += len(part) - len(decompressor.unconsumed_tail) - len(decompressor.unused_data)
-            # zlib may have read all and still have something to tell.
+            # zlib may have read all its input and still hold output.
             full = len(piece) == step and not decompressor.eof
             if piece:
                 room -= len(piece)
@@ -111,7 +111,7 @@ class PerMessageDeflate:
             self._decompressor = decompressor
 
     def deflate(self, data: bytes) -> bytes:
-        """A whole message, compressed. It must be sent, and in this order: the next one may refer to it."""
+        """Return a message compressed. Send all in the order of compression: a message may refer to earlier ones."""
         compressor = self._compressor
         if compressor is None:
             compressor = zlib.compressobj(wbits=self._deflate_bits, memLevel=_MEMORY_LEVEL)
@@ -121,7 +121,7 @@ class PerMessageDeflate:
 
 
 def negotiate(offers: Iterable[ExtensionHeader]) -> tuple[str, PerMessageDeflate] | None:
-    """Agree to the first offer that can be met (section 5); its answer for sec-websocket-extensions comes with it."""
+    """Accept the first acceptable offer (section 5); return the response's extension and its compression."""
     for name, parameters in offers:
         if name == _NAME:
             try:

@@ -1,6 +1,6 @@
-"""Frames that a server sends, and what close frames may say (RFC 6455, sections 5.2 and 7.4).
+"""Encodes the frames that a server sends, and parses close frames (RFC 6455, sections 5.2 and 7.4).
 
-Each message goes in one frame, and none of them is masked.
+Each message is sent in one frame, unmasked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RSV1: Final = 0x40
 RSV2_RSV3: Final = 0x30
 CONTROL: Final = 0x08
 
-# First bytes of the frames that we send: each message in one.
+# First bytes of the frames that we send.
 TEXT_FRAME: Final = FIN | TEXT
 BINARY_FRAME: Final = FIN | BINARY
 
@@ -43,57 +43,57 @@ _long_head: Final = struct.Struct("!BBQ").pack
 
 
 class MessageEncoder:
-    """The sending half of a connection: each message becomes a frame."""
+    """The sending half of a connection."""
 
-    def __init__(self, deflate: PerMessageDeflate | None = None, last: FrameCache | None = None) -> None:
-        """`last` is shared by connections that may be sent the same messages."""
+    def __init__(self, deflate: PerMessageDeflate | None = None, cache: FrameCache | None = None) -> None:
+        """`cache` is shared by connections that may be sent the same messages."""
         self._deflate = deflate
-        self._last = FrameCache() if last is None else last
+        self._cache = FrameCache() if cache is None else cache
 
     def encode_text(self, text: str) -> bytes:
-        """A text message as a frame. Frames must be sent in the order in which they are encoded.
+        """Return a text message as a frame. Send frames in the order in which they are encoded.
 
-        Raises LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for.
+        Raises LocalProtocolError for a lone surrogate, which UTF-8 cannot encode.
         """
-        last = self._last
+        cache = self._cache
         plain = self._deflate is None or type(text) is SharedText
-        if text is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
-            return last.frame
+        if text is cache.message and (plain or len(cache.frame) < MIN_COMPRESSED_BYTES):
+            return cache.frame
         data = encode_utf8(text)
         length = len(data)
         if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
             return frame(TEXT_FRAME | RSV1, self._deflate.deflate(data))
-        last.frame = whole = SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
-        last.message = text
+        cache.frame = whole = SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
+        cache.message = text
         return whole
 
     def encode_bytes(self, data: bytes) -> bytes:
-        """A binary message as a frame, like `encode_text`."""
-        last = self._last
+        """Return a binary message as a frame, like `encode_text`."""
+        cache = self._cache
         kind = type(data)
         plain = self._deflate is None or kind is SharedBytes
-        if data is last.message and (plain or len(last.frame) < MIN_COMPRESSED_BYTES):
-            return last.frame
+        if data is cache.message and (plain or len(cache.frame) < MIN_COMPRESSED_BYTES):
+            return cache.frame
         length = len(data)
         if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
             return frame(BINARY_FRAME | RSV1, self._deflate.deflate(data))
-        last.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
-        # What can change is another message the next time.
-        last.message = data if kind is bytes or kind is SharedBytes else None
+        cache.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
+        # A mutable object may have changed the next time.
+        cache.message = data if kind is bytes or kind is SharedBytes else None
         return whole
 
     def encode_ping(self, data: bytes) -> bytes:
-        """A ping; LocalProtocolError for more than 125 bytes of data."""
+        """Return a ping frame. Raise LocalProtocolError for more than 125 bytes of data."""
         return control_frame(PING, data)
 
     def encode_pong(self, data: bytes) -> bytes:
-        """A pong; LocalProtocolError for more than 125 bytes of data."""
+        """Return a pong frame. Raise LocalProtocolError for more than 125 bytes of data."""
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:
-        """A close frame; 1005 makes an empty one, which answers an empty one. Nothing may be sent after it.
+        """Return a close frame, empty for code 1005. Send nothing after it.
 
-        Raises LocalProtocolError for a code that must not be sent and for a reason over 123 bytes.
+        Raises LocalProtocolError for a code that must not be sent, and for a reason over 123 bytes.
         """
         if code == NO_STATUS:
             return control_frame(CLOSE, b"")
@@ -108,9 +108,9 @@ class MessageEncoder:
 
 
 def frame_text(text: str) -> bytes:
-    """A text message as a frame that any connection may be sent, whether it has agreed on compression or not.
+    """Return a text message as an uncompressed frame, which can be sent to many clients.
 
-    For a message to many clients: framed once, written to each. Raises LocalProtocolError for a lone surrogate.
+    Raises LocalProtocolError for a lone surrogate.
     """
     data = encode_utf8(text)
     length = len(data)
@@ -118,13 +118,13 @@ def frame_text(text: str) -> bytes:
 
 
 def frame_bytes(data: bytes) -> bytes:
-    """A binary message as a frame that any connection may be sent, like `frame_text`."""
+    """Return a binary message as an uncompressed frame, like `frame_text`."""
     length = len(data)
     return SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
 
 
 def encode_utf8(text: str) -> bytes:
-    """LocalProtocolError for a lone surrogate, which UTF-8 has no bytes for."""
+    """Encode text. Raise LocalProtocolError for a lone surrogate, which UTF-8 cannot encode."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -132,7 +132,7 @@ def encode_utf8(text: str) -> bytes:
 
 
 def frame(first: int, data: bytes) -> bytes:
-    """A frame of any length; `first` is its first byte."""
+    """Return a frame of any length; `first` is its first byte."""
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data
@@ -142,7 +142,7 @@ def frame(first: int, data: bytes) -> bytes:
 
 
 def control_frame(opcode: int, data: bytes) -> bytes:
-    """A ping, pong or close; LocalProtocolError for more than 125 bytes of data (section 5.5)."""
+    """Return a ping, pong or close frame. Raise LocalProtocolError for more than 125 bytes of data (section 5.5)."""
     if len(data) > 125:
         raise LocalProtocolError(f"control frame: expected at most 125 bytes, got {len(data)}")
     return bytes((FIN | opcode, len(data))) + data
@@ -154,7 +154,7 @@ def is_close_code(code: object) -> bool:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame (section 5.5.1); a payload of one byte has been refused."""
+    """Return code and reason of a close frame (section 5.5.1); the caller has rejected a payload of one byte."""
     if not payload:
         return NO_STATUS, ""
     try:

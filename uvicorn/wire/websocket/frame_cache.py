@@ -1,12 +1,12 @@
-"""What connections share, without what it takes to be one: a server that has no WebSockets loads none of that."""
+"""Frame cache, in a file of its own so that a server without WebSockets does not load the codec."""
 
 from __future__ import annotations
 
 
 class FrameCache:
-    """The message that was framed last, for connections that are sent the same object next: a chat's loop over clients.
+    """The last message and its frame, for connections that are sent the same object next, as in a chat's loop.
 
-    Only frames that any connection may be sent are kept: neither masked nor compressed.
+    Holds only frames that may be sent on any connection: unmasked and uncompressed.
     """
 
     __slots__ = ("frame", "message")
@@ -16,6 +16,6 @@ class FrameCache:
         self.frame = b""
 
     def forget(self) -> None:
-        """Let go of the message, which may be long."""
+        """Free the message, which may be long."""
         self.message = None
         self.frame = b""

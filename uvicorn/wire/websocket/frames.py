@@ -1,8 +1,8 @@
-"""WebSocket frames and messages, the server's side: bytes in, calls out (RFC 6455, sections 5 to 7).
+"""Decodes WebSocket frames and messages, the server's side: bytes in, calls out (RFC 6455, sections 5 to 7).
 
-A fault is found at the byte that makes it one, in a frame that is still arriving too, and faults are found in the
-order of the stream. So any way of cutting a stream into pieces gives the same calls and the same refusal. Nothing is
-kept of a frame before its header has been held against the limits.
+A fault is found at its byte, even inside an incomplete frame, and faults are found in the order of the stream: any way
+of cutting a stream into pieces gives the same calls and the same error. A frame's header is checked against the limits
+before any of its payload is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from uvicorn.wire.websocket.encoder import (
     parse_close,
 )
 from uvicorn.wire.websocket.frame_cache import FrameCache
-from uvicorn.wire.websocket.sink import NOBODY, WebSocketSink
+from uvicorn.wire.websocket.sink import NULL_SINK, WebSocketSink
 
 try:
     from websockets.speedups import apply_mask
@@ -38,10 +38,10 @@ except ImportError:
 
 _OPCODES: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
-# Longer payloads are unmasked where they lie: from here on a view costs less than a copy.
+# Payloads from this length on are unmasked through a memoryview, which then costs less than a copy.
 _VIEW_BYTES: Final = 16384
 
-# Frames that are read in a row. A short message costs 5 to 20 microseconds, and one read may bring 100,000 of them.
+# Frames read in a row before `on_busy`. A short message costs 5 to 20 microseconds; one read may bring 100,000.
 _FRAMES_IN_A_ROW: Final = 256
 
 _NOT_UTF8: Final = "text is not valid UTF-8"
@@ -53,7 +53,7 @@ _ENDED: Final = 2
 
 @final
 class WebSocketCodec(MessageEncoder):
-    """The frames of one connection. Both halves are independent: what has been received never hinders encoding."""
+    """The frames of one connection. Its halves are independent: encoding works after receiving has ended."""
 
     def __init__(
         self,
@@ -61,36 +61,35 @@ class WebSocketCodec(MessageEncoder):
         max_message_bytes: int,
         max_fragments: int,
         deflate: PerMessageDeflate | None = None,
-        last: FrameCache | None = None,
+        cache: FrameCache | None = None,
     ) -> None:
-        """`max_message_bytes` holds for a message as the application sees it, `max_fragments` for its frames.
+        """`max_message_bytes` limits a message as the application receives it, `max_fragments` its frames.
 
-        `last` is shared by connections that may be sent the same messages.
+        `cache` is shared by connections that may be sent the same messages.
         """
-        super().__init__(deflate, last)
+        super().__init__(deflate, cache)
         self._sink: WebSocketSink = sink
         self._limit = max_message_bytes
         self._max_fragments = max_fragments
         self._state = _OPEN
-        # Whether what comes next is a frame that begins a message, and nothing is held: the usual case.
+        # Whether a frame that begins a message comes next, and the buffer is empty: the usual case.
         self._between = True
 
-        # What has been received and not been read: part of a header, a control frame that is not whole, or, when
-        # paused, everything. Read up to `_position`.
+        # Unread bytes from `_position` on: part of a header, an incomplete control frame or, when paused, everything.
         self._buffer = bytearray()
         self._position = 0
         self._reading = False
 
-        # The message that is arriving; its opcode is 0 if there is none.
+        # The incomplete message; its opcode is 0 between messages.
         self._opcode = 0
         self._compressed = False
         self._fragments = 0
         self._wire_bytes = 0
         self._message = bytearray()
-        # A character of a text message that is not whole.
+        # The first bytes of an incomplete character of a text message.
         self._character = b""
 
-        # The frame whose header has been read, and whether its payload is still arriving.
+        # The frame whose header has been read, and whether its payload is incomplete.
         self._in_frame = False
         self._first = 0
         self._left = 0
@@ -98,30 +97,30 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def buffered_bytes(self) -> int:
-        """How much is held of messages that have not been handed over."""
+        """Number of bytes held of messages that have not been passed to the sink."""
         return len(self._buffer) - self._position + len(self._message)
 
     @property
     def announced_bytes(self) -> int:
-        """How much has yet to come of a frame that has begun; of the one that was refused, after a fault."""
+        """Number of bytes still to come of the current frame; after a fault, of the rejected frame."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes off the wire; calls the sink.
+        """Decode bytes from the network and call the sink.
 
-        Raises WebSocketProtocolError for the first fault: close with its code. After it, as after `on_close`,
-        everything is ignored.
+        Raises WebSocketProtocolError for the first fault; the caller closes with its code. After a fault, and after
+        `on_close`, all input is ignored.
         """
         if self._between and len(data) > 7:
-            # A frame that has come whole and alone is read here, if its length takes no more than two bytes.
+            # Fast path: one complete frame, whose length takes at most two bytes.
             length = data[1] - 0x80
             start = 6
             if length > 125:
                 start = 8
                 length = data[2] << 8 | data[3] if length == 126 else 0
                 if length < 126:
-                    # Eight bytes of length, or not the shortest form: not for here, and no piece is as long as this.
+                    # Eight bytes of length, or not the shortest form: make the comparison below fail.
                     length = -1
             if length + start == len(data) and length <= self._limit:
                 first = data[0]
@@ -152,24 +151,24 @@ class WebSocketCodec(MessageEncoder):
             buffer += data
 
     def pause(self) -> None:
-        """Hold what comes, and what has come and not been handed over; read no more from the network meanwhile."""
+        """Keep all input in the buffer until `resume`; the caller stops reading from the network."""
         if self._state == _OPEN:
             self._state = _PAUSED
             self._between = False
 
     def resume(self) -> None:
-        """Go on with what is held; calls the sink and raises like `receive_data`."""
+        """Decode the buffer; calls the sink and raises like `receive_data`."""
         if self._state == _PAUSED:
             self._state = _OPEN
-            # Called by the sink, it only takes a pause back.
+            # Called from within the sink: `_read` goes on by itself.
             if not self._reading:
                 self._read(self._buffer)
 
     def stop(self) -> None:
-        """Ignore whatever comes, and let go of the sink, which holds this codec in turn."""
+        """Ignore all further input, and drop the sink, which refers to this codec in turn."""
         self._state = _ENDED
         self._between = False
-        self._sink = NOBODY
+        self._sink = NULL_SINK
         self._buffer = bytearray()
         self._position = 0
         self._message = bytearray()
@@ -177,7 +176,7 @@ class WebSocketCodec(MessageEncoder):
     # Reading
 
     def _read(self, data: bytes | bytearray) -> None:
-        """Read on in `data`, which is what has just come or the buffer itself; keep what cannot be read yet."""
+        """Decode `data`, which is new input or the buffer itself; keep the rest that is incomplete."""
         self._between = False
         self._reading = True
         try:
@@ -197,14 +196,14 @@ class WebSocketCodec(MessageEncoder):
         elif data is not self._buffer:
             self._buffer += data[position:]
         elif self._state == _OPEN:
-            # Part of a header is left, or of a control frame: not worth the memory of what was read with it.
+            # Part of a header or control frame is left: copy it, to free the rest of the buffer.
             self._buffer = self._buffer[position:]
             self._position = 0
         else:
             self._position = position
 
     def _read_frames(self, data: bytes | bytearray, position: int) -> int:
-        """Read frames, and parts of long ones, as long as there are and nobody objects; return the position reached."""
+        """Decode frames, and parts of long ones, until the data ends or the sink pauses; return the position."""
         end = len(data)
         budget = _FRAMES_IN_A_ROW
         while self._state == _OPEN:
@@ -247,11 +246,11 @@ class WebSocketCodec(MessageEncoder):
                 return stop
             position = stop
             if is_last:
-                self._hand_over()
+                self._deliver()
         return position
 
     def _read_header(self, data: bytes | bytearray, position: int, end: int) -> int:
-        """Check the header of a frame as far as it has come; return where it ends, -1 if that has not come yet."""
+        """Check the header of a frame as far as it has arrived; return its end, or -1 if it is incomplete."""
         if position == end:
             return -1
         first = data[position]
@@ -267,7 +266,7 @@ class WebSocketCodec(MessageEncoder):
             if self._opcode:
                 raise WebSocketProtocolError(1002, "a message begins inside another")
         elif not self._opcode:
-            raise WebSocketProtocolError(1002, "continuation of no message")
+            raise WebSocketProtocolError(1002, "continuation frame outside a message")
         elif self._fragments >= self._max_fragments:
             raise WebSocketProtocolError(1009, f"message in more than {self._max_fragments} frames")
 
@@ -293,10 +292,10 @@ class WebSocketCodec(MessageEncoder):
                     raise WebSocketProtocolError(1002, "frame length not in its shortest form")
             longest = self._limit
             if first & RSV1 or (self._compressed and not opcode):
-                # What cannot be made shorter becomes longer: by an eighth with the fixed codes of deflate.
+                # Incompressible data grows, by an eighth with the fixed codes of deflate.
                 longest += (longest >> 3) + 64
             if self._wire_bytes + length > longest:
-                # The rest of it still comes.
+                # The client still sends the rest of this frame: see `announced_bytes`.
                 self._in_frame = True
                 self._left = max(0, start + length - end)
                 raise self._too_long()
@@ -319,7 +318,7 @@ class WebSocketCodec(MessageEncoder):
             sink.on_close(code, reason)
 
     def _handle_whole(self, first: int, payload: bytes) -> None:
-        """A message in one frame that has come whole: nothing has to be put together."""
+        """Deliver a message that is one complete frame."""
         if first == BINARY_FRAME:
             self._sink.on_bytes(payload)
             return
@@ -330,7 +329,7 @@ class WebSocketCodec(MessageEncoder):
         self._sink.on_text(text)
 
     def _add(self, payload: bytes, is_last: bool) -> None:
-        """Add a part to the message that is arriving."""
+        """Add a part to the incomplete message."""
         message = self._message
         is_text = self._opcode == TEXT
         if self._compressed:
@@ -350,24 +349,24 @@ class WebSocketCodec(MessageEncoder):
             raise self._not_text()
 
     def _check_text(self, piece: bytes) -> None:
-        """Raise as soon as the message cannot be UTF-8 any more, however it goes on."""
+        """Raise at the first byte that cannot be part of valid UTF-8, whatever follows."""
         if self._character:
             piece = self._character + piece
         elif piece.isascii():
-            # Nothing to wait for, and no text to make only to drop it.
+            # No decoding needed.
             return
         try:
             consumed = utf_8_decode(piece, "strict", False)[1]
         except UnicodeDecodeError:
             raise self._not_text() from None
         rest = piece[consumed:]
-        # The decoder waits for the third byte before it tells that this is a surrogate.
+        # The decoder waits for the third byte before it reports a surrogate.
         if len(rest) > 1 and rest[0] == 0xED and rest[1] >= 0xA0:
             raise self._not_text()
         self._character = rest
 
-    def _hand_over(self) -> None:
-        """The message is whole."""
+    def _deliver(self) -> None:
+        """Pass the complete message to the sink."""
         message = self._message
         opcode = self._opcode
         self._message = bytearray()
@@ -375,7 +374,7 @@ class WebSocketCodec(MessageEncoder):
         self._fragments = 0
         self._wire_bytes = 0
         if opcode == TEXT:
-            # It has been decoded before, piece by piece; keeping those would take up to 8 times the limit.
+            # Decoded a second time: keeping the text of each piece would take up to 8 times the limit.
             text = message.decode()
             del message
             self._sink.on_text(text)

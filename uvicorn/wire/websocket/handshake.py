@@ -18,7 +18,7 @@ from uvicorn.wire.websocket.deflate import PerMessageDeflate, negotiate
 
 _Item = TypeVar("_Item")
 
-# 16 bytes in base64.
+# The base64 form of 16 bytes.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 _SUBPROTOCOL: Final = b"sec-websocket-protocol"
@@ -29,16 +29,16 @@ _RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 
 @final
 class WebSocketHandshake:
-    """What a client asked for, checked.
+    """The checked request of a client.
 
-    `subprotocols` are those offered, in the client's order; `origin` is that of the page a browser has open, None
-    for other clients; `host` is as the client wrote it.
+    `subprotocols` are those offered, in the client's order. `origin` is the origin of a browser's page, None for other
+    clients. `host` is as the client sent it.
     """
 
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
         """Check a request to upgrade to websocket; names of `headers` are in lower case.
 
-        Raises RemoteProtocolError: with 426 for another version than 13, which is to be answered with
+        Raises RemoteProtocolError: with 426 for a version other than 13, to which the caller responds with
         `sec-websocket-version: 13` (section 4.4), otherwise with 400.
         """
         if method != "GET":
@@ -64,16 +64,16 @@ class WebSocketHandshake:
         self.origin = _only(values, b"origin").decode("latin-1") if b"origin" in values else None
         self.subprotocols: list[str] = [*_parse_list(values, b"sec-websocket-protocol", parse_subprotocol)]
         if len(set(self.subprotocols)) != len(self.subprotocols):
-            raise RemoteProtocolError("sec-websocket-protocol names one twice")
+            raise RemoteProtocolError("sec-websocket-protocol names a subprotocol twice")
         self._extensions = _parse_list(values, b"sec-websocket-extensions", parse_extension)
 
     def accept(
         self, subprotocol: str | None, headers: Headers, defaults: DefaultFields, compression: bool
     ) -> tuple[bytes, PerMessageDeflate | None]:
-        """The response that opens the WebSocket, and its compression if `compression` and the client want one.
+        """Return the response that opens the WebSocket, and its compression if `compression` allows the client's offer.
 
-        `headers` are the application's, sent besides. Raises LocalProtocolError for a subprotocol that was not
-        offered, for a bad field, and for one that is the server's to set; then `accept` may be called again.
+        `headers` are the application's. Raises LocalProtocolError for a subprotocol that was not offered, for an
+        invalid field, and for one that only the server may set; then `accept` may be called again.
         """
         if subprotocol is not None and subprotocol not in self.subprotocols:
             raise LocalProtocolError(
@@ -94,9 +94,7 @@ class WebSocketHandshake:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
                 if lower in _RESERVED or lower.startswith(b"sec-websocket-"):
                     instead = "; expected the subprotocol in 'subprotocol'" if lower == _SUBPROTOCOL else ""
-                    raise LocalProtocolError(
-                        f"header {lower!r}: belongs to the handshake, which is the server's{instead}"
-                    )
+                    raise LocalProtocolError(f"header {lower!r}: only the server may set it in a handshake{instead}")
                 if lower == b"server" or lower == b"date":
                     parts[1] = defaults.without(lower, parts[1])
                 parts.append(encode_field_line(lower, value))
@@ -111,7 +109,7 @@ class WebSocketHandshake:
 
 
 def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
-    """The value of a field that must stand exactly once."""
+    """Return the value of a field that must occur exactly once."""
     of_name = values.get(name, ())
     if len(of_name) != 1:
         raise RemoteProtocolError(f"websocket handshake with {len(of_name)} fields {name.decode()}, expected one")
@@ -119,7 +117,7 @@ def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
 
 
 def _parse_list(values: dict[bytes, list[bytes]], name: bytes, parse: Callable[[str], Sequence[_Item]]) -> list[_Item]:
-    """The members of a list that may be spread over several fields; empty if there is none."""
+    """Return the members of a list that may be spread over several fields."""
     members: list[_Item] = []
     for value in values.get(name, ()):
         try:

@@ -1,52 +1,39 @@
-"""What a WebSocket codec calls with what it has read."""
+"""The receiver of a WebSocket codec's messages."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 
 class WebSocketSink(Protocol):
-    """What the codec calls. A call may pause or stop the codec; it must not feed it."""
+    """The methods that the codec calls. They may pause or stop the codec, but not feed it."""
 
     def on_text(self, text: str) -> None:
-        """A whole text message."""
+        """Receive a text message."""
 
     def on_bytes(self, data: bytes) -> None:
-        """A whole binary message."""
+        """Receive a binary message."""
 
     def on_ping(self, data: bytes) -> None:
-        """To be answered by a pong with the same data; answering the last of several will do (section 5.5.3)."""
+        """Send a pong with the same data; of several pings only the last needs one (section 5.5.3)."""
 
     def on_pong(self, data: bytes) -> None:
-        """The answer to a ping, or not."""
+        """Receive a pong, which may answer a ping or be unsolicited."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """The client closes; 1005 if it does not say why. Nothing is called after it."""
+        """Close the connection, as the client asks; code 1005 if it gives none. No call follows this one."""
 
     def on_busy(self) -> None:
-        """Many frames have been read in a row, and there may be more: a chance to pause, and let others have a turn."""
+        """Pause the codec here, if other connections should have a turn: many frames have been read in a row."""
 
 
-class Nobody:
-    """The sink of a codec that has been stopped."""
+class NullSink:
+    """The sink of a codec that has been stopped: its methods are never called."""
 
-    def on_text(self, text: str) -> None:
-        """Never called."""
+    def _ignore(self, *arguments: Any, **named: Any) -> None:
+        """Do nothing."""
 
-    def on_bytes(self, data: bytes) -> None:
-        """Never called."""
-
-    def on_ping(self, data: bytes) -> None:
-        """Never called."""
-
-    def on_pong(self, data: bytes) -> None:
-        """Never called."""
-
-    def on_close(self, code: int, reason: str) -> None:
-        """Never called."""
-
-    def on_busy(self) -> None:
-        """Never called."""
+    on_text = on_bytes = on_ping = on_pong = on_close = on_busy = _ignore
 
 
-NOBODY: Final = Nobody()
+NULL_SINK: Final[WebSocketSink] = NullSink()
