@@ -1,6 +1,6 @@
-"""Streams of bytes that clients send: valid ones, and ones that are refused, with the status they are refused with.
+"""Streams of bytes that clients send: valid ones, and invalid ones with the status of their refusal.
 
-Named by the requirement or the section that they stand for.
+Each name begins with the requirement or the section that the stream tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HANDSHAKE = (
 def request(
     line: bytes = b"GET / HTTP/1.1", *fields: bytes, host: bytes | None = b"host: x", content: bytes = b""
 ) -> bytes:
-    """A request of the given line and fields, with a host field unless it is None."""
+    """Return a request with a request line, fields and, unless it is None, a host field."""
     lines = [line, *([host] if host is not None else []), *fields, b"", b""]
     return b"\r\n".join(lines) + content
 
@@ -27,7 +27,7 @@ CHUNKED = b"transfer-encoding: chunked"
 
 
 def chunked(content: bytes, *fields: bytes) -> bytes:
-    """A request with chunked content, given as it stands on the wire."""
+    """Return a request whose content is `content`, already chunked."""
     return request(POST, CHUNKED, *fields, content=content)
 
 

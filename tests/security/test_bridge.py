@@ -1,4 +1,4 @@
-"""Requirements C1 to C12, where the bridge meets a server or a host; each part has the rest beside its own tests."""
+"""Requirements C1 to C12 at the border of interfaces and adapters to server and host; the rest is tested per module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def environ_of(target: bytes, *headers: tuple[bytes, bytes], root_path: str = ""
 
 
 def behind_two_bridges(environ: Environ) -> Environ:
-    """What an application sees that was bridged to async and back."""
+    """The environ of an application behind `WSGIAdapter(ASGIAdapter(app))`."""
     seen: list[Environ] = []
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
@@ -65,18 +65,18 @@ async def served(stream: bytes, **settings: Any) -> Environ | None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"Content_Length", b"Content_Type", b"X_Forwarded_For", b"_Host", b"Host_"])
-async def test_C1_a_name_with_an_underscore_is_nowhere_in_environ(name: bytes) -> None:
+async def test_C1_a_field_name_with_an_underscore_is_dropped_from_environ(name: bytes) -> None:
     environ = await served(request(b"GET / HTTP/1.1", name + b": evil"))
     assert environ is not None
     assert "evil" not in repr(environ)
 
 
-def test_C2_an_outgoing_proxy_is_not_set_by_way_of_a_host_either() -> None:
+def test_C2_http_proxy_of_a_host_is_dropped_from_environ() -> None:
     assert "HTTP_PROXY" not in behind_two_bridges({"HTTP_PROXY": "evil:80"})
 
 
 @pytest.mark.parametrize("key", ["HTTP_REMOTE_USER", "HTTP_WSGI_INPUT", "HTTP_SCRIPT_NAME", "HTTP_CONTENT_LENGTH"])
-def test_C3_a_field_becomes_no_other_key_behind_two_bridges(key: str) -> None:
+def test_C3_a_field_sets_only_its_own_key_behind_two_bridges(key: str) -> None:
     bare = behind_two_bridges({})
     bridged = behind_two_bridges({key: "evil"})
     assert {name for name, value in bridged.items() if value == "evil"} <= {key}
@@ -84,7 +84,7 @@ def test_C3_a_field_becomes_no_other_key_behind_two_bridges(key: str) -> None:
 
 
 def test_C4_every_path_of_two_bytes_is_the_same_behind_two_bridges() -> None:
-    # Without threads and loops: the two conversions that they use, one after the other.
+    # The two conversions that the adapters use, one after the other, without threads and loops.
     for number in range(65536):
         path = b"/%c%c" % divmod(number, 256)
         target = b"/%%%02x%%%02X" % divmod(number, 256)
@@ -94,12 +94,12 @@ def test_C4_every_path_of_two_bytes_is_the_same_behind_two_bridges() -> None:
         bridged = build_environ(exchange_from_environ(environ, HTTPGateway(), None))
         assert (bridged["PATH_INFO"], bridged["RAW_URI"]) == (environ["PATH_INFO"], environ["RAW_URI"])
         del environ["RAW_URI"], environ["REQUEST_URI"]
-        # A host that tells no raw target.
+        # A host without a raw target.
         assert build_environ(exchange_from_environ(environ, HTTPGateway(), None))["PATH_INFO"] == bridged["PATH_INFO"]
 
 
 @pytest.mark.parametrize("target", [b"//evil.example/a", b"/a/../b", b"/a//b", b"/./a", b"/%2e%2e/a", b"/a%00b", b"/%"])
-def test_C4_nothing_is_collapsed_or_decoded_twice(target: bytes) -> None:
+def test_C4_a_path_is_neither_normalized_nor_decoded_twice(target: bytes) -> None:
     environ = environ_of(target)
     assert environ["PATH_INFO"].encode("latin-1") == unquote_to_bytes(target)
     assert behind_two_bridges(environ)["PATH_INFO"] == environ["PATH_INFO"]
@@ -107,7 +107,7 @@ def test_C4_nothing_is_collapsed_or_decoded_twice(target: bytes) -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("target", [b"http://x/a%20b?c=d", b"HTTP://x:80/a%20b?c=d", b"/a%20b?c=d"])
-async def test_C5_path_and_raw_target_are_of_one_source(target: bytes) -> None:
+async def test_C5_path_and_raw_target_agree(target: bytes) -> None:
     host = b"host: x:80" if b":80" in target else b"host: x"
     environ = await served(request(b"GET " + target + b" HTTP/1.1", host=host))
     assert environ is not None
@@ -118,7 +118,7 @@ async def test_C5_path_and_raw_target_are_of_one_source(target: bytes) -> None:
 
 
 @pytest.mark.any_loop
-async def test_C5_a_target_and_a_host_that_differ_are_one_host_or_none() -> None:
+async def test_C5_a_target_and_a_host_field_that_differ_give_the_targets_host_or_a_refusal() -> None:
     environ = await served(request(b"GET http://evil.example/ HTTP/1.1", host=b"host: x"))
     assert environ is None or environ["HTTP_HOST"] == "evil.example"
 
@@ -128,14 +128,14 @@ ROOTS = ["/app", "/\xe9", "/a b", "/a%b", "/app/v1"]
 
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("rest", ["", "/", "/x", "le", "le/x", "/\xe9", "/%2F"])
-def test_C6_a_mount_ends_at_the_border_of_a_segment(root: str, rest: str) -> None:
+def test_C6_a_mount_ends_at_a_segment_boundary(root: str, rest: str) -> None:
     path = root + rest
     target = b"".join(b"%%%02X" % octet if octet > 126 or octet in b" %" else b"%c" % octet for octet in path.encode())
     environ = environ_of(target, root_path=root)
     script = environ["SCRIPT_NAME"].encode("latin-1").decode()
     info = environ["PATH_INFO"].encode("latin-1").decode()
     assert script == root
-    # /apple is below /app only once a proxy has cut /app off.
+    # /apple is below /app only if a proxy has cut /app off.
     assert info == (rest if rest[:1] in ("", "/") else path)
     assert environ_of(environ["RAW_URI"].encode(), root_path=root)["PATH_INFO"] == environ["PATH_INFO"]
 
@@ -147,19 +147,19 @@ def test_C6_script_name_and_path_info_are_the_same_behind_two_bridges(script: st
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script, info or ("" if script else "/"))
 
 
-def test_C6_a_request_for_no_path_is_below_no_mount() -> None:
+def test_C6_options_for_the_whole_server_is_outside_every_mount() -> None:
     environ = environ_of(b"*", root_path="/app")
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("", "*")
 
 
-def test_C8_fields_are_joined_in_order() -> None:
+def test_C8_repeated_fields_are_joined_in_order() -> None:
     environ = environ_of(b"/", (b"x-a", b"1"), (b"cookie", b"a=1"), (b"x-a", b""), (b"x-a", b"3"), (b"cookie", b"b=2"))
     assert (environ["HTTP_X_A"], environ["HTTP_COOKIE"]) == ("1,,3", "a=1; b=2")
 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"host", b"content-length", b"content-type", b"authorization"])
-async def test_C8_a_field_of_which_there_is_one_is_never_two_in_environ(name: bytes) -> None:
+async def test_C8_a_repeated_singular_field_is_refused(name: bytes) -> None:
     environ = await served(
         request(b"GET / HTTP/1.1", name + b": 0", name + b": 0", host=None if name == b"host" else b"host: x")
     )
@@ -167,7 +167,7 @@ async def test_C8_a_field_of_which_there_is_one_is_never_two_in_environ(name: by
 
 
 class Transport:
-    """Notes the thread of each call to a transport."""
+    """Records the thread of each call to a transport."""
 
     def __init__(self, transport: Any, threads: set[int]) -> None:
         self._transport = transport
@@ -179,7 +179,7 @@ class Transport:
 
 
 @pytest.mark.parametrize("path", [b"generator", b"failing", b"closed", b"system_exit", b"big"])
-async def test_C10_no_socket_is_touched_by_a_worker(path: bytes) -> None:
+async def test_C10_a_worker_thread_touches_no_transport(path: bytes) -> None:
     threads: set[int] = set()
     conversation = Conversation(wsgi_apps.app)
     conversation.connection._transport = Transport(conversation.transport, threads)  # type: ignore[assignment]
@@ -190,7 +190,7 @@ async def test_C10_no_socket_is_touched_by_a_worker(path: bytes) -> None:
     await conversation.lose()
 
 
-async def test_C10_a_client_that_leaves_frees_a_worker_that_waits_for_it() -> None:
+async def test_C10_a_client_that_disconnects_frees_the_worker_thread_that_waits_for_it() -> None:
     raised: list[BaseException] = []
 
     def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -212,7 +212,7 @@ async def test_C10_a_client_that_leaves_frees_a_worker_that_waits_for_it() -> No
     await conversation.interface.shutdown(1)
 
 
-async def test_C11_no_more_is_held_for_an_application_than_it_is_owed() -> None:
+async def test_C11_unread_content_of_a_blocked_application_is_bounded() -> None:
     begun, release = threading.Event(), threading.Event()
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:
@@ -240,7 +240,7 @@ async def test_C11_no_more_is_held_for_an_application_than_it_is_owed() -> None:
     await conversation.interface.shutdown(1)
 
 
-def test_C12_adapters_leave_the_handlers_of_signals_alone() -> None:
+def test_C12_adapters_do_not_change_signal_handlers() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
     before = [signal.getsignal(number) for number in numbers]
     behind_two_bridges({})

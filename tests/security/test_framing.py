@@ -1,4 +1,4 @@
-"""Requirements A1 to A19: no request can be read in two ways, and none hides behind another."""
+"""Requirements A1 to A19: a request has one reading, and no request can be smuggled behind another."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from packaging.version import Version
 from tests.corpus import HANDSHAKE, INVALID, POST, VALID, chunked, request
 from tests.helpers import GET, Conversation, Recorder, echo, hello, read_body, settle
 
-# In these the head is in order and the application has begun to read when the fault in the content turns up.
+# Requirements whose streams have a valid head: the application has begun to read when the fault arrives.
 FAULTY_CONTENT = ("A5", "A6", "A7", "A8")
 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if not name.startswith(FAULTY_CONTENT)])
-async def test_a_refused_head_gets_its_status_and_never_reaches_the_application(name: str) -> None:
-    """A1 to A4, A9 to A13, A16, A18, C8, D1: the name of the stream begins with the requirement."""
+async def test_an_invalid_head_gets_its_status_and_never_reaches_the_application(name: str) -> None:
+    """A1 to A4, A9 to A13, A16, A18, C8, D1: each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
@@ -37,8 +37,8 @@ async def test_a_refused_head_gets_its_status_and_never_reaches_the_application(
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if name.startswith(FAULTY_CONTENT)])
-async def test_refused_content_gets_its_status_and_is_never_taken_for_the_whole(name: str) -> None:
-    """A5 to A8: the name of the stream begins with the requirement."""
+async def test_invalid_content_gets_its_status_and_is_never_read_as_complete(name: str) -> None:
+    """A5 to A8: each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     bodies: list[bytes] = []
 
@@ -65,9 +65,9 @@ async def test_a_valid_stream_is_not_refused(name: str) -> None:
 
 
 @pytest.mark.any_loop
-async def test_A6_every_mutation_of_a_chunked_body_gives_the_same_body_or_a_refusal() -> None:
+async def test_A6_every_mutation_of_chunked_content_gives_the_same_content_or_400() -> None:
     body = b"5\r\nhello\r\n6;ab=c\r\n world\r\na\r\n, and all.\r\n0\r\n\r\n"
-    # What may change without changing the framing: the content itself, and the inside of an extension.
+    # Positions that do not affect the framing: the content itself, and the inside of an extension.
     free = {*range(3, 8), *range(18, 24), *range(29, 39), *range(12, 16)}
     assert (body[3:8], body[18:24], body[29:39], body[12:16]) == (b"hello", b" world", b", and all.", b"ab=c")
     for position in range(len(body)):
@@ -89,7 +89,7 @@ async def test_A6_every_mutation_of_a_chunked_body_gives_the_same_body_or_a_refu
             await conversation.lose()
 
 
-async def test_A7_a_flood_of_extensions_is_ignored_up_to_its_limit() -> None:
+async def test_A7_chunk_extensions_within_their_limit_are_ignored() -> None:
     conversation = Conversation(echo)
     conversation.send(chunked((b"1;" + b"a" * 200 + b"\r\nx\r\n") * 40 + b"0\r\n\r\n"))
     await settle()
@@ -105,7 +105,7 @@ async def test_A8_trailers_are_not_merged_into_headers() -> None:
     assert [name for name, value in recorder.messages[0]["headers"]] == [b"host", b"transfer-encoding"]
 
 
-async def test_A11_the_authority_of_an_absolute_target_takes_the_place_of_host() -> None:
+async def test_A11_the_authority_of_an_absolute_target_replaces_the_host_field() -> None:
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
     conversation.send(request(b"GET http://real.example:81/a?b HTTP/1.1", host=b"host: other.example"))
@@ -145,7 +145,7 @@ async def test_A15_unread_content_is_drained_and_the_next_request_served() -> No
     assert [message["path"] for message in recorder.messages] == ["/", "/next"]
 
 
-async def test_A15_more_unread_content_than_is_worth_draining_closes_the_connection() -> None:
+async def test_A15_unread_content_above_the_drain_limit_closes_the_connection() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 70000"))
@@ -162,7 +162,7 @@ async def test_A15_unread_chunks_are_never_read_as_a_request() -> None:
     conversation = Conversation(recorder)
     conversation.send(chunked(b""))
     await settle()
-    # Nobody knows how much is still to come.
+    # The length of the rest is unknown.
     assert conversation.responses()[0].header(b"connection") == b"close"
     assert conversation.transport.eof_written
     for _ in range(70):
@@ -183,7 +183,7 @@ async def test_A15_content_that_is_not_drained_in_time_closes_the_connection() -
 
 
 @pytest.mark.any_loop
-async def test_A15_the_next_request_is_never_misframed() -> None:
+async def test_A15_unread_content_is_never_parsed_as_the_next_request() -> None:
     source = random.Random(15)
     for _ in range(2000):
         size = source.choice((0, 1, 10, 1000, 70000))
@@ -229,7 +229,7 @@ async def test_A16_100_continue_is_sent_once_and_only_when_the_application_reads
     assert conversation.statuses == [100, 200]
 
 
-async def test_A16_a_reply_without_reading_closes_since_the_content_may_or_may_not_come() -> None:
+async def test_A16_a_reply_before_100_continue_closes_the_connection() -> None:
     conversation = Conversation(hello)
     conversation.send(request(POST, b"content-length: 2", b"expect: 100-continue"))
     await settle()
@@ -238,7 +238,7 @@ async def test_A16_a_reply_without_reading_closes_since_the_content_may_or_may_n
     await conversation.lose()
 
 
-async def test_A16_http_1_0_is_never_told_to_continue() -> None:
+async def test_A16_a_client_of_http_1_0_is_never_sent_100_continue() -> None:
     conversation = Conversation(echo)
     conversation.send(request(b"POST / HTTP/1.0", b"content-length: 1", b"expect: 100-continue"))
     await settle()
@@ -248,7 +248,7 @@ async def test_A16_http_1_0_is_never_told_to_continue() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_A16_no_content_no_continue() -> None:
+async def test_A16_a_request_with_empty_content_is_not_sent_100_continue() -> None:
     conversation = Conversation(echo)
     conversation.send(request(POST, b"content-length: 0", b"expect: 100-continue"))
     await settle()
@@ -274,7 +274,7 @@ async def test_A17_a_thousand_pipelined_requests_are_answered_in_order_and_one_a
     assert [response.content for response in conversation.responses()] == [b"/%d" % number for number in range(1000)]
 
 
-async def test_A17_reading_pauses_while_pipelined_requests_wait_and_goes_on_after_them() -> None:
+async def test_A17_reading_pauses_while_pipelined_requests_wait_and_resumes_after_them() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -299,7 +299,7 @@ async def test_A18_an_upgrade_to_h2c_is_ignored() -> None:
     assert conversation.statuses == [200, 200]
 
 
-async def test_A18_bytes_after_an_upgrade_that_is_not_made_are_not_parsed() -> None:
+async def test_A18_bytes_after_a_rejected_upgrade_are_not_parsed() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(b"GET / HTTP/1.1", *HANDSHAKE) + GET)
@@ -309,7 +309,7 @@ async def test_A18_bytes_after_an_upgrade_that_is_not_made_are_not_parsed() -> N
     await conversation.lose()
 
 
-def test_A19_the_parser_is_as_new_as_setup_py_demands() -> None:
+def test_A19_the_installed_httptools_satisfies_setup_py() -> None:
     setup = (Path(__file__).parents[2] / "setup.py").read_text()
     (line,) = [line for line in setup.splitlines() if '"httptools' in line]
     requirement = Requirement(line.strip().strip('",'))
@@ -319,10 +319,10 @@ def test_A19_the_parser_is_as_new_as_setup_py_demands() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", ["A1 length and coding", "A3", "A9 LF after a field", "A9 folded field", "A4 +5"])
-async def test_A19_framing_is_checked_here_even_if_llhttp_lets_it_pass(
+async def test_A19_framing_that_llhttp_accepts_by_mistake_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A parser with every leniency there is stands in for one with a flaw: a real one cannot make the fault."""
+    """A parser that accepts everything replaces llhttp, which cannot be made to have the fault."""
 
     class Lenient:
         def __init__(self, protocol: Any) -> None:

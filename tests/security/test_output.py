@@ -1,4 +1,4 @@
-"""Requirements B1 to B5: what an application says cannot be turned against it, or against who reads the logs."""
+"""Requirements B1 to B5: a client cannot use an application's output against it, or against readers of its logs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def response_to(app: Any, stream: bytes = GET, *methods: str, **settings: 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("control", [b"\r\n", b"\n", b"\r", b"\0", b"\x01", b"\x1b", b"\x7f"])
 @pytest.mark.parametrize("where", ["name", "value", "status_text", "content-length"])
-async def test_B1_a_control_character_gives_500_and_nothing_of_it_is_written(where: str, control: bytes) -> None:
+async def test_B1_a_control_character_in_a_response_gives_500_and_is_never_written(where: str, control: bytes) -> None:
     evil = b"a" + control + b"evil: 1"
     replies: dict[str, dict[str, Any]] = {
         "name": {"headers": [[evil, b"x"]]},
@@ -47,34 +47,36 @@ async def test_B1_a_control_character_gives_500_and_nothing_of_it_is_written(whe
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"", b"a b", b"a:", b"caf\xe9", b"(a)"])
-async def test_B1_a_name_that_is_no_token_gives_500(name: bytes) -> None:
+async def test_B1_a_field_name_that_is_not_a_token_gives_500(name: bytes) -> None:
     assert (await response_to(replying(headers=[[name, b"x"]]))).status == 500
 
 
-async def test_B1_a_tab_and_bytes_above_127_may_stand_in_a_value() -> None:
+async def test_B1_a_tab_and_bytes_above_127_in_a_value_are_sent() -> None:
     response = await response_to(replying(headers=[[b"x-a", b"a\tb \xe9"]]))
     assert response.header(b"x-a") == b"a\tb \xe9"
 
 
-async def test_B1_the_application_is_told_what_was_wrong(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B1_the_log_says_which_part_of_a_response_was_invalid(caplog: pytest.LogCaptureFixture) -> None:
     await response_to(replying(headers=[[b"x-a", b"a\nb"]]))
     assert "a header value has a control character in it" in caplog.text
 
 
-async def test_B2_coding_and_length_of_the_application_give_one_framing() -> None:
+async def test_B2_transfer_encoding_and_content_length_of_an_application_give_one_framing() -> None:
     headers = [[b"transfer-encoding", b"chunked"], [b"content-length", b"2"]]
     response = await response_to(replying(headers=headers, content=b"ab"))
     assert (response.header(b"transfer-encoding"), response.header(b"content-length")) == (None, b"2")
 
 
-async def test_B2_two_lengths_are_the_applications_mistake() -> None:
+async def test_B2_two_content_lengths_give_500() -> None:
     headers = [[b"content-length", b"2"], [b"content-length", b"2"]]
     assert (await response_to(replying(headers=headers, content=b"ab"))).status == 500
 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize(("length", "content"), [(b"3", b"ab"), (b"1", b"ab")])
-async def test_B2_a_whole_response_of_another_length_is_never_sent(length: bytes, content: bytes) -> None:
+async def test_B2_a_complete_response_that_contradicts_its_content_length_gives_500(
+    length: bytes, content: bytes
+) -> None:
     assert (await response_to(replying(headers=[[b"content-length", length]], content=content))).status == 500
 
 
@@ -116,7 +118,7 @@ async def test_B2_a_status_without_content_has_none(status: int, caplog: pytest.
     assert f"content of a {status} response" in caplog.text
 
 
-async def test_B2_an_answer_to_head_has_no_content_but_its_length() -> None:
+async def test_B2_a_response_to_head_has_a_content_length_and_no_content() -> None:
     response = await response_to(replying(content=b"abc"), request(b"HEAD / HTTP/1.1"), "HEAD")
     assert (response.content, response.header(b"content-length"), response.complete) == (b"", b"3", True)
 
@@ -125,7 +127,7 @@ async def test_B2_an_interim_status_is_not_a_response() -> None:
     assert (await response_to(replying(status=101))).status == 500
 
 
-async def test_B2_hop_by_hop_fields_are_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B2_hop_by_hop_fields_are_dropped_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(replying(headers=[[b"Keep-Alive", b"timeout=5"], [b"connection", b"keep-alive"]]))
     conversation.send(GET * 3)
     await settle()
@@ -134,7 +136,7 @@ async def test_B2_hop_by_hop_fields_are_left_out_with_one_warning(caplog: pytest
     assert caplog.text.count("keep-alive") == 1
 
 
-async def test_B2_connection_close_of_the_application_is_honoured() -> None:
+async def test_B2_connection_close_of_an_application_closes_the_connection() -> None:
     conversation = Conversation(replying(headers=[[b"Connection", b"Close"]]))
     conversation.send(GET)
     await settle()
@@ -161,14 +163,14 @@ async def test_B3_a_refusal_is_constant_plain_text() -> None:
     await conversation.lose()
 
 
-async def test_B4_an_access_line_has_no_byte_that_a_terminal_would_act_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B4_an_access_line_contains_no_control_character(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.access")
     await response_to(replying(), request(b"GET /%0a%1b[31m?\\x HTTP/1.1"), access_log=True)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
     assert line == r'127.0.0.1:51234 - "GET /%0a%1b[31m?\x5cx HTTP/1.1" 200 0 0.0ms'
 
 
-async def test_B4_a_failing_handlers_line_shows_its_path_escaped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B4_the_log_line_of_a_failing_handler_has_its_path_escaped(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         raise ValueError("boom")
 
@@ -176,7 +178,7 @@ async def test_B4_a_failing_handlers_line_shows_its_path_escaped(caplog: pytest.
     assert r"<GET '/\nevil\x1b' WAITING>: exception in the application" in caplog.text
 
 
-async def test_B4_a_storm_of_bad_requests_is_a_bounded_number_of_lines(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B4_many_invalid_requests_cause_a_bounded_number_of_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(replying())
     for _ in range(1000):
         connection, transport = conversation.connect()
@@ -191,18 +193,18 @@ async def test_B4_a_storm_of_bad_requests_is_a_bounded_number_of_lines(caplog: p
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"server", b"date", b"Server", b"DATE"])
-async def test_B5_the_applications_own_value_wins(name: bytes) -> None:
+async def test_B5_server_or_date_of_an_application_replaces_ours(name: bytes) -> None:
     response = await response_to(replying(headers=[[name, b"mine"]]))
     assert response.header(name.lower()) == b"mine"
     other = b"date" if name.lower() == b"server" else b"server"
     assert response.header(other) is not None
 
 
-async def test_B5_both_may_be_the_applications_own() -> None:
+async def test_B5_server_and_date_of_an_application_replace_ours() -> None:
     response = await response_to(replying(headers=[[b"server", b"s"], [b"date", b"d"]]))
     assert (response.header(b"server"), response.header(b"date")) == (b"s", b"d")
 
 
-async def test_B5_neither_is_sent_if_so_configured() -> None:
+async def test_B5_server_and_date_are_not_sent_when_switched_off() -> None:
     response = await response_to(replying(), server_header=False, date_header=False)
     assert (response.header(b"server"), response.header(b"date")) == (None, None)

@@ -1,4 +1,4 @@
-"""Requirements D1 to D16: what one client can use up, checked by the mechanism. `scripts/faults` measures it."""
+"""Requirements D1 to D16: limits of what one client can use, checked by mechanism. `faults/` measures them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_D1_after_a_refusal_input_is_dropped_and_then_the_connection_close
         (request(b"GET / HTTP/1.1", *[b"a: b"] * 99), "max_header_fields"),
     ],
 )
-async def test_D1_exactly_the_limit_passes_and_one_more_does_not(at_limit: bytes, keyword: str) -> None:
+async def test_D1_exactly_the_limit_passes_and_one_byte_more_is_refused(at_limit: bytes, keyword: str) -> None:
     conversation = Conversation(hello)
     conversation.send(at_limit)
     await settle()
@@ -56,7 +56,7 @@ async def test_D1_exactly_the_limit_passes_and_one_more_does_not(at_limit: bytes
     await stricter.lose()
 
 
-async def test_D2_a_head_has_an_absolute_deadline_that_bytes_do_not_move() -> None:
+async def test_D2_a_head_has_an_absolute_deadline_that_further_bytes_do_not_extend() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: ")
     for _ in range(10):
@@ -81,14 +81,14 @@ async def test_D2_the_deadline_of_a_later_head_counts_from_its_first_byte() -> N
     await conversation.lose()
 
 
-async def test_D2_a_connection_that_never_says_a_word_is_closed_silently() -> None:
+async def test_D2_a_connection_that_never_sends_a_byte_is_closed_without_a_response() -> None:
     conversation = Conversation(hello)
     conversation.clock.advance(11)
     assert conversation.transport.closing
     assert conversation.received == b""
 
 
-async def test_D3_content_that_stops_coming_is_refused_and_the_application_sees_a_disconnect() -> None:
+async def test_D3_content_that_stops_arriving_is_refused_and_the_application_gets_a_disconnect() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ async def test_D3_content_that_stops_coming_is_refused_and_the_application_sees_
     await conversation.lose()
 
 
-async def test_D3_content_that_drips_is_refused_after_ten_seconds() -> None:
+async def test_D3_content_below_the_minimum_rate_is_refused_after_ten_seconds() -> None:
     conversation = Conversation(echo)
     conversation.send(request(POST, b"content-length: 100000"))
     for _ in range(10):
@@ -121,7 +121,7 @@ async def test_D3_content_that_drips_is_refused_after_ten_seconds() -> None:
     await conversation.lose()
 
 
-async def test_D3_content_that_comes_fast_enough_may_take_its_time() -> None:
+async def test_D3_content_above_the_minimum_rate_has_no_deadline() -> None:
     conversation = Conversation(echo)
     conversation.send(request(POST, b"content-length: 60000"))
     for _ in range(100):
@@ -131,7 +131,7 @@ async def test_D3_content_that_comes_fast_enough_may_take_its_time() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_D3_the_clock_stands_still_while_it_is_we_who_do_not_read() -> None:
+async def test_D3_time_during_which_the_server_pauses_reading_does_not_count() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(request(POST, b"content-length: 1000000", content=b"x" * 70000), piece=1 << 20)
     assert not conversation.transport.reading
@@ -215,10 +215,10 @@ async def test_D5_reading_pauses_above_64_KiB_of_unread_content_and_resumes_when
 
 @pytest.mark.parametrize("first", [1, 65536, 131072])
 @pytest.mark.parametrize("then", [b"", b"\r\n"])
-async def test_D5_however_content_comes_no_more_than_128_KiB_are_unread(first: int, then: bytes) -> None:
-    """The loop reads into the buffer that it is given, and goes on for as long as it may."""
+async def test_D5_at_most_128_KiB_of_content_are_unread_however_it_arrives(first: int, then: bytes) -> None:
+    """The loop reads into the buffer of the connection until reading is paused."""
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
-    # What follows content of 2 bytes is held unparsed.
+    # The bytes after content of 2 bytes are held unparsed.
     conversation.send(request(POST, b"content-length: 1000000" if not then else b"content-length: 2"))
     conversation.send(then or b"x")
     conversation.connection.buffer_updated(first - 1 or 1)
@@ -246,7 +246,7 @@ class CountingSink:
         self.calls += 1
 
 
-def test_D6_many_tiny_chunks_are_handed_over_together() -> None:
+def test_D6_many_tiny_chunks_reach_the_sink_in_one_call() -> None:
     sink = CountingSink()
     parser = HTTP1RequestParser(sink, Limits())
     parser.receive_data(chunked(b"1\r\nx\r\n" * 10000 + b"0\r\n\r\n"))
@@ -266,8 +266,8 @@ async def test_D7_a_flood_of_pipelined_requests_is_not_read() -> None:
 
 
 @pytest.mark.any_loop
-async def test_D8_a_head_that_comes_byte_by_byte_is_searched_once() -> None:
-    """Counted work, not time: each byte that arrives may be looked at a bounded number of times."""
+async def test_D8_a_head_that_arrives_byte_by_byte_is_searched_once() -> None:
+    """Counts work, not time: each byte may be searched a bounded number of times."""
 
     class CountingBuffer(bytearray):
         looked_at = 0
@@ -329,7 +329,7 @@ async def test_D10_above_the_concurrency_limit_clients_get_503_with_retry_after(
     assert conversation.statuses == [200, 200]
 
 
-async def test_D11_an_idle_connection_is_closed_after_its_time() -> None:
+async def test_D11_an_idle_connection_is_closed_after_the_keep_alive_timeout() -> None:
     conversation = Conversation(hello, timeout_keep_alive=5)
     conversation.send(GET)
     await settle()
@@ -353,7 +353,7 @@ async def test_D11_idle_times_are_spread_by_jitter() -> None:
     assert transport.closing
 
 
-async def test_D11_a_request_under_way_is_not_idle() -> None:
+async def test_D11_a_connection_with_a_request_in_progress_is_not_idle() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -370,7 +370,7 @@ async def test_D11_a_request_under_way_is_not_idle() -> None:
 
 @pytest.mark.any_loop
 async def test_D12_no_stream_of_bytes_escapes_to_the_event_loop() -> None:
-    """The conftest fails a test that leaves a task, or that reaches the loop's exception handler."""
+    """tests/conftest.py fails a test that leaves a task or reaches the loop's exception handler."""
     import random
 
     from tests.corpus import INVALID, VALID, WEBSOCKET
@@ -399,7 +399,7 @@ async def test_D12_no_stream_of_bytes_escapes_to_the_event_loop() -> None:
             conversation.send_eof()
         conversation.clock.advance(source.choice((0, 1, 30)))
         await settle(3)
-        # h11 reads what we answered: every complete response is one that it understands.
+        # h11 parses every complete response.
         for response in conversation.responses():
             assert response.status in (100, 200, 400, 403, 408, 413, 414, 417, 431, 501, 505)
         await conversation.lose()
@@ -432,7 +432,7 @@ async def test_D13_an_idle_connection_is_closed_when_the_server_stops() -> None:
     assert conversation.transport.closing
 
 
-async def test_D13_a_connection_that_was_busy_a_moment_ago_may_ask_once_more() -> None:
+async def test_D13_a_connection_that_was_busy_just_before_the_stop_gets_one_more_request_answered() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
@@ -444,7 +444,7 @@ async def test_D13_a_connection_that_was_busy_a_moment_ago_may_ask_once_more() -
     assert conversation.transport.closing
 
 
-async def test_D16_a_half_closed_client_still_gets_its_response() -> None:
+async def test_D16_a_half_closed_client_gets_its_response() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

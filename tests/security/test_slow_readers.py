@@ -1,4 +1,4 @@
-"""A slow reader holds the thread of its response no longer than `min_response_rate` lets it."""
+"""A slow reader holds the worker thread of its response only as long as `min_response_rate` allows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def channels(message: Any, channels: Any) -> None:
 
 
 class Reader:
-    """A client that takes so many bytes each second."""
+    """A client that reads a given number of bytes each second."""
 
     def __init__(self, app: Any, **settings: Any) -> None:
         self.conversation = Conversation(app, threads=1, **settings)
@@ -69,7 +69,7 @@ class Reader:
             self.conversation.transport.take(bytes_per_second)
             self.conversation.clock.advance(1)
             if self.has_more:
-                # The worker is faster than any clock.
+                # The worker thread is faster than the clock.
                 await until(lambda: self.conversation.connection.write_paused or self.conversation.transport.closing)
 
     @property
@@ -89,7 +89,7 @@ BLOCKING: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", BLOCKING)
-async def test_S5_a_client_that_reads_too_slowly_is_reset_and_its_thread_is_free(kind: str) -> None:
+async def test_S5_a_client_that_reads_too_slowly_is_reset_and_its_thread_is_freed(kind: str) -> None:
     reader = Reader(BLOCKING[kind](), min_response_rate=500)
     await reader.begin()
     await reader.read(128, 60)
@@ -125,7 +125,7 @@ async def test_S5_a_response_that_holds_no_thread_may_be_read_slowly() -> None:
     await reader.end()
 
 
-async def test_S5_a_client_that_has_read_fast_for_a_minute_is_owed_nothing_for_it() -> None:
+async def test_S5_a_minute_of_fast_reading_is_no_credit_for_slow_reading_later() -> None:
     reader = Reader(wsgi, min_response_rate=500)
     await reader.begin()
     await reader.read(10000, 60)
@@ -134,7 +134,7 @@ async def test_S5_a_client_that_has_read_fast_for_a_minute_is_owed_nothing_for_i
     await reader.end()
 
 
-async def test_S5_an_application_that_has_nothing_to_send_is_not_its_clients_fault() -> None:
+async def test_S5_a_client_is_not_reset_while_the_application_sends_nothing() -> None:
     begun: list[bool] = []
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -153,7 +153,7 @@ async def test_S5_an_application_that_has_nothing_to_send_is_not_its_clients_fau
     await reader.end()
 
 
-def test_S5_only_time_in_which_something_is_unsent_counts() -> None:
+def test_S5_only_time_with_unsent_bytes_counts() -> None:
     rate = ResponseRate()
     for _ in range(100):
         assert not rate.check(1.0, 0, 500)
@@ -161,13 +161,13 @@ def test_S5_only_time_in_which_something_is_unsent_counts() -> None:
     assert [rate.check(1.0, 0, 500) for _ in range(62)].index(True) == 60
 
 
-def test_S5_what_is_taken_in_one_go_is_averaged_over_the_minute() -> None:
+def test_S5_the_response_rate_is_averaged_over_a_minute() -> None:
     rate = ResponseRate()
     taken = [0] * 30 + [30000] * 31
     assert not any(rate.check(1.0, count, 500) for count in taken)
 
 
-def test_S5_bytes_that_the_kernel_holds_for_a_client_are_not_taken() -> None:
+def test_S5_bytes_in_the_kernels_send_buffer_count_as_unread() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         peer, _ = server.accept()
         with peer:

@@ -1,6 +1,6 @@
-"""Requirements E1 to E11: what a websocket's client can bring about, checked by the mechanism.
+"""Requirements E1 to E11: limits of what a WebSocket client can do, checked by mechanism.
 
-`scripts/faults` measures what has a figure, `scripts/autobahn` runs a suite over E6.
+`faults/` measures those with figures; `scripts/autobahn` runs a suite for E6.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GET = b"GET /chat HTTP/1.1"
 
 
 async def nothing(message: Message, channels: Channels) -> None:
-    """Accepts, and is silent."""
+    """Accept, and send nothing."""
 
 
 async def echo(message: Message, channels: Channels) -> None:
@@ -41,11 +41,11 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
 
 
 async def answer(*fields: bytes, host: bytes = b"host: example.org", app: Any = nothing, **settings: Any) -> int:
-    """The status that a handshake with these fields is answered with."""
+    """The status of the response to a handshake with these fields."""
     conversation = Conversation(app, **settings)
     conversation.send(request(GET, *fields, host=host))
     await settle()
-    # Read by hand: h11 has nothing to say about 101.
+    # Parsed by hand: h11 does not parse a 101 response.
     status = int(conversation.received.split(b" ", 2)[1])
     await conversation.lose()
     return status
@@ -67,7 +67,7 @@ async def answer(*fields: bytes, host: bytes = b"host: example.org", app: Any = 
         (b"[2001:db8::1]:8000", b"http://[2001:db8::1]"),
     ],
 )
-async def test_E1_a_page_of_the_host_that_is_asked_may_connect(host: bytes, origin: bytes) -> None:
+async def test_E1_a_page_of_the_same_host_may_connect(host: bytes, origin: bytes) -> None:
     assert await answer(*HANDSHAKE, b"origin: " + origin, host=b"host: " + host) == 101
 
 
@@ -90,17 +90,19 @@ async def test_E1_a_page_of_the_host_that_is_asked_may_connect(host: bytes, orig
         (b"192.168.0.1", b"http://localhost"),
     ],
 )
-async def test_E1_a_page_of_any_other_is_refused_before_the_application_hears_of_it(host: bytes, origin: bytes) -> None:
+async def test_E1_a_page_of_another_host_is_refused_before_the_application_is_called(
+    host: bytes, origin: bytes
+) -> None:
     app = Recorder(nothing)
     assert await answer(*HANDSHAKE, b"origin: " + origin, host=b"host: " + host, app=app) == 403
     assert app.messages == []
 
 
-async def test_E1_who_is_no_browser_may_connect() -> None:
+async def test_E1_a_client_without_an_origin_may_connect() -> None:
     assert await answer(*HANDSHAKE) == 101
 
 
-async def test_E1_a_list_of_origins_takes_the_place_of_the_host() -> None:
+async def test_E1_a_list_of_origins_replaces_the_check_against_the_host() -> None:
     settings: dict[str, Any] = {"ws_allowed_origins": "https://a.example,https://b.example"}
     assert await answer(*HANDSHAKE, b"origin: https://b.example", **settings) == 101
     assert await answer(*HANDSHAKE, b"origin: https://example.org", **settings) == 403
@@ -113,7 +115,7 @@ async def test_E1_a_refusal_is_logged_with_the_option_that_changes_it(caplog: py
     assert "--ws-allowed-origins" in record.getMessage()
 
 
-async def test_E1_ASGI_applications_take_any_origin_unless_told_which() -> None:
+async def test_E1_ASGI_applications_accept_any_origin_unless_origins_are_configured() -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -143,7 +145,7 @@ async def test_E1_ASGI_applications_take_any_origin_unless_told_which() -> None:
         b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
     ],
 )
-async def test_E2_a_malformed_or_repeated_field_is_refused_and_crashes_nothing(field: bytes) -> None:
+async def test_E2_a_malformed_or_repeated_handshake_field_is_refused(field: bytes) -> None:
     assert await answer(*HANDSHAKE, field) == 400
 
 
@@ -155,7 +157,7 @@ async def test_E2_a_key_is_16_bytes_in_base64(key: bytes) -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("version", [b"0", b"8", b"14", b"013", b"13.0", b"1" * 5000])
-async def test_E2_another_version_is_told_which_one_is_spoken(version: bytes) -> None:
+async def test_E2_a_refusal_of_another_websocket_version_names_version_13(version: bytes) -> None:
     conversation = Conversation(nothing)
     conversation.send(request(GET, *HANDSHAKE[:2], HANDSHAKE[3], b"sec-websocket-version: " + version))
     await settle()
@@ -174,7 +176,7 @@ async def test_E2_only_GET_opens_a_websocket(method: bytes) -> None:
     await conversation.lose()
 
 
-async def test_E2_in_HTTP_1_0_an_upgrade_is_ignored_as_RFC_9110_has_it() -> None:
+async def test_E2_an_upgrade_in_HTTP_1_0_is_ignored() -> None:
     app = Recorder(hello)
     conversation = Conversation(app)
     conversation.send(request(b"GET /chat HTTP/1.0", *HANDSHAKE))
@@ -183,7 +185,7 @@ async def test_E2_in_HTTP_1_0_an_upgrade_is_ignored_as_RFC_9110_has_it() -> None
     await conversation.lose()
 
 
-async def test_E2_a_handshake_with_content_is_refused_and_the_content_not_taken_for_frames() -> None:
+async def test_E2_a_handshake_with_content_is_refused_and_its_content_not_read_as_frames() -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(request(GET, *HANDSHAKE, b"content-length: 8", content=frame(TEXT, b"hi")))
@@ -197,7 +199,7 @@ async def test_E2_a_handshake_with_content_is_refused_and_the_content_not_taken_
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("before", [b"", frame(TEXT, b"a"), frame(BINARY_PART, b"a"), frame(PING)])
-async def test_E3_a_frame_without_a_mask_closes_with_1002_wherever_it_stands(before: bytes) -> None:
+async def test_E3_an_unmasked_frame_anywhere_in_a_stream_closes_with_1002(before: bytes) -> None:
     codes = []
     for unmasked in (b"\x81\x02hi", b"\x82\x00", b"\x80\x01a", b"\x89\x00", b"\x88\x02\x03\xe8"):
         conversation = await opened()
@@ -211,10 +213,10 @@ async def test_E3_a_frame_without_a_mask_closes_with_1002_wherever_it_stands(bef
 # E4
 
 
-async def test_E4_a_bomb_is_closed_with_1009_and_takes_less_than_twice_the_limit() -> None:
+async def test_E4_a_compression_bomb_is_closed_with_1009_within_twice_the_limit() -> None:
     stream = zlib.compressobj(9, wbits=-12)
     first, again = [stream.compress(bytes(MEBIBYTE)) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
-    # A gibibyte in a megabyte, as it would come off the wire.
+    # A gibibyte in a megabyte, as it would arrive.
     bomb = frame(BINARY | RSV1, first + again * 1023, mask=bytes(4))
     app = Recorder(nothing)
     conversation = await opened(app, compression=True)
@@ -232,7 +234,7 @@ async def test_E4_a_bomb_is_closed_with_1009_and_takes_less_than_twice_the_limit
 # E5
 
 
-async def test_E5_a_frame_that_would_exceed_the_limit_is_refused_by_its_header() -> None:
+async def test_E5_a_frame_over_the_limit_is_refused_at_its_header() -> None:
     conversation = await opened(ws_max_size=1000)
     conversation.send(frame(BINARY_PART, b"x" * 600) + header(LAST, 401))
     await settle()
@@ -240,7 +242,7 @@ async def test_E5_a_frame_that_would_exceed_the_limit_is_refused_by_its_header()
     await conversation.lose()
 
 
-async def test_E5_a_message_of_the_limit_in_the_most_fragments_is_taken() -> None:
+async def test_E5_a_message_of_exactly_the_limits_of_bytes_and_fragments_is_accepted() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_max_size=1000, ws_max_fragments=10)
     conversation.send(frame(BINARY_PART, b"x" * 100) + frame(MORE, b"x" * 100) * 8 + frame(LAST, b"x" * 100))
@@ -249,7 +251,7 @@ async def test_E5_a_message_of_the_limit_in_the_most_fragments_is_taken() -> Non
     await conversation.lose()
 
 
-async def test_E5_empty_fragments_without_end_are_refused() -> None:
+async def test_E5_endless_empty_fragments_are_refused() -> None:
     conversation = await opened()
     conversation.send(frame(BINARY_PART) + frame(MORE) * 1023)
     await settle()
@@ -264,7 +266,7 @@ async def test_E5_empty_fragments_without_end_are_refused() -> None:
 
 
 @pytest.mark.any_loop
-async def test_E6_every_fault_is_closed_with_its_code_and_told_once() -> None:
+async def test_E6_every_fault_is_closed_with_its_code_and_reported_once() -> None:
     answers = {}
     for name, (stream, _, compression) in INVALID.items():
         app = Recorder(nothing)
@@ -278,7 +280,7 @@ async def test_E6_every_fault_is_closed_with_its_code_and_told_once() -> None:
     assert answers == {name: (code, [code]) for name, (_, code, _) in INVALID.items()}
 
 
-async def test_E6_what_came_before_a_fault_is_still_answered() -> None:
+async def test_E6_messages_before_a_fault_are_answered() -> None:
     conversation = await opened(echo)
     conversation.send(frame(TEXT, b"before") + frame(TEXT | RSV1, b"fault") + frame(TEXT, b"after"))
     await settle()
@@ -286,7 +288,7 @@ async def test_E6_what_came_before_a_fault_is_still_answered() -> None:
     await conversation.lose()
 
 
-async def test_E6_a_fault_right_before_the_end_is_closed_with_its_code() -> None:
+async def test_E6_a_fault_right_before_the_clients_fin_is_closed_with_its_code() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.send(frame(TEXT | RSV1))
@@ -295,12 +297,12 @@ async def test_E6_a_fault_right_before_the_end_is_closed_with_its_code() -> None
     assert (conversation.close_code, app.messages[-1]["code"]) == (1002, 1002)
 
 
-async def test_E6_pings_of_a_client_that_does_not_read_pile_nothing_up() -> None:
+async def test_E6_pongs_for_a_client_that_does_not_read_are_bounded() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     for _ in range(1000):
         conversation.send(frame(PING, b"x" * 125) * 10)
-    # The write buffer's 64 KiB, and the pong that went over them.
+    # The write buffer's 64 KiB, and the pong that exceeded them.
     assert conversation.transport.unsent <= 65536 + 127
     await conversation.lose()
 
@@ -308,7 +310,7 @@ async def test_E6_pings_of_a_client_that_does_not_read_pile_nothing_up() -> None
 # E7
 
 
-async def test_E7_a_handler_that_waits_for_its_sends_never_has_more_than_the_write_buffer_unsent() -> None:
+async def test_E7_a_handler_that_awaits_its_sends_never_exceeds_the_write_buffer() -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.connect":
             for _ in range(10_000):
@@ -323,7 +325,7 @@ async def test_E7_a_handler_that_waits_for_its_sends_never_has_more_than_the_wri
 
 
 @pytest.mark.parametrize("size", [1, 1000, 100_000, MEBIBYTE])
-async def test_E7_what_others_send_to_a_client_that_never_reads_is_bounded(size: int) -> None:
+async def test_E7_messages_of_other_clients_to_a_client_that_never_reads_are_bounded(size: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.client_takes = False
@@ -332,7 +334,7 @@ async def test_E7_what_others_send_to_a_client_that_never_reads_is_bounded(size:
         if conversation.transport.eof_written:
             break
     assert conversation.close_code == 1013
-    # What may be unsent, and the close frame behind it.
+    # The limit of unsent bytes, and the close frame.
     assert conversation.transport.unsent <= (4 << 20) + 4
     await conversation.lose()
 
@@ -350,7 +352,7 @@ async def test_E7_a_client_that_does_not_answer_pings_is_closed() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, 60_000])
-async def test_E8_a_flood_that_nobody_gets_done_with_is_not_read(size: int) -> None:
+async def test_E8_reading_pauses_when_messages_arrive_faster_than_the_application_handles_them(size: int) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.receive":
             await asyncio.get_running_loop().create_future()
@@ -362,12 +364,12 @@ async def test_E8_a_flood_that_nobody_gets_done_with_is_not_read(size: int) -> N
         conversation.send(message)
         sent += 1
         await settle(2)
-    # The connect event, and 16 messages in the hands of the application.
+    # The connect event, and 16 messages that the application is handling.
     assert (len(recorder.messages), sent) == (17, 16)
     await conversation.lose()
 
 
-async def test_E8_what_one_read_brought_beyond_that_waits_and_is_handled_in_order() -> None:
+async def test_E8_messages_held_during_a_pause_are_handled_in_order() -> None:
     may_end = asyncio.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -386,7 +388,7 @@ async def test_E8_what_one_read_brought_beyond_that_waits_and_is_handled_in_orde
     await conversation.lose()
 
 
-async def test_E8_a_flood_that_costs_nothing_lets_others_have_their_turn() -> None:
+async def test_E8_a_flood_of_control_frames_leaves_turns_to_other_connections() -> None:
     conversation = await opened()
     writes = len(conversation.transport.writes)
     conversation.send(frame(PING) * 1000)
@@ -396,7 +398,7 @@ async def test_E8_a_flood_that_costs_nothing_lets_others_have_their_turn() -> No
     await conversation.lose()
 
 
-async def test_E8_a_flood_after_our_close_does_so_too_and_hides_no_answer() -> None:
+async def test_E8_a_flood_after_our_close_leaves_turns_to_others_and_the_clients_close_is_seen() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     app.channels[0]["reply"].send({"close": 3000})
@@ -408,11 +410,11 @@ async def test_E8_a_flood_after_our_close_does_so_too_and_hides_no_answer() -> N
     await conversation.lose()
 
 
-async def test_E8_a_flood_on_a_connection_that_has_broken_is_not_answered() -> None:
-    """The event loop would log a line for each answer."""
+async def test_E8_pings_on_a_broken_connection_are_not_answered() -> None:
+    """The event loop would log a line for each pong."""
     conversation = await opened()
     conversation.transport.closing = True
-    # Fails if anything is written.
+    # The test fails if the server answers.
     conversation.transport.protocol.data_received(frame(PING) * 1000)
     conversation.transport.abort()
     await settle()
@@ -501,7 +503,7 @@ async def _close_while_the_server_stops(conversation: WebSocketConversation) -> 
     ],
 )
 @pytest.mark.parametrize("endless", [False, True], ids=["connect returns", "connect does not return"])
-async def test_E9_an_accepted_connection_is_said_to_have_ended_exactly_once(
+async def test_E9_the_end_of_an_accepted_connection_is_reported_exactly_once(
     end: Callable[[WebSocketConversation], Awaitable[None]], endless: bool
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -529,7 +531,7 @@ async def test_E9_an_accepted_connection_is_said_to_have_ended_exactly_once(
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 401}, {"close": True}])
-async def test_E9_a_connection_that_was_not_accepted_is_not_said_to_have_ended(answer: Message) -> None:
+async def test_E9_the_end_of_a_connection_that_was_not_accepted_is_not_reported(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -543,7 +545,7 @@ async def test_E9_a_connection_that_was_not_accepted_is_not_said_to_have_ended(a
 
 
 @pytest.mark.parametrize("piece", [1000, 65536])
-async def test_E10_frames_before_the_decision_are_held_up_to_the_read_buffer(piece: int) -> None:
+async def test_E10_frames_before_the_handshake_is_decided_are_held_up_to_the_read_buffer(piece: int) -> None:
     may_decide = asyncio.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -564,7 +566,7 @@ async def test_E10_frames_before_the_decision_are_held_up_to_the_read_buffer(pie
     await conversation.lose()
 
 
-async def test_E10_no_decision_in_time_is_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
+async def test_E10_a_handshake_that_is_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -575,7 +577,7 @@ async def test_E10_no_decision_in_time_is_a_refusal(caplog: pytest.LogCaptureFix
     await conversation.lose()
 
 
-async def test_E10_a_connect_handler_that_fails_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_E10_a_connect_handler_that_raises_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise ValueError
 

@@ -1,4 +1,4 @@
-"""The WebSocket Protocol, by section; what is about connections rather than frames stands in tests/server."""
+"""The WebSocket Protocol, by section; tests/server has the sections about connections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from uvicorn.wire.websocket.encoder import frame_text
 
 
 def refused(section: str) -> list[str]:
-    """The streams of the corpus that stand for a section."""
+    """The streams of the corpus for a section."""
     return [name for name in INVALID if name.startswith(section + " ")]
 
 
@@ -48,11 +48,11 @@ def test_4_2_1_a_handshake_without_a_required_field_is_refused(name: bytes) -> N
         handshake(without=name)
 
 
-def test_4_2_1_the_value_of_upgrade_is_compared_without_regard_to_case() -> None:
+def test_4_2_1_the_value_of_upgrade_is_case_insensitive() -> None:
     handshake((b"upgrade", b"WEBSOCKET"), without=b"upgrade")
 
 
-def test_4_2_2_without_a_common_subprotocol_the_field_is_left_out() -> None:
+def test_4_2_2_without_a_common_subprotocol_the_response_has_no_subprotocol_field() -> None:
     asked = handshake((b"sec-websocket-protocol", b"a"))
     assert b"protocol:" not in asked.accept(None, [], DefaultFields(), compression=True)[0]
 
@@ -77,7 +77,7 @@ def test_5_2_reserved_bits_reserved_opcodes_and_long_forms_of_lengths_are_refuse
     check_refused(name)
 
 
-def test_5_3_each_byte_is_masked_by_its_place() -> None:
+def test_5_3_each_byte_is_unmasked_by_its_position() -> None:
     stream = bytes.fromhex("818537fa213d7f9f4d5158")
     assert received(stream) == [("text", "Hello")]
 
@@ -130,16 +130,16 @@ def test_5_5_2_a_ping_may_have_any_data() -> None:
     assert received(frame(PING, bytes(range(125)))) == [("ping", bytes(range(125)))]
 
 
-def test_5_5_3_a_pong_that_was_not_asked_for_is_taken() -> None:
+def test_5_5_3_an_unsolicited_pong_is_accepted() -> None:
     assert received(frame(PONG, b"a")) == [("pong", b"a")]
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", EURO[:1]])
-def test_5_6_binary_messages_may_be_anything(payload: bytes) -> None:
+def test_5_6_binary_messages_may_contain_any_bytes(payload: bytes) -> None:
     assert received(frame(BINARY, payload)) == [("bytes", payload)]
 
 
-def test_5_6_a_character_may_be_cut_by_fragments() -> None:
+def test_5_6_a_character_may_be_split_between_fragments() -> None:
     assert received(frame(TEXT_PART, EURO[:1]) + frame(LAST, EURO[1:])) == [("text", "\N{EURO SIGN}")]
 
 
@@ -148,7 +148,7 @@ def test_5_6_binary_messages_may_come_in_fragments() -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
-def test_7_4_codes_that_may_be_sent_are_taken(code: int) -> None:
+def test_7_4_valid_close_codes_are_accepted(code: int) -> None:
     assert received(close(code)) == [("close", code, "")]
 
 
@@ -168,7 +168,7 @@ def test_10_4_messages_and_fragments_beyond_the_limits_are_refused(name: str) ->
 
 
 @pytest.mark.parametrize("name", refused("7692"))
-def test_rfc_7692_what_is_wrong_about_compression_is_refused(name: str) -> None:
+def test_rfc_7692_invalid_compressed_messages_are_refused(name: str) -> None:
     check_refused(name)
 
 

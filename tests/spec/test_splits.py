@@ -27,7 +27,7 @@ async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: boo
     await settle(60)
     transport = conversation.transport
     ended = end_of(transport)
-    # What is still waited for shows in what becomes of it when nothing more comes, and when.
+    # What the server still waits for shows in how and when the connection ends without further input.
     for _ in range(70):
         if end_of(transport) != "open":
             break
@@ -48,7 +48,7 @@ async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: boo
 
 
 def end_of(transport: FakeTransport) -> str:
-    # Whether the end is told by closing both ways or only ours makes no difference to what the client sees.
+    # The client sees no difference between closing both directions and closing only ours.
     return "reset" if transport.aborted else "closed" if transport.closing or transport.eof_written else "open"
 
 
@@ -70,7 +70,7 @@ def cut_once(position: int) -> Iterator[int]:
 
 def at_random(seed: int, length: int) -> Iterator[int]:
     source = random.Random(seed)
-    # Long streams in fewer pieces: byte by byte they have been cut already.
+    # Long streams in fewer pieces: other tests cut them byte by byte.
     largest = source.choice((2, 10, 100, 1000) if length < 2000 else (500, 5000, 50000))
     while True:
         yield source.randint(1, largest)
@@ -81,12 +81,12 @@ def at_random(seed: int, length: int) -> Iterator[int]:
     ("name", "app"),
     [
         *((name, echo) for name in STREAMS),
-        # An early answer to chunks keeps the connection only if they are whole by then, which packets decide.
+        # An early response to chunked content keeps the connection only if the content has arrived: packets decide.
         *((name, hello) for name, stream in STREAMS.items() if b"chunked" not in stream.lower()),
     ],
     ids=lambda value: value if isinstance(value, str) else {echo: "reads", hello: "reads nothing"}[value],
 )
-async def test_a_stream_means_the_same_however_it_is_cut(name: str, app: Any) -> None:
+async def test_a_stream_is_served_the_same_however_it_is_cut(name: str, app: Any) -> None:
     stream = STREAMS[name]
     whole = await outcome(app, stream, at_once())
     assert await outcome(app, stream, byte_by_byte()) == whole
@@ -95,7 +95,7 @@ async def test_a_stream_means_the_same_however_it_is_cut(name: str, app: Any) ->
 
 
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 300])
-async def test_a_stream_means_the_same_wherever_it_is_cut_once(name: str) -> None:
+async def test_a_stream_is_served_the_same_wherever_it_is_cut_once(name: str) -> None:
     stream = STREAMS[name]
     whole = await outcome(echo, stream, at_once())
     for position in range(1, len(stream)):
@@ -104,7 +104,7 @@ async def test_a_stream_means_the_same_wherever_it_is_cut_once(name: str) -> Non
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 500])
-async def test_a_stream_means_the_same_when_it_comes_slowly(name: str) -> None:
+async def test_a_stream_is_served_the_same_when_it_arrives_slowly(name: str) -> None:
     stream = STREAMS[name]
     whole = await outcome(echo, stream, at_once())
     assert await outcome(echo, stream, byte_by_byte(), clock_moves=True) == whole

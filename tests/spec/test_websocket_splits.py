@@ -1,4 +1,4 @@
-"""Any way of cutting a stream of frames into pieces gives the same calls and the same refusal."""
+"""Any way of cutting a stream of frames into pieces gives the same calls and the same error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def random_pieces(seed: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_means_the_same_however_it_is_cut(name: str) -> None:
+def test_a_stream_of_frames_is_decoded_the_same_however_it_is_cut(name: str) -> None:
     whole = outcome(name, pieces_of(1 << 30))
     assert outcome(name, pieces_of(1)) == whole
     for seed in range(200):
@@ -64,8 +64,8 @@ def test_a_stream_means_the_same_however_it_is_cut(name: str) -> None:
         *((8, length) for length in (0, 20, 119, 125, 127, 133, 300, 65535, 65536)),
     ],
 )
-def test_a_frame_means_the_same_wherever_it_is_cut_once(first: int, size: int, length: int) -> None:
-    """Also where what has come is just as long as another reading of its header would have it."""
+def test_a_frame_is_decoded_the_same_wherever_it_is_cut_once(first: int, size: int, length: int) -> None:
+    """Also where a piece has the length that another reading of the header would give."""
     field = length.to_bytes(size, "big") if size else b""
     marker = {0: length, 2: 126, 8: 127}[size]
     stream = bytes((first, 0x80 | marker)) + field + MASK + masked(b"a" * length)
@@ -78,8 +78,8 @@ def test_a_frame_means_the_same_wherever_it_is_cut_once(first: int, size: int, l
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_means_the_same_with_a_pause_after_each_call(name: str) -> None:
-    """However it is cut and whenever it is resumed, nothing is lost, repeated or called while paused."""
+def test_a_stream_of_frames_is_decoded_the_same_with_a_pause_after_each_call(name: str) -> None:
+    """Nothing is lost, repeated or called during a pause, however the stream is cut and whenever it is resumed."""
     stream, compression = STREAMS[name]
     whole = outcome(name, pieces_of(1 << 30))
     for seed in range(20):

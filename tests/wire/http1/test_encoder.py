@@ -25,22 +25,22 @@ def start(encoder: HTTP1ResponseEncoder, content: bytes = b"", more_content: boo
     return b"".join(encoder.start(**{**arguments, **changes}, content=content, more_content=more_content))
 
 
-def test_a_whole_response_has_its_length() -> None:
+def test_a_complete_response_has_a_content_length() -> None:
     assert start(encoder(), b"hello") == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
-def test_a_long_whole_response_has_its_length_too() -> None:
+def test_a_long_complete_response_has_a_content_length() -> None:
     content = bytes(100_000)
     assert start(encoder(), content) == b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + content
 
 
 @pytest.mark.parametrize("reason", [b"OK", b"Fine"])
-def test_a_reason_that_is_given_is_kept(reason: bytes) -> None:
+def test_the_applications_reason_phrase_is_sent(reason: bytes) -> None:
     assert start(encoder(), reason=reason).startswith(b"HTTP/1.1 200 %b\r\n" % reason)
 
 
 @pytest.mark.parametrize("length", [3, 2048])
-def test_a_whole_response_may_have_a_length_of_its_own(length: int) -> None:
+def test_the_applications_content_length_is_sent_once(length: int) -> None:
     whole = start(encoder(), b"x" * length, headers=[[b"Content-Length", b"%d" % length]])
     assert whole == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length + b"x" * length
 
@@ -60,14 +60,14 @@ def test_a_streamed_response_may_end_without_content() -> None:
     assert response.content(b"", False) == b"0\r\n\r\n"
 
 
-def test_a_streamed_response_with_a_length_is_not_chunked() -> None:
+def test_a_streamed_response_with_a_content_length_is_not_chunked() -> None:
     response = encoder()
     head = start(response, more_content=True, headers=[[b"Content-Length", b"3"]])
     assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
     assert response.content(b"ab", True) + response.content(b"c", False) == b"abc"
 
 
-def test_a_streamed_response_to_http_1_0_ends_with_the_connection() -> None:
+def test_a_streamed_response_to_http_1_0_ends_when_the_connection_closes() -> None:
     response = encoder()
     head = start(response, more_content=True, http_version="1.0")
     assert head == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
@@ -75,46 +75,48 @@ def test_a_streamed_response_to_http_1_0_ends_with_the_connection() -> None:
     assert not response.keep_alive
 
 
-def test_http_1_0_is_told_that_it_is_kept_alive() -> None:
+def test_a_response_to_http_1_0_on_a_persistent_connection_has_connection_keep_alive() -> None:
     assert start(encoder(), http_version="1.0") == (
         b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
     )
 
 
-def test_a_client_is_told_that_it_is_not_kept_alive() -> None:
+def test_the_last_response_of_a_connection_has_connection_close() -> None:
     assert start(encoder(), keep_alive=False) == (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 
 
 @pytest.mark.parametrize(("content", "expected"), [(b"hello", b"content-length: 5\r\n"), (b"", b"")])
-def test_head_has_the_length_that_get_would_have_if_it_is_known(content: bytes, expected: bytes) -> None:
+def test_a_response_to_head_has_the_content_length_that_get_would_have_if_it_is_known(
+    content: bytes, expected: bytes
+) -> None:
     assert start(encoder(), content, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
 
 
-def test_head_keeps_the_applications_own_length() -> None:
+def test_a_response_to_head_keeps_the_applications_content_length() -> None:
     head = start(encoder(), method="HEAD", headers=[(b"content-length", b"7")])
     assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
 
 
 @pytest.mark.parametrize("changes", [{"status": 204}, {"status": 304}, {"method": "HEAD"}])
-def test_content_where_there_is_none_is_left_out(changes: dict[str, Any]) -> None:
+def test_content_of_a_response_that_must_not_have_any_is_dropped(changes: dict[str, Any]) -> None:
     response = encoder()
     assert start(response, b"abc", more_content=True, **changes).endswith(b"\r\n\r\n")
     assert response.content(b"abc", False) == b""
 
 
-def test_204_has_no_length_even_if_the_application_gives_one() -> None:
+def test_a_204_response_has_no_content_length_even_if_the_application_gives_one() -> None:
     assert b"content-length" not in start(encoder(), status=204, headers=[[b"content-length", b"0"]])
 
 
-def test_304_may_have_the_length_of_what_it_stands_for() -> None:
+def test_a_304_response_keeps_the_applications_content_length() -> None:
     assert b"content-length: 9" in start(encoder(), status=304, headers=[[b"content-length", b"9"]])
 
 
-def test_a_status_without_a_registered_phrase_has_an_empty_one() -> None:
+def test_an_unregistered_status_has_an_empty_reason_phrase() -> None:
     assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
 
 
-def test_too_much_content_says_what_still_fits() -> None:
+def test_too_much_content_raises_with_the_part_that_fits() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
@@ -122,7 +124,7 @@ def test_too_much_content_says_what_still_fits() -> None:
     assert raised.value.allowed == b"abc"
 
 
-def test_too_little_content_says_how_much_there_was() -> None:
+def test_too_little_content_raises_with_the_number_of_bytes_sent() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"12"]])
     response.content(b"abcdefgh", True)
@@ -130,7 +132,7 @@ def test_too_little_content_says_how_much_there_was() -> None:
         response.content(b"i", False)
 
 
-def test_a_head_that_is_refused_may_be_followed_by_another() -> None:
+def test_a_response_can_begin_after_an_invalid_one_was_rejected() -> None:
     response = encoder()
     with pytest.raises(LocalProtocolError):
         start(response, headers=[[b"a", b"b\n"]])
@@ -138,17 +140,17 @@ def test_a_head_that_is_refused_may_be_followed_by_another() -> None:
 
 
 @pytest.mark.parametrize("value", [b"+1", b"", b"1" * 19, b"1 ", "1", 1])
-def test_a_length_that_is_none_is_shown(value: Any) -> None:
+def test_a_malformed_content_length_is_shown_in_the_error(value: Any) -> None:
     with pytest.raises(LocalProtocolError, match="content-length: expected digits"):
         start(encoder(), headers=[[b"content-length", value]])
 
 
-def test_a_value_that_is_text_is_shown() -> None:
+def test_a_field_value_of_text_is_shown_in_the_error() -> None:
     with pytest.raises(LocalProtocolError, match="expected a value of bytes, got 'text'"):
         start(encoder(), headers=[[b"x-a", "text"]])
 
 
-def test_a_response_may_say_which_trailers_will_follow() -> None:
+def test_the_trailer_field_of_a_response_is_sent() -> None:
     assert b"\r\ntrailer: x-sum\r\n" in start(encoder(), more_content=True, headers=[[b"Trailer", b"x-sum"]])
 
 
@@ -165,7 +167,7 @@ def test_trailers_are_left_out_where_they_have_no_room(headers: Any) -> None:
     assert response.trailers([[b"x-sum", b"1"]]) == b""
 
 
-def test_trailers_do_not_make_up_for_content_that_is_missing() -> None:
+def test_trailers_after_too_little_content_raise() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(LocalProtocolError, match="the app sent 0 bytes and stopped"):
@@ -173,7 +175,7 @@ def test_trailers_do_not_make_up_for_content_that_is_missing() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Content-Digest", b"Repr-Digest", b"Content-MD5", b"ETag"])
-def test_a_field_that_vouches_for_the_content_may_follow_it(name: bytes) -> None:
+def test_a_digest_of_the_content_is_allowed_in_trailers(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.trailers([[name, b"1"]]) == b"0\r\n%b: 1\r\n\r\n" % name.lower()
@@ -183,7 +185,7 @@ def test_a_field_that_vouches_for_the_content_may_follow_it(name: bytes) -> None
     "name",
     [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie", b"Content-Type", b"Content-Range"],
 )
-def test_a_field_that_a_client_needs_earlier_is_no_trailer(name: bytes) -> None:
+def test_a_field_that_a_client_needs_before_the_content_is_forbidden_in_trailers(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):
@@ -191,7 +193,7 @@ def test_a_field_that_a_client_needs_earlier_is_no_trailer(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "message"),
     [
         ([[b"x", b"a\r\nb"]], "a header value has a control character in it"),
         ([[b"x", "text"]], "expected a value of bytes"),
@@ -200,10 +202,10 @@ def test_a_field_that_a_client_needs_earlier_is_no_trailer(name: bytes) -> None:
         (3, "trailers: expected .name, value. pairs of bytes"),
     ],
 )
-def test_trailers_are_checked_as_headers_are(headers: Any, told: str) -> None:
+def test_invalid_trailers_raise(headers: Any, message: str) -> None:
     response = encoder()
     start(response, more_content=True)
-    with pytest.raises(LocalProtocolError, match=told):
+    with pytest.raises(LocalProtocolError, match=message):
         response.trailers(headers)
 
 
@@ -217,20 +219,22 @@ def test_trailers_are_checked_as_headers_are(headers: Any, told: str) -> None:
         ({"status": 304}, None, b""),
     ],
 )
-def test_content_may_go_past_the_encoder(changes: Any, framing: tuple[bytes, bytes] | None, end: bytes) -> None:
+def test_framing_for_content_that_the_caller_sends_itself(
+    changes: Any, framing: tuple[bytes, bytes] | None, end: bytes
+) -> None:
     response = encoder()
     start(response, more_content=True, **changes)
     assert response.framing_around(20) == framing
     assert response.content(b"", more_content=False) == end
 
 
-def test_an_empty_piece_that_goes_past_is_no_chunk() -> None:
+def test_an_empty_piece_that_the_caller_sends_itself_has_no_chunk() -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_what_goes_past_counts_towards_content_length() -> None:
+def test_content_that_the_caller_sends_itself_counts_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):

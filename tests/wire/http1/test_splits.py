@@ -1,4 +1,4 @@
-"""Any way of cutting a stream into pieces gives the same calls and the same refusal, word for word."""
+"""Any way of cutting a stream into pieces gives the same calls and the same error message."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ def assert_same_however_cut(stream: bytes, limits: Limits, source: random.Random
 
 
 @pytest.mark.parametrize("limits", [Limits(), NARROW], ids=["usual limits", "narrow limits"])
-def test_every_short_stream_of_the_corpus_means_the_same_however_it_is_cut(limits: Limits) -> None:
+def test_every_short_stream_of_the_corpus_is_parsed_the_same_however_it_is_cut(limits: Limits) -> None:
     source = random.Random(0)
     for stream in SHORT:
         assert_same_however_cut(stream, limits, source)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_disturbed_pipeline_means_the_same_however_it_is_cut(seed: int) -> None:
+def test_a_mutated_pipeline_is_parsed_the_same_however_it_is_cut(seed: int) -> None:
     source = random.Random(seed)
     for _ in range(25):
         stream = bytearray(source.choice(SHORT))

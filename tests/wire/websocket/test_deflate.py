@@ -29,7 +29,7 @@ ROOM = 1 << 30
 
 
 def answer(*offers: bytes) -> bytes:
-    """What the server answers to sec-websocket-extensions fields; empty if nothing."""
+    """The server's sec-websocket-extensions field in response to `offers`; empty if it has none."""
     fields = [(b"sec-websocket-extensions", offer) for offer in offers]
     response, _ = handshake(*fields).accept(None, [], DefaultFields(), compression=True)
     for line in response.split(b"\r\n"):
@@ -43,7 +43,7 @@ def inflated(deflate: PerMessageDeflate, message: bytes) -> bytes:
 
 
 class Inflater:
-    """A client's decompression, of messages with `takeover` between them or without."""
+    """A client's decompression, with or without context takeover."""
 
     def __init__(self, bits: int = 12, takeover: bool = True) -> None:
         self.bits = bits
@@ -88,23 +88,23 @@ class Inflater:
         (b"x-webkit-deflate-frame", b""),
     ],
 )
-def test_the_first_offer_that_can_be_met_is_answered(offer: bytes, agreed_on: bytes) -> None:
+def test_the_first_acceptable_compression_offer_is_accepted(offer: bytes, agreed_on: bytes) -> None:
     assert answer(offer) == agreed_on
 
 
-def test_offers_may_be_spread_over_several_fields() -> None:
+def test_compression_offers_may_be_spread_over_several_fields() -> None:
     assert answer(b"x-unknown", b"permessage-deflate") == b"permessage-deflate; server_max_window_bits=12"
 
 
-def test_no_offer_is_not_answered() -> None:
+def test_without_a_compression_offer_the_response_has_no_extension() -> None:
     assert answer() == b""
 
 
 # Contexts
 
 
-def test_a_client_that_was_granted_8_bits_is_understood_however_its_stream_is_cut() -> None:
-    """zlib deflates with 9 where 8 is asked for."""
+def test_a_client_that_was_granted_8_window_bits_is_understood_however_its_stream_is_cut() -> None:
+    """zlib compresses with 9 window bits when asked for 8."""
     data = bytes(range(256)) + bytes(150) + bytes(range(256))
     stream = frame(BINARY | RSV1, Deflater(9)(data))
     for piece in (1 << 30, 1, 7, 100, 300):
@@ -113,18 +113,18 @@ def test_a_client_that_was_granted_8_bits_is_understood_however_its_stream_is_cu
 
 
 @pytest.mark.parametrize("bits", [9, 12, 15])
-def test_messages_of_a_client_may_refer_to_earlier_ones(bits: int) -> None:
+def test_compressed_messages_of_a_client_may_refer_to_earlier_ones(bits: int) -> None:
     deflate = agreed(b"permessage-deflate; client_max_window_bits=%d" % bits)
     client = Deflater(min(bits, 12))
     assert [inflated(deflate, client(b"the same words again")) for _ in range(3)] == [b"the same words again"] * 3
 
 
-def test_a_client_may_start_anew_with_each_message() -> None:
+def test_a_client_without_context_takeover_is_understood() -> None:
     deflate = agreed(b"permessage-deflate; client_no_context_takeover")
     assert [inflated(deflate, deflated(b"words")) for _ in range(3)] == [b"words"] * 3
 
 
-def test_a_client_that_starts_anew_cannot_refer_to_earlier_messages() -> None:
+def test_a_client_without_context_takeover_cannot_refer_to_earlier_messages() -> None:
     deflate = agreed(b"permessage-deflate; client_no_context_takeover")
     client = Deflater()
     words = b"the same words again and again, far apart"
@@ -133,7 +133,7 @@ def test_a_client_that_starts_anew_cannot_refer_to_earlier_messages() -> None:
         inflated(deflate, client(words))
 
 
-def test_messages_refer_to_earlier_ones() -> None:
+def test_compressed_messages_of_the_server_refer_to_earlier_ones() -> None:
     deflate, client = agreed(), Inflater()
     message = random.Random(1).randbytes(2000)
     first, second = deflate.deflate(message), deflate.deflate(message)
@@ -141,7 +141,7 @@ def test_messages_refer_to_earlier_ones() -> None:
     assert (client(first), client(second)) == (message, message)
 
 
-def test_messages_do_not_refer_to_earlier_ones_if_the_client_asks_so() -> None:
+def test_without_context_takeover_messages_of_the_server_do_not_refer_to_earlier_ones() -> None:
     deflate, client = agreed(b"permessage-deflate; server_no_context_takeover"), Inflater(takeover=False)
     message = b"words" * 500
     first, second = deflate.deflate(message), deflate.deflate(message)
@@ -150,26 +150,26 @@ def test_messages_do_not_refer_to_earlier_ones_if_the_client_asks_so() -> None:
 
 
 @pytest.mark.parametrize("bits", [9, 10, 11, 12])
-def test_messages_keep_to_the_window_that_the_client_asks_for(bits: int) -> None:
+def test_compressed_messages_of_the_server_keep_to_the_negotiated_window(bits: int) -> None:
     deflate = agreed(b"permessage-deflate; server_max_window_bits=%d" % bits)
     client = Inflater(bits)
     message = random.Random(bits).randbytes(1 << 11) * 4
     assert client(deflate.deflate(message)) == message
 
 
-def test_a_stream_may_end_within_a_message_and_between_messages() -> None:
+def test_a_deflate_stream_may_end_within_a_message_and_between_messages() -> None:
     deflate, ending = agreed(), Deflater(final=True)
     assert inflated(deflate, ending(b"one")) == b"one"
     assert inflated(deflate, ending(b"two")[:-1] + deflated(b" and three")) == b"two and three"
     assert inflated(deflate, deflated(b"four")) == b"four"
 
 
-def test_any_number_message_interface_may_end_their_streams() -> None:
+def test_any_number_of_messages_may_end_their_deflate_stream() -> None:
     deflate, ending = agreed(), Deflater(final=True)
     assert [inflated(deflate, ending(b"words")) for _ in range(200)] == [b"words"] * 200
 
 
-def test_an_idle_connection_has_no_contexts() -> None:
+def test_compression_allocates_no_contexts_before_the_first_message() -> None:
     tracemalloc.start()
     kept = [PerMessageDeflate(parameters) for parameters in [_parameters()] * 100]
     allocated = tracemalloc.get_traced_memory()[0]
@@ -187,19 +187,19 @@ def _parameters() -> Any:
 
 
 @pytest.mark.parametrize("room", [0, 1, 1000, 65535, 65536, 65537, 200_000])
-def test_inflating_stops_one_byte_over_the_room(room: int) -> None:
+def test_inflating_stops_one_byte_over_the_limit(room: int) -> None:
     pieces = agreed().inflate(deflated(b"a" * 1_000_000), True, room)
     assert sum(map(len, pieces)) == room + 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 2043, 65535, 65536, 65537, 131_072, 300_000])
 @pytest.mark.parametrize("content", ["repeated", "random"])
-def test_a_message_of_any_size_is_inflated_whole(size: int, content: str) -> None:
+def test_a_message_of_any_size_is_inflated_completely(size: int, content: str) -> None:
     message = b"a" * size if content == "repeated" else random.Random(size).randbytes(size)
     assert b"".join(agreed().inflate(deflated(message), True, size)) == message
 
 
-def test_a_part_without_an_end_yields_what_it_holds() -> None:
+def test_each_byte_of_a_compressed_message_yields_its_output_at_once() -> None:
     deflate = agreed()
     whole = deflated(b"a" * 300_000)
     pieces = [piece for byte in whole for piece in deflate.inflate(bytes((byte,)), False, ROOM)]
@@ -207,18 +207,18 @@ def test_a_part_without_an_end_yields_what_it_holds() -> None:
     assert b"".join(pieces) == b"a" * 300_000
 
 
-def test_a_part_yields_all_that_it_holds_wherever_it_ends() -> None:
-    """Also where a step of output ends within what the last byte of input stands for."""
+def test_a_part_of_a_compressed_message_yields_all_its_output_wherever_it_is_cut() -> None:
+    """Also if a step of output ends within the output of the last byte of input."""
     whole = deflated(b"a" * 200_000)
     for end in range(len(whole)):
         pieces = agreed().inflate(whole[:end], False, ROOM)
         assert sum(map(len, pieces)) == len(zlib.decompressobj(-12).decompress(whole[:end])), end
 
 
-def test_a_megabyte_that_inflates_to_a_gigabyte_is_refused_within_twice_the_limit() -> None:
+def test_a_megabyte_that_inflates_to_a_gigabyte_is_rejected_within_twice_the_limit() -> None:
     stream = zlib.compressobj(9, wbits=-12)
     first, again = [stream.compress(bytes(MEBIBYTE)) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
-    # Both inflate to a mebibyte, the second after anything that ends with zeros.
+    # Both inflate to a mebibyte; the second may follow any data that ends with zeros.
     bomb = first + again * 999
     assert MEBIBYTE * 0.9 < len(bomb) < MEBIBYTE * 1.1
     data = frame(BINARY | RSV1, bomb)
@@ -232,26 +232,26 @@ def test_a_megabyte_that_inflates_to_a_gigabyte_is_refused_within_twice_the_limi
     assert peak < 2 * MEBIBYTE
 
 
-def test_a_bomb_in_two_fragments_is_refused_too() -> None:
+def test_a_compression_bomb_in_two_fragments_is_rejected() -> None:
     bomb = deflated(b"a" * 10 * MEBIBYTE)
     client = Client(deflate=agreed(), max_message_bytes=MEBIBYTE)
     client.send(frame(BINARY_PART | RSV1, bomb[:500]) + frame(LAST, bomb[500:]))
     assert (client.calls, client.code) == ([], 1009)
 
 
-def test_a_message_at_the_limit_that_cannot_be_made_shorter_is_taken() -> None:
+def test_an_incompressible_message_of_exactly_the_limit_is_accepted() -> None:
     message = random.Random(1).randbytes(MEBIBYTE)
     client = Client(deflate=agreed(), max_message_bytes=MEBIBYTE).send(frame(BINARY | RSV1, deflated(message)))
     assert client.calls == [("bytes", message)]
 
 
 @pytest.mark.parametrize("stream", [b"\xff\xff\xff", b"\x03\0" * 65 + b"\0", deflated(b"a" * 100)[:-1] + b"\x07"])
-def test_what_cannot_be_inflated_is_refused(stream: bytes) -> None:
+def test_malformed_compressed_data_closes_with_1007(stream: bytes) -> None:
     client = Client(deflate=agreed()).send(frame(TEXT | RSV1, stream))
     assert client.refused == (1007, "compressed data does not inflate to a valid message")
 
 
-def test_what_the_server_compresses_a_client_understands() -> None:
+def test_a_client_inflates_the_messages_that_the_server_compresses() -> None:
     deflate, client = agreed(), Inflater()
     source = random.Random(7)
     messages = [source.randbytes(source.randint(1, 50)) * source.randint(20, 2000) for _ in range(30)]

@@ -1,6 +1,6 @@
-"""Random streams of frames, valid and mutated, mean the same to us as to the protocol object of `websockets`.
+"""Compares our codec with the protocol object of `websockets`, on random streams of frames, valid and mutated.
 
-UVICORN_WEBSOCKET_STREAMS says how many, 2,000 unless given; UVICORN_WEBSOCKET_SEED where to begin.
+UVICORN_WEBSOCKET_STREAMS is the number of streams, 2,000 by default; UVICORN_WEBSOCKET_SEED is the first seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Call = tuple[Any, ...]
 
 
 class Theirs:
-    """The library as a server that has been sent `stream`: what its applications would be told."""
+    """The library as a server that has received `stream`, and the calls that its applications would get."""
 
     def __init__(self, stream: bytes, compression: bool) -> None:
         self.protocol = ServerProtocol(state=OPEN, max_size=MAX_BYTES)
@@ -48,7 +48,7 @@ class Theirs:
 
     @property
     def error(self) -> Exception | None:
-        """What the library refused the stream for; None also for text that is not UTF-8, which it leaves to us."""
+        """The library's error; None also for text that is not UTF-8, which the library leaves to its caller."""
         return self.protocol.parser_exc if self.code != 1007 else None
 
     def feed(self, data: bytes) -> None:
@@ -95,7 +95,7 @@ def may_become_text(data: bytes, is_whole: bool) -> bool:
 
 
 def is_known_difference(ours: Client, theirs: Theirs, compression: bool) -> bool:
-    """Whether the two may differ in this way, and why."""
+    """Whether the two are known to differ in this way; the comments give the reasons."""
     code, reason = ours.refused or (None, "")
     error = theirs.error
     if compression and theirs.deflate.decoder.eof:
@@ -103,14 +103,14 @@ def is_known_difference(ours: Client, theirs: Theirs, compression: bool) -> bool
         # after it, so that all later messages are cut short.
         return True
     if isinstance(error, PayloadTooBig) and error.size is not None and ours.calls[: len(theirs.calls)] == theirs.calls:
-        # It holds the size of a frame against what is left of the message's: the compressed size too, and even that
-        # of a control frame between two fragments. We look at what the message really comes to.
+        # The library compares the size of each frame with the rest of the message's limit: also a compressed size, and
+        # that of a control frame between two fragments. We compare the size of the message.
         is_in_message = error.current_size is not None
         if (compression and error.size <= MAX_BYTES + MAX_BYTES // 8 + 64) or (is_in_message and error.size <= 125):
             return True
     if compression and code == 1009 and ours.calls == theirs.calls[: len(ours.calls)]:
-        # When a fragment inflates to the limit exactly, it asks zlib only with the next whether there was more.
-        # Controls may come in between, and faults; and as no room at all is no limit to zlib, it takes the rest.
+        # When a fragment inflates to exactly the limit, the library finds further output only at the next fragment;
+        # control frames and faults may come in between. Zlib takes a limit of 0 for no limit, so it inflates the rest.
         messages = [call[1] for call in theirs.calls[len(ours.calls) :] if call[0] in ("text", "bytes")]
         length = len(messages[0].encode() if isinstance(messages[0], str) else messages[0]) if messages else 0
         if length > MAX_BYTES or (not messages and (theirs.protocol.current_size or 0) >= MAX_BYTES):
@@ -121,27 +121,26 @@ def is_known_difference(ours: Client, theirs: Theirs, compression: bool) -> bool
     if code is None or ours.calls != theirs.calls[: len(ours.calls)]:
         return False
     if reason in ("frame length not in its shortest form", "control frame over 125 bytes"):
-        # It takes any form, for control frames too; section 5.2 demands the shortest.
+        # The library accepts any form of a length, for control frames too; section 5.2 requires the shortest.
         return True
     if ours.calls != theirs.calls:
         return False
     if code == 1002 and theirs.code == 1009:
-        # We look at the first byte of a frame before its length; it looks at reserved bits, fragmentation and the
-        # length of control frames last of all.
+        # We check the first byte of a frame before its length; the library checks reserved bits, fragmentation and the
+        # length of control frames last.
         return True
-    # Data that cannot be inflated is to it a fault of protocol; to us it is not what the message claims to be, so
-    # 1007 (section 7.4.1). And in text that has gone wrong before it cannot be inflated or is too long, we see that
-    # first, as it comes first.
+    # The library closes with 1002 for malformed compressed data, we with 1007 (section 7.4.1): the data contradicts the
+    # type of the message. We also find invalid text before malformed data or an excess of length that follows it.
     return reason == INVALID_COMPRESSED and theirs.code in (1002, 1009)
 
 
 def compare(stream: bytes, compression: bool, source: random.Random) -> str:
-    """Empty if both understand the same, or what each understood."""
+    """Empty if both agree, otherwise the calls of each."""
     theirs = Theirs(stream, compression)
     ours = Client(deflate=agreed() if compression else None, max_message_bytes=MAX_BYTES, max_fragments=1 << 30)
     ours.send(stream, source.choice((1 << 30, 1 << 30, 1, 7, 100, source.randint(2, 300))))
     if ours.code is not None:
-        # We may know before a frame is whole. Complete it then: the first thing that comes of it must be a refusal.
+        # We may reject an incomplete frame. Complete it for the library, whose next event must be an error too.
         happened = len(theirs.calls)
         for _ in range(MAX_BYTES + 200):
             if theirs.ended or len(theirs.calls) > happened:
@@ -158,7 +157,7 @@ ALPHABET: Final = "aaaaaaaaaabcdefghij \0\x7f\x80äß€\ud7ff\ue000\uffff\U0001
 def random_payload(source: random.Random, is_text: bool) -> bytes:
     longest = source.choice((0, 5, 30, 130, 300, MAX_BYTES + 5))
     if source.random() < 0.1:
-        # Around the borders of the three forms of length and of the limit.
+        # Around the boundaries of the three forms of length, and of the limit.
         longest = source.choice((125, 126, 127, MAX_BYTES, MAX_BYTES + 1))
         return b"a" * longest
     if is_text and source.random() < 0.97:
@@ -200,7 +199,7 @@ def random_frames(source: random.Random, compression: bool) -> bytes:
 
 
 def mutated(source: random.Random, stream: bytes) -> bytes:
-    """`stream` with a few things wrong."""
+    """`stream` with a few random changes."""
     data = bytearray(stream)
     for _ in range(source.choice((1, 1, 2, 4))):
         where = source.randrange(len(data) + 1)
@@ -222,7 +221,7 @@ def mutated(source: random.Random, stream: bytes) -> bytes:
 
 @pytest.mark.parametrize("compression", [False, True], ids=["plain", "compression"])
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_random_streams_mean_the_same_to_the_library(batch: int, compression: bool) -> None:
+def test_random_streams_are_decoded_as_by_the_websockets_library(batch: int, compression: bool) -> None:
     count = STREAMS // (2 * BATCHES)
     for seed in range(SEED + batch * count, SEED + (batch + 1) * count):
         source = random.Random(seed)

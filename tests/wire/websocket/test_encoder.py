@@ -31,7 +31,7 @@ from uvicorn.wire.websocket.frame_cache import FrameCache
         (65536, b"\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )
-def test_a_frame_tells_its_length_in_the_shortest_form(length: int, start: bytes) -> None:
+def test_a_frame_has_its_length_in_the_shortest_form(length: int, start: bytes) -> None:
     data = b"a" * length
     assert frame(0x81, data) == frame_text("a" * length) == b"\x81" + start + data
     assert frame(0x82, data) == frame_bytes(data) == b"\x82" + start + data
@@ -43,24 +43,24 @@ def test_a_control_frame_holds_125_bytes() -> None:
         control_frame(9, b"a" * 126)
 
 
-def test_text_that_utf_8_cannot_hold_is_the_callers_fault() -> None:
+def test_encoding_a_lone_surrogate_as_utf_8_raises() -> None:
     assert encode_utf8("\N{EURO SIGN}") == b"\xe2\x82\xac"
     with pytest.raises(LocalProtocolError, match="expected text that UTF-8 can hold"):
         encode_utf8("\udc80")
 
 
-def test_the_close_codes_are_those_of_the_registry() -> None:
+def test_the_valid_close_codes_are_those_of_rfc_6455_and_the_registry() -> None:
     assert [code for code in range(3000) if is_close_code(code)] == [*range(1000, 1004), *range(1007, 1015)]
     assert all(is_close_code(code) for code in range(3000, 5000))
     assert not any(is_close_code(code) for code in (5000, 65535, -1, None, "1000"))
 
 
-def test_a_close_frame_says_code_and_reason() -> None:
+def test_a_close_frame_is_parsed_into_code_and_reason() -> None:
     assert parse_close(b"\x03\xe9bye") == (1001, "bye")
     assert parse_close(b"\x03\xe8") == (1000, "")
 
 
-def test_an_empty_close_frame_says_no_status() -> None:
+def test_an_empty_close_frame_is_parsed_as_1005() -> None:
     assert parse_close(b"") == (1005, "")
 
 
@@ -71,12 +71,12 @@ def test_a_malformed_close_frame_is_refused(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_the_last_frame_is_forgotten_with_its_message() -> None:
-    last = FrameCache()
-    assert (last.message, last.frame) == (None, b"")
-    last.message, last.frame = "a", frame_text("a")
-    last.forget()
-    assert last.frame == b""
+def test_forget_clears_frame_and_message_of_the_cache() -> None:
+    cache = FrameCache()
+    assert (cache.message, cache.frame) == (None, b"")
+    cache.message, cache.frame = "a", frame_text("a")
+    cache.forget()
+    assert cache.frame == b""
 
 
 # Messages
@@ -103,37 +103,37 @@ def test_text_is_sent_as_utf_8() -> None:
     assert MessageEncoder().encode_text("\N{EURO SIGN}") == b"\x81\x03" + EURO
 
 
-def test_a_lone_surrogate_cannot_be_sent() -> None:
+def test_encoding_a_text_message_with_a_lone_surrogate_raises() -> None:
     with pytest.raises(LocalProtocolError, match="surrogates not allowed"):
         MessageEncoder().encode_text("\ud800")
 
 
-def test_a_ping_and_a_pong_have_their_data() -> None:
+def test_a_ping_and_a_pong_carry_their_data() -> None:
     codec = MessageEncoder()
     assert codec.encode_ping(b"a") == b"\x89\x01a"
     assert codec.encode_pong(b"b" * 125) == b"\x8a\x7d" + b"b" * 125
 
 
-def test_a_ping_has_no_more_data_than_a_control_frame_can_hold() -> None:
+def test_a_ping_with_126_bytes_raises() -> None:
     with pytest.raises(LocalProtocolError, match="at most 125 bytes, got 126"):
         MessageEncoder().encode_ping(bytes(126))
 
 
-def test_a_close_frame_has_code_and_reason() -> None:
+def test_a_close_frame_is_encoded_with_code_and_reason() -> None:
     assert MessageEncoder().encode_close(1000, "bye") == b"\x88\x05\x03\xe8bye"
 
 
-def test_a_close_frame_without_a_status_is_empty() -> None:
+def test_a_close_frame_with_1005_is_empty() -> None:
     assert MessageEncoder().encode_close(1005, "") == b"\x88\x00"
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000, "1000", None, True])
-def test_a_code_that_must_not_be_sent_is_the_callers_fault(code: Any) -> None:
+def test_a_close_code_that_must_not_be_sent_raises(code: Any) -> None:
     with pytest.raises(LocalProtocolError, match="close code: expected"):
         MessageEncoder().encode_close(code, "")
 
 
-def test_a_reason_that_does_not_fit_is_the_callers_fault() -> None:
+def test_a_close_reason_over_123_bytes_raises() -> None:
     with pytest.raises(LocalProtocolError, match="at most 123 bytes of UTF-8, got 124"):
         MessageEncoder().encode_close(1000, "r" * 124)
 
@@ -146,22 +146,22 @@ def test_only_long_messages_are_sent_compressed() -> None:
 
 
 @pytest.mark.parametrize("length", [5, 5000])
-def test_a_message_that_goes_to_many_is_framed_once(length: int) -> None:
-    last = FrameCache()
-    one, other = (MessageEncoder(None, last) for _ in range(2))
+def test_a_message_sent_on_several_connections_is_framed_once(length: int) -> None:
+    cache = FrameCache()
+    one, other = (MessageEncoder(None, cache) for _ in range(2))
     text, data = "a" * length, b"a" * length
     assert one.encode_text(text) is other.encode_text(text)
     assert one.encode_bytes(data) is other.encode_bytes(data) == frame_bytes(data)
 
 
-def test_each_message_has_a_frame_of_its_own() -> None:
+def test_a_different_message_is_never_sent_as_the_cached_frame() -> None:
     codec = MessageEncoder()
     text, data = "hello", b"hello"
     frames = [codec.encode_text(text), codec.encode_bytes(data), codec.encode_text("HELLO"), codec.encode_text(text)]
     assert frames == [b"\x81\x05hello", b"\x82\x05hello", b"\x81\x05HELLO", b"\x81\x05hello"]
 
 
-def test_bytes_that_have_changed_are_framed_again() -> None:
+def test_a_mutable_message_that_has_changed_is_framed_again() -> None:
     codec = MessageEncoder()
     data: Any = bytearray(b"hello")
     codec.encode_bytes(data)
@@ -170,10 +170,10 @@ def test_bytes_that_have_changed_are_framed_again() -> None:
 
 
 @pytest.mark.parametrize("compress_first", [False, True])
-def test_only_connections_that_do_not_compress_a_message_share_its_frame(compress_first: bool) -> None:
-    last = FrameCache()
-    plain = MessageEncoder(None, last)
-    compressing = MessageEncoder(agreed(), last)
+def test_only_uncompressed_frames_are_shared_between_connections(compress_first: bool) -> None:
+    cache = FrameCache()
+    plain = MessageEncoder(None, cache)
+    compressing = MessageEncoder(agreed(), cache)
     text, data = "a" * MIN_COMPRESSED_BYTES, b"a" * MIN_COMPRESSED_BYTES
     for codec in [compressing, plain, compressing] if compress_first else [plain, compressing, plain]:
         rsv1 = RSV1 if codec is compressing else 0
@@ -183,9 +183,9 @@ def test_only_connections_that_do_not_compress_a_message_share_its_frame(compres
 
 
 @pytest.mark.parametrize("length", [3, 1000])
-def test_shared_messages_are_framed_once_for_all_and_never_compressed(length: int) -> None:
-    text, data, last = SharedText("x" * length), SharedBytes(b"x" * length), FrameCache()
-    plain, compressing = (MessageEncoder(deflate, last) for deflate in (None, agreed()))
+def test_a_shared_message_is_framed_once_and_never_compressed(length: int) -> None:
+    text, data, cache = SharedText("x" * length), SharedBytes(b"x" * length), FrameCache()
+    plain, compressing = (MessageEncoder(deflate, cache) for deflate in (None, agreed()))
     assert compressing.encode_text(text) == frame_text("x" * length)
     assert plain.encode_text(text) is compressing.encode_text(text)
     assert compressing.encode_bytes(data) == frame_bytes(b"x" * length)

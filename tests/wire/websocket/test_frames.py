@@ -38,10 +38,10 @@ from uvicorn.wire.websocket.frames import WebSocketCodec
 MEBIBYTE = 1 << 20
 
 
-# What is received
+# Receiving
 
 
-def test_messages_are_handed_over_in_order() -> None:
+def test_messages_reach_the_sink_in_order() -> None:
     stream = frame(TEXT, b"one") + frame(BINARY, b"two") + frame(PING, b"three") + frame(PONG, b"four") + close(1000)
     assert received(stream) == [
         ("text", "one"),
@@ -55,58 +55,58 @@ def test_messages_are_handed_over_in_order() -> None:
 @pytest.mark.parametrize("first", [TEXT, BINARY])
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])
 @pytest.mark.parametrize("piece", [1 << 30, 16384, 4099])
-def test_a_message_of_any_length_arrives_whole(first: int, length: int, piece: int) -> None:
+def test_a_message_of_any_length_reaches_the_sink_complete(first: int, length: int, piece: int) -> None:
     payload = (b"0123456789abcde" * (length // 15 + 1))[:length]
     client = Client(max_message_bytes=MEBIBYTE).send(frame(first, payload), piece)
     assert client.calls == [("text", payload.decode()) if first == TEXT else ("bytes", payload)]
 
 
 @pytest.mark.parametrize("first", [TEXT, BINARY])
-def test_a_short_message_over_a_very_low_limit_is_refused(first: int) -> None:
+def test_a_short_message_over_a_very_low_limit_closes_with_1009(first: int) -> None:
     client = Client(max_message_bytes=3).send(frame(first, b"abc")).send(frame(first, b"abcd"))
     assert (len(client.calls), client.code) == (1, 1009)
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_what_breaks_the_protocol_or_a_limit_is_refused_with_its_code(name: str) -> None:
+def test_each_invalid_stream_raises_with_its_close_code(name: str) -> None:
     stream, code, compression = INVALID[name]
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
-def test_a_fault_in_a_frame_is_found_before_it_is_whole() -> None:
+def test_a_fault_in_an_incomplete_frame_is_found() -> None:
     client = Client().send(header(TEXT, 100) + masked(b"abc\xff"))
     assert client.refused == (1007, "text is not valid UTF-8")
 
 
 @pytest.mark.parametrize("start", [b"\xed\xa0", b"\xf4\x90", b"\xe0\x9f", b"\xf0\x8f", b"\xf5", b"\xc1", b"\x80"])
-def test_bytes_that_no_character_begins_with_are_refused_without_waiting(start: bytes) -> None:
+def test_invalid_utf_8_at_the_end_of_a_piece_is_found_at_once(start: bytes) -> None:
     client = Client().send(header(TEXT, 100) + masked(EURO + start))
     assert client.code == 1007
 
 
-def test_a_character_may_still_become_whole() -> None:
+def test_an_incomplete_character_at_the_end_of_a_piece_is_valid() -> None:
     client = Client().send(header(TEXT, 100) + masked(b"\xed\x9f"))
     assert client.refused is None
 
 
 @pytest.mark.parametrize("stream", [b"\xf1", b"\x83", b"\x00", b"\x09", b"\x81\x00", b"\x89\xfe"])
-def test_a_header_is_refused_by_its_first_wrong_byte(stream: bytes) -> None:
+def test_the_first_invalid_byte_of_a_frame_header_is_found_at_once(stream: bytes) -> None:
     assert Client().send(stream).code == 1002
 
 
-def test_a_header_is_held_against_the_limit_before_the_payload_comes() -> None:
+def test_a_frame_over_the_limit_is_rejected_before_its_payload_arrives() -> None:
     client = Client().send(header(BINARY, 1001)[:4])
     assert client.refused == (1009, "message over 1000 bytes")
 
 
-# Refused at the length, which stands before the mask's four bytes.
+# Rejected at the length, before the four bytes of the mask.
 @pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
-def test_after_a_message_over_the_limit_it_is_known_how_much_of_it_still_comes(piece: int, mask: int) -> None:
+def test_announced_bytes_of_a_frame_over_the_limit_are_all_that_the_client_still_sends(piece: int, mask: int) -> None:
     client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
 
-def test_what_has_come_with_the_header_of_a_refused_message_is_not_announced_any_more() -> None:
+def test_announced_bytes_exclude_payload_that_arrived_with_a_rejected_header() -> None:
     for sent in (600, 2000, 3000):
         client = Client(max_message_bytes=1000).send(
             frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
@@ -114,7 +114,7 @@ def test_what_has_come_with_the_header_of_a_refused_message_is_not_announced_any
         assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
 
 
-def test_in_the_middle_of_a_frame_the_rest_of_it_is_announced_less_what_is_held() -> None:
+def test_announced_bytes_of_an_incomplete_frame_exclude_the_buffer() -> None:
     client = Client(max_message_bytes=1000)
     client.send(frame(BINARY, bytes(1000))[:308])
     assert client.codec.announced_bytes == 700
@@ -125,23 +125,23 @@ def test_in_the_middle_of_a_frame_the_rest_of_it_is_announced_less_what_is_held(
     assert client.codec.announced_bytes == 0
 
 
-def test_text_that_is_refused_within_a_frame_leaves_the_rest_of_it_announced() -> None:
+def test_announced_bytes_after_invalid_text_are_the_rest_of_its_frame() -> None:
     client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
     assert (client.code, client.codec.announced_bytes) == (1007, 700)
 
 
-def test_between_frames_nothing_is_announced() -> None:
+def test_announced_bytes_are_zero_between_frames() -> None:
     assert Client().send(frame(TEXT, b"a") + header(TEXT, 300)[:3]).codec.announced_bytes == 0
 
 
-def test_a_refusal_says_code_and_reason() -> None:
+def test_a_websocket_protocol_error_shows_code_and_reason() -> None:
     error = WebSocketProtocolError(1009, "message over 1000 bytes")
     assert isinstance(error, RemoteProtocolError)
     assert str(error) == "message over 1000 bytes (1009)"
 
 
 @pytest.mark.parametrize("last", [close(1000), frame(TEXT, b"\xff"), frame(TEXT, b"a" * 200 + b"\xff"), b"\xff"])
-def test_nothing_is_read_after_the_end(last: bytes) -> None:
+def test_input_after_a_close_frame_or_a_fault_is_ignored(last: bytes) -> None:
     client = Client().send(last)
     before = list(client.calls)
     client.send(frame(TEXT, b"more") + b"\xff" * 100)
@@ -151,7 +151,7 @@ def test_nothing_is_read_after_the_end(last: bytes) -> None:
     assert client.codec.buffered_bytes == 0
 
 
-def test_a_codec_that_is_stopped_is_silent() -> None:
+def test_a_stopped_codec_ignores_its_input() -> None:
     client = Client().send(frame(TEXT_PART, b"abc") + b"\x80")
     client.codec.stop()
     client.send(frame(LAST, b"def"))
@@ -159,7 +159,7 @@ def test_a_codec_that_is_stopped_is_silent() -> None:
     assert client.codec.buffered_bytes == 0
 
 
-def test_a_codec_that_is_stopped_lets_go_of_its_sink() -> None:
+def test_a_stopped_codec_drops_its_reference_to_the_sink() -> None:
     client = Client()
     codec, sink = client.codec, weakref.ref(client.sink)
     codec.stop()
@@ -167,8 +167,8 @@ def test_a_codec_that_is_stopped_lets_go_of_its_sink() -> None:
     assert sink() is None
 
 
-class Failing:
-    """A sink that a message makes fail."""
+class FailingSink:
+    """A sink whose methods raise."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -184,8 +184,8 @@ class Failing:
     on_busy: Any = on_text
 
 
-def test_a_sink_that_fails_is_not_called_for_the_same_message_again() -> None:
-    sink = Failing()
+def test_a_sink_that_raises_is_not_called_again() -> None:
+    sink = FailingSink()
     codec = WebSocketCodec(sink, 1000, 10)
     with pytest.raises(ValueError):
         codec.receive_data(frame(TEXT, b"a") + frame(TEXT, b"b"))
@@ -196,7 +196,7 @@ def test_a_sink_that_fails_is_not_called_for_the_same_message_again() -> None:
 # Pausing
 
 
-def test_what_comes_during_a_pause_is_held_until_it_is_over() -> None:
+def test_input_during_a_pause_is_kept_until_resume() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one")).send(frame(TEXT, b"two") + close(1000))
@@ -206,7 +206,7 @@ def test_what_comes_during_a_pause_is_held_until_it_is_over() -> None:
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
 
-def test_a_fault_during_a_pause_is_told_when_it_is_over() -> None:
+def test_a_fault_that_arrives_during_a_pause_is_raised_by_resume() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one") + b"\xff")
@@ -215,7 +215,7 @@ def test_a_fault_during_a_pause_is_told_when_it_is_over() -> None:
     assert client.calls == [("text", "one")]
 
 
-def test_a_pause_without_anything_held_ends_without_a_call() -> None:
+def test_resume_with_an_empty_buffer_calls_nothing() -> None:
     client = Client()
     client.codec.pause()
     client.codec.pause()
@@ -224,8 +224,8 @@ def test_a_pause_without_anything_held_ends_without_a_call() -> None:
     assert client.send(frame(TEXT, b"a")).calls == [("text", "a")]
 
 
-class Taking(Failing):
-    """A sink that pauses and at once resumes within each call."""
+class PausingSink(FailingSink):
+    """A sink that pauses and resumes within each call."""
 
     codec: WebSocketCodec
 
@@ -237,8 +237,8 @@ class Taking(Failing):
     on_bytes: Any = on_text
 
 
-def test_a_sink_may_pause_and_resume_within_a_call() -> None:
-    sink = Taking()
+def test_a_sink_can_pause_and_resume_within_a_call() -> None:
+    sink = PausingSink()
     sink.codec = WebSocketCodec(sink, 1000, 10)
     sink.codec.pause()
     sink.codec.receive_data(frame(TEXT, b"a") * 3)
@@ -248,7 +248,7 @@ def test_a_sink_may_pause_and_resume_within_a_call() -> None:
     assert sink.count == 7
 
 
-def test_after_many_frames_in_a_row_there_is_a_chance_to_pause() -> None:
+def test_on_busy_is_called_after_every_256_frames_in_a_row() -> None:
     client = Client()
     pauses: list[int] = []
 
@@ -264,11 +264,11 @@ def test_after_many_frames_in_a_row_there_is_a_chance_to_pause() -> None:
     assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
 
 
-def test_who_does_not_take_it_is_sent_all_of_them() -> None:
+def test_a_sink_that_ignores_on_busy_receives_all_frames() -> None:
     assert len(Client().send(frame(PING) * 1000).calls) == 1000
 
 
-def test_more_may_come_while_part_of_what_is_held_has_been_read() -> None:
+def test_input_that_arrives_while_the_buffer_is_partly_read_stays_in_order() -> None:
     client = Client()
     pausing_after_each_call(client)
     client.codec.pause()
@@ -282,18 +282,18 @@ def test_more_may_come_while_part_of_what_is_held_has_been_read() -> None:
     assert [text for _, text in client.calls] == ["one", "two", "three", "four"]
 
 
-def test_a_control_frame_is_handled_when_it_is_whole() -> None:
+def test_a_control_frame_reaches_the_sink_when_it_is_complete() -> None:
     client = Client().send(frame(PING, b"abc")[:-1])
     assert client.calls == []
     assert client.send(frame(PING, b"abc")[-1:]).calls == [("ping", b"abc")]
 
 
-def test_what_is_held_counts_message_and_header() -> None:
+def test_buffered_bytes_count_the_incomplete_message_and_header() -> None:
     client = Client().send(frame(BINARY_PART, b"abc") + header(MORE, 300)[:3])
     assert client.codec.buffered_bytes == 6
 
 
-def test_many_pauses_within_what_is_held_do_not_copy_it_again_and_again() -> None:
+def test_many_pauses_within_one_buffer_do_not_copy_it_each_time() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"a") * 20_000)
@@ -305,7 +305,7 @@ def test_many_pauses_within_what_is_held_do_not_copy_it_again_and_again() -> Non
     allocated = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(client.calls) == 10_001
-    # What was held came to 70,000 bytes more.
+    # The rest of the buffer is 70,000 bytes.
     assert allocated < 10_000
 
 
@@ -313,7 +313,7 @@ def test_many_pauses_within_what_is_held_do_not_copy_it_again_and_again() -> Non
 
 
 def peak_of(client: Client, stream: bytes, piece: int) -> int:
-    """The most that was allocated while `stream` was received, less the piece at hand."""
+    """Peak of memory while `stream` was received, less one piece."""
     tracemalloc.start()
     client.send(stream, piece)
     peak = tracemalloc.get_traced_memory()[1]
@@ -321,27 +321,27 @@ def peak_of(client: Client, stream: bytes, piece: int) -> int:
     return peak - piece
 
 
-def test_a_long_message_takes_no_more_than_twice_its_size_and_a_bit() -> None:
+def test_memory_for_a_long_message_is_below_2_3_times_its_size() -> None:
     client = Client(max_message_bytes=MEBIBYTE)
     assert peak_of(client, frame(BINARY, b"a" * MEBIBYTE), 65536) < 2.3 * MEBIBYTE
     assert client.code is None
 
 
-def test_a_message_that_comes_byte_by_byte_takes_no_more() -> None:
+def test_memory_for_a_message_that_arrives_byte_by_byte_is_below_2_5_times_its_size() -> None:
     client = Client(max_message_bytes=30_000)
     assert peak_of(client, frame(BINARY, b"a" * 30_000), 1) < 75_000
     assert client.code is None
 
 
-def test_text_with_wide_characters_in_each_piece_is_not_kept_as_text() -> None:
+def test_pieces_of_text_with_wide_characters_are_not_kept_decoded() -> None:
     payload = ("\N{PILE OF POO}" + "a" * 1000).encode() * 500
     client = Client(max_message_bytes=MEBIBYTE)
-    # The text itself takes 4 bytes for each character.
+    # The delivered text takes 4 bytes for each character.
     assert peak_of(client, frame(TEXT, payload), 1004) < 6.5 * len(payload)
     assert len(client.calls) == 1
 
 
-def test_the_memory_of_a_message_is_given_back() -> None:
+def test_the_memory_of_a_message_is_freed_after_it_is_delivered() -> None:
     client = Client(max_message_bytes=MEBIBYTE)
     client.send(frame(BINARY, b"a" * MEBIBYTE), 65536)
     client.sink.calls.clear()
@@ -349,22 +349,22 @@ def test_the_memory_of_a_message_is_given_back() -> None:
     assert sys.getsizeof(client.codec._message) < 100
 
 
-def test_part_of_a_header_does_not_keep_what_was_read_before_it() -> None:
+def test_an_incomplete_header_does_not_keep_the_buffer_before_it() -> None:
     client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
     assert client.codec.buffered_bytes == 1
     assert sys.getsizeof(client.codec._buffer) < 200
 
 
-def test_sending_goes_on_after_receiving_has_ended() -> None:
+def test_encoding_works_after_receiving_has_ended() -> None:
     client = Client().send(close(1000))
     assert client.codec.encode_close(1000, "") == b"\x88\x02\x03\xe8"
 
 
-def test_compressed_messages_are_not_decompressed_where_that_was_not_agreed_on() -> None:
+def test_a_compressed_message_without_negotiation_closes_with_1002() -> None:
     assert Client().send(frame(TEXT | RSV1, deflated(b"hello"))).code == 1002
 
 
-def test_frames_are_read_without_the_part_in_c_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_decoded_without_the_c_extension_of_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
     spec = importlib.util.spec_from_file_location("frames_in_python", websocket_frames.__file__)
     assert spec is not None and spec.loader is not None

@@ -22,25 +22,25 @@ def accepted(*fields: tuple[bytes, bytes], subprotocol: str | None = None, heade
 
 
 def refusal(*fields: tuple[bytes, bytes], without: bytes = b"") -> RemoteProtocolError:
-    """The error of a handshake that is refused."""
+    """The error of a rejected handshake."""
     with pytest.raises(RemoteProtocolError) as caught:
         handshake(*fields, without=without)
     return caught.value
 
 
-# What a client asks for
+# Requests
 
 
-def test_an_ordinary_handshake_is_understood() -> None:
+def test_a_minimal_handshake_is_parsed() -> None:
     asked = handshake()
     assert (asked.host, asked.origin, asked.subprotocols) == ("example.com", None, [])
 
 
-def test_a_browser_tells_where_the_page_is_from() -> None:
+def test_the_origin_field_is_the_origin_of_the_handshake() -> None:
     assert handshake((b"origin", b"https://example.com")).origin == "https://example.com"
 
 
-def test_subprotocols_keep_the_clients_order_over_all_fields() -> None:
+def test_offered_subprotocols_keep_the_clients_order_over_several_fields() -> None:
     asked = handshake((b"sec-websocket-protocol", b"chat.v2,  chat.v1"), (b"sec-websocket-protocol", b"Chat.v1"))
     assert asked.subprotocols == ["chat.v2", "chat.v1", "Chat.v1"]
 
@@ -54,14 +54,16 @@ def test_subprotocols_keep_the_clients_order_over_all_fields() -> None:
         (b"upgrade", b"h2c, websocket"),
     ],
 )
-def test_tokens_may_stand_among_others_and_in_any_case(name: bytes, value: bytes) -> None:
+def test_upgrade_and_websocket_are_found_among_other_tokens_in_any_case(name: bytes, value: bytes) -> None:
     handshake((name, value), without=name)
 
 
 @pytest.mark.parametrize(
     ("method", "version", "has_content"), [("POST", "1.1", False), ("GET", "1.0", False), ("GET", "1.1", True)]
 )
-def test_a_request_that_cannot_be_a_handshake_is_refused(method: str, version: str, has_content: bool) -> None:
+def test_a_handshake_with_another_method_or_version_or_with_content_is_refused(
+    method: str, version: str, has_content: bool
+) -> None:
     headers = [
         [b"host", b"x"],
         [b"upgrade", b"websocket"],
@@ -75,7 +77,7 @@ def test_a_request_that_cannot_be_a_handshake_is_refused(method: str, version: s
 
 
 @pytest.mark.parametrize("name", [b"host", b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version"])
-def test_a_field_that_must_be_there_is_missed(name: bytes) -> None:
+def test_a_handshake_without_a_required_field_is_400(name: bytes) -> None:
     assert refusal(without=name).status_hint == 400
 
 
@@ -87,16 +89,16 @@ def test_a_field_that_must_be_there_is_missed(name: bytes) -> None:
         (b"sec-websocket-version", b"13"),
     ],
 )
-def test_a_field_that_must_stand_once_is_refused_twice(name: bytes, value: bytes) -> None:
+def test_a_handshake_that_repeats_a_singular_field_is_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
-def test_two_origins_are_refused() -> None:
+def test_a_handshake_with_two_origins_is_400() -> None:
     assert refusal((b"origin", b"http://a"), (b"origin", b"http://a")).status_hint == 400
 
 
 @pytest.mark.parametrize("version", [b"8", b"0", b"14", b"", b"013", b"13, 8", b"x", b"\xff"])
-def test_another_version_is_told_to_upgrade(version: bytes) -> None:
+def test_a_websocket_version_other_than_13_is_426(version: bytes) -> None:
     error = refusal((b"sec-websocket-version", version), without=b"sec-websocket-version")
     assert error.status_hint == 426
 
@@ -121,7 +123,7 @@ def test_another_version_is_told_to_upgrade(version: bytes) -> None:
         (b"sec-websocket-key", KEY + b"\n"),
     ],
 )
-def test_a_field_with_another_value_is_refused(name: bytes, value: bytes) -> None:
+def test_a_handshake_with_a_wrong_field_value_is_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value), without=name).status_hint == 400
 
 
@@ -145,16 +147,15 @@ def test_a_field_with_another_value_is_refused(name: bytes, value: bytes) -> Non
         b"\xff",
     ],
 )
-def test_a_malformed_list_is_refused(name: bytes, value: bytes) -> None:
+def test_a_handshake_with_a_malformed_list_is_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
-def test_a_subprotocol_that_is_named_twice_is_refused() -> None:
+def test_a_handshake_that_offers_a_subprotocol_twice_is_400() -> None:
     assert refusal((b"sec-websocket-protocol", b"chat, chat")).status_hint == 400
 
 
-def test_no_byte_in_any_field_is_more_than_refused() -> None:
-    """Either it is understood or it is a RemoteProtocolError."""
+def test_no_byte_in_a_handshake_field_raises_anything_but_a_remote_protocol_error() -> None:
     for name in (
         b"sec-websocket-protocol",
         b"sec-websocket-extensions",
@@ -177,7 +178,7 @@ def test_no_byte_in_any_field_is_more_than_refused() -> None:
 
 @pytest.mark.parametrize("part", [b",", b"a,", b"a;b=c,", b"a;b;", b'a;b="\\c",', b'"', b"permessage-deflate,", b"\t "])
 @pytest.mark.parametrize("name", [b"sec-websocket-protocol", b"sec-websocket-extensions"])
-def test_a_long_hostile_field_costs_memory_in_proportion(name: bytes, part: bytes) -> None:
+def test_a_long_hostile_handshake_field_costs_at_most_200_times_its_size(name: bytes, part: bytes) -> None:
     value = part * (20_000 // len(part))
     tracemalloc.start()
     try:
@@ -190,10 +191,10 @@ def test_a_long_hostile_field_costs_memory_in_proportion(name: bytes, part: byte
     assert peak < 200 * len(value)
 
 
-# What it is answered
+# Responses
 
 
-def test_a_handshake_is_accepted_with_the_key_of_the_specification() -> None:
+def test_the_example_key_of_the_specification_is_accepted_as_in_the_specification() -> None:
     assert accepted() == [
         b"HTTP/1.1 101 Switching Protocols",
         b"server: uvicorn",
@@ -204,24 +205,24 @@ def test_a_handshake_is_accepted_with_the_key_of_the_specification() -> None:
     assert accept_key(KEY.decode()) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-def test_a_subprotocol_that_was_offered_is_agreed_on() -> None:
+def test_an_offered_subprotocol_is_in_the_response() -> None:
     lines = accepted((b"sec-websocket-protocol", b"a, b"), subprotocol="b")
     assert b"sec-websocket-protocol: b" in lines
 
 
 @pytest.mark.parametrize("subprotocol", ["c", "", "A", "a, b", "a\r\nx: y", 1, b"a"])
-def test_a_subprotocol_that_was_not_offered_is_the_applications_fault(subprotocol: Any) -> None:
+def test_accepting_a_subprotocol_that_was_not_offered_raises(subprotocol: Any) -> None:
     with pytest.raises(LocalProtocolError, match="subprotocol: expected None or one of those offered"):
         accepted((b"sec-websocket-protocol", b"a, b"), subprotocol=subprotocol)
 
 
-def test_fields_of_the_application_are_sent_besides() -> None:
+def test_the_applications_fields_are_in_the_handshake_response() -> None:
     lines = accepted(headers=[(b"Set-Cookie", b"a=b"), [b"set-cookie", b"c=d"], [b"x-custom", b""]])
     assert lines[-3:] == [b"set-cookie: a=b", b"set-cookie: c=d", b"x-custom: "]
 
 
 @pytest.mark.parametrize("name", [b"server", b"Date"])
-def test_a_default_field_of_the_applications_own_is_sent_once(name: bytes) -> None:
+def test_the_applications_server_or_date_replaces_the_default_in_a_handshake(name: bytes) -> None:
     defaults = DefaultFields()
     defaults.update(0)
     response, _ = handshake().accept(None, [(name, b"mine")], defaults, compression=False)
@@ -247,41 +248,41 @@ def test_a_default_field_of_the_applications_own_is_sent_once(name: bytes) -> No
         b"sec-websocket-anything",
     ],
 )
-def test_fields_of_the_handshake_are_the_servers(name: bytes) -> None:
+def test_a_handshake_field_that_only_the_server_may_set_raises(name: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="only the server may set it in a handshake"):
         accepted(headers=[(name, b"x")])
 
 
-def test_a_subprotocol_among_the_headers_is_an_error_that_names_the_key_for_it() -> None:
+def test_a_subprotocol_among_the_headers_raises_an_error_that_names_the_subprotocol_key() -> None:
     with pytest.raises(LocalProtocolError, match="expected the subprotocol in 'subprotocol'"):
         accepted((b"sec-websocket-protocol", b"a"), headers=[(b"Sec-WebSocket-Protocol", b"a")])
 
 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\n", b"\0", b"\x7f"])
-def test_a_control_character_in_a_value_is_the_applications_fault(value: bytes) -> None:
+def test_a_control_character_in_a_handshake_field_raises(value: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="control character"):
         accepted(headers=[(b"x", value)])
 
 
 @pytest.mark.parametrize("value", ["text", 1, None])
-def test_a_value_that_is_not_bytes_is_the_applications_fault(value: Any) -> None:
+def test_a_handshake_field_value_other_than_bytes_raises(value: Any) -> None:
     with pytest.raises(LocalProtocolError, match="expected a value of bytes"):
         accepted(headers=[(b"x", value)])
 
 
 @pytest.mark.parametrize("headers", [[(b"a", b"b", b"c")], [b"a"], 1, [1], [([], b"a")]])
-def test_headers_that_are_not_pairs_are_the_applications_fault(headers: Any) -> None:
+def test_handshake_headers_that_are_not_pairs_raise(headers: Any) -> None:
     with pytest.raises(LocalProtocolError, match="expected \\[name, value\\] pairs"):
         accepted(headers=headers)
 
 
 @pytest.mark.parametrize("name", [b"a b", b"", b"a\r\n", "text"])
-def test_a_name_that_is_no_token_is_the_applications_fault(name: Any) -> None:
+def test_an_invalid_handshake_field_name_raises(name: Any) -> None:
     with pytest.raises(LocalProtocolError, match="header name: expected"):
         accepted(headers=[(name, b"a")])
 
 
-def test_after_a_fault_of_the_application_the_handshake_can_still_be_accepted() -> None:
+def test_a_handshake_can_be_accepted_after_an_invalid_accept_was_rejected() -> None:
     asked = handshake()
     with pytest.raises(LocalProtocolError):
         asked.accept("unknown", [], DefaultFields(), compression=True)
@@ -289,14 +290,14 @@ def test_after_a_fault_of_the_application_the_handshake_can_still_be_accepted() 
 
 
 @pytest.mark.parametrize("compression", [False, True])
-def test_compression_is_agreed_on_if_both_want_it(compression: bool) -> None:
+def test_compression_is_negotiated_if_the_client_offers_and_the_server_allows_it(compression: bool) -> None:
     asked = handshake((b"sec-websocket-extensions", WITH_COMPRESSION))
     response, deflate = asked.accept(None, [], DefaultFields(), compression)
     assert (b"sec-websocket-extensions: permessage-deflate" in response) == compression
     assert (deflate is not None) == compression
 
 
-def test_compression_is_not_imposed() -> None:
+def test_compression_is_not_negotiated_without_an_offer() -> None:
     response, deflate = handshake().accept(None, [], DefaultFields(), compression=True)
     assert b"sec-websocket-extensions" not in response
     assert deflate is None
