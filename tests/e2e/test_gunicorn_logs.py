@@ -99,7 +99,7 @@ def test_a_file_is_logged_with_all_that_was_sent(scheme: str, tmp_path: Path) ->
     if scheme == "https":
         arguments += ["--certfile", str(certificates.chain), "--keyfile", str(certificates.key)]
     with (
-        running_gunicorn(HOSTED, "app:asgi3", *arguments) as server,
+        running_gunicorn(HOSTED, "app:asgi3", *arguments, worker_class="workers.WithPathsend") as server,
         Client(server, certificates.client() if scheme == "https" else None) as client,
     ):
         assert content_of(client.get("/file")) == content

@@ -643,7 +643,7 @@ def file(tmp_path: Path) -> Path:
 
 
 async def answered_with_a_file(app: Any, stream: bytes = GET) -> Conversation:
-    conversation = await answered(app, stream)
+    conversation = await answered(app, stream, pathsend=True)
     await until(lambda: not conversation.interface.tasks._running)
     return conversation
 
@@ -693,7 +693,7 @@ async def test_after_a_file_that_cannot_be_sent_another_response_may_follow(
 
 async def test_a_file_whose_client_leaves_is_given_up(file: Path) -> None:
     app = App(START, pathsend(file))
-    conversation = Conversation(app)
+    conversation = Conversation(app, pathsend=True)
     conversation.transport.client_takes = False
     conversation.send(GET)
     await until(lambda: conversation.connection.write_paused)
@@ -703,7 +703,7 @@ async def test_a_file_whose_client_leaves_is_given_up(file: Path) -> None:
 
 async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> None:
     app = App(START, pathsend(file))
-    conversation = Conversation(app)
+    conversation = Conversation(app, pathsend=True)
     conversation.transport.client_takes = False
     conversation.send(GET)
     await until(lambda: conversation.connection.write_paused)
@@ -726,8 +726,17 @@ async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> N
 )
 async def test_a_file_has_its_place(file: Path, events: tuple[Any, ...], told: str) -> None:
     app = App(*events, pathsend(file))
-    await answered(app)
+    await answered(app, pathsend=True)
     assert told in str(app.errors[0])
+
+
+async def test_a_pathsend_event_that_was_not_offered_raises(file: Path) -> None:
+    app = App(START, pathsend(file))
+    conversation = await answered(app)
+    assert [str(error) for error in app.errors] == [
+        "send: expected http.response.body, got 'http.response.pathsend'",
+    ]
+    assert conversation.statuses == [500]
 
 
 @pytest.mark.parametrize("event", [BODY, START, TRAILERS])
@@ -899,7 +908,8 @@ async def test_a_failure_that_is_raised_again_out_of_a_group_is_logged_once(capl
     assert caplog.text.count("exception in the application") == 1
 
 
-async def test_a_file_event_is_offered_if_the_settings_say_so() -> None:
+@pytest.mark.parametrize("offered", [False, True])
+async def test_pathsend_is_offered_only_if_it_is_switched_on(offered: bool) -> None:
     app = App(START, BODY)
-    await answered(app, GET, pathsend=True)
-    assert "http.response.pathsend" in app.scopes[0]["extensions"]
+    await answered(app, GET, pathsend=offered)
+    assert ("http.response.pathsend" in app.scopes[0]["extensions"]) is offered

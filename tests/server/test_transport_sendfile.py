@@ -85,7 +85,7 @@ class Served:
 async def served(app: Any, tls: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[Served]:
     loop = asyncio.get_running_loop()
     clock = ManualClock()
-    chosen = build_settings({"access_log": False, **settings})
+    chosen = build_settings({"access_log": False, "pathsend": True, **settings})
     interface = build_interface(app, chosen)
     context = ServerContext(interface, chosen, clock)
     clock.on_tick(context.tick)

@@ -54,6 +54,8 @@ class HTTPCall:
     _trailers: list[Any] | None = None
     _body_ended = False
     _content_ended = False
+    #: Whether the scope offers `http.response.pathsend`.
+    offers_pathsend = False
     # Whether an event has been dropped because the client has gone.
     _has_dropped = False
 
@@ -176,7 +178,7 @@ class HTTPCall:
 
     def _may_send_path(self) -> bool:
         begun = self._headers is not None or self._exchange.state is STREAMING
-        return begun and self._trailers is None and not self._body_ended
+        return self.offers_pathsend and begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
         """End the response with a file. Unlike other events this one is sent when it is awaited."""
@@ -296,11 +298,12 @@ class ASGI3Interface(Interface):
         # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
         scope["headers"] = [(name, value) for name, value in exchange.headers]
         scope["extensions"] = {"http.response.trailers": {}}
+        call = HTTPCall(exchange)
         if self.settings.pathsend:
             scope["extensions"]["http.response.pathsend"] = {}
+            call.offers_pathsend = True
         if self._state is not None:
             scope["state"] = self._state.copy()
-        call = HTTPCall(exchange)
         try:
             called = (
                 self.app(scope, call.receive, call.send)

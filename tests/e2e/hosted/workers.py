@@ -27,3 +27,7 @@ class Onuvloop(UvicornWorker):
 
 class Onasyncio(UvicornWorker):
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio"}
+
+
+class WithPathsend(UvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"pathsend": True}
