@@ -38,6 +38,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python bench/threads.py
 	$(VENV)/bin/python bench/bridge.py
 	$(VENV)/bin/python bench/hello.py
+	$(VENV)/bin/python bench/new_clients.py
 	$(VENV)/bin/python bench/frameworks.py
 	$(VENV)/bin/python bench/wsgi.py
 	$(VENV)/bin/python bench/adapters.py

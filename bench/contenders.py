@@ -14,7 +14,8 @@ _QUIET = ("--no-access-log", "--log-level", "warning")
 OURS = Environment("ours", "uvicorn", from_checkout=True)
 GRANIAN = Environment("granian", "granian", ("granian[uvloop]",))
 GRANIAN_FLASK = Environment("granian-flask", "granian", ("granian[uvloop]", "flask"))
-PUBLIC_UVICORN = Environment("public-uvicorn", "uvicorn", ("uvicorn[standard]",))
+# With both of its parsers in C: httptools and zttp.
+PUBLIC_UVICORN = Environment("public-uvicorn", "uvicorn", ("uvicorn[standard]", "zttp"))
 
 # WSGI hosts without ours, and ours with both of them.
 HOSTS = {
@@ -28,6 +29,11 @@ OURS_FLASK = Environment("ours-flask", "uvicorn", ("flask",), from_checkout=True
 def uvicorn(app: str, *options: str) -> tuple[str, ...]:
     """Ours, and the public index's."""
     return ("uvicorn", *_LISTEN, *_QUIET, *options, app)
+
+
+def public_uvicorn(app: str, parser: str = "httptools") -> tuple[str, ...]:
+    """The public index's; `parser` is httptools, which it takes unless told otherwise, or zttp."""
+    return uvicorn(app, "--lifespan", "off", "--http", parser)
 
 
 def granian(interface: str, app: str, *options: str) -> tuple[str, ...]:

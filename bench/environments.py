@@ -31,7 +31,8 @@ class CannotRun(Exception):
 class Environment:
     """`requirements` are pip's; `package` is the one being measured. `from_checkout`: the checkout is installed too.
 
-    `without_dependencies` are built from source, with assertions left out, and without what they ask for.
+    `without_dependencies` are built from source, with assertions left out, and without what they ask for. `python` is
+    the interpreter.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Environment:
     requirements: tuple[str, ...] = ()
     from_checkout: bool = False
     without_dependencies: tuple[str, ...] = ()
+    python: str = sys.executable
 
     @property
     def folder(self) -> Path:
@@ -51,10 +53,10 @@ class Environment:
     def make(self) -> str:
         """Make it unless it is there, and return the version of its package. Raises CannotRun."""
         stamp = self.folder / "made-of.txt"
-        wanted = "\n".join((sys.version, *self._requirements(), *self.without_dependencies))
+        wanted = "\n".join((self.python_version(), *self._requirements(), *self.without_dependencies))
         if not stamp.exists() or stamp.read_text() != wanted:
             print(f"making the environment {self.name} ...", file=sys.stderr)
-            _run([sys.executable, "-m", "venv", "--clear", str(self.folder)])
+            _run([self.python, "-m", "venv", "--clear", str(self.folder)])
             self._pip_install("--upgrade", *self._requirements())
             if self.without_dependencies:
                 how = ("--no-deps", "--no-build-isolation", "--no-binary", ":all:")
@@ -63,6 +65,10 @@ class Environment:
         if self.from_checkout:
             self._install_checkout()
         return self._version()
+
+    def python_version(self) -> str:
+        """Its Python's. Raises CannotRun if there is no such interpreter."""
+        return _run([self.python, "-c", "import platform; print(platform.python_version())"]).strip()
 
     def _requirements(self) -> tuple[str, ...]:
         if not self.from_checkout:
@@ -99,7 +105,10 @@ def clean_environ() -> dict[str, str]:
 
 def _run(command: list[str], variables: dict[str, str] | None = None) -> str:
     environ = clean_environ() | (variables or {})
-    done = subprocess.run(command, cwd=APPS, env=environ, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=APPS, env=environ, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CannotRun(str(error)) from None
     if done.returncode:
         raise CannotRun(complaint(done.stderr) or f"{command[0]} exited with {done.returncode}")
     return done.stdout

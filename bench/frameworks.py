@@ -6,14 +6,16 @@ output.
 
 from __future__ import annotations
 
-from contenders import granian, uvicorn
+from contenders import granian, public_uvicorn, uvicorn
 from environments import Environment
 from results import rate_target
-from rounds import Contender, Scenario, run_program
+from rounds import Contender, both_loads, run_program
 from servers import Question
 
 _APP = "fastapi_json:app"
 _ANSWER = b'{"id":7,"name":"hammer","tags":["steel","wood"],"price":12.5}'
+
+_PUBLIC = Environment("public-uvicorn-fastapi", "uvicorn", ("uvicorn[standard]", "zttp", "fastapi"))
 
 CONTENDERS = (
     Contender(
@@ -27,11 +29,8 @@ CONTENDERS = (
         Environment("granian-fastapi", "granian", ("granian[uvloop]", "fastapi")),
         granian("asginl", _APP),
     ),
-    Contender(
-        "public-uvicorn",
-        Environment("public-uvicorn-fastapi", "uvicorn", ("uvicorn[standard]", "fastapi")),
-        uvicorn(_APP, "--lifespan", "off"),
-    ),
+    Contender("public-uvicorn", _PUBLIC, public_uvicorn(_APP)),
+    Contender("public-zttp", _PUBLIC, public_uvicorn(_APP, "zttp")),
 )
 
 TARGETS = (
@@ -39,9 +38,8 @@ TARGETS = (
     rate_target("S10", 64, "granian-asgi", 1.1),
 )
 
-SCENARIO = Scenario(
-    "fastapi", "FastAPI, JSON", CONTENDERS, TARGETS, Question("/item", _ANSWER, content_type="application/json")
-)
+QUESTION = Question("/item", _ANSWER, content_type="application/json")
+SCENARIOS = both_loads("fastapi", "FastAPI, JSON", CONTENDERS, TARGETS, question=QUESTION)
 
 if __name__ == "__main__":
-    run_program([SCENARIO], __doc__, [64])
+    run_program(SCENARIOS, __doc__, [64])

@@ -19,8 +19,8 @@ _USER_AGENTS = (
 _ACCEPT = ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json")
 
 
-def varied_heads(host: str, prefix: str = "", content_bytes: int = 0, forwarded: bool = False) -> list[bytes]:
-    """Return 512 heads of six to nine fields, each with a path below `prefix`, query, id and cookie of its own.
+def varied_heads(host: str, path: str = "/articles", content_bytes: int = 0, forwarded: bool = False) -> list[bytes]:
+    """Return 512 heads of six to nine fields, each with a path below `path`, query, id and cookie of its own.
 
     With `content_bytes` they are of POSTs with so much content. With `forwarded` each has `x-forwarded-for` and
     `x-forwarded-proto`, as from a proxy; else every fourth has the first of them.
@@ -29,7 +29,7 @@ def varied_heads(host: str, prefix: str = "", content_bytes: int = 0, forwarded:
     heads = []
     for number in range(COUNT):
         mixed = number * 2654435761 % (1 << 32)
-        target = f"{prefix}/articles/{number}?page={mixed % 97}&session={mixed:08x}"
+        target = f"{path}/{number}?page={mixed % 97}&session={mixed:08x}"
         fields = [
             ("Host", host),
             ("User-Agent", _USER_AGENTS[number % 4]),

@@ -33,6 +33,7 @@ class Load:
     """What one run has seen.
 
     `cpu_microseconds` is the server's CPU time per request: what it would take alone, whoever else was there.
+    `new_client_milliseconds` is the longest that a new client waited for its answer, where there were any.
     `disturbance` is the share of the two CPUs, or the greater of the two shares, that others had.
     """
 
@@ -42,6 +43,7 @@ class Load:
     server_mib: float = 0.0
     cpu_microseconds: float = 0.0
     disturbance: float = 0.0
+    new_client_milliseconds: float = 0.0
 
 
 class _Observation:
@@ -99,6 +101,8 @@ def _read(output: str, observation: _Observation) -> Load:
     errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     count = sum(map(int, (*(errors.groups() if errors else ()), *(refused.groups() if refused else ()))))
+    new_clients = re.search(r"New clients: worst ([\d.]+) ms, (\d+) without an answer", output)
+    count += int(new_clients[2]) if new_clients else 0
     return Load(
         float(rate[1]),
         float(p99[1]) * _UNITS[p99[2]],
@@ -106,4 +110,5 @@ def _read(output: str, observation: _Observation) -> Load:
         observation.server_mib,
         observation.server_share / float(rate[1]) * 1e6,
         observation.disturbance,
+        float(new_clients[1]) if new_clients else 0.0,
     )

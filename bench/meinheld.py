@@ -5,18 +5,24 @@ It is the comparison of the first README. Needs a Python on which Meinheld still
 
 from __future__ import annotations
 
-import platform
+import shutil
 import sys
 
 from contenders import gunicorn
 from environments import CannotRun, Environment
-from results import rate_target
-from rounds import Contender, Scenario, run_program
+from results import Target, rate_target
+from rounds import Contender, both_loads, run_program
 
-_OURS = Environment("ours-gunicorn", "uvicorn", ("gunicorn",), from_checkout=True)
+_PYTHON = shutil.which("python3.11") or sys.executable
+
+_OURS = Environment("ours-gunicorn", "uvicorn", ("gunicorn",), from_checkout=True, python=_PYTHON)
 # 1.0.2 is its last release. It asks for a greenlet that no longer builds, and has assertions that no longer hold.
 _MEINHELD = Environment(
-    "meinheld", "meinheld", ("gunicorn", "greenlet", "setuptools", "wheel"), without_dependencies=("meinheld==1.0.2",)
+    "meinheld",
+    "meinheld",
+    ("gunicorn", "greenlet", "setuptools", "wheel"),
+    without_dependencies=("meinheld==1.0.2",),
+    python=_PYTHON,
 )
 
 _WORKER = "uvicorn.workers.UvicornWorker"
@@ -27,17 +33,17 @@ CONTENDERS = (
     Contender("meinheld", _MEINHELD, gunicorn("egg:meinheld#gunicorn_worker", "hello_wsgi:app")),
 )
 
-TARGETS = (
-    rate_target("S9", 200, "meinheld", 2.1),
-    rate_target("S9", 200, "meinheld", 2.1, ours="ours-threads"),
-)
 
-SCENARIO = Scenario("meinheld", "Under gunicorn", CONTENDERS, TARGETS)
+def _targets(least: float) -> tuple[Target, ...]:
+    return tuple(rate_target("S9", 200, "meinheld", least, ours) for ours in ("ours", "ours-threads"))
+
+
+SCENARIOS = both_loads("meinheld", "Under gunicorn", CONTENDERS, _targets(1.0), _targets(1.6))
 
 if __name__ == "__main__":
     try:
         _MEINHELD.make()
     except CannotRun as error:
-        print(f"skipped: Meinheld does not work on Python {platform.python_version()}: {error}")
+        print(f"skipped: Meinheld does not work on {_PYTHON}: {error}")
         sys.exit()
-    run_program([SCENARIO], __doc__, [200])
+    run_program(SCENARIOS, __doc__, [200])

@@ -23,9 +23,11 @@ class Results:
 
     def ratio(self, name: str, other: str) -> float | None:
         """The median of the ratios of two contenders' rates in each round."""
-        pairs = list(zip(self.loads.get(name, ()), self.loads.get(other, ()), strict=False))
-        ratios = (one.requests_per_second / two.requests_per_second for one, two in pairs)
-        return statistics.median(ratios) if pairs else None
+        return self._ratio(name, other, lambda one, two: one.requests_per_second / two.requests_per_second)
+
+    def cpu_ratio(self, name: str, other: str) -> float | None:
+        """The same of the requests that a second of the server's CPU time answers."""
+        return self._ratio(name, other, lambda one, two: two.cpu_microseconds / (one.cpu_microseconds or float("inf")))
 
     def ratio_to_best(self, name: str, others: Sequence[str]) -> float | None:
         """The least of the ratios to several others; None unless one of them has run."""
@@ -40,10 +42,21 @@ class Results:
         """Resident memory under load."""
         return self.median(name, lambda load: load.server_mib) or None
 
+    def new_clients(self, name: str) -> float | None:
+        """Milliseconds that the last of the new clients waited."""
+        return self.median(name, lambda load: load.new_client_milliseconds) or None
+
+    def _ratio(self, name: str, other: str, of: Callable[[Load, Load], float]) -> float | None:
+        pairs = list(zip(self.loads.get(name, ()), self.loads.get(other, ()), strict=False))
+        return statistics.median(of(one, two) for one, two in pairs) if pairs else None
+
 
 @dataclass(frozen=True)
 class Target:
-    """`bound` and `measured` may be None: then what they need did not run. `connections` None: at any number."""
+    """`bound` and `measured` may be None: then what they need did not run. `connections` None: at any number.
+
+    `by_cpu` measures it by CPU time. An aim is what is hoped for: it is printed, and cannot be missed.
+    """
 
     scenario: str
     connections: int | None
@@ -51,18 +64,27 @@ class Target:
     relation: str
     bound: Callable[[Results], float | None]
     measured: Callable[[Results], float | None]
+    by_cpu: Callable[[Results], float | None] | None = None
+    is_aim: bool = False
 
     def verdict(self, results: Results) -> str:
         """One line."""
         bound, measured = self.bound(results), self.measured(results)
-        line = f"{self.scenario}  {self.what:<30} target {self.relation} {_figure(bound)}, measured {_figure(measured)}"
-        if bound is None or measured is None:
+        kind = "aim   " if self.is_aim else "target"
+        line = (
+            f"{self.scenario:<8} {self.what:<28} {kind} {self.relation} {_figure(bound)}, measured {_figure(measured)}"
+        )
+        if self.by_cpu is not None:
+            line += f" ({_figure(self.by_cpu(results))} by CPU)"
+        if bound is None or measured is None or self.is_aim:
             return line
         met = measured >= bound if self.relation == ">=" else measured <= bound
         return line if met else f"{line}  MISSED"
 
 
-def rate_target(scenario: str, connections: int | None, other: str, least: float, ours: str = "ours") -> Target:
+def rate_target(
+    scenario: str, connections: int | None, other: str, least: float, ours: str = "ours", is_aim: bool = False
+) -> Target:
     """A target for the rate of ours as a multiple of another's."""
     return Target(
         scenario,
@@ -71,6 +93,8 @@ def rate_target(scenario: str, connections: int | None, other: str, least: float
         ">=",
         lambda results: least,
         lambda results: results.ratio(ours, other),
+        lambda results: results.cpu_ratio(ours, other),
+        is_aim,
     )
 
 
@@ -101,7 +125,9 @@ def _row(name: str, version: str, floor: str, results: Results) -> list[str]:
         *([_figure(results.ratio(name, floor))] if floor else []),
         _figure(results.p99(name)),
         _figure(results.median(name, lambda load: load.cpu_microseconds) or None, 1),
+        _figure(results.cpu_ratio("ours", name)),
         _figure(results.mib(name), 0),
+        *([_figure(results.new_clients(name), 0)] if results.new_clients(name) else []),
         f"{errors:,}" if errors else "",
         f"{disturbed} of {len(loads)}" if disturbed else "",
     ]
@@ -113,8 +139,9 @@ def table(versions: Mapping[str, str], floor: str, results: Results, counted: st
     `floor` is the contender that the others are compared with besides ours; empty if there is none.
     """
     head = ["contender", f"{counted}/s", "ours/it", *([f"it/{floor}"] if floor else [])]
-    rows = [[*head, "p99 ms", "CPU us", "MiB", "errors", "disturbed"]]
     ran = sorted(results.loads, key=lambda name: results.median(name, lambda load: -load.requests_per_second) or 0)
+    new = ["new ms"] if any(map(results.new_clients, ran)) else []
+    rows = [[*head, "p99 ms", "CPU us", "by CPU", "MiB", *new, "errors", "disturbed"]]
     rows += [_row(name, versions[name], floor, results) for name in ran]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]

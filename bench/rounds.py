@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 from environments import BENCH, CannotRun, Environment
@@ -25,12 +25,16 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Contender:
-    """`command` is a program of the environment and its arguments, in which `{port}` stands for the port."""
+    """`command` is a program of the environment and its arguments, in which `{port}` stands for the port.
+
+    `trial` is what it is put to, if that is not the scenario's.
+    """
 
     name: str
     environment: Environment
     command: tuple[str, ...]
     is_peer: bool = True
+    trial: Trial | None = None
 
     def command_line(self, port: int) -> list[str]:
         """What to run."""
@@ -52,6 +56,24 @@ class Scenario:
     trial: Trial = field(default_factory=Question)
     floor: str = ""
     counted: str = "requests"
+
+
+def both_loads(
+    name: str,
+    title: str,
+    contenders: tuple[Contender, ...],
+    varied: tuple[Target, ...],
+    repeated: tuple[Target, ...] = (),
+    question: Question | None = None,
+    floor: str = "",
+) -> tuple[Scenario, Scenario]:
+    """The scenario that is quoted, with varied heads; and the same with one head, called `NAME-one-head`."""
+    question = question or Question()
+    one_head = replace(question, varied=False)
+    return (
+        Scenario(name, f"{title}, varied heads", contenders, varied, question, floor),
+        Scenario(f"{name}-one-head", f"{title}, one head", contenders, repeated, one_head, floor),
+    )
 
 
 class Benchmark:
@@ -98,7 +120,7 @@ class Benchmark:
         options, scenario = self.options, self.scenario
         title = f"\n{scenario.title}, {connections} connections, {options.rounds} rounds of {options.seconds} s, "
         parts = [
-            title + f"Python {sys.version.split()[0]}",
+            title + f"Python {self.contenders[0].environment.python_version()}",
             table(self.versions, scenario.floor, results, scenario.counted),
         ]
         targets = [target for target in scenario.targets if target.connections in (None, connections)]
@@ -107,31 +129,29 @@ class Benchmark:
 
     def _measure_one(self, contender: Contender, connections: int, results: Results) -> None:
         port = free_port()
+        trial = contender.trial or self.scenario.trial
         try:
-            with running(contender.command_line(port), port, self.cpus.server, self.scenario.trial) as pid:
+            with running(contender.command_line(port), port, self.cpus.server, trial) as pid:
                 if self.options.warm_up:
-                    self._run_load(pid, port, connections, self.options.warm_up)
-                load = self._least_disturbed(pid, port, connections)
+                    run_load(pid, port, connections, self.options.warm_up, self.cpus, trial)
+                load = self._least_disturbed(pid, port, connections, trial)
         except (CannotRun, ValueError) as error:
             results.failures[contender.name] = f"cannot be run: {error}"
             results.loads.pop(contender.name, None)
         else:
             results.loads.setdefault(contender.name, []).append(load)
 
-    def _least_disturbed(self, pid: int, port: int, connections: int) -> Load:
+    def _least_disturbed(self, pid: int, port: int, connections: int, trial: Trial) -> Load:
         """The first run that nothing else interfered with, or the best of a few."""
         best: Load | None = None
         for _ in range(ATTEMPTS):
-            load = self._run_load(pid, port, connections, self.options.seconds)
+            load = run_load(pid, port, connections, self.options.seconds, self.cpus, trial)
             if best is None or load.disturbance < best.disturbance:
                 best = load
             if best.disturbance <= DISTURBED:
                 break
         assert best is not None
         return best
-
-    def _run_load(self, pid: int, port: int, connections: int, seconds: int) -> Load:
-        return run_load(pid, port, connections, seconds, self.cpus, self.scenario.trial)
 
     def _progress(self, connections: int, number: int, results: Results) -> None:
         rates = (f"{name} {loads[-1].requests_per_second:,.0f}" for name, loads in results.loads.items())
@@ -154,13 +174,19 @@ def _cpus() -> Cpus:
 
 
 def _options(
-    scenarios: Sequence[Scenario], what: str | None, connections: Sequence[int], arguments: Sequence[str] | None
+    scenarios: Sequence[Scenario],
+    what: str | None,
+    connections: Sequence[int],
+    arguments: Sequence[str] | None,
+    seconds: int,
 ) -> argparse.Namespace:
     names = list(dict.fromkeys(one.name for scenario in scenarios for one in scenario.contenders))
     several = " and ".join(map(str, connections))
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="rounds at each number of connections (5)")
-    parser.add_argument("--seconds", type=int, default=3, help="seconds of load on each contender in a round (3)")
+    parser.add_argument(
+        "--seconds", type=int, default=seconds, help="of load on each contender in a round (%(default)s)"
+    )
     parser.add_argument("--warm-up", type=int, default=1, help="seconds of load before those (1)")
     parser.add_argument(
         "--connections", type=int, nargs="+", default=list(connections), help=f"at one time ({several})"
@@ -199,12 +225,13 @@ def run(
     what: str | None,
     connections: Sequence[int],
     arguments: Sequence[str] | None = None,
+    seconds: int = 3,
 ) -> int:
     """Run and print the scenarios, as `arguments` (by default the command line's) have it; `what` is the help's text.
 
     0, or 1 if ours did not run, or 2 if nothing could be run. A missed target is no failure: machines differ.
     """
-    options = _options(scenarios, what, connections, arguments)
+    options = _options(scenarios, what, connections, arguments, seconds)
     lock = _lock()
     if lock is None:
         print("another run of this benchmark is under way: wait for its end", file=sys.stderr)
@@ -235,9 +262,9 @@ def run(
     return int(failed)
 
 
-def run_program(scenarios: Sequence[Scenario], what: str | None, connections: Sequence[int]) -> None:
+def run_program(scenarios: Sequence[Scenario], what: str | None, connections: Sequence[int], seconds: int = 3) -> None:
     """`run`, as the whole of a program."""
     try:
-        sys.exit(run(scenarios, what, connections))
+        sys.exit(run(scenarios, what, connections, seconds=seconds))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from environments import APPS, CannotRun, clean_environ, complaint
+from heads import one_head, varied_heads, wrk_script
 from machine import on_cpu
 
 # Generous: the slowest contender needs one second on an idle machine.
 _START_SECONDS = 20.0
 _STOP_SECONDS = 3.0
 
-_POST_SCRIPT = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/octet-stream"
-wrk.body = string.rep("x", {})
-"""
+# As many of the varied heads as have every combination of fields; and what is enough where content decides.
+_ALL_KINDS = 40
+_FEW = 16
 
 
 class Trial(Protocol):
@@ -44,47 +43,63 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """A request for wrk. What is asked for, and the right answer: `answer`, as often as `times` says, as text.
+    """Requests for wrk, and the right answer to each: `answer`, as often as `times` says.
 
-    With `content_bytes` it is a POST of so many. `content_type` is that of the answer.
+    With `varied` the heads are those of `varied_heads`, else one head is repeated. With `content_bytes` they are POSTs
+    of so many; with `forwarded`, handed on by a proxy. `content_type` is that of the answer.
     """
 
-    path: str = "/"
+    path: str = "/articles"
     answer: bytes = b"Hello, world"
     times: int = 1
     content_bytes: int = 0
     content_type: str = "text/plain"
+    varied: bool = True
+    forwarded: bool = False
 
     def prepare(self) -> None:
         if shutil.which("wrk") is None:
             raise CannotRun("wrk, which makes the load, is not installed: apt-get install wrk")
 
     def ask(self, port: int) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            content = b"x" * self.content_bytes
-            connection.request("POST" if content else "GET", self.path, content or None)
-            response = connection.getresponse()
-            body = response.read()
-        except http.client.HTTPException as error:
-            return f"wrong answer: {error!r}"
-        finally:
-            connection.close()
+        large = self.content_bytes or self.times > 1
+        for head in self.heads(port)[: _FEW if large else _ALL_KINDS]:
+            wrong = self._ask(port, head)
+            if wrong:
+                return wrong
+        return ""
+
+    def heads(self, port: int) -> list[bytes]:
+        """What is sent in turn, without content."""
+        host = f"127.0.0.1:{port}"
+        if not self.varied:
+            return [one_head(host, self.path, self.content_bytes, self.forwarded)]
+        heads = varied_heads(host, self.path, self.content_bytes, self.forwarded)
+        # wrk keeps each request whole.
+        return heads[:_FEW] if self.content_bytes else heads
+
+    @contextmanager
+    def load(self, port: int, connections: int, seconds: int) -> Iterator[list[str]]:
+        # wrk reads the script before it opens a connection.
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(wrk_script(self.heads(port), self.content_bytes))
+            script.flush()
+            command = ["wrk", "-t1", "--latency", f"-c{connections}", f"-d{seconds}s", "-s", script.name]
+            yield [*command, f"http://127.0.0.1:{port}{self.path}"]
+
+    def _ask(self, port: int, head: bytes) -> str:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(head + b"x" * self.content_bytes)
+            response = http.client.HTTPResponse(connection)
+            try:
+                response.begin()
+                body = response.read()
+            except http.client.HTTPException as error:
+                return f"wrong answer: {error!r}"
         content_type = response.getheader("content-type", "")
         if response.status == 200 and body == self.answer * self.times and content_type.startswith(self.content_type):
             return ""
         return f"wrong answer: {response.status} {content_type} {len(body)} bytes: {body[:40]!r}"
-
-    @contextmanager
-    def load(self, port: int, connections: int, seconds: int) -> Iterator[list[str]]:
-        command = ["wrk", "-t1", "--latency", f"-c{connections}", f"-d{seconds}s"]
-        # wrk reads the script before it opens a connection.
-        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            if self.content_bytes:
-                script.write(_POST_SCRIPT.format(self.content_bytes))
-                script.flush()
-                command += ["-s", script.name]
-            yield [*command, f"http://127.0.0.1:{port}{self.path}"]
 
 
 def free_port() -> int:

@@ -41,7 +41,7 @@ class Row:
 ROWS = (
     Row("on the loop's thread (floor)", hello_inline.app),
     Row("on the worker pool", hello_wsgi.app),
-    Row("as ASGIAdapter, by messages", hello_bridge.routed),
+    Row("in a mixed site, by messages", hello_bridge.mixed),
     Row("on a ThreadPoolExecutor", ASGIAdapter(hello_wsgi.app, executor=ThreadPoolExecutor(8))),
     Row("(async, no WSGI)", hello_bridge.hello),
 )

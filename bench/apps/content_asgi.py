@@ -1,4 +1,4 @@
-"""Much content, over ASGI3: / answers the length of a POST, /whole and /stream have 10 MiB."""
+"""Much content, over ASGI3: 10 MiB below /whole and /stream; elsewhere, the length of a POST."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ WHOLE = PIECE * 160
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
-    if path == "/whole":
+    if path.startswith("/whole"):
         await start(send, len(WHOLE))
         await send({"type": "http.response.body", "body": WHOLE})
-    elif path == "/stream":
+    elif path.startswith("/stream"):
         await start(send, len(WHOLE))
         for number in range(160):
             await send({"type": "http.response.body", "body": PIECE, "more_body": number < 159})

@@ -1,4 +1,4 @@
-"""Much content, over channels: / answers the length of a POST, /whole and /stream have 10 MiB."""
+"""Much content, over channels: 10 MiB below /whole and /stream; elsewhere, the length of a POST."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ WHOLE = PIECE * 160
 async def app(message: Any, channels: Any) -> None:
     path = message["path"]
     reply = channels["reply"]
-    if path == "/whole":
+    if path.startswith("/whole"):
         await reply.send(response(len(WHOLE), WHOLE, False))
-    elif path == "/stream":
+    elif path.startswith("/stream"):
         await reply.send(response(len(WHOLE), b"", True))
         for number in range(160):
             await reply.send({"content": PIECE, "more_content": number < 159})

@@ -1,4 +1,4 @@
-"""Much content, over WSGI: / answers the length of a POST, /whole and /stream have 10 MiB."""
+"""Much content, over WSGI: 10 MiB below /whole and /stream; elsewhere, the length of a POST."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +10,9 @@ WHOLE = PIECE * 160
 def app(environ: Any, start_response: Any) -> Iterable[bytes]:
     content: Iterable[bytes]
     path = environ["PATH_INFO"]
-    if path == "/whole":
+    if path.startswith("/whole"):
         content, length = [WHOLE], len(WHOLE)
-    elif path == "/stream":
+    elif path.startswith("/stream"):
         content, length = (PIECE for _ in range(160)), len(WHOLE)
     else:
         read = environ["wsgi.input"].read

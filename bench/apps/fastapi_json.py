@@ -1,4 +1,4 @@
-"""A small JSON object from FastAPI. No lifespan, and no validation: what is measured is the way there and back."""
+"""A small JSON object from FastAPI. No lifespan, and no validation of content."""
 
 from typing import Any
 
@@ -8,5 +8,6 @@ app = FastAPI(openapi_url=None)
 
 
 @app.get("/item")
-async def item() -> dict[str, Any]:
+@app.get("/item/{number}")
+async def item(number: int = 7) -> dict[str, Any]:
     return {"id": 7, "name": "hammer", "tags": ["steel", "wood"], "price": 12.5}

@@ -16,6 +16,9 @@ adapter = ASGIAdapter(hello_wsgi.app, threads=8)
 wsgi_app = WSGIAdapter(hello)
 
 
-async def routed(message: Any, channels: Any) -> None:
-    """As where one application among others is an adapter: it is called with messages, not served directly."""
-    await adapter(message, channels)
+async def mixed(message: Any, channels: Any) -> None:
+    """A site that sends some of its paths to a WSGI application by hand."""
+    if message["path"].startswith("/async"):
+        await hello(message, channels)
+    else:
+        await adapter(message, channels)
