@@ -27,7 +27,9 @@ def files() -> Iterator[Path]:
     for place in PLACES:
         path = ROOT / place
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and file.suffix in SUFFIXES and file not in (RULES, Path(__file__)):
+            # `make bench` leaves environments, and a program, in a hidden folder.
+            hidden = any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+            if file.is_file() and not hidden and file.suffix in SUFFIXES and file not in (RULES, Path(__file__)):
                 yield file
 
 
