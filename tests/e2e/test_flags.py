@@ -58,6 +58,21 @@ async def peer(message, channels):
     seen = json.dumps({"client": message["client"], "scheme": message["scheme"]})
     await channels["reply"].send({"status": 200, "content": seen.encode()})
 
+async def where_channels(message, channels):
+    where = json.dumps([message["root_path"], message["path"]])
+    await channels["reply"].send({"status": 200, "content": where.encode()})
+
+async def where_asgi(scope, receive, send):
+    if scope["type"] == "http":
+        where = json.dumps([scope["root_path"], scope["path"]])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": where.encode()})
+
+def where_wsgi(environ, start_response):
+    start_response("200 OK", [])
+    script_name = environ["SCRIPT_NAME"]
+    return [json.dumps([script_name, script_name + environ["PATH_INFO"]]).encode()]
+
 def consumer(message):
     message["reply_channel"].send({"status": 200, "content": b"hello"})
 
@@ -330,6 +345,26 @@ def test_a_proxy_on_a_unix_socket_is_believed(folder: Path) -> None:
     for _ in serving(folder, "peer", "--uds", "proxied.sock"):
         with Client(None, path=str(folder / "proxied.sock")) as client:
             assert seen(client) == TAKEN
+
+
+MOUNTED = ["/api", "/api/show"]
+
+
+@pytest.mark.parametrize("kind", ["channels", "asgi", "wsgi"])
+@pytest.mark.parametrize(
+    ("cut", "targets"),
+    [
+        ("yes", {"/show": MOUNTED, "/api/show": ["/api", "/api/api/show"]}),
+        ("no", {"/api/show": MOUNTED, "/show": ["", "/show"], "/apiary": ["", "/apiary"]}),
+        ("auto", {"/show": MOUNTED, "/api/show": MOUNTED, "/apiary": ["/api", "/api/apiary"]}),
+    ],
+)
+def test_root_path_cut_gives_every_kind_of_application_the_same_root_path_and_path(
+    folder: Path, kind: str, cut: str, targets: dict[str, list[str]]
+) -> None:
+    arguments = ("--root-path", "/api", "--root-path-cut", cut)
+    for server in serving(folder, f"where_{kind}", *arguments):
+        assert {target: json.loads(server.get(target)[1]) for target in targets} == targets
 
 
 # Other

@@ -100,7 +100,7 @@ def test_gunicorn_cmd_args_are_honoured() -> None:
 def test_what_gunicorn_has_no_name_for_is_said_in_a_subclass() -> None:
     with running_gunicorn(HOSTED, "app:app", worker_class="workers.Mounted") as server, Client(server) as client:
         response = client.get()
-    assert described(response)["root_path"] == "/mounted"
+    assert (described(response)["root_path"], described(response)["path"]) == ("/mounted", "/mounted/")
     assert described(response)["loop"].startswith("asyncio")
     assert b"\r\nserver:" not in response
 
@@ -263,7 +263,8 @@ def test_lifespan_is_as_gunicorn_has_been_told(mode: str, began: int) -> None:
 def test_script_name_of_the_environment_mounts_the_application() -> None:
     arguments = ("-e", "SCRIPT_NAME=/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
-        assert described(client.get())["root_path"] == "/mounted"
+        description = described(client.get("/mounted/x"))
+        assert (description["root_path"], description["path"]) == ("/mounted", "/mounted/x")
 
 
 @covers("forwarded_allow_ips")

@@ -584,7 +584,7 @@ async def test_a_chunk_after_the_end_is_ignored_with_one_warning(caplog: pytest.
         ({"root_path": "/api", "root_path_cut": "auto"}, b"GET /api HTTP/1.1", ("/api", b"/api", "/api")),
         ({"root_path": "/api"}, b"GET /api/a HTTP/1.1", ("/api/api/a", b"/api/api/a", "/api")),
         ({"root_path": "/api", "root_path_cut": "no"}, b"GET /api/a HTTP/1.1", ("/api/a", b"/api/a", "/api")),
-        ({"root_path": "/api", "root_path_cut": "no"}, b"GET /a HTTP/1.1", ("/a", b"/a", "/api")),
+        ({"root_path": "/api", "root_path_cut": "no"}, b"GET /a HTTP/1.1", ("/a", b"/a", "")),
         ({"root_path": "/app"}, b"GET /apple HTTP/1.1", ("/app/apple", b"/app/apple", "/app")),
         ({"root_path": "/caf\xe9"}, b"GET /a%20b HTTP/1.1", ("/caf\xe9/a b", b"/caf%C3%A9/a%20b", "/caf\xe9")),
     ],

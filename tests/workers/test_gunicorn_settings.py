@@ -57,6 +57,13 @@ def test_SCRIPT_NAME_in_the_environment_sets_the_root_path(
     assert settings_of().root_path == root_path
 
 
+def test_a_proxy_cuts_the_root_path_unless_it_is_from_SCRIPT_NAME(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCRIPT_NAME", raising=False)
+    assert settings_of().root_path_cut == "yes"
+    monkeypatch.setenv("SCRIPT_NAME", "/mounted")
+    assert settings_of().root_path_cut == "no"
+
+
 def test_default_gunicorn_settings_are_not_reported_as_ignored() -> None:
     assert ignored_settings(configured()) == []
 

@@ -41,7 +41,7 @@ from io import FileIO
 from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes
 
-from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.endpoint import Endpoint, is_below
 from uvicorn.core.waiters import Waiters
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.escape import escaped
@@ -274,6 +274,12 @@ class HTTPExchange:
         self._warned = False
         #: The call on a worker thread that answers it; set only for `min_response_rate`.
         self.thread_call: ThreadCall | None = None
+
+    @property
+    def root_path(self) -> str:
+        """The endpoint's root path; empty for a request outside it: `OPTIONS *`, or an uncut path of another mount."""
+        root_path = self.endpoint.root_path
+        return root_path if is_below(self.path, root_path) else ""
 
     @property
     def write_paused(self) -> bool:

@@ -295,6 +295,8 @@ class ASGI3Interface(Interface):
         scope["path"] = exchange.path
         scope["raw_path"] = exchange.raw_path
         scope["query_string"] = exchange.query_string
+        if endpoint.root_path:
+            scope["root_path"] = exchange.root_path
         # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
         scope["headers"] = [(name, value) for name, value in exchange.headers]
         scope["extensions"] = {"http.response.trailers": {}}
@@ -335,7 +337,7 @@ class ASGI3Interface(Interface):
             "path": request.path,
             "raw_path": request.raw_path,
             "query_string": request.query_string,
-            "root_path": endpoint.root_path,
+            "root_path": request.root_path,
             "headers": [(name, value) for name, value in request.headers],
             "client": endpoint.client,
             "server": endpoint.server,

@@ -246,6 +246,8 @@ class ChannelsInterface(Interface):
         message["path"] = exchange.path
         message["raw_path"] = exchange.raw_path
         message["query_string"] = exchange.query_string
+        if endpoint.root_path:
+            message["root_path"] = exchange.root_path
         message["headers"] = exchange.headers
         reply = ReplyChannel(exchange)
         channels: dict[str, Any] = {"reply": reply}

@@ -249,7 +249,7 @@ class ChannelsListener(WebSocketListener):
             "path": request.path,
             "raw_path": request.raw_path,
             "query_string": request.query_string,
-            "root_path": endpoint.root_path,
+            "root_path": request.root_path,
             "headers": request.headers,
             "subprotocols": list(session.subprotocols),
             "server": endpoint.server,

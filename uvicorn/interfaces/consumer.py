@@ -90,6 +90,8 @@ def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Mess
     request["path"] = exchange.path
     request["raw_path"] = exchange.raw_path
     request["query_string"] = exchange.query_string
+    if endpoint.root_path:
+        request["root_path"] = exchange.root_path
     request["headers"] = exchange.headers
     request["body"] = content
     return {**request, "reply_channel": reply, "content": request, "message": request, "channel_layer": None}

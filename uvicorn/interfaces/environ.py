@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn import process_count
-from uvicorn.core.endpoint import Endpoint, is_below
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
 from uvicorn.fields import has_controls, is_token
@@ -107,8 +107,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     # Byte for byte what the client sent, which is the path if nothing in it is quoted.
     path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
     script_name: str = template["SCRIPT_NAME"]
-    if script_name and not is_below(exchange.path, endpoint.root_path):
-        # The server as a whole is meant (OPTIONS *), or a path that a proxy has handed on from outside the mount.
+    if script_name and not exchange.root_path:
         environ["SCRIPT_NAME"] = ""
     elif script_name:
         if not path_info.startswith(script_name):

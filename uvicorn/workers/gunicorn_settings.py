@@ -76,11 +76,11 @@ def keywords_of(cfg: Any) -> dict[str, Any]:
         keywords["max_request_line_bytes"] = _LONGEST_LINE
     # gunicorn kills the worker after graceful_timeout; the last second is for the application's shutdown.
     keywords["timeout_graceful_shutdown"] = max(cfg.graceful_timeout - 1, cfg.graceful_timeout / 2)
-    # gunicorn's users mount an application with SCRIPT_NAME in the environment.
-    if not keywords.get("root_path"):
-        # With SCRIPT_NAME, the proxy does not strip the prefix.
+    # gunicorn's users mount an application with SCRIPT_NAME in the environment; then the proxy does not cut it off.
+    if not keywords.get("root_path") and "SCRIPT_NAME" in os.environ:
+        keywords["root_path"] = os.environ["SCRIPT_NAME"]
         keywords["root_path_cut"] = "no"
-    keywords["root_path"] = (keywords.get("root_path") or os.environ.get("SCRIPT_NAME", "")).rstrip("/")
+    keywords["root_path"] = keywords.get("root_path", "").rstrip("/")
     return keywords
 
 
