@@ -26,6 +26,7 @@ from uvicorn.wire.websocket.deflate import PerMessageDeflate
 
 MEBIBYTE = 1 << 20
 ROOM = 1 << 30
+OFFER = b"permessage-deflate; client_max_window_bits=%d"
 
 
 def answer(*offers: bytes) -> bytes:
@@ -103,18 +104,37 @@ def test_without_a_compression_offer_the_response_has_no_extension() -> None:
 # Contexts
 
 
-def test_a_client_that_was_granted_8_window_bits_is_understood_however_its_stream_is_cut() -> None:
-    """zlib compresses with 9 window bits when asked for 8."""
-    data = bytes(range(256)) + bytes(150) + bytes(range(256))
-    stream = frame(BINARY | RSV1, Deflater(9)(data))
-    for piece in (1 << 30, 1, 7, 100, 300):
-        client = Client(deflate=agreed(b"permessage-deflate; client_max_window_bits=8")).send(stream, piece)
-        assert client.calls == [("bytes", data)], piece
+@pytest.mark.parametrize("granted", [8, 9, 10, 11, 12])
+def test_a_client_that_exceeds_its_window_is_understood_wherever_its_stream_is_cut(granted: int) -> None:
+    """zlib itself compresses with a window of 9 bits when asked for 8."""
+    far = random.Random(granted).randbytes((1 << granted) + 50)
+    message = far + bytes(300) + far
+    stream = frame(BINARY | RSV1, Deflater(15)(message))
+    assert len(stream) < len(far) + 300
+    for cut in range(1, len(stream)):
+        client = (
+            Client(deflate=agreed(OFFER % granted), max_message_bytes=MEBIBYTE).send(stream[:cut]).send(stream[cut:])
+        )
+        assert client.calls == [("bytes", message)], cut
+
+
+@pytest.mark.parametrize("granted", [8, 12])
+@pytest.mark.parametrize("piece", [1, 7, 100, 5000])
+def test_messages_of_a_client_that_exceeds_its_window_may_refer_to_earlier_ones(granted: int, piece: int) -> None:
+    client, source, deflater = (
+        Client(deflate=agreed(OFFER % granted), max_message_bytes=MEBIBYTE),
+        random.Random(granted),
+        Deflater(15),
+    )
+    messages = [source.randbytes(10_000) for _ in range(3)] * 2
+    for message in messages:
+        client.send(frame(BINARY | RSV1, deflater(message)), piece)
+    assert client.calls == [("bytes", message) for message in messages]
 
 
 @pytest.mark.parametrize("bits", [9, 12, 15])
 def test_compressed_messages_of_a_client_may_refer_to_earlier_ones(bits: int) -> None:
-    deflate = agreed(b"permessage-deflate; client_max_window_bits=%d" % bits)
+    deflate = agreed(OFFER % bits)
     client = Deflater(min(bits, 12))
     assert [inflated(deflate, client(b"the same words again")) for _ in range(3)] == [b"the same words again"] * 3
 

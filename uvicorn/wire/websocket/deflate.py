@@ -48,14 +48,17 @@ _FACTORY: Final = ServerPerMessageDeflateFactory(
 )
 _NAME: Final = ExtensionName("permessage-deflate")
 
+# The largest window, whatever was negotiated. With a smaller one, whether zlib accepts data that refers further back
+# depends on how the stream is cut; and clients send it: zlib compresses with 9 bits when asked for 8. A window takes
+# 32 KiB instead of 4, from the first compressed message of a client on.
+_INFLATE_BITS: Final = -zlib.MAX_WBITS
+
 
 @final
 class PerMessageDeflate:
     """The compression of one connection. Allocates nothing before the first compressed message."""
 
     def __init__(self, parameters: Parameters) -> None:
-        # At least 9: zlib compresses with 9 where 8 is asked for, and refers further back than 8 bits reach.
-        self._inflate_bits = -max(9, parameters.remote_max_window_bits)
         self._deflate_bits = -parameters.local_max_window_bits
         self._client_starts_anew = parameters.remote_no_context_takeover
         self._server_starts_anew = parameters.local_no_context_takeover
@@ -73,7 +76,7 @@ class PerMessageDeflate:
             data += _TAIL
         decompressor = self._decompressor
         if decompressor is None:
-            decompressor = zlib.decompressobj(self._inflate_bits)
+            decompressor = zlib.decompressobj(_INFLATE_BITS)
         position = 0
         width = _STEP_IN
         full = False
@@ -103,7 +106,7 @@ class PerMessageDeflate:
                 self._stream_ends += 1
                 if self._stream_ends > _MAX_STREAM_ENDS:
                     raise WebSocketProtocolError(1007, INVALID_COMPRESSED)
-                decompressor = zlib.decompressobj(self._inflate_bits)
+                decompressor = zlib.decompressobj(_INFLATE_BITS)
         if final:
             self._stream_ends = 0
             self._decompressor = None if self._client_starts_anew else decompressor
