@@ -144,7 +144,8 @@ class HTTP1Connection(HTTP1Timeouts):
         """A head is complete."""
         parser = self._parser
         has_content = parser.content_length != 0
-        endpoint = self._forwarded_endpoint() if parser.forwarded and self._trusted else self._endpoint
+        forwarded = parser.forwarded
+        endpoint = self._endpoint if forwarded is None or not self._trusted else self._forwarded_endpoint(forwarded)
         self._exchange = HTTPExchange(
             self, endpoint, parser.method, parser.target, parser.http_version, parser.headers, has_content
         )
@@ -422,11 +423,11 @@ class HTTP1Connection(HTTP1Timeouts):
         if self._reading_paused:
             self._update_reading()
 
-    def _forwarded_endpoint(self) -> Endpoint:
-        """The endpoint of a request that a trusted proxy hands on: the connection's, but for whose request it is."""
+    def _forwarded_endpoint(self, forwarded: tuple[bytes, bytes]) -> Endpoint:
+        """Return the endpoint of a request that a trusted proxy has passed on: the connection's, but for the client."""
         own = self._endpoint
         assert self._context.trusted is not None
-        client, scheme = self._context.trusted.client(self._parser.headers, own.client, own.scheme)
+        client, scheme = self._context.trusted.client(*forwarded, own.client, own.scheme)
         return Endpoint(scheme, own.root_path, own.server, client, own.loop, own.root_path_cut)
 
     def _is_handshake(self) -> bool:

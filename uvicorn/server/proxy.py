@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import stat
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +21,10 @@ DEFAULT_TRUSTED: Final = "127.0.0.1,::1"
 
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
-# Peers whose answer is kept; a network has to be asked for each, and an attacker has many addresses.
-_REMEMBERED: Final = 1024
+# Peers, and values of X-Forwarded-For, whose answer is kept: parsing an address takes some 5 us. Forgotten all at once
+# when there are more, for an attacker has many addresses; a value of four IPv6 addresses is still kept.
+_REMEMBERED: Final = 4096
+_REMEMBERED_BYTES: Final = 160
 
 # So many proxies in a row are more than anybody has, and less than a client could make up at our cost.
 _MOST_HOPS: Final = 100
@@ -42,6 +43,7 @@ class TrustedPeers:
         self._sockets: set[str] = set()
         self._networks: list[_Network] = []
         self._known: dict[str, bool] = {}
+        self._clients: dict[bytes, tuple[str, int] | None] = {}
         for item in (part.strip() for part in text.split(",")):
             if item == "*":
                 self._everybody = True
@@ -74,27 +76,35 @@ class TrustedPeers:
         return known
 
     def client(
-        self, headers: Iterable[Sequence[bytes]], peer: tuple[str, int] | None, scheme: str
+        self, forwarded_for: bytes, forwarded_proto: bytes, peer: tuple[str, int] | None, scheme: str
     ) -> tuple[tuple[str, int] | None, str]:
-        """Address and scheme of the client behind the trusted `peer`, as far as trusted proxies vouch for them."""
-        hops: list[bytes] = []
-        protocols: list[bytes] = []
-        for name, value in headers:
-            if name == b"x-forwarded-for":
-                hops += value.split(b",")
-            elif name == b"x-forwarded-proto":
-                protocols += value.split(b",")
-        if protocols:
-            scheme = _SCHEMES.get(protocols[-1].strip().lower(), scheme)
-        for hop in reversed(hops[-_MOST_HOPS:]):
+        """Return address and scheme of the client behind the trusted `peer`, as far as trusted proxies vouch for them.
+
+        The first two are the values of the fields, several of a kind joined with commas, or empty.
+        """
+        if forwarded_proto:
+            scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), scheme)
+        try:
+            client = self._clients[forwarded_for]
+        except KeyError:
+            client = self._client(forwarded_for)
+            if len(forwarded_for) <= _REMEMBERED_BYTES:
+                if len(self._clients) >= _REMEMBERED:
+                    self._clients.clear()
+                self._clients[forwarded_for] = client
+        return client or peer, scheme
+
+    def _client(self, forwarded_for: bytes) -> tuple[str, int] | None:
+        client = None
+        for hop in reversed(forwarded_for.split(b",")[-_MOST_HOPS:]):
             found = _host_and_port(hop.strip())
             if found is None:
                 # A proxy that hides its peer, or a malformed field: the addresses beyond it are unknown.
                 break
-            peer = found[0].compressed, found[1]
+            client = found[0].compressed, found[1]
             if not self._everybody and not self._covers(found[0]):
                 break
-        return peer, scheme
+        return client
 
     def _covers(self, address: _Address) -> bool:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -7,7 +7,8 @@ import pytest
 from tests.corpus import POST, chunked, request
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.settings import Limits
-from uvicorn.wire.http1.parser import METHODS, HTTP1RequestParser
+from uvicorn.wire.http1.head import METHODS
+from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class Log:

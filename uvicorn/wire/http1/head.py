@@ -1,0 +1,331 @@
+"""Reads a request head (RFC 9112, sections 2 to 5; RFC 9110, section 5) that has arrived whole.
+
+A head of the usual form is checked by one regular expression, and by llhttp, which also takes it apart. Each checks
+line ends, names and values by itself: both have to be wrong in the same way before a request can be smuggled. A head
+of any other form is read line by line, which finds out what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from ipaddress import AddressValueError, IPv6Address
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+import httptools
+
+from uvicorn.errors import RemoteProtocolError
+from uvicorn.fields import LOWER_NAMES, is_token, split_tokens
+from uvicorn.settings import Limits
+
+# Methods that llhttp knows for HTTP, but CONNECT: we are no proxy. Others are answered with 501.
+METHODS: Final[dict[bytes, str]] = {
+    name.encode(): name
+    for name in (
+        "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY "
+        "MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE QUERY REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK "
+        "UNLOCK UNSUBSCRIBE"
+    ).split()
+}
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_ORIGIN_FORM: Final = rb"/[!\"$-~]*+"
+
+#: A head of the usual form at the start of what has arrived: origin-form, values without tabs and without trailing
+#: white space. One pass takes 0.7 us for 350 bytes, half of what separate searches for line ends and white space take.
+USUAL_HEAD: Final = re.compile(
+    rb"([A-Z-]++) (%b) HTTP/1\.([01])\r\n(?:%b:[ -~\x80-\xff]*+(?<! )\r\n)++\r\n" % (_ORIGIN_FORM, _TOKEN)
+)
+
+_REQUEST_LINE: Final = re.compile(rb"(%b) ([^ \r\n]+) ([^ \r\n]+)\r\n" % _TOKEN)
+_PATH: Final = re.compile(_ORIGIN_FORM)
+_ABSOLUTE_FORM: Final = re.compile(rb"(?i:https?)://([^/?#@]+)(/[!\"$-~]*|\?[!\"$-~]*|)")
+_HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
+
+# A method is a token of up to 32 bytes.
+_METHOD_BYTES: Final = 32
+
+#: Of a refusal, for heads that are whole and for those that are not.
+BARE_LINE_END: Final = "a line ends with LF or CR alone"
+
+# Fields whose repetition is an attack or a mistake; picking one of two would be guessing.
+_SINGULAR: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"upgrade")
+)
+
+# Fields that decide how a request is framed, where it came from and what becomes of the connection.
+_DECISIVE: Final = frozenset(
+    b"host content-length transfer-encoding connection upgrade expect x-forwarded-for x-forwarded-proto".split()
+)
+
+
+class _Shape(NamedTuple):
+    """What the names of a head's fields tell, whatever the values."""
+
+    #: In lower case.
+    names: tuple[bytes, ...]
+    #: Names of decisive fields, in lower case and as they were spelled.
+    decisive: tuple[tuple[bytes, bytes], ...]
+    #: How `host` was spelled, if it is the only decisive field.
+    only_host: bytes | None
+    #: Whether two names differ in case only.
+    has_repetition: bool
+
+
+# Shapes by the names as they were spelled: many clients send few of them. Bounded in number and size, begun anew when
+# full. Looking the names up one by one, and those of the decisive fields after that, took 0.9 us more per head.
+_SHAPES: Final[dict[tuple[bytes, ...], _Shape]] = {}
+_MOST_SHAPES: Final = 512
+_SHAPE_BYTES: Final = 1024
+
+
+class RequestHead:
+    """The request line and header section of the current request, and what follows from them.
+
+    `target` is in origin-form, or `*`. `headers` is a fresh list for each request. `content_length` is -1 when
+    the content is chunked.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.method = ""
+        self.target = b""
+        self.http_version = ""
+        self.headers: list[list[bytes]] = []
+        self.content_length = 0
+        self.keep_alive = True
+        self.expect_continue = False
+        self.upgrade = b""
+        #: The values of X-Forwarded-For and X-Forwarded-Proto; several fields are joined with commas.
+        self.forwarded: tuple[bytes, bytes] | None = None
+        self._limits = limits
+        # llhttp puts the fields in here without a call of ours in between. Of a name that comes twice it holds the
+        # first value; the number of lines shows that.
+        self._seen: dict[bytes, bytes] = {}
+        self._names: tuple[bytes, ...] = ()
+        # The fields of the last head that `_read_usual_head` has read, once it has been repeated.
+        self._repeated_fields: list[tuple[bytes, bytes]] | None = None
+        self._llhttp: Any = None
+        self._good_host: bytes | None = None
+
+    def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
+        """Read a head that USUAL_HEAD matches. Return whether its repetition may be answered by `_repeat_head`."""
+        method, target, minor = match.groups()
+        if method not in METHODS:
+            self._read_head(head)
+            return False
+        self.method = METHODS[method]
+        self.target = target
+        self.http_version = "1.1" if minor == b"1" else "1.0"
+        seen = self._take_apart(head)
+        spellings = tuple(seen)
+        names, decisive, only_host, has_repetition = _SHAPES.get(spellings) or _shape_of(spellings)
+        # The request line and the empty line make two.
+        count = head.count(b"\n") - 2
+        if count != len(names) or has_repetition:
+            self._apply_fields(self._read_repeated_fields(head, count), b"")
+            return False
+        if count > self._limits.max_header_fields:
+            raise self._too_many_fields()
+        self.headers = [[name, value] for name, value in zip(names, seen.values())]  # noqa: B905
+        self._names = names
+        self._repeated_fields = None
+        if only_host is not None and seen[only_host] == self._good_host and minor == b"1":
+            # What `_apply_fields` does, as most requests have it: 0.4 us less.
+            self.content_length = 0
+            self.keep_alive = True
+            self.expect_continue = False
+            self.upgrade = b""
+            self.forwarded = None
+            return True
+        self._apply_fields({name: seen[spelling] for name, spelling in decisive}, b"")
+        return self.content_length == 0
+
+    def _repeat_head(self) -> None:
+        """Set the attributes for the same head as the last one, which `_read_usual_head` has allowed."""
+        fields = self._repeated_fields
+        if fields is None:
+            fields = self._repeated_fields = list(zip(self._names, self._seen.values(), strict=True))
+        self.headers = [[name, value] for name, value in fields]
+
+    def _read_head(self, head: bytes) -> None:
+        """Read a head of any form."""
+        authority = self._read_request_line(head[: head.find(b"\n") + 1])
+        lines = head.count(b"\r\n")
+        if head.count(b"\n") != lines or head.count(b"\r") != lines:
+            raise RemoteProtocolError(BARE_LINE_END)
+        seen = self._take_apart(head)
+        fields = {LOWER_NAMES.get(name) or name.lower(): value.rstrip(b" \t") for name, value in seen.items()}
+        count = lines - 2
+        if len(fields) == count:
+            if count > self._limits.max_header_fields:
+                raise self._too_many_fields()
+            self.headers = [[name, value] for name, value in fields.items()]
+        else:
+            fields = self._read_repeated_fields(head, count)
+        self._apply_fields(fields, authority)
+
+    def _take_apart(self, head: bytes) -> dict[bytes, bytes]:
+        """Have llhttp check a head and find its fields; return them by the names as they were spelled."""
+        seen = self._seen
+        seen.clear()
+        llhttp = self._llhttp
+        if llhttp is None:
+            llhttp = self._llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=seen.setdefault))
+        try:
+            llhttp.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._llhttp = None
+        except httptools.HttpParserError as error:
+            raise RemoteProtocolError(f"malformed head: {error}") from None
+        return seen
+
+    def _too_many_fields(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
+
+    def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
+        """Read a head again that has a field name more than once; return the values by name, lists joined."""
+        if count > self._limits.max_header_fields:
+            raise self._too_many_fields()
+        pairs: list[tuple[bytes, bytes]] = []
+        llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
+        # The head has passed once; an upgrade is reported again.
+        with suppress(httptools.HttpParserUpgrade):
+            llhttp.feed_data(head)
+        # A folded line, for one, would upset the count.
+        if len(pairs) != count:
+            raise RemoteProtocolError("malformed header section")
+        self.headers = [[LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")] for name, value in pairs]
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in self.headers:
+            values.setdefault(name, []).append(value)
+        if any(len(values.get(name, ())) > 1 for name in _SINGULAR):
+            raise RemoteProtocolError("a header field that must stand once is repeated")
+        return {name: b",".join(of_name) for name, of_name in values.items()}
+
+    def _read_request_line(self, line: bytes) -> bytes:
+        """Read a request line of any form; return the authority of an absolute-form target."""
+        check_first_byte(line)
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None or len(match[1]) > _METHOD_BYTES:
+            raise RemoteProtocolError("malformed request line")
+        method, target, version = match.groups()
+        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+            if version.startswith(b"HTTP/"):
+                raise RemoteProtocolError("HTTP version other than 1.0 and 1.1", 505)
+            raise RemoteProtocolError("malformed request line")
+        if method not in METHODS:
+            raise RemoteProtocolError("method not implemented", 501)
+        authority = b""
+        if target[0] != 47 and not (target == b"*" and method == b"OPTIONS"):
+            absolute = _ABSOLUTE_FORM.fullmatch(target)
+            if absolute is None:
+                raise RemoteProtocolError("request target is neither a path nor an http URL")
+            authority, target = absolute.groups()
+            if target[:1] != b"/":
+                target = b"*" if not target and method == b"OPTIONS" else b"/" + target
+        elif _PATH.fullmatch(target) is None and target != b"*":
+            raise RemoteProtocolError("request target has a fragment or a byte that must be percent-encoded")
+        self.method = METHODS[method]
+        self.target = target
+        self.http_version = "1.1" if version == b"HTTP/1.1" else "1.0"
+        return authority
+
+    def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
+        """Check the fields that decide framing, connection and host, and set the attributes that follow from them.
+
+        `fields` has the decisive ones at least, by name in lower case.
+        """
+        modern = self.http_version == "1.1"
+        host = fields.get(b"host")
+        if host is None:
+            if modern:
+                raise RemoteProtocolError("HTTP/1.1 request without a host field")
+        elif host != self._good_host:
+            if not _is_host(host):
+                raise RemoteProtocolError("malformed host field")
+            self._good_host = host
+        if authority:
+            if not _is_host(authority):
+                raise RemoteProtocolError("malformed authority in the request target")
+            # It replaces Host (RFC 9112, section 3.2.2), for the application too.
+            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
+            self.headers.insert(0, [b"host", authority])
+
+        self.content_length = 0
+        self.keep_alive = modern
+        self.expect_continue = False
+        self.upgrade = b""
+        self.forwarded = None
+        if len(fields) == 1 and host is not None:
+            return
+
+        if b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields:
+            self.forwarded = fields.get(b"x-forwarded-for", b""), fields.get(b"x-forwarded-proto", b"")
+        length = fields.get(b"content-length")
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None:
+            if length is not None:
+                # Picking one is how smuggling starts (RFC 9112, section 6.3).
+                raise RemoteProtocolError("both transfer-encoding and content-length")
+            if not modern:
+                raise RemoteProtocolError("transfer-encoding in HTTP/1.0")
+            if coding.lower() != b"chunked":
+                raise RemoteProtocolError("transfer-encoding other than chunked", 501)
+            self.content_length = -1
+        elif length is not None:
+            # 18 digits stay below 2**63; bytes.isdigit knows ASCII digits only.
+            if not length.isdigit() or len(length) > 18:
+                raise RemoteProtocolError("malformed content-length")
+            self.content_length = int(length)
+            if 0 < self._limits.max_content_bytes < self.content_length:
+                raise RemoteProtocolError(f"content over {self._limits.max_content_bytes} bytes", 413)
+        connection = fields.get(b"connection")
+        if connection is not None and (connection != b"keep-alive" or not modern):
+            options = split_tokens(connection)
+            self.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+            if modern and b"upgrade" in options:
+                offered = split_tokens(fields.get(b"upgrade", b""))
+                if b"websocket" in offered:
+                    if self.content_length:
+                        raise RemoteProtocolError("content in a request to upgrade to websocket")
+                    self.upgrade = b"websocket"
+                    # Even if the upgrade is not made: what follows the request is not HTTP.
+                    self.keep_alive = False
+                else:
+                    self.upgrade = b",".join(offered)
+        expect = fields.get(b"expect")
+        if expect is not None and modern:
+            if expect.lower() != b"100-continue":
+                raise RemoteProtocolError("expectation other than 100-continue", 417)
+            self.expect_continue = self.content_length != 0
+
+
+def check_first_byte(head: bytes | bytearray) -> None:
+    """Raise RemoteProtocolError unless `head` begins with a byte that a method may begin with."""
+    if not is_token(bytes(head[:1])):
+        raise RemoteProtocolError("a request must begin with its method")
+
+
+def _shape_of(spellings: tuple[bytes, ...]) -> _Shape:
+    names = tuple(LOWER_NAMES.get(name) or name.lower() for name in spellings)
+    decisive = tuple(pair for pair in zip(names, spellings, strict=True) if pair[0] in _DECISIVE)
+    only_host = decisive[0][1] if len(decisive) == 1 and decisive[0][0] == b"host" else None
+    shape = _Shape(names, decisive, only_host, len(set(names)) < len(names))
+    if sum(map(len, names)) <= _SHAPE_BYTES:
+        if len(_SHAPES) >= _MOST_SHAPES:
+            _SHAPES.clear()
+        _SHAPES[spellings] = shape
+    return shape
+
+
+def _is_host(value: bytes) -> bool:
+    """Whether `value` is a host, with or without a port (RFC 9110, section 7.2)."""
+    match = _HOST.fullmatch(value)
+    if match is None or match[1] is None:
+        return match is not None
+    try:
+        IPv6Address(match[1].decode())
+    except AddressValueError:
+        return False
+    return True
