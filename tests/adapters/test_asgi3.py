@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.helpers import settle, until
 from uvicorn.adapters import ASGI3Adapter
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
-from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
+from uvicorn.errors import ConfigError, LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.settings import Settings
 
 Message = dict[str, Any]
@@ -48,11 +47,8 @@ CONNECT: Message = {"type": "websocket.connect"}
 class Host:
     """Calls the adapter. What it has to `receive` is put in by the test; it `takes` as much as the test lets it."""
 
-    def __init__(
-        self, app: Any, scope: Message, *events: Message, half_closed_seconds: float = 5, **options: Any
-    ) -> None:
+    def __init__(self, app: Any, scope: Message, *events: Message, **options: Any) -> None:
         self.adapter = ASGI3Adapter(app, **options)
-        self.adapter._settings = replace(self.adapter._settings, half_closed_seconds=half_closed_seconds)
         self.sent: list[Message] = []
         self.events: asyncio.Queue[Message | Exception] = asyncio.Queue()
         self.takes = asyncio.Event()
@@ -281,7 +277,7 @@ async def test_a_client_that_leaves_within_its_content_is_told() -> None:
 
 @pytest.mark.parametrize("end", [{"type": "http.disconnect"}, RuntimeError("a host's own failure")])
 async def test_a_client_that_leaves_ends_the_call(end: Any) -> None:
-    host = Host(for_ever, HTTP, {"type": "http.request", "body": b"", "more_body": False}, half_closed_seconds=0)
+    host = Host(for_ever, HTTP, {"type": "http.request", "body": b"", "more_body": False}, timeout_half_closed=0)
     await settle()
     host.put(end)
     await host.task
@@ -293,11 +289,33 @@ async def test_a_client_that_leaves_after_its_content_ends_the_call() -> None:
         await channels["body"].receive()
         await for_ever(message, channels)
 
-    host = Host(app, POST, {"type": "http.request", "body": b"abcd"}, half_closed_seconds=0)
+    host = Host(app, POST, {"type": "http.request", "body": b"abcd"}, timeout_half_closed=0)
     await settle()
     host.put({"type": "http.disconnect"})
     await host.task
     await host.adapter._interface.shutdown(0)
+
+
+async def test_timeout_half_closed_0_drops_a_response_that_follows_http_disconnect() -> None:
+    closed = asyncio.Event()
+
+    async def app(message: Message, channels: Message) -> None:
+        channels["reply"].on_close(closed.set)
+        await closed.wait()
+        await settle()
+        await channels["reply"].send({"status": 200, "content": b"late"})
+
+    host = Host(app, HTTP, {"type": "http.request"}, {"type": "http.disconnect"}, timeout_half_closed=0)
+    await host.task
+    await host.adapter._interface.shutdown(1)
+    assert host.sent == []
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("seconds", [-1, "5", None, True, float("nan")])
+async def test_an_invalid_timeout_half_closed_is_rejected_when_the_adapter_is_made(seconds: Any) -> None:
+    with pytest.raises(ConfigError, match="ASGI3Adapter: timeout_half_closed: expected a number not below 0, got"):
+        ASGI3Adapter(for_ever, timeout_half_closed=seconds)
 
 
 async def test_a_response_that_is_under_way_when_the_client_closes_its_side_is_sent() -> None:

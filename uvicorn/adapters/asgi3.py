@@ -13,7 +13,7 @@ from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks
 from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.exchange import HTTPExchange
-from uvicorn.errors import StartupError
+from uvicorn.errors import ConfigError, StartupError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.settings import Settings
@@ -27,6 +27,9 @@ Send = Callable[[Message], Awaitable[None]]
 # Time for the application to finish its work after the host has sent lifespan.shutdown.
 _SHUTDOWN_SECONDS: Final = 5.0
 
+# The server's default.
+_HALF_CLOSED_SECONDS: Final = Settings().half_closed_seconds
+
 
 class ASGI3Adapter:
     """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, WebSocket and lifespan.
@@ -34,15 +37,26 @@ class ASGI3Adapter:
     `app` may be a channels, consumer or WSGI application; `interface` names its kind, by default it is detected from
     the signature. Its `startup` is awaited on `lifespan.startup`, or before the first request on a host without
     lifespan support. Pages of `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*` allows any. By
-    default channels applications accept pages of the requested host only.
+    default channels applications accept pages of the requested host only. `timeout_half_closed` is the time in seconds
+    that a response may continue after the host has sent `http.disconnect`.
+
+    Raises ConfigError for an application of no known kind, and for an invalid keyword.
     """
 
     def __init__(
-        self, app: Callable[..., Any], *, interface: str = "auto", allowed_origins: Sequence[str] = ()
+        self,
+        app: Callable[..., Any],
+        *,
+        interface: str = "auto",
+        allowed_origins: Sequence[str] = (),
+        timeout_half_closed: float = _HALF_CLOSED_SECONDS,
     ) -> None:
+        seconds = timeout_half_closed
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise ConfigError(f"ASGI3Adapter: timeout_half_closed: expected a number not below 0, got {seconds!r}")
         self.app = app
         self._allowed_origins = frozenset(allowed_origins)
-        self._settings = Settings(interface=interface, access_log=False)
+        self._settings = Settings(interface=interface, access_log=False, half_closed_seconds=seconds)
         # Built now, so that a configuration error is raised when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
         self._interface.tasks.contains_exits = True
