@@ -12,7 +12,10 @@ import pytest
 
 from tests.corpus import request
 from tests.helpers import Conversation, Recorder, hello, settle
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ConfigError
+from uvicorn.interfaces.environ import build_environ
 from uvicorn.server.proxy import TrustedPeers, build_trusted_peers
 
 PROXY = ("10.0.0.1", 4711)
@@ -191,6 +194,33 @@ async def test_C7_the_next_request_of_the_connection_may_have_another_client() -
     assert seen[:2] == [(("1.2.3.4", 5), "https")] * 2
     assert seen[2] == (("5.6.7.8", 0), "http")
     assert seen[3] not in seen[:3]
+
+
+async def test_C7_an_asgi_application_sees_the_client_behind_the_proxy_for_each_request() -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append((scope["client"], scope["scheme"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    conversation = Conversation(app, forwarded_allow_ips="*")
+    conversation.send(FORWARDED + request())
+    await settle()
+    assert scopes == [(("1.2.3.4", 5), "https"), (("127.0.0.1", 51234), "http")]
+    await conversation.lose()
+
+
+@pytest.mark.any_loop
+def test_C7_an_environ_has_the_client_behind_the_proxy_and_nothing_of_the_proxy() -> None:
+    endpoint = Endpoint("http", client=("10.0.0.1", 4711), server=("10.0.0.2", 80))
+    exchange = HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", [], False)
+    own = build_environ(exchange)
+    exchange.forwarded = ("1.2.3.4", 0), "https"
+    environ = build_environ(exchange)
+    changed = {key: environ.get(key) for key in own if environ.get(key) != own[key]}
+    assert changed == {"REMOTE_ADDR": "1.2.3.4", "REMOTE_PORT": None, "wsgi.url_scheme": "https"}
+    assert build_environ(HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", [], False)) == own
 
 
 # Unix sockets (S7)

@@ -99,7 +99,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             logger.warning(
                 "%s: websocket rejected with 403, origin %.200r is not allowed for host %.200r; "
                 "list it in ASGI3Adapter(..., allowed_origins=[...])",
-                request.endpoint.client,
+                request.client,
                 origin,
                 host,
             )

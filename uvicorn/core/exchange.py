@@ -201,6 +201,7 @@ class HTTPExchange:
         "buffered_bytes",
         "ended_early",
         "endpoint",
+        "forwarded",
         "gateway",
         "half_closed",
         "has_content",
@@ -240,6 +241,8 @@ class HTTPExchange:
             target = prefix + target
             path = endpoint.root_path + path
         self.endpoint = endpoint
+        #: Address and scheme of the client behind a trusted proxy, which the connection is from.
+        self.forwarded: tuple[tuple[str, int] | None, str] | None = None
         self.method = method
         self.path = path
         self.raw_path = raw_path
@@ -280,6 +283,16 @@ class HTTPExchange:
         """The endpoint's root path; empty for a request outside it: `OPTIONS *`, or an uncut path of another mount."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address of the client; None for a Unix socket."""
+        return self.endpoint.client if self.forwarded is None else self.forwarded[0]
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as the client sees it."""
+        return self.endpoint.scheme if self.forwarded is None else self.forwarded[1]
 
     @property
     def write_paused(self) -> bool:

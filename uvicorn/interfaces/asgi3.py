@@ -295,6 +295,8 @@ class ASGI3Interface(Interface):
         scope["path"] = exchange.path
         scope["raw_path"] = exchange.raw_path
         scope["query_string"] = exchange.query_string
+        if exchange.forwarded is not None:
+            scope["client"], scope["scheme"] = exchange.forwarded
         if endpoint.root_path:
             scope["root_path"] = exchange.root_path
         # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
@@ -333,13 +335,13 @@ class ASGI3Interface(Interface):
             "type": "websocket",
             "asgi": self._asgi(),
             "http_version": request.http_version,
-            "scheme": "wss" if endpoint.scheme == "https" else "ws",
+            "scheme": "wss" if request.scheme == "https" else "ws",
             "path": request.path,
             "raw_path": request.raw_path,
             "query_string": request.query_string,
             "root_path": request.root_path,
             "headers": [(name, value) for name, value in request.headers],
-            "client": endpoint.client,
+            "client": request.client,
             "server": endpoint.server,
             "subprotocols": list(session.subprotocols),
             "extensions": {"websocket.http.response": {}},

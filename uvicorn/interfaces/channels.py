@@ -249,6 +249,8 @@ class ChannelsInterface(Interface):
         if endpoint.root_path:
             message["root_path"] = exchange.root_path
         message["headers"] = exchange.headers
+        if exchange.forwarded is not None:
+            message["client"], message["scheme"] = exchange.forwarded
         reply = ReplyChannel(exchange)
         channels: dict[str, Any] = {"reply": reply}
         if exchange.has_content:

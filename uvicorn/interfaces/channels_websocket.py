@@ -245,7 +245,7 @@ class ChannelsListener(WebSocketListener):
         endpoint, request = session.endpoint, session.request
         message: Message = {
             "channel": "websocket.connect",
-            "scheme": "wss" if endpoint.scheme == "https" else "ws",
+            "scheme": "wss" if request.scheme == "https" else "ws",
             "path": request.path,
             "raw_path": request.raw_path,
             "query_string": request.query_string,
@@ -253,7 +253,7 @@ class ChannelsListener(WebSocketListener):
             "headers": request.headers,
             "subprotocols": list(session.subprotocols),
             "server": endpoint.server,
-            "client": endpoint.client,
+            "client": request.client,
             "order": 0,
         }
         task = self._call(message)

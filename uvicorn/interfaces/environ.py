@@ -103,6 +103,9 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     if template is None:
         template = endpoint.template = {**_of_the_connection(endpoint), **own}
     environ = template.copy()
+    if exchange.forwarded is not None:
+        environ.pop("REMOTE_PORT", None)
+        environ |= _of_the_client(endpoint, *exchange.forwarded)
     raw_path = exchange.raw_path
     # Byte for byte what the client sent, which is the path if nothing in it is quoted.
     path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
@@ -298,26 +301,32 @@ def _checked_value(value: Any) -> bytes:
 
 
 def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
-    host, port = endpoint.server or ("localhost", None)
     own = endpoint.environ or {}
-    template: dict[str, Any] = {
+    return {
         **own,
-        "SERVER_NAME": host,
-        "SERVER_PORT": str(_default_port(endpoint.scheme) if port is None else port),
+        "SERVER_NAME": endpoint.server[0] if endpoint.server is not None else "localhost",
         "SCRIPT_NAME": endpoint.root_path.encode().decode("latin-1"),
-        "REMOTE_ADDR": "",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": endpoint.scheme,
         "wsgi.multithread": True,
         _MULTIPROCESS: process_count.are_several() or own.get(_MULTIPROCESS, False),
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
+        **_of_the_client(endpoint, endpoint.client, endpoint.scheme),
     }
-    if endpoint.client is not None:
-        template["REMOTE_ADDR"], port = endpoint.client
+
+
+def _of_the_client(endpoint: Endpoint, client: tuple[str, int] | None, scheme: str) -> dict[str, Any]:
+    port = endpoint.server[1] if endpoint.server is not None else None
+    keys = {
+        "SERVER_PORT": str(_default_port(scheme) if port is None else port),
+        "wsgi.url_scheme": scheme,
+        "REMOTE_ADDR": "",
+    }
+    if client is not None:
+        keys["REMOTE_ADDR"], port = client
         if port:
-            template["REMOTE_PORT"] = str(port)
-    return template
+            keys["REMOTE_PORT"] = str(port)
+    return keys
 
 
 def _own_of(environ: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ class ThreadedInterface(Interface):
         if self._watches_rate:
             exchange.thread_call = call
         # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
-        if self._shares is not None and exchange.endpoint.client is not None:
-            self._queue_shared(call, exchange, self._shares, exchange.endpoint.client[0])
+        if self._shares is not None and (client := exchange.client) is not None:
+            self._queue_shared(call, exchange, self._shares, client[0])
         elif self._post(call, exchange):
             exchange.on_end(call.on_end)
 

@@ -83,7 +83,7 @@ def log_access(
 def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
     """Log one line for an exchange whose response has ended."""
     log_access(
-        exchange.endpoint.client,
+        exchange.client,
         exchange.method,
         exchange.raw_path,
         exchange.query_string,

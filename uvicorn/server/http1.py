@@ -144,11 +144,13 @@ class HTTP1Connection(HTTP1Timeouts):
         """A head is complete."""
         parser = self._parser
         has_content = parser.content_length != 0
-        forwarded = parser.forwarded
-        endpoint = self._endpoint if forwarded is None or not self._trusted else self._forwarded_endpoint(forwarded)
-        self._exchange = HTTPExchange(
-            self, endpoint, parser.method, parser.target, parser.http_version, parser.headers, has_content
+        self._exchange = exchange = HTTPExchange(
+            self, self._endpoint, parser.method, parser.target, parser.http_version, parser.headers, has_content
         )
+        if parser.forwarded is not None and self._trusted:
+            trusted = self._context.trusted
+            assert trusted is not None
+            exchange.forwarded = trusted.client(*parser.forwarded, self._endpoint.client, self._endpoint.scheme)
         if self._context.access_log is not None:
             self._began = self._context.clock.monotonic()
         self._phase = ARRIVED
@@ -422,13 +424,6 @@ class HTTP1Connection(HTTP1Timeouts):
         self._advancing = False
         if self._reading_paused:
             self._update_reading()
-
-    def _forwarded_endpoint(self, forwarded: tuple[bytes, bytes]) -> Endpoint:
-        """Return the endpoint of a request that a trusted proxy has passed on: the connection's, but for the client."""
-        own = self._endpoint
-        assert self._context.trusted is not None
-        client, scheme = self._context.trusted.client(*forwarded, own.client, own.scheme)
-        return Endpoint(scheme, own.root_path, own.server, client, own.loop, own.root_path_cut)
 
     def _is_handshake(self) -> bool:
         """Return whether the current request asks for a websocket, and the application serves websockets."""

@@ -311,7 +311,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         )
         if shortage:
             self._context.warnings.warn(
-                self.session.endpoint.client, f"websocket closed: it does not read what it is sent, {shortage} (1013)"
+                self.session.request.client, f"websocket closed: it does not read what it is sent, {shortage} (1013)"
             )
         return not shortage
 
@@ -353,7 +353,7 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
 
     def _refuse(self, error: WebSocketProtocolError) -> None:
         context = self._context
-        context.warnings.warn(self.session.endpoint.client, f"websocket closed: {error}")
+        context.warnings.warn(self.session.request.client, f"websocket closed: {error}")
         self._close_code, self._close_reason = error.code, error.reason
         # Handlers of the messages before it may not have begun: what they answer at once is still sent, however the
         # stream was cut.
@@ -429,6 +429,6 @@ class WebSocketConnection(TransportConnection, asyncio.Protocol, WebSocketGatewa
         if self._has_stalled(self._transport.get_write_buffer_size()):
             seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(
-                self.session.endpoint.client, f"websocket reset: took no byte for {seconds:g} seconds"
+                self.session.request.client, f"websocket reset: took no byte for {seconds:g} seconds"
             )
             self.reset()

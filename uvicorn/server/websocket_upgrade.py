@@ -17,7 +17,7 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
     try:
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError as error:
-        context.warnings.warn(request.endpoint.client, f"refused: {error} ({error.status_hint})")
+        context.warnings.warn(request.client, f"refused: {error} ({error.status_hint})")
         # Section 4.2.2: the response to an unknown version names the supported one.
         version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
         request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
@@ -25,7 +25,7 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
     checks_origin = context.interface.checks_origin
     if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
         context.warnings.warn(
-            request.endpoint.client,
+            request.client,
             f"refused: a websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
             "--ws-allowed-origins lists the origins that may",
         )

@@ -38,8 +38,8 @@ class Request:
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.version = tuple(map(int, exchange.http_version.split(".")))
         self.headers = [(name.decode("latin-1").upper(), value.decode("latin-1")) for name, value in exchange.headers]
-        self.scheme = exchange.endpoint.scheme
-        self.remote_addr = exchange.endpoint.client
+        self.scheme = exchange.scheme
+        self.remote_addr = exchange.client
 
 
 @final
