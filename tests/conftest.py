@@ -24,6 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell does so to what it starts in the background, and servers that are started here would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_finished = 0
+
 
 @pytest.fixture(autouse=True)
 def _loggers_restored() -> Iterator[None]:
@@ -45,7 +47,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # What the imports have left is not searched again after each test: that took longer than most tests do.
+    _exclude_living_objects_from_collection()
+
+
+def pytest_runtest_logfinish() -> None:
+    global _finished
+    _finished += 1
+    if _finished % 50 == 0:
+        _exclude_living_objects_from_collection()
+
+
+def _exclude_living_objects_from_collection() -> None:
+    # Each test ends with a collection. Modules, and the reports of the tests before, would make it take longer than
+    # most tests do.
     gc.collect()
     gc.freeze()
 

@@ -11,40 +11,58 @@ import pytest
 from tests.corpus import INVALID, VALID, WEBSOCKET
 from tests.helpers import Conversation, FakeTransport, Recorder, echo, hello, settle
 
+pytestmark = pytest.mark.any_loop
+
 STREAMS = {**VALID, "websocket": WEBSOCKET, **{name: stream for name, (stream, status) in INVALID.items()}}
 
 
-async def outcome(app: Any, stream: bytes, cuts: Iterator[int], clock_moves: bool = False) -> tuple[Any, ...]:
+async def outcomes(app: Any, stream: bytes, cuts: list[Iterator[int]], clock_moves: bool = False) -> list[Any]:
+    """Send `stream` once for each of `cuts`, on connections of one server, and return what each client experiences."""
     recorder = Recorder(app)
-    conversation = Conversation(recorder, date_header=False)
-    position = 0
-    while position < len(stream):
-        size = next(cuts)
-        conversation.send(stream[position : position + size], piece=1 << 30)
-        position += size
-        if clock_moves:
-            await settle(3)
+    server = Conversation(recorder, date_header=False)
+    connections = [server.connect(("127.0.0.1", 10_000 + number)) for number in range(len(cuts))]
+    for (_, transport), sizes in zip(connections, cuts, strict=True):
+        position = 0
+        while position < len(stream) and not transport.closing:
+            assert transport.reading, "the server does not read"
+            size = next(sizes)
+            transport.protocol.data_received(stream[position : position + size])
+            position += size
+            if clock_moves:
+                await settle(3)
     await settle(60)
-    transport = conversation.transport
-    ended = end_of(transport)
-    # What the server still waits for shows in how and when the connection ends without further input.
-    for _ in range(70):
-        if end_of(transport) != "open":
+    transports = [transport for _, transport in connections]
+    ends_at_once = [end_of(transport) for transport in transports]
+    # What the server still waits for shows in how it ends the connection when nothing more arrives, and when.
+    seconds = dict.fromkeys(transports, 70)
+    for second in range(70):
+        for transport in transports:
+            if end_of(transport) != "open":
+                seconds[transport] = min(seconds[transport], second)
+        if all(end_of(transport) != "open" for transport in transports):
             break
-        conversation.clock.advance(1)
+        server.clock.advance(1)
         await settle(3)
-    result = (
-        [
+    messages: dict[int, list[Any]] = {10_000 + number: [] for number in range(len(cuts))}
+    for message in recorder.messages:
+        messages[message["client"][1]].append(
             (message["channel"], message.get("method"), message["raw_path"], message["headers"])
-            for message in recorder.messages
-        ],
-        conversation.received,
-        ended,
-        end_of(transport),
-        conversation.clock.seconds,
-    )
-    await conversation.lose()
-    return result
+        )
+    results = [
+        (received, b"".join(transport.writes), end_at_once, end_of(transport), seconds[transport])
+        for transport, received, end_at_once in zip(transports, messages.values(), ends_at_once, strict=True)
+    ]
+    for transport in transports:
+        if not transport.closing:
+            transport.abort()
+    await server.lose()
+    return results
+
+
+async def assert_same(app: Any, stream: bytes, cuts: dict[str, Iterator[int]], clock_moves: bool = False) -> None:
+    whole, *results = await outcomes(app, stream, [at_once(), *cuts.values()], clock_moves)
+    for name, result in zip(cuts, results, strict=True):
+        assert result == whole, name
 
 
 def end_of(transport: FakeTransport) -> str:
@@ -76,7 +94,6 @@ def at_random(seed: int, length: int) -> Iterator[int]:
         yield source.randint(1, largest)
 
 
-@pytest.mark.any_loop
 @pytest.mark.parametrize(
     ("name", "app"),
     [
@@ -88,23 +105,16 @@ def at_random(seed: int, length: int) -> Iterator[int]:
 )
 async def test_a_stream_is_served_the_same_however_it_is_cut(name: str, app: Any) -> None:
     stream = STREAMS[name]
-    whole = await outcome(app, stream, at_once())
-    assert await outcome(app, stream, byte_by_byte()) == whole
-    for seed in range(200):
-        assert await outcome(app, stream, at_random(seed, len(stream))) == whole, f"seed {seed}"
+    cuts = {f"seed {seed}": at_random(seed, len(stream)) for seed in range(200)}
+    await assert_same(app, stream, {"byte by byte": byte_by_byte(), **cuts})
 
 
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 300])
 async def test_a_stream_is_served_the_same_wherever_it_is_cut_once(name: str) -> None:
     stream = STREAMS[name]
-    whole = await outcome(echo, stream, at_once())
-    for position in range(1, len(stream)):
-        assert await outcome(echo, stream, cut_once(position)) == whole, f"cut at {position}"
+    await assert_same(echo, stream, {f"cut at {position}": cut_once(position) for position in range(1, len(stream))})
 
 
-@pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 500])
 async def test_a_stream_is_served_the_same_when_it_arrives_slowly(name: str) -> None:
-    stream = STREAMS[name]
-    whole = await outcome(echo, stream, at_once())
-    assert await outcome(echo, stream, byte_by_byte(), clock_moves=True) == whole
+    await assert_same(echo, STREAMS[name], {"byte by byte": byte_by_byte()}, clock_moves=True)
