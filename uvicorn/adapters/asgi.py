@@ -98,11 +98,17 @@ class ASGIAdapter:
         if kind == "websocket.connect":
             await channels["reply"].send({"accept": False})
         elif kind == "http.request":
-            await self.startup()
             interface = self._message_interface()
+            if self._starting is None or not self._starting.succeeded:
+                await self.startup()
+                # A shutdown meanwhile has ended the one that was started.
+                interface = self._message_interface()
             gateway = ChannelsGateway(message, channels, interface.settings)
-            interface.serve_http(gateway.exchange)
-            await gateway.pump()
+            try:
+                interface.serve_http(gateway.exchange)
+                await gateway.deliver(channels["reply"].send)
+            finally:
+                gateway.end()
 
     def _message_interface(self) -> Interface:
         interface = self._interface
@@ -123,11 +129,11 @@ class ASGIAdapter:
 class ChannelsGateway(MessageGateway):
     """Gateway from one request message to its reply channel."""
 
-    __slots__ = ("_body", "_reply")
+    __slots__ = ("_body",)
 
     def __init__(self, message: Message, channels: dict[str, Any], settings: Settings) -> None:
         super().__init__(settings)
-        self._reply = channels["reply"]
+        reply = channels["reply"]
         self._body = channels.get("body")
         inline = message.get("body", b"")
         self.exchange = exchange_from_message(message, self, bool(inline) or self._body is not None)
@@ -136,18 +142,11 @@ class ChannelsGateway(MessageGateway):
         if self._body is None:
             self.exchange.feed_eof()
         # Channels of other hosts may lack both. Ours distinguish a half-closed client from a disconnected one.
-        on_close, on_end = getattr(self._reply, "on_close", None), getattr(self._reply, "on_end", None)
+        on_close, on_end = getattr(reply, "on_close", None), getattr(reply, "on_end", None)
         if on_end is not None:
             on_end(self._closed)
         if on_close is not None:
             on_close(self._half_closed if on_end is not None else self._closed)
-
-    async def pump(self) -> None:
-        """Send the response to the reply channel. Raise the application's exception, as `deliver` does."""
-        try:
-            await self.deliver(self._reply.send)
-        finally:
-            self.end()
 
     def send_response(
         self,

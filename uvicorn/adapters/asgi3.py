@@ -192,7 +192,7 @@ class ASGI3Gateway(MessageGateway):
                     self._content_ended = True
                     exchange.feed_eof()
                     # Let `deliver` see to it that a disconnect is waited for.
-                    self._changed.set()
+                    self._wake()
                 if content or self._content_ended:
                     return
         except Exception as error:

@@ -20,6 +20,12 @@ class StartupOnce:
         self._lock = threading.Lock()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the startup has ended without an error."""
+        task = self._task
+        return task is not None and task.done() and not task.cancelled() and task.exception() is None
+
     async def ended(self) -> None:
         """Wait for the end of the startup. Raise StartupError if it fails; the next call retries it."""
         task = self._task

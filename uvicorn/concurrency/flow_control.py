@@ -29,7 +29,8 @@ class FlowControl:
         self._consumed = 0
         # The unconsumed sends, while above the high-water mark.
         self._unsent: UnsentSends | None = None
-        self._waiters = Waiters()
+        # Made by the first producer that waits: most responses are below the mark.
+        self._waiters: Waiters | None = None
 
     @property
     def above_high_water(self) -> bool:
@@ -73,16 +74,20 @@ class FlowControl:
     def consumed(self, count: int) -> bool:
         """Count `count` consumed bytes. Return whether a producer waits and `wake` has to be called."""
         self._consumed += count
-        return bool(self._waiters) and not self.above_high_water
+        return self._waiters is not None and bool(self._waiters) and not self.above_high_water
 
     def wake(self) -> None:
         """Wake the producers: the consumer has caught up, or has stopped."""
-        self._waiters.wake()
+        if self._waiters is not None:
+            self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
         """Wait until below the high-water mark, or `is_over()`; call `wake` after that becomes true."""
         while self.above_high_water and not is_over():
-            waiter = self._waiters.add()
+            waiters = self._waiters
+            if waiters is None:
+                waiters = self._waiters = Waiters()
+            waiter = waiters.add()
             # Checked again: a consumer on another thread that saw no waiter does not call `wake`.
             if self.above_high_water:
-                await self._waiters.wait(waiter)
+                await waiters.wait(waiter)
