@@ -6,7 +6,7 @@ import pytest
 
 from uvicorn.errors import LocalProtocolError
 from uvicorn.wire.http1.default_fields import DefaultFields
-from uvicorn.wire.http1.encoder import ContentTooLong, HTTP1ResponseEncoder
+from uvicorn.wire.http1.encoder import ContentTooLong, HTTP1ResponseEncoder, encode_default_fields
 
 
 def encoder() -> HTTP1ResponseEncoder:
@@ -242,3 +242,87 @@ def test_content_that_the_caller_sends_itself_counts_towards_content_length() ->
     response.framing_around(19)
     with pytest.raises(LocalProtocolError, match="sent 19 bytes and stopped"):
         response.content(b"", more_content=False)
+
+
+@pytest.mark.parametrize("name", [b"Keep-Alive", b"transfer-encoding", b"te", b"upgrade", b"proxy-connection"])
+def test_a_hop_by_hop_field_is_dropped_and_named(name: bytes) -> None:
+    response = encoder()
+    assert start(response, headers=[[name, b"x"]]) == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    assert response.dropped == (name.lower(),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, True), ({"http_version": "1.0"}, True), ({"headers": [[b"content-length", b"1"]]}, False)],
+)
+def test_a_streamed_response_is_open_ended_unless_it_has_a_content_length(
+    changes: dict[str, Any], expected: bool
+) -> None:
+    response = encoder()
+    start(response, more_content=True, **changes)
+    assert response.is_open_ended is expected
+
+
+def test_configured_fields_are_encoded_as_lines() -> None:
+    assert encode_default_fields([(b"Server", b"theirs"), (b"X-A", b"b")]) == b"server: theirs\r\nx-a: b\r\n"
+
+
+@pytest.mark.parametrize("name", [b"Date", b"Content-Length", b"Connection", b"Transfer-Encoding"])
+def test_a_field_that_differs_from_response_to_response_cannot_be_configured(name: bytes) -> None:
+    with pytest.raises(LocalProtocolError, match="decided for each response"):
+        encode_default_fields([(name, b"1")])
+
+
+@pytest.mark.parametrize("status", [100, 199, 1000, "200", None])
+def test_an_invalid_status_is_shown_in_the_error(status: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="status: expected an int from 200 to 999, got"):
+        start(encoder(), status=status)
+
+
+@pytest.mark.parametrize("reason", [b"a\r\nb: c", b"\0", "text"])
+def test_an_invalid_reason_phrase_is_shown_in_the_error(reason: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="reason phrase: expected bytes without control characters"):
+        start(encoder(), reason=reason)
+
+
+@pytest.mark.parametrize("headers", [3, [3], [b"abc"], [(b"a", b"b", b"c")], [([], b"b")]])
+def test_headers_that_are_not_pairs_are_shown_in_the_error(headers: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="headers: expected .name, value. pairs of bytes, got"):
+        start(encoder(), headers=headers)
+
+
+@pytest.mark.parametrize(("length", "message"), [(b"1", "sent 2 bytes$"), (b"3", "sent 2 bytes and stopped$")])
+def test_a_complete_response_that_contradicts_its_content_length_raises(length: bytes, message: str) -> None:
+    with pytest.raises(LocalProtocolError, match=message):
+        start(encoder(), b"ab", headers=[[b"content-length", length]])
+
+
+def test_two_content_lengths_raise() -> None:
+    with pytest.raises(LocalProtocolError, match="content-length is given twice"):
+        start(encoder(), b"ab", headers=[[b"content-length", b"2"]] * 2)
+
+
+@pytest.mark.parametrize(("value", "keep_alive"), [(b"Close", False), (b"x, close", False), (b"keep-alive", True)])
+def test_connection_close_of_the_application_ends_the_connection(value: bytes, keep_alive: bool) -> None:
+    response = encoder()
+    assert (b"connection: close" in start(response, headers=[[b"Connection", value]])) is not keep_alive
+    assert response.keep_alive is keep_alive
+
+
+@pytest.mark.parametrize("name", [b"server", b"Date"])
+def test_the_applications_server_or_date_replaces_the_default(name: bytes) -> None:
+    defaults = DefaultFields()
+    defaults.update(0)
+    head = start(HTTP1ResponseEncoder(defaults), headers=[[name, b"mine"]])
+    assert [line for line in head.split(b"\r\n") if line.startswith(name.lower())] == [name.lower() + b": mine"]
+
+
+def test_more_different_fields_than_the_cache_holds_are_sent() -> None:
+    headers = [(b"x-%d" % number, b"%d" % number) for number in range(1000)]
+    expected = b"".join(b"%b: %b\r\n" % field for field in headers)
+    assert start(encoder(), headers=headers) == b"HTTP/1.1 200 OK\r\n" + expected + b"content-length: 0\r\n\r\n"
+
+
+def test_a_field_that_is_sent_again_is_the_same() -> None:
+    responses = [start(encoder(), headers=[(b"X-Same", b"1")]) for _ in range(2)]
+    assert responses == [b"HTTP/1.1 200 OK\r\nx-same: 1\r\ncontent-length: 0\r\n\r\n"] * 2
