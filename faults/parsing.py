@@ -52,7 +52,7 @@ class _Sink:
     def on_request(self) -> None:
         parser = self.parser
         HTTPExchange(
-            self._gateway, self._endpoint, parser.method, parser.target, parser.http_version, parser.headers, True
+            self._gateway, self._endpoint, parser.method, parser.target, parser.http_version, parser.fields, True
         )
         # Without content a request is whole with its head.
         self.complete += parser.content_length == 0

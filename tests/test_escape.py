@@ -41,6 +41,6 @@ def test_a_value_whose_text_fails_is_named_by_its_type() -> None:
 
 def test_an_exchange_in_a_log_line_is_short_and_on_one_line() -> None:
     target = b"/%0A%1B" + b"x" * 60000
-    shown = repr(HTTPExchange(HTTPGateway(), Endpoint(), "GET\n" + "x" * 1000, target, "1.1", [], False))
+    shown = repr(HTTPExchange(HTTPGateway(), Endpoint(), "GET\n" + "x" * 1000, target, "1.1", ((), ()), False))
     assert shown.isprintable()
     assert len(shown) < 300

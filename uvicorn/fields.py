@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from uvicorn.errors import LocalProtocolError
@@ -59,6 +60,17 @@ LOWER_NAMES: Final[dict[bytes, bytes]] = {}
 for _name in _COMMON_NAMES:
     _lower = _name.lower().encode()
     LOWER_NAMES[_name.encode()] = LOWER_NAMES[_lower] = LOWER_NAMES.get(_lower, _lower)
+
+
+# Header fields in order: their names, in lower case, and their values. Two tuples cost less than a list of pairs, which
+# each interface makes in the form that its applications expect.
+Fields = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+
+
+def split_pairs(headers: Iterable[Sequence[bytes]]) -> Fields:
+    """Return the names and the values of `[name, value]` pairs."""
+    pairs = list(headers)
+    return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 
 
 def is_token(value: bytes) -> bool:

@@ -109,7 +109,9 @@ def test_a_raw_target_that_is_not_ascii_is_the_path_that_it_encodes() -> None:
 
 
 def from_the_server(path: bytes) -> HTTPExchange:
-    return HTTPExchange(HTTPGateway(), Endpoint(), "GET", quote_from_bytes(path, safe="/").encode(), "1.1", [], False)
+    return HTTPExchange(
+        HTTPGateway(), Endpoint(), "GET", quote_from_bytes(path, safe="/").encode(), "1.1", ((), ()), False
+    )
 
 
 def from_a_host(path: bytes) -> HTTPExchange:

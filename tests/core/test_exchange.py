@@ -66,7 +66,14 @@ class RecordingGateway(HTTPGateway):
 
 def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]:
     gateway = RecordingGateway()
-    return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", [], has_content), gateway
+    return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", ((), ()), has_content), gateway
+
+
+def test_headers_are_fresh_lists_each_time() -> None:
+    fields = (b"host", b"a"), (b"x", b"1")
+    made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", fields, False)
+    made.headers[1][1] = b"changed"
+    assert made.headers == [[b"host", b"x"], [b"a", b"1"]]
 
 
 def in_state(state: ExchangeState) -> tuple[HTTPExchange, RecordingGateway]:
@@ -363,7 +370,7 @@ def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:
         def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
             raise LocalProtocolError("bad trailers")
 
-    made = HTTPExchange(Strict(), Endpoint(), "GET", b"/", "1.1", [], False)
+    made = HTTPExchange(Strict(), Endpoint(), "GET", b"/", "1.1", ((), ()), False)
     made.respond(200, more_content=True)
     with pytest.raises(LocalProtocolError, match="bad trailers"):
         made.write_trailers([])
@@ -416,7 +423,7 @@ def test_trailers_for_a_client_that_turns_out_to_have_gone_end_nothing_twice() -
             exchange.disconnect()
 
     ended: list[int] = []
-    made = HTTPExchange(Gone(), Endpoint(), "GET", b"/", "1.1", [], has_content=False)
+    made = HTTPExchange(Gone(), Endpoint(), "GET", b"/", "1.1", ((), ()), has_content=False)
     made.on_end(lambda exchange: ended.append(exchange.state))
     made.respond(200, more_content=True)
     made.write_trailers([])

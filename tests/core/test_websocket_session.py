@@ -84,7 +84,7 @@ class Made:
     def __init__(self, state: SessionState = CONNECTING) -> None:
         self.gateway = RecordingGateway()
         self.listener = RecordingListener()
-        self.request = HTTPExchange(self.gateway, Endpoint(), "GET", b"/chat", "1.1", [], has_content=False)
+        self.request = HTTPExchange(self.gateway, Endpoint(), "GET", b"/chat", "1.1", ((), ()), has_content=False)
         self.session = WebSocketSession(self.gateway, self.request, ("a", "b"))
         self.session.listener = self.listener
         if state != CONNECTING:

@@ -126,7 +126,7 @@ class Answered(HTTPGateway):
 
     def exchange(self) -> HTTPExchange:
         endpoint = Endpoint(loop=asyncio.get_running_loop())
-        return HTTPExchange(self, endpoint, "GET", b"/", "1.1", [], has_content=False)
+        return HTTPExchange(self, endpoint, "GET", b"/", "1.1", ((), ()), has_content=False)
 
     def send_response(self, exchange: Any, status: Any, headers: Any, content: bytes, more: bool, reason: Any) -> None:
         self.contents.append(content)

@@ -12,6 +12,7 @@ import pytest
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
+from uvicorn.fields import split_pairs
 from uvicorn.interfaces.environ import (
     _SHAPES,
     _STATUSES,
@@ -26,9 +27,7 @@ from uvicorn.interfaces.environ import (
 
 
 def exchange_of(target: bytes = b"/", *headers: tuple[bytes, bytes], **endpoint: Any) -> HTTPExchange:
-    return HTTPExchange(
-        HTTPGateway(), Endpoint(**endpoint), "GET", target, "1.1", [list(field) for field in headers], False
-    )
+    return HTTPExchange(HTTPGateway(), Endpoint(**endpoint), "GET", target, "1.1", split_pairs(headers), False)
 
 
 def read(**environ: Any) -> HTTPExchange:

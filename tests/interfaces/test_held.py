@@ -132,6 +132,6 @@ async def test_a_plain_function_that_raises_is_500(caplog: Log) -> None:
 
 
 def test_an_exchange_whose_held_response_to_HEAD_is_dropped_is_as_before() -> None:
-    exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", [], False)
+    exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
     call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)

@@ -21,7 +21,7 @@ SEGMENTS = st.lists(st.sampled_from(["api", "admin", "a", ""]), max_size=4).map(
 @given(target=SEGMENTS)
 def test_a_path_that_a_proxy_has_cut_is_root_path_and_target(target: str) -> None:
     endpoint = Endpoint(root_path="/api", root_path_cut="yes")
-    made = HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", [], False)
+    made = HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", ((), ()), False)
     assert (made.path, made.raw_path) == ("/api" + target, b"/api" + target.encode())
 
 
@@ -30,7 +30,7 @@ def test_two_targets_never_lead_to_one_path(one: str, other: str) -> None:
     for cut in ("yes", "no"):
         endpoint = Endpoint(root_path="/api", root_path_cut=cut)
         paths = [
-            HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", [], False).path
+            HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", ((), ()), False).path
             for target in (one, other)
         ]
         assert (paths[0] == paths[1]) is (one == other)

@@ -196,7 +196,7 @@ async def test_write_after_the_end_of_the_response_raises() -> None:
 
 def test_C10_a_worker_whose_loop_is_gone_is_told_and_closes() -> None:
     loop = asyncio.new_event_loop()
-    exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
+    exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     loop.close()
     kept = Kept(wsgi_apps.endless())
     WSGICall(WSGIInterface(app_of(kept), Settings()), exchange, {"wsgi.errors": ErrorLog()}, LoopCalls(loop)).run()
@@ -205,7 +205,7 @@ def test_C10_a_worker_whose_loop_is_gone_is_told_and_closes() -> None:
 
 async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answered() -> None:
     loop = asyncio.get_running_loop()
-    exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", [], has_content=False)
+    exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     exchange.disconnect()
     WSGICall(WSGIInterface(wsgi_apps.app, Settings()), exchange, {"wsgi.errors": ErrorLog()}, LoopCalls(loop)).cancel()
     await settle()

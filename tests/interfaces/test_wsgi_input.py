@@ -33,7 +33,7 @@ class Silent(HTTPGateway):
 
 
 def exchange_on(loop: asyncio.AbstractEventLoop, gateway: HTTPGateway) -> HTTPExchange:
-    return HTTPExchange(gateway, Endpoint(loop=loop), "POST", b"/", "1.1", [], has_content=True)
+    return HTTPExchange(gateway, Endpoint(loop=loop), "POST", b"/", "1.1", ((), ()), has_content=True)
 
 
 class Reading:

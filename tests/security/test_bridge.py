@@ -19,6 +19,7 @@ from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
+from uvicorn.fields import split_pairs
 from uvicorn.interfaces.environ import build_environ, exchange_from_environ
 
 Environ = dict[str, Any]
@@ -27,7 +28,9 @@ Environ = dict[str, Any]
 def environ_of(target: bytes, *headers: tuple[bytes, bytes], root_path: str = "") -> Environ:
     fields = [list(field) for field in headers]
     return build_environ(
-        HTTPExchange(HTTPGateway(), Endpoint(root_path=root_path), "GET", target, "1.1", fields, has_content=False)
+        HTTPExchange(
+            HTTPGateway(), Endpoint(root_path=root_path), "GET", target, "1.1", split_pairs(fields), has_content=False
+        )
     )
 
 

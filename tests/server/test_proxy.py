@@ -214,13 +214,13 @@ async def test_C7_an_asgi_application_sees_the_client_behind_the_proxy_for_each_
 @pytest.mark.any_loop
 def test_C7_an_environ_has_the_client_behind_the_proxy_and_nothing_of_the_proxy() -> None:
     endpoint = Endpoint("http", client=("10.0.0.1", 4711), server=("10.0.0.2", 80))
-    exchange = HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", [], False)
+    exchange = HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", ((), ()), False)
     own = build_environ(exchange)
     exchange.forwarded = ("1.2.3.4", 0), "https"
     environ = build_environ(exchange)
     changed = {key: environ.get(key) for key in own if environ.get(key) != own[key]}
     assert changed == {"REMOTE_ADDR": "1.2.3.4", "REMOTE_PORT": None, "wsgi.url_scheme": "https"}
-    assert build_environ(HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", [], False)) == own
+    assert build_environ(HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", ((), ()), False)) == own
 
 
 # Unix sockets (S7)

@@ -17,6 +17,7 @@ from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
+from uvicorn.fields import split_pairs
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface, check_interface
 from uvicorn.interfaces.environ import field_octets, host_environ
@@ -239,7 +240,7 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         message["method"],
         raw_path + b"?" + query if query else raw_path,
         message.get("http_version", "1.1"),
-        fields,
+        split_pairs(fields),
         has_content,
     )
 

@@ -92,7 +92,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     def _is_allowed(self, interface: Interface, allowed_origins: Collection[str]) -> bool:
         request = self.session.request
-        fields = {name: value.decode("latin-1") for name, value in request.headers}
+        fields = {name: value.decode("latin-1") for name, value in zip(*request.fields, strict=True)}
         origin, host = fields.get(b"origin"), fields.get(b"host", "")
         allowed = is_allowed_origin(origin, host, allowed_origins, interface.checks_origin)
         if not allowed:

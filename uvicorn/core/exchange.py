@@ -45,6 +45,7 @@ from uvicorn.core.endpoint import Endpoint, is_below
 from uvicorn.core.waiters import Waiters
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.escape import escaped
+from uvicorn.fields import Fields
 from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
@@ -201,11 +202,11 @@ class HTTPExchange:
         "buffered_bytes",
         "ended_early",
         "endpoint",
+        "fields",
         "forwarded",
         "gateway",
         "half_closed",
         "has_content",
-        "headers",
         "http_version",
         "method",
         "path",
@@ -225,7 +226,7 @@ class HTTPExchange:
         method: str,
         target: bytes,
         http_version: str,
-        headers: list[list[bytes]],
+        fields: Fields,
         has_content: bool,
     ) -> None:
         """`target` is the request target in origin-form: the raw path, and the query after a `?` if there is one."""
@@ -249,7 +250,7 @@ class HTTPExchange:
         #: `raw_path` and the query, with a `?` in between if there was one.
         self.target = target
         self.http_version = http_version
-        self.headers = headers
+        self.fields = fields
         self.state: ExchangeState = WAITING
         self.status = 0
         #: Content that has arrived and was not received yet.
@@ -283,6 +284,11 @@ class HTTPExchange:
         """The endpoint's root path; empty for a request outside it: `OPTIONS *`, or an uncut path of another mount."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
+
+    @property
+    def headers(self) -> list[list[bytes]]:
+        """The header fields, `[name, value]` each: fresh lists, which an application may change."""
+        return [[name, value] for name, value in zip(*self.fields)]  # noqa: B905
 
     @property
     def client(self) -> tuple[str, int] | None:

@@ -300,7 +300,7 @@ class ASGI3Interface(Interface):
         if endpoint.root_path:
             scope["root_path"] = exchange.root_path
         # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
-        scope["headers"] = [(name, value) for name, value in exchange.headers]
+        scope["headers"] = list(zip(*exchange.fields))  # noqa: B905
         scope["extensions"] = {"http.response.trailers": {}}
         call = HTTPCall(exchange)
         if self.settings.pathsend:
@@ -340,7 +340,7 @@ class ASGI3Interface(Interface):
             "raw_path": request.raw_path,
             "query_string": request.query_string,
             "root_path": request.root_path,
-            "headers": [(name, value) for name, value in request.headers],
+            "headers": list(zip(*request.fields, strict=True)),
             "client": request.client,
             "server": endpoint.server,
             "subprotocols": list(session.subprotocols),

@@ -98,7 +98,7 @@ def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Mess
 
 
 def _declared_length(exchange: HTTPExchange) -> int:
-    for name, value in exchange.headers:
+    for name, value in zip(*exchange.fields, strict=True):
         if name == b"content-length" and value.isdigit() and len(value) < 20:
             return int(value)
     return 0

@@ -14,7 +14,7 @@ from uvicorn import process_count
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import has_controls, is_token
+from uvicorn.fields import has_controls, is_token, split_pairs
 from uvicorn.types import Headers
 
 # Common fields by their environ keys; others are made up when they come.
@@ -123,7 +123,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     environ["QUERY_STRING"] = exchange.query_string.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = exchange.target.decode("latin-1")
     environ["SERVER_PROTOCOL"] = "HTTP/" + exchange.http_version
-    for name, value in exchange.headers:
+    for name, value in zip(*exchange.fields):  # noqa: B905
         key = _COMMON_KEYS.get(name)
         if key is None:
             if b"_" in name or name in _NEVER:
@@ -179,7 +179,7 @@ def exchange_from_environ(
         environ.get("REQUEST_METHOD", "GET"),
         raw_path + mark + query,
         environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
-        headers,
+        split_pairs(headers),
         content_length(environ) != 0,
     )
 

@@ -145,7 +145,7 @@ class HTTP1Connection(HTTP1Timeouts):
         parser = self._parser
         has_content = parser.content_length != 0
         self._exchange = exchange = HTTPExchange(
-            self, self._endpoint, parser.method, parser.target, parser.http_version, parser.headers, has_content
+            self, self._endpoint, parser.method, parser.target, parser.http_version, parser.fields, has_content
         )
         if parser.forwarded is not None and self._trusted:
             trusted = self._context.trusted

@@ -37,7 +37,10 @@ class Request:
         self.query = exchange.query_string.decode("latin-1")
         self.uri = f"{self.path}?{self.query}" if self.query else self.path
         self.version = tuple(map(int, exchange.http_version.split(".")))
-        self.headers = [(name.decode("latin-1").upper(), value.decode("latin-1")) for name, value in exchange.headers]
+        self.headers = [
+            (name.decode("latin-1").upper(), value.decode("latin-1"))
+            for name, value in zip(*exchange.fields, strict=True)
+        ]
         self.scheme = exchange.scheme
         self.remote_addr = exchange.client
 

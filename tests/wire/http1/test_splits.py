@@ -60,7 +60,7 @@ class Reader:
                 parser.method,
                 parser.target,
                 parser.http_version,
-                parser.headers,
+                [*map(list, zip(*parser.fields, strict=True))],
                 parser.content_length,
                 parser.keep_alive,
                 parser.expect_continue,

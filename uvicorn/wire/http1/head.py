@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import httptools
 
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.fields import LOWER_NAMES, is_token, split_tokens
+from uvicorn.fields import LOWER_NAMES, Fields, is_token, split_pairs, split_tokens
 from uvicorn.settings import Limits
 
 # Methods that llhttp knows for HTTP, but CONNECT: we are no proxy. Others are answered with 501.
@@ -85,7 +85,7 @@ _SHAPE_BYTES: Final = 1024
 class RequestHead:
     """The request line and header section of the current request, and what follows from them.
 
-    `target` is in origin-form, or `*`. `headers` is a fresh list for each request. `content_length` is -1 when
+    `target` is in origin-form, or `*`. `content_length` is -1 when
     the content is chunked.
     """
 
@@ -93,7 +93,7 @@ class RequestHead:
         self.method = ""
         self.target = b""
         self.http_version = ""
-        self.headers: list[list[bytes]] = []
+        self.fields: Fields = (), ()
         self.content_length = 0
         self.keep_alive = True
         self.expect_continue = False
@@ -104,14 +104,11 @@ class RequestHead:
         # llhttp puts the fields in here without a call of ours in between. Of a name that comes twice it holds the
         # first value; the number of lines shows that.
         self._seen: dict[bytes, bytes] = {}
-        self._names: tuple[bytes, ...] = ()
-        # The fields of the last head that `_read_usual_head` has read, once it has been repeated.
-        self._repeated_fields: list[tuple[bytes, bytes]] | None = None
         self._llhttp: Any = None
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that USUAL_HEAD matches. Return whether its repetition may be answered by `_repeat_head`."""
+        """Read a head that USUAL_HEAD matches. Return whether the same head may follow without being read again."""
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)
@@ -129,9 +126,7 @@ class RequestHead:
             return False
         if count > self._limits.max_header_fields:
             raise self._too_many_fields()
-        self.headers = [[name, value] for name, value in zip(names, seen.values())]  # noqa: B905
-        self._names = names
-        self._repeated_fields = None
+        self.fields = names, tuple(seen.values())
         if harmless is not None and seen.get(harmless[0]) == self._good_host and minor == b"1":
             # What `_apply_fields` does, as most requests have it: 0.4 us less.
             self.content_length = 0
@@ -143,13 +138,6 @@ class RequestHead:
             return True
         self._apply_fields({name: seen[spelling] for name, spelling in decisive}, b"")
         return self.content_length == 0
-
-    def _repeat_head(self) -> None:
-        """Set the attributes for the same head as the last one, which `_read_usual_head` has allowed."""
-        fields = self._repeated_fields
-        if fields is None:
-            fields = self._repeated_fields = list(zip(self._names, self._seen.values(), strict=True))
-        self.headers = [[name, value] for name, value in fields]
 
     def _read_head(self, head: bytes) -> None:
         """Read a head of any form."""
@@ -163,7 +151,7 @@ class RequestHead:
         if len(fields) == count:
             if count > self._limits.max_header_fields:
                 raise self._too_many_fields()
-            self.headers = [[name, value] for name, value in fields.items()]
+            self.fields = tuple(fields), tuple(fields.values())
         else:
             fields = self._read_repeated_fields(head, count)
         self._apply_fields(fields, authority)
@@ -198,9 +186,11 @@ class RequestHead:
         # A folded line, for one, would upset the count.
         if len(pairs) != count:
             raise RemoteProtocolError("malformed header section")
-        self.headers = [[LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")] for name, value in pairs]
+        self.fields = split_pairs(
+            (LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")) for name, value in pairs
+        )
         values: dict[bytes, list[bytes]] = {}
-        for name, value in self.headers:
+        for name, value in zip(*self.fields, strict=True):
             values.setdefault(name, []).append(value)
         if any(len(values.get(name, ())) > 1 for name in _SINGULAR):
             raise RemoteProtocolError("a header field that must stand once is repeated")
@@ -252,8 +242,8 @@ class RequestHead:
             if not _is_host(authority):
                 raise RemoteProtocolError("malformed authority in the request target")
             # It replaces Host (RFC 9112, section 3.2.2), for the application too.
-            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
-            self.headers.insert(0, [b"host", authority])
+            others = [field for field in zip(*self.fields, strict=True) if field[0] != b"host"]
+            self.fields = split_pairs([(b"host", authority), *others])
 
         self.content_length = 0
         self.keep_alive = modern

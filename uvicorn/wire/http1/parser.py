@@ -96,7 +96,6 @@ class HTTP1RequestParser(RequestHead):
             elif self.buffer:
                 self._receive_part_of_head(data)
             elif data == self._last_head:
-                self._repeat_head()
                 self._state = _COMPLETE
                 self._sink.on_request()
             elif (match := USUAL_HEAD.match(data)) is None:
@@ -214,7 +213,7 @@ class HTTP1RequestParser(RequestHead):
             self._state = _CHUNKED
             line_end = head.find(b"\n") + 1
             self._chunked = ChunkedDecoder(
-                self._limits, len(head) - line_end - 2, len(self.headers), self._sink.on_content
+                self._limits, len(head) - line_end - 2, len(self.fields[0]), self._sink.on_content
             )
         if rest:
             self._receive_content(rest)
