@@ -55,7 +55,7 @@ async def test_a_redis_that_answers_is_taken(redis_server: RedisServer, caplog: 
     ("answer", "said"),
     [
         (b"-NOAUTH Authentication required.\r\n", "wants a password"),
-        (b"HTTP/1.1 400 Bad Request\r\n", "is not a Redis that can be used"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "is not a usable Redis"),
         (b"", "nothing answered on .* within 0.01 s"),
         (None, "nothing answered on .* within 0.01 s"),
         (b"x" * 100_000, "there is no Redis"),

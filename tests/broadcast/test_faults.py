@@ -145,7 +145,7 @@ async def test_a_redis_that_halts_is_noticed_and_leaves_one_gap(
         own_redis.halt()
         with pytest.raises(BroadcastUnavailable):
             await backend.publish("one", b"lost, or late")
-        await until(lambda: "nothing was heard for 0.3 s, not even the answer to PING" in caplog.text)
+        await until(lambda: "no byte received for 0.3 s, not even a reply to PING" in caplog.text)
         own_redis.resume()
         await say_and_hear(backend, ear, b"after")
         assert course(ear, "two") == [b"before", RECONNECT, b"after"]
@@ -194,7 +194,7 @@ async def test_a_publish_that_is_not_answered_raises_in_time_and_says_why(own_re
     async with listening(url_of(own_redis, scheme), publish_timeout=0.1) as (backend, _):
         own_redis.halt()
         try:
-            with pytest.raises(BroadcastUnavailable, match="no answer to a message within 0.1 s"):
+            with pytest.raises(BroadcastUnavailable, match="no reply to a message within 0.1 s"):
                 await backend.publish("one", b"x")
             assert backend.metrics.publish_failures == 1
         finally:
@@ -211,7 +211,7 @@ async def test_publishes_are_refused_when_too_many_wait(
             outcomes = await asyncio.gather(*(backend.publish("one", b"x") for _ in range(15)), return_exceptions=True)
         finally:
             own_redis.resume()
-        refused = [outcome for outcome in outcomes if "10 messages wait for Redis already" in str(outcome)]
+        refused = [outcome for outcome in outcomes if "10 messages are waiting for Redis" in str(outcome)]
         assert len(refused) == 5
         assert all(isinstance(outcome, BroadcastUnavailable) for outcome in outcomes)
         assert backend.metrics.pending_high_water == 10
@@ -409,7 +409,7 @@ async def test_a_group_without_the_right_to_it_is_reported_and_the_others_are_he
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         async with listening(url_of(server, scheme, user="narrow", password="word"), *GROUPS) as (backend, ear):
             await backend.subscribe(["forbidden"])
-            assert "group 'forbidden' is not heard: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
+            assert "group 'forbidden' is not subscribed: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
             with pytest.raises(BroadcastUnavailable, match="Redis refuses: NOPERM"):
                 await backend.publish("forbidden", b"x")
             await say_and_hear(backend, ear, b"x")

@@ -44,12 +44,20 @@ async def test_the_bytes_that_wait_are_bounded_too(monkeypatch: pytest.MonkeyPat
 async def test_who_waits_for_room_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING", 1)
     async with listening("memory://", publish_timeout=0.01) as (backend, _):
-        hub = memory._hubs[asyncio.get_running_loop()][""]
-        monkeypatch.setattr(hub, "_deliver", lambda: None)
+        exchange = memory._exchanges[asyncio.get_running_loop()]["", ""]
+        monkeypatch.setattr(exchange, "_deliver", lambda: None)
         await backend.publish("group", b"x")
         with pytest.raises(BroadcastUnavailable, match="the event loop is overloaded"):
             await backend.publish("group", b"x")
         assert backend.metrics.publish_failures == 1
+
+
+async def test_backends_in_memory_with_different_prefixes_do_not_share_groups() -> None:
+    async with listening("memory://", "chat", prefix="a.") as (first, ear):
+        async with listening("memory://", "chat", prefix="b.") as (second, other):
+            await second.publish("chat", b"of the second")
+            await first.publish("chat", b"of the first")
+            assert (await ear.hear(1), await other.hear(1)) == ([b"of the first"], [b"of the second"])
 
 
 async def test_a_message_keeps_to_those_who_were_there_when_it_was_published() -> None:

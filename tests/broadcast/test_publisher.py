@@ -220,7 +220,7 @@ def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> N
             with listening(replica, "news") as listener:
                 publisher.publish("news", {"text": "after"})
                 assert listener.hear()["text"] == "after"
-        with pytest.raises(BroadcastUnavailable, match="knows no 'other'"):
+        with pytest.raises(BroadcastUnavailable, match="unknown service 'other'"):
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
@@ -267,7 +267,7 @@ def test_a_server_that_the_sentinels_name_and_that_is_no_master_is_not_used() ->
     answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)
     sentinel, thread = scripted_redis(answer)
     with master, sentinel:
-        with pytest.raises(BroadcastUnavailable, match="is not the master yet, or not any more"):
+        with pytest.raises(BroadcastUnavailable, match="is not the master"):
             publish("chat", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.getsockname()[1]}/chat")
         thread.join()
         its_thread.join()
@@ -299,7 +299,7 @@ class RoundAndRound:
 @pytest.mark.parametrize(
     ("answer", "said", "asked"),
     [
-        (b"-MOVED 1 :%d\r\n", "do not agree on who owns the group", [b"SPUBLISH"] * 5),
+        (b"-MOVED 1 :%d\r\n", "do not agree on the owner of the group", [b"SPUBLISH"] * 5),
         (b"-NOPERM no\r\n", "NOPERM no", [b"SPUBLISH"]),
         (b"-ASK 1 127.0.0.1:%d\r\n", "ASK 1 127.0.0.1", [b"SPUBLISH", b"ASKING"]),
     ],

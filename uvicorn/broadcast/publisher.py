@@ -198,7 +198,7 @@ def _patiently(deadline: float, call: Callable[[], None]) -> None:
             call()
             return
         except RedisRefusal as refusal:
-            if not refusal.passes or time.monotonic() + delay >= deadline:
+            if not refusal.is_transient or time.monotonic() + delay >= deadline:
                 raise
         time.sleep(delay)
         delay = min(2 * delay, _LONGEST_RETRY_SECONDS)

@@ -34,7 +34,7 @@ async def test_closing_a_link_whose_driver_does_not_see_its_end_ends(monkeypatch
 
 async def test_answers_come_in_the_order_of_the_questions() -> None:
     connection = RecordedConnection()
-    first, second = connection.ask(b"ONE"), connection.ask(b"TWO")
+    first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     connection.reply_received(b"1")
     connection.reply_received(b"2")
     assert (await first, await second) == (b"1", b"2")
@@ -42,7 +42,7 @@ async def test_answers_come_in_the_order_of_the_questions() -> None:
 
 async def test_the_answer_to_a_question_that_was_cancelled_is_not_given_to_the_next() -> None:
     connection = RecordedConnection()
-    first, second = connection.ask(b"ONE"), connection.ask(b"TWO")
+    first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     first.cancel()
     connection.reply_received(RedisRefusal("ERR nobody waits for this"))
     connection.reply_received(b"2")
@@ -52,7 +52,7 @@ async def test_the_answer_to_a_question_that_was_cancelled_is_not_given_to_the_n
 
 async def test_a_refusal_is_raised_to_who_asked() -> None:
     connection = RecordedConnection()
-    answer = connection.ask(b"ONE")
+    answer = connection.execute(b"ONE")
     connection.reply_received(RedisRefusal("ERR no"))
     with pytest.raises(RedisRefusal, match="ERR no"):
         await answer
@@ -60,7 +60,7 @@ async def test_a_refusal_is_raised_to_who_asked() -> None:
 
 async def test_questions_without_an_answer_fail_when_the_connection_ends() -> None:
     connection = RecordedConnection()
-    answer = connection.ask(b"ONE")
+    answer = connection.execute(b"ONE")
     connection.connection_lost("it fell")
     with pytest.raises(ConnectionLost, match="it fell"):
         await answer
@@ -71,7 +71,7 @@ async def test_a_question_after_the_end_fails_at_once() -> None:
     connection = RecordedConnection()
     connection.connection_lost("it fell")
     with pytest.raises(ConnectionLost, match="it fell"):
-        await connection.ask(b"ONE")
+        await connection.execute(b"ONE")
     assert connection.sent == []
 
 
@@ -150,7 +150,7 @@ async def test_after_three_seconds_of_silence_the_connection_is_given_up() -> No
     take_steps(connection, 1)
     assert connection.aborted
     connection.connection_lost("done")
-    assert connection.lost.result() == "nothing was heard for 3 s, not even the answer to PING"
+    assert connection.lost.result() == "no byte received for 3 s, not even a reply to PING"
 
 
 async def test_a_byte_begins_the_count_anew() -> None:

@@ -76,8 +76,8 @@ async def conversation(publish_timeout: float = 30.0) -> AsyncIterator[Conversat
 
 @pytest.fixture(autouse=True)
 def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(module, "_LONGEST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LONGEST_RETRY_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
@@ -139,7 +139,7 @@ async def test_a_message_is_not_sent_again_when_a_later_one_to_its_group_was_tak
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, TAKEN)
         await second
-        with pytest.raises(BroadcastUnavailable, match="a later one was taken"):
+        with pytest.raises(BroadcastUnavailable, match="a later message was accepted"):
             await first
         await settle()
         assert talk.texts == [b"a", b"b"]
@@ -165,7 +165,7 @@ async def test_a_message_that_is_refused_until_its_time_is_up_raises_and_says_wh
                 talk.answer(BUSY)
             await asyncio.sleep(0)
         for publishing in (first, second):
-            with pytest.raises(BroadcastUnavailable, match="not taken within 0.05 s: Redis refuses: BUSY"):
+            with pytest.raises(BroadcastUnavailable, match="not accepted within 0.05 s: Redis refuses: BUSY"):
                 await publishing
         assert talk.metrics.publish_failures == 2
 
@@ -247,7 +247,7 @@ async def test_held_messages_are_bounded_in_number(monkeypatch: pytest.MonkeyPat
         talk.answer(BUSY)
         await settle(3)
         publishing = first + await talk.publish(b"b", b"c", b"d")
-        with pytest.raises(BroadcastUnavailable, match="3 messages, .* wait for Redis already"):
+        with pytest.raises(BroadcastUnavailable, match="3 messages, .* are waiting for Redis"):
             await publishing[-1]
 
 

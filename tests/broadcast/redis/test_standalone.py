@@ -1,8 +1,7 @@
-"""Addresses of Redis servers, TLS, and what a fork inherits."""
+"""Connections over TLS, and after a fork."""
 
 from __future__ import annotations
 
-import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,78 +11,7 @@ import pytest
 
 from tests.broadcast.ear import listening
 from tests.broadcast.redis_servers import RedisServer, free_port, running
-from uvicorn.broadcast.redis.standalone import parse_address
-from uvicorn.errors import BroadcastUnavailable, ConfigError
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://", ("localhost", 6379, "", "", 0)),
-        ("redis://example.org", ("example.org", 6379, "", "", 0)),
-        ("redis://example.org:7000/3", ("example.org", 7000, "", "", 3)),
-        ("redis://example.org?db=4", ("example.org", 6379, "", "", 4)),
-        ("redis://:secret@example.org", ("example.org", 6379, "", "secret", 0)),
-        ("redis://user:se%40cr%2Fet@example.org/", ("example.org", 6379, "user", "se@cr/et", 0)),
-        ("redis://[::1]:7000", ("::1", 7000, "", "", 0)),
-    ],
-)
-def test_a_url_says_where_redis_is_and_who_we_are(url: str, expected: tuple[object, ...]) -> None:
-    address = parse_address(url)
-    assert (address.host, address.port, address.username, address.password, address.database) == expected
-    assert address.tls is None
-
-
-def test_a_url_names_a_unix_socket() -> None:
-    address = parse_address("unix://user:secret@/run/redis%20one.sock?db=2")
-    assert (address.path, address.username, address.password, address.database) == (
-        "/run/redis one.sock",
-        "user",
-        "secret",
-        2,
-    )
-
-
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("redis://host/one", "expected the number of a database, as in redis://localhost:6379/0; got 'one'"),
-        ("redis://host?tiemout=1", "option 'tiemout' is not known for redis://"),
-        ("redis://host?ssl_ca_certs=x", "option 'ssl_ca_certs' is not known for redis://"),
-        ("redis://host/٣", "expected the number of a database"),
-        ("redis://host:seven", "broadcast URL: expected a port from 0 to 65535"),
-        ("redis://host:65536", "broadcast URL: expected a port from 0 to 65535"),
-        ("redis://host?x", "broadcast URL: expected options as in \\?name=value"),
-        ("redis://[::1", "broadcast URL: the host cannot be read"),
-        ("unix://", "expected the path of a socket, as in unix:///run/redis.sock"),
-        ("rediss://host?ssl_cert_reqs=maybe", "ssl_cert_reqs is 'maybe'; expected 'required' or 'none'"),
-        ("rediss://host?ssl_ca_certs=/does/not/exist", "ssl_ca_certs, ssl_certfile or ssl_keyfile: .*No such file"),
-    ],
-)
-def test_a_url_that_cannot_be_used_is_refused_with_what_to_do(url: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        parse_address(url)
-
-
-@pytest.mark.parametrize("url", ["redis://user:secret@host:1/2", "rediss://:secret@host", "unix://:secret@/path"])
-def test_f4_an_address_does_not_show_its_password(url: str) -> None:
-    assert "secret" not in repr(parse_address(url))
-
-
-def test_an_address_shows_where_it_leads() -> None:
-    assert repr(parse_address("redis://user:secret@[::1]:1/2")) == "redis://user@[::1]:1/2"
-
-
-def test_f3_certificates_are_verified_unless_the_url_says_otherwise() -> None:
-    strict = parse_address("rediss://host").tls
-    assert strict is not None
-    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
-    trusting = parse_address("rediss://host?ssl_cert_reqs=none").tls
-    assert trusting is not None
-    assert trusting.verify_mode == ssl.CERT_NONE
-
-
-# TLS.
+from uvicorn.errors import BroadcastUnavailable
 
 
 @pytest.fixture(scope="module")

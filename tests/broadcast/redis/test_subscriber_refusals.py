@@ -181,7 +181,7 @@ async def test_a_denied_group_is_one_error_that_names_group_and_command_and_is_a
             await until_asked(talk, b"SUBSCRIBE", b"a\n", times=times)
         await subscribing
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
-        assert r"group 'a\n' is not heard: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
+        assert r"group 'a\n' is not subscribed: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
 
 
 async def test_a_denied_group_has_a_gap_when_it_is_heard() -> None:

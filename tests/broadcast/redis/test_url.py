@@ -1,12 +1,14 @@
-"""URLs that cannot be read, and what is not shown of them."""
+"""Redis URLs, and the passwords that errors do not show."""
 
 from __future__ import annotations
+
+import ssl
 
 import pytest
 
 from uvicorn.broadcast.backend_factory import backend_from_url
 from uvicorn.broadcast.publisher import Publisher
-from uvicorn.broadcast.redis.url import database_of, options_of, port_of, service_of, split_url
+from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url, split_url
 from uvicorn.errors import ConfigError
 
 # As people write a password that they have been given, or forget what comes behind it.
@@ -31,27 +33,104 @@ def test_f4_a_url_whose_password_is_not_escaped_is_refused_without_it(scheme: st
         assert "SECRET" not in str(caught.value)
 
 
-def test_what_could_be_a_password_s_rest_is_told_how_to_be_written() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://[",
+        "redis://:12#secret",
+        "redis://:secret",
+        "redis://host?secret",
+        "redis://host/secret@host",
+        "redis+sentinel://host/secret@host",
+    ],
+)
+def test_the_error_for_a_malformed_url_shows_how_to_escape_a_password(url: str) -> None:
     with pytest.raises(ConfigError, match="in a password, / .* %2F"):
-        split_url("redis://[")
-    with pytest.raises(ConfigError, match="in a password, / .* %2F"):
-        split_url("redis://:12#secret")
-    with pytest.raises(ConfigError, match="in a password, / .* %2F"):
-        port_of(split_url("redis://:secret"))
-    with pytest.raises(ConfigError, match="in a password, / .* %2F"):
-        options_of(split_url("redis://host?secret"))
-    with pytest.raises(ConfigError, match="in a password, / .* %2F"):
-        database_of("secret@host")
-    with pytest.raises(ConfigError, match="in a password, / .* %2F"):
-        service_of("/secret@host")
+        parse_redis_url(url)
 
 
-def test_what_can_be_read_is() -> None:
-    parts = split_url("redis://host:7/3?a=1&a=2&b=%26")
-    assert (port_of(parts), options_of(parts), database_of("3"), database_of("")) == (7, {"a": "2", "b": "&"}, 3, 0)
-    assert (service_of("/chat"), service_of("/chat/3")) == (("chat", 0), ("chat", 3))
+def test_of_several_values_of_an_option_the_last_counts() -> None:
+    assert parse_redis_url("redis+py://host?a=1&a=2&b=%26").options == {"a": "2", "b": "&"}
 
 
-def test_a_url_that_is_no_text_is_refused() -> None:
+def test_a_sentinel_url_has_hosts_a_service_a_database_and_a_second_password() -> None:
+    url = parse_redis_url("redis+sentinel://user:one@a,b:1/chat/3?sentinel_password=two")
+    assert url.hosts == (("a", 26379), ("b", 1))
+    assert (url.service, url.database, url.password, url.sentinel_password) == ("chat", 3, "one", "two")
+
+
+def test_a_url_that_is_not_text_is_rejected() -> None:
     with pytest.raises(ConfigError, match="expected text, got int"):
         split_url(6379)  # type: ignore[arg-type]
+
+
+def address_of(url: str) -> RedisAddress:
+    return parse_redis_url(url).addresses()[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://", ("localhost", 6379, "", "", 0)),
+        ("redis://example.org", ("example.org", 6379, "", "", 0)),
+        ("redis://example.org:7000/3", ("example.org", 7000, "", "", 3)),
+        ("redis://example.org?db=4", ("example.org", 6379, "", "", 4)),
+        ("redis://:secret@example.org", ("example.org", 6379, "", "secret", 0)),
+        ("redis://user:se%40cr%2Fet@example.org/", ("example.org", 6379, "user", "se@cr/et", 0)),
+        ("redis://[::1]:7000", ("::1", 7000, "", "", 0)),
+    ],
+)
+def test_a_url_has_host_port_user_password_and_database(url: str, expected: tuple[object, ...]) -> None:
+    address = address_of(url)
+    assert (address.host, address.port, address.username, address.password, address.database) == expected
+    assert address.tls is None
+
+
+def test_a_url_names_a_unix_socket() -> None:
+    address = address_of("unix://user:secret@/run/redis%20one.sock?db=2")
+    assert (address.path, address.username, address.password, address.database) == (
+        "/run/redis one.sock",
+        "user",
+        "secret",
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("redis://host/one", "expected the number of a database, as in redis://localhost:6379/0; got 'one'"),
+        ("redis://host?tiemout=1", "option 'tiemout' is not known for redis://"),
+        ("redis://host?ssl_ca_certs=x", "option 'ssl_ca_certs' is not known for redis://"),
+        ("redis://host/٣", "expected the number of a database"),
+        ("redis://host:seven", "broadcast URL: expected a port from 0 to 65535"),
+        ("redis://host:65536", "broadcast URL: expected a port from 0 to 65535"),
+        ("redis://host?x", "broadcast URL: expected options as in \\?name=value"),
+        ("redis://[::1", "broadcast URL: the host cannot be read"),
+        ("redis://one,two", "several hosts; expected one"),
+        ("unix://", "expected the path of a socket, as in unix:///run/redis.sock"),
+        ("rediss://host?ssl_cert_reqs=maybe", "ssl_cert_reqs is 'maybe'; expected 'required' or 'none'"),
+        ("rediss://host?ssl_ca_certs=/does/not/exist", "ssl_ca_certs, ssl_certfile or ssl_keyfile: .*No such file"),
+    ],
+)
+def test_the_error_for_an_unusable_url_shows_what_was_expected(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        address_of(url)
+
+
+@pytest.mark.parametrize("url", ["redis://user:secret@host:1/2", "rediss://:secret@host", "unix://:secret@/path"])
+def test_f4_an_address_does_not_show_its_password(url: str) -> None:
+    assert "secret" not in repr(address_of(url))
+
+
+def test_an_address_is_shown_as_a_url_without_its_password() -> None:
+    assert repr(address_of("redis://user:secret@[::1]:1/2")) == "redis://user@[::1]:1/2"
+
+
+def test_f3_certificates_are_verified_unless_the_url_says_otherwise() -> None:
+    strict = address_of("rediss://host").tls
+    assert strict is not None
+    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    trusting = address_of("rediss://host?ssl_cert_reqs=none").tls
+    assert trusting is not None
+    assert trusting.verify_mode == ssl.CERT_NONE

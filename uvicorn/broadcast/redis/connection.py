@@ -1,4 +1,4 @@
-"""One connection to Redis, whatever the driver: its replies, its liveness and its end."""
+"""One connection to Redis, independent of the driver: replies, liveness and its end."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, Final, TypeAlias
 
 from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
 
-#: Makes a connection that has been accepted: authenticated, its database selected, and answering.
+#: Makes a connection that is authenticated, has its database selected, and has replied to PING.
 Connect: TypeAlias = Callable[[], "Awaitable[RedisConnection]"]
 
-#: Silence is counted in steps, not read from a clock: a loop that was itself held up for seconds takes one step for
-#: all of them, and reads what came meanwhile before the next.
+#: Silence is counted in steps, not read from a clock: an event loop that was blocked for seconds takes one step for all
+#: of them, and reads what has arrived before the next.
 _STEP_SECONDS: Final = 0.5
-#: 1 s without a byte: ask.
+#: 1 s without a byte: send PING.
 _STEPS_UNTIL_PING: Final = 2
-#: 3 s without a byte, though asked: gone. Redis answers within milliseconds; 2 s are left for packets sent again.
-_STEPS_UNTIL_GONE: Final = 6
+#: 3 s without a byte, even after PING: lost. Redis replies within milliseconds; 2 s are for retransmitted packets.
+_STEPS_UNTIL_LOST: Final = 6
 
-#: Refusals of PING with which messages are carried nevertheless, besides those that pass: narrow rights, and a full
-#: disk. With others they are not: NOAUTH, DENIED, "ERR max number of clients reached".
-_ALIVE_ALL_THE_SAME: Final = ("NOPERM", "MISCONF")
+#: Error replies to PING, besides transient ones, of a Redis that delivers messages: narrow rights, and a full disk.
+#: One that replies with NOAUTH, DENIED or "ERR max number of clients reached" does not.
+_ALIVE: Final = ("NOPERM", "MISCONF")
 
-#: A connection that was broken off is gone at the next turn of the loop; the limit is for drivers that fail to see it.
+#: An aborted connection ends at the next turn of the loop; the limit is for drivers that fail to notice.
 CLOSE_SECONDS: Final = 1.0
 
 
 class ConnectFailed(Exception):
-    """No connection could be made, or none that is of use; the message says why, without the password.
+    """No usable connection could be made; the message gives the reason, without the password.
 
-    `denied`: Redis refuses the user's rights or password, until somebody changes them.
+    `denied`: Redis rejects the user's rights or password.
     """
 
     def __init__(self, reason: str, denied: bool = False) -> None:
@@ -40,31 +40,34 @@ class ConnectFailed(Exception):
         self.denied = denied
 
 
-def refused(refusal: RedisRefusal, command: str = "") -> ConnectFailed:
-    """The failure of a connection on which Redis has refused a command."""
-    command = command or ("AUTH" if refusal.code == "WRONGPASS" else "")
-    return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {refusal}", refusal.denies)
-
-
 class ConnectionLost(Exception):
-    """The connection went before the answer came."""
+    """The connection ended before the reply."""
+
+
+def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
+    """Return the ConnectFailed for what was raised while connecting, in reply to `command`; None for other errors."""
+    if isinstance(error, RedisRefusal):
+        command = "AUTH" if error.code == "WRONGPASS" else command
+        return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
+    return ConnectFailed(str(error)) if isinstance(error, ConnectionLost) else None
 
 
 class RedisConnection:
-    """A connection. Drivers call `made`, `received`, `heard` and `ended`; they implement `send` and `abort_transport`.
+    """A connection. At first every `execute` has one reply, in order; `receive_pushes` ends that.
 
-    It begins in the order of a conversation: every `ask` has one answer. `listen` turns it into one of pushes.
+    Drivers implement `send` and `abort_transport`, and call `connection_made`, `bytes_received`, `reply_received` and
+    `connection_lost`.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        #: Done when the connection is gone; says why.
+        #: Done when the connection has ended, with the reason.
         self.lost: asyncio.Future[str] = self._loop.create_future()
-        #: `time.monotonic()` of the last byte that was received; uvloop's own clock may stand still for a whole turn.
+        #: In `time.monotonic()`: uvloop's own clock may stand still for a whole turn.
         self.last_byte_at = time.monotonic()
-        self._answers: deque[asyncio.Future[Reply]] = deque()
+        self._replies: deque[asyncio.Future[Reply]] = deque()
         self._on_push: Callable[[Reply], None] | None = None
-        self._ping: Callable[[], Any] = self._ask_ping
+        self._ping: Callable[[], Any] = self._execute_ping
         self._silent_steps = 0
         self._step: asyncio.TimerHandle | None = None
         self._reason = ""
@@ -73,114 +76,115 @@ class RedisConnection:
 
     @property
     def unanswered(self) -> int:
-        """How many questions wait for their answer."""
-        return len(self._answers)
+        """The number of commands without a reply."""
+        return len(self._replies)
 
     @property
     def unsent_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         raise NotImplementedError
 
     def fileno(self) -> int:
-        """The socket's number."""
+        """Return the socket's file descriptor."""
         raise NotImplementedError
 
-    def ask(self, *command: bytes) -> asyncio.Future[Reply]:
+    def execute(self, *command: bytes) -> asyncio.Future[Reply]:
         """Send a command; return its reply, RedisRefusal or ConnectionLost. Cancelling it affects no other command."""
-        answer: asyncio.Future[Reply] = self._loop.create_future()
+        reply: asyncio.Future[Reply] = self._loop.create_future()
         if self.lost.done():
-            answer.set_exception(ConnectionLost(self.lost.result()))
-            return answer
-        self._answers.append(answer)
+            reply.set_exception(ConnectionLost(self.lost.result()))
+            return reply
+        self._replies.append(reply)
         self.send(*command)
-        return answer
+        return reply
 
     async def check_alive(self) -> None:
-        """Have an answer: a kernel accepts connections for a Redis that hangs. Raises RedisRefusal, ConnectionLost."""
+        """Wait for a reply: the kernel accepts connections for a Redis that hangs.
+
+        Raises RedisRefusal or ConnectionLost.
+        """
         try:
-            await self.ask(b"PING")
+            await self.execute(b"PING")
         except RedisRefusal as refusal:
-            if not refusal.passes and refusal.code not in _ALIVE_ALL_THE_SAME:
+            if not refusal.is_transient and refusal.code not in _ALIVE:
                 raise
 
     def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
-        """From now on every reply goes to `on_push`, and `ping` is called after a second of silence."""
+        """Pass every reply to `on_push` from now on, and call `ping` after a second of silence."""
         self._on_push = on_push
         self._ping = ping
 
     def abort(self, reason: str) -> None:
-        """Break the connection off; `lost` will say `reason`."""
+        """Abort the connection; `lost` gets `reason`."""
         self._reason = self._reason or reason
         self.abort_transport()
 
     async def close(self, reason: str) -> None:
-        """Give up, and wait until the connection is gone."""
+        """Abort, and wait for the end."""
         self.abort(reason)
-        # `wait`, which does not cancel `lost` when it is cancelled itself.
+        # `wait` does not cancel `lost` when it is cancelled itself.
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
 
     # For drivers.
 
     def send(self, *command: bytes) -> None:
-        """Put a command on the wire."""
+        """Write a command."""
         raise NotImplementedError
 
     def abort_transport(self) -> None:
-        """Break the connection off, now; nothing that it still brings is received."""
+        """Abort now; call `reply_received` no more."""
         raise NotImplementedError
 
     def connection_made(self) -> None:
-        """The connection stands: watch it."""
+        """Start the liveness check."""
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
     def bytes_received(self) -> None:
-        """Bytes came."""
+        """Note that the connection is alive."""
         self.last_byte_at = time.monotonic()
         self._silent_steps = 0
 
     def reply_received(self, reply: Reply) -> None:
-        """A whole reply came."""
+        """Handle a complete reply."""
         if self._on_push is not None:
             self._on_push(reply)
             return
-        if not self._answers:
-            # It does so to a client that it has no room for.
-            unasked = (
-                f"Redis refuses: {reply}" if isinstance(reply, RedisRefusal) else "Redis answered an unasked question"
-            )
-            self.abort(unasked)
+        if not self._replies:
+            # Redis sends an error reply on its own when it has too many clients.
+            is_refusal = isinstance(reply, RedisRefusal)
+            self.abort(f"Redis refuses: {reply}" if is_refusal else "unexpected reply from Redis")
             return
-        answer = self._answers.popleft()
-        if answer.done():
-            # Whoever asked was cancelled.
+        future = self._replies.popleft()
+        if future.done():
+            # Its caller was cancelled.
             return
         if isinstance(reply, RedisRefusal):
-            answer.set_exception(reply)
+            future.set_exception(reply)
         else:
-            answer.set_result(reply)
+            future.set_result(reply)
 
     def connection_lost(self, reason: str) -> None:
-        """The connection is gone."""
+        """Fail all commands without a reply."""
         if self._step is not None:
             self._step.cancel()
         self._on_push = None
-        while self._answers:
-            answer = self._answers.popleft()
-            if not answer.done():
-                answer.set_exception(ConnectionLost(self._reason or reason))
+        while self._replies:
+            future = self._replies.popleft()
+            if not future.done():
+                future.set_exception(ConnectionLost(self._reason or reason))
         if not self.lost.done():
             self.lost.set_result(self._reason or reason)
 
     def _take_step(self) -> None:
         self._silent_steps += 1
-        if self._silent_steps > _STEPS_UNTIL_GONE:
-            silence = _STEP_SECONDS * _STEPS_UNTIL_GONE
-            self.abort(f"nothing was heard for {silence:g} s, not even the answer to PING")
+        if self._silent_steps > _STEPS_UNTIL_LOST:
+            silence = _STEP_SECONDS * _STEPS_UNTIL_LOST
+            self.abort(f"no byte received for {silence:g} s, not even a reply to PING")
             return
         if self._silent_steps == _STEPS_UNTIL_PING:
             self._ping()
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
-    def _ask_ping(self) -> None:
-        # Read, so that no loop complains of an exception that nobody looked at.
-        self.ask(b"PING").add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+    def _execute_ping(self) -> None:
+        # Retrieve the exception: otherwise the event loop logs it.
+        self.execute(b"PING").add_done_callback(lambda reply: reply.cancelled() or reply.exception())

@@ -1,4 +1,4 @@
-"""Keeps a connection to Redis: made again whenever it is lost, sooner or later."""
+"""A connection to Redis that is replaced whenever it is lost."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, Connect, ConnectFa
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 50 ms: a restarted Redis is back about then.
+#: 50 ms: how long a restart of Redis takes.
 _FIRST_DELAY_SECONDS: Final = 0.05
-#: 0.8 s, since within 1 s of Redis' return all groups shall be heard again; an attempt that is refused costs nothing.
+#: 0.8 s: all groups are subscribed again within 1 s of Redis' return. A refused attempt is cheap.
 _LONGEST_DELAY_SECONDS: Final = 0.8
-#: A connection that lived shorter than this counts as another failed attempt: Redis may be throwing us out.
+#: A shorter connection counts as another failed attempt: Redis may be dropping us.
 _STEADY_SECONDS: Final = 1.0
-#: 30 s, less by up to half: a wrong password is an administrator's to mend; trying it all the time fills Redis' log.
+#: 30 s: an administrator has to correct a wrong password, and each attempt adds to Redis' log.
 DENIED_SECONDS: Final = 30.0
-#: Reasons that are logged in one outage.
-_REPORTS: Final = 10
+#: Reasons logged in one outage.
+_MAX_REASONS: Final = 10
 
 
 class ReconnectingConnection:
-    """One connection and its successors. Subclasses say what to do when it is made, and when it is lost.
+    """A connection and its successors. Subclasses implement `on_connected` and `on_lost`.
 
-    `where` names the other end in messages, without a password.
+    `where` names the server in messages, without a password.
     """
 
-    #: How loudly the connection's comings and goings are logged.
+    #: The level at which disconnects and reconnects are logged.
     log_level: int = logging.DEBUG
 
     def __init__(self, connect: Connect, where: str, connect_timeout: float) -> None:
@@ -46,51 +46,51 @@ class ReconnectingConnection:
         self._tried = asyncio.Event()
         self._retry_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        #: Called whenever there is a connection, or none, that was none or one before.
+        #: Called on every connect and disconnect.
         self.on_change: Callable[[], None] = lambda: None
         self._failed_since = 0.0
-        self._reported: set[str] = set()
+        self._logged_reasons: set[str] = set()
 
     async def start(self) -> None:
-        """Begin to keep a connection; returns when the first attempt has succeeded or failed."""
+        """Start connecting; return when the first attempt has succeeded or failed."""
         self.failure_reason = "not connected yet"
-        self._task = asyncio.create_task(self._keep(), name=f"uvicorn broadcast: {self.where}")
-        # Each step of an attempt has its own limit; this one is for what a driver may do besides.
+        self._task = asyncio.create_task(self._run(), name=f"uvicorn broadcast: {self.where}")
+        # Each step of an attempt has its own limit; this one is for drivers that exceed theirs.
         with suppress(TimeoutError):
             async with asyncio.timeout(self._connect_timeout + CLOSE_SECONDS):
                 await self._tried.wait()
 
     async def stop(self) -> None:
-        """Close the connection, and make no other."""
+        """Close the connection for good."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             _, pending = await asyncio.wait([task], timeout=2 * CLOSE_SECONDS)
             if pending:
-                logger.error("%s: does not stop; it was left as it is: %.500r", self.where, task)
+                logger.error("%s: the connection's task did not stop; leaving it running: %.500r", self.where, task)
 
     def retry_now(self) -> None:
-        """There is reason to believe that the next attempt will succeed: make it now."""
+        """Make the next attempt now: it is likely to succeed."""
         self._retry_now.set()
 
     def ready(self) -> None:
-        """The connection does what it is for: `start` returns. To be called by `on_connected`, or after it."""
+        """Report that the connection is usable, which lets `start` return. `on_connected` calls this, or sees to it."""
         self._tried.set()
         if self._failed_since:
             logger.log(self.log_level, "%s: back after %.1f s", self.where, time.monotonic() - self._failed_since)
             self._failed_since = 0.0
-            self._reported.clear()
+            self._logged_reasons.clear()
         self.on_change()
 
     def on_connected(self, connection: RedisConnection) -> None:
-        """There is a connection; `self.current` until `on_lost`."""
+        """Use a new connection, which is `self.current` until `on_lost`."""
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:
-        """The connection is gone; all was well at `since`, in seconds of `time.time()`."""
+        """Handle the loss of the connection, which was last known to work at `since`, a `time.time()`."""
         raise NotImplementedError
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         delay = _FIRST_DELAY_SECONDS
         while not is_cancelled():
             made_at = time.monotonic()
@@ -112,8 +112,8 @@ class ReconnectingConnection:
             except OSError as error:
                 self._fail(str(error) or type(error).__name__)
             except Exception as error:
-                # A fault of ours or of a driver: without this the process would be deaf for ever and not know it.
-                logger.exception("%s: failed in a way that was not foreseen", self.where)
+                # A bug of ours or of a driver: without this the process would receive nothing any more, unnoticed.
+                logger.exception("%s: unexpected error; reconnecting", self.where)
                 if self.current is not None:
                     self.current.abort(repr(error))
                     self._lose(self.current, repr(error))
@@ -121,7 +121,7 @@ class ReconnectingConnection:
             self._tried.set()
             if is_cancelled():
                 break
-            # Less by up to half, so that the processes of a site do not all come at the same moment.
+            # Shortened at random by up to half, so that the processes of a site do not reconnect all at once.
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
                     await self._retry_now.wait()
@@ -129,12 +129,12 @@ class ReconnectingConnection:
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
     async def _use(self, connection: RedisConnection) -> None:
-        """Until it is lost, or until this is cancelled; then it is closed."""
+        """Wait until the connection is lost; close it if this is cancelled."""
         self.current = connection
         self.failure_reason = ""
         try:
             self.on_connected(connection)
-            # Not awaited by itself: to cancel this must not be to cancel that.
+            # `wait` does not cancel `lost` when it is cancelled itself.
             await asyncio.wait([connection.lost])
         except asyncio.CancelledError:
             self.current = None
@@ -150,35 +150,35 @@ class ReconnectingConnection:
 
     def _fail(self, reason: str, *, denied: bool = False) -> None:
         # Each reason once: an outage may have thousands of attempts.
-        if reason not in self._reported and len(self._reported) < _REPORTS:
-            self._reported.add(reason)
-            level, until = self.log_level, "until there is one"
+        if reason not in self._logged_reasons and len(self._logged_reasons) < _MAX_REASONS:
+            self._logged_reasons.add(reason)
+            level, retry = self.log_level, "retrying until connected"
             if denied:
-                until = f"every {DENIED_SECONDS:g} s"
+                retry = f"retrying every {DENIED_SECONDS:g} s"
                 if level > logging.DEBUG:
                     level = logging.ERROR
-            logger.log(level, "%s: no connection: %s; trying again %s", self.where, reason, until)
+            logger.log(level, "%s: no connection: %s; %s", self.where, reason, retry)
         self.failure_reason = reason
         self._failed_since = self._failed_since or time.monotonic()
         self.on_change()
 
 
 def is_cancelled() -> bool:
-    """Whether the task that asks was cancelled, and somebody has kept it from it.
+    """Whether the current task was cancelled, even if a CancelledError was swallowed.
 
-    redis-py does so before Python 3.12, by way of `asyncio.wait_for`; who waits for the task then waits for ever.
+    Before Python 3.12 redis-py swallows it in `asyncio.wait_for`; waiting for the task would then never end.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-#: What the parent of this process had open when it forked. Kept, because to destroy it would be to tell the parent's
-#: event loop, through the selector that both share.
+#: The parent's connections in a forked process. Kept, because deleting them would change the parent's event loop
+#: through the selector that both processes share.
 _inherited: Final[list[ReconnectingConnection]] = []
 
 
 def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
-    """After a fork the parent's connections are ours too: unless we let go, Redis would not see the parent die."""
+    """Close the parent's sockets in a forked process: otherwise Redis would not notice the parent's end."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for reconnecting in inherited:
         if reconnecting.current is not None:

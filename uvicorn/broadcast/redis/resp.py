@@ -1,4 +1,4 @@
-"""Redis' protocol, version 2, from bytes to replies; without sockets."""
+"""RESP2, the protocol of Redis, without sockets."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any, Final, TypeAlias
 #: bytes, int, None, RedisRefusal, or a list of these.
 Reply: TypeAlias = Any
 
-#: 4 MiB: four times the largest message that our own senders send. Another's longer one is skipped, not kept.
+#: 4 MiB: four times the largest message that we publish. Longer payloads of other publishers are skipped, not stored.
 MAX_PAYLOAD_BYTES: Final = 4 << 20
 
-# Lines are numbers, statuses and errors; arrays are pushes of three, and ROLE's few. More is not Redis.
+# Lines are numbers, statuses and errors; arrays are pushes of three items, and ROLE. Anything larger is not Redis.
 _MAX_LINE_BYTES: Final = 16 << 10
 _MAX_ITEMS: Final = 64
 _MAX_DEPTH: Final = 4
 _MESSAGES: Final = (b"message", b"smessage")
 
-
-#: Codes of error replies that end by themselves, or that a failover ends.
-_PASSING: Final = frozenset(("BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"))
-#: Codes of error replies that an administrator has to end.
+# Codes of error replies that end by themselves or with a failover, and of those that an administrator has to resolve.
+_TRANSIENT: Final = frozenset(("BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"))
 _DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
 
 
 class RedisRefusal(Exception):
-    """An error reply: `str()` is Redis' own text, which begins with a code such as NOAUTH."""
+    """An error reply: `str()` is the text from Redis, which begins with a code such as NOAUTH."""
 
     @property
     def code(self) -> str:
@@ -33,31 +31,48 @@ class RedisRefusal(Exception):
         return str(self).partition(" ")[0]
 
     @property
-    def passes(self) -> bool:
-        """Whether the same command will be accepted in a while; Redis has not executed it."""
-        return self.code in _PASSING
+    def is_transient(self) -> bool:
+        """Whether Redis has not executed the command and will accept it later."""
+        return self.code in _TRANSIENT
 
     @property
-    def denies(self) -> bool:
-        """Whether the user's rights or password are refused."""
+    def is_denied(self) -> bool:
+        """Whether the user's rights or password were rejected."""
         return self.code in _DENIED
+
+    @property
+    def redirection(self) -> tuple[str, int] | None:
+        """Host ('' if it is the server that replied) and port of a MOVED or ASK reply, as in "MOVED 3999 host:6381"."""
+        words = str(self).split(" ")
+        if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
+            return None
+        host, _, port = words[2].rpartition(":")
+        return (host, int(port)) if port.isdecimal() else None
 
 
 class NotRedis(Exception):
-    """What was received is not the protocol."""
+    """The bytes received are not RESP."""
+
+
+def encode_command(*command: bytes) -> bytes:
+    """Encode a command."""
+    parts = [b"*%d\r\n" % len(command)]
+    for part in command:
+        parts += (b"$%d\r\n" % len(part), part, b"\r\n")
+    return b"".join(parts)
 
 
 class _Incomplete(Exception):
-    """More bytes are needed; at least up to `need`, if that is known."""
+    """More bytes are needed: at least up to `need`, unless that is 0."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need
 
 
 class RedisReader:
-    """Calls `on_reply` with every reply in the bytes it is fed.
+    """Parses bytes and calls `on_reply` with each reply.
 
-    A message whose payload is longer than `max_payload_bytes` comes with None in its place.
+    A payload of a message that is longer than `max_payload_bytes` is replaced by None.
     """
 
     def __init__(self, on_reply: Callable[[Reply], None], max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
@@ -70,19 +85,19 @@ class RedisReader:
         self._closed = False
 
     def close(self) -> None:
-        """Call back no more, whatever is in the bytes that are being read."""
+        """Stop calling `on_reply`, even for bytes that were fed already."""
         self._closed = True
         self._pieces.clear()
 
     def feed(self, data: bytes) -> None:
-        """Bytes as they came. Raises NotRedis."""
+        """Parse more bytes. Raises NotRedis."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
         self._pieces.append(data)
         self._have += len(data)
-        # A long payload comes in many pieces: they are joined once.
+        # A long payload arrives in many pieces: join them once.
         if self._have >= self._need and not self._closed:
             self._read(data if len(self._pieces) == 1 else b"".join(self._pieces))
 
@@ -101,7 +116,7 @@ class RedisReader:
         self._have = len(data) - at
 
     def _parse(self, data: bytes, at: int, depth: int) -> tuple[Reply, int]:
-        """The reply that begins at `at`, and where the next one does."""
+        """Return the reply that begins at `at`, and the end of it."""
         end = data.find(b"\r\n", at)
         if end < 0:
             if len(data) - at > _MAX_LINE_BYTES:
@@ -133,7 +148,7 @@ class RedisReader:
             if index == 2 and items[0] in _MESSAGES:
                 end = data.find(b"\r\n", at)
                 if end >= 0 and _length(data[at + 1 : end]) > self._max_payload_bytes:
-                    # The payload is last, so the rest of it can be skipped without knowing more.
+                    # The payload is the last item, so its end is the end of the message.
                     return [*items, None], end + 2 + _length(data[at + 1 : end]) + 2
             item, at = self._parse(data, at, depth)
             items.append(item)
@@ -147,7 +162,7 @@ def _bulk(data: bytes, at: int, length: int) -> tuple[bytes | None, int]:
     if len(data) < end + 2:
         raise _Incomplete(end + 2)
     if data[end : end + 2] != b"\r\n":
-        raise NotRedis("a piece that does not end where it should")
+        raise NotRedis("a bulk string that does not end with CRLF")
     return data[at:end], end + 2
 
 
@@ -155,12 +170,21 @@ def _length(line: bytes) -> int:
     if line == b"-1":
         return -1
     if not line.isdigit() or len(line) > 18:
-        raise NotRedis(f"a length of {line[:32]!r}")
+        raise NotRedis(f"malformed length {line[:32]!r}")
     return int(line)
 
 
 def _number(line: bytes) -> int:
     digits = line[1:] if line[:1] == b"-" else line
     if not digits.isdigit() or len(digits) > 20:
-        raise NotRedis(f"a number {line[:32]!r}")
+        raise NotRedis(f"malformed number {line[:32]!r}")
     return int(line)
+
+
+#: What is wrong with a server that sentinels name, unless `is_master`.
+NOT_MASTER: Final = "the server that the sentinels name is not the master"
+
+
+def is_master(role: Reply) -> bool:
+    """Return whether the reply to ROLE is that of a master."""
+    return isinstance(role, list) and role[:1] == [b"master"]

@@ -1,48 +1,50 @@
-"""`redis+sentinel://`: whichever server the sentinels take for the master."""
+"""`redis+sentinel://`: the server that the sentinels name as master."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from uvicorn.broadcast.backend import Backend, BackendMetrics, OnGap, OnMessage
-from uvicorn.broadcast.redis.connection import ConnectFailed, ConnectionLost, refused
-from uvicorn.broadcast.redis.redis_py import RedisPyConnection, Servers, connect_to, parse_servers
-from uvicorn.broadcast.redis.resp import RedisRefusal
+from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage
+from uvicorn.broadcast.redis.connection import ConnectFailed, connect_error
+from uvicorn.broadcast.redis.redis_py import DriverOptions, RedisPyConnection, connect_to, driver_options
+from uvicorn.broadcast.redis.resp import NOT_MASTER, is_master
 from uvicorn.broadcast.redis.standalone import RedisBackend
 from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import Subscription
+from uvicorn.broadcast.redis.url import RedisURL, parse_redis_url
 
-#: 0.3 s: of three sentinels two may hang, and an attempt to connect still be in time.
+#: 0.3 s: two of three sentinels may hang, and an attempt to connect still succeeds.
 _SENTINEL_TIMEOUT: Final = 0.3
 _SWITCH: Final = "+switch-master"
 
 
 class SentinelBackend(RedisBackend):
-    """One Redis that changes its place. The sentinels say so as soon as it does.
+    """A Redis whose master may change. The sentinels announce the change on a channel.
 
-    Without listening to them we would stay with a master that was deposed but lives, until they cut us off, up to 10 s
-    later: those who connected meanwhile would be with the new one, and neither would hear the other.
+    Without it we would stay connected to a deposed master until it closes the connection, up to 10 s later; processes
+    that connect meanwhile would use the new master, and not receive our messages.
     """
 
-    def __init__(self, servers: Servers, **options: Any) -> None:
-        super().__init__(lambda: _connect_to_master(servers), repr(servers), **options)
-        self._servers = servers
+    def __init__(self, url: RedisURL, options: BackendOptions) -> None:
+        driver = driver_options(url)
+        super().__init__(lambda: _connect_to_master(url, driver), repr(url), options)
+        self._url = url
         self._watch: Subscriber | None = None
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         await super().start(on_message, on_gap)
         self._watch = Subscriber(
-            lambda: _connect_to_a_sentinel(self._servers),
-            f"{self._servers!r}, a sentinel",
-            self._connect_timeout,
-            # Not ours: nobody wants to know how often sentinels come and go.
+            lambda: _connect_to_sentinel(self._url),
+            f"{self._url!r}, a sentinel",
+            self._options.connect_timeout,
+            # Connections to sentinels are not counted.
             metrics=BackendMetrics(),
             on_message=self._on_switch,
             on_gap=lambda groups, reason, since: None,
@@ -60,73 +62,66 @@ class SentinelBackend(RedisBackend):
     def _on_switch(self, group: str, payload: bytes) -> None:
         # "service old-host old-port new-host new-port"
         words = payload.decode("utf-8", "replace").split(" ")
-        if len(words) != 5 or words[0] != self._servers.service:
+        if len(words) != 5 or words[0] != self._url.service:
             return
         for reconnecting in (self._subscriber, self._publisher):
             if reconnecting is None:
                 continue
-            if reconnecting.current is None:
+            connection = reconnecting.current
+            if connection is None:
                 reconnecting.retry_now()
-            elif (
-                isinstance(reconnecting.current, RedisPyConnection)
-                and reconnecting.current.place != f"{words[3]}:{words[4]}"
-            ):
-                reconnecting.current.abort("the sentinels have named another master")
+            elif isinstance(connection, RedisPyConnection) and connection.place != f"{words[3]}:{words[4]}":
+                connection.abort("the sentinels have named another master")
 
 
-async def _connect_to_master(servers: Servers) -> RedisPyConnection:
-    """A connection to the master. Raises ConnectFailed, or OSError; to be called under a timeout."""
+async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyConnection:
+    """Connect to the master. Raises ConnectFailed or OSError; call it under a timeout."""
     sentinel = Sentinel(
-        servers.hosts,
+        url.hosts,
         sentinel_kwargs={
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": _SENTINEL_TIMEOUT,
             "socket_connect_timeout": _SENTINEL_TIMEOUT,
-            "password": servers.sentinel_password or None,
+            "password": url.sentinel_password or None,
             "driver_info": None,
         },
     )
     try:
-        host, port = await sentinel.discover_master(servers.service)
+        host, port = await sentinel.discover_master(url.service)
     except RedisError as error:
         raise ConnectFailed(str(error)) from None
     finally:
         for client in sentinel.sentinels:
             with suppress(RedisError, OSError):
                 await client.aclose()
-    connection = await connect_to(host, port, servers)
+    connection = await connect_to(host, port, driver)
     try:
-        # One that was the master until a moment ago would take messages that nobody hears.
-        role = await connection.ask(b"ROLE")
-        if not isinstance(role, list) or role[:1] != [b"master"]:
-            raise ConnectFailed("the server that the sentinels name is not the master yet, or not any more")
+        # A server that was the master until a moment ago would accept messages that have no subscribers.
+        if not is_master(await connection.execute(b"ROLE")):
+            raise ConnectFailed(NOT_MASTER)
     except BaseException as error:
         await connection.close("not the master")
-        if isinstance(error, RedisRefusal):
-            raise refused(error, "ROLE") from None
-        if isinstance(error, ConnectionLost):
-            raise ConnectFailed(str(error)) from None
+        if (failed := connect_error(error, "ROLE")) is not None:
+            raise failed from None
         raise
     return connection
 
 
-async def _connect_to_a_sentinel(servers: Servers) -> RedisPyConnection:
-    """A connection to the first one that answers."""
-    # The password, the database and TLS are those of the servers that are watched.
-    options = {"password": servers.sentinel_password} if servers.sentinel_password else {}
+async def _connect_to_sentinel(url: RedisURL) -> RedisPyConnection:
+    """Connect to the first sentinel that replies."""
+    # The password, database and TLS options of the URL are those of the watched servers.
+    driver = {"password": url.sentinel_password} if url.sentinel_password else {}
     reasons = []
-    for host, port in servers.hosts:
+    for host, port in url.hosts:
         try:
             async with asyncio.timeout(_SENTINEL_TIMEOUT):
-                return await connect_to(host, port, Servers("", (), options))
+                return await connect_to(host, port, driver)
         except (ConnectFailed, OSError, TimeoutError) as error:
             reasons.append(f"{host}:{port}: {error or type(error).__name__}")
     raise ConnectFailed("; ".join(reasons))
 
 
-def sentinel_backend(url: str, publish_timeout: float, connect_timeout: float, prefix: str) -> Backend:
-    """The backend of a URL that ends in `+sentinel`."""
-    return SentinelBackend(
-        parse_servers(url), publish_timeout=publish_timeout, connect_timeout=connect_timeout, prefix=prefix
-    )
+def open_backend(url: str, options: BackendOptions) -> Backend:
+    """Make the backend of a URL with `+sentinel`."""
+    return SentinelBackend(parse_redis_url(url), options)

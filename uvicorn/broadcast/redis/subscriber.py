@@ -1,4 +1,4 @@
-"""The connection on which a process hears: subscriptions, their acknowledgements, and the holes in what was heard."""
+"""The subscribed connection of a process: subscriptions, acknowledgements, messages and gaps."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 50 ms after a refusal that passes, doubling up to 0.8 s, as with connections.
+#: 50 ms after a transient error reply, doubling up to 0.8 s, as for connections.
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 0.8
-#: 5 s: a script that holds Redis up for longer is mostly killed. After that `subscribe` returns, and the members of the
-#: group get a gap when it is heard.
+#: 5 s: a script that blocks Redis for longer is usually killed. After that `subscribe` returns, and the gap is reported
+#: when the group is subscribed.
 SUBSCRIBE_SECONDS: Final = 5.0
-#: Groups whose denial is logged, each once, on one connection; the names may be clients' choice.
-_MOST_DENIALS_LOGGED: Final = 100
+#: Denied groups that are logged, each once; clients may choose the names of groups.
+_MAX_DENIALS_LOGGED: Final = 100
 
-#: Redirections of a cluster, which the owner of the slots deals with.
+#: Error replies of a cluster whose slots are moving.
 _REDIRECTIONS: Final = ("MOVED", "CLUSTERDOWN", "TRYAGAIN")
 
-#: So many groups in one command: a refusal concerns all of them, and Redis does nothing else meanwhile.
+#: Groups in one command: an error reply concerns all of them, and Redis serves no other client meanwhile.
 _GROUPS_IN_COMMAND: Final = 500
 
 
 class Subscriber(ReconnectingConnection):
-    """Hears groups for as long as it runs, and tells of each hole once.
+    """Keeps groups subscribed and reports each gap once.
 
-    A subscription that Redis refuses is asked for again: after a moment when the refusal passes by itself (BUSY,
-    LOADING), every 30 s otherwise. Until it is heard there is a hole in the group.
+    A refused subscription is retried: soon after a transient error reply (BUSY, LOADING), every 30 s after any other.
+    Until it is active the group has a gap.
     """
 
     log_level = logging.WARNING
@@ -65,18 +65,17 @@ class Subscriber(ReconnectingConnection):
         self._on_moved = on_moved
         self._by_channel: dict[bytes, Subscription] = {}
         self._commands: deque[Command] = deque()
-        #: Heard again after a hole, of which nobody has been told yet.
+        # Active again after a gap that has not been reported yet.
         self._ended_gaps: list[Subscription] = []
         self._made_before = False
-        #: All groups are heard, but for those that are denied.
+        #: Whether all groups are active, except denied ones.
         self.all_subscribed = False
-        # Redis has answered everything that was asked when the connection was made.
+        # Whether Redis has replied to every command that was sent on connect.
         self._caught_up = False
-        # Refused for the moment, until they are acknowledged; and those of them, and of groups that are to be left, for
-        # which the next command has still to be sent.
-        self._passing: dict[bytes, Subscription] = {}
-        self._ask_again: dict[bytes, Subscription] = {}
-        self._leave_again: dict[bytes, Subscription] = {}
+        # Refused by a transient error reply, until they are acknowledged; and what the next retry sends.
+        self._busy: dict[bytes, Subscription] = {}
+        self._subscribe_again: dict[bytes, Subscription] = {}
+        self._unsubscribe_again: dict[bytes, Subscription] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._denied: dict[bytes, Subscription] = {}
@@ -84,10 +83,10 @@ class Subscriber(ReconnectingConnection):
         self._denials_logged: set[bytes] = set()
         self._too_long_log = LogLimit()
 
-    # Subscriptions come and go.
+    # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Hear these too; returns when each is acknowledged or denied, without a connection, or after 5 s."""
+        """Add subscriptions; return when each is acknowledged or denied, after 5 s, or at once without a connection."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
@@ -100,14 +99,14 @@ class Subscriber(ReconnectingConnection):
         if not waiting:
             return
         since = time.time()
-        # `wait`, because a caller that is cancelled must not cancel what others await too.
+        # `wait` does not cancel futures that other callers await too.
         await asyncio.wait([acknowledged for _, acknowledged in waiting], timeout=SUBSCRIBE_SECONDS)
         for known, acknowledged in waiting:
             if not acknowledged.done():
                 known.begin_gap(since)
 
     def adopt(self, subscriptions: Collection[Subscription]) -> None:
-        """Hear these too, as soon as may be."""
+        """Add subscriptions without waiting for their acknowledgement."""
         for entry in subscriptions:
             self._by_channel[entry.channel] = entry
             if self.current is None:
@@ -116,7 +115,7 @@ class Subscriber(ReconnectingConnection):
             self._send_subscribe(self.current, subscriptions)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
-        """Hear these no more, from now on."""
+        """Remove subscriptions; their messages are dropped from now on."""
         gone = [entry for entry in (self._by_channel.pop(channel, None) for channel in channels) if entry is not None]
         for entry in gone:
             entry.active = False
@@ -124,10 +123,10 @@ class Subscriber(ReconnectingConnection):
             entry.settle()
         if self.current is not None:
             self._send_unsubscribe(self.current, gone)
-            self._look_whether_whole()
+            self._check_all_subscribed()
 
     def release(self, channel: bytes) -> Subscription:
-        """Take a subscription away, for another subscriber to adopt; there is a hole in it."""
+        """Remove a subscription, which now has a gap, so that another subscriber can adopt it."""
         entry = self._by_channel.pop(channel)
         entry.active = False
         entry.begin_gap(time.time())
@@ -137,10 +136,10 @@ class Subscriber(ReconnectingConnection):
 
     @property
     def channels(self) -> Collection[bytes]:
-        """What is to be heard here."""
+        """The channels of all subscriptions."""
         return self._by_channel.keys()
 
-    # The connection comes and goes.
+    # The connection is made, and lost.
 
     async def stop(self) -> None:
         await super().stop()
@@ -153,11 +152,11 @@ class Subscriber(ReconnectingConnection):
         self._metrics.reconnects += self._made_before
         self._made_before = True
         connection.receive_pushes(self._on_push, lambda: self._send(connection, Command(b"PING")))
-        # Those that were denied one by one: a refusal concerns all of a command.
+        # Denied ones one by one: an error reply concerns all groups of a command.
         self._send_subscribe(connection, [entry for entry in self._by_channel.values() if not entry.denied])
         for entry in [entry for entry in self._by_channel.values() if entry.denied]:
             self._send_subscribe(connection, [entry])
-        # Replies come in order: when this one does, all groups have been acknowledged, or refused.
+        # Replies come in order: with this one all groups have been acknowledged or refused.
         self._send(connection, Command(b"PING", then=self._on_caught_up))
 
     def on_lost(self, since: float) -> None:
@@ -171,11 +170,11 @@ class Subscriber(ReconnectingConnection):
 
     def _on_caught_up(self) -> None:
         self._caught_up = True
-        self._look_whether_whole()
+        self._check_all_subscribed()
 
-    def _look_whether_whole(self) -> None:
-        """All groups may be heard: report the holes that have ended, of all of them together."""
-        if self._caught_up and not self._passing:
+    def _check_all_subscribed(self) -> None:
+        """If all groups are active, report all ended gaps together."""
+        if self._caught_up and not self._busy:
             self._report_gaps()
             if not self.all_subscribed:
                 self.all_subscribed = True
@@ -195,51 +194,51 @@ class Subscriber(ReconnectingConnection):
         self._commands.append(command)
         connection.send(command.verb, *command.subscriptions)
 
-    # What the connection brings.
+    # Replies.
 
     def _on_push(self, reply: Reply) -> None:
         if isinstance(reply, list) and len(reply) == 3:
             kind, channel, content = reply
             if kind == self._verbs.message:
-                self._take_message(channel, content)
+                self._on_message_push(channel, content)
             else:
-                self._take_acknowledgement(kind.upper(), channel)
+                self._on_acknowledgement(kind.upper(), channel)
         elif self._commands:
             command = self._commands.popleft()
             if isinstance(reply, RedisRefusal):
-                self._take_refusal(command, reply)
+                self._on_refusal(command, reply)
             if command.then is not None:
                 command.then()
         elif self.current is not None:
-            self.current.abort("Redis answered an unasked question")
+            self.current.abort("unexpected reply from Redis")
 
-    def _take_message(self, channel: bytes, payload: bytes | None) -> None:
+    def _on_message_push(self, channel: bytes, payload: bytes | None) -> None:
         entry = self._by_channel.get(channel)
         if entry is None or not entry.active:
-            # Unsubscribed, but that has not reached Redis yet.
+            # Unsubscribed, but the command has not reached Redis yet.
             return
         if self._ended_gaps:
             self._report_gaps()
         if payload is None:
             if count := self._too_long_log.admits():
-                logger.warning("%s: skipped %d messages of over %d bytes", self.where, count, MAX_PAYLOAD_BYTES)
-            self._tell([entry.name], OVERFLOW, time.time())
+                logger.warning("%s: dropped %d messages of over %d bytes", self.where, count, MAX_PAYLOAD_BYTES)
+            self._report_gap([entry.name], OVERFLOW, time.time())
             return
         self._metrics.delivered += 1
         try:
             self._on_message(entry.name, payload)
         except Exception:
-            logger.exception("%s: a message of group %.200r could not be taken", self.where, entry.name)
+            logger.exception("%s: group %.200r: handling a message failed; dropped", self.where, entry.name)
 
-    def _take_acknowledgement(self, verb: bytes, channel: bytes) -> None:
+    def _on_acknowledgement(self, verb: bytes, channel: bytes) -> None:
         command = self._commands[0] if self._commands else None
         entry = command.subscriptions.pop(channel, None) if command is not None and command.verb == verb else None
         if command is None or entry is None:
-            self._take_removal(verb, channel)
+            self._on_removal(verb, channel)
             return
         if not command.subscriptions:
             self._commands.popleft()
-        # Identity: the group may have been left and entered again since.
+        # Identity: the group may have been unsubscribed and subscribed again since.
         if verb == self._verbs.subscribe and self._by_channel.get(channel) is entry:
             entry.active = True
             entry.denied = ""
@@ -247,32 +246,32 @@ class Subscriber(ReconnectingConnection):
             self._forget_refusal(entry)
             if entry.gap_since is not None:
                 self._ended_gaps.append(entry)
-            self._look_whether_whole()
+            self._check_all_subscribed()
             entry.settle()
 
-    def _take_removal(self, verb: bytes, channel: bytes) -> None:
-        """Redis has ended a subscription by itself: in a cluster the group has moved to another server."""
+    def _on_removal(self, verb: bytes, channel: bytes) -> None:
+        """Handle the end of a subscription by Redis itself: in a cluster the group has moved to another server."""
         entry = self._by_channel.get(channel)
         if verb == SHARDED.unsubscribe and self._on_moved is not None:
             if entry is not None and entry.active:
                 self._move(entry)
         elif self.current is not None:
-            self.current.abort("Redis answered an unasked question")
+            self.current.abort("unexpected reply from Redis")
 
-    def _take_refusal(self, command: Command, refusal: RedisRefusal) -> None:
+    def _on_refusal(self, command: Command, refusal: RedisRefusal) -> None:
         entries = [entry for entry in command.subscriptions.values() if self._by_channel.get(entry.channel) is entry]
         if self.current is None:
             return
         redirects = self._on_moved is not None and refusal.code in _REDIRECTIONS
-        if command.verb == self._verbs.unsubscribe and refusal.passes:
-            self._leave_again.update(command.subscriptions)
+        if command.verb == self._verbs.unsubscribe and refusal.is_transient:
+            self._unsubscribe_again.update(command.subscriptions)
             self._schedule_retry()
         elif command.verb != self._verbs.subscribe or not entries:
             return
-        elif refusal.passes and not redirects:
-            self._wait(entries, command.verb, refusal)
+        elif refusal.is_transient and not redirects:
+            self._retry_busy(entries, command.verb, refusal)
         elif len(command.subscriptions) > 1:
-            # One of them was refused, and with it the others.
+            # One of them was refused, and the rest with it.
             for entry in entries:
                 self._send(self.current, Command(self._verbs.subscribe, [entry]))
         elif redirects:
@@ -282,34 +281,33 @@ class Subscriber(ReconnectingConnection):
 
     # Refusals.
 
-    def _wait(self, entries: list[Subscription], verb: bytes, refusal: RedisRefusal) -> None:
-        """Redis is busy: ask again in a moment."""
-        if not self._passing:
+    def _retry_busy(self, entries: list[Subscription], verb: bytes, refusal: RedisRefusal) -> None:
+        """Retry soon: Redis is busy."""
+        if not self._busy:
             logger.warning(
-                "%s: Redis refuses %s for the moment: %s; asking again until it accepts",
+                "%s: Redis refuses %s for the moment: %s; retrying until it accepts",
                 self.where,
                 verb.decode(),
                 escaped(refusal),
             )
         for entry in entries:
-            self._passing[entry.channel] = self._ask_again[entry.channel] = entry
+            self._busy[entry.channel] = self._subscribe_again[entry.channel] = entry
             if entry.acknowledged is None:
                 entry.begin_gap(time.time())
         self._schedule_retry()
-        # The attempt has been made, and has not succeeded.
+        # The first attempt is over.
         self._tried.set()
         if self.all_subscribed:
             self.all_subscribed = False
             self.on_change()
 
     def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
-        """Redis refuses until somebody changes something: ask again every 30 s."""
-        said = str(refusal)
-        logged = self._denials_logged
-        if entry.denied != said and entry.channel not in logged and len(logged) < _MOST_DENIALS_LOGGED:
+        """Retry every 30 s: an administrator has to grant rights."""
+        reason, logged = str(refusal), self._denials_logged
+        if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
             self._denials_logged.add(entry.channel)
             logger.error(
-                "%s: group %.200r is not heard: Redis refuses %s: %s; asking again every %g s",
+                "%s: group %.200r is not subscribed: Redis refuses %s: %s; retrying every %g s",
                 self.where,
                 entry.name,
                 verb.decode(),
@@ -317,31 +315,31 @@ class Subscriber(ReconnectingConnection):
                 DENIED_SECONDS,
             )
         self._forget_refusal(entry)
-        entry.denied = said
+        entry.denied = reason
         entry.begin_gap(time.time())
         entry.settle()
         self._denied[entry.channel] = entry
         self._metrics.denied_groups += 1
         if self._denied_retry is None:
             loop = asyncio.get_running_loop()
-            self._denied_retry = loop.call_later(DENIED_SECONDS, self._retry_denied, context=Context())
-        self._look_whether_whole()
+            self._denied_retry = loop.call_later(DENIED_SECONDS, self._on_denied_retry, context=Context())
+        self._check_all_subscribed()
 
     def _schedule_retry(self) -> None:
         if self._retry is None:
             loop = asyncio.get_running_loop()
-            self._retry = loop.call_later(self._retry_seconds, self._retry_passing, context=Context())
+            self._retry = loop.call_later(self._retry_seconds, self._on_busy_retry, context=Context())
             self._retry_seconds = min(2 * self._retry_seconds, _LONGEST_RETRY_SECONDS)
 
-    def _retry_passing(self) -> None:
+    def _on_busy_retry(self) -> None:
         self._retry = None
-        asked, self._ask_again = self._ask_again, {}
-        left, self._leave_again = self._leave_again, {}
+        added, self._subscribe_again = self._subscribe_again, {}
+        removed, self._unsubscribe_again = self._unsubscribe_again, {}
         if self.current is not None:
-            self._send_unsubscribe(self.current, [e for e in left.values() if e.channel not in self._by_channel])
-            self._send_subscribe(self.current, tuple(asked.values()))
+            self._send_unsubscribe(self.current, [e for e in removed.values() if e.channel not in self._by_channel])
+            self._send_subscribe(self.current, tuple(added.values()))
 
-    def _retry_denied(self) -> None:
+    def _on_denied_retry(self) -> None:
         self._denied_retry = None
         entries = tuple(self._denied.values())
         for entry in entries:
@@ -351,23 +349,23 @@ class Subscriber(ReconnectingConnection):
 
     def _forget_refusal(self, entry: Subscription) -> None:
         channel = entry.channel
-        if self._passing.pop(channel, None) is not None:
-            self._ask_again.pop(channel, None)
-            if not self._passing:
+        if self._busy.pop(channel, None) is not None:
+            self._subscribe_again.pop(channel, None)
+            if not self._busy:
                 self._retry_seconds = _FIRST_RETRY_SECONDS
         if self._denied.pop(channel, None) is not None:
             self._metrics.denied_groups -= 1
 
     def _forget_refusals(self) -> None:
-        """The connection is gone: all is asked anew on the next one."""
+        """Forget refusals: all groups are subscribed anew on the next connection."""
         for timer in (self._retry, self._denied_retry):
             if timer is not None:
                 timer.cancel()
         self._retry = self._denied_retry = None
         self._retry_seconds = _FIRST_RETRY_SECONDS
-        self._passing.clear()
-        self._ask_again.clear()
-        self._leave_again.clear()
+        self._busy.clear()
+        self._subscribe_again.clear()
+        self._unsubscribe_again.clear()
         self._metrics.denied_groups -= len(self._denied)
         self._denied.clear()
 
@@ -375,21 +373,21 @@ class Subscriber(ReconnectingConnection):
         assert self._on_moved is not None
         self._on_moved(self.release(entry.channel))
 
-    # Holes.
+    # Gaps.
 
     def _report_gaps(self) -> None:
-        holes: dict[float, list[str]] = {}
+        gaps: dict[float, list[str]] = {}
         for entry in self._ended_gaps:
             if self._by_channel.get(entry.channel) is entry and entry.gap_since is not None:
-                holes.setdefault(entry.gap_since, []).append(entry.name)
+                gaps.setdefault(entry.gap_since, []).append(entry.name)
                 entry.gap_since = None
         self._ended_gaps.clear()
-        for since, names in holes.items():
-            self._tell(names, RECONNECT, since)
+        for since, names in gaps.items():
+            self._report_gap(names, RECONNECT, since)
 
-    def _tell(self, names: list[str], reason: str, since: float) -> None:
+    def _report_gap(self, names: list[str], reason: str, since: float) -> None:
         self._metrics.gaps += len(names)
         try:
             self._on_gap(names, reason, since)
         except Exception:
-            logger.exception("%s: a gap of groups %.1000r could not be taken", self.where, names[:10])
+            logger.exception("%s: groups %.1000r: reporting a gap failed", self.where, names[:10])

@@ -1,4 +1,4 @@
-"""What a process wants to hear, and the commands that say so to Redis."""
+"""What a process subscribes to, and the commands for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 
 class Verbs(NamedTuple):
-    """What subscribing is called: Redis has one set of names for any server, and another for those of a cluster."""
+    """The commands of publish and subscribe, and the type of a push with a message."""
 
     subscribe: bytes
     unsubscribe: bytes
@@ -17,40 +17,41 @@ class Verbs(NamedTuple):
 
 
 PLAIN: Final = Verbs(b"SUBSCRIBE", b"UNSUBSCRIBE", b"PUBLISH", b"message")
+#: In a cluster.
 SHARDED: Final = Verbs(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"SPUBLISH", b"smessage")
 
 
 class Subscription:
-    """A group that is to be heard."""
+    """The subscription to one group."""
 
     __slots__ = ("name", "channel", "active", "gap_since", "acknowledged", "denied")
 
     def __init__(self, name: str, channel: bytes) -> None:
         self.name = name
         self.channel = channel
-        #: Redis has acknowledged it on the present connection.
+        #: Whether Redis has acknowledged it on the current connection.
         self.active = False
-        #: When it was last known to be whole, while there is a hole that nobody has been told of.
+        #: The beginning of a gap that has not been reported yet.
         self.gap_since: float | None = None
-        #: Awaited by those who subscribe.
+        #: Awaited by callers of `subscribe`.
         self.acknowledged: asyncio.Future[None] | None = None
-        #: What Redis said when it last denied the right to the group.
+        #: The error reply by which Redis last denied it.
         self.denied = ""
 
     def settle(self) -> None:
-        """Let those go on who wait."""
+        """Let callers of `subscribe` continue."""
         if self.acknowledged is not None and not self.acknowledged.done():
             self.acknowledged.set_result(None)
         self.acknowledged = None
 
     def begin_gap(self, since: float) -> None:
-        """From `since` on messages may be missing; an earlier hole that has not been reported goes on."""
+        """Messages may be missing from `since` on; an earlier gap that has not been reported continues."""
         if self.gap_since is None:
             self.gap_since = since
 
 
 class Command:
-    """A command that was sent, and what its replies have still to say. They come in the order of the commands."""
+    """A command that has not been acknowledged completely. Replies come in the order of the commands."""
 
     __slots__ = ("verb", "subscriptions", "then")
 
@@ -58,5 +59,6 @@ class Command:
         self, verb: bytes, subscriptions: Iterable[Subscription] = (), then: Callable[[], None] | None = None
     ) -> None:
         self.verb = verb
+        #: Those not acknowledged yet, by channel.
         self.subscriptions = {subscription.channel: subscription for subscription in subscriptions}
         self.then = then

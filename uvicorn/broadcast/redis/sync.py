@@ -1,7 +1,6 @@
-"""Redis without an event loop: blocking sockets, and as much of its protocol as to publish a message.
+"""Publishing to Redis over blocking sockets, without an event loop.
 
-One server, those that sentinels name, or a cluster: what publishes need not know which. Not usable from several threads
-at a time.
+Clients of a server, of the master that sentinels name, and of a cluster have the same methods. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -12,56 +11,39 @@ import time
 from collections import deque
 from dataclasses import replace
 from typing import Any, Final, final
-from urllib.parse import urlencode
 
-from uvicorn.broadcast.redis.driver import RedisAddress
-from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
-from uvicorn.broadcast.redis.standalone import parse_address
-from uvicorn.broadcast.redis.url import database_of, options_of, port_of, service_of, split_url
+from uvicorn.broadcast.redis.resp import NOT_MASTER, NotRedis, RedisReader, RedisRefusal, encode_command, is_master
+from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url, split_url
 from uvicorn.errors import ConfigError
 
-#: The URLs that are understood here, but for `+py`, which names a driver, and here there is none.
+#: Accepted schemes; `+py`, which selects a driver, is ignored.
 SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 
-# A cluster may send us from one server to another while a slot moves; not for ever.
-_MOST_REDIRECTIONS: Final = 5
+# A moving slot may cause several redirections; more are a fault.
+_MAX_REDIRECTIONS: Final = 5
 
-#: What goes wrong on the way, and is worth trying again later.
+#: Errors of the network and of Redis; a later attempt may succeed.
 FAILURES: Final = (OSError, RedisRefusal)
 
 
 def open_client(url: str) -> SyncClient:
-    """What carries messages to `url`; connects when it is first used. Raises ConfigError for a URL that is none."""
-    parts = split_url(url)
-    scheme = parts.scheme.removesuffix("+py")
+    """Make a client, which connects when it is first used. Raises ConfigError for a URL that cannot be used."""
+    scheme = split_url(url).scheme.removesuffix("+py")
     if scheme not in SCHEMES:
         raise ConfigError(
             f"Publisher: the URL has scheme {scheme!r}; expected one of {', '.join(f'{name}://' for name in SCHEMES)}"
         )
-    base, _, kind = scheme.partition("+")
-    if not kind:
-        return SyncClient([parse_address(parts._replace(scheme=base).geturl())])
-    credentials, at, places = parts.netloc.rpartition("@")
-    service = ""
-    if kind == "cluster":
-        database = database_of(parts.path.strip("/"))
-    else:
-        service, database = service_of(parts.path)
-    options = options_of(parts)
-    sentinel_password = options.pop("sentinel_password", "")
-    default = "" if kind == "cluster" else ":26379"
-    rest = f"/{database}?{urlencode(options)}"
-    addresses = [
-        parse_address(f"{base}://{credentials}{at}{place}{'' if _has_port(place) else default}{rest}")
-        for place in (places or "localhost").split(",")
-    ]
-    if kind == "cluster":
+    parsed = parse_redis_url(url)
+    addresses = parsed.addresses()
+    if parsed.kind == "cluster":
         return ClusterClient(addresses)
-    return SentinelClient(addresses, service, sentinel_password)
+    if parsed.kind == "sentinel":
+        return SentinelClient(addresses, parsed.service, parsed.sentinel_password)
+    return SyncClient(addresses)
 
 
 class SyncClient:
-    """Publishes on one connection, which is kept, and made again if it was closed meanwhile."""
+    """Publishes on one connection, which is kept and, if the server has closed it, replaced."""
 
     verb = b"PUBLISH"
 
@@ -70,19 +52,19 @@ class SyncClient:
         self._connections: dict[RedisAddress, SyncConnection] = {}
 
     def prepare(self, deadline: float) -> None:
-        """Connect, unless there is a connection; raises one of FAILURES. A message that fails here was never sent."""
+        """Connect, unless connected. Raises FAILURES; nothing has been published then."""
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Raises one of FAILURES. Never tries again what may have arrived."""
-        self.connection(self.find(deadline), deadline).ask(deadline, self.verb, channel, payload)
+        """Publish. Raises FAILURES; never retries a publish that may have arrived."""
+        self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
-        """Where to publish."""
+        """Return the server to publish to."""
         return self.addresses[0]
 
     def connection(self, address: RedisAddress, deadline: float) -> SyncConnection:
-        """A connection to one server."""
+        """Return a connection to a server."""
         connection = self._connections.get(address)
         if connection is not None and connection.is_stale():
             self._connections.pop(address).close()
@@ -92,7 +74,7 @@ class SyncClient:
         return connection
 
     def close(self) -> None:
-        """Close what is open; another publish opens it again."""
+        """Close all connections; the next publish opens new ones."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             connection.close()
@@ -113,12 +95,11 @@ class SentinelClient(SyncClient):
 
     def find(self, deadline: float) -> RedisAddress:
         connection = self._connections.get(self._master) if self._master is not None else None
-        # A master that is one no longer closes its connections.
+        # A deposed master closes its connections.
         if self._master is None or connection is None or connection.is_stale():
             self._master = self._ask_sentinels(deadline)
-            connection = self.connection(self._master, deadline)
-            if connection.ask(deadline, b"ROLE")[0] != b"master":
-                raise ConnectionError("the server that the sentinels name is not the master yet, or not any more")
+            if not is_master(self.connection(self._master, deadline).execute(deadline, b"ROLE")):
+                raise ConnectionError(NOT_MASTER)
         return self._master
 
     def _ask_sentinels(self, deadline: float) -> RedisAddress:
@@ -129,23 +110,23 @@ class SentinelClient(SyncClient):
                 until = share_of(deadline, len(self.addresses) - place)
                 connection = connect(sentinel, until)
                 try:
-                    answer = connection.ask(until, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
+                    reply = connection.execute(until, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
                 finally:
                     connection.close()
             except FAILURES as error:
                 reasons.append(f"{sentinel!r}: {error or type(error).__name__}")
                 continue
-            if answer is not None:
+            if reply is not None:
                 # First, the next time: those before it may be hanging.
                 self.addresses.insert(0, self.addresses.pop(place))
-                return replace(address, host=answer[0].decode(), port=int(answer[1]))
-            reasons.append(f"{sentinel!r}: knows no {self._service!r}")
+                return replace(address, host=reply[0].decode(), port=int(reply[1]))
+            reasons.append(f"{sentinel!r}: unknown service {self._service!r}")
         raise ConnectionError("; ".join(reasons))
 
 
 @final
 class ClusterClient(SyncClient):
-    """Publishes at the owner of the channel's slot, which any server of the cluster names."""
+    """Publishes to the server that owns the channel's slot; any server of the cluster redirects to it."""
 
     verb = b"SPUBLISH"
 
@@ -154,38 +135,35 @@ class ClusterClient(SyncClient):
         self._last: RedisAddress | None = None
 
     def prepare(self, deadline: float) -> None:
-        """To any server; which one is right is seen later."""
+        """Connect to any server."""
         self._find_any(deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Raises one of FAILURES. A server that sends us to another one has not published."""
+        """Publish; follow redirections, by which a server reports that it has not published. Raises FAILURES."""
         address = self._find_any(deadline)
         asking = False
         try:
-            for _ in range(_MOST_REDIRECTIONS):
+            for _ in range(_MAX_REDIRECTIONS):
                 connection = self.connection(address, deadline)
                 self._last = address
                 if asking:
-                    connection.ask(deadline, b"ASKING")
+                    connection.execute(deadline, b"ASKING")
                 try:
-                    connection.ask(deadline, self.verb, channel, payload)
+                    connection.execute(deadline, self.verb, channel, payload)
                     return
                 except RedisRefusal as refusal:
-                    # "MOVED 3999 127.0.0.1:6381", or "ASK ..." the same.
-                    kind, _, where = str(refusal).partition(" ")
-                    if kind not in ("MOVED", "ASK"):
+                    if refusal.redirection is None:
                         raise
-                    host, _, port = where.rpartition(" ")[2].rpartition(":")
-                    asking = kind == "ASK"
-                    # A server that does not know its own address leaves it out: it is the one that we have asked.
-                    address = replace(self.addresses[0], host=host or address.host, port=int(port))
+                    host, port = refusal.redirection
+                    asking = refusal.code == "ASK"
+                    address = replace(self.addresses[0], host=host or address.host, port=port)
         except OSError:
             self._pass_over(address)
             raise
-        raise ConnectionError("the servers of the cluster do not agree on who owns the group")
+        raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
     def _find_any(self, deadline: float) -> RedisAddress:
-        """The one that was right the last time, or whichever can be reached; there is a connection to it."""
+        """Return the server that was right the last time, or any other, once connected to it."""
         reasons = []
         last = [] if self._last is None else [self._last]
         candidates = list(dict.fromkeys(last + self.addresses))
@@ -201,7 +179,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("; ".join(reasons))
 
     def _pass_over(self, address: RedisAddress) -> None:
-        """Ask others first, the next time: one that hangs lets us connect, and another may have its slots by then."""
+        """Try other servers first, the next time: one that hangs accepts connections, and may lose its slots."""
         self._last = None
         if address in self.addresses:
             self.addresses.remove(address)
@@ -210,20 +188,17 @@ class ClusterClient(SyncClient):
 
 @final
 class SyncConnection:
-    """One question, one answer."""
+    """A connection: one command, one reply."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._replies: deque[Any] = deque()
         self._reader = RedisReader(self._replies.append)
 
-    def ask(self, deadline: float, *command: bytes) -> Any:
-        """The answer; raises one of FAILURES."""
-        parts = [b"*%d\r\n" % len(command)]
-        for part in command:
-            parts += (b"$%d\r\n" % len(part), part, b"\r\n")
+    def execute(self, deadline: float, *command: bytes) -> Any:
+        """Send a command and return the reply. Raises FAILURES."""
         self._socket.settimeout(left(deadline))
-        self._socket.sendall(b"".join(parts))
+        self._socket.sendall(encode_command(*command))
         while not self._replies:
             self._socket.settimeout(left(deadline))
             received = self._socket.recv(4096)
@@ -232,25 +207,25 @@ class SyncConnection:
             try:
                 self._reader.feed(received)
             except NotRedis as error:
-                raise ConnectionError(f"what answers does not speak Redis' protocol: {error}") from None
+                raise ConnectionError(f"the server does not speak Redis' protocol: {error}") from None
         reply = self._replies.popleft()
         if isinstance(reply, RedisRefusal):
             raise reply
         return reply
 
     def is_stale(self) -> bool:
-        """Whether the other side has closed it, or said what nobody has asked for."""
+        """Return whether the server has closed the connection, or sent something unexpected."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(self._replies) or bool(poll.poll(0))
 
     def close(self) -> None:
-        """Whatever is under way."""
+        """Close at once."""
         self._socket.close()
 
 
 def connect(address: RedisAddress, deadline: float) -> SyncConnection:
-    """A connection that has been accepted; raises one of FAILURES."""
+    """Connect and log in. Raises FAILURES."""
     if address.path:
         sock = socket.socket(socket.AF_UNIX)
     else:
@@ -264,11 +239,8 @@ def connect(address: RedisAddress, deadline: float) -> SyncConnection:
         if address.tls is not None:
             sock = address.tls.wrap_socket(sock, server_hostname=address.host)
         connection = SyncConnection(sock)
-        if address.username or address.password:
-            name = (address.username.encode(),) if address.username else ()
-            connection.ask(deadline, b"AUTH", *name, address.password.encode())
-        if address.database:
-            connection.ask(deadline, b"SELECT", b"%d" % address.database)
+        for command in address.login_commands():
+            connection.execute(deadline, *command)
     except BaseException:
         sock.close()
         raise
@@ -276,7 +248,7 @@ def connect(address: RedisAddress, deadline: float) -> SyncConnection:
 
 
 def left(deadline: float) -> float:
-    """Seconds until then; TimeoutError if there are none."""
+    """Return the seconds until `deadline`. Raises TimeoutError if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError("no answer in time")
@@ -284,9 +256,5 @@ def left(deadline: float) -> float:
 
 
 def share_of(deadline: float, candidates: int) -> float:
-    """Until when the next of so many may take: one that hangs must leave time for the others."""
+    """Return the deadline of the next of several candidates: a hanging one must leave time for the others."""
     return time.monotonic() + left(deadline) / candidates
-
-
-def _has_port(place: str) -> bool:
-    return port_of(split_url(f"//{place}")) is not None

@@ -1,21 +1,132 @@
-"""URLs of carriers, taken apart.
+"""Redis URLs; no other module parses them.
 
-Nothing of a URL that cannot be read is shown: a password with a `/` in it makes one, and looks like a port then.
+An error never shows part of a malformed URL: an unescaped `/` in a password makes the rest of it look like a port.
 """
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from uvicorn.errors import ConfigError
 
-#: What to do about most of those that cannot be read.
 HOW_TO_ESCAPE: Final = "in a password, / ? # @ : [ ] % are written as %2F %3F %23 %40 %3A %5B %5D %25"
 
 
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """One Redis server and our identity there: a Unix socket if `path` is set, otherwise `host` and `port`."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    database: int = 0
+    tls: ssl.SSLContext | None = None
+
+    def __repr__(self) -> str:
+        scheme = "unix" if self.path else "rediss" if self.tls else "redis"
+        return _shown(scheme, self.username, self.path, ((self.host, self.port),), str(self.database))
+
+    def login_commands(self) -> Iterator[tuple[bytes, ...]]:
+        """Yield the commands that authenticate and select the database."""
+        if self.username or self.password:
+            name = (self.username.encode(),) if self.username else ()
+            yield (b"AUTH", *name, self.password.encode())
+        if self.database:
+            yield (b"SELECT", b"%d" % self.database)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisURL:
+    """A parsed URL:
+
+    - `redis://user:password@host:port/database`, `unix://user:password@/path?db=0`; with `+py` by redis-py
+    - `redis+sentinel://user:password@host:port,host:port/service/database?sentinel_password=…`
+    - `redis+cluster://user:password@host:port,host:port`
+
+    `rediss` instead of `redis` is the same over TLS.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    path: str = ""
+    username: str = ""
+    password: str = ""
+    database: int = 0
+    #: The sentinels' name for the servers that they watch, and our password at the sentinels.
+    service: str = ""
+    sentinel_password: str = ""
+    #: The rest of the query.
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # Goes into logs and errors: no password.
+        kind = self.kind
+        return _shown(self.scheme, self.username, self.path, self.hosts, self.service if kind else str(self.database))
+
+    @property
+    def base(self) -> str:
+        """The scheme before the +."""
+        return self.scheme.partition("+")[0]
+
+    @property
+    def kind(self) -> str:
+        """The scheme behind the +, or ''."""
+        return self.scheme.partition("+")[2]
+
+    def addresses(self) -> list[RedisAddress]:
+        """Return the address of each host.
+
+        TLS options: `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` name files, `ssl_cert_reqs=none` disables the
+        verification of certificates. Raises ConfigError for any other option.
+        """
+        options = dict(self.options)
+        tls = _tls_context(options) if self.base == "rediss" else None
+        if options:
+            raise ConfigError(f"broadcast URL: option {min(options)!r} is not known for {self.base}://")
+        return [
+            RedisAddress(host, port, self.path, self.username, self.password, self.database, tls)
+            for host, port in self.hosts
+        ]
+
+
+def parse_redis_url(url: str) -> RedisURL:
+    """Parse a URL. Raises ConfigError."""
+    parts = split_url(url)
+    base, _, kind = parts.scheme.partition("+")
+    credentials, _, places = parts.netloc.rpartition("@")
+    username, _, password = map(unquote, credentials.partition(":"))
+    options = _options(parts)
+    hosts: tuple[tuple[str, int], ...] = (("localhost", 6379),)
+    path = service = database = ""
+    if base == "unix":
+        if not parts.path:
+            raise ConfigError("broadcast URL: expected the path of a socket, as in unix:///run/redis.sock")
+        # unix://run/redis.sock parses as a host and a path; users mean a path.
+        path = unquote(places + parts.path)
+    else:
+        default_port = 26379 if kind == "sentinel" else 6379
+        hosts = tuple(_host(place, default_port) for place in (places or "localhost").split(","))
+        if len(hosts) > 1 and kind not in ("sentinel", "cluster"):
+            raise ConfigError("broadcast URL: several hosts; expected one, or redis+cluster://, or redis+sentinel://")
+        database = parts.path.strip("/")
+    if kind == "sentinel":
+        service, _, database = database.partition("/")
+        if not service or "@" in service:
+            raise ConfigError(f"broadcast URL: expected redis+sentinel://host:port,host:port/service; {HOW_TO_ESCAPE}")
+    database = options.pop("db", "") or database
+    sentinel_password = options.pop("sentinel_password", "") if kind else ""
+    number = _database(database)
+    return RedisURL(parts.scheme, hosts, path, username, password, number, service, sentinel_password, options)
+
+
 def split_url(url: str) -> SplitResult:
-    """Its parts. Raises ConfigError."""
+    """Split any broadcast URL. Raises ConfigError."""
     if not isinstance(url, str):
         raise ConfigError(f"broadcast URL: expected text, got {type(url).__name__}")
     try:
@@ -27,18 +138,20 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
-def port_of(parts: SplitResult) -> int | None:
-    """The port, if there is one. Raises ConfigError."""
+def _host(place: str, default_port: int) -> tuple[str, int]:
+    # Not split at the colon: an IPv6 address has several.
+    parts = split_url(f"//{place}")
     try:
-        return parts.port
+        port = parts.port
     except ValueError:
         raise ConfigError(
             f"broadcast URL: expected a port from 0 to 65535 behind the host's colon; {HOW_TO_ESCAPE}"
         ) from None
+    return parts.hostname or "localhost", default_port if port is None else port
 
 
-def options_of(parts: SplitResult) -> dict[str, str]:
-    """What is behind the question mark; of several values, the last. Raises ConfigError."""
+def _options(parts: SplitResult) -> dict[str, str]:
+    """Return the query; of several values of a name, the last."""
     try:
         found = parse_qs(parts.query, strict_parsing=bool(parts.query))
     except ValueError:
@@ -48,19 +161,35 @@ def options_of(parts: SplitResult) -> dict[str, str]:
     return {name: values[-1] for name, values in found.items()}
 
 
-def service_of(path: str) -> tuple[str, int]:
-    """What sentinels call the servers that they watch, and the number of a database. Raises ConfigError."""
-    service, _, database = path.strip("/").partition("/")
-    if not service or "@" in service:
-        raise ConfigError(f"broadcast URL: expected redis+sentinel://host:port,host:port/service; {HOW_TO_ESCAPE}")
-    return service, database_of(database)
+def _database(text: str) -> int:
+    if text and not (text.isdecimal() and text.isascii()):
+        found = f"got {text!r:.40}" if "@" not in text else HOW_TO_ESCAPE
+        raise ConfigError(f"broadcast URL: expected the number of a database, as in redis://localhost:6379/0; {found}")
+    return int(text or 0)
 
 
-def database_of(text: str) -> int:
-    """The number of a database; '' is 0. Raises ConfigError."""
-    if not text:
-        return 0
-    if not text.isdecimal() or not text.isascii():
-        shown = f"got {text!r:.40}" if "@" not in text else HOW_TO_ESCAPE
-        raise ConfigError(f"broadcast URL: expected the number of a database, as in redis://localhost:6379/0; {shown}")
-    return int(text)
+def _tls_context(options: dict[str, str]) -> ssl.SSLContext:
+    verify = options.pop("ssl_cert_reqs", "required")
+    if verify not in ("required", "none"):
+        raise ConfigError(f"broadcast URL: ssl_cert_reqs is {verify!r}; expected 'required' or 'none'")
+    authorities = options.pop("ssl_ca_certs", None)
+    certificate, key = options.pop("ssl_certfile", None), options.pop("ssl_keyfile", None)
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise ConfigError(f"broadcast URL: ssl_ca_certs, ssl_certfile or ssl_keyfile: {error}") from None
+    if verify == "none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _shown(scheme: str, username: str, path: str, hosts: tuple[tuple[str, int], ...], tail: str) -> str:
+    """Format a URL without its password, for logs and errors."""
+    name = f"{username}@" if username else ""
+    if path:
+        return f"{scheme}://{name}{path}"
+    places = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts)
+    return f"{scheme}://{name}{places}{f'/{tail}' if tail else ''}"
