@@ -164,7 +164,7 @@ async def converse(app: Callable[..., Any], interface: str, seed: int) -> None:
     context = conversation.context
     left = (len(context.connections), context.requests)
     assert left == (0, 0), (
-        f"seed {seed}: (connections, requests) left are {left}, phase {conversation.connection._phase}"
+        f"seed {seed}: (connections, requests) left are {left}, phase {conversation.connection.phase}"
     )
     turns = 0
     while conversation.interface.tasks._running or len(context.continuing):

@@ -3,50 +3,71 @@
 Requests are answered one at a time and in order. While one is being answered, what a client pipelines behind it
 waits unparsed, at most `read_buffer_bytes` of it before reading pauses: a bound on bytes holds whatever the size
 of the requests, and a request that is refused cannot overtake the answer to the one before it.
+
+The phases, and what each event does in them. A cell names the effects, then the next phase; without one the phase
+stays. `-` never happens. All ways to CLOSED are a reset, except `switch` and `client gone`.
+tests/server/test_http1_phases.py reads this table.
+
+    event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
+    part of a head           HEAD            HEAD            hold            -          drop       drop     drop
+    head                     serve, BUSY     serve, BUSY     hold            -          drop       drop     drop
+    malformed                400, LINGERING  400, LINGERING  400, LINGERING  -          drop       drop     drop
+    malformed, streaming     -               -               CLOSED          -          -          -        -
+    end of content           -               -               BUSY            IDLE       drop       drop     drop
+    too much content         -               -               413, LINGERING  -          CLOSING    drop     drop
+    response                 -               -               IDLE            -          -          -        -
+    response before content  -               -               DRAINING        -          -          -        -
+    last response            -               -               CLOSING         -          -          -        -
+    last before content      -               -               LINGERING       -          -          -        -
+    response aborted         -               -               CLOSED          -          -          -        -
+    switch                   -               -               CLOSED          -          -          -        -
+    FIN                      CLOSING         CLOSING         BUSY            CLOSING    CLOSING    ignore   -
+    client gone              CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   -
+    timeout                  CLOSING         CLOSING         -               LINGERING  CLOSING    -        -
+    timeout, part there      408, LINGERING  -               408, LINGERING  -          -          -        -
+    timeout, half-closed     -               -               CLOSED          -          -          -        -
+    write timeout            -               -               CLOSED          -          CLOSED     CLOSED   -
+    stop                     CLOSING         CLOSING         ignore          ignore     ignore     ignore   ignore
+    reset                    CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   ignore
+
+`head` and `malformed` count when the parser reads them: input is held, unparsed, until the phase is HEAD or IDLE.
+An unread response is one before the end of the request's content; a last response is one after which the
+connection closes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from io import FileIO
-from typing import Any, Final, cast, final
+from typing import Any, cast, final
 
 from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
+from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.context import ServerContext
 from uvicorn.server.continuing_handlers import ContinuingHandler
-from uvicorn.server.http1_timeouts import ARRIVED, BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING, HTTP1Timeouts
-from uvicorn.server.transport import send_file
-from uvicorn.types import Headers
-from uvicorn.wire.http1.encoder import CONTINUE, ContentTooLong
+from uvicorn.server.http1_gateway import HTTP1Gateway
+from uvicorn.server.http1_timeouts import BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING
 from uvicorn.wire.http1.parser import HTTP1RequestParser
-
-# Content above this is written beside the head instead of being copied behind it.
-_COPY_BYTES: Final = 65536
 
 
 @final
-class HTTP1Connection(HTTP1Timeouts):
-    """The protocol object that the event loop drives, and the gateway of its exchanges."""
+class HTTP1Connection(HTTP1Gateway):
+    """The protocol object that the event loop drives. It serves one request after another."""
 
     __slots__ = (
         "_advancing",
         "_began",
-        "_content_sent",
         "_continuing",
         "_over_limit",
         "_trusted",
         "__weakref__",
-        "sends_files",
     )
 
     def __init__(self, context: ServerContext) -> None:
         super().__init__(context)
         self._parser = HTTP1RequestParser(self, context.settings.limits)
         self._advancing = False
-        self._content_sent = 0
         self._began = 0.0
         self._over_limit = False
         self._trusted = False
@@ -83,7 +104,7 @@ class HTTP1Connection(HTTP1Timeouts):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop may put what it reads: the same place for all connections."""
         # Half of it behind content that waits, so that no more than the whole of it ever waits.
-        return self._context.buffer if self._phase != BUSY or not self._held() else self._context.half_buffer
+        return self._context.buffer if self.phase is not BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have been read."""
@@ -92,7 +113,7 @@ class HTTP1Connection(HTTP1Timeouts):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
-        if self._phase >= LINGERING:
+        if self.phase >= LINGERING:
             self._discard(len(data))
             return
         try:
@@ -100,29 +121,31 @@ class HTTP1Connection(HTTP1Timeouts):
         except RemoteProtocolError as error:
             self._advance(error)
             return
-        if self._phase == ARRIVED:
+        phase = self.phase
+        if phase is BUSY:
+            self._update_reading()
+        elif phase is DRAINING:
+            self._drained()
+        elif self._exchange is not None:
             self._advance()
-        elif self._phase == IDLE:
-            self._await_head()
-        if self._phase >= BUSY:
-            if self._phase == BUSY:
+            if self.phase is BUSY:
                 self._update_reading()
-            elif self._phase == DRAINING:
-                self._drained()
+        elif phase is IDLE:
+            self._await_head()
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still be reading: what is under way may go on for a bounded time."""
         self._eof = True
-        if self._phase != BUSY or self._is_handshake():
+        if self.phase is not BUSY or self._is_handshake():
             self._close()
             return False
         self._half_close()
         # With TLS there is no half-close, and the loop warns if one is asked for.
-        return self._phase == BUSY and self._endpoint.scheme == "http"
+        return self.phase is BUSY and self._endpoint.scheme == "http"
 
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is gone."""
-        self._phase = CLOSED
+        self.phase = CLOSED
         self._context.connections.discard(self)
         self._disconnect()
         # Freed now rather than when the garbage collector comes by.
@@ -134,7 +157,7 @@ class HTTP1Connection(HTTP1Timeouts):
         self.write_paused = False
         self._unsent = None
         self._wake_drainers()
-        if self._phase == BUSY and self._exchange is None:
+        if self.phase is BUSY and self._exchange is None:
             # The next request has been held back.
             self._advance_soon()
 
@@ -153,7 +176,6 @@ class HTTP1Connection(HTTP1Timeouts):
             exchange.forwarded = trusted.client(*parser.forwarded, self._endpoint.client, self._endpoint.scheme)
         if self._context.access_log is not None:
             self._began = self._context.clock.monotonic()
-        self._phase = ARRIVED
         if has_content:
             self._content_done = False
             self._continue_due = parser.expect_continue
@@ -163,9 +185,7 @@ class HTTP1Connection(HTTP1Timeouts):
     def on_content(self, content: bytes) -> None:
         """Some content of the current request."""
         self._received += len(content)
-        if self._phase == DRAINING:
-            self._discarded += len(content)
-        elif self._exchange is not None:
+        if self._exchange is not None and self.phase is not DRAINING:
             self._exchange.feed_content(content)
 
     def on_message_complete(self) -> None:
@@ -176,136 +196,6 @@ class HTTP1Connection(HTTP1Timeouts):
 
     # What the exchange calls
 
-    def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
-    ) -> None:
-        """Write the head, and the content that is at hand, at once."""
-        encoder = self._encoder
-        keep_alive = self._parser.keep_alive and not self._context.stopping
-        if not self._content_done or self._continue_due:
-            # With 100 Continue due, the client may or may not send its content: the next bytes could be either.
-            # More unread content than is worth reading: closing is cheaper.
-            # A chunked rest may be of any length.
-            left = self._parser.content_left
-            wanted = 0 <= left <= self._context.settings.max_drain_bytes and not self._continue_due
-            keep_alive = keep_alive and wanted and not self._eof
-        elif self._eof:
-            keep_alive = keep_alive and bool(self._parser.buffer)
-        pieces = encoder.start(
-            exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
-        )
-        self._content_sent = len(content)
-        if more_content:
-            # Looked at when the server stops, and not before: most streams never see that.
-            self._stream_head = pieces[:-1]
-            self._since = self._context.clock.now
-        if self._content_sent <= _COPY_BYTES:
-            self._transport.write(b"".join(pieces))
-        else:
-            # Not writelines: asyncio's does without flow control, and keeps on at a socket that has failed.
-            self._transport.write(b"".join(pieces[:-1]))
-            self._transport.write(pieces[-1])
-        if self._stall is not None:
-            self._written += sum(map(len, pieces))
-        if encoder.dropped:
-            self._context.dropped_fields(encoder.dropped)
-
-    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Write a piece of content."""
-        transport = self._transport
-        if transport.is_closing():
-            # A write has failed; the loop reports it on its next turn, which a busy handler may delay.
-            exchange.disconnect()
-            return
-        if self.write_paused and not self._has_room(len(content)):
-            exchange.abort("too much unsent")
-            return
-        try:
-            data = self._encoder.content(content, more_content)
-        except ContentTooLong as error:
-            transport.write(error.allowed)
-            self._close()
-            raise
-        except Exception:
-            self.reset()
-            raise
-        if data:
-            transport.write(data)
-            if self._unsent is not None:
-                self._unsent.add(len(data))
-            self._written += len(data)
-            self._content_sent += len(content)
-
-    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
-        """Write the end of a response."""
-        if self._transport.is_closing():
-            exchange.disconnect()
-            return
-        try:
-            data = self._encoder.trailers(headers)
-        except Exception:
-            self.reset()
-            raise
-        if data:
-            self._transport.write(data)
-            self._written += len(data)
-
-    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Have the kernel send a file, behind what is unsent; through our hands where it is to be encrypted."""
-        transport = self._transport
-        sock = transport.get_extra_info("socket")
-        if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
-            await super().send_file(exchange, file, count, start)
-            return
-        framing = self._encoder.framing_around(count)
-        if framing is None:
-            return
-        before, behind = framing
-        transport.write(before)
-        transport.set_write_buffer_limits(high=0)
-        while transport.get_write_buffer_size() and exchange.state is STREAMING:
-            await (self.drain() if self.write_paused else asyncio.sleep(0))
-        transport.set_write_buffer_limits(high=self._context.settings.write_buffer_bytes)
-        self._file_left = count
-        self._written += len(before) + count + len(behind)
-        try:
-            await send_file(exchange, sock.fileno(), file.fileno(), start, count, self._file_sent)
-        except OSError:
-            # The loop has not noticed yet: the bytes did not pass through it.
-            self.reset()
-            exchange.disconnect()
-        finally:
-            self._file_left = 0
-        if exchange.state is STREAMING:
-            transport.write(behind)
-
-    def want_content(self, exchange: HTTPExchange) -> None:
-        """The application waits for content: ask for it, and read on."""
-        if exchange is not self._exchange:
-            return
-        if self._continue_due:
-            self._continue_due = False
-            if exchange.state is WAITING:
-                # Even if content has come already, which would excuse us: what a client is told depends on what it
-                # sent and what the application did, not on how packets were cut.
-                self._transport.write(CONTINUE)
-        if self._reading_paused:
-            self._update_reading()
-
-    def content_taken(self, exchange: HTTPExchange) -> None:
-        """There is room for more content, and a client that leaves meanwhile is to be noticed."""
-        if exchange is self._exchange:
-            # What was taken has been sent, whether or not it was asked for.
-            self._continue_due = False
-        if self._reading_paused:
-            self._update_reading()
-
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """The response is out, or never will be."""
         context = self._context
@@ -314,7 +204,7 @@ class HTTP1Connection(HTTP1Timeouts):
             sent = self._content_sent if exchange.method != "HEAD" else 0
             outcome = "" if exchange.state is COMPLETE else self._aborted or "client disconnected"
             context.access_log(exchange, sent, context.clock.monotonic() - self._began, outcome)
-        if exchange.state is not COMPLETE or self._phase != BUSY:
+        if exchange.state is not COMPLETE or self.phase is not BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
             self._exchange_done()
@@ -326,16 +216,9 @@ class HTTP1Connection(HTTP1Timeouts):
             else:
                 self._close()
         else:
-            self._phase = DRAINING
+            self.phase = DRAINING
             self._since = context.clock.now
-            self._discarded = 0
             self._update_reading()
-
-    def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """The response cannot be finished: reset the connection."""
-        if exchange is self._exchange:
-            self._aborted = reason
-            self.reset()
 
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
@@ -359,7 +242,7 @@ class HTTP1Connection(HTTP1Timeouts):
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)
-        self._phase = CLOSED
+        self.phase = CLOSED
         self._exchange = None
         self._parser.detach()
         self._context.connections.discard(self)
@@ -381,10 +264,9 @@ class HTTP1Connection(HTTP1Timeouts):
         context = self._context
         self._advancing = True
         while True:
-            if self._phase == ARRIVED:
-                self._phase = BUSY
-                exchange = self._exchange
-                assert exchange is not None
+            exchange = self._exchange
+            if exchange is not None and self.phase <= IDLE:
+                self.phase = BUSY
                 context.begun += 1
                 if self._continuing is not None:
                     self._continuing.cancel()
@@ -409,16 +291,21 @@ class HTTP1Connection(HTTP1Timeouts):
             if fault is not None:
                 self._refuse(fault)
                 break
-            if self._exchange is not None or self._phase != BUSY or self.write_paused or self._transport.is_closing():
+            if (
+                self._exchange is not None
+                or self.phase is not BUSY
+                or self.write_paused
+                or self._transport.is_closing()
+            ):
                 break
-            self._phase = IDLE
+            self.phase = IDLE
             self._since = context.clock.now
             try:
                 self._parser.next_message()
             except RemoteProtocolError as error:
                 fault = error
             else:
-                if self._phase != ARRIVED:
+                if self._exchange is None:
                     self._await_head()
                     break
         self._advancing = False
@@ -439,7 +326,7 @@ class HTTP1Connection(HTTP1Timeouts):
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):
-            self._phase = IDLE
+            self.phase = IDLE
             self._since = self._context.clock.now
             parser.next_message()
             if self._reading_paused:
@@ -457,11 +344,9 @@ class HTTP1Connection(HTTP1Timeouts):
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _drained(self) -> None:
-        """Close if unread content exceeds the limit; serve the next request if it is complete."""
-        if self._discarded > self._context.settings.max_drain_bytes:
-            self._linger_upload()
-        elif self._content_done:
-            self._phase = BUSY
+        """Serve the next request if the unread content is complete."""
+        if self._content_done:
+            self.phase = BUSY
             self._exchange_done()
 
     def _await_head(self) -> None:
@@ -469,44 +354,8 @@ class HTTP1Connection(HTTP1Timeouts):
         if self._eof:
             self._close()
         elif self._parser.buffer:
-            self._phase = HEAD
+            self.phase = HEAD
             self._since = self._context.clock.now
-
-    # Flow and pace
-
-    def _has_room(self, size: int) -> bool:
-        """Whether a slow client may be sent `size` bytes of content more; warns if not."""
-        settings = self._context.settings
-        buffered = self._transport.get_write_buffer_size()
-        unsent = self._track_unsent(buffered)
-        most = settings.max_unsent_bytes
-        shortage = unsent.unawaited_shortage(0, buffered, most) or unsent.pending_shortage(
-            size, buffered, most, settings.max_pending_bytes
-        )
-        if shortage:
-            self._context.warnings.warn(self._endpoint.client, f"reset: {shortage}")
-        return not shortage
-
-    def _file_sent(self, count: int) -> None:
-        self._file_left -= count
-        self._content_sent += count
-
-    def _update_reading(self) -> None:
-        """Pause reading while more is held for the application than it has asked for; else read."""
-        # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
-        if self._phase == BUSY and self._held() > self._context.settings.read_buffer_bytes:
-            if not self._reading_paused:
-                self._reading_paused = True
-                self._transport.pause_reading()
-        elif self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    def _held(self) -> int:
-        """Bytes that wait for the application, or for the next request's turn."""
-        held = len(self._parser.buffer)
-        exchange = self._exchange
-        return held if exchange is None or exchange.buffered_bytes < held else exchange.buffered_bytes
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Final
 
 from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.clock import TICK_SECONDS
 from uvicorn.server.connection import TransportConnection
@@ -18,15 +19,27 @@ from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state, 
 from uvicorn.wire.http1.encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.wire.http1.parser import HTTP1RequestParser
 
-# What a connection is doing; deadlines depend on it.
-HEAD: Final = 0  # waiting for the first head, or for the rest of one
-IDLE: Final = 1  # kept alive between requests
-ARRIVED: Final = 2  # a request is there, and the application has not been called; never for longer than a call
-BUSY: Final = 3  # an exchange is under way
-DRAINING: Final = 4  # the response is out; unread request content still arrives
-LINGERING: Final = 5  # refused: our last bytes are on their way, input is dropped
-CLOSING: Final = 6  # closed as soon as what is unsent has been sent
-CLOSED: Final = 7
+
+class HTTP1Phase(IntEnum):
+    """What a connection is doing; its deadlines depend on it. The docstring of `http1` has the transitions."""
+
+    HEAD = 0  # waiting for the first head, or for the rest of one
+    IDLE = 1  # kept alive between requests
+    BUSY = 2  # an exchange is under way
+    DRAINING = 3  # the response is out; unread request content still arrives
+    LINGERING = 4  # the last response is on its way; input is dropped
+    CLOSING = 5  # closed as soon as the unsent bytes have been sent
+    CLOSED = 6
+
+
+# Typed as the enum, not as one member, for the reason given in `core.exchange`.
+HEAD: Final[HTTP1Phase] = HTTP1Phase.HEAD
+IDLE: Final[HTTP1Phase] = HTTP1Phase.IDLE
+BUSY: Final[HTTP1Phase] = HTTP1Phase.BUSY
+DRAINING: Final[HTTP1Phase] = HTTP1Phase.DRAINING
+LINGERING: Final[HTTP1Phase] = HTTP1Phase.LINGERING
+CLOSING: Final[HTTP1Phase] = HTTP1Phase.CLOSING
+CLOSED: Final[HTTP1Phase] = HTTP1Phase.CLOSED
 
 # Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
 _DRAIN_SECONDS: Final = 1.0
@@ -41,10 +54,10 @@ _EVENT_STREAM: Final = b"content-type: text/event-stream"
 _RECENT_SECONDS: Final = 0.5
 
 
-class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
-    """Of `HTTP1Connection`, what time and faults decide; that one adds one exchange after another.
+class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
+    """Deadlines and end of an HTTP/1.1 connection. `HTTP1Gateway` adds responses, `HTTP1Connection` requests.
 
-    A base and not an object of its own, so that a request costs no call more.
+    Base classes instead of objects of their own, so that a request costs no extra call.
     """
 
     __slots__ = (
@@ -58,11 +71,11 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
         "_file_left",
         "_jitter",
         "_parser",
-        "_phase",
         "_received",
         "_response_rate",
         "_stream_head",
         "_ticked",
+        "phase",
     )
 
     _endpoint: Endpoint
@@ -72,7 +85,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
         super().__init__(context, context.clock.now)
         self._encoder = HTTP1ResponseEncoder(context.defaults)
         self._exchange: HTTPExchange | None = None
-        self._phase = HEAD
+        self.phase = HEAD
         self._jitter = 1 + context.clock.jitter() / 10
         self._content_done = True
         self._continue_due = False
@@ -93,8 +106,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
         """Check the deadlines of the current phase. Called once a second."""
         settings = self._context.settings
         is_over = self._context.clock.is_over
-        phase = self._phase
-        if phase == BUSY:
+        phase = self.phase
+        if phase is BUSY:
             if self._written != self._ticked:
                 self._ticked = self._written
                 self._since = self._context.clock.now
@@ -106,35 +119,35 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
                 pass
             elif not self._content_done:
                 self._check_pace()
-        elif phase == IDLE:
+        elif phase is IDLE:
             if is_over(self._since, settings.keep_alive_seconds * self._jitter):
                 self._close()
-        elif phase == HEAD:
+        elif phase is HEAD:
             if is_over(self._since, settings.header_seconds):
                 if self._parser.buffer:
                     self._refuse(RemoteProtocolError(f"no whole head within {settings.header_seconds:g} seconds", 408))
                 else:
                     self._close()
-        elif phase == DRAINING:
+        elif phase is DRAINING:
             if is_over(self._since, _DRAIN_SECONDS):
                 self._linger_upload()
-        elif phase == LINGERING:
+        elif phase is LINGERING:
             self._check_lingering()
-        if self._phase != CLOSED:
+        if self.phase is not CLOSED:
             self._check_stall()
 
     def stop(self) -> None:
         """The server is stopping. Called again until the connection is closed."""
-        if self._phase == BUSY:
+        if self.phase is BUSY:
             self._end_idle_stream()
-        if self._phase == IDLE or (self._phase == HEAD and not self._parser.buffer):
+        if self.phase is IDLE or (self.phase is HEAD and not self._parser.buffer):
             if self._context.clock.is_over(self._since, _RECENT_SECONDS):
                 self._close()
 
     def reset(self) -> None:
         """Break the connection off, so that a response that ends with it does not look complete."""
-        if self._phase != CLOSED:
-            self._phase = CLOSED
+        if self.phase is not CLOSED:
+            self.phase = CLOSED
             self._parser.stop()
             reset(self._transport)
 
@@ -189,7 +202,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
-        if self._phase >= LINGERING:
+        if self.phase >= LINGERING:
             return
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
@@ -224,12 +237,12 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
         self._pace = MinimumRate()
 
     def _begin_lingering(self, most: int) -> None:
-        if self._phase >= LINGERING:
+        if self.phase >= LINGERING:
             return
         if self._eof:
             self._close()
             return
-        self._phase = LINGERING
+        self.phase = LINGERING
         self._since = self._context.clock.now
         self._pace = None
         self._discarded = 0
@@ -251,8 +264,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol, HTTPGateway):
 
     def _close(self) -> None:
         """Close when everything has been sent."""
-        if self._phase < CLOSING:
-            self._phase = CLOSING
+        if self.phase < CLOSING:
+            self.phase = CLOSING
             self._parser.stop()
             self._transport.close()
 

@@ -1,0 +1,200 @@
+"""What an exchange calls on its HTTP/1.1 connection: send a response, ask for request content."""
+
+from __future__ import annotations
+
+import asyncio
+from io import FileIO
+from typing import Final
+
+from uvicorn.core.exchange import STREAMING, WAITING, HTTPExchange, HTTPGateway
+from uvicorn.server.context import ServerContext
+from uvicorn.server.http1_timeouts import BUSY, HTTP1Timeouts
+from uvicorn.server.transport import send_file
+from uvicorn.types import Headers
+from uvicorn.wire.http1.encoder import CONTINUE, ContentTooLong
+
+# Content above this is written beside the head instead of being copied behind it.
+_COPY_BYTES: Final = 65536
+
+
+class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
+    """The gateway of a connection's exchanges. `HTTP1Connection` adds the requests."""
+
+    __slots__ = ("_content_sent", "sends_files")
+
+    def __init__(self, context: ServerContext) -> None:
+        super().__init__(context)
+        self._content_sent = 0
+        self.sends_files = False
+
+    def send_response(
+        self,
+        exchange: HTTPExchange,
+        status: int,
+        headers: Headers,
+        content: bytes,
+        more_content: bool,
+        reason: bytes,
+    ) -> None:
+        """Write the head, and the content that is at hand, at once."""
+        encoder = self._encoder
+        keep_alive = self._parser.keep_alive and not self._context.stopping
+        if not self._content_done or self._continue_due:
+            # With 100 Continue due, the client may or may not send its content: the next bytes could be either.
+            # More unread content than is worth reading: closing is cheaper.
+            # A chunked rest may be of any length.
+            left = self._parser.content_left
+            wanted = 0 <= left <= self._context.settings.max_drain_bytes and not self._continue_due
+            keep_alive = keep_alive and wanted and not self._eof
+        elif self._eof:
+            keep_alive = keep_alive and bool(self._parser.buffer)
+        pieces = encoder.start(
+            exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
+        )
+        self._content_sent = len(content)
+        if more_content:
+            # Looked at when the server stops, and not before: most streams never see that.
+            self._stream_head = pieces[:-1]
+            self._since = self._context.clock.now
+        if self._content_sent <= _COPY_BYTES:
+            self._transport.write(b"".join(pieces))
+        else:
+            # Not writelines: asyncio's does without flow control, and keeps on at a socket that has failed.
+            self._transport.write(b"".join(pieces[:-1]))
+            self._transport.write(pieces[-1])
+        if self._stall is not None:
+            self._written += sum(map(len, pieces))
+        if encoder.dropped:
+            self._context.dropped_fields(encoder.dropped)
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        """Write a piece of content."""
+        transport = self._transport
+        if transport.is_closing():
+            # A write has failed; the loop reports it on its next turn, which a busy handler may delay.
+            exchange.disconnect()
+            return
+        if self.write_paused and not self._has_room(len(content)):
+            exchange.abort("too much unsent")
+            return
+        try:
+            data = self._encoder.content(content, more_content)
+        except ContentTooLong as error:
+            transport.write(error.allowed)
+            self._close()
+            raise
+        except Exception:
+            self.reset()
+            raise
+        if data:
+            transport.write(data)
+            if self._unsent is not None:
+                self._unsent.add(len(data))
+            self._written += len(data)
+            self._content_sent += len(content)
+
+    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
+        """Write the end of a response."""
+        if self._transport.is_closing():
+            exchange.disconnect()
+            return
+        try:
+            data = self._encoder.trailers(headers)
+        except Exception:
+            self.reset()
+            raise
+        if data:
+            self._transport.write(data)
+            self._written += len(data)
+
+    async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
+        """Have the kernel send a file, behind what is unsent; through our hands where it is to be encrypted."""
+        transport = self._transport
+        sock = transport.get_extra_info("socket")
+        if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
+            await super().send_file(exchange, file, count, start)
+            return
+        framing = self._encoder.framing_around(count)
+        if framing is None:
+            return
+        before, behind = framing
+        transport.write(before)
+        transport.set_write_buffer_limits(high=0)
+        while transport.get_write_buffer_size() and exchange.state is STREAMING:
+            await (self.drain() if self.write_paused else asyncio.sleep(0))
+        transport.set_write_buffer_limits(high=self._context.settings.write_buffer_bytes)
+        self._file_left = count
+        self._written += len(before) + count + len(behind)
+        try:
+            await send_file(exchange, sock.fileno(), file.fileno(), start, count, self._file_sent)
+        except OSError:
+            # The loop has not noticed yet: the bytes did not pass through it.
+            self.reset()
+            exchange.disconnect()
+        finally:
+            self._file_left = 0
+        if exchange.state is STREAMING:
+            transport.write(behind)
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        """The application waits for content: ask for it, and read on."""
+        if exchange is not self._exchange:
+            return
+        if self._continue_due:
+            self._continue_due = False
+            if exchange.state is WAITING:
+                # Even if content has come already, which would excuse us: what a client is told depends on what it
+                # sent and what the application did, not on how packets were cut.
+                self._transport.write(CONTINUE)
+        if self._reading_paused:
+            self._update_reading()
+
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        """There is room for more content, and a client that leaves meanwhile is to be noticed."""
+        if exchange is self._exchange:
+            # What was taken has been sent, whether or not it was asked for.
+            self._continue_due = False
+        if self._reading_paused:
+            self._update_reading()
+
+    def abort(self, exchange: HTTPExchange, reason: str) -> None:
+        """The response cannot be finished: reset the connection."""
+        if exchange is self._exchange:
+            self._aborted = reason
+            self.reset()
+
+    # Flow and pace
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a slow client may be sent `size` bytes of content more; warns if not."""
+        settings = self._context.settings
+        buffered = self._transport.get_write_buffer_size()
+        unsent = self._track_unsent(buffered)
+        most = settings.max_unsent_bytes
+        shortage = unsent.unawaited_shortage(0, buffered, most) or unsent.pending_shortage(
+            size, buffered, most, settings.max_pending_bytes
+        )
+        if shortage:
+            self._context.warnings.warn(self._endpoint.client, f"reset: {shortage}")
+        return not shortage
+
+    def _file_sent(self, count: int) -> None:
+        self._file_left -= count
+        self._content_sent += count
+
+    def _update_reading(self) -> None:
+        """Pause reading while more is held for the application than it has asked for; else read."""
+        # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
+        if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
+            if not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pause_reading()
+        elif self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _held(self) -> int:
+        """Bytes that wait for the application, or for the next request's turn."""
+        held = len(self._parser.buffer)
+        exchange = self._exchange
+        return held if exchange is None or exchange.buffered_bytes < held else exchange.buffered_bytes
