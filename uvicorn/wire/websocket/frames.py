@@ -8,6 +8,7 @@ before any of its payload is kept.
 from __future__ import annotations
 
 from codecs import utf_8_decode
+from enum import IntEnum
 from typing import Final, final
 
 from uvicorn.errors import WebSocketProtocolError
@@ -46,9 +47,18 @@ _FRAMES_IN_A_ROW: Final = 256
 
 _NOT_UTF8: Final = "text is not valid UTF-8"
 
-_OPEN: Final = 0
-_PAUSED: Final = 1
-_ENDED: Final = 2
+
+class CodecState(IntEnum):
+    """State of a codec: decoding input, keeping it in the buffer, or ignoring it."""
+
+    OPEN = 0
+    PAUSED = 1
+    ENDED = 2
+
+
+_OPEN: Final = CodecState.OPEN
+_PAUSED: Final = CodecState.PAUSED
+_ENDED: Final = CodecState.ENDED
 
 
 @final
@@ -71,7 +81,7 @@ class WebSocketCodec(MessageEncoder):
         self._sink: WebSocketSink = sink
         self._limit = max_message_bytes
         self._max_fragments = max_fragments
-        self._state = _OPEN
+        self.state: CodecState = _OPEN
         # Whether a frame that begins a message comes next, and the buffer is empty: the usual case.
         self._between = True
 
@@ -135,7 +145,7 @@ class WebSocketCodec(MessageEncoder):
                 if first == BINARY_FRAME:
                     self._sink.on_bytes(apply_mask(data[start:], data[start - 4 : start]))
                     return
-        if self._state == _ENDED:
+        if self.state is _ENDED:
             return
         buffer = self._buffer
         if buffer:
@@ -143,30 +153,30 @@ class WebSocketCodec(MessageEncoder):
                 del buffer[: self._position]
                 self._position = 0
             buffer += data
-            if self._state == _OPEN:
+            if self.state is _OPEN:
                 self._read(buffer)
-        elif self._state == _OPEN:
+        elif self.state is _OPEN:
             self._read(data)
         else:
             buffer += data
 
     def pause(self) -> None:
         """Keep all input in the buffer until `resume`; the caller stops reading from the network."""
-        if self._state == _OPEN:
-            self._state = _PAUSED
+        if self.state is _OPEN:
+            self.state = _PAUSED
             self._between = False
 
     def resume(self) -> None:
         """Decode the buffer; calls the sink and raises like `receive_data`."""
-        if self._state == _PAUSED:
-            self._state = _OPEN
+        if self.state is _PAUSED:
+            self.state = _OPEN
             # Called from within the sink: `_read` goes on by itself.
             if not self._reading:
                 self._read(self._buffer)
 
     def stop(self) -> None:
         """Ignore all further input, and drop the sink, which refers to this codec in turn."""
-        self._state = _ENDED
+        self.state = _ENDED
         self._between = False
         self._sink = NULL_SINK
         self._buffer = bytearray()
@@ -186,16 +196,16 @@ class WebSocketCodec(MessageEncoder):
             raise
         finally:
             self._reading = False
-        if self._state == _ENDED:
+        if self.state is _ENDED:
             return
         if position == len(data):
             if self._buffer:
                 self._buffer = bytearray()
             self._position = 0
-            self._between = self._state == _OPEN and not self._opcode
+            self._between = self.state is _OPEN and not self._opcode
         elif data is not self._buffer:
             self._buffer += data[position:]
-        elif self._state == _OPEN:
+        elif self.state is _OPEN:
             # Part of a header or control frame is left: copy it, to free the rest of the buffer.
             self._buffer = self._buffer[position:]
             self._position = 0
@@ -206,7 +216,7 @@ class WebSocketCodec(MessageEncoder):
         """Decode frames, and parts of long ones, until the data ends or the sink pauses; return the position."""
         end = len(data)
         budget = _FRAMES_IN_A_ROW
-        while self._state == _OPEN:
+        while self.state is _OPEN:
             if not budget:
                 budget = _FRAMES_IN_A_ROW
                 self._sink.on_busy()

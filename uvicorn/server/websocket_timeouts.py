@@ -1,0 +1,218 @@
+"""Deadlines and end of a WebSocket connection: pings, closing handshake, lingering close, reset (RFC 6455)."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+from typing import Final
+
+from uvicorn.core.websocket_session import CLOSED as SESSION_CLOSED
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.errors import WebSocketProtocolError
+from uvicorn.server.connection import TransportConnection
+from uvicorn.server.context import ServerContext
+from uvicorn.server.slow_clients import MinimumRate
+from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset
+from uvicorn.wire.websocket.frames import WebSocketCodec
+
+
+class WebSocketPhase(IntEnum):
+    """What a connection is doing; its deadlines depend on it. See the docstring of `websocket`."""
+
+    OPENING = 0  # the handshake has not been accepted
+    OPEN = 1
+    FAILING = 2  # the client has broken the protocol; the close frame is sent on the next turn of the event loop
+    CLOSING = 3  # our close frame has been sent, the client's is awaited
+    LINGERING = 4  # everything has been sent; input is dropped until the client has closed
+    CLOSED = 5
+
+
+# Typed as the enum, not as one member, for the reason given in `core.exchange`.
+OPENING: Final[WebSocketPhase] = WebSocketPhase.OPENING
+OPEN: Final[WebSocketPhase] = WebSocketPhase.OPEN
+FAILING: Final[WebSocketPhase] = WebSocketPhase.FAILING
+CLOSING: Final[WebSocketPhase] = WebSocketPhase.CLOSING
+LINGERING: Final[WebSocketPhase] = WebSocketPhase.LINGERING
+CLOSED: Final[WebSocketPhase] = WebSocketPhase.CLOSED
+
+# What a lingering close drops, beside the rest of a message that has begun: so many times `max_drain_bytes`.
+_LINGER_DRAINS: Final = 4
+
+
+class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
+    """Deadlines and end. `WebSocketConnection` adds frames and messages."""
+
+    __slots__ = (
+        "_close_code",
+        "_close_reason",
+        "_codec",
+        "_pinged",
+        "_receiving_paused",
+        "phase",
+        "session",
+    )
+
+    _codec: WebSocketCodec
+    session: WebSocketSession
+
+    def __init__(self, context: ServerContext) -> None:
+        # `_since`: when something last came from the client; when closing, when that began.
+        super().__init__(context, 0.0)
+        self.phase = OPENING
+        self._pinged = False
+        self._close_code = 1006
+        self._close_reason = ""
+        # `_reading_paused` lasts longer: held input is handed over before more is read.
+        self._receiving_paused = False
+
+    # What the server calls
+
+    def tick(self) -> None:
+        """Check the deadlines of the current phase. Called once a second."""
+        settings = self._context.settings
+        is_over = self._context.clock.is_over
+        if self.phase is OPEN:
+            if self._reading_paused:
+                self._look_for_end()
+            if self.phase is not OPEN:
+                pass
+            elif self._pinged:
+                if self._receiving_paused:
+                    # Receiving is paused: the pong may be among the unread bytes.
+                    self._pinged = False
+                elif is_over(self._since, settings.ws_ping_timeout):
+                    self._fail(1011, "keepalive ping timeout")
+            elif settings.ws_ping_interval and is_over(self._since, settings.ws_ping_interval):
+                # Behind many unsent bytes a ping would arrive late; the write timeout checks such a client.
+                if not self.write_paused:
+                    self._since = self._context.clock.now
+                    # While receiving is paused no pong is awaited; writing still detects that the client has gone.
+                    self._pinged = not self._receiving_paused
+                    self._write(self._codec.encode_ping(b""))
+        elif self.phase is CLOSING:
+            if is_over(self._since, settings.ws_close_seconds):
+                self.reset()
+        elif self.phase is LINGERING:
+            if self._transport.get_write_buffer_size() or self._transport.is_closing():
+                if is_over(self._since, settings.ws_close_seconds):
+                    self.reset()
+            elif self._has_lingered():
+                # Not reset: the kernel may still be sending.
+                self._close()
+        if self.phase < LINGERING:
+            self._check_stall()
+
+    def stop(self) -> None:
+        """Notify the application that the server is stopping, then the client."""
+        if self.phase is OPEN:
+            self._close_code = 1012
+            self._report_disconnect()
+            self._send_close_and_linger(1012, "")
+
+    def reset(self) -> None:
+        """Reset the connection, and notify the application at once: the server may stop next."""
+        if self.phase is not CLOSED:
+            self.phase = CLOSED
+            self._codec.stop()
+            reset(self._transport)
+            self._report_disconnect()
+
+    def _write(self, data: bytes) -> None:
+        """Write a frame of the connection's own."""
+        # After a failed write the loop would log each further one: up to 256 pongs before it reports the end.
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._unsent is not None:
+            self._unsent.add_other(len(data))
+        if self._stall is not None:
+            self._written += len(data)
+
+    def _refuse(self, error: WebSocketProtocolError) -> None:
+        context = self._context
+        context.warnings.warn(self.session.request.client, f"websocket closed: {error}")
+        self._close_code, self._close_reason = error.code, error.reason
+        # Handlers of the messages before it may not have begun: what they answer at once is still sent, however the
+        # stream was cut.
+        if self.phase is OPEN:
+            self.phase = FAILING
+        context.loop.call_soon(self._close_faulty, context=context.variables)
+
+    def _close_faulty(self) -> None:
+        """Close after a violation of the protocol."""
+        if self.phase < LINGERING:
+            self._fail(self._close_code, self._close_reason)
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close without waiting for the client's consent (section 7.1.7)."""
+        self._close_code, self._close_reason = code, reason
+        self._send_close_and_linger(code, reason)
+        self._report_disconnect()
+
+    def _send_close_and_linger(self, code: int, reason: str) -> None:
+        if self.phase in (OPEN, FAILING):
+            self._write(self._codec.encode_close(code, reason))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Drop further input: closing a socket with unread input resets it, which may destroy the last frames."""
+        settings = self._context.settings
+        self.phase = LINGERING
+        self._since = self._context.clock.now
+        announced = self._codec.announced_bytes
+        self._linger_bytes = _LINGER_DRAINS * settings.max_drain_bytes
+        if announced:
+            # A client in the middle of a message may read our close frame only behind it.
+            self._linger_bytes += min(announced, settings.limits.max_content_bytes or announced)
+            self._pace = MinimumRate()
+        self._codec.stop()
+        self._receiving_paused = False
+        self._read_on()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _look_for_end(self) -> None:
+        """Reset if the client has disconnected; while reading is paused, the loop does not report it.
+
+        After a FIN the application has the time of a half-closed client to take the messages that have arrived.
+        """
+        end = peer_state(self._transport)
+        clock = self._context.clock
+        if end == HALF_CLOSED and self._eof_since is None:
+            self._eof_since = clock.now
+        if end == RESET or (
+            self._eof_since is not None and clock.now - self._eof_since >= self._context.settings.half_closed_seconds
+        ):
+            self.reset()
+
+    def _close(self) -> None:
+        """Close after the unsent bytes have been sent, within the time of the closing handshake."""
+        if self.phase < LINGERING:
+            self.phase = LINGERING
+            self._since = self._context.clock.now
+            self._codec.stop()
+        # Only once: the second time asyncio's TLS transports drop their state, and cannot be aborted any more.
+        if not self._transport.is_closing():
+            self._transport.close()
+        self._report_disconnect()
+
+    def _report_disconnect(self) -> None:
+        """Notify the application that the client has disconnected, once."""
+        if self.session.state is not SESSION_CLOSED:
+            self.session.disconnect(self._close_code, self._close_reason)
+        self._wake_drainers()
+
+    def _check_stall(self) -> None:
+        """Reset a client that exceeds the write timeout."""
+        if self._has_stalled(self._transport.get_write_buffer_size()):
+            seconds = self._context.settings.write_stall_seconds
+            self._context.warnings.warn(
+                self.session.request.client, f"websocket reset: took no byte for {seconds:g} seconds"
+            )
+            self.reset()
+
+    def _read_on(self) -> None:
+        # A closing transport does not read, and a TLS transport may already have dropped its state.
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
