@@ -34,7 +34,7 @@ from uvicorn.settings import (
 )
 
 # Values of text settings that may not be any text.
-_TEXTS = {"uds_mode": "640"}
+_TEXTS = {"uds_mode": "640", "loop": "asyncio"}
 
 ALL_FIELDS = list(setting_fields())
 Run = Callable[..., tuple[int, str, str]]
@@ -167,7 +167,9 @@ def test_a_startup_that_fails_ends_with_one_line(run: Run, folder: Path) -> None
         (("shop:hello", "--host", "0.0.0.0", "--bind", ":80"), "more than one way to say where to listen"),
         (("shop:hello", "--uds", "nowhere/web.sock"), "cannot listen on unix:nowhere/web.sock: "),
         (("shop:hello", "--log-level", "loud"), "'critical', 'error', 'warning', 'info', 'debug'"),
-        (("shop:hello", "--loop", "trio"), "'auto', 'uvloop', 'asyncio'"),
+        (("shop:hello", "--loop", "trio"), "auto, uvloop, asyncio, or 'module:factory'"),
+        (("shop:hello", "--loop", "trio:loop"), "loop 'trio:loop' cannot be imported: "),
+        (("shop:hello", "--loop", "asyncio:no_loop"), "loop 'asyncio:no_loop' cannot be imported: "),
         (("shop:hello", "--interface", "rack"), "'channels', 'consumer', 'wsgi', 'asgi3'"),
         (("shop:hello", "--root-path", "api"), "such as '/api'"),
         (("shop:hello", "--access-log=maybe"), "--access-log"),

@@ -36,10 +36,9 @@ def test_a_flag_of_release_0_54_is_accepted_or_rejected_with_a_reason(flag: str)
     assert options[flag].help or refused()[flag]
 
 
-@pytest.mark.parametrize("arguments", [["--http2"], ["--h11-max-incomplete-event-size", "9"]])
-def test_an_unsupported_flag_is_rejected_with_the_reason(arguments: list[str]) -> None:
-    with pytest.raises(click.UsageError, match=f"{arguments[0]}: "):
-        command.main(["app:app", *arguments], standalone_mode=False)
+def test_an_unsupported_flag_is_rejected_with_the_reason() -> None:
+    with pytest.raises(click.UsageError, match="--http2: "):
+        command.main(["app:app", "--http2"], standalone_mode=False)
 
 
 def test_the_command_line_page_is_up_to_date() -> None:

@@ -20,7 +20,7 @@ from uvicorn.server.listener import Address
 from uvicorn.settings import Limits, Settings
 
 # Values of text settings that may not be any text.
-_TEXTS = {"uds_mode": "640"}
+_TEXTS = {"uds_mode": "640", "loop": "asyncio"}
 
 ALL_FIELDS = list(setting_fields())
 ALL_KEYWORDS = [keyword(field) for field in ALL_FIELDS]
@@ -104,14 +104,18 @@ def test_a_switch_is_true_or_false(value: Any) -> None:
 
 
 def test_a_choice_that_there_is_not_is_told_which_there_are() -> None:
-    assert complaint(loop="trio") == "loop: expected one of auto, uvloop, asyncio, got 'trio'"
+    assert complaint(lifespan="never") == "lifespan: expected one of auto, on, off, got 'never'"
+
+
+def test_an_unknown_event_loop_is_reported_with_the_known_ones() -> None:
+    assert complaint(loop="trio") == "loop: expected one of auto, uvloop, asyncio, or 'module:factory', got 'trio'"
 
 
 def test_text_must_be_text() -> None:
     assert complaint(root_path=3) == "root_path: expected text, got 3"
 
 
-@pytest.mark.parametrize("root_path", ["api", "/api/", "/"])
+@pytest.mark.parametrize("root_path", ["api", "api/v1"])
 def test_a_root_path_is_told_what_one_looks_like(root_path: str) -> None:
     assert complaint(root_path=root_path).startswith("root_path: expected a path such as '/api'")
 
@@ -167,10 +171,20 @@ def test_fd_is_an_inherited_socket() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "address"),
+    [
+        ({"host": "0.0.0.0", "port": 80, "uds": "web.sock"}, Address(path="web.sock")),
+        ({"host": "0.0.0.0", "port": 80, "fd": 3}, Address(descriptor=3)),
+    ],
+)
+def test_uds_or_fd_wins_over_a_host_and_a_port(options: dict[str, Any], address: Address) -> None:
+    assert addresses(**options) == (address,)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"port": 8001, "bind": ":8002"},
-        {"host": "0.0.0.0", "uds": "web.sock"},
         {"uds": "web.sock", "fd": 3},
         {"fd": 3, "bind": ":8002"},
     ],

@@ -22,28 +22,75 @@ def config(app: Any = hello, **options: Any) -> uvicorn.Config:
 @pytest.mark.parametrize(
     "options",
     [
-        {"http": "auto"}, {"http": "httptools"}, {"ws": "auto"}, {"ws": "websockets"}, {"ws": "websockets-sansio"},
+        {"http": "auto"}, {"http": "httptools"}, {"ws": "auto"}, {"ws": "websockets"}, {"loop": "asyncio:Runner"},
         {"reset_contextvars": True}, {"timeout_notify": 30}, {"callback_notify": None}, {"limit_max_requests": None},
         {"h11_max_incomplete_event_size": None}, {"timeout_graceful_shutdown": None}, {"log_level": "trace"},
         {"headers": None}, {"loop": "none"}, {"ssl_keyfile": None}, {"forwarded_allow_ips": None}, {"workers": None},
     ],
     ids=str,
 )  # fmt: skip
-def test_supported_options_of_other_servers_are_accepted(options: dict[str, Any]) -> None:
-    config(**options)
+def test_supported_options_of_other_servers_are_accepted_silently(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        config(**options)
+    assert caplog.messages == []
+
+
+class H11Protocol:
+    """A class that programs import from this package, as the public release has it."""
+
+    __module__ = "uvicorn.protocols.http.h11_impl"
+
+
+class Protocol(H11Protocol):
+    """A class of the user's own."""
+
+    __module__ = "shop.protocols"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"http": "h11"}, "http 'h11' has no effect; there is only one implementation"),
+        ({"http": "zttp"}, "http 'zttp' has no effect; there is only one implementation"),
+        ({"http": H11Protocol}, "http 'H11Protocol' has no effect; there is only one implementation"),
+        (
+            {"http": "uvicorn.protocols.http.auto:AutoHTTPProtocol"},
+            "http 'uvicorn.protocols.http.auto:AutoHTTPProtocol' has no effect; there is only one implementation",
+        ),
+        ({"ws": "wsproto"}, "ws 'wsproto' has no effect; there is only one implementation"),
+        ({"ws": "websockets-sansio"}, "ws 'websockets-sansio' has no effect; there is only one implementation"),
+        (
+            {"h11_max_incomplete_event_size": 65536},
+            "h11_max_incomplete_event_size has no effect; see max_request_line_bytes and max_header_bytes",
+        ),
+        (
+            {"loop": "zuvloop"},
+            "loop 'zuvloop' has no effect; the event loop is uvloop if installed, otherwise asyncio's",
+        ),
+        ({"root_path": "/api/"}, "root_path '/api/' means '/api': the trailing slash has no effect"),
+        ({"root_path": "/"}, "root_path '/' means '': the trailing slash has no effect"),
+        ({"host": "127.0.0.1", "port": 80, "uds": "web.sock"}, "host and port have no effect beside uds"),
+        ({"port": 80, "fd": 3}, "host and port have no effect beside fd"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_server_without_effect_is_one_line(
+    options: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        config(**options)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", line)]
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"http": "h11"}, "expected one of auto, httptools, got 'h11'; there is only one implementation"),
-        ({"ws": "wsproto"}, "got 'wsproto'; there is only one implementation"),
-        (
-            {"h11_max_incomplete_event_size": 9},
-            "not supported without h11; use max_request_line_bytes and max_header_bytes",
-        ),
+        ({"http": "h12"}, "expected one of auto, httptools, h11, zttp, got 'h12'; there is only one implementation"),
+        ({"ws": "shop.protocols:Protocol"}, "got 'shop.protocols:Protocol'; there is only one implementation"),
+        ({"http": Protocol}, "got <class 'shop.protocols.Protocol'>; there is only one implementation"),
         ({"http2": True}, "use a proxy in front that supports it"),
-        ({"callback_notify": print}, "start a task in the application's startup"),
     ],
     ids=str,
 )
@@ -60,6 +107,10 @@ def test_no_ping_interval_means_no_pings() -> None:
 
 def test_trusted_peers_may_be_a_list() -> None:
     assert config(forwarded_allow_ips=["10.0.0.1", "::1"]).settings.forwarded_allow_ips == "10.0.0.1,::1"
+
+
+def test_a_trailing_slash_is_cut_off_a_root_path() -> None:
+    assert config(root_path="/api/").settings.root_path == "/api"
 
 
 async def test_ws_none_disables_websockets() -> None:

@@ -217,9 +217,9 @@ command = _Command(
             "--use-colors/--no-use-colors", group=LOGGING, default=None,
             help="Colour log lines.  [default: only on a terminal]",
         ),
-        *(
-            _Option(f"--{name.replace('_', '-')}", group=OTHER, hidden=True, callback=_reject)
-            for name in ("h11_max_incomplete_event_size",)
+        _Option(
+            "--h11-max-incomplete-event-size", group=OTHER, type=int, metavar="N",
+            help="No effect, for compatibility; see --max-request-line-bytes and --max-header-bytes.",
         ),
         _Option("--http2", group=OTHER, hidden=True, is_flag=True, callback=_reject),
         _Option(

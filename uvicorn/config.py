@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from socket import socket
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from uvicorn.server.listener import (
     parse_bind,
     parse_mode,
 )
-from uvicorn.settings import Limits, Settings
+from uvicorn.settings import LOOP_NAMES, Limits, Settings
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from uvicorn.interfaces.base import Interface
     from uvicorn.logging import LogConfig
+
+
+logger = logging.getLogger("uvicorn.server")
 
 
 def keyword(field: Field[Any]) -> str:
@@ -62,6 +65,8 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
     limits = {name: chosen.pop(name) for name in [field.name for field in fields(Limits)] if name in chosen}
     settings = Settings(limits=Limits(**limits), **chosen)
     root_path = settings.root_path
+    if settings.loop not in LOOP_NAMES and ":" not in settings.loop:
+        raise ConfigError(f"loop: expected one of {', '.join(LOOP_NAMES)}, or 'module:factory', got {settings.loop!r}")
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise ConfigError(f"root_path: expected a path such as '/api', without a trailing slash, got {root_path!r}")
     return settings
@@ -91,8 +96,8 @@ class Config:
         use_colors: bool | None = None,
         env_file: str | os.PathLike[str] | None = None,
         factory: bool = False,
-        http: str = "auto",
-        ws: str = "auto",
+        http: str | type = "auto",
+        ws: str | type = "auto",
         headers: Iterable[tuple[str, str]] | None = None,
         workers: int | None = None,
         reload: bool = False,
@@ -101,6 +106,8 @@ class Config:
         reload_excludes: Sequence[str] | str | None = None,
         reload_delay: float = 0.3,
         ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None,
+        callback_notify: Callable[[], Awaitable[object]] | None = None,
+        timeout_notify: float = 30,
         **settings: Any,
     ) -> None:
         self.app = app
@@ -108,9 +115,16 @@ class Config:
         self.factory = factory
         if env_file is not None:
             load_environment(env_file)
+        translated, notes = translate(http, ws, settings)
         self.settings = replace(
-            build_settings(translate(http, ws, settings)), headers=checked_headers(headers or ()), ws=ws != "none"
+            build_settings(translated),
+            headers=checked_headers(headers or ()),
+            ws=ws != "none",
+            callback_notify=callback_notify,
+            timeout_notify=timeout_notify,
         )
+        if (host is not None or port is not None) and (uds is not None or fd is not None):
+            notes.append(f"host and port have no effect beside {'fd' if uds is None else 'uds'}")
         self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
         self._uds_mode = parse_mode(self.settings.uds_mode)
         self.log_level = _log_level(log_level)
@@ -134,6 +148,8 @@ class Config:
             raise ConfigError("reload and workers cannot be combined; use one of them")
         # Configured here, so that a program can change logging before it starts a server.
         self.configure_logging()
+        for note in notes:
+            logger.info("%s", note)
 
     def configure_logging(self) -> None:
         """Set up the loggers named `uvicorn`; do nothing if `log_config` is None."""
@@ -248,7 +264,8 @@ def _addresses(
             raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
     if fd is not None and fd < 0:
         raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
-    tcp = host is not None or port is not None
+    # Other servers take a host and a port beside these, and prefer these.
+    tcp = uds is None and fd is None and (host is not None or port is not None)
     if sum((tcp, uds is not None, fd is not None, bool(binds))) > 1:
         raise ConfigError(
             "more than one way to say where to listen; expected --bind, --uds, --fd, or --host and --port"

@@ -9,43 +9,59 @@ from typing import Any, Final
 from uvicorn.errors import ConfigError, LocalProtocolError
 from uvicorn.wire.http1.encoder import encode_default_fields
 
-#: Accepted values of `http` and `ws`. There is one implementation of each; the names are those of other servers.
-HTTP_NAMES: Final = ("auto", "httptools")
-WS_NAMES: Final = ("auto", "none", "websockets", "websockets-sansio")
+#: Accepted values of `http` and `ws`; there is one implementation of each. The first ones are ours.
+HTTP_NAMES: Final = ("auto", "httptools", "h11", "zttp")
+WS_NAMES: Final = ("auto", "none", "websockets", "websockets-sansio", "wsproto")
+_OURS: Final = {"http": HTTP_NAMES[:2], "ws": WS_NAMES[:3]}
 
 #: Unsupported settings of other servers, each with the reason or the alternative.
-REFUSED: Final = {
-    "h11_max_incomplete_event_size": "not supported without h11; use max_request_line_bytes and max_header_bytes",
-    "http2": "HTTP/2 is not supported; use a proxy in front that supports it",
-    "callback_notify": "not supported; start a task in the application's startup",
-}
-
-# Settings of other servers that have no effect here.
-_WITHOUT_EFFECT: Final = ("reset_contextvars", "timeout_notify")
+REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that supports it"}
 
 
-def translate(http: str, ws: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return `settings` under our names. Raise ConfigError, with the reason, for an unsupported one."""
-    for name, value, names in (("http", http, HTTP_NAMES), ("ws", ws, WS_NAMES)):
-        if value not in names:
-            raise ConfigError(
-                f"{name}: expected one of {', '.join(names)}, got {value!r:.60}; there is only one implementation"
-            )
+def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return `settings` under our names, and a line to log for each value without effect.
+
+    Raises ConfigError, with the reason, for an unsupported one.
+    """
+    notes = [*_implementation("http", http, HTTP_NAMES), *_implementation("ws", ws, WS_NAMES)]
     translated = dict(settings)
     for name, reason in REFUSED.items():
         if translated.pop(name, None):
             raise ConfigError(f"{name}: {reason}")
-    for name in _WITHOUT_EFFECT:
-        translated.pop(name, None)
+    translated.pop("reset_contextvars", None)
+    if translated.pop("h11_max_incomplete_event_size", None) is not None:
+        notes.append("h11_max_incomplete_event_size has no effect; see max_request_line_bytes and max_header_bytes")
     if translated.get("loop") == "none":
         # "none" elsewhere means the default event loop of asyncio.
         translated["loop"] = "asyncio"
+    if translated.get("loop") == "zuvloop":
+        translated["loop"] = "auto"
+        notes.append("loop 'zuvloop' has no effect; the event loop is uvloop if installed, otherwise asyncio's")
+    root_path = translated.get("root_path")
+    if isinstance(root_path, str) and root_path.endswith("/"):
+        translated["root_path"] = root_path.rstrip("/")
+        notes.append(f"root_path {root_path!r} means {translated['root_path']!r}: the trailing slash has no effect")
     trusted = translated.get("forwarded_allow_ips")
     if isinstance(trusted, (list, tuple)):
         translated["forwarded_allow_ips"] = ",".join(trusted)
     if "ws_ping_interval" in translated and translated["ws_ping_interval"] is None:
         translated["ws_ping_interval"] = 0.0
-    return translated
+    return translated, notes
+
+
+def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
+    """Return a line to log if `value` asks for another implementation than ours. Raise ConfigError for an unknown one.
+
+    A class, or 'module:class', of this package is a name that programs import; there is nothing else behind it.
+    """
+    if value in _OURS[option]:
+        return []
+    module = value.__module__ if isinstance(value, type) else str(value).partition(":")[0]
+    if value in names or module.startswith("uvicorn."):
+        return [f"{option} {getattr(value, '__name__', value)!r:.100} has no effect; there is only one implementation"]
+    raise ConfigError(
+        f"{option}: expected one of {', '.join(names)}, got {value!r:.60}; there is only one implementation"
+    )
 
 
 def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:

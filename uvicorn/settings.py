@@ -6,8 +6,9 @@ A field's flag is its name with dashes, unless other servers have an established
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 # Groups of `uvicorn --help`, in the order in which they are printed.
 ADDRESS = "Where to listen"
@@ -20,6 +21,9 @@ TLS = "TLS"
 PROXY = "Behind a proxy"
 PROCESSES = "Processes"
 OTHER = "Other"
+
+#: Event loops that have a name.
+LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
 def setting(default: Any, group: str, help: str, *, flag: str = "", low: float = 0, **more: Any) -> Any:
@@ -57,6 +61,9 @@ class Settings:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     #: Whether WebSocket handshakes are served.
     ws: bool = True
+    #: Awaited when the server starts and every `timeout_notify` seconds; an exception of it stops the server.
+    callback_notify: Callable[[], Awaitable[object]] | None = None
+    timeout_notify: float = 30
 
     interface: str = setting(
         "auto",
@@ -86,8 +93,7 @@ class Settings:
     loop: str = setting(
         "auto",
         OTHER,
-        "Event loop; auto: uvloop if installed, otherwise asyncio.",
-        choices=("auto", "uvloop", "asyncio"),
+        "Event loop: uvloop, asyncio, or MODULE:FACTORY of your own; auto: uvloop if installed, otherwise asyncio.",
     )
 
     # 1 MiB: the limit in the interface's draft, and nginx's default for request content.

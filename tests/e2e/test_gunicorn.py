@@ -70,7 +70,13 @@ def test_the_first_readmes_consumers_over_tls(name: str, certificates: Certifica
 
 
 @pytest.mark.parametrize(
-    "worker_class", ["uvicorn.worker.UvicornWorker", "uvicorn.workers.ASGIWorker", "uvicorn.worker.ASGIWorker"]
+    "worker_class",
+    [
+        "uvicorn.worker.UvicornWorker",
+        "uvicorn.workers.ASGIWorker",
+        "uvicorn.worker.ASGIWorker",
+        "uvicorn.workers.UvicornH11Worker",
+    ],
 )
 def test_other_names_of_the_worker(worker_class: str) -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class=worker_class) as server:

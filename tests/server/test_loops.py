@@ -39,6 +39,20 @@ def test_asyncio_is_the_loop_of_the_standard_library() -> None:
     assert loop_module("asyncio") == "asyncio"
 
 
+class OwnLoop(asyncio.SelectorEventLoop):
+    """An event loop of the user's own."""
+
+
+def test_the_loop_is_the_one_that_a_named_factory_returns() -> None:
+    assert loop_factory(f"{__name__}:OwnLoop") is OwnLoop
+
+
+@pytest.mark.parametrize("name", ["asyncio:missing", "missing_module:loop", "asyncio:", "uvicorn:__version__"])
+def test_a_factory_that_cannot_be_used_is_a_config_error(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"loop '{name}'"):
+        loop_factory(name)
+
+
 @pytest.mark.usefixtures("with_uvloop")
 def test_uvloop_is_the_loop_of_uvloop() -> None:
     assert loop_module("uvloop") == "uvloop"
@@ -61,7 +75,9 @@ def test_missing_uvloop_is_reported_with_the_remedy() -> None:
 
 
 def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
-    with pytest.raises(ConfigError, match="^loop: expected one of auto, uvloop, asyncio, got 'trio'$"):
+    with pytest.raises(
+        ConfigError, match="^loop: expected one of auto, uvloop, asyncio, or 'module:factory', got 'trio'$"
+    ):
         loop_factory("trio")
 
 

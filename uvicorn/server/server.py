@@ -25,6 +25,7 @@ from uvicorn.server.handshakes import TLSHandshakes
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
+from uvicorn.server.notify import notifying
 from uvicorn.server.tls import load_certificates
 from uvicorn.settings import Settings
 from uvicorn.standard_streams import is_terminal
@@ -202,9 +203,14 @@ class Server:
     async def main_loop(self) -> None:
         """The second: returns when the server is told to stop."""
         assert self._changed is not None, "main_loop comes after startup"
-        while not self._should_exit:
-            await self._changed.wait()
-            self._changed.clear()
+        settings = self.config.settings
+        async with notifying(settings.callback_notify, settings.timeout_notify, self._stop):
+            while not self._should_exit:
+                await self._changed.wait()
+                self._changed.clear()
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """The third: finishes what is in flight; the application's own shutdown follows."""

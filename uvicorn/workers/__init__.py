@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from uvicorn.workers.worker import UvicornWorker
+
+
+class UvicornH11Worker(UvicornWorker):
+    """A name of other servers: the same worker on asyncio's own event loop."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio", "http": "h11"}
+
 
 #: The name in the first README.
 ASGIWorker = UvicornWorker
 
-__all__ = ["ASGIWorker", "UvicornWorker"]
+__all__ = ["ASGIWorker", "UvicornH11Worker", "UvicornWorker"]

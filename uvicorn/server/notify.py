@@ -1,0 +1,42 @@
+"""`callback_notify`: a coroutine function of the program that embeds the server, called every so often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+# For a callback that is being cancelled.
+_LAST_SECONDS: Final = 0.1
+
+
+@asynccontextmanager
+async def notifying(
+    callback: Callable[[], Awaitable[object]] | None, seconds: float, on_failure: Callable[[], object]
+) -> AsyncIterator[None]:
+    """Meanwhile await `callback()` at once and every `seconds`; one call at a time.
+
+    Calls `on_failure()` if it raises; the exception is raised when the context ends.
+    """
+    if callback is None:
+        yield
+        return
+    task = asyncio.ensure_future(_call_again_and_again(callback, seconds))
+    task.add_done_callback(lambda _: on_failure())
+    try:
+        yield
+    finally:
+        has_failed = task.done()
+        task.cancel()
+        await asyncio.wait((task,), timeout=_LAST_SECONDS)
+    if has_failed:
+        await task
+
+
+async def _call_again_and_again(callback: Callable[[], Awaitable[object]], seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        await callback()
+        await asyncio.sleep(max(0, began + seconds - loop.time()))
