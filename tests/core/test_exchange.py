@@ -20,10 +20,10 @@ from uvicorn.core.exchange import (
     COMPLETE,
     STREAMING,
     WAITING,
-    ExchangeState,
     HTTPExchange,
     HTTPGateway,
 )
+from uvicorn.core.exchange_end import ExchangeState
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 
 pytestmark = pytest.mark.any_loop
@@ -62,6 +62,16 @@ class RecordingGateway(HTTPGateway):
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
         self.calls.append("abandon")
+
+
+#: Ends of the client's side or of the exchange, by name.
+ENDS: dict[str, Callable[[HTTPExchange], object]] = {
+    "feed_eof": lambda made: made.content.feed_eof(),
+    "break_off": lambda made: made.content.break_off(),
+    "half_close": lambda made: made.half_close(),
+    "disconnect": lambda made: made.disconnect(),
+    "respond": lambda made: made.respond(200),
+}
 
 
 def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]:
@@ -182,40 +192,6 @@ async def test_a_request_without_content_has_none_to_receive() -> None:
     assert gateway.calls == []
 
 
-async def test_pieces_that_have_arrived_are_received_as_one() -> None:
-    made, gateway = exchange(has_content=True)
-    made.feed_content(b"a")
-    made.feed_content(b"b")
-    made.feed_eof()
-    assert made.buffered_bytes == 2
-    assert await made.receive() == (b"ab", False)
-    assert made.buffered_bytes == 0
-    assert await made.receive() == (b"", False)
-
-
-async def test_large_pieces_are_received_as_they_came() -> None:
-    made, gateway = exchange(has_content=True)
-    pieces = [bytes([number]) * 20000 for number in range(3)]
-    for piece in pieces:
-        made.feed_content(piece)
-    made.feed_eof()
-    received = [await made.receive() for _ in pieces]
-    assert [content is piece for (content, more), piece in zip(received, pieces, strict=True)] == [True] * 3
-    assert [more for content, more in received] == [True, True, False]
-
-
-async def test_content_is_counted_until_it_is_received() -> None:
-    made, gateway = exchange(has_content=True)
-    made.feed_content(b"a" * 20000)
-    made.feed_content(b"b" * 10000)
-    made.feed_content(b"c")
-    counted = [made.buffered_bytes]
-    while made.buffered_bytes:
-        await made.receive()
-        counted.append(made.buffered_bytes)
-    assert counted == [30001, 10001, 0]
-
-
 class Taker:
     """Takes content, and says of each piece that it is one too many."""
 
@@ -235,7 +211,11 @@ class Taker:
 def test_content_taker_is_notified_of_the_end_whenever_it_begins(passed_after: int, end: str, whole: bool) -> None:
     made, _ = exchange(has_content=True)
     taker = Taker()
-    steps = [lambda: made.feed_content(b"a"), lambda: made.feed_content(b"b"), getattr(made, end)]
+    steps: list[Callable[[], object]] = [
+        lambda: made.content.feed(b"a"),
+        lambda: made.content.feed(b"b"),
+        lambda: ENDS[end](made),
+    ]
     for number in range(4):
         if number == passed_after:
             made.pass_content(taker)
@@ -244,29 +224,22 @@ def test_content_taker_is_notified_of_the_end_whenever_it_begins(passed_after: i
     assert taker.taken == [b"a", b"b", whole]
 
 
-def test_content_taker_of_a_request_without_content_is_notified_of_its_end() -> None:
-    made, _ = exchange()
-    taker = Taker()
-    made.pass_content(taker)
-    assert taker.taken == [True]
-
-
 def test_content_above_the_takers_high_water_mark_is_counted_as_buffered() -> None:
     made, gateway = exchange(has_content=True)
     made.pass_content(Taker())
-    made.feed_content(b"1234")
-    assert made.buffered_bytes == 4
+    made.content.feed(b"1234")
+    assert made.content.buffered_bytes == 4
     gateway.calls.clear()
     made.content_wanted(1)
-    assert (made.buffered_bytes, gateway.calls) == (1, ["taken"])
+    assert (made.content.buffered_bytes, gateway.calls) == (1, ["taken"])
     made.content_wanted(0)
-    assert (made.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
+    assert (made.content.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
 def test_passing_content_on_asks_the_gateway_even_if_some_has_arrived() -> None:
     made, gateway = exchange(has_content=True)
-    made.feed_content(b"all")
-    made.feed_eof()
+    made.content.feed(b"all")
+    made.content.feed_eof()
     made.pass_content(Taker())
     assert gateway.calls == ["want", "taken"]
 
@@ -276,43 +249,18 @@ async def test_receive_returns_when_content_arrives() -> None:
     receiving = asyncio.ensure_future(made.receive())
     await asyncio.sleep(0)
     assert gateway.calls == ["want", "want"]
-    made.feed_content(b"a")
+    made.content.feed(b"a")
     assert await receiving == (b"a", True)
 
 
-@pytest.mark.parametrize("end", ["disconnect", "half_close", "break_content", "respond"])
+@pytest.mark.parametrize("end", ["disconnect", "half_close", "break_off", "respond"])
 async def test_receive_raises_after_the_last_piece_of_content_that_ended_early(end: str) -> None:
     made, gateway = exchange(has_content=True)
-    made.feed_content(b"a")
-    if end == "respond":
-        made.respond(200)
-    else:
-        getattr(made, end)()
+    made.content.feed(b"a")
+    ENDS[end](made)
     assert await made.receive() == (b"a", True)
     with pytest.raises(ClientDisconnected):
         await made.receive()
-
-
-@pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
-async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
-    made, gateway = exchange()
-    waiting = asyncio.ensure_future(made.wait_disconnect())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    made.respond(200) if end == "respond" else getattr(made, end)()
-    await waiting
-    await made.wait_disconnect()
-
-
-async def test_cancelled_receive_does_not_disturb_another_receive() -> None:
-    made, gateway = exchange()
-    first = asyncio.ensure_future(made.wait_disconnect())
-    second = asyncio.ensure_future(made.wait_disconnect())
-    await asyncio.sleep(0)
-    first.cancel()
-    await asyncio.sleep(0)
-    made.disconnect()
-    await second
 
 
 @pytest.mark.parametrize("wait", [HTTPExchange.wait_disconnect, HTTPExchange.receive])
@@ -323,7 +271,7 @@ async def test_repeatedly_cancelled_waits_leave_no_waiters_behind(wait: Any) -> 
         await asyncio.sleep(0)
         looking.cancel()
         await asyncio.wait((looking,))
-    assert not made._receivers
+    assert not made.content.receivers()
     assert not made._watchers
 
 
@@ -383,28 +331,10 @@ async def test_a_gateway_without_back_pressure_never_waits() -> None:
     await made.drain()
 
 
-def test_end_callbacks_are_called_once_with_the_exchange() -> None:
-    made, gateway = exchange()
-    ended: list[HTTPExchange] = []
-    made.on_end(ended.append)
-    made.on_end(ended.append)
-    made.respond(200)
-    made.disconnect()
-    assert ended == [made, made]
-
-
 def test_abort_of_a_complete_exchange_does_nothing() -> None:
     made, gateway = in_state(COMPLETE)
     made.abort("reason")
     assert gateway.calls == []
-
-
-def test_content_that_comes_after_the_end_is_dropped() -> None:
-    made, gateway = exchange(has_content=True)
-    made.disconnect()
-    made.feed_content(b"x")
-    made.feed_eof()
-    assert made.buffered_bytes == 0
 
 
 async def test_a_receiver_that_was_cancelled_does_not_keep_content_from_another() -> None:
@@ -412,7 +342,7 @@ async def test_a_receiver_that_was_cancelled_does_not_keep_content_from_another(
     cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
     await asyncio.sleep(0)
     cancelled.cancel()
-    made.feed_content(b"x")
+    made.content.feed(b"x")
     assert await waiting == (b"x", True)
     assert cancelled.cancelled()
 

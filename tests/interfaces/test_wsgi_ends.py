@@ -209,7 +209,7 @@ async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answere
     exchange.disconnect()
     WSGICall(WSGIInterface(wsgi_apps.app, Settings()), exchange, {"wsgi.errors": ErrorLog()}, LoopCalls(loop)).cancel()
     await settle()
-    assert exchange.state_name == "CLOSED"
+    assert exchange.state.name == "CLOSED"
 
 
 async def test_a_list_that_comes_after_its_client_has_left_is_dropped() -> None:

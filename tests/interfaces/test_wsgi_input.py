@@ -78,16 +78,16 @@ async def test_no_byte_is_lost_and_none_changes_its_place() -> None:
     pieces = [source.randbytes(source.choice((1, 100, 20000, 65536, 131072))) for _ in range(200)]
     reading = Reading(lambda reader: b"".join(iter(lambda: reader.read(source.randrange(1, 100000)) or b"", b"")))
     for piece in pieces:
-        reading.exchange.feed_content(piece)
+        reading.exchange.content.feed(piece)
         await asyncio.sleep(0)
-    reading.exchange.feed_eof()
+    reading.exchange.content.feed_eof()
     assert await reading.result() == b"".join(pieces)
 
 
 async def test_after_the_end_there_is_nothing_again_and_again() -> None:
     reading = Reading(lambda reader: [reader.read(10) for _ in range(3)])
-    reading.exchange.feed_content(b"all")
-    reading.exchange.feed_eof()
+    reading.exchange.content.feed(b"all")
+    reading.exchange.content.feed_eof()
     assert await reading.result() == [b"all", b"", b""]
 
 
@@ -100,7 +100,7 @@ async def test_what_came_before_the_client_left_is_read_before_it_is_told() -> N
 
     reading = Reading(work)
     await reading.begun()
-    reading.exchange.feed_content(b"some")
+    reading.exchange.content.feed(b"some")
     reading.exchange.disconnect()
     assert isinstance(await reading.result(), ClientDisconnected)
     assert seen == [b"some"]
@@ -118,10 +118,10 @@ async def test_more_than_128_KiB_before_the_worker_count_as_the_exchanges_until_
     reading = Reading(work)
     await reading.begun()
     for piece in (b"x" * 65536, b"x" * 65536, b"x" * 65536, b"x"):
-        reading.exchange.feed_content(piece)
-    assert reading.exchange.buffered_bytes == 65537
+        reading.exchange.content.feed(piece)
+    assert reading.exchange.content.buffered_bytes == 65537
     may_go_on.set()
-    await until(lambda: reading.exchange.buffered_bytes == 1)
+    await until(lambda: reading.exchange.content.buffered_bytes == 1)
     may_end.set()
     await reading.result()
 
@@ -131,7 +131,7 @@ async def test_content_is_asked_for_again_when_the_worker_has_read_what_there_is
     await reading.begun()
     for letter in (b"a", b"b"):
         wanted = reading.gateway.wanted
-        reading.exchange.feed_content(letter * 10)
+        reading.exchange.content.feed(letter * 10)
         if letter == b"a":
             await until(lambda wanted=wanted: reading.gateway.wanted > wanted)  # type: ignore[misc]
     assert await reading.result() == (b"a" * 10, b"b" * 10)
@@ -140,10 +140,10 @@ async def test_content_is_asked_for_again_when_the_worker_has_read_what_there_is
 async def test_content_that_has_not_come_when_the_response_ends_never_will() -> None:
     reading = Reading(lambda reader: reader.read1(9) + reader.read())
     await reading.begun()
-    reading.exchange.feed_content(b"some")
+    reading.exchange.content.feed(b"some")
     reading.exchange.respond(200)
-    reading.exchange.feed_content(b"more")
-    reading.exchange.feed_eof()
+    reading.exchange.content.feed(b"more")
+    reading.exchange.content.feed_eof()
     assert isinstance(await reading.result(), ClientDisconnected)
 
 
@@ -151,9 +151,9 @@ async def test_content_that_has_all_come_is_read_behind_the_end_of_the_response(
     go_on = threading.Event()
     reading = Reading(lambda reader: (reader.read(1), go_on.wait(30), reader.read()))
     for piece in (b"all", b" of", b" it"):
-        reading.exchange.feed_content(piece)
+        reading.exchange.content.feed(piece)
     await reading.begun()
-    reading.exchange.feed_eof()
+    reading.exchange.content.feed_eof()
     reading.exchange.respond(200)
     go_on.set()
     assert await reading.result() == (b"a", True, b"ll of it")
@@ -168,26 +168,26 @@ async def test_lines_are_found_across_pieces_as_they_are_in_a_file() -> None:
     at = 0
     while at < len(content):
         size = source.randrange(1, 50)
-        reading.exchange.feed_content(content[at : at + size])
+        reading.exchange.content.feed(content[at : at + size])
         at += size
         await asyncio.sleep(0)
-    reading.exchange.feed_eof()
+    reading.exchange.content.feed_eof()
     assert await reading.result() == [expected.readline(size) for size in sizes]
 
 
 async def test_read1_takes_what_is_there_and_no_more_than_asked() -> None:
     reading = Reading(lambda reader: [reader.read1(size) for size in (0, 2, -1, 5, 5, 5)])
     for piece in (b"abcde", b"fgh", b"ij"):
-        reading.exchange.feed_content(piece)
-    reading.exchange.feed_eof()
+        reading.exchange.content.feed(piece)
+    reading.exchange.content.feed_eof()
     assert await reading.result() == [b"", b"ab", b"cde", b"fgh", b"ij", b""]
 
 
 async def test_other_files_can_be_laid_over_it() -> None:
     reading = Reading(lambda reader: io.TextIOWrapper(io.BufferedReader(reader), "utf-8").readlines())
     for piece in (b"\xc3", b"\xa4\r\n", b"b"):
-        reading.exchange.feed_content(piece)
-    reading.exchange.feed_eof()
+        reading.exchange.content.feed(piece)
+    reading.exchange.content.feed_eof()
     assert await reading.result() == ["\xe4\n", "b"]
 
 
@@ -213,8 +213,8 @@ def test_content_from_a_loop_that_stops_is_not_whole() -> None:
 async def test_an_empty_piece_is_not_the_end() -> None:
     reading = Reading(lambda reader: reader.read(1))
     await reading.begun()
-    reading.exchange.feed_content(b"")
+    reading.exchange.content.feed(b"")
     await settle()
-    reading.exchange.feed_content(b"x")
-    reading.exchange.feed_eof()
+    reading.exchange.content.feed(b"x")
+    reading.exchange.content.feed_eof()
     assert await reading.result() == b"x"

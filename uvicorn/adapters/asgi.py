@@ -139,9 +139,9 @@ class ChannelsGateway(MessageGateway):
         inline = message.get("body", b"")
         self.exchange = exchange_from_message(message, self, bool(inline) or self._body is not None)
         if inline:
-            self.exchange.feed_content(inline)
+            self.exchange.content.feed(inline)
         if self._body is None:
-            self.exchange.feed_eof()
+            self.exchange.content.feed_eof()
         # Channels of other hosts may lack both. Ours distinguish a half-closed client from a disconnected one.
         on_close, on_end = getattr(reply, "on_close", None), getattr(reply, "on_end", None)
         if on_end is not None:
@@ -193,12 +193,12 @@ class ChannelsGateway(MessageGateway):
         finally:
             self._reading = None
         if closed:
-            self.exchange.break_content()
+            self.exchange.content.break_off()
             return
         if content:
-            self.exchange.feed_content(content)
+            self.exchange.content.feed(content)
         if not chunk.get("more_content", False):
-            self.exchange.feed_eof()
+            self.exchange.content.feed_eof()
         elif not content:
             self.want_content(self.exchange)
 

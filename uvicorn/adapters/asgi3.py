@@ -187,10 +187,10 @@ class ASGI3Gateway(MessageGateway):
                     continue
                 content = event.get("body") or b""
                 if content:
-                    exchange.feed_content(content)
+                    exchange.content.feed(content)
                 if not event.get("more_body", False):
                     self._content_ended = True
-                    exchange.feed_eof()
+                    exchange.content.feed_eof()
                     # Let `deliver` see to it that a disconnect is waited for.
                     self._wake()
                 if content or self._content_ended:

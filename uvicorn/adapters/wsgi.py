@@ -350,13 +350,13 @@ class WSGIGateway(HTTPGateway):
         exchange = self._exchange
         if exchange is not None:
             if content:
-                exchange.feed_content(content)
+                exchange.content.feed(content)
             if complete:
-                exchange.feed_eof()
+                exchange.content.feed_eof()
 
     def _on_loop_broken(self) -> None:
         if self._exchange is not None:
-            self._exchange.break_content()
+            self._exchange.content.break_off()
 
     def _on_loop_gone(self) -> None:
         if self._exchange is not None:

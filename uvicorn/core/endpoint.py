@@ -6,6 +6,7 @@ import asyncio
 import threading
 from contextvars import Context
 from typing import Any, final
+from urllib.parse import quote
 
 from uvicorn import forks
 
@@ -58,6 +59,11 @@ class Endpoint:
     def is_parents(self) -> bool:
         """Whether this process was forked after the connection was made, and so must not touch it."""
         return self.forks != forks.forks
+
+    @property
+    def raw_root_path(self) -> bytes:
+        """The root path, percent-encoded."""
+        return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
         """Return whether a proxy has cut the root path off `path`."""

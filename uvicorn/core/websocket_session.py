@@ -44,11 +44,8 @@ class SessionState(IntEnum):
     CLOSED = 3
 
 
-# Typed as the enum, not as one member, for the reason given in `exchange`.
-CONNECTING: Final[SessionState] = SessionState.CONNECTING
-OPEN: Final[SessionState] = SessionState.OPEN
-CLOSING: Final[SessionState] = SessionState.CLOSING
-CLOSED: Final[SessionState] = SessionState.CLOSED
+# Unpacked for the reason given in `exchange`.
+CONNECTING, OPEN, CLOSING, CLOSED = SessionState
 
 # What is left of a control frame's 125 bytes behind the code (section 5.5).
 _REASON_BYTES: Final = 123
@@ -127,7 +124,7 @@ class WebSocketSession:
         self.request = request
         self.endpoint = request.endpoint
         self.subprotocols = subprotocols
-        self.state: SessionState = CONNECTING
+        self.state = CONNECTING
         #: Set by the interface that serves the session, before it accepts.
         self.listener: WebSocketListener | None = None
         #: Sends in a row; interfaces use it to let other tasks run.
@@ -140,11 +137,6 @@ class WebSocketSession:
         """Whether the client takes messages more slowly than the application sends them."""
         return self.gateway.write_paused
 
-    @property
-    def state_name(self) -> str:
-        """Name of the state, for errors."""
-        return self.state.name
-
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
@@ -152,7 +144,7 @@ class WebSocketSession:
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(f"websocket: accepted in state {self.state_name}")
+            raise LocalProtocolError(f"websocket: accepted in state {self.state.name}")
         self.gateway.send_accept(self, subprotocol, headers)
         if self.request.state is COMPLETE:
             self.state = OPEN
@@ -213,7 +205,7 @@ class WebSocketSession:
             listener.on_disconnect(code, reason)
 
     def __repr__(self) -> str:
-        return f"<websocket {self.request.path!r:.200} {self.state_name}>"
+        return f"<websocket {self.request.path!r:.200} {self.state.name}>"
 
     def _handshake_ended(self, request: HTTPExchange) -> None:
         if request.status != 101:

@@ -70,7 +70,7 @@ class HTTPCall:
         exchange = self._exchange
         if not self._content_ended and exchange.state is not COMPLETE:
             try:
-                content, more_content = await exchange.receive()
+                content, more_content = exchange.receive_now() or await exchange.receive()
             except ClientDisconnected:
                 return {"type": "http.disconnect"}
             self._content_ended = not more_content
@@ -88,8 +88,9 @@ class HTTPCall:
         """
         exchange = self._exchange
         kind = message.get("type")
-        if exchange.state >= COMPLETE and kind in _RESPONSE_EVENTS:
-            if exchange.state is CLOSED:
+        state = exchange.state
+        if (state is CLOSED or state is COMPLETE) and kind in _RESPONSE_EVENTS:
+            if state is CLOSED:
                 return self._send_after_disconnect()
             if exchange.ended_early and kind != "http.response.start":
                 return LazyAwaitable(let_others_run)
@@ -136,9 +137,11 @@ class HTTPCall:
             return DONE
         else:
             raise self._misplaced(message)
-        if exchange.state >= COMPLETE:
-            # The gateway may have noticed that the client has gone.
-            return self._send_after_disconnect() if exchange.state is CLOSED else DONE
+        if exchange.state is COMPLETE:
+            return DONE
+        if exchange.state is CLOSED:
+            # The gateway has noticed that the client has gone.
+            return self._send_after_disconnect()
         exchange.sends += 1
         if exchange.write_paused:
             return LazyAwaitable(self._drain, exchange.gateway.last_send())
@@ -323,10 +326,10 @@ class ASGI3Interface(Interface):
         if not task.done():
             call.task = task
             call.flush()
-            task.add_done_callback(partial(_call_ended, call=call, exchange=exchange))
+            task.add_done_callback(partial(_call_ended, call, exchange))
             cancel_after_end(task, exchange, self.settings.disconnect_seconds)
         elif exchange.state is not COMPLETE or task.cancelled() or task.exception() is not None:
-            _call_ended(task, call, exchange)
+            _call_ended(call, exchange, task)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
         """Start the application, which decides about the connection and talks over it."""
@@ -371,7 +374,7 @@ class ASGI2Interface(ASGI3Interface):
         super().__init__(lambda scope, receive, send: app(scope)(receive, send), settings)
 
 
-def _call_ended(task: asyncio.Task[Any], call: HTTPCall, exchange: HTTPExchange) -> None:
+def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
     # A failed task refers to the frame of `send`, and so to the call: a cycle, which would keep generators open.
     call.task = None
     if task.cancelled():

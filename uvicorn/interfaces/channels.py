@@ -93,7 +93,7 @@ class ReplyChannel:
             return self._send_after_disconnect()
         elif not isinstance(message, dict) or "status" in message:
             raise LocalProtocolError(
-                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {exchange.state_name}"
+                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {exchange.state.name}"
             )
         else:
             content = message.get("content")
@@ -187,7 +187,8 @@ class BodyChannel:
         ClientDisconnected: no loop that adds the pieces up can take a part for the whole (rule R7).
         """
         try:
-            content, more_content = await self._exchange.receive()
+            # Without a second coroutine if there is no need to wait.
+            content, more_content = self._exchange.receive_now() or await self._exchange.receive()
         except ClientDisconnected:
             return ClosedChunk(closed=True, more_content=False)
         return {"content": content, "more_content": more_content}

@@ -125,7 +125,7 @@ class WebSocketReply:
             session.accept(message.get("subprotocol"), message.get("headers") or ())
         elif "status" in message:
             raise LocalProtocolError(
-                f"reply.send: expected a websocket message, got {shape(message)} in state {session.state_name}"
+                f"reply.send: expected a websocket message, got {shape(message)} in state {session.state.name}"
             )
         else:
             _check_keys(message)
@@ -194,7 +194,7 @@ class WebSocketReply:
             )
         elif "status" in message:
             raise LocalProtocolError(
-                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {request.state_name}"
+                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {request.state.name}"
             )
         else:
             request.write(message.get("content") or b"", message.get("more_content", False))

@@ -56,7 +56,6 @@ class Call:
     def _run(self) -> None:
         raise NotImplementedError
 
-    @property
     def holds_thread(self) -> bool:
         """Whether the application has yet to return."""
         return not self._returned
@@ -67,7 +66,7 @@ class Call:
 
     def on_end(self, exchange: HTTPExchange) -> None:
         """The response has ended, perhaps not as the application meant it; on the loop's thread."""
-        exchange.thread_call = None
+        exchange.thread_held = None
         if not exchange.ended_early:
             self._give_up()
             return
@@ -124,7 +123,7 @@ class ThreadedInterface(Interface):
     def queue(self, call: Call, exchange: HTTPExchange) -> None:
         """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
         if self._watches_rate:
-            exchange.thread_call = call
+            exchange.thread_held = call.holds_thread
         # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
         if self._shares is not None and (client := exchange.client) is not None:
             self._queue_shared(call, exchange, self._shares, client[0])

@@ -186,13 +186,13 @@ class HTTP1Connection(HTTP1Gateway):
         """Some content of the current request."""
         self._received += len(content)
         if self._exchange is not None and self.phase is not DRAINING:
-            self._exchange.feed_content(content)
+            self._exchange.content.feed(content)
 
     def on_message_complete(self) -> None:
         """The content of the current request is whole."""
         self._content_done = True
         if self._exchange is not None:
-            self._exchange.feed_eof()
+            self._exchange.content.feed_eof()
 
     # What the exchange calls
 

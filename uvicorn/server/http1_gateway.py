@@ -48,14 +48,16 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             keep_alive = keep_alive and wanted and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
+        if more_content:
+            # Read when the server stops, and not before: most streams never see that.
+            if type(headers) is not list and hasattr(headers, "__iter__"):
+                headers = list(headers)
+            self._stream_headers = headers
+            self._since = self._context.clock.now
         pieces = encoder.start(
             exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
         )
         self._content_sent = len(content)
-        if more_content:
-            # Looked at when the server stops, and not before: most streams never see that.
-            self._stream_head = pieces[:-1]
-            self._since = self._context.clock.now
         if self._content_sent <= _COPY_BYTES:
             self._transport.write(b"".join(pieces))
         else:
@@ -197,4 +199,4 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         """Bytes that wait for the application, or for the next request's turn."""
         held = len(self._parser.buffer)
         exchange = self._exchange
-        return held if exchange is None or exchange.buffered_bytes < held else exchange.buffered_bytes
+        return held if exchange is None else max(held, exchange.content.buffered_bytes)

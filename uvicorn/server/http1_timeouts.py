@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -16,6 +15,7 @@ from uvicorn.server.connection import TransportConnection
 from uvicorn.server.context import ServerContext
 from uvicorn.server.slow_clients import MinimumRate, ResponseRate
 from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state, reset, unacknowledged_bytes
+from uvicorn.types import Headers
 from uvicorn.wire.http1.encoder import PHRASES, HTTP1ResponseEncoder
 from uvicorn.wire.http1.parser import HTTP1RequestParser
 
@@ -48,8 +48,6 @@ _DRAIN_SECONDS: Final = 1.0
 # not reading, but sending.
 _REFUSED_DRAINS: Final = 4
 
-_EVENT_STREAM: Final = b"content-type: text/event-stream"
-
 # Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
 _RECENT_SECONDS: Final = 0.5
 
@@ -73,7 +71,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         "_parser",
         "_received",
         "_response_rate",
-        "_stream_head",
+        "_stream_headers",
         "_ticked",
         "phase",
     )
@@ -92,8 +90,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._eof = False
         # Why the response was broken off by us.
         self._aborted = ""
-        # The lines of the head of the last response that was streamed.
-        self._stream_head: Sequence[bytes] = ()
+        # The fields of the last response that was streamed.
+        self._stream_headers: Headers = ()
         self._received = 0
         # The value of `_written` at the last tick.
         self._ticked = 0
@@ -191,7 +189,10 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         if (
             exchange is not None
             and exchange.state is STREAMING
-            and any(line.startswith(_EVENT_STREAM) for line in self._stream_head)
+            and any(
+                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in self._stream_headers
+            )
             and self._encoder.is_open_ended
             and self._context.clock.is_over(self._since, self._context.settings.idle_stream_seconds)
         ):
@@ -305,8 +306,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     def _takes_too_slowly(self, unsent: int) -> bool:
         """Whether the client takes a response too slowly for the thread that it holds (`min_response_rate`)."""
         exchange = self._exchange
-        call = exchange.thread_call if exchange is not None else None
-        if exchange is None or call is None or not call.holds_thread:
+        thread_held = exchange.thread_held if exchange is not None else None
+        if exchange is None or thread_held is None or not thread_held():
             self._response_rate = None
             return False
         if self._response_rate is None or self._response_rate[0] is not exchange:

@@ -1,0 +1,105 @@
+"""Callbacks for the end of an exchange, and for a client that closes its side before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.core.test_exchange import ENDS, exchange
+from uvicorn.core.exchange import HTTPExchange
+
+pytestmark = pytest.mark.any_loop
+
+
+def test_end_callbacks_are_called_once_with_the_exchange() -> None:
+    made, _ = exchange()
+    ended: list[HTTPExchange] = []
+    made.on_end(ended.append)
+    made.on_end(ended.append)
+    made.respond(200)
+    made.disconnect()
+    assert ended == [made, made]
+
+
+def test_end_callback_of_an_exchange_that_has_ended_is_called_at_once() -> None:
+    made, _ = exchange()
+    made.respond(200)
+    ended: list[HTTPExchange] = []
+    made.on_end(ended.append)
+    assert ended == [made]
+
+
+def test_half_closed_exchange_calls_close_callbacks_and_no_end_callbacks() -> None:
+    made, _ = exchange()
+    called: list[str] = []
+    made.on_end(lambda exchange: called.append("end"))
+    made.on_close(lambda: called.append("close"))
+    made.half_close()
+    assert called == ["close"]
+
+
+@pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
+def test_close_callbacks_are_called_once_whichever_end_comes_first(end: str) -> None:
+    made, _ = exchange()
+    called: list[str] = []
+    made.on_close(lambda: called.append("first"))
+    made.on_close(lambda: called.append("second"))
+    ENDS[end](made)
+    made.disconnect()
+    assert called == ["first", "second"]
+
+
+@pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
+def test_close_callback_of_a_client_that_has_closed_its_side_is_called_at_once(end: str) -> None:
+    made, _ = exchange()
+    ENDS[end](made)
+    called: list[str] = []
+    made.on_close(lambda: called.append("closed"))
+    assert called == ["closed"]
+
+
+def fail() -> None:
+    raise ValueError("a callback's own")
+
+
+@pytest.mark.parametrize(
+    ("register", "logged"),
+    [
+        (lambda made, callback: made.on_end(lambda exchange: callback()), "a callback for its end failed"),
+        (lambda made, callback: made.on_close(callback), "exception in an on_close callback"),
+    ],
+    ids=["on_end", "on_close"],
+)
+def test_exception_of_a_callback_is_logged_and_the_next_callback_is_called(
+    register: Callable[[HTTPExchange, Callable[[], object]], None], logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, _ = exchange()
+    called: list[str] = []
+    register(made, fail)
+    register(made, lambda: called.append("next"))
+    made.respond(200)
+    assert (called, len(caplog.records), logged in caplog.text) == (["next"], 1, True)
+
+
+@pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
+async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
+    made, _ = exchange()
+    waiting = asyncio.ensure_future(made.wait_disconnect())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ENDS[end](made)
+    await waiting
+    await made.wait_disconnect()
+
+
+async def test_cancelled_wait_for_a_disconnect_does_not_disturb_another() -> None:
+    made, _ = exchange()
+    first = asyncio.ensure_future(made.wait_disconnect())
+    second = asyncio.ensure_future(made.wait_disconnect())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    made.disconnect()
+    await second

@@ -1,0 +1,37 @@
+"""What applications are given of a request's head."""
+
+from __future__ import annotations
+
+import pytest
+
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
+from uvicorn.fields import Fields
+
+pytestmark = pytest.mark.any_loop
+
+
+def head(endpoint: Endpoint, target: bytes = b"/", fields: Fields = ((), ())) -> HTTPExchange:
+    return HTTPExchange(HTTPGateway(), endpoint, "GET", target, "1.1", fields, has_content=False)
+
+
+def test_header_lists_are_fresh_for_each_reader() -> None:
+    made = head(Endpoint(), fields=((b"host", b"accept"), (b"x.example", b"*/*")))
+    made.headers.clear()
+    assert made.headers == [[b"host", b"x.example"], [b"accept", b"*/*"]]
+
+
+def test_client_and_scheme_are_those_of_the_connection() -> None:
+    made = head(Endpoint(scheme="https", client=("192.0.2.1", 5)))
+    assert (made.client, made.scheme) == (("192.0.2.1", 5), "https")
+
+
+def test_client_and_scheme_of_a_forwarded_request_are_those_that_the_proxy_names() -> None:
+    made = head(Endpoint(client=("192.0.2.1", 5)))
+    made.forwarded = (("198.51.100.7", 0), "https")
+    assert (made.client, made.scheme) == (("198.51.100.7", 0), "https")
+
+
+@pytest.mark.parametrize(("target", "root_path"), [(b"/app/x", "/app"), (b"/other", ""), (b"*", "")])
+def test_root_path_is_empty_for_a_request_outside_it(target: bytes, root_path: str) -> None:
+    assert head(Endpoint(root_path="/app", root_path_cut="no"), target).root_path == root_path

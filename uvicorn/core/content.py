@@ -1,0 +1,153 @@
+"""The content of a request, between the gateway that feeds it and the application that receives it.
+
+Content is OPEN, then WHOLE or BROKEN.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Final, Protocol, final
+
+from uvicorn.core.waiters import Waiters
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+
+
+class ContentState(IntEnum):
+    """State of a request's content."""
+
+    OPEN = 0
+    WHOLE = 1
+    BROKEN = 2
+
+
+# Unpacked for the reason given in `exchange`.
+OPEN, WHOLE, BROKEN = ContentState
+
+# A piece of this size is received as it arrived: joining it to the next would cost more than a second receive.
+_LARGE_BYTES: Final = 16384
+
+
+class ContentTaker(Protocol):
+    """Takes content as it arrives, instead of waiting for each piece. Called on the event loop's thread."""
+
+    def take_content(self, content: bytes) -> int:
+        """Take `content`. Return the number of bytes buffered above the high-water mark."""
+
+    def end_content(self, whole: bool) -> None:
+        """The content has ended; `whole` is false if it ended early."""
+
+
+@final
+class RequestContent:
+    """Content that has arrived, until the application takes it. Knows no gateway: the exchange asks for more.
+
+    Once it is WHOLE or BROKEN, content that is fed is dropped.
+    """
+
+    __slots__ = ("_pieces", "_receivers", "_taker", "asked", "buffered_bytes", "state")
+
+    def __init__(self) -> None:
+        self.state = OPEN
+        #: Whether the application has asked for content, which decides about 100 Continue.
+        self.asked = False
+        #: Content that has arrived and was not taken yet; with a taker, the bytes above its high-water mark.
+        self.buffered_bytes = 0
+        self._pieces: list[bytes] | None = None
+        self._receivers: Waiters | None = None
+        self._taker: ContentTaker | None = None
+
+    # For gateways
+
+    def feed(self, content: bytes) -> None:
+        """Some content has arrived."""
+        if self.state is OPEN:
+            if self._taker is not None:
+                self.buffered_bytes = self._taker.take_content(content)
+                return
+            if self._pieces is None:
+                self._pieces = [content]
+            else:
+                self._pieces.append(content)
+            self.buffered_bytes += len(content)
+            if self._receivers is not None:
+                self._receivers.wake()
+
+    def feed_eof(self) -> None:
+        """The content is whole."""
+        self._end(WHOLE)
+
+    def break_off(self) -> None:
+        """The content has ended early."""
+        self._end(BROKEN)
+
+    def _end(self, state: ContentState) -> None:
+        if self.state is OPEN:
+            self.state = state
+            if self._taker is not None:
+                taker, self._taker = self._taker, None
+                taker.end_content(state is WHOLE)
+            if self._receivers is not None:
+                self._receivers.wake()
+
+    # For the exchange
+
+    def take(self) -> tuple[bytes, bool] | None:
+        """Return content that has arrived, and whether more follows; `(b"", False)` after the last piece.
+
+        None while there is none. Raises ClientDisconnected, after the last piece, if the content ended early.
+        """
+        pieces = self._pieces
+        if pieces is None:
+            if self.state is OPEN:
+                return None
+            if self.state is BROKEN:
+                raise ClientDisconnected("the client went away before its request was complete")
+            return b"", False
+        content = pieces[0]
+        if len(pieces) > 1:
+            if len(content) >= _LARGE_BYTES:
+                del pieces[0]
+                self.buffered_bytes -= len(content)
+                return content, True
+            content = b"".join(pieces)
+        self._pieces = None
+        self.buffered_bytes = 0
+        return content, self.state is not WHOLE
+
+    def take_whole(self) -> bytes | None:
+        """Return all of the content; None unless it is WHOLE."""
+        if self.state is not WHOLE:
+            return None
+        content = b"".join(self._pieces or ())
+        self._pieces = None
+        self.buffered_bytes = 0
+        return content
+
+    def receivers(self) -> Waiters:
+        """Return the coroutines that wait for content."""
+        if self._receivers is None:
+            self._receivers = Waiters()
+        return self._receivers
+
+    def pass_to(self, taker: ContentTaker) -> None:
+        """Pass `taker` the content that has arrived, all that follows, and the end."""
+        pieces, self._pieces = self._pieces, None
+        for piece in pieces or ():
+            self.buffered_bytes = taker.take_content(piece)
+        if self.state is OPEN:
+            self._taker = taker
+        else:
+            taker.end_content(self.state is WHOLE)
+
+
+#: The content of all requests that have none.
+NO_CONTENT: Final = RequestContent()
+NO_CONTENT.feed_eof()
+NO_CONTENT.asked = True
+
+
+def as_bytes(content: Any) -> bytes:
+    """Return the content of a response. Raise LocalProtocolError unless it is of bytes."""
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
+    raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")

@@ -1,0 +1,88 @@
+"""The states of a response, and the callbacks for its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, Self
+
+from uvicorn.core.waiters import Waiters
+
+logger = logging.getLogger("uvicorn.app")
+
+
+class ExchangeState(IntEnum):
+    """State of a response; the docstring of `exchange` has the transitions."""
+
+    WAITING = 0
+    STREAMING = 1
+    COMPLETE = 2
+    CLOSED = 3
+
+
+_COMPLETE: Final = ExchangeState.COMPLETE
+
+
+class ExchangeEnd:
+    """How an exchange notifies others of its end, and of a client that closes its side before.
+
+    A base of `HTTPExchange` and not an object of its own, so that a request costs no extra object.
+    """
+
+    __slots__ = ("_close_callbacks", "_end_callbacks", "_watchers", "half_closed", "state")
+
+    state: ExchangeState
+    #: Whether the client has closed its side: it may still be reading, or be gone.
+    half_closed: bool
+    _end_callbacks: list[Callable[[Self], object]] | None
+    _close_callbacks: list[Callable[[], object]] | None
+    _watchers: Waiters | None
+
+    def on_end(self, callback: Callable[[Self], object]) -> None:
+        """Have `callback(exchange)` called once, when the response is complete or the client has gone."""
+        if self.state >= _COMPLETE:
+            callback(self)
+        elif self._end_callbacks is None:
+            self._end_callbacks = [callback]
+        else:
+            self._end_callbacks.append(callback)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once: when the exchange ends, or the client closes its side before."""
+        if self.state >= _COMPLETE or self.half_closed:
+            callback()
+        elif self._close_callbacks is None:
+            self._close_callbacks = [callback]
+            self.on_end(ExchangeEnd._call_close_callbacks)
+        else:
+            self._close_callbacks.append(callback)
+
+    async def wait_disconnect(self) -> None:
+        """Wait until the exchange has ended, or the client has closed its side of the connection."""
+        if self.state < _COMPLETE and not self.half_closed:
+            if self._watchers is None:
+                self._watchers = Waiters()
+                self.on_close(self._watchers.wake)
+            await self._watchers.wait(self._watchers.add())
+
+    def _client_closed(self) -> None:
+        if not self.half_closed:
+            self.half_closed = True
+            self._call_close_callbacks()
+
+    def _call_end_callbacks(self: Self) -> None:
+        callbacks, self._end_callbacks = self._end_callbacks, None
+        for callback in callbacks or ():
+            try:
+                callback(self)
+            except Exception:
+                logger.exception("%s: a callback for its end failed", self)
+
+    def _call_close_callbacks(self) -> None:
+        callbacks, self._close_callbacks = self._close_callbacks, None
+        for callback in callbacks or ():
+            try:
+                callback()
+            except Exception:
+                logger.exception("%s: exception in an on_close callback", self)

@@ -1,0 +1,39 @@
+"""What follows from the attributes of a request's head, worked out for the applications that ask for it."""
+
+from __future__ import annotations
+
+from uvicorn.core.endpoint import Endpoint, is_below
+from uvicorn.fields import Fields
+
+
+class RequestHead:
+    """A base of `HTTPExchange`, which sets the attributes."""
+
+    __slots__ = ()
+
+    endpoint: Endpoint
+    path: str
+    fields: Fields
+    #: Address and scheme of the client behind a trusted proxy, which the connection is from.
+    forwarded: tuple[tuple[str, int] | None, str] | None
+
+    @property
+    def root_path(self) -> str:
+        """The endpoint's root path; empty for a request outside it: `OPTIONS *`, or an uncut path of another mount."""
+        root_path = self.endpoint.root_path
+        return root_path if is_below(self.path, root_path) else ""
+
+    @property
+    def headers(self) -> list[list[bytes]]:
+        """The header fields, `[name, value]` each: fresh lists, which an application may change."""
+        return [[name, value] for name, value in zip(*self.fields)]  # noqa: B905
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address of the client; None for a Unix socket."""
+        return self.endpoint.client if self.forwarded is None else self.forwarded[0]
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as the client sees it."""
+        return self.endpoint.scheme if self.forwarded is None else self.forwarded[1]
