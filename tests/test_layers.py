@@ -42,6 +42,8 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
     "server": CORE | {"wire", "server"},
     "adapters": CORE | {"concurrency", "interfaces", "adapters"},
     "broadcast": GROUND | {"broadcast"},
+    # Nothing imports it, and nothing else imports Django.
+    "django": CORE | {"interfaces", "broadcast", "django"},
     # It asks what kinds of application a module has, when a name was not given.
     "importer": frozenset({"errors", "interfaces"}),
 }
@@ -100,6 +102,8 @@ def violations(file: PurePosixPath | Path, source: str) -> list[str]:
         if top == "uvicorn":
             if (other := layer_of_module(module)) not in LAYERS[layer]:
                 found.append(f"{file}:{line}: {layer} must not import {other}")
+        elif top in ("django", "asgiref") and layer != "django":
+            found.append(f"{file}:{line}: {layer} must not import {top}")
         elif layer == "wire":
             is_ours_to_use = top in sys.stdlib_module_names or top in THIRD_PARTY_IN_WIRE
             if top in NOT_IN_WIRE or not is_ours_to_use:
@@ -250,6 +254,9 @@ def test_the_tests_that_stand_elsewhere_exist() -> None:
         ("wire/x.py", "import socket"),
         ("wire/x.py", "from threading import Lock"),
         ("wire/x.py", "import h11"),
+        ("interfaces/x.py", "from django.db import connections"),
+        ("interfaces/x.py", "from asgiref.sync import sync_to_async"),
+        ("interfaces/x.py", "from uvicorn.django import DjangoThreads"),
     ],
 )
 def test_the_checker_catches(name: str, source: str) -> None:

@@ -1,0 +1,281 @@
+"""Which thread makes a call, for how long it is kept, and in which state it is handed on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+
+from tests.django.conftest import Admin
+from tests.django.site import execute
+from tests.forks import exit_code_in_child
+from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy, arguments_of, once
+
+
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    made = Lanes(Lane(2, wait=0), Lane(2, wait=0))
+    yield made
+    for lane in made:
+        lane.close()
+        lane.join()
+
+
+def thread() -> int:
+    return threading.get_ident()
+
+
+def submitted(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Return what asgiref submits for a call."""
+    return partial(lambda *all_arguments: all_arguments[-1](), "loop", partial(function, *arguments))
+
+
+class Blocker:
+    """A call that keeps its thread until it is released, and with it the lease."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._begun = threading.Event()
+        self._released = threading.Event()
+        self.future = lease.submit(self._block)
+        self._begun.wait()
+
+    def _block(self) -> None:
+        self._begun.set()
+        self._released.wait()
+
+    def release(self) -> None:
+        self._lease.end()
+        self._released.set()
+
+
+def test_no_thread_is_started_before_it_is_needed(lanes: Lanes) -> None:
+    Lease(lanes, is_request=True).end()
+    assert lanes.requests.alive == lanes.calls.alive == 0
+
+
+def test_request_has_one_thread_to_itself(lanes: Lanes) -> None:
+    one, other = Lease(lanes, is_request=True), Lease(lanes, is_request=True)
+    threads = [lease.submit(thread).result() for lease in (one, other, one, other)]
+    one.end()
+    other.end()
+    assert threads[:2] == threads[2:] and threads[0] != threads[1]
+
+
+def test_last_used_thread_is_used_first_so_that_few_hold_connections(lanes: Lanes) -> None:
+    threads = set()
+    for _ in range(5):
+        lease = Lease(lanes, is_request=True)
+        threads.add(lease.submit(thread).result())
+        lease.end()
+        wait_until_idle(lanes.requests)
+    assert len(threads) == 1
+
+
+def test_calls_of_events_give_their_thread_back_after_each(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=False)
+    lease.submit(thread).result()
+    wait_until_idle(lanes.calls)
+    assert lanes.calls.alive == 1
+
+
+def test_calls_after_the_end_have_a_thread_for_each(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=True)
+    of_the_request = lease.submit(thread).result()
+    lease.end()
+    wait_until_idle(lanes.requests)
+    assert lease.submit(thread).result() != of_the_request
+    wait_until_idle(lanes.calls)
+
+
+def test_call_that_runs_at_the_end_keeps_the_thread_from_others(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=True)
+    blocker = Blocker(lease)
+    lease.end()
+    assert lanes.requests.leases == 1
+    blocker.release()
+    blocker.future.result()
+    wait_until_idle(lanes.requests)
+
+
+def test_exception_of_a_call_is_its_future_s_and_the_thread_continues(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=True)
+    assert isinstance(lease.submit(int, "x").exception(), ValueError)
+    assert lease.submit(int, "5").result() == 5
+    lease.end()
+
+
+def test_call_of_an_event_loop_on_the_thread_itself_does_not_wait_for_that_thread(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=True)
+
+    def run_a_loop() -> int:
+        async def call() -> int:
+            return await asyncio.get_running_loop().run_in_executor(lease, thread)
+
+        return asyncio.run(call())
+
+    assert lease.submit(run_a_loop).result() != lease.submit(thread).result()
+    lease.end()
+
+
+def take_all(lanes: Lanes, is_request: bool) -> list[Blocker]:
+    return [Blocker(Lease(lanes, is_request=is_request)) for _ in range(lanes.requests.threads)]
+
+
+@pytest.mark.parametrize(("is_request", "error"), [(True, RequestRefused), (False, ThreadsBusy)])
+async def test_call_that_finds_no_thread_in_time_is_refused(
+    lanes: Lanes, is_request: bool, error: type[BaseException]
+) -> None:
+    blockers = take_all(lanes, is_request)
+    lease = Lease(lanes, is_request=is_request)
+    with pytest.raises(error, match="2 threads were busy for 0 s"):
+        await asyncio.wrap_future(lease.submit(thread))
+    lease.end()
+    for blocker in blockers:
+        blocker.release()
+
+
+async def test_refused_request_is_refused_at_once_when_it_calls_again(lanes: Lanes) -> None:
+    blockers = take_all(lanes, True)
+    lease = Lease(lanes, is_request=True)
+    with pytest.raises(RequestRefused):
+        await asyncio.wrap_future(lease.submit(thread))
+    assert isinstance(lease.submit(thread).exception(), RequestRefused)
+    lease.end()
+    for blocker in blockers:
+        blocker.release()
+
+
+async def test_events_have_threads_while_requests_hold_all_of_theirs(lanes: Lanes) -> None:
+    blockers = take_all(lanes, True)
+    assert await asyncio.wrap_future(Lease(lanes, is_request=False).submit(int, "5")) == 5
+    for blocker in blockers:
+        blocker.release()
+
+
+async def test_cancelled_call_is_not_made_when_a_thread_becomes_free() -> None:
+    lane = Lane(1, wait=60)
+    called: list[str] = []
+    blocker = Blocker(Lease(Lanes(lane, lane), is_request=True))
+    waiting = Lease(Lanes(lane, lane), is_request=True)
+    future = waiting.submit(called.append, "called")
+    assert future.cancel()
+    waiting.end()
+    blocker.release()
+    lane.close()
+    lane.join()
+    assert not called
+
+
+def test_forked_process_begins_with_threads_of_its_own(lanes: Lanes) -> None:
+    once(lanes).submit(thread).result()
+    assert exit_code_in_child(lambda: once(lanes).submit(int, "5").result()) == 0
+
+
+def test_arguments_are_those_of_the_call_that_asgiref_submits() -> None:
+    assert arguments_of(submitted(int, "5")) == ("5",)
+    assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
+
+
+# What is open on a thread when a call has ended
+
+
+def test_event_keeps_its_thread_while_its_transaction_is_open(lanes: Lanes, admin: Admin) -> None:
+    lease = Lease(lanes, is_request=False)
+    atomic = transaction.atomic(using="kept")
+    first = lease.submit(lambda: (atomic.__enter__(), thread())[1]).result()
+    assert lease.submit(thread).result() == first and lanes.calls.leases == 1
+    lease.submit(atomic.__exit__, None, None, None).result()
+    wait_until_idle(lanes.calls)
+    lease.end()
+
+
+def test_event_keeps_its_thread_while_it_iterates(lanes: Lanes) -> None:
+    def generate() -> Iterator[int]:
+        yield thread()
+        yield thread()
+
+    lease = Lease(lanes, is_request=False)
+    iterator = generate()
+    first = lease.submit(submitted(next, iterator)).result()
+    lease.end()
+    assert lease.submit(submitted(next, iterator)).result() == first
+    assert lanes.calls.leases == 1
+    assert lease.submit(submitted(next, iterator, 0)).result() == 0
+    wait_until_idle(lanes.calls)
+
+
+def test_thread_is_given_back_when_an_unfinished_iterator_is_dropped(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=False)
+    iterator = (number for number in range(9))
+    lease.submit(submitted(next, iterator)).result()
+    assert lanes.calls.leases == 1
+    del iterator
+    wait_until_idle(lanes.calls)
+
+
+def test_transaction_left_open_by_a_request_is_rolled_back(
+    lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = Lease(lanes, is_request=True)
+    lease.submit(transaction.atomic(using="kept").__enter__).result()
+    lease.submit(execute, "CREATE TABLE of_an_open_transaction (number int)").result()
+    lease.end()
+    wait_until_idle(lanes.requests)
+    following = Lease(lanes, is_request=True)
+    assert following.submit(execute, "SELECT to_regclass('of_an_open_transaction')").result() is None
+    assert following.submit(lambda: connections["kept"].in_atomic_block).result() is False
+    following.end()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_transaction_by_hand_left_open_by_a_request_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
+    lease = Lease(lanes, is_request=True)
+    lease.submit(transaction.set_autocommit, False, "kept").result()
+    lease.submit(execute, "CREATE TABLE of_an_open_transaction (number int)").result()
+    lease.end()
+    wait_until_idle(lanes.requests)
+    following = once(lanes)
+    assert following.submit(execute, "SELECT to_regclass('of_an_open_transaction')").result() is None
+
+
+def test_call_without_an_owner_leaves_no_transaction_open(lanes: Lanes, admin: Admin) -> None:
+    once(lanes).submit(transaction.atomic(using="kept").__enter__).result()
+    wait_until_idle(lanes.calls)
+    assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False
+
+
+def test_connection_of_max_age_zero_is_closed_when_the_request_ends(lanes: Lanes, admin: Admin) -> None:
+    lease = Lease(lanes, is_request=True)
+    process = lease.submit(execute, "SELECT pg_backend_pid()", "default").result()
+    assert lease.submit(execute, "SELECT pg_backend_pid()", "default").result() == process
+    lease.end()
+    wait_until_idle(lanes.requests)
+    assert lanes.requests.alive == 1
+    following = Lease(lanes, is_request=True)
+    assert following.submit(lambda: connections["default"].connection).result() is None
+    following.end()
+
+
+def test_threads_close_their_connections_when_they_end(admin: Admin) -> None:
+    lane = Lane(1, wait=60)
+    lease = Lease(Lanes(lane, lane), is_request=True)
+    process = lease.submit(execute, "SELECT pg_backend_pid()", "kept").result()
+    lease.end()
+    lane.close()
+    lane.join()
+    while admin.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [process]).fetchone() != (0,):
+        pass
+
+
+def wait_until_idle(lane: Lane) -> None:
+    """Wait for what a thread does behind the outcome of a call."""
+    while lane.leases:
+        os.sched_yield()

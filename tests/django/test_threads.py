@@ -1,0 +1,544 @@
+"""`DjangoThreads` around applications of each kind: transactions, rows, failures of the database, and overload."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+
+from tests.django.conftest import Admin
+from tests.django.site import ALIASES, Client, Row, django_site, event, execute, get, run, scope_of, until
+from uvicorn.django import DjangoThreads, ThreadsBusy, release_thread
+from uvicorn.django.lanes import once
+from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.interfaces.detect import build_interface, detect_interface
+from uvicorn.settings import Settings
+
+Make = Callable[..., DjangoThreads]
+Work = Callable[[], Awaitable[object]]
+#: Does some work in an application of some kind below DjangoThreads, and returns what comes of it.
+Do = Callable[[Work], Awaitable[Any]]
+
+
+async def in_asgi(make: Make, work: Work) -> Any:
+    outcome = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        outcome.append(await work())
+
+    await make(app)(scope_of(), None, None)
+    return outcome[0]
+
+
+async def in_django(make: Make, work: Work) -> Any:
+    outcome = []
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        outcome.append(await work())
+        return HttpResponse()
+
+    await get(make(django_site(view)))
+    return outcome[0]
+
+
+async def in_channels(make: Make, work: Work, kind: str = "http.request") -> Any:
+    outcome = []
+
+    async def app(message: Any, channels: Any) -> None:
+        outcome.append(await work())
+
+    await event(make(app), kind)
+    return outcome[0]
+
+
+async def in_websocket_event(make: Make, work: Work) -> Any:
+    return await in_channels(make, work, "websocket.receive")
+
+
+async def in_task_that_outlives_its_request(make: Make, work: Work) -> Any:
+    tasks: list[asyncio.Task[Any]] = []
+    ended = asyncio.Event()
+
+    async def late() -> Any:
+        await ended.wait()
+        return await work()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await run("SELECT 1")
+        tasks.append(asyncio.create_task(late()))
+
+    await make(app)(scope_of(), None, None)
+    ended.set()
+    return await tasks[0]
+
+
+REQUESTS = [in_asgi, in_django, in_channels]
+PLACES = [*REQUESTS, in_websocket_event, in_task_that_outlives_its_request]
+#: Where a transaction may be open from one call to the next.
+OWNERS = [*REQUESTS, in_websocket_event]
+
+
+@pytest.fixture
+def do(request: pytest.FixtureRequest, threads_of: Make) -> Do:
+    return lambda work: request.param(threads_of, work)
+
+
+@pytest.fixture(params=ALIASES)
+def alias(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def places(*, owners_only: bool = False) -> pytest.MarkDecorator:
+    chosen = OWNERS if owners_only else PLACES
+    return pytest.mark.parametrize("do", chosen, indirect=True, ids=lambda place: place.__name__)
+
+
+# As under Django alone
+
+
+@places()
+async def test_rows_come_in_chunks(do: Do, alias: str) -> None:
+    async def work() -> list[int]:
+        rows = Row.objects.using(alias).order_by("number").aiterator(chunk_size=5)
+        return [row.number async for row in rows]
+
+    assert await do(work) == list(range(23))
+
+
+@places()
+async def test_rows_of_two_iterations_in_one_another_are_not_mixed_up(do: Do, alias: str) -> None:
+    async def work() -> int:
+        pairs = 0
+        async for row in Row.objects.using(alias).filter(number__lt=7).aiterator(chunk_size=3):
+            async for other in Row.objects.using(alias).filter(number__lt=row.number).aiterator(chunk_size=2):
+                assert other.number < row.number
+                pairs += 1
+        return pairs
+
+    assert await do(work) == 21
+
+
+@places(owners_only=True)
+async def test_transaction_lasts_over_two_awaits(do: Do, alias: str) -> None:
+    async def work() -> list[int]:
+        counts = []
+        atomic = transaction.atomic(using=alias)
+        await sync_to_async(atomic.__enter__)()
+        await Row.objects.using(alias).acreate(number=1000)
+        await asyncio.sleep(0)
+        counts.append(await Row.objects.using(alias).filter(number=1000).acount())
+        await sync_to_async(transaction.set_rollback)(True, using=alias)
+        await sync_to_async(atomic.__exit__)(None, None, None)
+        counts.append(await Row.objects.using(alias).filter(number=1000).acount())
+        return counts
+
+    assert await do(work) == [1, 0]
+
+
+@places(owners_only=True)
+async def test_savepoint_lasts_over_two_awaits(do: Do, alias: str) -> None:
+    async def work() -> list[int]:
+        rows = Row.objects.using(alias).filter(number__gte=1000)
+        outer, inner = transaction.atomic(using=alias), transaction.atomic(using=alias)
+        await sync_to_async(outer.__enter__)()
+        await Row.objects.using(alias).acreate(number=1000)
+        await sync_to_async(inner.__enter__)()
+        await Row.objects.using(alias).acreate(number=1001)
+        await sync_to_async(inner.__exit__)(ValueError, ValueError(), None)
+        numbers = [row.number async for row in rows]
+        await sync_to_async(outer.__exit__)(ValueError, ValueError(), None)
+        return [*numbers, await rows.all().acount()]
+
+    assert await do(work) == [1000, 0]
+
+
+@places(owners_only=True)
+async def test_locked_rows_stay_locked_over_an_await(do: Do, alias: str, admin: Admin) -> None:
+    async def work() -> list[int]:
+        locked = []
+        free = "SELECT number FROM site_row WHERE number < 3 ORDER BY number FOR UPDATE SKIP LOCKED"
+        atomic = transaction.atomic(using=alias)
+        await sync_to_async(atomic.__enter__)()
+        await Row.objects.using(alias).select_for_update().aget(number=1)
+        locked.append(len(admin.execute(free).fetchall()))
+        await sync_to_async(atomic.__exit__)(None, None, None)
+        locked.append(len(admin.execute(free).fetchall()))
+        return locked
+
+    assert await do(work) == [2, 3]
+
+
+@places()
+async def test_all_of_a_gather_are_answered(do: Do, alias: str) -> None:
+    async def work() -> list[int]:
+        return await asyncio.gather(*(run(f"SELECT {number}", alias) for number in range(20)))
+
+    assert await do(work) == list(range(20))
+
+
+@places()
+async def test_plain_function_that_calls_a_coroutine_that_calls_a_plain_function_uses_one_thread(do: Do) -> None:
+    async def work() -> bool:
+        def outer() -> bool:
+            process = execute("SELECT pg_backend_pid()")
+            return bool(async_to_sync(run)("SELECT pg_backend_pid()") == process)
+
+        return await sync_to_async(outer)()
+
+    assert await do(work)
+
+
+# Which threads and connections are used
+
+
+@pytest.mark.parametrize("place", REQUESTS)
+async def test_calls_of_a_request_have_one_connection(place: Any, threads_of: Make, admin: Admin) -> None:
+    async def work() -> set[int]:
+        return {await run("SELECT pg_backend_pid()", "default") for _ in range(5)}
+
+    assert len(await place(threads_of, work)) == 1
+
+
+def clients(admin: Admin) -> int:
+    """Return the number of connections besides `admin`'s own."""
+    row = admin.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("alias", ["kept", "checked"])
+@pytest.mark.parametrize("place", ["asgi", "django"])
+async def test_120_requests_and_events_at_once_open_at_most_twice_as_many_connections_as_threads(
+    alias: str, place: str, threads_of: Make, admin: Admin
+) -> None:
+    most = 0
+
+    async def work() -> None:
+        nonlocal most
+        await run("SELECT 1", alias)
+        most = max(most, clients(admin))
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        await work()
+        return HttpResponse()
+
+    site = threads_of(django_site(view) if place == "django" else app_of(work))
+    events = DjangoThreads(on_event(work))
+    events.lanes = site.lanes
+    requests = (get(site) if place == "django" else call(site) for _ in range(120))
+    await asyncio.gather(*requests, *(event(events) for _ in range(120)))
+    assert 0 < most <= 8
+    assert (site.lanes.requests.alive, site.lanes.calls.alive) == (4, 4)
+
+
+def app_of(work: Callable[[], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await work()
+
+    return app
+
+
+def on_event(work: Callable[[], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
+    async def app(message: Any, channels: Any) -> None:
+        await work()
+
+    return app
+
+
+async def call(app: DjangoThreads, kind: str = "http") -> None:
+    await app(scope_of(type=kind), None, None)
+
+
+@pytest.mark.parametrize("kind", ["channels", "asgi"])
+async def test_open_websocket_holds_no_thread_and_no_connection(kind: str, threads_of: Make, admin: Admin) -> None:
+    called, leave = asyncio.Event(), asyncio.Event()
+
+    async def stay() -> None:
+        await run("SELECT 1", "default")
+        called.set()
+        await leave.wait()
+
+    site = threads_of(on_event(stay) if kind == "channels" else app_of(stay))
+    socket = asyncio.create_task(
+        event(site, "websocket.connect") if kind == "channels" else call(site, "websocket")  # type: ignore[arg-type]
+    )
+    await called.wait()
+    await until(lambda: not site.lanes.calls.leases and not clients(admin))
+    leave.set()
+    await socket
+
+
+async def test_released_thread_is_free_while_the_request_goes_on(threads_of: Make, admin: Admin) -> None:
+    async def stream() -> None:
+        await run("SELECT 1")
+        release_thread()
+        await until(lambda: not site.lanes.requests.leases)
+        assert await run("SELECT 5") == 5
+
+    site = threads_of(app_of(stream))
+    await call(site)
+
+
+async def test_nothing_is_released_outside_of_a_request() -> None:
+    release_thread()
+
+
+# A restarted database
+
+
+@pytest.mark.parametrize(("alias", "most"), [("default", 0), ("kept", 1), ("checked", 0)])
+@pytest.mark.parametrize("place", ["asgi", "django", "event"])
+async def test_lost_connections_fail_one_call_each_at_most(
+    alias: str, most: int, place: str, threads_of: Make, admin: Admin
+) -> None:
+    failures = 0
+
+    async def work() -> None:
+        nonlocal failures
+        try:
+            await run("SELECT 1", alias)
+        except Exception:
+            failures += 1
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        await work()
+        return HttpResponse()
+
+    site = threads_of({"asgi": app_of(work), "django": django_site(view), "event": on_event(work)}[place])
+    ask: Callable[[], Awaitable[object]] = {
+        "asgi": lambda: call(site),
+        "django": lambda: get(site),
+        "event": lambda: event(site),
+    }[place]
+    await asyncio.gather(*(ask() for _ in range(40)))
+    connections = clients(admin)
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    await until(lambda: not clients(admin))
+    await asyncio.gather(*(ask() for _ in range(40)))
+    assert failures <= most * connections
+    await asyncio.gather(*(ask() for _ in range(40)))
+    assert failures <= most * connections
+
+
+# Overload
+
+
+class Holding:
+    """An application whose first request holds the only thread until it is released."""
+
+    def __init__(self) -> None:
+        self.holds = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self) -> None:
+        await sync_to_async(int)("5")
+        if not self.holds.is_set():
+            self.holds.set()
+            await self.release.wait()
+
+
+# Django 5.2 leaves the content of a request that has failed outside of its view to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("interface", ["asgi", "channels", "django"])
+async def test_request_that_finds_no_thread_is_answered_with_503(
+    interface: str, threads_of: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = Holding()
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        await work()
+        return HttpResponse("late")
+
+    apps: dict[str, Any] = {"asgi": app_of(work), "channels": on_event(work), "django": django_site(view)}
+    site = threads_of(apps[interface], threads=1, wait=0)
+
+    async def ask() -> int:
+        if interface == "channels":
+            reply = await event(site, "http.request")
+            return int(reply.messages[0]["status"]) if reply.messages else 0
+        return (await get_or_nothing(site))[0]
+
+    holder = asyncio.create_task(ask())
+    await work.holds.wait()
+    assert await ask() == 503
+    assert await ask() == 503
+    work.release.set()
+    assert await holder != 503
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1 and "1 answered with 503" in warnings[0]
+    gc.collect()
+
+
+async def get_or_nothing(app: Any) -> tuple[int, str]:
+    client = Client(app)
+    await app(client.scope, client.receive, client.send)
+    return (client.events[0]["status"], "") if client.events else (0, "")
+
+
+@pytest.mark.parametrize("interface", ["asgi", "channels"])
+async def test_handshake_that_finds_no_thread_is_answered_with_503(interface: str, threads_of: Make) -> None:
+    work = Holding()
+    site = threads_of(app_of(work) if interface == "asgi" else on_event(work), threads=1, wait=0)
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: dict[str, Any]) -> None:
+        sent.append(event)
+
+    release = await hold_calls(site)
+    if interface == "asgi":
+        scope = scope_of(type="websocket", extensions={"websocket.http.response": {}})
+        await site(scope, None, send)
+    else:
+        sent += (await event(site, "websocket.connect")).messages
+    release()
+    assert sent[0]["status"] == 503
+
+
+async def hold_calls(site: DjangoThreads) -> Callable[[], None]:
+    """Take the only thread of calls; the result gives it back."""
+    begun, release = threading.Event(), threading.Event()
+    once(site.lanes).submit(lambda: (begun.set(), release.wait()))
+    begun.wait()
+    return release.set
+
+
+async def test_event_that_finds_no_thread_raises(threads_of: Make) -> None:
+    site = threads_of(on_event(lambda: run("SELECT 1")), threads=1, wait=0)
+    release = await hold_calls(site)
+    with pytest.raises(ThreadsBusy):
+        await event(site, "websocket.receive")
+    release()
+
+
+async def test_request_refused_in_a_group_of_tasks_is_answered_with_503(threads_of: Make) -> None:
+    work = Holding()
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work())
+
+    site = threads_of(app_of(grouped), threads=1, wait=0)
+    holder = asyncio.create_task(get_or_nothing(site))
+    await work.holds.wait()
+    assert (await get_or_nothing(site))[0] == 503
+    work.release.set()
+    await holder
+
+
+async def test_request_refused_after_its_response_has_begun_raises(threads_of: Make) -> None:
+    work = Holding()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await work()
+
+    site = threads_of(app, threads=1, wait=0)
+    holder = asyncio.create_task(get_or_nothing(site))
+    await work.holds.wait()
+    with pytest.raises(ThreadsBusy):
+        await get_or_nothing(site)
+    work.release.set()
+    await holder
+
+
+# What it is to servers
+
+
+async def hello(message: Any, channels: Any) -> None: ...
+
+
+async def hello_asgi(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("app", "name"), [(hello, "channels"), (hello_asgi, "asgi3")])
+def test_interface_is_that_of_the_application(app: Any, name: str) -> None:
+    assert detect_interface(DjangoThreads(app)) == name
+    assert build_interface(DjangoThreads(app), Settings()).name == name
+
+
+def test_interface_of_django_is_asgi3() -> None:
+    assert detect_interface(DjangoThreads(django_site(lambda request: None))) == "asgi3"  # type: ignore[arg-type,return-value]
+
+
+def consumer(message: Any) -> None: ...
+
+
+def wsgi(environ: Any, start_response: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("app", "name"), [(consumer, "consumer"), (wsgi, "wsgi")])
+def test_application_with_threads_of_its_own_is_rejected(app: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"got a {name} one"):
+        DjangoThreads(app)
+
+
+def test_what_cannot_be_called_is_rejected() -> None:
+    with pytest.raises(InterfaceError, match="not callable"):
+        DjangoThreads("app")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [0, True, "4"])
+def test_invalid_number_of_threads_is_rejected(threads: Any) -> None:
+    with pytest.raises(ConfigError, match="threads: expected a number not below 1"):
+        DjangoThreads(hello, threads)
+
+
+@pytest.mark.parametrize("wait", [-1, "5", float("inf")])
+def test_invalid_wait_is_rejected(wait: Any) -> None:
+    with pytest.raises(ConfigError, match="wait: expected seconds"):
+        DjangoThreads(hello, wait=wait)
+
+
+async def test_middleware_that_passes_its_arguments_on_is_called_with_them(threads_of: Make) -> None:
+    class Middleware:
+        async def __call__(self, *arguments: Any) -> None:
+            called.append(len(arguments))
+
+    called: list[int] = []
+    await call(threads_of(Middleware()))
+    await event(threads_of(Middleware()))
+    assert called == [3, 2]
+
+
+async def test_startup_and_shutdown_are_handed_on() -> None:
+    called = []
+
+    class App:
+        wants_http_disconnect = True
+
+        async def __call__(self, message: Any, channels: Any) -> None: ...
+
+        async def startup(self) -> None:
+            called.append("startup")
+
+        async def shutdown(self) -> None:
+            called.append("shutdown")
+
+    site = DjangoThreads(App())
+    await site.startup()
+    await site.shutdown()
+    assert called == ["startup", "shutdown"] and site.wants_http_disconnect
+
+
+async def test_threads_end_at_shutdown() -> None:
+    site = DjangoThreads(on_event(lambda: sync_to_async(int)("5")))
+    await event(site)
+    await event(site, "http.request")
+    await site.startup()
+    await site.shutdown()
+    for lane in site.lanes:
+        lane.join()
+        assert lane.alive == 0

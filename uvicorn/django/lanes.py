@@ -1,0 +1,321 @@
+"""Threads with Django's connections on them, and which of them runs the calls of a request or of an event.
+
+Django keeps a connection on the thread, and sites keep a tenant or a user there. So nobody else may come to a thread
+for as long as its owner may come back to what it has left:
+
+- A request keeps its thread from its first call to its end.
+- Other code (an event of a WebSocket, a task that has outlived its request) has a thread for one call, and keeps it
+  while it has a transaction open, or an iterator over rows.
+
+A thread closes connections that are broken or too old before its first call and after its last one, as Django does at
+the beginning and at the end of a request. A transaction that is still open then is rolled back with its connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial
+from inspect import GEN_SUSPENDED, getgeneratorstate
+from queue import Empty, SimpleQueue
+from types import GeneratorType
+from typing import Any, NamedTuple, TypeVar, final
+
+from django.db import connections
+
+from uvicorn import forks
+from uvicorn.errors import UvicornError
+
+T = TypeVar("T")
+
+logger = logging.getLogger("uvicorn.app")
+
+
+class ThreadsBusy(UvicornError):
+    """A call of an event handler, or of a task that has outlived its request, found no free thread in time."""
+
+
+class RequestRefused(BaseException):
+    """A request found no free thread in time: it ends with this, and is answered with 503.
+
+    Not an Exception, like a cancellation: Django would log it as a fault of the view and send mail about it.
+    """
+
+
+@final
+class Lane:
+    """Threads for leases: at most so many, started when they are needed; the one that was used last goes first."""
+
+    def __init__(self, threads: int, wait: float) -> None:
+        """`wait` is how many seconds a call waits for a thread before it is refused."""
+        self.threads = threads
+        self.wait = wait
+        self._renew()
+
+    def _renew(self) -> None:
+        """Begin with no threads: a new lane, or one in a forked process, to which the threads have not come along."""
+        self._forks = forks.forks
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        # Each idle thread waits for its next lease, or for None, which ends it.
+        self._idle: list[SimpleQueue[Callable[[], None] | None]] = []
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        #: Leases that have a thread, or wait for one.
+        self.leases = 0
+
+    @property
+    def alive(self) -> int:
+        """Threads that have not ended."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a lease waits for a thread."""
+        return self.leases > self.threads
+
+    def run(self, serve: Callable[[], None]) -> None:
+        """Have a thread call `serve` as soon as one is free."""
+        if self._forks != forks.forks:
+            self._renew()
+        with self._lock:
+            if self._idle:
+                self._idle.pop().put(serve)
+            elif len(self._threads) == self.threads or not self._start_thread(serve):
+                self._waiting.append(serve)
+            self.leases += 1
+
+    def close(self) -> None:
+        """End the threads, each when no lease has it or waits for it, and close their connections."""
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().put(None)
+
+    def join(self) -> None:
+        """Wait until all threads have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def _start_thread(self, serve: Callable[[], None]) -> bool:
+        # A daemon: an application that blocks for ever must not keep the process from ending.
+        name = f"uvicorn-django-{len(self._threads) + 1}"
+        thread = threading.Thread(target=self._work, args=(serve,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            return False
+        self._threads.append(thread)
+        return True
+
+    def _work(self, serve: Callable[[], None] | None) -> None:
+        inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        while serve is not None:
+            serve()
+            with self._lock:
+                self.leases -= 1
+                serve = self._waiting.popleft() if self._waiting else None
+                if serve is not None:
+                    continue
+                if self._closed:
+                    break
+                self._idle.append(inbox)
+            serve = inbox.get()
+        connections.close_all()
+
+
+class Lanes(NamedTuple):
+    """Of one application. Code that has a thread for a call never waits behind requests, which keep theirs."""
+
+    requests: Lane
+    calls: Lane
+
+
+class _Call:
+    """A call, and the future of its outcome. Either a thread takes it, to run it, or a timer, to refuse it."""
+
+    __slots__ = ("_untaken", "function", "future")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.future: Future[Any] = Future()
+        self._untaken = threading.Lock()
+
+    def take(self) -> bool:
+        """Return whether the call is the caller's to run or to refuse: it has not been taken, nor cancelled."""
+        return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
+
+
+@final
+class Lease(Executor):
+    """The executor of a request or an event handler: runs its calls one at a time, in their order.
+
+    `submit` works from any thread, also after `end`, which is to be called once.
+    """
+
+    def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
+        self._lanes = lanes
+        self._keeps_thread = is_request
+        self._ended = False
+        self._lock = threading.Lock()
+        # None wakes the thread, which then looks whether it is still needed. The garbage collector may put one in the
+        # middle of another `put`, which this kind of queue allows.
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        # Whether a thread serves the calls, or has been asked for.
+        self._is_served = False
+        self._thread = 0
+        # Iterators that have begun and not ended. Only the caller keeps them alive.
+        self._iterators: set[weakref.ref[GeneratorType[Any, Any, Any]]] = set()
+        #: Whether the request has been refused a thread.
+        self.refused = False
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Have the thread of this lease call `fn`; if none is free in time, the future raises RequestRefused or
+        ThreadsBusy."""
+        if threading.get_ident() == self._thread:
+            # That thread runs an event loop of its own, which would wait for a call that waits for the loop's end.
+            return once(self._lanes).submit(fn, *args, **kwargs)
+        call = _Call(partial(fn, *args, **kwargs) if args or kwargs else fn)
+        if self.refused and self._keeps_thread:
+            call.take()
+            call.future.set_exception(RequestRefused("the request was refused a thread"))
+            return call.future
+        lane = self._lanes.requests if self._keeps_thread else self._lanes.calls
+        with self._lock:
+            self._calls.put(call)
+            asks, self._is_served = not self._is_served, True
+        if asks:
+            try:
+                lane.run(self._serve)
+            except RuntimeError:
+                call.take()
+                self._is_served = False
+                raise
+        if not self._thread and lane.is_full:
+            with suppress(RuntimeError):
+                # Without an event loop only the caller waits.
+                asyncio.get_running_loop().call_later(lane.wait, self._refuse, call, lane)
+        return call.future
+
+    def end(self) -> None:
+        """The request or the handler has ended: give the thread back as soon as it has made the calls it has."""
+        self._keeps_thread = False
+        self._ended = True
+        self._calls.put(None)
+
+    def _refuse(self, call: _Call, lane: Lane) -> None:
+        """Refuse a call that has waited too long, unless a thread has taken it."""
+        if call.take():
+            self.refused = self.refused or self._keeps_thread
+            error = RequestRefused if self._keeps_thread else ThreadsBusy
+            call.future.set_exception(error(f"{lane.threads} threads were busy for {lane.wait:g} s"))
+            # It waits on for a thread, which drops it.
+            del call.function, call.future
+
+    def _serve(self) -> None:
+        """Make calls until the thread is not needed any more; called by a thread."""
+        self._thread = threading.get_ident()
+        used = False
+        while True:
+            try:
+                call = self._calls.get(block=used and self._needs_thread())
+            except Empty:
+                if used:
+                    clean_connections()
+                    used = False
+                with self._lock:
+                    if self._calls.empty():
+                        self._thread = 0
+                        self._is_served = False
+                        return
+                continue
+            if call is not None and call.take():
+                if not used:
+                    clean_connections()
+                    used = True
+                self._make(call)
+            # Not kept while the thread waits.
+            del call
+
+    def _make(self, call: _Call) -> None:
+        function, future = call.function, call.future
+        # A timer may still refer to it.
+        del call.function
+        iterators = [argument for argument in arguments_of(function) if isinstance(argument, GeneratorType)]
+        try:
+            result = function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        for iterator in iterators:
+            if getgeneratorstate(iterator) == GEN_SUSPENDED:
+                self._iterators.add(weakref.ref(iterator, self._collected))
+
+    def _collected(self, iterator: weakref.ref[GeneratorType[Any, Any, Any]]) -> None:
+        self._calls.put(None)
+
+    def _needs_thread(self) -> bool:
+        if self._keeps_thread or (not self._ended and any(map(_in_transaction, _opened()))):
+            return True
+        for reference in tuple(self._iterators):
+            iterator = reference()
+            if iterator is None or getgeneratorstate(iterator) != GEN_SUSPENDED:
+                self._iterators.discard(reference)
+        return bool(self._iterators)
+
+
+def once(lanes: Lanes) -> Lease:
+    """Return a lease for one call, which leaves nothing open behind it."""
+    lease = Lease(lanes, is_request=False)
+    lease.end()
+    return lease
+
+
+def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
+    """Return the arguments of the call that asgiref submits, which is the last argument of its own; () if unsure."""
+    inner = function.args[-1] if isinstance(function, partial) and function.args else None
+    return inner.args if isinstance(inner, partial) else ()
+
+
+def _opened() -> Iterator[Any]:
+    """The connections of this thread, and those that have been closed."""
+    return iter(connections.all(initialized_only=True))
+
+
+def _in_transaction(connection: Any) -> bool:
+    """Whether a transaction is open, which `close_if_unusable_or_obsolete` would end."""
+    is_open = connection.connection is not None
+    return bool(connection.in_atomic_block or (is_open and connection.autocommit is False))
+
+
+def clean_connections() -> None:
+    """Have this thread's connections ready for another owner: none broken, none too old, none in a transaction."""
+    for connection in _opened():
+        connection.queries_log.clear()
+        if connection.in_atomic_block:
+            _drop(connection, "a transaction was left open; it is rolled back")
+            continue
+        try:
+            if _in_transaction(connection) and not connection.settings_dict["AUTOCOMMIT"]:
+                connection.rollback()
+            connection.close_if_unusable_or_obsolete()
+        except Exception as error:
+            _drop(connection, repr(error))
+
+
+def _drop(connection: Any, reason: str) -> None:
+    """Close `connection` with whatever it is in the middle of."""
+    logger.warning("database %r: %s; its connection is closed", connection.alias, reason)
+    with suppress(Exception):
+        connection.close()
+    # The wrapper is never used again after it was closed in a transaction.
+    del connections[connection.alias]
