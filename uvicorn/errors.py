@@ -57,6 +57,10 @@ class LocalProtocolError(ProtocolError):
     """The application sent an invalid or out-of-order message."""
 
 
+class MessageTooLarge(LocalProtocolError):
+    """A message to a group is over the limit. Its size is mostly a client's doing, so it is logged as a warning."""
+
+
 class RemoteProtocolError(ProtocolError):
     """The client sent a malformed request or exceeded a limit.
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvicorn.broadcast.encoding import BrokenMessage, decode, encode, group_name, share
-from uvicorn.errors import LocalProtocolError
+from uvicorn.errors import LocalProtocolError, MessageTooLarge
 from uvicorn.types import SharedBytes, SharedText
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -96,7 +96,7 @@ def test_F5_a_payload_above_the_limit_is_refused_before_it_is_parsed() -> None:
 @pytest.mark.parametrize("value", ["x" * 93, b"x" * 74])
 def test_a_message_above_the_limit_is_refused_at_its_sender(value: Any) -> None:
     encode({"a": value[:-1]}, 100)
-    with pytest.raises(LocalProtocolError, match="of 100 bytes at most, got 101"):
+    with pytest.raises(MessageTooLarge, match="of 100 bytes at most, got 101"):
         encode({"a": value}, 100)
 
 

@@ -54,6 +54,23 @@ async def visit(app: Any, **settings: Any) -> WebSocketConversation:
     return client
 
 
+@pytest.mark.parametrize("kind", ["channels", "asgi"])
+async def test_a_group_message_that_is_too_large_is_one_warning(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def asgi(scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await scope["groups"].send({"group": "chat", "send": {"text": event["text"]}})
+
+    async with running(chat if kind == "channels" else asgi) as (app, _):
+        client = await visit(app)
+        await client.say("a" * (2 << 20))
+        [record] = caplog.records
+        assert (record.levelname, record.exc_info) == ("WARNING", None)
+        assert ": groups.send: expected a message of 1048576 bytes at most, got 20971" in record.getMessage()
+        await client.lose()
+
+
 async def test_the_chat_of_the_documents() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     first, second = await visit(app), await visit(app)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import Recorder, settle, until
-from tests.websocket_client import WebSocketConversation
+from tests.websocket_client import Held, WebSocketConversation
 from uvicorn.errors import ChannelClosed, LocalProtocolError
 
 Message = dict[str, Any]
@@ -268,6 +268,32 @@ async def test_reading_pauses_while_too_many_messages_are_being_handled() -> Non
     assert (len(waiting), conversation.transport.reading) == (4, True)
     await conversation.lose()
     waiting[-1].cancel()
+
+
+async def test_reading_pauses_while_the_messages_in_handlers_exceed_a_mebibyte_together() -> None:
+    app = Held("websocket.receive")
+    conversation = await opened(app)
+    await conversation.say("a" * (1 << 19), b"b" * (1 << 19))
+    assert (len(app.waiting), conversation.transport.reading) == (2, True)
+    await conversation.say("c", "d")
+    assert (len(app.waiting), conversation.transport.reading) == (3, False)
+    app.waiting[0].set_result(None)
+    await settle()
+    assert (len(app.waiting), conversation.transport.reading) == (4, True)
+    for future in app.waiting[1:]:
+        future.set_result(None)
+    await conversation.lose()
+
+
+async def test_one_message_may_be_larger_than_all_messages_in_handlers_may_be_together() -> None:
+    app = Held("websocket.receive")
+    conversation = await opened(app)
+    await conversation.say(b"a" * (16 << 20))
+    assert (len(app.waiting), conversation.transport.reading) == (1, False)
+    app.waiting[0].set_result(None)
+    await settle()
+    assert conversation.transport.reading
+    await conversation.lose()
 
 
 async def test_with_one_handler_messages_are_handled_in_order_one_after_another() -> None:

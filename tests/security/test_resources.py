@@ -39,9 +39,9 @@ async def test_D1_after_a_refusal_input_is_dropped_and_then_the_connection_close
 @pytest.mark.parametrize(
     ("at_limit", "keyword"),
     [
-        (request(b"GET /" + b"a" * (8192 - 14) + b" HTTP/1.1"), "max_request_line_bytes"),
+        (request(b"GET /" + b"a" * (65536 - 14) + b" HTTP/1.1"), "max_request_line_bytes"),
         (request(b"GET / HTTP/1.1", b"a: " + b"b" * (65536 - 9 - 5)), "max_header_bytes"),
-        (request(b"GET / HTTP/1.1", *[b"a: b"] * 99), "max_header_fields"),
+        (request(b"GET / HTTP/1.1", *[b"a: b"] * 499), "max_header_fields"),
     ],
 )
 async def test_D1_exactly_the_limit_passes_and_one_byte_more_is_refused(at_limit: bytes, keyword: str) -> None:

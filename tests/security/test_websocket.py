@@ -219,7 +219,7 @@ async def test_E4_a_compression_bomb_is_closed_with_1009_within_twice_the_limit(
     # A gibibyte in a megabyte, as it would arrive.
     bomb = frame(BINARY | RSV1, first + again * 1023, mask=bytes(4))
     app = Recorder(nothing)
-    conversation = await opened(app, compression=True)
+    conversation = await opened(app, compression=True, ws_max_size=MEBIBYTE)
     tracemalloc.start()
     conversation.send(bomb)
     peak = tracemalloc.get_traced_memory()[1]
@@ -254,6 +254,9 @@ async def test_E5_a_message_of_exactly_the_limits_of_bytes_and_fragments_is_acce
 async def test_E5_endless_empty_fragments_are_refused() -> None:
     conversation = await opened()
     conversation.send(frame(BINARY_PART) + frame(MORE) * 1023)
+    for _ in range(15):
+        await settle()
+        conversation.send(frame(MORE) * 1024)
     await settle()
     assert conversation.close_code is None
     conversation.send(frame(MORE))

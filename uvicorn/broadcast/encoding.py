@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, final
 
-from uvicorn.errors import LocalProtocolError, UvicornError
+from uvicorn.errors import LocalProtocolError, MessageTooLarge, UvicornError
 from uvicorn.types import Message, SharedBytes, SharedText
 
 #: 1 MiB: the largest message of a websocket, and of the draft of the channels interface.
@@ -62,8 +62,8 @@ class Encoded:
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """A message as it goes out; raises LocalProtocolError for one that is too large, or holds what JSON and bytes
-    cannot say."""
+    """A message as it goes out; raises LocalProtocolError for one that holds what JSON and bytes cannot say, and
+    MessageTooLarge."""
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
@@ -85,7 +85,7 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
     body = b"".join(bodies) if bodies else None
     size = len(header) + len(body or b"")
     if size > most:
-        raise LocalProtocolError(f"groups.send: expected a message of {most} bytes at most, got {size}")
+        raise MessageTooLarge(f"groups.send: expected a message of {most} bytes at most, got {size}")
     return Encoded(header, body)
 
 

@@ -44,6 +44,9 @@ logger = logging.getLogger("uvicorn.app")
 # Once the disconnect handler has had this long, what the client's other tasks send raises, whether it has ended or not.
 _DISCONNECT_SECONDS: Final = 5.0
 
+# 1 MiB: reading pauses while the messages that handlers of one connection have make more; a single one may be larger.
+_HANDLED_BYTES: Final = 1 << 20
+
 # A message to a websocket needs one of these keys.
 _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
@@ -224,7 +227,7 @@ class WebSocketReply:
 class ChannelsListener(WebSocketListener):
     """Turns what happens on one connection into calls of the application."""
 
-    __slots__ = ("_app", "_order", "_path", "_reply", "_running", "_session", "_settings", "_tasks")
+    __slots__ = ("_app", "_handled", "_order", "_path", "_reply", "_running", "_session", "_settings", "_tasks")
 
     def __init__(
         self, app: Callable[..., Any], session: WebSocketSession, settings: Settings, tasks: HandlerTasks
@@ -236,8 +239,9 @@ class ChannelsListener(WebSocketListener):
         self._path = session.request.path
         self._reply = WebSocketReply(session)
         self._order = 0
-        # Handlers of messages that have not ended.
-        self._running: set[asyncio.Task[Any]] = set()
+        # Handlers that have not ended, each with the size of its message, and these sizes together.
+        self._running: dict[asyncio.Task[Any], int] = {}
+        self._handled = 0
 
     def on_connect(self) -> None:
         """Have the application decide."""
@@ -271,14 +275,16 @@ class ChannelsListener(WebSocketListener):
         """A text message: one call of the application."""
         self._order += 1
         self._receive(
-            {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": None, "order": self._order}
+            {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": None, "order": self._order},
+            len(text),
         )
 
     def on_bytes(self, data: bytes) -> None:
         """A binary message: one call of the application."""
         self._order += 1
         self._receive(
-            {"channel": "websocket.receive", "path": self._path, "text": None, "bytes": data, "order": self._order}
+            {"channel": "websocket.receive", "path": self._path, "text": None, "bytes": data, "order": self._order},
+            len(data),
         )
 
     def on_disconnect(self, code: int, reason: str) -> None:
@@ -300,7 +306,7 @@ class ChannelsListener(WebSocketListener):
             task.add_done_callback(self._disconnect_ended)
             self._cancel_later(task)
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, message: Message, size: int) -> None:
         task = self._call(message)
         if task is None:
             return
@@ -308,9 +314,10 @@ class ChannelsListener(WebSocketListener):
             if task.cancelled() or task.exception() is not None:
                 self._log_failure(task)
             return
-        self._running.add(task)
+        self._running[task] = size
+        self._handled += size
         task.add_done_callback(self._receive_ended)
-        if len(self._running) >= self._settings.ws_handlers:
+        if len(self._running) >= self._settings.ws_handlers or self._handled > _HANDLED_BYTES:
             self._session.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
@@ -350,9 +357,9 @@ class ChannelsListener(WebSocketListener):
             session.on_end(self._set_over)
 
     def _receive_ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
+        self._handled -= self._running.pop(task)
         self._log_failure(task)
-        if self._session.state is OPEN:
+        if self._session.state is OPEN and self._handled <= _HANDLED_BYTES:
             self._session.resume_receiving()
 
     def _disconnect_ended(self, task: asyncio.Task[Any]) -> None:

@@ -15,7 +15,14 @@ from typing import Any, Final, final
 from uvicorn.channel import shape
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
-from uvicorn.errors import ApplicationError, BroadcastUnavailable, ClientDisconnected, InterfaceError, ResponseAborted
+from uvicorn.errors import (
+    ApplicationError,
+    BroadcastUnavailable,
+    ClientDisconnected,
+    InterfaceError,
+    MessageTooLarge,
+    ResponseAborted,
+)
 from uvicorn.escape import escaped
 from uvicorn.forks import end_fork
 from uvicorn.settings import Settings
@@ -281,7 +288,9 @@ def is_reported(error: BaseException) -> bool:
 
 def log_failure(where: object, error: BaseException) -> None:
     """Log what the application has raised while it served `where`, unless that has been reported."""
-    if not isinstance(error, NoAwaitable):
+    if isinstance(error, MessageTooLarge):
+        logger.warning("%s: %s", where, error)
+    elif not isinstance(error, NoAwaitable):
         level = logging.DEBUG if is_reported(error) else logging.ERROR
         logger.log(level, "%s: exception in the application", where, exc_info=error)
     elif error.is_first:
