@@ -11,25 +11,19 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
-from typing import Any, Final, final
+from typing import Any, final
 
 from uvicorn.channel import DONE, LazyAwaitable, channel_names, check_named, let_others_run, shape
+from uvicorn.concurrency.thread_call import Head, ThreadCall
+from uvicorn.core.content import as_bytes
 from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
-from uvicorn.forks import end_fork
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply, watch_handler
-from uvicorn.interfaces.threaded import Call, ThreadedInterface, refuse
+from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
-
-# High-water mark of the content that a worker thread has sent: as much as a connection may have unsent.
-_UNTAKEN_BYTES: Final = 65536
-
-# What a message without content counts for: a consumer that sends nothing but those must not fill our memory.
-_MESSAGE_BYTES: Final = 64
 
 
 @final
@@ -100,74 +94,41 @@ class _Send:
 
 
 @final
-class ConsumerCall(Call):
-    """One call of the application. Methods named `_on_loop_*` are for the event loop's thread.
+class ConsumerCall(ThreadCall):
+    """One call of the application.
 
     The reply channel refers to this, and nothing here to the channel, so that its end can be noticed.
     """
 
-    __slots__ = (
-        "_context",
-        "_failed",
-        "_interface",
-        "_lock",
-        "_message",
-        "_sent",
-        "_state",
-        "_taken",
-        "exchange",
-    )
+    __slots__ = ("_interface", "_lock", "_message", "_state")
+
+    message_bytes = 64
 
     def __init__(self, interface: ThreadedConsumerInterface, exchange: HTTPExchange, content: bytes) -> None:
-        super().__init__(interface.loop_calls(), interface.settings.disconnect_seconds)
-        self.exchange = exchange
+        super().__init__(exchange, interface.loop_calls(), interface.settings.disconnect_seconds)
         self._interface = interface
-        # What a middleware has set for this request, such as a trace, is the application's to see.
-        self._context = copy_context()
         self._message: Message | None = consumer_message(exchange, content, ThreadReplyChannel(self))
         # Several threads may send. What they have sent makes the state, which the exchange reaches a little later.
         self._lock = threading.Lock()
         self._state = WAITING
-        # The loop's: what was sent was unfit for the wire, and has been answered for.
-        self._failed = False
-        self._sent = 0
-        self._taken = 0
 
-    # On a worker
+    # On a worker thread
 
-    def _run(self) -> None:
-        """Call the application, and see to what it leaves undone."""
+    def _call_application(self) -> Callable[[], None] | None:
+        OWNER.set(self.exchange.endpoint)
         message, self._message = self._message, None
-        if self._over or message is None:
-            return
+        assert message is not None
         reply = weakref.ref(message["reply_channel"])
         try:
-            result = self._context.run(self._call_application, message)
+            result = self._interface.app(message)
         except ChannelClosed:
             # The consumer was notified that the client has gone.
-            return
-        except BaseException as error:
-            if self.exchange.endpoint.is_parents:
-                end_fork(error)
-            # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
-            self._loop_calls.post(lambda error=error: answer_failure(self.exchange, error))  # type: ignore[misc]
-            return
+            return None
         del message
-        if self.exchange.endpoint.is_parents:
-            end_fork(None)
         if result is not None and asyncio.iscoroutine(result):
             # A decorator has hidden that it is a coroutine function.
-            self._loop_calls.post(lambda: self._on_loop_go_on(result, reply))
-        elif self._state is not COMPLETE:
-            self._loop_calls.post(lambda: self._on_loop_returned(reply))
-
-    def cancel(self) -> None:
-        """The call will not be made: the pool has been shut down before its turn."""
-        self._loop_calls.post(lambda: refuse(self.exchange))
-
-    def _call_application(self, message: Message) -> Any:
-        OWNER.set(self.exchange.endpoint)
-        return self._interface.app(message)
+            return lambda: self._on_loop_go_on(result, reply)
+        return (lambda: self._on_loop_returned(reply)) if self._state is not COMPLETE else None
 
     # On any thread
 
@@ -185,24 +146,20 @@ class ConsumerCall(Call):
             content = message.get("content")
             if content is None:
                 check_named(message)
-            content = content or b""
-            if not isinstance(content, (bytes, bytearray, memoryview)):
-                raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
-            # The application may go on to change what it has sent.
-            content = bytes(content)
+            # A copy: the application may go on to change what it has sent.
+            content = as_bytes(content or b"")
             more_content = bool(message.get("more_content", False))
             if state is not COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
                 if self._answered:
                     return DONE
-            self._sent += len(content) + _MESSAGE_BYTES
+            self._sent += len(content) + self.message_bytes
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
             send = _Send(content, more_content, awaited=not on_loop)
+            head: Head | None = None
             if state is WAITING:
-                head = (message["status"], message.get("headers") or (), message.get("status_text") or b"")
-                posted = self._loop_calls.post(lambda: self._on_loop_respond(head, send))
-            else:
-                posted = self._loop_calls.post(lambda: self._on_loop_write(send))
+                head = (message["status"], message.get("status_text") or b"", message.get("headers") or ())
+            posted = self._loop_calls.post(lambda: self._on_loop_message(head, send))
         if not posted:
             self._over = True
             return self._send_after_disconnect()
@@ -211,23 +168,14 @@ class ConsumerCall(Call):
             self._loop_calls.flush()
             return LazyAwaitable(self.exchange.drain, send.on_await) if self.exchange.write_paused else DONE
         if more_content or state is COMPLETE:
-            return self._wait_for_room()
+            self._wait_for_room()
+            if self._over and self._state is not COMPLETE:
+                return self._send_after_disconnect()
         return DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """See `ThreadReplyChannel.on_close`."""
         self._loop_calls.post(lambda: self.exchange.on_close(callback))
-
-    def _wait_for_room(self) -> Coroutine[Any, Any, None]:
-        """Wait while above the high-water mark."""
-        if self._sent - self._taken > _UNTAKEN_BYTES:
-            room = threading.Lock()
-            room.acquire()
-            if self._loop_calls.post(lambda: self._on_loop_wants_room(room)):
-                room.acquire()
-            if self._over and self._state is not COMPLETE:
-                return self._send_after_disconnect()
-        return DONE
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         if OWNER.get() is self.exchange.endpoint:
@@ -236,48 +184,19 @@ class ConsumerCall(Call):
 
     # On the event loop's thread
 
-    def _on_loop_respond(self, head: tuple[int, Any, bytes], send: _Send) -> None:
-        status, headers, reason = head
-        try:
-            self.exchange.respond(status, headers, send.content, send.more_content, reason)
-        except Exception as error:
-            self._fail(error)
-        self._sent_to_client(send)
-
-    def _on_loop_write(self, send: _Send) -> None:
-        if not self._failed:
-            try:
-                self.exchange.write(send.content, send.more_content)
-            except Exception as error:
-                self._fail(error)
-        self._sent_to_client(send)
-
-    def _fail(self, error: Exception) -> None:
-        self._failed = True
+    def _on_loop_failed(self, error: BaseException) -> None:
         answer_failure(self.exchange, error)
 
-    def _sent_to_client(self, send: _Send) -> None:
+    def _on_loop_message(self, head: Head | None, send: _Send) -> None:
         exchange = self.exchange
-        if not exchange.write_paused:
-            self._taken += len(send.content) + _MESSAGE_BYTES
-        elif exchange.state is STREAMING:
+        self._on_loop_send(head, send.content, send.more_content)
+        if exchange.write_paused and exchange.state is STREAMING:
             on_await = exchange.gateway.last_send()
             if not send.awaited:
                 send.on_await = on_await
             elif on_await is not None:
                 # The thread waits for room, or has sent little.
                 on_await()
-
-    def _on_loop_wants_room(self, room: threading.Lock) -> None:
-        if self.exchange.state >= COMPLETE or not self.exchange.write_paused:
-            self._on_loop_room(room)
-        else:
-            task = asyncio.get_running_loop().create_task(self.exchange.drain())
-            task.add_done_callback(lambda task: self._on_loop_room(room))
-
-    def _on_loop_room(self, room: threading.Lock) -> None:
-        self._taken = self._sent
-        room.release()
 
     def _on_loop_returned(self, reply: weakref.ref[ThreadReplyChannel]) -> None:
         if self.exchange.state < COMPLETE:

@@ -13,8 +13,9 @@ from concurrent.futures import Executor, Future
 from typing import Any, Final
 
 from uvicorn.concurrency.loop_calls import LoopCalls
+from uvicorn.concurrency.thread_call import ThreadCall, refuse
 from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
-from uvicorn.core.exchange import ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.client_shares import ClientShares, SharedJob
 from uvicorn.settings import Settings
@@ -24,70 +25,6 @@ logger = logging.getLogger("uvicorn.app")
 # Time for a worker that is to stop to close its files and connections, and the interval of checks for its end.
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.01
-
-
-class Call:
-    """One call of an application: `run` or `cancel` is called, once."""
-
-    __slots__ = ("_answered", "_forget", "_loop_calls", "_over", "_returned", "_seconds")
-
-    def __init__(self, loop_calls: LoopCalls, seconds: float) -> None:
-        """`seconds`: for how long the application may go on after a response that was complete before it was."""
-        self._loop_calls = loop_calls
-        self._seconds = seconds
-        # Set by the loop, once: the client has gone; the application's next send raises.
-        self._over = False
-        # Set by the loop, once: the response is complete, and what the application still sends is dropped.
-        self._answered = False
-        # Set by the worker, once: the application has come to its end.
-        self._returned = False
-        self._forget: Callable[[], object] | None = None
-
-    def run(self) -> None:
-        """Called by a worker. Never raises."""
-        try:
-            self._run()
-        finally:
-            # First this, then the look; the loop does it the other way round, so that one of them sees the other.
-            self._returned = True
-            if self._answered:
-                self._loop_calls.post(self._on_loop_end)
-
-    def _run(self) -> None:
-        raise NotImplementedError
-
-    def holds_thread(self) -> bool:
-        """Whether the application has yet to return."""
-        return not self._returned
-
-    def cancel(self) -> None:
-        """Called instead if there will be no worker for it; from any thread."""
-        raise NotImplementedError
-
-    def on_end(self, exchange: HTTPExchange) -> None:
-        """The response has ended, perhaps not as the application meant it; on the loop's thread."""
-        exchange.thread_held = None
-        if not exchange.ended_early:
-            self._give_up()
-            return
-        self._answered = True
-        if not self._returned:
-            self._forget = exchange.gateway.handler_continues(exchange, self._give_up, self._seconds)
-
-    def _give_up(self) -> None:
-        """Have the application's next send raise; on the loop's thread."""
-        self._over = True
-
-    def _on_loop_end(self) -> None:
-        forget, self._forget = self._forget, None
-        if forget is not None:
-            forget()
-
-
-def refuse(exchange: HTTPExchange) -> None:
-    """Respond with 503: no worker thread can make the call."""
-    if exchange.state is WAITING:
-        exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
 
 
 class ThreadedInterface(Interface):
@@ -120,7 +57,7 @@ class ThreadedInterface(Interface):
             loop_calls = self._loop_calls = LoopCalls(loop)
         return loop_calls
 
-    def queue(self, call: Call, exchange: HTTPExchange) -> None:
+    def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:
         """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
         if self._watches_rate:
             exchange.thread_held = call.holds_thread
@@ -130,7 +67,7 @@ class ThreadedInterface(Interface):
         elif self._post(call, exchange):
             exchange.on_end(call.on_end)
 
-    def _queue_shared(self, call: Call, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
+    def _queue_shared(self, call: ThreadCall, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
         """The same if `client` has less than its share of the threads; otherwise as soon as it has."""
         loop_calls = self.loop_calls()
 

@@ -13,27 +13,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, final
 
-from uvicorn import forks
 from uvicorn.concurrency.loop_calls import LoopCalls
-from uvicorn.core.exchange import COMPLETE, STREAMING, HTTPExchange
+from uvicorn.concurrency.thread_call import Head, ThreadCall
+from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.forks import end_fork
 from uvicorn.interfaces.environ import build_environ, encode_response
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
 from uvicorn.interfaces.handlers import answer_failure
-from uvicorn.interfaces.threaded import Call, ThreadedInterface, refuse
+from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
-
-# High-water mark of the content that a worker thread has handed over: with 64 KiB it waited at every other piece.
-# At most one response per worker thread can have so much.
-_UNTAKEN_BYTES: Final = 262144
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -86,68 +80,33 @@ class ErrorLog(io.TextIOBase):
 
 
 @final
-class WSGICall(Call):
-    """One call of the application. `run` is the worker's side, methods named `_on_loop_*` the loop's."""
+class WSGICall(ThreadCall):
+    """One call of the application."""
 
-    __slots__ = (
-        "_context",
-        "_ended",
-        "_environ",
-        "_exchange",
-        "_head",
-        "_head_sent",
-        "_interface",
-        "_left",
-        "_room",
-        "_sending",
-        "_sent",
-        "_taken",
-        "_waiting",
-    )
+    __slots__ = ("_ended", "_environ", "_head", "_head_sent", "_interface", "_left", "_sending")
+
+    # With 64 KiB a worker thread waited at every other piece. At most one response per thread can have so much.
+    high_water_bytes = 262144
 
     def __init__(
         self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], loop_calls: LoopCalls
     ) -> None:
-        super().__init__(loop_calls, interface.settings.disconnect_seconds)
+        super().__init__(exchange, loop_calls, interface.settings.disconnect_seconds)
         self._interface = interface
-        self._exchange = exchange
         self._environ = environ
-        # What a middleware has set for this request, such as a trace, is the application's to see.
-        self._context = copy_context()
-        self._head: tuple[int, bytes, list[list[bytes]]] | None = None
+        self._head: Head | None = None
         self._head_sent = False
         # Bytes of content that content-length still allows, -1 for any number; and whether the end was handed over.
         self._left = -1
         self._ended = False
-        # Bytes: the first is the worker's to write, the second the loop's.
-        self._sent = 0
-        self._taken = 0
-        # The loop's: whether the worker waits to acquire `_room`, which is the worker's to make.
-        self._waiting = False
-        self._room: threading.Lock | None = None
 
-    # On a worker
+    # On a worker thread
 
     def _run(self) -> None:
-        """Call the application and hand over its response."""
-        if self._over:
-            return
-        errors: ErrorLog = self._environ["wsgi.errors"]
-        endpoint = self._exchange.endpoint
         try:
-            self._context.run(self._call_application)
-        except BaseException as error:
-            if endpoint.is_parents:
-                end_fork(error)
-            # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
-            self._loop_calls.post(lambda error=error: answer_failure(self._exchange, error))  # type: ignore[misc]
-        if endpoint.forks != forks.forks:
-            end_fork(None)
-        errors.flush()
-
-    def cancel(self) -> None:
-        """The call will not be made: the pool, or the user's executor, has been shut down before its turn."""
-        self._loop_calls.post(lambda: refuse(self._exchange))
+            super()._run()
+        finally:
+            self._environ["wsgi.errors"].flush()
 
     def _call_application(self) -> None:
         iterable = self._interface.app(self._environ, self._start_response)
@@ -172,7 +131,7 @@ class WSGICall(Call):
                 close()
 
     def _send_all(self, iterable: Iterable[bytes]) -> None:
-        is_head = self._exchange.method == "HEAD"
+        is_head = self.exchange.method == "HEAD"
         is_file = type(iterable) is FileWrapper
         if type(iterable) is FileWrapper and not is_head and self._send_file(iterable):
             return
@@ -182,7 +141,7 @@ class WSGICall(Call):
             # At its content-length exactly an iterable may get on to its end: a generator may commit behind its last
             # piece. A file has nothing more to do.
             if content and self._hand_over(content):
-                self._interface.warn_of_excess(self._exchange)
+                self._interface.warn_of_excess(self.exchange)
                 return
             if is_head and self._head_sent:
                 return
@@ -192,13 +151,13 @@ class WSGICall(Call):
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Have the event loop send a file without reading it, and wait; False if it has to be read."""
-        part = part_to_send(wrapper.filelike) if self._exchange.gateway.sends_files else None
+        part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
         head = self._take_head()
         if 0 <= self._left < part.length:
             part = part._replace(length=self._left)
-            self._interface.warn_of_excess(self._exchange)
+            self._interface.warn_of_excess(self.exchange)
         self._ended = True
         sent = threading.Lock()
         sent.acquire()
@@ -244,13 +203,15 @@ class WSGICall(Call):
         if left >= 0:
             if len(content) > left:
                 self._ended = True
-                self._post(lambda: self._on_loop_write(head, content[:left], False))
+                self._post(lambda: self._on_loop_send(head, content[:left], False))
                 return True
             self._left = left - len(content)
         self._sent += len(content)
-        self._post(lambda: self._on_loop_write(head, content, True))
-        if self._sent - self._taken > _UNTAKEN_BYTES:
+        self._post(lambda: self._on_loop_send(head, content, True))
+        if self._sent - self._taken > self.high_water_bytes:
             self._wait_for_room()
+            if self._over:
+                raise ClientDisconnected("the client has gone")
         return False
 
     def _send_last(self, content: bytes) -> None:
@@ -258,68 +219,40 @@ class WSGICall(Call):
             head = self._take_head()
             if 0 <= self._left < len(content):
                 content = content[: self._left]
-                self._interface.warn_of_excess(self._exchange)
-            self._post(lambda: self._on_loop_write(head, content, False))
+                self._interface.warn_of_excess(self.exchange)
+            self._post(lambda: self._on_loop_send(head, content, False))
 
-    def _take_head(self) -> tuple[int, bytes, list[list[bytes]]] | None:
+    def _take_head(self) -> Head | None:
         if self._head_sent:
             return None
         if self._head is None:
             raise LocalProtocolError("the application has not called start_response before its content (PEP 3333)")
         self._head_sent = True
         status, _, headers = self._head
-        if self._exchange.method != "HEAD" and status != 204 and status != 304:
+        if self.exchange.method != "HEAD" and status != 204 and status != 304:
             for name, value in headers:
                 # The gateway rejects duplicate and malformed ones.
                 if len(name) == 14 and name.lower() == b"content-length" and value.isdigit() and len(value) < 19:
                     self._left = int(value)
         return self._head
 
-    def _wait_for_room(self) -> None:
-        if self._room is None:
-            self._room = threading.Lock()
-            self._room.acquire()
-        self._post(self._on_loop_wants_room)
-        self._room.acquire()
-        if self._over:
-            raise ClientDisconnected("the client has gone")
-
-    def _post(self, message: Callable[[], None]) -> None:
-        if not self._loop_calls.post(message):
+    def _post(self, call: Callable[[], None]) -> None:
+        if not self._loop_calls.post(call):
             self._over = True
             raise ClientDisconnected("the event loop has stopped")
 
     # On the event loop's thread
 
-    def _give_up(self) -> None:
-        super()._give_up()
-        if self._waiting:
-            self._release()
+    def _on_loop_failed(self, error: BaseException) -> None:
+        answer_failure(self.exchange, error)
 
-    def _on_loop_write(
-        self, head: tuple[int, bytes, list[list[bytes]]] | None, content: bytes, more_content: bool
-    ) -> None:
-        exchange = self._exchange
-        try:
-            if head is not None:
-                status, reason, headers = head
-                exchange.respond(status, headers, content, more_content, reason)
-            elif exchange.state is STREAMING:
-                exchange.write(content, more_content)
-        except LocalProtocolError as error:
-            answer_failure(exchange, error)
-        if more_content and not exchange.write_paused:
-            self._taken += len(content)
-
-    def _on_loop_send_file(
-        self, head: tuple[int, bytes, list[list[bytes]]] | None, part: FilePart, sent: threading.Lock
-    ) -> None:
+    def _on_loop_send_file(self, head: Head | None, part: FilePart, sent: threading.Lock) -> None:
         # Kept here too: the loop itself keeps tasks by weak references.
         self._sending = asyncio.get_running_loop().create_task(self._send_part(head, part))
         self._sending.add_done_callback(lambda task: sent.release())
 
-    async def _send_part(self, head: tuple[int, bytes, list[list[bytes]]] | None, part: FilePart) -> None:
-        exchange = self._exchange
+    async def _send_part(self, head: Head | None, part: FilePart) -> None:
+        exchange = self.exchange
         try:
             if head is not None:
                 status, reason, headers = head
@@ -327,21 +260,6 @@ class WSGICall(Call):
             await exchange.write_file(part.file, part.length, part.start)
         except Exception as error:
             answer_failure(exchange, error)
-
-    def _on_loop_wants_room(self) -> None:
-        self._waiting = True
-        exchange = self._exchange
-        if exchange.state >= COMPLETE or not exchange.write_paused:
-            self._release()
-        else:
-            task = asyncio.get_running_loop().create_task(exchange.drain())
-            task.add_done_callback(lambda task: self._release())
-
-    def _release(self) -> None:
-        if self._waiting and self._room is not None:
-            self._waiting = False
-            self._taken = self._sent
-            self._room.release()
 
 
 def _is_iterable(returned: object) -> bool:

@@ -1,0 +1,129 @@
+"""A call on a worker thread, by itself: a recording subclass, and the thread of the event loop played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.core.test_exchange import RecordingGateway, exchange
+from uvicorn.concurrency.loop_calls import LoopCalls
+from uvicorn.concurrency.thread_call import ThreadCall, refuse
+from uvicorn.core.exchange import HTTPExchange
+
+pytestmark = pytest.mark.any_loop
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+class Call(ThreadCall):
+    """Calls `app()`, and records its failures."""
+
+    def __init__(self, made: HTTPExchange, app: Callable[[], Any] = lambda: None) -> None:
+        super().__init__(made, LoopCalls(asyncio.get_running_loop()), 1)
+        self.app = app
+        self.failures: list[BaseException] = []
+
+    def _call_application(self) -> Callable[[], None] | None:
+        left: Callable[[], None] | None = self.app()
+        return left
+
+    def _on_loop_failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+
+class Slow(RecordingGateway):
+    """The gateway of a client that takes nothing until `caught_up` is set."""
+
+    write_paused = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drained = asyncio.Event()
+        self.caught_up = asyncio.Event()
+
+    async def drain(self) -> None:
+        self.drained.set()
+        await self.caught_up.wait()
+
+
+async def test_application_on_a_thread_sees_the_context_variables_of_its_request() -> None:
+    token = VARIABLE.set("of the request")
+    seen: list[str] = []
+    call = Call(exchange()[0], lambda: seen.append(VARIABLE.get()))
+    VARIABLE.reset(token)
+    call.run()
+    assert seen == ["of the request"]
+
+
+async def test_application_that_exits_fails_its_request_and_not_the_worker_thread() -> None:
+    def app() -> None:
+        raise SystemExit
+
+    call = Call(exchange()[0], app)
+    call.run()
+    await asyncio.sleep(0)
+    assert [type(error) for error in call.failures] == [SystemExit]
+
+
+async def test_application_of_a_client_that_left_in_the_queue_is_not_called() -> None:
+    made, _ = exchange()
+    called: list[str] = []
+    call = Call(made, lambda: called.append("called"))
+    made.on_end(call.on_end)
+    made.disconnect()
+    call.run()
+    assert called == []
+
+
+async def test_work_that_the_application_leaves_is_done_on_the_event_loop() -> None:
+    done: list[str] = []
+    Call(exchange()[0], lambda: lambda: done.append("done")).run()
+    assert done == []
+    await asyncio.sleep(0)
+    assert done == ["done"]
+
+
+async def test_call_holds_its_thread_until_the_application_returns() -> None:
+    held: list[bool] = []
+    call = Call(exchange()[0], lambda: held.append(call.holds_thread()))
+    call.run()
+    assert (held, call.holds_thread()) == ([True], False)
+
+
+async def test_response_that_cannot_be_sent_fails_once_and_the_rest_is_dropped() -> None:
+    made, gateway = exchange()
+    call = Call(made)
+    call._on_loop_send((0, b"", ()), b"x", True)
+    call._on_loop_send(None, b"more", True)
+    assert ([str(error) for error in call.failures], gateway.calls) == (["bad status"], [])
+
+
+async def test_worker_thread_above_the_high_water_mark_waits_until_the_client_has_caught_up() -> None:
+    made, _ = exchange()
+    made.gateway = gateway = Slow()
+    call = Call(made)
+    call._sent = call.high_water_bytes + 1
+    waiting = asyncio.ensure_future(asyncio.to_thread(call._wait_for_room))
+    await gateway.drained.wait()
+    assert not waiting.done()
+    gateway.caught_up.set()
+    await waiting
+    assert call._taken == call._sent
+
+
+async def test_call_that_no_worker_thread_will_make_is_answered_with_503() -> None:
+    made, gateway = exchange()
+    Call(made).cancel()
+    await asyncio.sleep(0)
+    assert gateway.calls == [(503, b"Service Unavailable\n", False)]
+
+
+def test_refusing_a_request_whose_client_has_left_sends_nothing() -> None:
+    made, gateway = exchange()
+    made.disconnect()
+    refuse(made)
+    assert gateway.calls == []
