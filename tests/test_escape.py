@@ -17,6 +17,8 @@ from uvicorn.escape import escaped, escaped_lines
         ("\x1b[31m\x00\x7f\x9b", "\\x1b[31m\\x00\\x7f\\x9b"),
         ("\u2028\u202e\u2066", "\\u2028\\u202e\\u2066"),
         ("\ud800", "\\ud800"),
+        ("\u00a0\u00ad\u200b\u3000\ue000", "\\xa0\\xad\\u200b\\u3000\\ue000"),
+        ("\U000e0001", "\\U000e0001"),
     ],
 )
 def test_control_characters_are_escaped(text: str, shown: str) -> None:

@@ -12,7 +12,6 @@ from typing import Final
 CONTROLS: Final = (
     r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff"
 )
-_CONTROLS: Final = re.compile(f"[{CONTROLS}]")
 # Multi-line text keeps its line feeds and tabs.
 _CONTROLS_IN_LINES: Final = re.compile(rf"(?![\t\n])[{CONTROLS}]")
 
@@ -23,23 +22,28 @@ _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    r"""`str(value)` on one line: control characters as `\n` or `\xNN`, truncated after `longest` characters."""
+    r"""`str(value)` on one line, truncated after `longest` characters.
+
+    Characters that are not printable, such as controls, invisible ones and spaces besides U+0020, are shown as `\n`,
+    `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
+    """
     try:
         text = str(value)
     except Exception as error:
         return f"<{type(value).__name__}, whose text fails with {type(error).__name__}>"
-    shown = _CONTROLS.sub(_escape, text[:longest])
+    shown = text[:longest]
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else _escape(char) for char in shown)
     return shown + "..." if len(text) > longest else shown
 
 
 def escaped_lines(text: str) -> str:
     """Escape the control characters of a multi-line text, except line feeds and tabs; do not truncate it."""
-    return _CONTROLS_IN_LINES.sub(_escape, text)
+    return _CONTROLS_IN_LINES.sub(lambda match: _escape(match[0]), text)
 
 
-def _escape(match: re.Match[str]) -> str:
-    named = _NAMED.get(match[0])
-    if named is not None:
-        return named
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+def _escape(char: str) -> str:
+    if char in _NAMED:
+        return _NAMED[char]
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

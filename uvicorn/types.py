@@ -32,8 +32,8 @@ class SharedBytes(bytes):
 class GroupMember(Protocol):
     """The methods of a reply channel that groups need.
 
-    All are called on the thread of the channel's event loop. Reply channels of other servers have fewer methods and are
-    wrapped (`uvicorn.broadcast.host_reply`).
+    All are called on the thread of the channel's event loop; its identifier may be an attribute `loop_thread`. Reply
+    channels of other servers have fewer methods and are wrapped (`uvicorn.broadcast.host_reply`).
     """
 
     @property

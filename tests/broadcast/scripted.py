@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextvars import Context
+from threading import get_ident
 from typing import Any
 
+from tests.helpers import settle
 from uvicorn.broadcast.backend import Backend, OnGap, OnMessage
 from uvicorn.broadcast.encoding import encode
 from uvicorn.broadcast.hub import Hub, HubOptions
-from uvicorn.broadcast.members import OnClientGap
+from uvicorn.broadcast.members import Gap, OnClientGap
 from uvicorn.channel import channel_names
 
 OPTIONS = HubOptions()
@@ -68,6 +71,7 @@ class Reply:
 
     def __init__(self) -> None:
         self.name = channel_names.new("reply", self)
+        self.loop_thread = get_ident()
         self.sent: list[Any] = []
         self.failure: BaseException | None = None
         self.broken_off = ""
@@ -120,3 +124,22 @@ async def started_hub(backend: Backend, options: HubOptions = OPTIONS, on_gap: O
     hub = Hub(open_backend, options, on_gap)
     await hub.start()
     return hub
+
+
+class GapRecorder:
+    """An application that records gaps."""
+
+    def __init__(self) -> None:
+        self.gaps: list[Gap] = []
+
+    async def __call__(self, reply: Any, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+
+async def with_member(*groups: str) -> tuple[ScriptedBackend, Hub, Reply, GapRecorder]:
+    backend, recorder, reply = ScriptedBackend(), GapRecorder(), Reply()
+    hub = await started_hub(backend, on_gap=recorder)
+    for group in groups:
+        hub.add(group, reply.name, reply, Context())
+    await settle()
+    return backend, hub, reply, recorder

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uvicorn.broadcast.encoding import BrokenMessage, decode, encode, group_name, share
+from uvicorn.broadcast.encoding import MalformedMessage, decode, encode, group_name, share
 from uvicorn.errors import LocalProtocolError, MessageTooLarge
 from uvicorn.types import SharedBytes, SharedText
 
@@ -32,7 +32,7 @@ def test_every_message_arrives_as_it_was(message: dict[str, Any], number: int) -
 def test_no_payload_does_more_than_be_refused(payload: bytes) -> None:
     try:
         message, _, _ = decode(payload)
-    except BrokenMessage:
+    except MalformedMessage:
         return
     assert isinstance(message, dict)
 
@@ -84,12 +84,12 @@ def test_somebody_else_s_number_that_is_none_is_left_out(number: str) -> None:
     ],
 )
 def test_F1_what_is_no_message_is_refused(payload: bytes) -> None:
-    with pytest.raises(BrokenMessage):
+    with pytest.raises(MalformedMessage):
         decode(payload)
 
 
 def test_F5_a_payload_above_the_limit_is_refused_before_it_is_parsed() -> None:
-    with pytest.raises(BrokenMessage, match="more than 100"):
+    with pytest.raises(MalformedMessage, match="more than 100"):
         decode(b'{"text": "%b"}' % (b"x" * 2000), 100)
 
 

@@ -210,5 +210,5 @@ async def test_its_name_is_that_of_the_client_s_reply() -> None:
 
 async def test_it_has_none_where_there_is_no_reply_channel() -> None:
     async with groups() as client:
-        with pytest.raises(LocalProtocolError, match="nothing can be sent to this client but its response"):
+        with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

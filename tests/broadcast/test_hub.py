@@ -1,4 +1,4 @@
-"""Membership, numbers and holes, on one event loop."""
+"""Membership, sequence numbers and sending, on one event loop."""
 
 from __future__ import annotations
 
@@ -12,33 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
+from tests.broadcast.scripted import GapRecorder, Reply, ScriptedBackend, started_hub, with_member
 from tests.helpers import settle, until
 from uvicorn.broadcast.backend import Backend
 from uvicorn.broadcast.hub import Hub, HubOptions, outcome
-from uvicorn.broadcast.members import Gap
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 
 pytestmark = pytest.mark.any_loop
-
-
-class Told:
-    """An application that is told of gaps."""
-
-    def __init__(self) -> None:
-        self.gaps: list[Gap] = []
-
-    async def __call__(self, reply: Any, gap: Gap) -> None:
-        self.gaps.append(gap)
-
-
-async def with_member(*groups: str) -> tuple[ScriptedBackend, Hub, Reply, Told]:
-    backend, told, reply = ScriptedBackend(), Told(), Reply()
-    hub = await started_hub(backend, on_gap=told)
-    for group in groups:
-        hub.add(group, reply.name, reply, Context())
-    await settle()
-    return backend, hub, reply, told
 
 
 def subscribed(backend: ScriptedBackend) -> set[str]:
@@ -221,47 +201,6 @@ async def test_or_it_is_dropped_if_that_was_chosen() -> None:
     await hub.stop()
 
 
-async def test_a_message_that_is_missing_is_told_of_before_the_next() -> None:
-    backend, hub, reply, told = await with_member("chat")
-    backend.hear("chat", {"text": "1"}, number=1)
-    backend.hear("chat", {"text": "2"}, number=2)
-    assert told.gaps == []
-    backend.hear("chat", {"text": "4"}, number=4)
-    await settle()
-    assert [(gap.groups, gap.reason) for gap in told.gaps] == [({"chat"}, "lost")]
-    assert reply.sent == ["1", "2", "4"]
-    await hub.stop()
-
-
-async def test_B17c_holes_in_the_numbers_are_one_gap_at_once_and_one_for_all_later_ones(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("uvicorn.broadcast.hub._HOLES_SECONDS", 0.01)
-    backend, hub, _, told = await with_member("a", "b")
-    for number in range(1, 100, 2):
-        backend.hear("a", {}, number=number)
-        backend.hear("b", {}, number=number)
-    await settle()
-    assert [(gap.groups, gap.reason) for gap in told.gaps] == [({"a"}, "lost")]
-    await until(lambda: len(told.gaps) == 2)
-    assert (told.gaps[1].groups, told.gaps[1].reason) == ({"a", "b"}, "lost")
-    await until(lambda: hub._holes_timer is None)
-    assert (len(told.gaps), len(caplog.records)) == (2, 1)
-    await hub.stop()
-
-
-async def test_B17c_messages_that_are_too_long_are_one_gap_at_once_and_one_for_all_later_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    backend, hub, _, told = await with_member("chat")
-    for since in range(100):
-        backend.lose("chat", reason="overflow", since=since)
-    await settle()
-    assert [(gap.reason, gap.since) for gap in told.gaps] == [("overflow", 0)]
-    assert hub._holes == {"overflow": {"chat": 1}}
-    await hub.stop()
-
-
 async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureFixture) -> None:
     """Random messages to a group and to the control channel: nothing raises, and the log stays short."""
     random = Random(1)
@@ -292,7 +231,7 @@ async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureF
 
     for secrets in ((), (b"s" * 16,)):
         backend = ScriptedBackend()
-        hub = await started_hub(backend, HubOptions(secrets=secrets), Told())
+        hub = await started_hub(backend, HubOptions(secrets=secrets), GapRecorder())
         reply = Reply()
         names = [reply.name, hub.remote_members.group, "chat", hub.sender]
         hub.add("chat", reply.name, reply, Context())
@@ -304,64 +243,6 @@ async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureF
         await hub.stop()
     assert len(caplog.records) < 10
     assert all(record.getMessage().isprintable() for record in caplog.records)
-
-
-async def test_who_joins_in_the_middle_has_missed_nothing() -> None:
-    backend, hub, _, told = await with_member("chat")
-    backend.hear("chat", {"text": "57"}, number=57)
-    await settle()
-    assert told.gaps == []
-    await hub.stop()
-
-
-async def test_nor_has_who_comes_back_when_all_had_left() -> None:
-    backend, hub, reply, told = await with_member("chat")
-    backend.hear("chat", {"text": "1"}, number=1)
-    hub.discard("chat", reply.name)
-    hub.add("chat", reply.name, reply, Context())
-    await settle()
-    backend.hear("chat", {"text": "9"}, number=9)
-    await settle()
-    assert told.gaps == []
-    await hub.stop()
-
-
-async def test_numbers_are_those_of_each_sender_and_group() -> None:
-    backend, hub, _, told = await with_member("a", "b")
-    for group, sender, number in (("a", "x", 1), ("a", "y", 9), ("b", "x", 5), ("a", "x", 2), ("b", "x", 6)):
-        backend.hear(group, {}, sender, number)
-    await settle()
-    assert told.gaps == []
-    await hub.stop()
-
-
-async def test_a_sender_that_begins_anew_has_lost_nothing() -> None:
-    backend, hub, _, told = await with_member("chat")
-    for number in (5, 6, 1, 2):
-        backend.hear("chat", {}, number=number)
-    await settle()
-    assert told.gaps == []
-    await hub.stop()
-
-
-async def test_a_hole_that_the_backend_has_told_of_is_not_told_again_by_numbers() -> None:
-    backend, hub, _, told = await with_member("chat")
-    backend.hear("chat", {}, number=1)
-    backend.lose("chat", since=77.0)
-    backend.hear("chat", {}, number=9)
-    await settle()
-    assert told.gaps == [Gap({"chat"}, "reconnect", 77.0)]
-    await hub.stop()
-
-
-async def test_senders_that_came_once_are_forgotten() -> None:
-    backend, hub, _, told = await with_member("chat")
-    for sender in range(1000):
-        backend.hear("chat", {}, str(sender), 1)
-    assert len(hub._heard) == 256
-    await settle()
-    assert told.gaps == []
-    await hub.stop()
 
 
 async def test_groups_that_were_sent_to_once_are_forgotten() -> None:
@@ -379,22 +260,6 @@ async def test_what_is_no_message_is_counted_and_said_once(caplog: pytest.LogCap
         backend.hear_payload("chat", payload)
     backend.hear("chat", {"text": "a"})
     assert (hub.metrics.dropped_broken, reply.sent, len(caplog.records)) == (3, ["a"], 1)
-    await hub.stop()
-
-
-async def test_a_hole_is_logged_with_how_many_it_concerns(caplog: pytest.LogCaptureFixture) -> None:
-    backend, hub, _, _ = await with_member("chat")
-    backend.lose("chat", since=77.0)
-    await settle()
-    assert "messages to 1 clients may have been lost since 77.000: reconnect" in caplog.text
-    await hub.stop()
-
-
-async def test_a_hole_in_a_group_that_nobody_is_in_is_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    backend, hub, _, told = await with_member("chat")
-    backend.lose("other", hub.remote_members.group)
-    await settle()
-    assert (told.gaps, caplog.text) == ([], "")
     await hub.stop()
 
 

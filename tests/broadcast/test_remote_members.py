@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
-from tests.helpers import settle
+from tests.helpers import settle, until
 from uvicorn.broadcast import remote_members as module
 from uvicorn.broadcast.backend import Backend
 from uvicorn.broadcast.groups import GroupsChannel
@@ -102,7 +102,7 @@ async def test_a_process_that_has_ended_is_logged(
     async with two_processes(monkeypatch) as (asking, _):
         asking.enter()
         await asking.channel.send({"group": "chat", "add": "reply.0123456789abcdef.1"})
-        assert "nobody answers for channel reply.0123456789abcdef.1" in caplog.text
+        assert "no answer for channel reply.0123456789abcdef.1" in caplog.text
 
 
 async def test_what_cannot_be_asked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ async def test_B17c_answers_that_wait_are_bounded() -> None:
 async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_they_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_MEMBERSHIPS", 3)
+    monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 3)
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     one, two = Reply(), Reply()
@@ -274,7 +274,7 @@ async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_th
         backend.hear(hub.remote_members.group, forged(name=one.name, group=str(number)))
         backend.hear(hub.remote_members.group, forged(name=one.name, group="1"))
     assert len(hub.members[one.name].groups) == 3
-    assert caplog.text.count("were not added to groups") == 1
+    assert caplog.text.count("to add a client to a group were ignored") == 1
     hub.discard("1", one.name)
     backend.hear(hub.remote_members.group, forged(name=two.name, group="a"))
     assert hub.members[two.name].groups == {"a"}
@@ -292,7 +292,7 @@ async def test_an_answer_to_another_hub_of_the_process_is_not_taken(monkeypatch:
         answer = {"_uvicorn_control": "done", "number": 1, "asker": "another"}
         await outcome(owning.hub.publish(asking.hub.remote_members.group, answer))
         await settle()
-        assert not asking.hub.remote_members._asked[1].done()
+        assert not asking.hub.remote_members._requests[1].done()
         owning.enter()
         await pending
 
@@ -346,9 +346,50 @@ async def test_B17c_a_request_that_was_received_is_not_obeyed_again(monkeypatch:
 
 
 async def test_with_a_secret_memberships_that_others_ask_for_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_MEMBERSHIPS", 1)
+    monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 1)
     async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
         reply = owning.client()
         for group in "abc":
             await ask(asking, owning, {"group": group, "add": reply.name})
         assert owning.hub.members[reply.name].groups == {"a", "b", "c"}
+
+
+# Several hubs of one process receive its control messages.
+
+
+async def test_a_channel_of_another_event_loop_of_this_process_is_added_by_a_request() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    reply.loop_thread = 0
+    adding = asyncio.ensure_future(GroupsChannel(hub).send({"group": "chat", "add": reply.name}))
+    await until(lambda: bool(backend.published))
+    group, payload = backend.published[0]
+    assert (group, json.loads(payload)["_uvicorn_control"], hub.members) == (hub.remote_members.group, "add", {})
+    adding.cancel()
+    await hub.stop()
+
+
+async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_there() -> None:
+    backend = ScriptedBackend()
+    hub = await started_hub(backend)
+    reply = Reply()
+    reply.loop_thread = 0
+    backend.hear(hub.remote_members.group, forged(name=reply.name))
+    await settle()
+    assert (hub.members, backend.published) == ({}, [])
+    await hub.stop()
+
+
+async def test_of_two_hubs_with_one_backend_url_the_first_adds_a_channel_on_request() -> None:
+    backends = ScriptedBackend(), ScriptedBackend()
+    hubs = [await started_hub(backend) for backend in backends]
+    for hub in hubs:
+        hub.url = "redis://one"
+    reply = Reply()
+    for hub, backend in zip(hubs, backends, strict=True):
+        backend.hear(hub.remote_members.group, forged(name=reply.name))
+    await settle()
+    assert [list(hub.members) for hub in hubs] == [[reply.name], []]
+    for hub in hubs:
+        await hub.stop()

@@ -5,46 +5,52 @@ from __future__ import annotations
 import pytest
 
 from uvicorn.broadcast import sequences as module
-from uvicorn.broadcast.sequences import Sequences
+from uvicorn.broadcast.sequences import ReceivedSequences, SentSequences
 
 
-def lost(sequences: Sequences, *messages: tuple[str, str, int]) -> list[int]:
+def lost(sequences: ReceivedSequences, *messages: tuple[str, str, int]) -> list[int]:
     return [sequences.missing(*message)[0] for message in messages]
 
 
 def test_a_number_that_does_not_follow_on_the_last_says_how_many_are_missing() -> None:
-    assert lost(Sequences(), ("a", "x", 5), ("a", "x", 6), ("a", "x", 9)) == [0, 0, 2]
+    assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "x", 6), ("a", "x", 9)) == [0, 0, 2]
 
 
 def test_the_first_number_of_a_sender_and_a_smaller_one_miss_nothing() -> None:
-    assert lost(Sequences(), ("a", "x", 5), ("a", "y", 9), ("a", "x", 1)) == [0, 0, 0]
+    assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "y", 9), ("a", "x", 1)) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("sender", "sequence"), [("x" * 65, 1), ("x", 0), ("x", -5), ("x", 1 << 63)])
 def test_what_cannot_be_ours_is_not_kept(sender: str, sequence: int) -> None:
-    sequences = Sequences()
+    sequences = ReceivedSequences()
     assert lost(sequences, ("a", sender, sequence)) == [0]
     assert len(sequences) == 0
 
 
 def test_senders_to_one_group_are_bounded() -> None:
-    sequences = Sequences()
+    sequences = ReceivedSequences()
     lost(sequences, *(("a", str(number), 1) for number in range(300)))
     assert len(sequences) == 256
 
 
 def test_senders_to_all_groups_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_IN_ALL", 100)
-    sequences = Sequences()
+    monkeypatch.setattr(module, "_MAX_IN_ALL", 100)
+    sequences = ReceivedSequences()
     lost(sequences, *((str(group), str(sender), 1) for group in range(50) for sender in range(20)))
     assert len(sequences) <= 100
     assert lost(sequences, ("49", "19", 3)) == [1]
 
 
 def test_a_group_that_is_forgotten_makes_room() -> None:
-    sequences = Sequences()
+    sequences = ReceivedSequences()
     lost(sequences, ("a", "x", 1), ("a", "y", 1), ("b", "x", 1))
     sequences.forget("a")
     sequences.forget("a")
     assert len(sequences) == 1
     assert lost(sequences, ("a", "x", 9)) == [0]
+
+
+def test_groups_that_were_sent_to_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_GROUPS", 2)
+    sequences = SentSequences()
+    assert [sequences.next(group) for group in ("a", "b", "a", "c", "a", "b")] == [1, 1, 2, 1, 3, 1]

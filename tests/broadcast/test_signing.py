@@ -97,14 +97,14 @@ def test_clocks_may_differ_by_a_minute(seconds: float, accepted: bool) -> None:
 def test_a_message_that_was_forgotten_is_too_old_even_when_the_clock_is_set_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("uvicorn.broadcast.signing._MOST_SENDERS", 1)
+    monkeypatch.setattr("uvicorn.broadcast.signing._MAX_SENDERS", 1)
     asking, owning, one, other = pair()
     early = asking.sign("owner", "early", COMMAND)
     assert owning.reject("owner", early) == ""
     one.now = other.now = other.now + 100
     for sender in ("b", "c"):
         assert owning.reject("owner", asking.sign("owner", sender, COMMAND)) == ""
-    assert "early" not in owning._heard
+    assert "early" not in owning._received
     other.now -= 100
     assert "100 s old" in owning.reject("owner", early)
 

@@ -148,7 +148,7 @@ async def test_B10_close_ends_the_connection_of_a_slow_member(kind: str, caplog:
         assert (app.metrics["members"], app.metrics["closed_slow"]) == (0, 1)
         if kind == "asgi":
             assert site.ended.is_set(), "the application has received http.disconnect"
-        assert caplog.text.count("does not read what its groups are sent") == len(caplog.records) == 1
+        assert caplog.text.count("does not read the messages of its groups") == len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,7 +188,7 @@ async def test_a_wsgi_request_cannot_be_a_member_and_is_told_so() -> None:
         client = Conversation(app)
         client.send(GET)
         await until(lambda: client.statuses)
-        assert said == ["groups.name: nothing can be sent to this client but its response"]
+        assert said == ["groups.name: this client has no reply channel: only its response can be sent"]
         await client.interface.shutdown(1)
 
 

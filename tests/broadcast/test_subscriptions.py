@@ -90,7 +90,7 @@ async def test_what_nobody_wants_any_more_is_not_heard() -> None:
     backend.subscriptions.drop("a")
     await settle()
     assert backend.calls[-1] == ("-", ["a"])
-    assert backend.subscriptions.heard == frozenset()
+    assert backend.subscriptions.active == frozenset()
 
 
 async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() -> None:
@@ -132,7 +132,7 @@ async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logge
     assert "broken promise" in caplog.text
     backend.failure = None
     await (backend.subscriptions.want("a") or asyncio.sleep(0))
-    assert backend.subscriptions.heard == {"a"}
+    assert backend.subscriptions.active == {"a"}
 
 
 async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
@@ -144,7 +144,7 @@ async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
     for future in waiting:
         assert future is not None
         await future
-    assert backend.subscriptions.heard == {"a", "c"}
+    assert backend.subscriptions.active == {"a", "c"}
     assert caplog.text.count("b is refused") == 1
     assert "Traceback" not in caplog.text
     backend.subscriptions.drop("a")
@@ -163,7 +163,7 @@ async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants
     backend.refused = ""
     backend.subscriptions.want("a")
     await settle()
-    assert backend.subscriptions.heard == {"a", "b"}
+    assert backend.subscriptions.active == {"a", "b"}
 
 
 async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_late_when_it_is_heard(
@@ -177,7 +177,7 @@ async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_
     await until(lambda: backend.calls.count(("+", ["b"])) > 3)
     assert caplog.text.count("b is refused") == 1
     backend.refused = ""
-    await until(lambda: backend.subscriptions.heard == {"a", "b"})
+    await until(lambda: backend.subscriptions.active == {"a", "b"})
     assert backend.late == ["b"]
     backend.subscriptions.close()
 
@@ -191,7 +191,7 @@ async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_b
     backend.subscriptions.want("a")
     await until(lambda: len(backend.calls) > 2)
     backend.failure = None
-    await until(lambda: backend.subscriptions.heard == {"a"})
+    await until(lambda: backend.subscriptions.active == {"a"})
     assert backend.late == ["a"]
     backend.subscriptions.close()
 
@@ -204,7 +204,7 @@ async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkey
     await settle()
     backend.subscriptions.drop("a")
     backend.subscriptions.want("b")
-    await until(lambda: backend.subscriptions.heard == {"b"})
+    await until(lambda: backend.subscriptions.active == {"b"})
     asked = backend.calls.count(("+", ["a"]))
     await until(lambda: backend.subscriptions._retry is None)
     assert backend.calls.count(("+", ["a"])) == asked
@@ -228,7 +228,7 @@ async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypat
     for number in range(1000):
         backend.subscriptions.want(str(number))
     await settle()
-    for name in ("_wanted", "_heard"):
+    for name in ("_wanted", "_active"):
         monkeypatch.setattr(backend.subscriptions, name, Counting(getattr(backend.subscriptions, name)))
     backend.subscriptions.want("one more")
     await settle()
@@ -256,4 +256,4 @@ async def test_what_is_dropped_while_the_last_call_ends_is_not_heard_either() ->
     await wanted
     backend.subscriptions.drop("a")
     await settle()
-    assert backend.subscriptions.heard == frozenset()
+    assert backend.subscriptions.active == frozenset()

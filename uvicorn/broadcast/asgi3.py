@@ -1,10 +1,11 @@
-"""An ASGI3 connection as a reply channel: groups are sent messages of the channels interface, whoever is in them."""
+"""A reply channel for an ASGI3 connection. Groups have messages of the channels interface, also for ASGI members."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import Any, Final, final
 
 from uvicorn.channel import channel_names, shape
@@ -13,21 +14,20 @@ from uvicorn.types import BREAK_OFF, Message
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# What opens a connection: nothing of a group is sent before.
+# Events that open a connection: nothing of a group is sent before.
 _OPENING: Final = ("websocket.accept", "http.response.start")
 _CLOSING: Final = ("websocket.close",)
 
 
 @final
 class ASGI3Reply:
-    """What can be sent to the client of one ASGI3 connection, beside what the application itself sends.
-
-    To be made in the task of the application.
-    """
+    """Sends messages of groups to the client of one ASGI3 connection. Make it in the application's task."""
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind
         self._send = send
+        #: The thread of the channel's event loop.
+        self.loop_thread = get_ident()
         self._task = asyncio.current_task()
         self._name = ""
         self._opened = asyncio.Event()
@@ -44,16 +44,16 @@ class ASGI3Reply:
         return self._name
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, when the application has returned; at once if it has."""
+        """Call `callback()` once when the connection is over; at once if it is."""
         if self._over:
             callback()
         else:
             self._callbacks.append(callback)
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
-        """The `send` that the application is given."""
+        """Send an event of the application, for which this is its `send`."""
         if self._is_broken_off:
-            raise ClientDisconnected("the client did not read what its groups were sent")
+            raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)
         kind = event["type"]
         if kind in _OPENING:
@@ -63,19 +63,19 @@ class ASGI3Reply:
 
     @property
     def is_ready(self) -> bool:
-        """ASGI has no such question: every message is awaited."""
+        """False: ASGI cannot tell, so every message is awaited."""
         return False
 
     def offer_text(self, text: str) -> bool:
-        """False, for the same reason."""
+        """Return False, for the same reason."""
         return False
 
     async def wait_ready(self) -> None:
-        """Wait until the connection has been opened, or is over."""
+        """Wait until the connection is open, or over."""
         await self._opened.wait()
 
     def break_off(self, reason: str) -> None:
-        """Close a websocket with 1013, or refuse it; have the host reset a response, or end the application's task."""
+        """Close a WebSocket with 1013, or reject it; have the host reset a response, or cancel its task."""
         if not self._over and not self._is_broken_off:
             self._is_broken_off = True
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
@@ -86,24 +86,24 @@ class ASGI3Reply:
             event = {"type": "websocket.close", "code": 1013, "reason": reason}
         else:
             event = {"type": BREAK_OFF, "reason": reason}
-        # Hosts raise for what they do not know; of a websocket, when its client has gone.
+        # Hosts raise for unknown events, and for a WebSocket whose client has disconnected.
         with suppress(Exception):
             await self._send(event)
         if self._kind == "http" and "taken" not in event and task is not None and not self._over:
-            # ASGI has no event for this, and hosts close a connection whose response is not complete in the end.
+            # ASGI has no event for this; hosts close the connection when the application ends before its response.
             task.cancel()
 
     async def send(self, message: Message) -> None:
-        """Send a message of a group, when the connection has been opened."""
+        """Send a message of a group, once the connection is open."""
         await self._opened.wait()
         for event in self._events(message):
             if not self._over:
                 await self._send(event)
 
     def close(self) -> None:
-        """The connection is over."""
+        """End: the connection is over."""
         self._over = True
-        # What waits for it to be opened waits in vain, and finds that out.
+        # Release tasks that wait for it to open.
         self._opened.set()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:

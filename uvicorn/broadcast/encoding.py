@@ -1,12 +1,11 @@
-"""Messages as the carriers see them. The first byte decides what follows.
+"""The payloads of messages. The first byte is the format:
 
-`{`: a message without bytes, plain JSON, with one key more: `_uvicorn`, the sender and its number within the group. The
-key may be missing: anybody who can write JSON can publish, and anybody who can read it can listen.
+- `{`: a message without bytes, as plain JSON with one more key, `_uvicorn`: the sender and its sequence number in the
+  group. The key is optional, so any client of Redis can publish JSON, and any can subscribe.
+- 1: an envelope of a message with bytes. Four bytes are the length of a header; the header is JSON with
+  `{"_uvicorn_bytes": length}` in place of each bytes value; the bytes values follow, in order.
 
-1: an envelope for a message with bytes in it. Four bytes, the length of a header; the header, JSON in which
-`{"_uvicorn_bytes": length}` stands for each of them; and the bytes themselves, one after another.
-
-Never pickle: whoever can reach the carrier could run code in every process that listens.
+Not pickle: any client of Redis could then run code in every subscribed process.
 """
 
 from __future__ import annotations
@@ -17,19 +16,18 @@ from typing import Any, Final, final
 from uvicorn.errors import LocalProtocolError, MessageTooLarge, UvicornError
 from uvicorn.types import Message, SharedBytes, SharedText
 
-#: 1 MiB: the largest message of a websocket, and of the draft of the channels interface.
+#: 1 MiB: the limit of a WebSocket message, and that of the draft of the channels interface.
 MAX_MESSAGE_BYTES: Final = 1 << 20
-#: Of a group's name, in UTF-8: long enough for a path or two hashes.
+#: Of a group's name in UTF-8: enough for a path or two hashes.
 MAX_GROUP_BYTES: Final = 512
 
-#: How the names of the groups begin by which processes talk to each other. A client who chooses a room's name must not
-#: choose one of these.
+#: Prefix of control groups, through which processes send each other requests; rejected as an application's group name.
 PROCESS_GROUPS: Final = "uvicorn.process."
 
-# What a number and an identity may add to a message, and an envelope to its bytes.
-_ROOM: Final = 1024
+# What sender, sequence number and envelope may add to a message.
+_OVERHEAD_BYTES: Final = 1024
 
-# What a list or a dict takes, with its place in another one.
+# Memory of a list or dict, and of its place in another one.
 _OBJECT_BYTES: Final = 72
 _FEW_KEYS: Final = 16
 
@@ -38,13 +36,13 @@ _BYTES: Final = "_uvicorn_bytes"
 _plain: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-class BrokenMessage(UvicornError):
-    """A payload that is no message: from somebody else, or from a later version."""
+class MalformedMessage(UvicornError):
+    """A payload that is not a message: from another program, or a later version."""
 
 
 @final
 class Encoded:
-    """A message but for its number, which it gets when its turn has come."""
+    """A serialized message, before its sequence number is assigned."""
 
     __slots__ = ("_body", "_header")
 
@@ -53,7 +51,7 @@ class Encoded:
         self._body = body
 
     def numbered(self, sender: str, sequence: int) -> bytes:
-        """The payload; `sender` is plain ASCII."""
+        """Return the payload; `sender` is plain ASCII."""
         comma = b"," if len(self._header) > 2 else b""
         header = b'%b%b"_uvicorn":["%b",%d]}' % (self._header[:-1], comma, sender.encode(), sequence)
         if self._body is None:
@@ -62,8 +60,7 @@ class Encoded:
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """A message as it goes out; raises LocalProtocolError for one that holds what JSON and bytes cannot say, and
-    MessageTooLarge."""
+    """Serialize a message. Raises LocalProtocolError for values besides JSON and bytes, and MessageTooLarge."""
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
@@ -76,7 +73,7 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
                 ensure_ascii=False,
                 allow_nan=False,
                 separators=(",", ":"),
-                default=lambda value: _set_aside(value, bodies),
+                default=lambda value: _extract_bytes(value, bodies),
             ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(
@@ -90,24 +87,23 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
 
 
 def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str, int]:
-    """The message, its sender, and its number among those that the sender has sent to the group.
-
-    A payload without these two has no sender, and the number 0. Raises BrokenMessage.
-    """
-    if len(payload) > most + _ROOM:
-        raise BrokenMessage(f"{len(payload)} bytes, more than {most}")
-    header, put_back = payload, None
+    """Return the message, its sender and its sequence number; '' and 0 if it has none. Raises MalformedMessage."""
+    if len(payload) > most + _OVERHEAD_BYTES:
+        raise MalformedMessage(f"{len(payload)} bytes, more than {most}")
+    header, restore = payload, None
     if payload[:1] == _ENVELOPE:
         start = 5 + int.from_bytes(payload[1:5])
         if start > len(payload):
-            raise BrokenMessage("an envelope that is cut off")
-        header, put_back = payload[5:start], _PuttingBack(payload[start:])
+            raise MalformedMessage("a truncated envelope")
+        header, restore = payload[5:start], _Restorer(payload[start:])
     try:
-        message = json.loads(header, object_hook=put_back)
+        message = json.loads(header, object_hook=restore)
     except (ValueError, RecursionError) as error:
-        raise BrokenMessage(f"neither JSON nor an envelope that this version knows: {type(error).__name__}") from None
+        raise MalformedMessage(
+            f"neither JSON nor an envelope that this version knows: {type(error).__name__}"
+        ) from None
     if not isinstance(message, dict):
-        raise BrokenMessage(f"expected a JSON object, got {type(message).__name__}")
+        raise MalformedMessage(f"expected a JSON object, got {type(message).__name__}")
     match message.pop("_uvicorn", None):
         case [str(sender), int(sequence)] if not isinstance(sequence, bool):
             return message, sender, sequence
@@ -115,7 +111,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """The message in a form of which a frame is made only once, however many clients it goes to."""
+    """Mark text and bytes as shared, so that one frame is encoded for all clients."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)
@@ -125,15 +121,15 @@ def share(message: Message) -> Message:
 
 
 def only_text(message: Message) -> str | None:
-    """The text of a message that is nothing else."""
+    """Return the text of a message without other keys."""
     text = message.get("text") if len(message) == 1 else None
     return text if isinstance(text, str) else None
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """The bytes that a message is counted for while it waits: those of its payload, and of the objects in it.
+    """Return the bytes that a queued message counts for: those of its payload and of the objects in it.
 
-    A megabyte of empty lists takes thirty in memory.
+    1 MB of empty lists takes 30 MB of memory.
     """
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
@@ -141,7 +137,7 @@ def weight(message: Message, payload: bytes) -> int:
 
 
 def group_name(group: Any) -> str:
-    """`group`, if it can be one: any text of up to 512 bytes. Raises LocalProtocolError."""
+    """Return `group` if it is valid: any text of up to 512 bytes. Raises LocalProtocolError."""
     if not isinstance(group, str) or not group:
         raise LocalProtocolError(f"groups.send: expected 'group' to be the name of a group, got {group!r:.100}")
     if group.startswith(PROCESS_GROUPS):
@@ -155,15 +151,15 @@ def group_name(group: Any) -> str:
     return group
 
 
-def _set_aside(value: object, bodies: list[bytes]) -> dict[str, int]:
+def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"got {type(value).__name__}")
     bodies.append(bytes(value))
     return {_BYTES: len(bodies[-1])}
 
 
-class _PuttingBack:
-    """Puts bytes back: JSON objects are finished in the order in which they were begun, those that hold none."""
+class _Restorer:
+    """Restores bytes values. The JSON parser finishes their objects, which are not nested, in order."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -174,6 +170,6 @@ class _PuttingBack:
             return value
         end = self._start + value[_BYTES] if type(value[_BYTES]) is int and value[_BYTES] >= 0 else -1
         if not self._start <= end <= len(self._body):
-            raise ValueError("lengths that do not fit")
+            raise ValueError("lengths that do not match")
         piece, self._start = self._body[self._start : end], end
         return piece

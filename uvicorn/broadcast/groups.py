@@ -1,4 +1,4 @@
-"""`channels['groups']`: what applications say about groups."""
+"""`channels['groups']`: the application's interface to groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uvicorn.types import Message
 
 @final
 class GroupsChannel:
-    """The groups of all processes, as the client of `reply` sees them; it need not be in any."""
+    """The groups of all processes, for the client of `reply`, which may be a member of any."""
 
     __slots__ = ("_hub", "_reply")
 
@@ -29,25 +29,25 @@ class GroupsChannel:
 
     @property
     def name(self) -> str:
-        """The name of this client's own reply channel, to be added to groups."""
+        """The name of this client's own reply channel, for `'add'`."""
         if self._reply is None:
-            raise LocalProtocolError("groups.name: nothing can be sent to this client but its response")
+            raise LocalProtocolError("groups.name: this client has no reply channel: only its response can be sent")
         name: str = self._reply.name
         return name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Say `{'group': name}` with any of these, which are done in this order:
+        """Send `{'group': name}` with any of these keys, which are handled in this order:
 
-        - `'add': channel_name` makes a channel a member. Awaited, it returns when the group is heard: what is sent
-          to the group from then on arrives. While the carrier cannot be reached it returns at once; the group is heard
-          when it can, and the member has a gap event.
-        - `'discard': channel_name` ends that. From the moment this is called nothing of the group is sent to it.
-        - `'send': message` is sent to every member's reply channel, in all processes.
+        - `'add': channel_name` makes a channel a member. Awaiting it waits for the subscription: messages sent to the
+          group from then on arrive. While Redis is down it returns at once; the group is subscribed on reconnect, and
+          the member gets a gap event.
+        - `'discard': channel_name` ends the membership: nothing more of the group is sent to the channel.
+        - `'send': message` sends a message to every member's reply channel, in all processes.
 
-        Acts at once; what it returns may be awaited or dropped. From another thread it waits until all is done.
+        Acts at once; awaiting the result is optional. On another thread it blocks until all is done.
 
-        Raises LocalProtocolError for what is none of this, and BroadcastUnavailable, when awaited, if a message could
-        not be sent in time, or the owner of another process's channel could not be asked.
+        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if a message could not be
+        published in time, or a request to the channel's process could not.
         """
         hub = self._hub
         if get_ident() != hub.thread:
@@ -70,10 +70,10 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Have `callback(event)` called, and awaited if that can be, where messages to this client may be missing.
+        """Have `callback(event)` called, and awaited if it returns an awaitable, for each gap of this client.
 
-        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`; without a callback a
-        channels application is called with it. Raises LocalProtocolError where there is no reply channel.
+        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback a
+        channels application is called with it. Raises LocalProtocolError if there is no reply channel.
         """
         self._hub.gap_callbacks[self.name] = callback
         self._reply.on_close(partial(self._hub.gap_callbacks.pop, self.name, None))
@@ -86,18 +86,18 @@ class GroupsChannel:
             reply = self._reply
         else:
             reply = channel_names.find(name)
-        if reply is not None:
+        if reply is not None and self._hub.owns(reply):
             waiting = self._hub.add(group, name, reply, copy_context())
             if waiting is not None:
                 pending.append(waiting)
-        elif owner_of(name) != channel_names.process:
-            pending.append(self._hub.start_sending(self._hub.remote_members.ask("add", group, name)))
+        elif reply is not None or owner_of(name) != channel_names.process:
+            pending.append(self._hub.start_sending(self._hub.remote_members.request("add", group, name)))
 
     def _discard(self, group: str, name: str, pending: list[asyncio.Future[None]]) -> None:
         if name in self._hub.members:
             self._hub.discard(group, name)
-        elif owner_of(name) != channel_names.process:
-            pending.append(self._hub.start_sending(self._hub.remote_members.ask("discard", group, name)))
+        elif owner_of(name) != channel_names.process or not self._hub.owns(channel_names.find(name)):
+            pending.append(self._hub.start_sending(self._hub.remote_members.request("discard", group, name)))
 
 
 def _channel_name(name: Any) -> str:

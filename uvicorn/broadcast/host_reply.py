@@ -1,4 +1,4 @@
-"""The reply channel of another server, as a member of groups."""
+"""A reply channel of another server as a group member."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from uvicorn.types import GroupMember, Message
 
 @final
 class HostReply:
-    """All it is known to have is a name, and a coroutine `send`: so each message is awaited, and it is closed by one.
+    """Needs only `name` and a coroutine function `send`: each message is awaited, and one message closes the client.
 
-    With `on_close` it is a member until its client goes; without, for as long as it is in a group.
+    With `on_close` it is a member until its client disconnects, otherwise for as long as it is in a group.
     """
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
@@ -43,7 +43,7 @@ class HostReply:
 
     @property
     def reports_close(self) -> bool:
-        """Whether it says when its client has gone."""
+        """Whether it reports that its client has disconnected."""
         return hasattr(self._reply, "on_close")
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -55,5 +55,5 @@ class HostReply:
 
 
 def as_member(reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> GroupMember:
-    """A reply channel as groups need it; `start` starts a task."""
+    """Return a reply channel as a GroupMember; `start` starts a task."""
     return reply if isinstance(reply, GroupMember) else HostReply(reply, start)

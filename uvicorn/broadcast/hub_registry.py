@@ -1,4 +1,4 @@
-"""The hubs of this process that are running, for those who have no event loop to find them on."""
+"""The running hubs of this process, for callers without an event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uvicorn.types import Message
 
 
 class RunningHub(Protocol):
-    """What those without an event loop ask of a hub."""
+    """The part of a hub that other event loops and threads use."""
 
     loop: asyncio.AbstractEventLoop
     thread: int
@@ -23,27 +23,37 @@ class RunningHub(Protocol):
         """Send a message to the members of a group, in all processes."""
 
 
-# In the order in which they have started.
+# In the order of their start.
 _hubs: Final[weakref.WeakValueDictionary[int, RunningHub]] = weakref.WeakValueDictionary()
 
 
 def add_running(hub: RunningHub) -> None:
-    """A hub has started."""
+    """Register a hub that has started."""
     _hubs[id(hub)] = hub
 
 
 def remove_running(hub: RunningHub) -> None:
-    """A hub has stopped."""
+    """Remove a hub that has stopped."""
     _hubs.pop(id(hub), None)
 
 
 def running_hub(url: str | None) -> RunningHub | None:
-    """The first that is carried by `url`, or of all; None if there is none."""
+    """Return the first hub with `url`, or the first of all; None if there is none."""
     for hub in tuple(_hubs.values()):
         if hub.loop.is_running() and hub.url and (url is None or hub.url == url):
             return hub
     return None
 
 
-# A fork takes the objects along, and not the threads that run them.
+def is_first(hub: RunningHub) -> bool:
+    """Return whether no hub that started earlier on the same thread has the same backend and prefix.
+
+    Such hubs receive the same messages; a client that joins a group through two of them would get each message twice.
+    """
+    key = (hub.thread, hub.url, hub.prefix)
+    same = (other for other in tuple(_hubs.values()) if (other.thread, other.url, other.prefix) == key)
+    return not hub.url or next(same, hub) is hub
+
+
+# A forked process has the objects, but not the threads that run them.
 os.register_at_fork(after_in_child=_hubs.clear)

@@ -1,4 +1,4 @@
-"""Log lines that others can cause: so many a minute, and what of their text is shown."""
+"""Limits the log lines that a client or a publisher can cause."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOG_SECONDS: Final = 60.0
 
 @final
 class LogLimit:
-    """At most so many lines each minute; what happens in between is counted, for the next line."""
+    """Admits `lines` lines each minute; events in between are counted for the next line."""
 
     def __init__(self, lines: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._lines = lines
@@ -21,7 +21,7 @@ class LogLimit:
         self._count = 0
 
     def admits(self, count: int = 1) -> int:
-        """Add `count` events; return how many a line would be about, or 0 if no line may be written now."""
+        """Add `count` events; return the number for a log line, or 0 if no line may be written now."""
         self._count += count
         now = self._clock()
         if now >= self._window_ends:
@@ -32,9 +32,3 @@ class LogLimit:
         self._written += 1
         counted, self._count = self._count, 0
         return counted
-
-
-def shown(text: str, most: int = 500) -> str:
-    """Text that may be somebody else's as a log line shows it: not too long, and without control characters."""
-    short = text if len(text) <= most else f"{text[:most]}..."
-    return short if short.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)

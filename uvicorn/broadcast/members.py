@@ -1,4 +1,4 @@
-"""One member of groups: a client, and what waits for it while it is slow or has yet to hear of a hole."""
+"""Members of groups: each has a queue of messages and gaps while its client is slow."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
 from uvicorn.broadcast.host_reply import HostReply, as_member
-from uvicorn.broadcast.log_limit import LogLimit, shown
+from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, LocalProtocolError
+from uvicorn.escape import escaped
 from uvicorn.types import GroupMember, Message
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: What to do about a client that takes less than it is sent.
+#: Policies for slow clients.
 CLOSE: Final = "close"
 DROP_OLDEST: Final = "drop_oldest"
 DROP_NEWEST: Final = "drop_newest"
 POLICIES: Final = (CLOSE, DROP_OLDEST, DROP_NEWEST)
 
-#: Why messages may be missing, beside what backends say: a message's number is not the one after the last, or this
-#: client was too slow.
+#: Reasons of a gap, besides those of backends: a missing sequence number, and a slow client.
 LOST: Final = "lost"
 SLOW: Final = "slow"
 
@@ -33,52 +33,54 @@ SLOW: Final = "slow"
 QUEUE_MESSAGES: Final = 256
 QUEUE_BYTES: Final = 4 << 20
 
-# Each error is logged once, until there are too many to remember, and so many a minute: a message can be made so that
-# its error is another one each time.
+# Each error is logged once, with limits in number and rate: a publisher can vary the error with each message.
 _MAX_LOGGED_ERRORS: Final = 100
 _REFUSED_LINES: Final = 20
+_LONGEST_TEXT: Final = 500
 
 
 @dataclass(slots=True)
 class Gap:
-    """Messages of `groups` may be missing here; all before `since` were there."""
+    """Messages of `groups` may be missing at this point; none before `since` is."""
 
     groups: set[str]
     reason: str
     since: float
 
     def merge(self, other: Gap) -> None:
-        """Two holes with nothing between them are one."""
+        """Join a gap that follows without a message in between."""
         self.groups |= other.groups
         self.since = min(self.since, other.since)
 
 
-#: Tells the application of a hole before a client's next message.
+#: Notifies the application of a gap, before the client's next message.
 OnClientGap: TypeAlias = Callable[[Any, Gap], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
 class DeliveryMetrics:
-    """What became of messages on this side of the backend."""
+    """Counters of the delivery to clients."""
 
     delivered: int = 0
-    #: Those that a client was too slow for, that came too early or with what it cannot be sent, and no messages at all.
+    #: The client was too slow.
     dropped_slow: int = 0
+    #: The client's state did not allow the message, or its kind of connection cannot send it.
     dropped_refused: int = 0
+    #: Malformed payloads.
     dropped_broken: int = 0
-    #: Control messages that were not signed by a secret of this site, or not for the first time, or too long ago.
+    #: Control messages with a missing, wrong, repeated or expired signature.
     dropped_control: int = 0
-    #: Clients that were closed for being slow.
+    #: Slow clients that were disconnected.
     closed_slow: int = 0
-    #: Gap events: one for each member and hole.
+    #: Gap events: one for each member and gap.
     gaps: int = 0
-    #: The most that ever waited for one client.
+    #: The maximum number of messages queued for one client.
     queue_high_water: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Queueing:
-    """How much may wait for one client, and what happens then."""
+    """Limits of a client's queue, and the policy beyond them."""
 
     messages: int = QUEUE_MESSAGES
     bytes: int = QUEUE_BYTES
@@ -87,13 +89,13 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class MemberContext:
-    """What members share."""
+    """Shared by the members of a hub."""
 
     queueing: Queueing
     metrics: DeliveryMetrics
-    #: Starts a task that the hub will stop.
+    #: Starts a task that is cancelled when the hub stops.
     start: Callable[[Coroutine[Any, Any, None], Context | None], asyncio.Task[None]]
-    #: Called with a member that is no more.
+    #: Ends all memberships of a member.
     forget: Callable[[Member], None]
     on_gap: OnClientGap | None
     #: Errors that have been logged.
@@ -104,9 +106,9 @@ class MemberContext:
 @final
 @dataclass(slots=True, eq=False)
 class Member:
-    """A reply channel that is in groups. In `context`, the client's own, the application is told of holes.
+    """A reply channel in groups. The application is notified of gaps in `context`, which is the client's.
 
-    `reply` is what the application knows, and `target` what is sent to, mostly the same.
+    `reply` is the application's object, `target` the GroupMember for it; usually they are the same.
     """
 
     reply: Any
@@ -125,13 +127,13 @@ class Member:
 
     @property
     def reports_close(self) -> bool:
-        """Whether it says when its client has gone."""
+        """Whether the reply channel reports that its client has disconnected."""
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
-        """Send a message that is nothing but text, unless it would have to wait; return whether it was sent.
+        """Send a message that is only text, unless it would have to wait; return whether it was sent.
 
-        Not counted here, for speed. Never raises: what was not sent is for `deliver`, which finds out why.
+        The caller counts it, for speed. Never raises: if False is returned, `deliver` handles the reason.
         """
         if self._pump is not None:
             return False
@@ -141,7 +143,7 @@ class Member:
             return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
-        """Send a message, or queue it. Never waits, never raises."""
+        """Send or queue a message. Never waits or raises."""
         if self._pump is None and self.target.is_ready:
             self._send(message)
             return
@@ -163,19 +165,19 @@ class Member:
         self._start_pump()
 
     def notify_gap(self, gap: Gap) -> None:
-        """Have the application told, before the client has the next message."""
+        """Notify the application of a gap before the client's next message."""
         self._queue_gap(gap)
         self._start_pump()
 
     def end(self) -> None:
-        """The client has gone, or is in no group any more."""
+        """Drop the queue: the client has disconnected, or left its last group."""
         self._queue.clear()
         self._waiting = self._waiting_bytes = 0
         if self._pump is not None:
             self._pump.cancel()
 
     def leave(self, group: str) -> None:
-        """What waits of a group that was left is not sent any more."""
+        """Leave a group, and drop its queued messages."""
         self.groups.discard(group)
         if not self._queue:
             return
@@ -204,28 +206,30 @@ class Member:
             self.shared.metrics.delivered += 1
 
     def _refuse(self, error: BaseException) -> None:
-        """One member's trouble is not the others'."""
+        """Count and log a failure; other members are not affected."""
         self.shared.metrics.dropped_refused += 1
         if isinstance(error, ClientDisconnected):
             return
-        # Each error once: one message may not fit ten thousand clients.
-        told, said = self.shared.logged_errors, shown(str(error))
-        if said not in told and not isinstance(error, asyncio.CancelledError) and self.shared.refused_log.admits():
-            if len(told) >= _MAX_LOGGED_ERRORS:
-                told.clear()
-            told.add(said)
+        # Each error once: one message may fail for ten thousand clients.
+        logged, text = self.shared.logged_errors, escaped(error, _LONGEST_TEXT)
+        if text not in logged and not isinstance(error, asyncio.CancelledError) and self.shared.refused_log.admits():
+            if len(logged) >= _MAX_LOGGED_ERRORS:
+                logged.clear()
+            logged.add(text)
             known = isinstance(error, LocalProtocolError)
             logger.error(
                 "a group's message could not be sent to %s: %s",
-                shown(self.name),
-                said,
+                escaped(self.name, _LONGEST_TEXT),
+                text,
                 exc_info=None if known else error,
             )
 
     def _close_slow(self) -> None:
         self.shared.metrics.closed_slow += 1
         self.shared.metrics.dropped_slow += self._waiting + 1
-        logger.warning("%s does not read what its groups are sent: closed (1013)", shown(self.name))
+        logger.warning(
+            "%s: the client does not read the messages of its groups; closed (1013)", escaped(self.name, _LONGEST_TEXT)
+        )
         self.shared.forget(self)
         try:
             self.target.break_off("slow consumer")
@@ -234,21 +238,21 @@ class Member:
 
     def _drop_oldest(self) -> None:
         first = self._queue.popleft()
-        # A hole that has yet to be told of grows.
-        hole, oldest = (first, self._queue.popleft()) if isinstance(first, Gap) else (None, first)
+        # A queued gap grows.
+        gap, oldest = (first, self._queue.popleft()) if isinstance(first, Gap) else (None, first)
         assert not isinstance(oldest, Gap)
         group, _, size = oldest
         self._waiting -= 1
         self._waiting_bytes -= size
-        if hole is None:
-            hole = Gap({group}, SLOW, time.time())
+        if gap is None:
+            gap = Gap({group}, SLOW, time.time())
         else:
-            hole.groups.add(group)
+            gap.groups.add(group)
         following = self._queue[0] if self._queue else None
         if isinstance(following, Gap):
-            following.merge(hole)
+            following.merge(gap)
         else:
-            self._queue.appendleft(hole)
+            self._queue.appendleft(gap)
 
     def _queue_gap(self, gap: Gap) -> None:
         last = self._queue[-1] if self._queue else None
@@ -260,7 +264,7 @@ class Member:
     def _start_pump(self) -> None:
         if self._pump is None:
             pump = self._pump = self.shared.start(self._run(), None)
-            # An eager task may have been through with it already.
+            # An eager task may be done already.
             if pump.done():
                 self._pump_ended(pump)
             else:
@@ -274,7 +278,7 @@ class Member:
                 return
             item = self._queue.popleft()
             if isinstance(item, Gap):
-                await self._tell(item)
+                await self._notify(item)
                 continue
             _, message, size = item
             self._waiting -= 1
@@ -291,26 +295,30 @@ class Member:
             else:
                 self.shared.metrics.delivered += 1
 
-    async def _tell(self, gap: Gap) -> None:
+    async def _notify(self, gap: Gap) -> None:
         self.shared.metrics.gaps += 1
         on_gap = self.shared.on_gap
         if on_gap is None:
             return
-        # A task of its own, which the client's end does not cancel: the application may be at its database. Messages
-        # wait until it has ended, so that what it replays comes before what is new.
-        telling = self.shared.start(on_gap(self.reply, gap), self.context)
-        if not telling.done():
-            await asyncio.wait((telling,))
-        if not telling.cancelled() and (error := telling.exception()) is not None:
+        # A task of its own, which the client's disconnect does not cancel: the application may be using its database.
+        # Messages wait for it, so that those that it replays come first.
+        notifying = self.shared.start(on_gap(self.reply, gap), self.context)
+        if not notifying.done():
+            await asyncio.wait((notifying,))
+        if not notifying.cancelled() and (error := notifying.exception()) is not None:
             if not (isinstance(error, BroadcastUnavailable) and error.reported):
-                logger.error("%s: exception in the application, told of a gap", shown(self.name), exc_info=error)
+                logger.error(
+                    "%s: exception in the application while it handled a gap",
+                    escaped(self.name, _LONGEST_TEXT),
+                    exc_info=error,
+                )
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None
         if not pump.cancelled() and (error := pump.exception()) is not None:
-            # It cannot be waited for, and so not be served.
+            # `wait_ready` failed: the member cannot be served.
             self._refuse(error)
             self.shared.forget(self)
         if self._queue:
-            # Something came between its last look and its end.
+            # Something was queued after the task's last check.
             self._start_pump()

@@ -1,8 +1,8 @@
-"""`BroadcastMiddleware`: gives an application groups of connections, whatever interface it speaks.
+"""`BroadcastMiddleware`: groups of connections for an application of any interface.
 
-How the application is called says which one that is: by `(message, channels)`, `(message)`, `(scope, receive, send)` or
-`(environ, start_response)`. So nothing here knows servers or interfaces, and any host will do. Who needs to know before
-the first call looks through `__wrapped__`, as it does with decorators.
+The arguments of a call show the interface: `(message, channels)`, `(message)`, `(scope, receive, send)` or
+`(environ, start_response)`. So this module is independent of servers, and works under any host. A host that has to know
+the interface before the first call follows `__wrapped__`, as for decorators.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class BroadcastMiddleware:
     """`BroadcastMiddleware(app)` is `app` with groups: `channels['groups']`, `message['groups']` of a consumer,
     `scope['groups']` of ASGI3, `environ['uvicorn.groups']` of WSGI.
 
-    Redis is at `host` and `port`, or what `url` names carries the messages, or a `backend` of your own. Without any of
-    these it is what UVICORN_BROADCAST_URL names; or Redis on localhost, if it answers at start-up; or this process's
-    memory, with a warning. A carrier that was named is never exchanged for another.
+    The backend is the Redis at `host` and `port`, or that of `url`, or a `backend` of your own. Without any of these it
+    is that of UVICORN_BROADCAST_URL; or Redis on localhost, if it responds at startup; or this process's memory, with a
+    warning. A backend that you name is never replaced by another.
 
-    `prefix` keeps the groups of several applications apart. At most `queue_messages` and `queue_bytes` wait for one
-    client; `slow` says what happens then: `'close'` (1013), `'drop_oldest'` or `'drop_newest'`. With `gaps` false the
-    application is not told where messages may be missing. With `unavailable='drop'` a message that cannot be sent is
-    counted, where `'raise'` has `send` raise BroadcastUnavailable.
+    `prefix` keeps the groups of several applications apart. At most `queue_messages` and `queue_bytes` are queued for a
+    client; beyond that `slow` decides: `'close'` (1013), `'drop_oldest'` or `'drop_newest'`. `gaps=False` turns gap
+    events off. With `unavailable='raise'` `send` raises BroadcastUnavailable for a message that cannot be published;
+    with `'drop'` the message is counted.
 
-    With `secret`, of 16 bytes or more and the same in all processes, only they can have clients of each other added to
-    and discarded from groups: else anybody can who may publish. Of several the first is used, and all are accepted.
+    With `secret`, of 16 bytes or more and the same in all processes, only these can add each other's clients to groups
+    and discard them; otherwise any publisher can. Of several secrets the first signs, and all are accepted.
 
-    Raises ConfigError for what cannot be used.
+    Raises ConfigError for invalid arguments.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class BroadcastMiddleware:
         if host is not None and (
             not isinstance(host, str) or host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host)
         ):
-            # Not what was found: there may be a password in it.
+            # Without the value found: it may contain a password.
             raise ConfigError(
-                "BroadcastMiddleware: expected the name or the address of a host, and port by itself; a URL is given as"
-                " url="
+                "BroadcastMiddleware: expected the name or the address of a host, with port as its own argument; a URL"
+                " is given as url="
             )
         if not isinstance(prefix, str):
             raise ConfigError(f"BroadcastMiddleware: prefix: expected text, got {type(prefix).__name__}")
@@ -97,7 +97,7 @@ class BroadcastMiddleware:
             if not isinstance(number, int) or number < 1:
                 raise ConfigError(f"BroadcastMiddleware: {name}: expected a number not below 1, got {number!r}")
         self.app = app
-        #: What tools that read signatures look through.
+        #: Followed by `inspect.signature`.
         self.__wrapped__ = app
         self._backend = backend
         if host is not None or port is not None:
@@ -106,7 +106,7 @@ class BroadcastMiddleware:
         self._prefix = prefix
         self._publish_timeout = publish_timeout
         if url is not None:
-            # Tried now, so that a mistake shows when the module is imported.
+            # Now, so that a mistake is an error when the module is imported.
             self._backend_of(url)
         self._options = HubOptions(
             Queueing(queue_messages, queue_bytes, slow),
@@ -115,13 +115,13 @@ class BroadcastMiddleware:
             secrets=check_secrets(secret),
         )
         self._gaps = gaps
-        self._tells_channels = False
-        # One for each event loop: one middleware may serve on several, in as many threads.
+        self._is_channels = False
+        # One for each event loop: a middleware may serve on several, in as many threads.
         self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
         self._own_publisher: Publisher | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the application, with groups."""
+        """Call the application with groups."""
         if len(arguments) == 3:
             return self._serve_asgi(self.app, *arguments)
         if len(arguments) == 2:
@@ -138,17 +138,17 @@ class BroadcastMiddleware:
         )
 
     async def startup(self) -> None:
-        """Connect, then start the application up, if it has a `startup` too (interface rule R15)."""
+        """Connect, then call the application's `startup`, if it has one (interface rule R15)."""
         await self._hub().start()
         try:
             await self._call_hook("startup")
         except BaseException:
-            # Nobody shuts down what has not started.
+            # `shutdown` is not called after a failed startup.
             await self._stop()
             raise
 
     async def shutdown(self) -> None:
-        """Shut the application down, then disconnect."""
+        """Call the application's `shutdown`, then disconnect."""
         try:
             await self._call_hook("shutdown")
         finally:
@@ -156,23 +156,23 @@ class BroadcastMiddleware:
 
     @property
     def wants_http_disconnect(self) -> bool:
-        """Whether the application does (interface rule R8)."""
+        """The application's own setting (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
 
     @property
     def metrics(self) -> dict[str, int | bool]:
-        """What has been counted, on all event loops of this process; {} before the start."""
+        """The counters of all event loops of this process; {} before startup."""
         total: dict[str, int | bool] = {}
         for hub in self._hubs.values():
             for name, value in hub.snapshot().items():
                 total[name] = value if isinstance(value, bool) else total.get(name, 0) + value
         return total
 
-    # One call for each interface
+    # Calls, by interface.
 
     async def _call_channels(self, message: Message, channels: dict[str, Any]) -> None:
-        self._tells_channels = True
-        # A copy: other middleware may hold on to theirs.
+        self._is_channels = True
+        # A copy: other middleware may keep the original.
         await self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
 
     def _call_consumer(self, message: Any) -> Any:
@@ -188,7 +188,7 @@ class BroadcastMiddleware:
         def call(scope: dict[str, Any], receive: Any, send: Any) -> Any:
             return self.app(scope)(receive, send)
 
-        # Hosts that look for a coroutine function, and find none here, take an application of version 3 for this one.
+        # Some hosts take this middleware, which is not a coroutine function, for an ASGI 2 application.
         return partial(self._serve_asgi, self.app if _takes_three(self.app) else call, scope)
 
     async def _serve_asgi(self, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -205,9 +205,9 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """A lifespan is another form of the hooks: connect before it, disconnect when it is over.
+        """Connect before the lifespan and disconnect after it.
 
-        Where the application takes no part in it, the middleware does.
+        If the application does not support it, the middleware answers the host.
         """
         received: set[str] = set()
         sent: set[str] = set()
@@ -229,8 +229,8 @@ class BroadcastMiddleware:
                 await self._stop()
                 raise
             if received:
-                # It may well have failed to start; a server that asked it itself would say so too.
-                logger.warning("lifespan: the application failed and is served without", exc_info=error)
+                # It may have failed to start; without this middleware the server would log it.
+                logger.warning("lifespan: the application failed; serving it without lifespan", exc_info=error)
         if "lifespan.startup.failed" not in sent:
             for stage in ("startup", "shutdown"):
                 if f"lifespan.{stage}" not in received:
@@ -241,10 +241,10 @@ class BroadcastMiddleware:
                     await send({"type": f"lifespan.{stage}.complete"})
         await self._stop()
 
-    # Hubs
+    # Hubs.
 
     def _hub(self) -> Hub:
-        """That of the running loop."""
+        """Return the hub of the running loop."""
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
@@ -254,7 +254,7 @@ class BroadcastMiddleware:
         return hub
 
     def _find_hub(self) -> Hub | None:
-        """That of the running loop, or one that was started, by a server, on a loop in another thread."""
+        """Return the hub of the running loop, or one that a server has started on a loop in another thread."""
         try:
             return self._hub()
         except RuntimeError:
@@ -263,13 +263,13 @@ class BroadcastMiddleware:
     def _server_hub(self) -> Hub:
         hub = self._find_hub()
         if hub is None:
-            raise BroadcastUnavailable("BroadcastMiddleware: was not started: expected a server that awaits `startup`")
+            raise BroadcastUnavailable("BroadcastMiddleware: not started; expected a server that awaits `startup`")
         return hub
 
     def _publisher(self) -> Publisher:
         if self._backend is not None:
             raise BroadcastUnavailable(
-                "BroadcastMiddleware: a backend of your own needs an event loop, and there is none"
+                "BroadcastMiddleware: a backend of your own needs an event loop; this host has none"
             )
         if self._own_publisher is None:
             timeout = self._publish_timeout
@@ -295,7 +295,7 @@ class BroadcastMiddleware:
             await hub.stop()
 
     async def _on_gap(self, reply: Any, gap: Gap) -> None:
-        """Tell the application of messages that may be missing."""
+        """Notify the application of a gap."""
         hub = self._hub()
         groups = sorted(gap.groups)
         event = {"channel": "groups.gap", "groups": groups, "reason": gap.reason, "since": gap.since}
@@ -304,7 +304,7 @@ class BroadcastMiddleware:
             called = callback(event)
             if inspect.isawaitable(called):
                 await called
-        elif self._tells_channels:
+        elif self._is_channels:
             await self.app(event, {"reply": reply, "groups": GroupsChannel(hub, reply)})
 
     async def _call_hook(self, name: str) -> None:

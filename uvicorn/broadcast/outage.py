@@ -1,4 +1,4 @@
-"""Messages that nobody takes: one log line when that begins, a count each minute, and one line when it ends."""
+"""Logs an outage of the backend: one line at its begin, a count each minute, and one line at its end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @final
 class Outage:
-    """Of one sender. Errors that it has counted are `reported`: servers write no traceback for each of them."""
+    """The outages of one publisher. It marks the errors it counts as `reported`: servers log no traceback for them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # When it began, and whether that has been logged; one that follows on another at once is only counted.
+        # Its begin, and whether that has been logged; an outage that follows another within a minute is only counted.
         self._since: float | None = None
         self._is_logged = False
         self._next_line = 0.0
@@ -29,11 +29,11 @@ class Outage:
         self._error = ""
 
     def __bool__(self) -> bool:
-        """Whether the last message was not taken."""
+        """Return whether the last message failed."""
         return self._since is not None
 
     def failed(self, error: BroadcastUnavailable) -> None:
-        """A message was not taken."""
+        """Count a message that failed."""
         error.reported = True
         now = self._clock()
         if self._since is None:
@@ -52,7 +52,7 @@ class Outage:
                 self._next_line = now + LOG_SECONDS
 
     def count(self) -> None:
-        """A minute has passed: say how many there were, if any."""
+        """Log the number of failures since the last line, if any."""
         if self._counted:
             logger.warning(
                 "messages to groups are still not taken: %d since the last such line: %s", self._counted, self._error
@@ -61,7 +61,7 @@ class Outage:
             self._next_line = self._clock() + LOG_SECONDS
 
     def succeeded(self) -> None:
-        """A message was taken."""
+        """End the outage: a message was accepted."""
         since, self._since = self._since, None
         if since is not None and self._is_logged:
             self._counted = 0

@@ -1,4 +1,4 @@
-"""Messages to groups from code that has no event loop: views, management commands, task queues, cron."""
+"""Messages to groups from code without an event loop: views, management commands, task queues, cron."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, encode, group_name
 from uvicorn.broadcast.hub import outcome
 from uvicorn.broadcast.hub_registry import RunningHub, running_hub
 from uvicorn.broadcast.outage import Outage
+from uvicorn.broadcast.sequences import SentSequences
 from uvicorn.channel import DONE, shape
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.types import Message
@@ -25,29 +26,25 @@ from uvicorn.types import Message
 if TYPE_CHECKING:
     from uvicorn.broadcast.redis.sync import SyncClient
 
-# 1 s, for connecting, sending and the answer together: Redis needs a millisecond, and somebody waits for the page.
+# 1 s for connecting, sending and the reply: Redis needs a millisecond, and a client may be waiting for a page.
 _TIMEOUT: Final = 1.0
 
-# As a `Sender` does: a publish timeout of 1 s has four attempts.
+# As in redis/publisher.py.
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 0.4
 
-# What the event loop of this process is given on top of the time that a message has. It may be waiting for the very
-# thread that publishes.
+# Added to the publish timeout for the event loop of this process, which may be waiting for this thread.
 _LOOP_SECONDS: Final = 5.0
-
-# As a hub does: who has not been sent to for so long begins anew.
-_MOST_SEQUENCES: Final = 10_000
 
 
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
-    """Send `message` to all members of `group`, in all processes; returns when it is on its way.
+    """Send `message` to all members of `group`, in all processes; return when the backend has accepted it.
 
-    `url` is what carries it. Without one it is what the BroadcastMiddleware of this process uses, the first that has
-    started; or what UVICORN_BROADCAST_URL names; or Redis on localhost. Any thread may call this, and a process that
-    was forked.
+    Without `url` the backend is that of the BroadcastMiddleware of this process which started first, or that of
+    UVICORN_BROADCAST_URL, or Redis on localhost. Any thread and any forked process may call this.
 
-    Raises BroadcastUnavailable if the message was not taken within a second, and LocalProtocolError for what is none.
+    Raises BroadcastUnavailable if the message was not accepted within a second, and LocalProtocolError for an invalid
+    one.
     """
     hub = running_hub(url)
     if hub is not None and _through(hub, group, message):
@@ -59,10 +56,10 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 
 @final
 class Publisher:
-    """A connection of one's own to publish by: made when it is first needed, kept, and made again when it is lost.
+    """Publishes on its own connection, which is made when it is first needed, kept, and replaced when it is lost.
 
-    `prefix` and `max_message_bytes` are to be those of the middleware. Usable from any thread, one at a time; after a
-    fork the child has a connection of its own.
+    `prefix` and `max_message_bytes` must be those of the middleware. Thread-safe; threads publish one at a time. After
+    a fork the child has a connection of its own.
     """
 
     def __init__(
@@ -73,22 +70,21 @@ class Publisher:
         timeout: float = _TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Raises ConfigError for a URL that cannot be used; nothing connects yet."""
+        """Raises ConfigError for a URL that cannot be used. Does not connect yet."""
         chosen = url or named_url() or LOCAL_REDIS
         self._url = chosen
         self._client = None if chosen.startswith(MEMORY) else _open_client(chosen)
         self._prefix = prefix
         self._timeout = timeout
         self._max_message_bytes = max_message_bytes
-        self._begin()
+        self._reset()
         _publishers.add(self)
 
     def publish(self, group: str, message: Message) -> None:
-        """Send `message` to all members of `group`; returns when the carrier has taken it.
+        """Send `message` to all members of `group`; return when Redis has accepted it.
 
-        Raises BroadcastUnavailable if it has not, in time. It is tried again only while Redis says that it is busy
-        (BUSY, LOADING): otherwise nobody can know whether it had arrived. Raises LocalProtocolError for what is no
-        message, or is too large.
+        Raises BroadcastUnavailable if it has not, in time. Retries only while Redis is busy (BUSY, LOADING): after any
+        other failure the message may have arrived. Raises LocalProtocolError for an invalid or too large message.
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
@@ -100,23 +96,18 @@ class Publisher:
             return
         deadline = time.monotonic() + self._timeout
         if not self._lock.acquire(timeout=self._timeout):
-            raise self._not_taken(f"{client!r}: other threads were publishing for {self._timeout:g} s")
+            raise self._failed(f"{client!r}: other threads were publishing for {self._timeout:g} s")
         try:
-            # First: a number that nobody has seen would be a hole.
-            _patiently(deadline, lambda: client.prepare(deadline))
-            sequence = self._sequences.pop(name, 0) + 1
-            self._sequences[name] = sequence
-            if len(self._sequences) > _MOST_SEQUENCES:
-                del self._sequences[next(iter(self._sequences))]
-            payload = encoded.numbered(self._sender, sequence)
+            # First: a number that is not published would be a gap.
+            _retry(deadline, lambda: client.prepare(deadline))
+            payload = encoded.numbered(self._sender, self._sequences.next(name))
             channel = (self._prefix + name).encode()
-            _patiently(deadline, lambda: client.publish(deadline, channel, payload))
+            _retry(deadline, lambda: client.publish(deadline, channel, payload))
         except BaseException as error:
-            # An answer that is still to come would be taken for the next one's.
+            # A late reply would be taken for that of the next message.
             client.close()
             if _is_failure(error):
-                said = str(error) or type(error).__name__
-                raise self._not_taken(f"{client!r}: {said}") from None
+                raise self._failed(f"{client!r}: {str(error) or type(error).__name__}") from None
             raise
         else:
             if self._outage:
@@ -124,19 +115,19 @@ class Publisher:
         finally:
             self._lock.release()
 
-    def _not_taken(self, reason: str) -> BroadcastUnavailable:
+    def _failed(self, reason: str) -> BroadcastUnavailable:
         error = BroadcastUnavailable(reason)
         self._outage.failed(error)
         return error
 
     def close(self) -> None:
-        """Close the connection; another one is made if it is needed."""
+        """Close the connection; the next message opens another."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
 
     def __del__(self) -> None:
-        # Those that `publish` shares live until the process ends.
+        # For publishers shared by `publish`, which live until the process ends.
         client = getattr(self, "_client", None)
         if client is not None:
             client.close()
@@ -149,28 +140,28 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def _begin(self) -> None:
-        """As new: another sender, whose lock nobody holds."""
+    def _reset(self) -> None:
+        """Start as a new sender, with a free lock."""
         self._lock = threading.Lock()
         self._sender = secrets.token_hex(6)
-        self._sequences: dict[str, int] = {}
+        self._sequences = SentSequences()
         self._outage = Outage()
 
     def after_fork(self) -> None:
-        """In the child: the connection is the parent's, and so may the lock's holder be."""
-        self._begin()
+        """Reset in the child: the connection, and perhaps the holder of the lock, are the parent's."""
+        self._reset()
         if self._client is not None:
             self._client.close()
 
 
 class SendingGroups:
-    """`environ['uvicorn.groups']` under a host that has no event loop: it can send, and nobody can be added."""
+    """`environ['uvicorn.groups']` under a host without an event loop: supports only `'send'`."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     def send(self, message: Message) -> Any:
-        """Say `{'group': name, 'send': message}`; returns when the message is on its way."""
+        """Send `{'group': name, 'send': message}`; return when Redis has accepted it."""
         if not isinstance(message, dict) or message.get("send") is None:
             raise LocalProtocolError(f"groups.send: expected 'group' and 'send', got {shape(message)}")
         if message.get("add") is not None or message.get("discard") is not None:
@@ -182,14 +173,14 @@ class SendingGroups:
 
 
 def _open_client(url: str) -> SyncClient:
-    # Here: who never publishes need not import a driver.
+    # Imported here: most processes never publish this way.
     from uvicorn.broadcast.redis.sync import open_client
 
     return open_client(url)
 
 
-def _patiently(deadline: float, call: Callable[[], None]) -> None:
-    """Call again for as long as Redis refuses with what passes; it has done nothing then."""
+def _retry(deadline: float, call: Callable[[], None]) -> None:
+    """Repeat `call` while Redis gives transient error replies, after which nothing has been published."""
     from uvicorn.broadcast.redis.resp import RedisRefusal
 
     delay = _FIRST_RETRY_SECONDS
@@ -211,7 +202,7 @@ def _is_failure(error: BaseException) -> bool:
 
 
 def _through(hub: RunningHub, group: str, message: Message) -> bool:
-    """Send by the hub of this process; False if that would have to wait for the very thread that calls."""
+    """Send through the hub of this process; return False if the hub would have to wait for the calling thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False
@@ -226,7 +217,7 @@ def _through(hub: RunningHub, group: str, message: Message) -> bool:
     try:
         future = asyncio.run_coroutine_threadsafe(sending, hub.loop)
     except RuntimeError:
-        # The loop has been closed meanwhile.
+        # The loop has been closed.
         sending.close()
         return False
     patience = hub.publish_timeout + _LOOP_SECONDS
@@ -235,7 +226,7 @@ def _through(hub: RunningHub, group: str, message: Message) -> bool:
     except TimeoutError:
         future.cancel()
         raise BroadcastUnavailable(
-            f"group {group!r}: the event loop of this process was held up for {patience:g} s, or has ended; the message"
+            f"group {group!r}: the event loop of this process was blocked for {patience:g} s, or has ended; the message"
             " may have been sent"
         ) from None
     except CancelledError:

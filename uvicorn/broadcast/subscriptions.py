@@ -1,4 +1,4 @@
-"""Which groups a process hears: those that have members in it, as soon as the backend has come round to it."""
+"""Keeps the backend's subscriptions in step with the groups that have local members."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 30 s after a backend has failed to subscribe. Ours do not: they try again by themselves.
+#: 30 s after a backend has failed to subscribe. Our own backends retry by themselves.
 RETRY_SECONDS: Final = 30.0
 
 Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
@@ -22,10 +22,10 @@ Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
 
 @final
 class Subscriptions:
-    """Brings what the backend hears into line with what is wanted: one call at a time, all that has changed in it.
+    """Makes one backend call at a time, which has all changes since the previous one.
 
-    A group that the backend fails to subscribe is asked for again every 30 s, and by the next that is wanted;
-    `on_late(groups, since)` is called when it is heard after all.
+    A subscription that fails is retried every 30 s, and when the group is wanted again; `on_late(groups, since)` is
+    called when it succeeds.
     """
 
     def __init__(
@@ -39,26 +39,26 @@ class Subscriptions:
         self._unsubscribe = unsubscribe
         self._start = start
         self._wanted: set[str] = set()
-        self._heard: set[str] = set()
-        # Those to look at. Never all of them: who comes and goes would pay for everybody who is there.
+        self._active: set[str] = set()
+        # Groups to check. Not all of them: joining and leaving must not cost more with more groups.
         self._changed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running = False
         self._on_late = on_late
-        # Those that the backend has failed to subscribe, and since when.
+        # Failed subscriptions, and since when.
         self._failed: dict[str, float] = {}
         self._retry: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """Ask for nothing again."""
+        """Stop retrying."""
         if self._retry is not None:
             self._retry.cancel()
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Hear `group`; what is returned is done when it is heard, None if it is already."""
+        """Subscribe to `group`; return a future that is done when it is active, or None if it is already."""
         self._wanted.add(group)
-        if group in self._heard:
+        if group in self._active:
             return None
         waiting = self._waiting.get(group)
         if waiting is None:
@@ -67,15 +67,15 @@ class Subscriptions:
         return None if waiting.done() else waiting
 
     def drop(self, group: str) -> None:
-        """Do not hear `group` any more."""
+        """Unsubscribe from `group`."""
         self._wanted.discard(group)
         self._failed.pop(group, None)
         self._change(group)
 
     @property
-    def heard(self) -> frozenset[str]:
+    def active(self) -> frozenset[str]:
         """The groups that are subscribed."""
-        return frozenset(self._heard)
+        return frozenset(self._active)
 
     def _change(self, group: str) -> None:
         self._changed.add(group)
@@ -94,61 +94,61 @@ class Subscriptions:
     async def _run(self) -> None:
         while self._changed:
             changed, self._changed = self._changed, set()
-            missing = {group for group in changed if group in self._wanted and group not in self._heard}
-            surplus = {group for group in changed if group in self._heard and group not in self._wanted}
+            missing = {group for group in changed if group in self._wanted and group not in self._active}
+            surplus = {group for group in changed if group in self._active and group not in self._wanted}
             try:
                 if missing:
-                    await self._hear(missing)
+                    await self._subscribe_all(missing)
                 if surplus:
-                    # Before the call: who wants one of them meanwhile has to wait for another.
-                    self._heard -= surplus
+                    # Before the call: a group that is wanted meanwhile needs another one.
+                    self._active -= surplus
                     await self._unsubscribe(surplus)
             except Exception:
                 self._changed |= changed
-                self._ask_later(missing - self._heard)
+                self._retry_later(missing - self._active)
                 raise
-            # Somebody may have wanted, and dropped, what was never subscribed.
+            # Wanted and dropped before the call.
             for group in changed - self._wanted:
-                self._let_go_on(group)
+                self._release(group)
 
-    async def _hear(self, groups: set[str]) -> None:
+    async def _subscribe_all(self, groups: set[str]) -> None:
         try:
             await self._subscribe(groups)
         except BroadcastError as error:
             if len(groups) > 1:
-                # One of them is refused, and is not to keep the others from being known as heard.
+                # One of them failed; the others may be active.
                 for group in groups:
-                    await self._hear({group})
+                    await self._subscribe_all({group})
                 return
-            if self._ask_later(groups):
-                # Not a fault of ours, with a traceback.
+            if self._retry_later(groups):
+                # Not a fault of ours: no traceback.
                 logger.error(
-                    "group %.200r is not heard; asking again every %g s: %s", *groups, RETRY_SECONDS, escaped(error)
+                    "group %.200r is not subscribed; retrying every %g s: %s", *groups, RETRY_SECONDS, escaped(error)
                 )
         else:
-            self._heard |= groups
+            self._active |= groups
             late = [(group, self._failed.pop(group)) for group in groups if group in self._failed]
             if late:
                 self._on_late([group for group, _ in late], min(since for _, since in late))
         for group in groups:
-            self._let_go_on(group)
+            self._release(group)
 
-    def _ask_later(self, groups: Collection[str]) -> bool:
-        """Whether any of these has not failed before."""
+    def _retry_later(self, groups: Collection[str]) -> bool:
+        """Schedule a retry; return whether any of these has not failed before."""
         known = len(self._failed)
         for group in groups:
             self._failed.setdefault(group, time.time())
         if self._retry is None and self._failed:
-            self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._ask_again, context=Context())
+            self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._on_retry, context=Context())
         return len(self._failed) > known
 
-    def _ask_again(self) -> None:
+    def _on_retry(self) -> None:
         self._retry = None
         self._changed |= self._failed.keys()
         if self._changed:
             self._reconcile()
 
-    def _let_go_on(self, group: str) -> None:
+    def _release(self, group: str) -> None:
         waiting = self._waiting.pop(group, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -158,9 +158,9 @@ class Subscriptions:
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
             if error is not None:
-                logger.error("groups cannot be subscribed; asking again every %g s", RETRY_SECONDS, exc_info=error)
-            # Nobody is to wait for ever.
+                logger.error("subscribing to groups failed; retrying every %g s", RETRY_SECONDS, exc_info=error)
+            # No caller may wait for ever.
             for group in tuple(self._waiting):
-                self._let_go_on(group)
+                self._release(group)
         elif self._changed:
             self._reconcile()

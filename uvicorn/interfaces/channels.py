@@ -111,6 +111,11 @@ class ReplyChannel:
             return LazyAwaitable(let_others_run)
         return DONE
 
+    @property
+    def loop_thread(self) -> int:
+        """The thread of the channel's event loop."""
+        return self._exchange.endpoint.thread
+
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once: when the exchange ends, however it does, or the client closes its side before.
 

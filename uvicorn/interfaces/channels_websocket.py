@@ -142,6 +142,11 @@ class WebSocketReply:
         session.sends += 1
         return self._pace() if session.write_paused or session.sends >= SENDS_IN_A_ROW else DONE
 
+    @property
+    def loop_thread(self) -> int:
+        """The thread of the channel's event loop."""
+        return self._thread
+
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
         self._session.on_end(callback)

@@ -56,6 +56,11 @@ class ThreadReplyChannel:
         """
         return self._call.send(message)
 
+    @property
+    def loop_thread(self) -> int:
+        """The thread of the channel's event loop."""
+        return self._call.exchange.endpoint.thread
+
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once on the event loop, however the exchange ends (rule R15)."""
         self._call.on_close(callback)
