@@ -68,13 +68,13 @@ async def test_a_response_is_sent_chunks(message: Event, event: Event) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"), [("http", {"text": "a"}), ("http", {"status": 200, "content": b""}), ("websocket", {})]
 )
-async def test_what_does_not_fit_is_refused(kind: str, message: Event) -> None:
+async def test_a_message_that_an_asgi_connection_cannot_send_raises(kind: str, message: Event) -> None:
     _, reply = await opened(kind)
     with pytest.raises(LocalProtocolError, match="expected"):
         await reply.send(message)
 
 
-async def test_nothing_is_sent_before_the_connection_is_open() -> None:
+async def test_no_group_message_is_sent_before_an_asgi_connection_is_open() -> None:
     client = Client()
     reply = ASGI3Reply("websocket", client)
     sending = asyncio.ensure_future(reply.send({"text": "a"}))
@@ -85,7 +85,7 @@ async def test_nothing_is_sent_before_the_connection_is_open() -> None:
     assert [event["type"] for event in client.events] == ["websocket.accept", "websocket.send"]
 
 
-async def test_nothing_is_sent_to_one_that_was_refused() -> None:
+async def test_no_group_message_is_sent_to_a_rejected_handshake() -> None:
     client = Client()
     reply = ASGI3Reply("websocket", client)
     sending = asyncio.ensure_future(reply.send({"text": "a"}))
@@ -99,7 +99,7 @@ async def test_nothing_is_sent_to_one_that_was_refused() -> None:
     ("kind", "last"),
     [("websocket", {"type": "websocket.close"}), ("http", {"type": "http.response.body", "body": b""})],
 )
-async def test_the_application_s_last_event_closes_it(kind: str, last: Event) -> None:
+async def test_the_last_event_of_an_asgi_application_closes_the_reply_channel(kind: str, last: Event) -> None:
     _, reply = await opened(kind)
     closed: list[str] = []
     reply.on_close(lambda: closed.append("once"))
@@ -108,7 +108,7 @@ async def test_the_application_s_last_event_closes_it(kind: str, last: Event) ->
     assert closed == ["once"]
 
 
-async def test_who_asks_to_be_called_back_too_late_is_called_at_once() -> None:
+async def test_an_on_close_callback_that_is_registered_late_is_called_at_once() -> None:
     _, reply = await opened("http")
     reply.close()
     closed: list[str] = []
@@ -116,6 +116,6 @@ async def test_who_asks_to_be_called_back_too_late_is_called_at_once() -> None:
     assert closed == ["late"]
 
 
-async def test_its_name_is_one_of_ours() -> None:
+async def test_the_reply_channel_of_an_asgi_connection_has_a_name_of_this_process() -> None:
     _, reply = await opened("http")
     assert reply.name.startswith("reply.") and reply.name is reply.name

@@ -36,14 +36,14 @@ def test_a_backend_is_shown_by_its_url_without_the_password(url: str, name: str)
     assert repr(backend_from_url(url)) == name
 
 
-def test_an_unknown_scheme_is_refused_with_those_that_exist() -> None:
+def test_the_error_for_an_unknown_scheme_lists_the_known_ones() -> None:
     expected = ", ".join(f"{scheme}://" for scheme in SCHEMES.split(", "))
     with pytest.raises(ConfigError) as caught:
         backend_from_url("kafka://:secret@host")
     assert str(caught.value) == f"broadcast URL: scheme 'kafka'; expected one of {expected}"
 
 
-def test_a_url_without_a_scheme_is_refused() -> None:
+def test_a_broadcast_url_without_a_scheme_is_rejected() -> None:
     with pytest.raises(ConfigError, match="broadcast URL: no scheme; expected one of memory://"):
         backend_from_url("/secret@localhost")
 
@@ -63,12 +63,12 @@ def test_a_url_without_a_scheme_is_refused() -> None:
         ("redis+py://host?protocol=3", "option 'protocol' is not known to redis-py, or is not yours to set"),
     ],
 )
-def test_a_url_of_redis_py_that_cannot_be_used_is_refused_with_what_to_do(url: str, complaint: str) -> None:
+def test_the_error_for_an_unusable_redis_py_url_shows_what_was_expected(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         backend_from_url(url)
 
 
-def test_without_redis_py_its_schemes_say_what_to_install() -> None:
+def test_without_redis_py_the_error_for_its_schemes_shows_what_to_install() -> None:
     code = """
 import sys
 sys.modules["redis"] = None

@@ -110,7 +110,7 @@ def publishers(backend: Any) -> list[RedisPublisher]:
     return [backend._publisher]
 
 
-async def test_a_group_that_is_joined_while_redis_is_busy_is_heard_when_it_is_not_without_a_gap(
+async def test_a_group_joined_while_redis_is_busy_is_subscribed_later_without_a_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with heard(site) as (backend, ear):
@@ -123,7 +123,7 @@ async def test_a_group_that_is_joined_while_redis_is_busy_is_heard_when_it_is_no
         assert (await ear.hear(1), ear.gaps) == ([b"x"], [])
 
 
-async def test_a_connection_that_is_made_while_redis_is_busy_hears_all_groups_when_it_is_not_with_one_gap(
+async def test_a_connection_made_while_redis_is_busy_subscribes_all_groups_later_with_one_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with heard(site, "one", "two", "three") as (backend, ear):
@@ -159,7 +159,7 @@ async def test_messages_that_are_published_while_redis_is_busy_arrive_once_and_i
         assert ear.gaps == []
 
 
-async def test_a_publisher_without_a_loop_waits_for_a_redis_that_is_busy(
+async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = threading.Event()
@@ -173,7 +173,7 @@ async def test_a_publisher_without_a_loop_waits_for_a_redis_that_is_busy(
         assert b'"text":"a"' in payload
 
 
-async def test_a_redis_that_is_busy_at_the_start_is_used_and_not_memory(tmp_path: Path) -> None:
+async def test_a_redis_that_is_busy_at_startup_is_used(tmp_path: Path) -> None:
     with running(RedisServer(tmp_path, *SOON)) as server:
         site = Site(server.url, [server])
         await site.hold_up()
@@ -211,7 +211,7 @@ async def scripted_redis(answers: dict[bytes, list[bytes]]) -> AsyncIterator[int
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
 @pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
-async def test_a_refusal_that_passes_costs_neither_the_message_nor_the_connection(driver: str, code: str) -> None:
+async def test_a_transient_error_loses_neither_message_nor_connection(driver: str, code: str) -> None:
     refusal = b"-%b not now\r\n" % code.encode()
     answers = {b"PING": [refusal, b"+PONG\r\n"], b"PUBLISH": [refusal, refusal, b":1\r\n"]}
     answers[b"SUBSCRIBE"] = [refusal, b"*3\r\n$9\r\nsubscribe\r\n$4\r\nchat\r\n:1\r\n"]
@@ -225,7 +225,7 @@ async def test_a_refusal_that_passes_costs_neither_the_message_nor_the_connectio
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_a_refusal_that_does_not_pass_costs_the_message_and_not_the_connection(driver: str) -> None:
+async def test_a_permanent_error_loses_the_message_and_keeps_the_connection(driver: str) -> None:
     answers = {b"PING": [b"+PONG\r\n"], b"PUBLISH": [b"-NOAUTH no\r\n"]}
     async with (
         scripted_redis(answers) as port,

@@ -46,7 +46,7 @@ def test_the_groups_of_these_tests_are_on_different_servers() -> None:
     assert len({min(key_slot(group.encode()) // 5461, 2) for group in GROUPS}) > 1
 
 
-async def test_one_of_three_that_was_killed_and_returns_leaves_a_gap_in_its_own_groups_only(
+async def test_a_restarted_cluster_server_leaves_a_gap_in_its_own_groups_only(
     cluster: list[RedisServer],
 ) -> None:
     async with listening(url_of(cluster), *GROUPS) as (backend, ear):
@@ -66,7 +66,7 @@ async def test_one_of_three_that_was_killed_and_returns_leaves_a_gap_in_its_own_
             assert course(ear, group) == [b"before", between, b"after"]
 
 
-async def test_all_three_killed_and_back_leave_one_gap_in_each_group(cluster: list[RedisServer]) -> None:
+async def test_a_restarted_cluster_leaves_one_gap_in_each_group(cluster: list[RedisServer]) -> None:
     async with listening(url_of(cluster), *GROUPS) as (backend, ear):
         await say_and_hear(backend, ear, b"before")
         for server in cluster:
@@ -91,7 +91,7 @@ async def test_a_group_follows_its_slot_to_another_server_with_one_gap(cluster: 
         assert target.ask("PUBSUB", "SHARDNUMSUB", "one") == [b"one", 1]
 
 
-async def test_a_publisher_that_knows_nothing_of_a_move_reaches_the_new_owner(cluster: list[RedisServer]) -> None:
+async def test_a_publisher_follows_the_redirection_after_a_slot_has_moved(cluster: list[RedisServer]) -> None:
     async with listening(url_of(cluster)) as (backend, _):
         source = owner(cluster, "one")
         target = cluster[cluster.index(source) - 1]
@@ -100,14 +100,14 @@ async def test_a_publisher_that_knows_nothing_of_a_move_reaches_the_new_owner(cl
         assert backend.metrics.published == 1
 
 
-async def test_any_of_the_servers_is_enough_to_find_the_others(cluster: list[RedisServer]) -> None:
+async def test_one_reachable_server_is_enough_to_find_the_cluster(cluster: list[RedisServer]) -> None:
     for server in cluster:
         async with listening(url_of([server]), *GROUPS) as (backend, ear):
             await say_and_hear(backend, ear, b"x")
 
 
 @pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
-async def test_servers_that_do_not_tell_their_names_have_those_by_which_they_are_reached(
+async def test_cluster_servers_that_announce_no_name_have_the_name_they_are_reached_by(
     cluster: list[RedisServer], endpoint: str
 ) -> None:
     for server in cluster:
@@ -116,7 +116,7 @@ async def test_servers_that_do_not_tell_their_names_have_those_by_which_they_are
         await say_and_hear(backend, ear, b"x")
 
 
-async def test_f6_a_user_of_narrow_rights_is_enough(cluster: list[RedisServer]) -> None:
+async def test_f6_in_a_cluster_a_user_with_minimal_rights_is_enough(cluster: list[RedisServer]) -> None:
     rights = "resetchannels &one &two &three -@all +spublish +ssubscribe +sunsubscribe +ping +cluster|slots"
     for server in cluster:
         server.ask("ACL", "SETUSER", "narrow", "on", ">word", *rights.split())
@@ -126,7 +126,7 @@ async def test_f6_a_user_of_narrow_rights_is_enough(cluster: list[RedisServer]) 
         await backend.unsubscribe(GROUPS)
 
 
-async def test_a_start_without_any_server_is_made_good_later(cluster: list[RedisServer]) -> None:
+async def test_a_start_without_a_cluster_connects_later(cluster: list[RedisServer]) -> None:
     for server in cluster:
         server.kill()
     async with listening(url_of(cluster), *GROUPS) as (backend, ear):
@@ -138,7 +138,7 @@ async def test_a_start_without_any_server_is_made_good_later(cluster: list[Redis
         assert [course(ear, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
 
 
-async def test_who_stops_while_it_starts_leaves_nothing(cluster: list[RedisServer]) -> None:
+async def test_a_cluster_backend_that_stops_while_it_starts_leaves_no_task(cluster: list[RedisServer]) -> None:
     backend, ear = backend_from_url(url_of(cluster), connect_timeout=PATIENCE_SECONDS), Ear()
     cluster[1].halt()
     try:
@@ -152,7 +152,7 @@ async def test_who_stops_while_it_starts_leaves_nothing(cluster: list[RedisServe
         cluster[1].resume()
 
 
-async def test_a_server_that_is_no_cluster_is_reported(
+async def test_a_server_that_is_not_a_cluster_is_logged(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(url_of([own_redis])) as (backend, _):

@@ -37,7 +37,7 @@ def group() -> str:
     return f"group {uuid.uuid4().hex}"
 
 
-async def test_what_is_published_after_subscribing_is_heard_once(url: str, group: str) -> None:
+async def test_a_payload_published_after_subscribe_is_received_once(url: str, group: str) -> None:
     async with listening(url, group) as (backend, ear):
         await backend.publish(group, b"one")
         await backend.publish(group, b"two")
@@ -45,7 +45,7 @@ async def test_what_is_published_after_subscribing_is_heard_once(url: str, group
     assert ear.payloads == [b"one", b"two"]
 
 
-async def test_any_bytes_arrive_as_they_were(url: str, group: str) -> None:
+async def test_any_bytes_are_received_unchanged(url: str, group: str) -> None:
     payloads = [b"", b"\x00", bytes(range(256)), b"\r\n*3\r\n$7\r\nmessage\r\n", b"x" * 1_000_000, b"\xff" * 65536]
     async with listening(url, group) as (backend, ear):
         for payload in payloads:
@@ -54,7 +54,7 @@ async def test_any_bytes_arrive_as_they_were(url: str, group: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b\r\nc", "ü€😀", "\ud800", "*", "a" * 1000, "$1\r\nPUBLISH"])
-async def test_f2_any_text_names_a_group_and_none_is_a_command(url: str, group: str, name: str) -> None:
+async def test_f2_any_text_is_a_group_name_and_never_a_command(url: str, group: str, name: str) -> None:
     async with listening(url, group + name) as (backend, ear):
         await backend.publish(group + name, b"x")
         await ear.hear(1)
@@ -74,14 +74,14 @@ async def test_each_payload_comes_with_its_group(url: str, group: str) -> None:
     ]
 
 
-async def test_other_groups_are_not_heard(url: str, group: str) -> None:
+async def test_payloads_of_other_groups_are_not_received(url: str, group: str) -> None:
     async with listening(url, group) as (backend, ear):
         await backend.publish(f"{group} of others", b"no")
         await backend.publish(group, b"yes")
         assert await ear.hear(1) == [b"yes"]
 
 
-async def test_what_one_publishes_arrives_in_order_whatever_its_size(url: str, group: str) -> None:
+async def test_payloads_of_any_size_arrive_in_order(url: str, group: str) -> None:
     sizes = [8, 200_000, 1, 65_536, 70, 8192] * 20
     payloads = [b"%d:" % number + b"x" * size for number, size in enumerate(sizes)]
     async with listening(url, group) as (backend, ear):
@@ -90,13 +90,13 @@ async def test_what_one_publishes_arrives_in_order_whatever_its_size(url: str, g
         assert await ear.hear(len(payloads)) == payloads
 
 
-async def test_publishes_made_at_once_arrive_in_the_order_in_which_they_were_begun(url: str, group: str) -> None:
+async def test_concurrent_publishes_arrive_in_the_order_of_their_calls(url: str, group: str) -> None:
     async with listening(url, group) as (backend, ear):
         await asyncio.gather(*(backend.publish(group, b"%d" % number) for number in range(500)))
         assert await ear.hear(500) == [b"%d" % number for number in range(500)]
 
 
-async def test_everybody_hears_several_publishers_in_the_same_order(url: str, group: str) -> None:
+async def test_all_subscribers_see_several_publishers_in_the_same_order(url: str, group: str) -> None:
     async with listening(url, group) as (one, first), listening(url, group) as (other, second):
 
         async def speak(backend: object, name: str) -> None:
@@ -108,7 +108,7 @@ async def test_everybody_hears_several_publishers_in_the_same_order(url: str, gr
         assert await second.hear(200) == first.payloads
 
 
-async def test_own_messages_are_heard_and_only_once(url: str, group: str) -> None:
+async def test_a_backend_receives_its_own_messages_once(url: str, group: str) -> None:
     async with listening(url, group) as (one, first), listening(url, group) as (_, second):
         for number in range(50):
             await one.publish(group, b"%d" % number)
@@ -133,7 +133,9 @@ async def test_no_message_published_after_subscribing_is_lost_in_many_races(url:
     assert not ear.gaps
 
 
-async def test_a_group_that_is_left_and_entered_again_and_again_is_heard_each_time(url: str, group: str) -> None:
+async def test_a_group_that_is_unsubscribed_and_subscribed_repeatedly_is_received_each_time(
+    url: str, group: str
+) -> None:
     async with listening(url) as (backend, ear):
         for number in range(100):
             await backend.subscribe([group])
@@ -143,7 +145,7 @@ async def test_a_group_that_is_left_and_entered_again_and_again_is_heard_each_ti
     assert ear.payloads == [b"%d" % number for number in range(100)]
 
 
-async def test_two_who_subscribe_at_once_are_both_acknowledged(url: str, group: str) -> None:
+async def test_concurrent_subscribes_to_a_group_both_return(url: str, group: str) -> None:
     async with listening(url) as (backend, ear):
         await asyncio.gather(*(backend.subscribe([group]) for _ in range(10)))
         await backend.publish(group, b"x")
@@ -151,7 +153,7 @@ async def test_two_who_subscribe_at_once_are_both_acknowledged(url: str, group: 
         assert await ear.hear(2) == [b"x", b"end"]
 
 
-async def test_one_who_is_cancelled_while_subscribing_does_not_cancel_the_other(url: str, group: str) -> None:
+async def test_cancelling_a_subscribe_does_not_cancel_a_concurrent_one(url: str, group: str) -> None:
     async with listening(url) as (backend, ear):
         one = asyncio.create_task(backend.subscribe([group]))
         other = asyncio.create_task(backend.subscribe([group]))
@@ -162,7 +164,7 @@ async def test_one_who_is_cancelled_while_subscribing_does_not_cancel_the_other(
         assert await ear.hear(1) == [b"x"]
 
 
-async def test_nothing_is_heard_after_unsubscribing(url: str, group: str) -> None:
+async def test_nothing_is_received_after_unsubscribe(url: str, group: str) -> None:
     async with listening(url, group, f"{group} other") as (backend, ear):
         publishes = [asyncio.create_task(backend.publish(group, b"x")) for _ in range(100)]
         await publishes[0]
@@ -174,7 +176,7 @@ async def test_nothing_is_heard_after_unsubscribing(url: str, group: str) -> Non
     assert len(ear.payloads) == heard + 1
 
 
-async def test_unsubscribing_from_what_was_never_subscribed_does_nothing(url: str, group: str) -> None:
+async def test_unsubscribing_an_unknown_group_does_nothing(url: str, group: str) -> None:
     async with listening(url, group) as (backend, ear):
         await backend.unsubscribe([f"{group} other"])
         await backend.publish(group, b"x")
@@ -191,7 +193,7 @@ async def test_thousands_of_groups_are_subscribed_in_one_call(url: str, group: s
     assert sorted(event.group for event in ear.events) == sorted(names[::300])
 
 
-async def test_a_callback_that_fails_does_not_end_hearing(url: str, group: str) -> None:
+async def test_an_exception_in_on_message_does_not_stop_messages(url: str, group: str) -> None:
     class Clumsy(Ear):
         def on_message(self, group: str, payload: bytes) -> None:
             super().on_message(group, payload)
@@ -208,7 +210,7 @@ async def test_a_callback_that_fails_does_not_end_hearing(url: str, group: str) 
     await backend.stop()
 
 
-async def test_the_metrics_count_what_was_published_and_what_was_delivered(url: str, group: str) -> None:
+async def test_the_metrics_count_published_and_delivered_payloads(url: str, group: str) -> None:
     async with listening(url, group) as (backend, ear):
         assert backend.metrics.connected
         for _ in range(3):
@@ -219,7 +221,7 @@ async def test_the_metrics_count_what_was_published_and_what_was_delivered(url: 
     assert not backend.metrics.connected
 
 
-async def test_a_publish_that_is_cancelled_harms_no_other(url: str, group: str) -> None:
+async def test_cancelling_a_publish_does_not_affect_others(url: str, group: str) -> None:
     async with listening(url, group) as (backend, ear):
         for _ in range(100):
             task = asyncio.create_task(backend.publish(group, b"maybe"))
@@ -230,7 +232,7 @@ async def test_a_publish_that_is_cancelled_harms_no_other(url: str, group: str) 
         assert ear.payloads[-1] == b"end"
 
 
-async def test_what_is_being_published_when_it_stops_arrives(url: str, group: str) -> None:
+async def test_pending_publishes_arrive_when_the_backend_stops(url: str, group: str) -> None:
     async with listening(url, group) as (_, ear):
         async with listening(url) as (other, _):
             publishes = [asyncio.create_task(other.publish(group, b"%d" % number)) for number in range(100)]
@@ -249,13 +251,13 @@ async def test_a_backend_that_was_stopped_starts_again(url: str, group: str) -> 
         assert await ear.hear(1) == [b"x"]
 
 
-async def test_stopping_twice_does_nothing(url: str, group: str) -> None:
+async def test_stopping_a_backend_twice_does_nothing(url: str, group: str) -> None:
     async with listening(url, group) as (backend, _):
         await backend.stop()
         await backend.stop()
 
 
-async def test_publishing_before_it_is_started_says_what_is_missing(url: str, group: str) -> None:
+async def test_publishing_before_start_raises_with_the_missing_call(url: str, group: str) -> None:
     from uvicorn.broadcast.backend_factory import backend_from_url
 
     with pytest.raises(BroadcastUnavailable, match="not started in this process; await start"):

@@ -41,12 +41,14 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_what_the_environment_names_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_url_in_the_environment_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://elsewhere:1")
     assert await choose_url("127.0.0.1", 1) == "redis://elsewhere:1"
 
 
-async def test_a_redis_that_answers_is_taken(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_local_redis_that_responds_is_chosen(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     assert await choose_url("127.0.0.1", redis_server.port) == f"redis://127.0.0.1:{redis_server.port}"
     assert caplog.text == ""
 
@@ -61,7 +63,7 @@ async def test_a_redis_that_answers_is_taken(redis_server: RedisServer, caplog: 
         (b"x" * 100_000, "there is no Redis"),
     ],
 )
-async def test_what_does_not_answer_as_redis_is_not(
+async def test_a_local_server_that_is_no_usable_redis_is_not_chosen(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not answer:
@@ -75,14 +77,14 @@ async def test_what_does_not_answer_as_redis_is_not(
     assert re.search(said, text)
 
 
-async def test_nothing_there_is_memory_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_local_redis_memory_is_chosen_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert await choose_url("127.0.0.1", 1) == "memory://"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "there is no Redis on 127.0.0.1:1" in caplog.text
 
 
 @pytest.mark.parametrize("told", ["by the server", "by the environment"])
-async def test_with_several_processes_it_is_never_memory(
+async def test_with_several_processes_memory_is_never_chosen(
     told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if told == "by the server":

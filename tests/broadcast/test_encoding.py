@@ -24,12 +24,12 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=5), st.integers(1, 2**60))
-def test_every_message_arrives_as_it_was(message: dict[str, Any], number: int) -> None:
+def test_every_message_is_decoded_as_it_was_encoded(message: dict[str, Any], number: int) -> None:
     assert decode(encode(message).numbered("sender", number)) == (message, "sender", number)
 
 
 @given(st.binary(max_size=200))
-def test_no_payload_does_more_than_be_refused(payload: bytes) -> None:
+def test_random_payloads_raise_only_malformed_message(payload: bytes) -> None:
     try:
         message, _, _ = decode(payload)
     except MalformedMessage:
@@ -42,26 +42,26 @@ def test_a_message_without_bytes_is_plain_json_with_one_key_more() -> None:
     assert json.loads(payload) == {"text": "naïve", "_uvicorn": ["ab12", 7]}
 
 
-def test_so_is_an_empty_one() -> None:
+def test_an_empty_message_is_plain_json_with_one_key() -> None:
     assert json.loads(encode({}).numbered("ab12", 7)) == {"_uvicorn": ["ab12", 7]}
 
 
-def test_bytes_are_not_made_longer() -> None:
+def test_bytes_are_encoded_without_growing() -> None:
     data = bytes(range(256)) * 100
     assert len(encode({"bytes": data}).numbered("ab12", 7)) < len(data) + 100
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
-def test_anything_that_holds_bytes_arrives_as_bytes(kind: Any) -> None:
+def test_bytearray_and_memoryview_arrive_as_bytes(kind: Any) -> None:
     assert decode(encode({"bytes": kind(b"ab")}).numbered("s", 1))[0] == {"bytes": b"ab"}
 
 
-def test_anybody_s_plain_json_is_a_message_without_a_sender() -> None:
+def test_plain_json_of_any_publisher_is_a_message_without_a_sender() -> None:
     assert decode(b' {"text": "hi"}\n') == ({"text": "hi"}, "", 0)
 
 
 @pytest.mark.parametrize("number", ['["a"]', '["a", "1"]', "[1, 2]", '["a", true]', "7", "null"])
-def test_somebody_else_s_number_that_is_none_is_left_out(number: str) -> None:
+def test_an_invalid_sequence_number_of_another_publisher_is_ignored(number: str) -> None:
     assert decode(b'{"text": "hi", "_uvicorn": %b}' % number.encode()) == ({"text": "hi"}, "", 0)
 
 
@@ -83,7 +83,7 @@ def test_somebody_else_s_number_that_is_none_is_left_out(number: str) -> None:
         pickle.dumps({"text": "hi"}),
     ],
 )
-def test_F1_what_is_no_message_is_refused(payload: bytes) -> None:
+def test_F1_a_malformed_payload_is_rejected(payload: bytes) -> None:
     with pytest.raises(MalformedMessage):
         decode(payload)
 
@@ -94,7 +94,7 @@ def test_F5_a_payload_above_the_limit_is_refused_before_it_is_parsed() -> None:
 
 
 @pytest.mark.parametrize("value", ["x" * 93, b"x" * 74])
-def test_a_message_above_the_limit_is_refused_at_its_sender(value: Any) -> None:
+def test_a_message_above_the_size_limit_is_rejected_when_it_is_sent(value: Any) -> None:
     encode({"a": value[:-1]}, 100)
     with pytest.raises(MessageTooLarge, match="of 100 bytes at most, got 101"):
         encode({"a": value}, 100)
@@ -111,12 +111,12 @@ def test_a_message_above_the_limit_is_refused_at_its_sender(value: Any) -> None:
         ({(1, 2): "a"}, "keys must be"),
     ],
 )
-def test_what_cannot_be_said_is_refused_with_the_reason(message: Any, said: str) -> None:
+def test_the_error_for_a_value_that_cannot_be_encoded_shows_its_type(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         encode(message)
 
 
-def test_a_message_within_itself_is_refused() -> None:
+def test_a_message_that_contains_itself_is_rejected() -> None:
     message: dict[str, Any] = {}
     message["a"] = message
     with pytest.raises(LocalProtocolError, match="Circular"):
@@ -145,11 +145,11 @@ def test_a_group_may_have_any_name(name: str) -> None:
         ("\ud800", "UTF-8"),
     ],
 )
-def test_but_it_must_be_text_of_a_bounded_length(name: Any, said: str) -> None:
+def test_a_group_name_must_be_text_of_limited_length(name: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         group_name(name)
 
 
-def test_f5_a_room_s_name_is_none_by_which_processes_talk() -> None:
+def test_f5_a_group_name_cannot_be_that_of_a_control_group() -> None:
     with pytest.raises(LocalProtocolError, match="names that begin with 'uvicorn.process.' are not for applications"):
         group_name("uvicorn.process.0123456789abcdef")

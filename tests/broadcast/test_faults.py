@@ -73,18 +73,20 @@ async def go_through_an_outage(server: RedisServer, url: str) -> None:
         assert (backend.metrics.reconnects, backend.metrics.gaps) == (1, 3)
 
 
-async def test_a_redis_that_was_killed_and_returns_leaves_one_gap_in_each_group(
-    own_redis: RedisServer, scheme: str
-) -> None:
+async def test_a_restarted_redis_leaves_one_gap_in_each_group(own_redis: RedisServer, scheme: str) -> None:
     await go_through_an_outage(own_redis, url_of(own_redis, scheme))
 
 
-async def test_the_same_with_a_password_and_a_database(tmp_path: Path, scheme: str) -> None:
+async def test_a_restarted_redis_with_password_and_database_leaves_one_gap_in_each_group(
+    tmp_path: Path, scheme: str
+) -> None:
     with running(RedisServer(tmp_path, password="se cret/1@")) as server:
         await go_through_an_outage(server, url_of(server, scheme, password="se%20cret%2F1%40", database="3"))
 
 
-async def test_f6_the_same_with_a_user_of_narrow_rights(tmp_path: Path, scheme: str) -> None:
+async def test_f6_a_restarted_redis_with_a_user_of_minimal_rights_leaves_one_gap_in_each_group(
+    tmp_path: Path, scheme: str
+) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         await go_through_an_outage(server, url_of(server, scheme, user="narrow", password="word"))
@@ -116,7 +118,7 @@ async def test_thousands_of_groups_are_subscribed_again_with_one_gap_for_each(
         assert sorted(gap.group for gap in ear.gaps) == sorted(names)
 
 
-async def test_a_gap_says_since_when(own_redis: RedisServer, scheme: str) -> None:
+async def test_a_gap_begins_when_the_connection_last_worked(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
         await say_and_hear(backend, ear, b"before")
         own_redis.kill()
@@ -137,7 +139,7 @@ def quick_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_STEP_SECONDS", 0.05)
 
 
-async def test_a_redis_that_halts_is_noticed_and_leaves_one_gap(
+async def test_a_halted_redis_is_detected_and_leaves_one_gap(
     own_redis: RedisServer, scheme: str, quick_liveness: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.2) as (backend, ear):
@@ -153,7 +155,9 @@ async def test_a_redis_that_halts_is_noticed_and_leaves_one_gap(
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_a_long_message_on_a_slow_line_is_no_silence(redis_server: RedisServer, driver: str) -> None:
+async def test_a_long_message_on_a_slow_line_does_not_exceed_the_liveness_limit(
+    redis_server: RedisServer, driver: str
+) -> None:
     rest_may_come = asyncio.Event()
     serving: list[Any] = []
 
@@ -190,7 +194,7 @@ async def test_a_long_message_on_a_slow_line_is_no_silence(redis_server: RedisSe
         await asyncio.wait(serving)
 
 
-async def test_a_publish_that_is_not_answered_raises_in_time_and_says_why(own_redis: RedisServer, scheme: str) -> None:
+async def test_a_publish_without_a_reply_raises_within_its_timeout(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), publish_timeout=0.1) as (backend, _):
         own_redis.halt()
         try:
@@ -201,7 +205,7 @@ async def test_a_publish_that_is_not_answered_raises_in_time_and_says_why(own_re
             own_redis.resume()
 
 
-async def test_publishes_are_refused_when_too_many_wait(
+async def test_publishes_are_rejected_when_too_many_are_pending(
     own_redis: RedisServer, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.redis.publisher.MAX_UNANSWERED", 10)
@@ -217,7 +221,7 @@ async def test_publishes_are_refused_when_too_many_wait(
         assert backend.metrics.pending_high_water == 10
 
 
-async def test_publishes_are_refused_when_too_many_bytes_wait(own_redis: RedisServer, scheme: str) -> None:
+async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), publish_timeout=0.5) as (backend, _):
         own_redis.halt()
         try:
@@ -229,7 +233,7 @@ async def test_publishes_are_refused_when_too_many_bytes_wait(own_redis: RedisSe
         assert any("bytes of them in this process" in str(outcome) for outcome in outcomes)
 
 
-async def test_subscribing_to_a_redis_that_halts_returns_and_is_made_good_later(
+async def test_subscribe_returns_while_redis_is_halted_and_takes_effect_later(
     own_redis: RedisServer, scheme: str, quick_liveness: None
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
@@ -242,7 +246,7 @@ async def test_subscribing_to_a_redis_that_halts_returns_and_is_made_good_later(
         assert course(ear, "late") == [RECONNECT, b"y"]
 
 
-async def test_who_subscribes_while_it_stops_waits_no_longer(own_redis: RedisServer, scheme: str) -> None:
+async def test_a_pending_subscribe_returns_when_the_backend_stops(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, _):
         own_redis.halt()
         try:
@@ -255,7 +259,7 @@ async def test_who_subscribes_while_it_stops_waits_no_longer(own_redis: RedisSer
             own_redis.resume()
 
 
-async def test_stopping_while_redis_halts_ends_in_time(own_redis: RedisServer, scheme: str) -> None:
+async def test_stopping_while_redis_is_halted_returns_in_time(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.1) as (backend, _):
         own_redis.halt()
         try:
@@ -292,7 +296,7 @@ async def test_a_killed_publisher_leaves_no_gap(own_redis: RedisServer, scheme: 
         assert course(ear, "two") == [b"before", b"after"]
 
 
-async def test_a_subscriber_that_was_too_slow_for_redis_is_told_of_the_gap(tmp_path: Path, scheme: str) -> None:
+async def test_a_subscriber_that_redis_disconnects_for_being_slow_gets_a_gap(tmp_path: Path, scheme: str) -> None:
     limit = ("--client-output-buffer-limit", "pubsub", "1mb", "0", "0")
     with running(RedisServer(tmp_path, *limit)) as server:
         async with listening(url_of(server, scheme), *GROUPS) as (backend, ear):
@@ -311,7 +315,9 @@ async def test_a_subscriber_that_was_too_slow_for_redis_is_told_of_the_gap(tmp_p
         assert course(ear, "two") == [b"before", RECONNECT, b"after"]
 
 
-async def test_f5_a_message_that_is_too_long_is_a_gap_of_its_group_only(own_redis: RedisServer, scheme: str) -> None:
+async def test_f5_a_message_above_the_size_limit_is_a_gap_of_its_group_only(
+    own_redis: RedisServer, scheme: str
+) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
         await asyncio.to_thread(own_redis.ask, "PUBLISH", "one", b"x" * (MAX_PAYLOAD_BYTES + 1))
         await say_and_hear(backend, ear, b"after")
@@ -322,7 +328,7 @@ async def test_f5_a_message_that_is_too_long_is_a_gap_of_its_group_only(own_redi
 # Groups come and go while there is no Redis.
 
 
-async def test_a_start_without_redis_succeeds_and_is_made_good_later(own_redis: RedisServer, scheme: str) -> None:
+async def test_a_start_without_redis_succeeds_and_connects_later(own_redis: RedisServer, scheme: str) -> None:
     own_redis.kill()
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
         assert not backend.metrics.connected
@@ -334,7 +340,7 @@ async def test_a_start_without_redis_succeeds_and_is_made_good_later(own_redis: 
         assert backend.metrics.reconnects == 0
 
 
-async def test_groups_left_and_entered_while_redis_is_down_are_right_when_it_returns(
+async def test_groups_changed_while_redis_is_down_are_subscribed_on_reconnect(
     own_redis: RedisServer, scheme: str
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, ear):
@@ -351,7 +357,7 @@ async def test_groups_left_and_entered_while_redis_is_down_are_right_when_it_ret
         assert course(ear, "coming") == [RECONNECT, b"yes"]
 
 
-async def test_stopping_while_redis_is_down_ends_at_once(own_redis: RedisServer, scheme: str) -> None:
+async def test_stopping_while_redis_is_down_returns_at_once(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, _):
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)
@@ -360,7 +366,7 @@ async def test_stopping_while_redis_is_down_ends_at_once(own_redis: RedisServer,
 # Passwords and rights.
 
 
-async def test_f4_a_wrong_password_is_reported_without_it_and_made_good_when_it_is_right(
+async def test_f4_a_wrong_password_is_logged_without_it_and_retried(
     own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised, "DENIED_SECONDS", 0.1)
@@ -377,7 +383,7 @@ async def test_f4_a_wrong_password_is_reported_without_it_and_made_good_when_it_
         assert "WRONGPASS" in caplog.text
 
 
-async def test_f6_a_user_who_has_no_password_is_that_user(own_redis: RedisServer, scheme: str) -> None:
+async def test_f6_a_redis_user_without_a_password_is_authenticated(own_redis: RedisServer, scheme: str) -> None:
     own_redis.ask("ACL", "SETUSER", "guest", "on", "nopass", "allchannels", "+publish", "+subscribe", "+ping")
     url = url_of(own_redis, scheme, user="guest").replace("guest:@", "guest@")
     async with listening(url, *GROUPS) as (backend, ear):
@@ -388,7 +394,7 @@ async def test_f6_a_user_who_has_no_password_is_that_user(own_redis: RedisServer
         assert (users.count("user=guest "), users.count("user=default ")) == (3, 1)
 
 
-async def test_a_missing_password_is_reported(tmp_path: Path, scheme: str) -> None:
+async def test_a_missing_password_is_logged(tmp_path: Path, scheme: str) -> None:
     with running(RedisServer(tmp_path, password="secret")) as server:
         url = url_of(server, scheme).replace(":secret@", "")
         async with listening(url) as (backend, _):
@@ -396,13 +402,13 @@ async def test_a_missing_password_is_reported(tmp_path: Path, scheme: str) -> No
                 await backend.publish("one", b"x")
 
 
-async def test_a_database_that_does_not_exist_is_reported(own_redis: RedisServer, scheme: str) -> None:
+async def test_a_database_that_does_not_exist_is_logged(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme, database="99")) as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="DB index is out of range"):
             await backend.publish("one", b"x")
 
 
-async def test_a_group_without_the_right_to_it_is_reported_and_the_others_are_heard(
+async def test_a_denied_group_is_logged_and_the_others_are_subscribed(
     tmp_path: Path, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
@@ -415,9 +421,7 @@ async def test_a_group_without_the_right_to_it_is_reported_and_the_others_are_he
             await say_and_hear(backend, ear, b"x")
 
 
-async def test_groups_that_lost_their_right_do_not_keep_the_others_from_being_heard_again(
-    tmp_path: Path, scheme: str
-) -> None:
+async def test_groups_denied_after_a_reconnect_do_not_affect_the_others(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three &odd -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         url = url_of(server, scheme, user="narrow", password="word")
@@ -429,7 +433,7 @@ async def test_groups_that_lost_their_right_do_not_keep_the_others_from_being_he
             assert course(ear, "odd") == []
 
 
-async def test_a_redis_with_too_many_clients_is_reported_and_made_good_when_there_is_room(
+async def test_a_redis_with_too_many_clients_is_logged_and_retried(
     own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.ask("CONFIG", "SET", "maxclients", "1")
@@ -446,7 +450,7 @@ async def test_a_redis_with_too_many_clients_is_reported_and_made_good_when_ther
 # What is no Redis.
 
 
-async def test_a_server_of_another_protocol_is_reported() -> None:
+async def test_a_server_that_does_not_speak_redis_protocol_is_logged() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
@@ -463,7 +467,7 @@ async def test_a_server_of_another_protocol_is_reported() -> None:
     await server.wait_closed()
 
 
-async def test_a_port_that_nobody_listens_on_is_reported(tmp_path: Path) -> None:
+async def test_a_refused_connection_is_logged(tmp_path: Path) -> None:
     async with listening(f"unix://{tmp_path}/nobody") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="No such file|not connected"):
             await backend.publish("one", b"x")

@@ -38,7 +38,7 @@ async def groups() -> AsyncIterator[Groups]:
     await hub.stop()
 
 
-async def test_B7_add_returns_when_the_group_is_heard() -> None:
+async def test_B7_add_returns_when_the_group_is_subscribed() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         adding = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -50,7 +50,7 @@ async def test_B7_add_returns_when_the_group_is_heard() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_add_acts_whether_it_is_awaited_or_not() -> None:
+async def test_add_takes_effect_without_being_awaited() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()
@@ -58,14 +58,14 @@ async def test_add_acts_whether_it_is_awaited_or_not() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_who_is_added_to_a_group_that_is_heard_need_not_wait() -> None:
+async def test_add_to_a_subscribed_group_returns_at_once() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name})
         other = Reply()
         assert client.send({"group": "chat", "add": other.name}) is DONE
 
 
-async def test_a_handler_that_is_cancelled_while_it_waits_leaves_the_others_waiting() -> None:
+async def test_cancelling_an_add_does_not_cancel_concurrent_ones() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         first = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -84,7 +84,7 @@ async def test_another_client_of_this_process_is_added_by_its_name() -> None:
         assert other.sent == ["a"]
 
 
-async def test_one_that_has_gone_is_ignored() -> None:
+async def test_adding_a_channel_that_is_gone_does_nothing() -> None:
     async with groups() as client:
         name = Reply().name
         assert client.send({"group": "chat", "add": name}) is DONE
@@ -92,7 +92,7 @@ async def test_one_that_has_gone_is_ignored() -> None:
         assert client.hub.members == {}
 
 
-async def test_discard_ends_a_membership_at_once() -> None:
+async def test_discard_takes_effect_at_once() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name})
         _ = client.send({"group": "chat", "discard": client.reply.name})
@@ -100,7 +100,7 @@ async def test_discard_ends_a_membership_at_once() -> None:
         assert client.reply.sent == []
 
 
-async def test_B6_send_raises_when_the_message_is_not_taken() -> None:
+async def test_B6_send_raises_when_the_backend_rejects_the_message() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         sending = client.send({"group": "chat", "send": {"text": "a"}})
@@ -108,7 +108,7 @@ async def test_B6_send_raises_when_the_message_is_not_taken() -> None:
             await sending
 
 
-async def test_a_handler_that_is_cancelled_while_it_sends_has_sent() -> None:
+async def test_cancelling_a_send_does_not_withdraw_the_message() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         sending = asyncio.ensure_future(client.send({"group": "chat", "send": {"text": "a"}}))
@@ -119,7 +119,7 @@ async def test_a_handler_that_is_cancelled_while_it_sends_has_sent() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_one_message_may_add_discard_and_send_in_this_order() -> None:
+async def test_one_groups_message_can_add_discard_and_send_in_this_order() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -136,7 +136,7 @@ async def test_one_message_may_add_discard_and_send_in_this_order() -> None:
         assert [group for group, _ in client.backend.published] == ["new"]
 
 
-async def test_who_is_added_and_discarded_in_one_message_is_no_member() -> None:
+async def test_a_channel_added_and_discarded_in_one_message_is_not_a_member() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
         client.backend.hear("chat", {"text": "a"})
@@ -158,13 +158,13 @@ async def test_who_is_added_and_discarded_in_one_message_is_no_member() -> None:
         ({"group": "chat", "send": {"text": "x" * 2_000_000}}, "of 1048576 bytes at most"),
     ],
 )
-async def test_what_is_none_of_this_is_refused_at_once(message: Any, said: str) -> None:
+async def test_an_invalid_groups_message_raises_at_once(message: Any, said: str) -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match=said):
             _ = client.send(message)
 
 
-async def test_from_another_thread_it_waits_until_all_is_done() -> None:
+async def test_groups_send_from_another_thread_blocks_until_it_is_done() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         returned: list[str] = []
@@ -184,7 +184,7 @@ async def test_from_another_thread_it_waits_until_all_is_done() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_from_another_thread_it_raises_what_went_wrong() -> None:
+async def test_groups_send_from_another_thread_raises_its_error() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         raised: list[BaseException] = []
@@ -203,12 +203,12 @@ async def test_from_another_thread_it_raises_what_went_wrong() -> None:
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_its_name_is_that_of_the_client_s_reply() -> None:
+async def test_groups_name_is_that_of_the_reply_channel() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 
 
-async def test_it_has_none_where_there_is_no_reply_channel() -> None:
+async def test_groups_name_raises_without_a_reply_channel() -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

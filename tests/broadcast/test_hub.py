@@ -28,7 +28,7 @@ def subscribed(backend: ScriptedBackend) -> set[str]:
     return {group for group in groups if not group.startswith("uvicorn.process.")}
 
 
-async def test_a_group_is_heard_from_its_first_member_to_its_last() -> None:
+async def test_a_group_is_subscribed_from_its_first_member_to_its_last() -> None:
     backend, hub, reply, _ = await with_member("chat")
     other = Reply()
     hub.add("chat", other.name, other, Context())
@@ -43,7 +43,7 @@ async def test_a_group_is_heard_from_its_first_member_to_its_last() -> None:
     await hub.stop()
 
 
-async def test_a_client_that_goes_leaves_all_its_groups() -> None:
+async def test_a_client_that_disconnects_leaves_all_its_groups() -> None:
     backend, hub, reply, _ = await with_member("a", "b")
     reply.close()
     await settle()
@@ -52,7 +52,7 @@ async def test_a_client_that_goes_leaves_all_its_groups() -> None:
     await hub.stop()
 
 
-async def test_one_that_has_gone_already_is_not_a_member() -> None:
+async def test_a_client_that_has_disconnected_does_not_become_a_member() -> None:
     class Gone(Reply):
         def on_close(self, callback: Any) -> None:
             callback()
@@ -65,7 +65,7 @@ async def test_one_that_has_gone_already_is_not_a_member() -> None:
     await hub.stop()
 
 
-async def test_to_join_and_leave_all_day_leaves_one_callback() -> None:
+async def test_joining_and_leaving_repeatedly_registers_one_callback() -> None:
     _, hub, reply, _ = await with_member()
     for _ in range(100):
         hub.add("chat", reply.name, reply, Context())
@@ -74,14 +74,14 @@ async def test_to_join_and_leave_all_day_leaves_one_callback() -> None:
     await hub.stop()
 
 
-async def test_to_be_added_twice_is_to_be_sent_to_once() -> None:
+async def test_a_channel_that_is_added_twice_gets_each_message_once() -> None:
     backend, hub, reply, _ = await with_member("chat", "chat")
     backend.hear("chat", {"text": "a"})
     assert reply.sent == ["a"]
     await hub.stop()
 
 
-async def test_to_leave_a_group_that_one_is_not_in_is_nothing() -> None:
+async def test_discarding_a_channel_that_is_not_a_member_does_nothing() -> None:
     _, hub, reply, _ = await with_member("chat")
     hub.discard("other", reply.name)
     hub.discard("chat", "reply.nobody.1")
@@ -89,7 +89,7 @@ async def test_to_leave_a_group_that_one_is_not_in_is_nothing() -> None:
     await hub.stop()
 
 
-async def test_nothing_of_a_group_is_sent_after_it_is_left() -> None:
+async def test_no_message_of_a_group_is_sent_after_discard() -> None:
     backend, hub, reply, _ = await with_member("chat", "other")
     hub.discard("chat", reply.name)
     backend.hear("chat", {"text": "a"})
@@ -97,7 +97,7 @@ async def test_nothing_of_a_group_is_sent_after_it_is_left() -> None:
     await hub.stop()
 
 
-async def test_messages_are_numbered_for_each_group() -> None:
+async def test_messages_have_sequence_numbers_for_each_group() -> None:
     backend, hub, _, _ = await with_member()
     for group in ("a", "a", "b", "a"):
         await outcome(hub.publish(group, {"text": "x"}))
@@ -106,7 +106,7 @@ async def test_messages_are_numbered_for_each_group() -> None:
     await hub.stop()
 
 
-async def test_what_is_sent_before_the_start_waits_for_it_and_keeps_its_order() -> None:
+async def test_messages_published_before_the_hub_has_started_are_sent_in_order() -> None:
     backend, may_open = ScriptedBackend(), asyncio.Event()
 
     async def open_backend() -> Backend:
@@ -126,7 +126,7 @@ async def test_what_is_sent_before_the_start_waits_for_it_and_keeps_its_order() 
     await hub.stop()
 
 
-async def test_a_start_that_fails_is_tried_again_by_who_comes_next() -> None:
+async def test_a_failed_start_of_a_hub_is_retried_by_the_next_caller() -> None:
     backend, failures = ScriptedBackend(), [OSError("no such thing")]
 
     async def open_backend() -> Backend:
@@ -142,14 +142,14 @@ async def test_a_start_that_fails_is_tried_again_by_who_comes_next() -> None:
     await hub.stop()
 
 
-async def test_no_message_is_an_error_where_it_is_sent() -> None:
+async def test_publishing_an_invalid_message_raises_at_once() -> None:
     _, hub, _, _ = await with_member()
     with pytest.raises(LocalProtocolError, match="expected 'send' to be a message"):
         hub.publish("chat", "text")  # type: ignore[arg-type]
     await hub.stop()
 
 
-async def test_a_message_that_is_not_taken_raises_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_the_backend_rejects_raises_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     backend, hub, _, _ = await with_member()
     backend.failure = BroadcastUnavailable("Redis is down")
@@ -165,7 +165,7 @@ async def test_a_message_that_is_not_taken_raises_and_is_logged_once(caplog: pyt
     await hub.stop()
 
 
-async def test_an_outage_that_ends_while_nothing_is_sent_is_seen_to_end_within_a_minute(
+async def test_an_outage_that_ends_while_nothing_is_sent_is_logged_within_a_minute(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.hub.LOG_SECONDS", 0.001)
@@ -183,7 +183,7 @@ async def test_an_outage_that_ends_while_nothing_is_sent_is_seen_to_end_within_a
     await hub.stop()
 
 
-async def test_nobody_need_ask_whether_it_was() -> None:
+async def test_a_failed_publish_that_is_not_awaited_logs_no_unretrieved_exception() -> None:
     backend, hub, _, _ = await with_member()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub.publish("chat", {})
@@ -193,7 +193,7 @@ async def test_nobody_need_ask_whether_it_was() -> None:
     await hub.stop()
 
 
-async def test_or_it_is_dropped_if_that_was_chosen() -> None:
+async def test_with_unavailable_drop_a_message_that_the_backend_rejects_does_not_raise() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))
@@ -201,7 +201,7 @@ async def test_or_it_is_dropped_if_that_was_chosen() -> None:
     await hub.stop()
 
 
-async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B17c_random_payloads_raise_nothing_and_are_logged_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
     """Random messages to a group and to the control channel: nothing raises, and the log stays short."""
     random = Random(1)
     atoms: list[Any] = [
@@ -245,7 +245,7 @@ async def test_B17c_whatever_is_published_is_survived(caplog: pytest.LogCaptureF
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
-async def test_groups_that_were_sent_to_once_are_forgotten() -> None:
+async def test_the_number_of_groups_with_a_stored_sequence_number_is_limited() -> None:
     _, hub, _, _ = await with_member()
     for group in range(10_050):
         hub.publish(str(group), {})
@@ -254,7 +254,7 @@ async def test_groups_that_were_sent_to_once_are_forgotten() -> None:
     await hub.stop()
 
 
-async def test_what_is_no_message_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_malformed_messages_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     backend, hub, reply, _ = await with_member("chat")
     for payload in (b"", b"\x80\x04", b"[]"):
         backend.hear_payload("chat", payload)
@@ -263,7 +263,7 @@ async def test_what_is_no_message_is_counted_and_said_once(caplog: pytest.LogCap
     await hub.stop()
 
 
-async def test_what_is_sent_after_the_stop_is_refused() -> None:
+async def test_publishing_after_the_hub_has_stopped_raises() -> None:
     backend, hub, reply, _ = await with_member("chat")
     await hub.stop()
     assert backend.stopped
@@ -271,7 +271,7 @@ async def test_what_is_sent_after_the_stop_is_refused() -> None:
         await outcome(hub.publish("chat", {}))
 
 
-async def test_what_waits_when_it_stops_is_told() -> None:
+async def test_a_publish_that_is_pending_when_the_hub_stops_raises() -> None:
     backend, hub, _, _ = await with_member()
     backend.answers.clear()
     sending = hub.publish("chat", {})
@@ -281,7 +281,7 @@ async def test_what_waits_when_it_stops_is_told() -> None:
         await outcome(sending)
 
 
-async def test_one_that_stops_while_it_starts_leaves_nothing_connected() -> None:
+async def test_a_hub_that_stops_while_it_starts_leaves_no_connection() -> None:
     backend, may_open = ScriptedBackend(), asyncio.Event()
 
     async def open_backend() -> Backend:
@@ -318,13 +318,13 @@ async def test_one_that_stops_while_it_starts_leaves_nothing_connected() -> None
     assert slow.stopped and connecting.stopped
 
 
-async def test_there_are_counts_before_the_start() -> None:
+async def test_a_hub_has_counters_before_it_has_started() -> None:
     hub = Hub(lambda: asyncio.sleep(0, ScriptedBackend()), HubOptions())
     assert hub.snapshot()["members"] == 0
     await hub.stop()
 
 
-async def test_a_stranger_s_reply_is_forgotten_when_it_is_in_no_group() -> None:
+async def test_a_foreign_reply_channel_is_forgotten_when_it_leaves_its_last_group() -> None:
     class Stranger:
         """Another server's: it does not say when it ends."""
 
@@ -337,7 +337,7 @@ async def test_a_stranger_s_reply_is_forgotten_when_it_is_in_no_group() -> None:
     await hub.stop()
 
 
-async def test_nothing_runs_in_the_name_of_the_client_that_came_first() -> None:
+async def test_tasks_of_a_hub_do_not_inherit_the_context_of_the_first_client() -> None:
     from uvicorn.interfaces.handlers import OWNER
 
     seen: list[object] = []

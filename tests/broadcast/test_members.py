@@ -56,14 +56,14 @@ class Group:
         await self.gap_may_end.wait()
 
 
-async def test_a_client_that_keeps_up_is_sent_to_at_once() -> None:
+async def test_a_client_that_keeps_up_gets_messages_at_once() -> None:
     async with Group() as group:
         reply = await group.member()
         group.hear("a", "b")
         assert reply.sent == ["a", "b"]
 
 
-async def test_a_message_that_is_more_than_text_is_sent_at_once() -> None:
+async def test_a_message_with_other_keys_than_text_is_sent_at_once() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.hear_payload("chat", b'{"text": "a", "close": true}')
@@ -71,14 +71,14 @@ async def test_a_message_that_is_more_than_text_is_sent_at_once() -> None:
         assert reply.sent == ["a", {"content": "b"}]
 
 
-async def test_text_that_is_no_text_is_no_matter_of_the_group_s() -> None:
+async def test_a_text_of_another_type_is_left_to_the_reply_channel() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.hear_payload("chat", b'{"text": 1}')
         assert reply.sent == [1]
 
 
-async def test_each_message_is_counted_once_however_it_went() -> None:
+async def test_each_message_is_counted_once_in_every_outcome() -> None:
     async with Group() as group:
         (await group.member()).failure = LocalProtocolError("no")
         await group.member()
@@ -88,7 +88,7 @@ async def test_each_message_is_counted_once_however_it_went() -> None:
         assert (metrics.delivered, metrics.dropped_refused) == (2, 2)
 
 
-async def test_a_slow_one_has_the_rest_in_order_when_it_is_ready() -> None:
+async def test_a_slow_client_gets_queued_messages_in_order_when_it_is_ready() -> None:
     async with Group(messages=4) as group:
         reply = await group.member()
         reply.is_ready = False
@@ -100,7 +100,7 @@ async def test_a_slow_one_has_the_rest_in_order_when_it_is_ready() -> None:
         assert reply.sent == ["a", "b", "c", "d"]
 
 
-async def test_nobody_waits_for_it() -> None:
+async def test_a_slow_client_does_not_delay_other_members() -> None:
     async with Group() as group:
         slow, other = await group.member(), await group.member()
         slow.is_ready = False
@@ -108,7 +108,7 @@ async def test_nobody_waits_for_it() -> None:
         assert other.sent == ["a", "b"]
 
 
-async def test_close_is_the_end_of_a_client_with_too_many_messages_before_it() -> None:
+async def test_slow_close_disconnects_a_client_with_too_many_queued_messages() -> None:
     async with Group(messages=3) as group:
         slow, other = await group.member(), await group.member()
         slow.is_ready = False
@@ -121,7 +121,7 @@ async def test_close_is_the_end_of_a_client_with_too_many_messages_before_it() -
         assert (group.hub.metrics.closed_slow, group.hub.metrics.dropped_slow) == (1, 4)
 
 
-async def test_or_with_too_many_bytes() -> None:
+async def test_slow_close_disconnects_a_client_with_too_many_queued_bytes() -> None:
     async with Group(messages=100, octets=50) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -131,7 +131,7 @@ async def test_or_with_too_many_bytes() -> None:
         assert slow.broken_off == "slow consumer"
 
 
-async def test_drop_oldest_has_a_gap_before_the_first_that_is_left() -> None:
+async def test_drop_oldest_puts_a_gap_before_the_first_remaining_message() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -144,7 +144,7 @@ async def test_drop_oldest_has_a_gap_before_the_first_that_is_left() -> None:
         assert group.hub.metrics.dropped_slow == 2
 
 
-async def test_drop_newest_has_a_gap_after_the_last_that_had_room() -> None:
+async def test_drop_newest_puts_a_gap_after_the_last_queued_message() -> None:
     async with Group(messages=2, policy="drop_newest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -159,7 +159,7 @@ async def test_drop_newest_has_a_gap_after_the_last_that_had_room() -> None:
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("drop_oldest", ["c", "d"]), ("drop_newest", ["a", "b"])])
-async def test_either_way_there_is_one_gap_however_much_was_dropped(policy: str, kept: list[str]) -> None:
+async def test_any_number_of_dropped_messages_is_one_gap(policy: str, kept: list[str]) -> None:
     async with Group(messages=2, policy=policy) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -170,7 +170,7 @@ async def test_either_way_there_is_one_gap_however_much_was_dropped(policy: str,
         assert group.hub.metrics.gaps == 1
 
 
-async def test_what_waits_is_counted_at_its_highest() -> None:
+async def test_the_maximum_length_of_a_queue_is_counted() -> None:
     async with Group() as group:
         slow = await group.member()
         slow.is_ready = False
@@ -181,7 +181,7 @@ async def test_what_waits_is_counted_at_its_highest() -> None:
         assert (group.hub.metrics.queue_high_water, group.hub.metrics.delivered) == (2, 3)
 
 
-async def test_messages_wait_until_the_application_has_dealt_with_a_gap() -> None:
+async def test_messages_wait_until_the_application_has_handled_a_gap() -> None:
     async with Group() as group:
         reply = await group.member()
         group.gap_may_end.clear()
@@ -194,7 +194,7 @@ async def test_messages_wait_until_the_application_has_dealt_with_a_gap() -> Non
         assert reply.sent[1:] == ["after"]
 
 
-async def test_a_gap_comes_behind_what_waited_before_it() -> None:
+async def test_a_gap_is_reported_after_messages_that_were_queued_before_it() -> None:
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
@@ -206,7 +206,7 @@ async def test_a_gap_comes_behind_what_waited_before_it() -> None:
         assert [isinstance(item, Gap) for item in reply.sent] == [False, True, False]
 
 
-async def test_one_hole_in_several_groups_is_one_event_for_each_member() -> None:
+async def test_a_gap_in_several_groups_is_one_event_for_each_member() -> None:
     async with Group() as group:
         one, two, both = await group.member("one"), await group.member("two"), await group.member("one", "two")
         group.backend.lose("one", "two", "elsewhere", since=77.0)
@@ -216,7 +216,7 @@ async def test_one_hole_in_several_groups_is_one_event_for_each_member() -> None
         assert both.sent == [Gap({"one", "two"}, "reconnect", 77.0)]
 
 
-async def test_an_application_that_fails_at_a_gap_has_messages_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_application_that_raises_at_a_gap_still_gets_messages(caplog: pytest.LogCaptureFixture) -> None:
     async def on_gap(reply: Any, gap: Gap) -> None:
         raise RuntimeError("no database")
 
@@ -233,7 +233,7 @@ async def test_an_application_that_fails_at_a_gap_has_messages_all_the_same(capl
     await hub.stop()
 
 
-async def test_a_client_that_goes_ends_what_waits_for_it() -> None:
+async def test_queued_messages_are_dropped_when_the_client_disconnects() -> None:
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
@@ -244,7 +244,7 @@ async def test_a_client_that_goes_ends_what_waits_for_it() -> None:
         assert reply.sent == []
 
 
-async def test_but_not_what_the_application_does_about_a_gap() -> None:
+async def test_the_gap_handler_of_the_application_is_not_cancelled_when_the_client_disconnects() -> None:
     ended = []
 
     async def on_gap(reply: Any, gap: Gap) -> None:
@@ -265,7 +265,7 @@ async def test_but_not_what_the_application_does_about_a_gap() -> None:
     await hub.stop()
 
 
-async def test_what_waits_of_a_group_that_is_left_is_not_sent() -> None:
+async def test_queued_messages_of_a_group_are_dropped_on_discard() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
@@ -278,7 +278,7 @@ async def test_what_waits_of_a_group_that_is_left_is_not_sent() -> None:
         assert reply.sent == ["b"]
 
 
-async def test_a_hole_in_several_groups_is_still_one_in_those_that_are_not_left() -> None:
+async def test_a_queued_gap_in_several_groups_keeps_the_groups_that_are_not_left() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
@@ -289,7 +289,7 @@ async def test_a_hole_in_several_groups_is_still_one_in_those_that_are_not_left(
         assert reply.sent == [Gap({"two"}, "reconnect", 77.0)]
 
 
-async def test_holes_with_nothing_left_between_them_are_one() -> None:
+async def test_gaps_without_a_message_in_between_are_merged() -> None:
     async with Group(messages=1, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
@@ -304,7 +304,7 @@ async def test_holes_with_nothing_left_between_them_are_one() -> None:
         ]
 
 
-async def test_holes_between_which_a_group_was_left_are_one_that_grows() -> None:
+async def test_gaps_are_merged_when_the_messages_in_between_are_dropped_on_discard() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
@@ -330,7 +330,7 @@ async def test_a_client_that_leaves_its_only_group_while_it_is_slow_is_sent_noth
         assert reply.sent == []
 
 
-async def test_a_client_that_cannot_even_be_broken_off_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_whose_break_off_raises_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(Reply):
         def break_off(self, reason: str) -> None:
             raise RuntimeError("no")
@@ -345,7 +345,7 @@ async def test_a_client_that_cannot_even_be_broken_off_is_forgotten(caplog: pyte
         assert "RuntimeError: no" in caplog.text
 
 
-async def test_a_client_that_cannot_be_waited_for_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_whose_wait_ready_raises_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     class Unreliable(Reply):
         async def wait_ready(self) -> None:
             raise OSError("cannot tell")
@@ -361,7 +361,7 @@ async def test_a_client_that_cannot_be_waited_for_is_forgotten(caplog: pytest.Lo
         assert (reply.sent, group.hub.members) == ([], {})
 
 
-async def test_what_comes_while_the_last_of_what_waited_is_sent_is_sent_after_it() -> None:
+async def test_a_message_that_arrives_while_the_last_queued_one_is_sent_follows_it() -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.may_send.set()
@@ -386,7 +386,7 @@ async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(
         assert len(caplog.records) == 102
 
 
-async def test_B17c_errors_that_are_always_new_are_twenty_lines_a_minute_without_control_characters(
+async def test_B17c_ever_new_errors_are_limited_to_twenty_escaped_lines_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Group() as group:
@@ -398,7 +398,7 @@ async def test_B17c_errors_that_are_always_new_are_twenty_lines_a_minute_without
         assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
 
-async def test_B17c_a_message_of_many_small_objects_is_counted_for_what_it_takes_in_memory() -> None:
+async def test_B17c_a_message_of_many_small_objects_counts_for_its_size_in_memory() -> None:
     async with Group(messages=100, octets=50_000) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -407,7 +407,7 @@ async def test_B17c_a_message_of_many_small_objects_is_counted_for_what_it_takes
         assert slow.broken_off == "slow consumer"
 
 
-async def test_a_message_that_does_not_fit_one_member_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_one_member_rejects_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         members = [await group.member() for _ in range(3)]
         for unfit in members[:2]:
@@ -443,7 +443,7 @@ class StrangersReply:
         self.sent.append(message.get("text", str(message.get("close"))))
 
 
-async def test_a_stranger_s_reply_is_waited_for() -> None:
+async def test_a_send_of_a_foreign_reply_channel_is_awaited() -> None:
     async with Group() as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
@@ -456,7 +456,7 @@ async def test_a_stranger_s_reply_is_waited_for() -> None:
         assert reply.sent == ["a", "b"]
 
 
-async def test_a_stranger_s_reply_that_is_slow_is_closed_by_message() -> None:
+async def test_a_slow_foreign_reply_channel_is_closed_by_a_message() -> None:
     async with Group(messages=1) as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
@@ -469,7 +469,7 @@ async def test_a_stranger_s_reply_that_is_slow_is_closed_by_message() -> None:
         assert reply.sent == ["1013"]
 
 
-async def test_a_stranger_s_reply_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_foreign_reply_channel_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.failure = OSError("gone")

@@ -14,7 +14,7 @@ from uvicorn.broadcast.memory import MemoryBackend
 from uvicorn.errors import BroadcastUnavailable
 
 
-async def test_backends_of_one_name_hear_each_other_and_others_do_not() -> None:
+async def test_memory_backends_of_the_same_name_share_groups() -> None:
     async with (
         listening("memory://room", "group") as (one, first),
         listening("memory://room", "group") as (_, second),
@@ -25,7 +25,7 @@ async def test_backends_of_one_name_hear_each_other_and_others_do_not() -> None:
         assert third.payloads == []
 
 
-async def test_who_publishes_more_than_is_delivered_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publishing_waits_while_too_many_messages_are_queued_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING", 10)
     async with listening("memory://", "group") as (backend, ear):
         await asyncio.gather(*(backend.publish("group", b"%d" % number) for number in range(95)))
@@ -33,7 +33,7 @@ async def test_who_publishes_more_than_is_delivered_waits_for_room(monkeypatch: 
         assert backend.metrics.pending_high_water <= 10
 
 
-async def test_the_bytes_that_wait_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publishing_waits_while_too_many_bytes_are_queued_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING_BYTES", 1000)
     async with listening("memory://", "group") as (backend, ear):
         await asyncio.gather(*(backend.publish("group", b"x" * 600) for _ in range(9)))
@@ -41,7 +41,9 @@ async def test_the_bytes_that_wait_are_bounded_too(monkeypatch: pytest.MonkeyPat
         assert backend.metrics.pending_high_water <= 2
 
 
-async def test_who_waits_for_room_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publishing_in_memory_raises_when_the_queue_stays_full_for_the_publish_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING", 1)
     async with listening("memory://", publish_timeout=0.01) as (backend, _):
         exchange = memory._exchanges[asyncio.get_running_loop()]["", ""]
@@ -60,7 +62,7 @@ async def test_backends_in_memory_with_different_prefixes_do_not_share_groups() 
             assert (await ear.hear(1), await other.hear(1)) == ([b"of the first"], [b"of the second"])
 
 
-async def test_a_message_keeps_to_those_who_were_there_when_it_was_published() -> None:
+async def test_a_message_in_memory_reaches_the_subscribers_of_the_time_it_was_published() -> None:
     async with listening("memory://") as (backend, ear):
         await backend.publish("group", b"before")
         await backend.subscribe(["group"])
@@ -68,7 +70,7 @@ async def test_a_message_keeps_to_those_who_were_there_when_it_was_published() -
         assert await ear.hear(1) == [b"after"]
 
 
-async def test_one_who_left_before_delivery_hears_nothing() -> None:
+async def test_a_backend_in_memory_that_unsubscribes_before_delivery_gets_nothing() -> None:
     async with listening("memory://", "group", "other") as (backend, ear):
         await backend.publish("group", b"x")
         await backend.unsubscribe(["group"])
@@ -76,7 +78,7 @@ async def test_one_who_left_before_delivery_hears_nothing() -> None:
         assert await ear.hear(1) == [b"y"]
 
 
-async def test_the_backend_of_another_process_is_not_used() -> None:
+async def test_a_memory_backend_of_the_parent_process_raises_after_a_fork() -> None:
     async with listening("memory://") as (backend, _):
         assert isinstance(backend, MemoryBackend)
         process, backend._process = backend._process, 1
@@ -85,7 +87,7 @@ async def test_the_backend_of_another_process_is_not_used() -> None:
         backend._process = process
 
 
-def test_nothing_of_a_loop_is_kept_when_it_has_gone() -> None:
+def test_memory_backends_of_a_closed_loop_are_freed() -> None:
     async def use() -> weakref.ref[asyncio.AbstractEventLoop]:
         async with listening("memory://", "group") as (backend, ear):
             await backend.publish("group", b"x")

@@ -71,7 +71,7 @@ async def test_a_group_message_that_is_too_large_is_one_warning(kind: str, caplo
         await client.lose()
 
 
-async def test_the_chat_of_the_documents() -> None:
+async def test_the_chat_of_the_documentation_works() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     first, second = await visit(app), await visit(app)
     await first.say("hello", b"\x00")
@@ -84,7 +84,7 @@ async def test_the_chat_of_the_documents() -> None:
     await app.shutdown()
 
 
-async def test_it_starts_by_itself_under_a_host_that_knows_no_hooks() -> None:
+async def test_the_middleware_connects_at_the_first_call_under_a_host_without_hooks() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     first, second = await visit(app), await visit(app)
     assert len(app._hubs) == 1
@@ -96,7 +96,7 @@ async def test_it_starts_by_itself_under_a_host_that_knows_no_hooks() -> None:
     await app.shutdown()
 
 
-async def test_B8_a_client_that_says_no_goodbye_is_no_member_any_more() -> None:
+async def test_B8_a_client_whose_connection_is_lost_is_no_longer_a_member() -> None:
     async def forgetful(message: Message, channels: Channels) -> None:
         if message["channel"] != "websocket.disconnect":
             await chat(message, channels)
@@ -111,7 +111,9 @@ async def test_B8_a_client_that_says_no_goodbye_is_no_member_any_more() -> None:
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 404, "content": b""}, None])
-async def test_neither_is_one_that_was_refused(answer: Message | None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_whose_handshake_is_rejected_is_no_longer_a_member(
+    answer: Message | None, caplog: pytest.LogCaptureFixture
+) -> None:
     async def refusing(message: Message, channels: Channels) -> None:
         await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
         if answer is None:
@@ -125,7 +127,7 @@ async def test_neither_is_one_that_was_refused(answer: Message | None, caplog: p
         await client.lose()
 
 
-async def test_a_group_s_message_accepts_no_connection_that_is_undecided() -> None:
+async def test_a_group_message_does_not_accept_a_pending_handshake() -> None:
     decide = asyncio.Event()
 
     async def careful(message: Message, channels: Channels) -> None:
@@ -144,7 +146,7 @@ async def test_a_group_s_message_accepts_no_connection_that_is_undecided() -> No
         await client.lose()
 
 
-async def test_and_one_that_is_refused_then_has_never_heard_it() -> None:
+async def test_a_rejected_handshake_gets_no_group_message() -> None:
     decide = asyncio.Event()
 
     async def careful(message: Message, channels: Channels) -> None:
@@ -162,7 +164,7 @@ async def test_and_one_that_is_refused_then_has_never_heard_it() -> None:
         await client.lose()
 
 
-async def test_B14b_a_connect_handler_that_adds_succeeds_while_the_carrier_is_down() -> None:
+async def test_B14b_a_connect_handler_that_adds_succeeds_while_the_backend_is_down() -> None:
     async with running(chat) as (app, backend):
         backend.failure = BroadcastUnavailable("Redis is down")
         client = await visit(app)
@@ -170,7 +172,7 @@ async def test_B14b_a_connect_handler_that_adds_succeeds_while_the_carrier_is_do
         await client.lose()
 
 
-async def test_B3_the_application_is_told_of_a_gap_before_the_next_message() -> None:
+async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message() -> None:
     events: list[Message] = []
 
     async def told(message: Message, channels: Channels) -> None:
@@ -192,7 +194,7 @@ async def test_B3_the_application_is_told_of_a_gap_before_the_next_message() -> 
         await client.lose()
 
 
-async def test_or_a_callback_of_one_client_s_own_is() -> None:
+async def test_a_gap_callback_of_one_client_replaces_the_call_of_the_application() -> None:
     events: list[Message] = []
 
     async def called_back(message: Message, channels: Channels) -> None:
@@ -213,7 +215,7 @@ async def test_or_a_callback_of_one_client_s_own_is() -> None:
         assert next(iter(app._hubs.values())).gap_callbacks == {}
 
 
-async def test_or_it_is_not_if_that_was_chosen() -> None:
+async def test_with_gaps_false_the_application_is_not_notified_of_gaps() -> None:
     async def untold(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         await chat(message, channels)
@@ -228,7 +230,7 @@ async def test_or_it_is_not_if_that_was_chosen() -> None:
         await client.lose()
 
 
-async def test_B9_all_clients_are_sent_the_same_object_of_which_one_frame_is_made() -> None:
+async def test_B9_all_clients_share_one_frame_of_a_group_message() -> None:
     async with running(chat) as (app, backend):
         clients = [await visit(app, compression=number % 2 == 0) for number in range(2)]
         replies = [Reply() for _ in range(2)]
@@ -256,7 +258,7 @@ async def test_B10_a_client_that_reads_nothing_is_closed_with_1013_and_the_other
         await slow.lose()
 
 
-async def test_a_stream_of_events_can_be_a_member() -> None:
+async def test_an_event_stream_can_be_a_group_member() -> None:
     async def events(message: Message, channels: Channels) -> None:
         reply = channels["reply"]
         await reply.send({"status": 200, "headers": [[b"content-type", b"text/event-stream"]], "more_content": True})
@@ -275,7 +277,7 @@ async def test_a_stream_of_events_can_be_a_member() -> None:
         assert app.metrics["members"] == 0
 
 
-async def test_a_stream_that_nobody_reads_is_broken_off() -> None:
+async def test_an_event_stream_whose_client_does_not_read_is_broken_off() -> None:
     async def events(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["groups"].send({"group": "news", "add": channels["reply"].name})
@@ -292,7 +294,7 @@ async def test_a_stream_that_nobody_reads_is_broken_off() -> None:
         assert (app.metrics["members"], app.metrics["closed_slow"]) == (0, 1)
 
 
-async def test_a_group_s_message_may_be_the_answer_that_a_request_waits_for() -> None:
+async def test_a_group_message_can_be_the_response_to_a_pending_request() -> None:
     async def poll(message: Message, channels: Channels) -> None:
         await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
 
@@ -305,7 +307,7 @@ async def test_a_group_s_message_may_be_the_answer_that_a_request_waits_for() ->
         assert client.responses()[0].content == b"now"
 
 
-async def test_what_a_message_cannot_say_of_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_group_message_that_is_no_valid_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def poll(message: Message, channels: Channels) -> None:
         await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
 
@@ -364,7 +366,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "app"), KINDS)
-def test_it_is_served_as_what_it_wraps(kind: str, app: Any) -> None:
+def test_the_middleware_is_detected_as_the_interface_of_its_application(kind: str, app: Any) -> None:
     assert detect_interface(BroadcastMiddleware(BroadcastMiddleware(app, url="memory://"), url="memory://")) == kind
 
 
@@ -382,7 +384,7 @@ async def test_each_kind_of_application_has_groups(kind: str, app: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [asgi3, asgi2])
-async def test_a_host_that_takes_it_for_version_2_of_asgi_has_either_version_served(app: Any) -> None:
+async def test_the_middleware_serves_asgi_2_and_3_when_called_as_asgi_2(app: Any) -> None:
     backend, sent = ScriptedBackend(), []
     middleware = BroadcastMiddleware(app, backend=backend)
 
@@ -467,7 +469,7 @@ async def test_an_application_that_fails_in_its_lifespan_is_served_without_it(
     assert backend.stopped
 
 
-async def test_one_that_fails_after_it_has_started_fails_as_it_would_without() -> None:
+async def test_an_application_that_fails_after_its_lifespan_startup_fails_through_the_middleware() -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -489,7 +491,7 @@ async def test_one_that_fails_after_it_has_started_fails_as_it_would_without() -
     assert backend.stopped
 
 
-def test_loops_that_are_closed_are_forgotten() -> None:
+def test_the_middleware_forgets_closed_event_loops() -> None:
     async def app(message: Message, channels: Channels) -> None: ...
 
     middleware = BroadcastMiddleware(app, url="memory://")
@@ -498,12 +500,12 @@ def test_loops_that_are_closed_are_forgotten() -> None:
     assert len(middleware._hubs) == 1
 
 
-def test_a_consumer_on_a_thread_of_a_host_that_has_started_nothing_is_told_so() -> None:
+def test_a_consumer_in_a_thread_without_a_started_middleware_gets_an_error() -> None:
     with pytest.raises(BroadcastUnavailable, match="expected a server that awaits `startup`"):
         BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 
 
-async def test_one_that_says_it_cannot_start_is_not(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_application_whose_lifespan_startup_fails_is_not_served(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
@@ -516,7 +518,7 @@ async def test_one_that_says_it_cannot_start_is_not(caplog: pytest.LogCaptureFix
     assert backend.stopped
 
 
-async def test_the_application_s_own_hooks_run_while_groups_work() -> None:
+async def test_the_hooks_of_the_application_can_use_groups() -> None:
     class App:
         async def __call__(self, message: Message, channels: Channels) -> None: ...
 
@@ -535,7 +537,7 @@ async def test_the_application_s_own_hooks_run_while_groups_work() -> None:
     assert backend.stopped
 
 
-async def test_an_application_that_cannot_start_leaves_nothing_connected() -> None:
+async def test_a_failed_startup_of_the_application_disconnects_the_backend() -> None:
     backend = ScriptedBackend()
 
     class App:
@@ -549,7 +551,7 @@ async def test_an_application_that_cannot_start_leaves_nothing_connected() -> No
     assert backend.stopped
 
 
-async def test_what_the_application_wants_to_know_it_is_told() -> None:
+async def test_the_middleware_has_the_wants_http_disconnect_of_its_application() -> None:
     class Wants:
         wants_http_disconnect = True
 
@@ -559,7 +561,7 @@ async def test_what_the_application_wants_to_know_it_is_told() -> None:
     assert not BroadcastMiddleware(chat, url="memory://").wants_http_disconnect
 
 
-async def test_the_channels_of_others_are_left_as_they_are() -> None:
+async def test_the_middleware_does_not_change_the_channels_of_its_caller() -> None:
     given = {"reply": object()}
     seen: list[Channels] = []
 
@@ -573,12 +575,12 @@ async def test_the_channels_of_others_are_left_as_they_are() -> None:
     await middleware.shutdown()
 
 
-def test_a_call_of_no_known_kind_is_an_error() -> None:
+def test_a_call_with_unknown_arguments_raises() -> None:
     with pytest.raises(LocalProtocolError, match="got 4 arguments"):
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_spellings_and_both_paths_are_one_class() -> None:
+def test_both_spellings_and_import_paths_are_one_class() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware
@@ -618,12 +620,12 @@ def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None)
         ({"url": "memory://", "secret": "short"}, "secret: expected at least 16 bytes, got fewer"),
     ],
 )
-def test_what_cannot_be_used_is_an_error_when_the_module_is_imported(options: dict[str, Any], said: str) -> None:
+def test_invalid_middleware_arguments_raise_at_construction(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         BroadcastMiddleware(chat, **options)
 
 
-async def test_what_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_middleware_uses_the_url_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "memory://named")
     app = BroadcastMiddleware(chat)
     await app.startup()
@@ -643,7 +645,7 @@ async def test_B17c_with_a_secret_requests_that_are_not_signed_are_ignored() -> 
     await app.shutdown()
 
 
-async def test_metrics_are_there_from_the_start() -> None:
+async def test_the_middleware_has_metrics_from_its_start() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     assert app.metrics == {}
     await app.startup()
@@ -653,7 +655,7 @@ async def test_metrics_are_there_from_the_start() -> None:
     assert app.metrics == {}
 
 
-async def test_nothing_is_left_of_clients_that_came_and_went(caplog: pytest.LogCaptureFixture) -> None:
+async def test_clients_that_have_disconnected_leave_no_members_or_tasks(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     async with running(chat) as (app, _):
         first = await visit(app)

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_an_outage_is_one_line_a_count_each_minute_and_one_line_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_at_its_begin_each_minute_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     outage = Outage(clock)
     for _ in range(150):
@@ -46,7 +46,7 @@ def test_an_outage_is_one_line_a_count_each_minute_and_one_line_at_the_end(caplo
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_messages_that_are_taken_and_not_taken_in_turn_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_alternating_success_and_failure_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     outage = Outage(clock)
     for _ in range(600):
@@ -59,7 +59,7 @@ def test_messages_that_are_taken_and_not_taken_in_turn_do_not_flood_the_log(capl
     assert len(caplog.messages) == 3
 
 
-def test_an_error_that_was_counted_is_reported() -> None:
+def test_an_error_that_an_outage_has_counted_is_marked_as_reported() -> None:
     error = BroadcastUnavailable("Redis is down")
     assert not error.reported
     Outage().failed(error)
@@ -101,7 +101,7 @@ class Site:
 
 
 @pytest.mark.parametrize("kind", ["channels", "in_a_task_group", "consumer", "consumer_thread", "asgi", "wsgi"])
-async def test_a_request_whose_message_is_not_taken_is_a_500_without_a_traceback(
+async def test_a_request_whose_publish_fails_is_a_500_without_a_traceback(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):
@@ -116,9 +116,7 @@ async def test_a_request_whose_message_is_not_taken_is_a_500_without_a_traceback
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi"])
-async def test_a_websocket_whose_message_is_not_taken_has_no_traceback(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_websocket_whose_publish_fails_has_no_traceback(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):
         backend.failure = BroadcastUnavailable("Redis is down")
         client = WebSocketConversation(app)
@@ -128,7 +126,7 @@ async def test_a_websocket_whose_message_is_not_taken_has_no_traceback(
         await client.lose()
 
 
-async def test_messages_of_a_conversation_that_are_not_taken_have_no_traceback(
+async def test_failed_publishes_of_websocket_messages_have_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(message: Message, channels: dict[str, Any]) -> None:
@@ -144,7 +142,7 @@ async def test_messages_of_a_conversation_that_are_not_taken_have_no_traceback(
         await client.lose()
 
 
-async def test_an_application_that_fails_at_a_gap_because_its_message_is_not_taken_has_no_traceback(
+async def test_a_gap_handler_whose_publish_fails_has_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(message: Message, channels: dict[str, Any]) -> None:
@@ -164,7 +162,7 @@ async def test_an_application_that_fails_at_a_gap_because_its_message_is_not_tak
         await client.lose()
 
 
-async def test_an_error_of_the_same_kind_that_nothing_has_reported_has_its_traceback(
+async def test_an_unreported_broadcast_error_has_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:

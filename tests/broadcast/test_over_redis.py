@@ -15,7 +15,7 @@ from tests.broadcast.scripted import Reply
 from tests.helpers import until
 from uvicorn.broadcast import BroadcastMiddleware, Publisher
 from uvicorn.broadcast.groups import GroupsChannel
-from uvicorn.broadcast.hub import Hub
+from uvicorn.broadcast.hub import Hub, outcome
 from uvicorn.errors import BroadcastUnavailable
 
 #: Set to 10000 to be sure.
@@ -38,7 +38,7 @@ async def join(hub: Hub, group: str) -> Reply:
     return reply
 
 
-async def test_B7_what_is_published_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
+async def test_B7_a_message_published_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub, hub_on(redis_server.url) as other:
         replies = []
         for number in range(RACES):
@@ -50,7 +50,7 @@ async def test_B7_what_is_published_after_add_has_returned_arrives(redis_server:
         assert hub.metrics.gaps == 0
 
 
-async def test_B7_and_from_a_thread(redis_server: RedisServer) -> None:
+async def test_B7_a_message_published_from_a_thread_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
     with Publisher(redis_server.url) as publisher:
         async with hub_on(redis_server.url) as hub:
             reply = await join(hub, "threads")
@@ -88,7 +88,7 @@ async def test_B8_ten_thousand_members_are_one_subscription_and_two_connections(
 
 
 @pytest.mark.parametrize("text", ["PUBLISH chat x\r\n", "\r\n*1\r\n$8\r\nFLUSHALL\r\n"])
-async def test_F2_names_of_groups_are_only_names(text: str, redis_server: RedisServer) -> None:
+async def test_F2_group_names_are_never_interpreted(text: str, redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub:
         reply, other = await join(hub, text), await join(hub, "chat")
         hub.publish(text, {"text": "hi"})
@@ -96,7 +96,7 @@ async def test_F2_names_of_groups_are_only_names(text: str, redis_server: RedisS
         assert (reply.sent, other.sent) == (["hi"], [])
 
 
-async def test_F5_whatever_a_stranger_publishes_is_survived(redis_server: RedisServer) -> None:
+async def test_F5_random_payloads_of_other_publishers_raise_nothing(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url, max_message_bytes=1000) as hub:
         reply = await join(hub, "chat")
         for payload in (b"", b"\x80\x04", b"\x01\xff\xff\xff\xff", b"[" * 5000, b"{" + b" " * 5000 + b"}", b"null"):
@@ -108,7 +108,7 @@ async def test_F5_whatever_a_stranger_publishes_is_survived(redis_server: RedisS
         assert hub.metrics.dropped_broken == 12
 
 
-async def test_F6_a_user_who_may_do_next_to_nothing_is_enough(own_redis: RedisServer) -> None:
+async def test_F6_a_redis_user_with_minimal_rights_is_enough(own_redis: RedisServer) -> None:
     commands = ["-@all", "+publish", "+subscribe", "+unsubscribe", "+ping"]
     own_redis.ask("ACL", "SETUSER", "app", "on", ">secret", "resetchannels", "&app.*", *commands)
     url = f"redis://app:secret@127.0.0.1:{own_redis.port}"
@@ -123,7 +123,7 @@ async def test_F6_a_user_who_may_do_next_to_nothing_is_enough(own_redis: RedisSe
         assert "secret" not in str(refused.value)
 
 
-async def test_F6_a_user_of_certain_channels_only_has_these(
+async def test_F6_a_redis_user_with_rights_to_some_channels_can_use_these(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.ask(
@@ -154,3 +154,20 @@ async def test_bytes_arrive_as_bytes(redis_server: RedisServer) -> None:
         hub.publish("chat", {"bytes": b"\x00\xff"})
         await until(lambda: reply.sent)
         assert reply.sent == [{"bytes": b"\x00\xff"}]
+
+
+async def test_B1_a_client_added_from_another_event_loop_of_its_process_gets_each_message_once(
+    redis_server: RedisServer,
+) -> None:
+    async def add_and_send(name: str) -> None:
+        async with hub_on(redis_server.url) as other:
+            await GroupsChannel(other).send({"group": "two loops", "add": name})
+            await GroupsChannel(other).send({"group": "two loops", "send": {"text": "1"}})
+            await until(lambda: reply.sent == ["1"])
+
+    async with hub_on(redis_server.url) as hub:
+        reply = Reply()
+        await asyncio.to_thread(asyncio.run, add_and_send(reply.name))
+        await outcome(hub.publish("two loops", {"text": "2"}))
+        await until(lambda: reply.sent[-1:] == ["2"])
+        assert reply.sent == ["1", "2"]

@@ -80,7 +80,7 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UVICORN_BROADCAST_URL", raising=False)
 
 
-def test_what_is_sent_is_plain_json_for_anybody(redis_server: RedisServer) -> None:
+def test_a_publisher_sends_plain_json(redis_server: RedisServer) -> None:
     with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
         publisher.publish("chat", {"text": "naïve"})
         message = listener.hear()
@@ -88,21 +88,23 @@ def test_what_is_sent_is_plain_json_for_anybody(redis_server: RedisServer) -> No
         assert (message, number, len(sender)) == ({"text": "naïve"}, 1, 12)
 
 
-def test_messages_of_a_group_are_numbered(redis_server: RedisServer) -> None:
+def test_messages_of_a_publisher_have_sequence_numbers(redis_server: RedisServer) -> None:
     with listening(redis_server, "a", "b") as listener, Publisher(redis_server.url) as publisher:
         for group in ("a", "a", "b"):
             publisher.publish(group, {})
         assert [listener.hear()["_uvicorn"][1] for _ in range(3)] == [1, 2, 1]
 
 
-def test_any_name_of_a_group_is_only_a_name(redis_server: RedisServer) -> None:
+def test_a_publisher_never_interprets_group_names(redis_server: RedisServer) -> None:
     name = "a b\r\nPUBLISH chat x\r\n"
     with listening(redis_server, name) as listener, Publisher(redis_server.url) as publisher:
         publisher.publish(name, {"text": "hi"})
         assert listener.hear()["text"] == "hi"
 
 
-def test_the_environment_names_who_carries_it(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publisher_uses_the_url_in_the_environment(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", redis_server.url)
     with listening(redis_server, "chat") as listener:
         publish("chat", {"text": "hi"})
@@ -110,7 +112,7 @@ def test_the_environment_names_who_carries_it(redis_server: RedisServer, monkeyp
 
 
 @pytest.mark.parametrize("kind", ["redis+py", "unix", "database"])
-def test_every_way_to_a_redis(kind: str, redis_server: RedisServer) -> None:
+def test_a_publisher_reaches_redis_by_every_kind_of_url(kind: str, redis_server: RedisServer) -> None:
     url = {
         "redis+py": redis_server.url.replace("redis:", "redis+py:"),
         "unix": redis_server.unix_url,
@@ -121,7 +123,7 @@ def test_every_way_to_a_redis(kind: str, redis_server: RedisServer) -> None:
         assert listener.hear()["text"] == "hi"
 
 
-def test_a_password(tmp_path: Path) -> None:
+def test_a_publisher_authenticates_with_a_password(tmp_path: Path) -> None:
     with running(RedisServer(tmp_path, password="s3cr:t/")) as server:
         url = f"redis://:s3cr%3At%2F@127.0.0.1:{server.port}"
         with listening(server, "chat") as listener:
@@ -134,7 +136,7 @@ def test_a_password(tmp_path: Path) -> None:
             publish("chat", {}, url=f"redis://127.0.0.1:{server.port}")
 
 
-def test_a_redis_that_never_ends_its_answer_is_given_up() -> None:
+def test_a_reply_that_never_ends_times_out() -> None:
     with patient_server() as server:
 
         def answer() -> None:
@@ -151,17 +153,17 @@ def test_a_redis_that_never_ends_its_answer_is_given_up() -> None:
         thread.join()
 
 
-def test_a_socket_that_is_none_is_unavailable(tmp_path: Path) -> None:
+def test_a_missing_unix_socket_raises_broadcast_unavailable(tmp_path: Path) -> None:
     with pytest.raises(BroadcastUnavailable, match="No such file"):
         publish("chat", {}, url=f"unix://{tmp_path}/redis.sock")
 
 
-def test_time_that_is_up_before_anything_is_asked_is_up(redis_server: RedisServer) -> None:
+def test_a_publish_with_no_time_left_raises(redis_server: RedisServer) -> None:
     with pytest.raises(BroadcastUnavailable, match="no answer in time"):
         Publisher(redis_server.url, timeout=0.0).publish("chat", {})
 
 
-def test_groups_that_were_sent_to_once_are_forgotten(
+def test_the_number_of_groups_with_a_stored_sequence_number_is_limited(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.sequences._MAX_GROUPS", 2)
@@ -171,7 +173,7 @@ def test_groups_that_were_sent_to_once_are_forgotten(
         assert len(publisher._sequences) == 2
 
 
-def test_publishers_that_are_shared_are_bounded(redis_server: RedisServer) -> None:
+def test_the_number_of_shared_publishers_is_limited(redis_server: RedisServer) -> None:
     for database in range(16):
         publish("chat", {}, url=f"{redis_server.url}/{database}")
     publish("chat", {}, url=f"{redis_server.url}?db=1")
@@ -182,7 +184,7 @@ def cluster_url(servers: list[RedisServer]) -> str:
     return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
 
 
-async def test_in_a_cluster_each_group_has_its_server(tmp_path: Path) -> None:
+async def test_a_publisher_finds_the_server_of_each_group_in_a_cluster(tmp_path: Path) -> None:
     groups = ("one", "two", "three", "four")
     with cluster_of_three(tmp_path) as servers:
         async with listening_on(cluster_url(servers), *groups) as (_, ear):
@@ -201,12 +203,12 @@ async def test_in_a_cluster_each_group_has_its_server(tmp_path: Path) -> None:
             await ear.hear(8 + len(carried))
 
 
-def test_a_cluster_that_is_gone_raises() -> None:
+def test_a_publisher_raises_when_no_cluster_server_responds() -> None:
     with pytest.raises(BroadcastUnavailable, match="127.0.0.1:1/0: .*refused.*; .*127.0.0.1:2/0: .*refused"):
         publish("chat", {}, url="redis+cluster://127.0.0.1:1,127.0.0.1:2")
 
 
-def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> None:
+def test_a_publisher_follows_the_sentinels_to_the_master(tmp_path: Path) -> None:
     with watched_pair(tmp_path) as (master, replica, sentinel):
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/chat"
         with Publisher(url) as publisher:
@@ -224,7 +226,7 @@ def test_the_master_that_the_sentinels_name_has_the_message(tmp_path: Path) -> N
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
-def test_a_sentinel_that_hangs_leaves_time_for_the_others(tmp_path: Path) -> None:
+def test_a_hanging_sentinel_leaves_time_for_the_others(tmp_path: Path) -> None:
     with watched_pair(tmp_path) as (master, _, sentinel), patient_server() as hanging:
         url = f"redis+sentinel://127.0.0.1:{hanging.getsockname()[1]},127.0.0.1:{sentinel.port}/chat"
         with listening(master, "news") as listener, Publisher(url, timeout=2) as publisher:
@@ -232,7 +234,7 @@ def test_a_sentinel_that_hangs_leaves_time_for_the_others(tmp_path: Path) -> Non
             assert listener.hear()["text"] == "hi"
 
 
-def test_a_cluster_s_server_that_hangs_is_passed_over_the_next_time(tmp_path: Path) -> None:
+def test_a_hanging_cluster_server_is_tried_last_the_next_time(tmp_path: Path) -> None:
     with cluster_of_three(tmp_path) as servers:
         group = next(name for name in "abcdefgh" if key_slot(name.encode()) > 5460)
         servers[0].halt()
@@ -261,7 +263,7 @@ def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
     return server, thread
 
 
-def test_a_server_that_the_sentinels_name_and_that_is_no_master_is_not_used() -> None:
+def test_a_server_named_by_sentinels_that_is_not_the_master_is_rejected() -> None:
     master, its_thread = scripted_redis(b"*1\r\n$5\r\nslave\r\n")
     port = b"%d" % master.getsockname()[1]
     answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)
@@ -304,7 +306,7 @@ class RoundAndRound:
         (b"-ASK 1 127.0.0.1:%d\r\n", "ASK 1 127.0.0.1", [b"SPUBLISH", b"ASKING"]),
     ],
 )
-def test_a_cluster_that_sends_us_round_and_round_is_given_up(answer: bytes, said: str, asked: list[bytes]) -> None:
+def test_the_number_of_cluster_redirections_is_limited(answer: bytes, said: str, asked: list[bytes]) -> None:
     server = RoundAndRound(answer)
     with pytest.raises(BroadcastUnavailable, match=said):
         publish("chat", {}, url=f"redis+cluster://127.0.0.1:{server.port}")
@@ -312,17 +314,17 @@ def test_a_cluster_that_sends_us_round_and_round_is_given_up(answer: bytes, said
     assert server.asked == asked
 
 
-def test_a_sentinel_s_url_names_a_service() -> None:
+def test_a_sentinel_url_without_a_service_is_rejected() -> None:
     with pytest.raises(ConfigError, match="host:port/service"):
         Publisher("redis+sentinel://127.0.0.1:1")
 
 
-def test_nobody_there_raises_at_once_and_says_where() -> None:
+def test_a_refused_connection_raises_at_once_with_the_address() -> None:
     with pytest.raises(BroadcastUnavailable, match="redis://127.0.0.1:1/0: .*refused"):
         publish("chat", {}, url="redis://127.0.0.1:1")
 
 
-def test_what_was_never_sent_has_no_number_that_others_would_miss(own_redis: RedisServer) -> None:
+def test_a_message_that_was_never_sent_uses_no_sequence_number(own_redis: RedisServer) -> None:
     own_redis.kill()
     with Publisher(own_redis.url) as publisher:
         for _ in range(3):
@@ -334,7 +336,7 @@ def test_what_was_never_sent_has_no_number_that_others_would_miss(own_redis: Red
             assert listener.hear()["_uvicorn"][1] == 1
 
 
-def test_a_redis_that_hangs_raises_in_time(own_redis: RedisServer) -> None:
+def test_publishing_to_a_hanging_redis_raises_within_the_timeout(own_redis: RedisServer) -> None:
     with Publisher(own_redis.url, timeout=PATIENCE_SECONDS) as publisher:
         publisher.publish("chat", {})
         publisher._timeout = 0.05
@@ -344,7 +346,7 @@ def test_a_redis_that_hangs_raises_in_time(own_redis: RedisServer) -> None:
         own_redis.resume()
 
 
-def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one_s(own_redis: RedisServer) -> None:
+def test_a_late_reply_is_not_taken_for_that_of_the_next_publish(own_redis: RedisServer) -> None:
     with listening(own_redis, "chat") as listener, Publisher(own_redis.url, timeout=0.05) as publisher:
         own_redis.halt()
         with pytest.raises(BroadcastUnavailable):
@@ -357,7 +359,7 @@ def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one_s(own_redis:
         publisher.close()
 
 
-def test_a_connection_that_was_closed_meanwhile_is_made_again(own_redis: RedisServer) -> None:
+def test_a_publisher_replaces_a_closed_connection(own_redis: RedisServer) -> None:
     with Publisher(own_redis.url) as publisher:
         publisher.publish("chat", {})
         own_redis.kill()
@@ -367,7 +369,7 @@ def test_a_connection_that_was_closed_meanwhile_is_made_again(own_redis: RedisSe
             assert listener.hear()["text"] == "again"
 
 
-def test_what_answers_like_no_redis_is_refused() -> None:
+def test_a_publisher_rejects_a_server_that_does_not_speak_redis_protocol() -> None:
     with patient_server() as server:
 
         def answer() -> None:
@@ -392,7 +394,7 @@ def test_ten_threads_share_one_connection(redis_server: RedisServer) -> None:
         assert [message["_uvicorn"][1] for message in heard] == list(range(1, 201))
 
 
-def test_a_thread_that_waits_too_long_for_the_others_raises(own_redis: RedisServer) -> None:
+def test_a_thread_that_waits_too_long_for_other_publishing_threads_raises(own_redis: RedisServer) -> None:
     with Publisher(own_redis.url, timeout=0.05) as publisher, publisher._lock:
         with pytest.raises(BroadcastUnavailable, match="other threads were publishing"):
             publisher.publish("chat", {})
@@ -413,7 +415,7 @@ def test_a_forked_process_publishes_on_a_connection_of_its_own(redis_server: Red
 @pytest.mark.parametrize(
     ("url", "said"), [("carrier-pigeon://x", "scheme 'carrier-pigeon'"), ("redis://x:port", "broadcast URL")]
 )
-def test_a_url_that_cannot_be_used_is_an_error_at_once(url: str, said: str) -> None:
+def test_a_publisher_with_an_unusable_url_raises_at_construction(url: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Publisher(url)
 
@@ -422,7 +424,7 @@ def test_a_url_that_cannot_be_used_is_an_error_at_once(url: str, said: str) -> N
     ("group", "message", "said"),
     [("", {}, "name of a group"), ("chat", [], "a dict, got list"), ("chat", {"a": "x" * 200}, "of 100 bytes at most")],
 )
-def test_what_is_no_message_is_an_error_at_once(group: str, message: Any, said: str) -> None:
+def test_publishing_an_invalid_message_without_an_event_loop_raises(group: str, message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         Publisher("redis://127.0.0.1:1", max_message_bytes=100).publish(group, message)
 
@@ -440,7 +442,7 @@ async def started(url: str) -> tuple[BroadcastMiddleware, Reply]:
 
 
 @pytest.mark.parametrize("named", [False, True])
-async def test_in_the_process_of_a_middleware_it_goes_the_same_way(named: bool) -> None:
+async def test_publish_uses_the_running_middleware_of_the_process(named: bool) -> None:
     middleware, reply = await started("memory://here")
     url = "memory://here" if named else None
     await asyncio.to_thread(publish, "chat", {"text": "from a thread"}, url=url)
@@ -450,21 +452,21 @@ async def test_in_the_process_of_a_middleware_it_goes_the_same_way(named: bool) 
     await middleware.shutdown()
 
 
-async def test_a_publisher_of_memory_reaches_it_too() -> None:
+async def test_a_publisher_for_memory_uses_the_running_middleware() -> None:
     middleware, reply = await started("memory://here")
     await asyncio.to_thread(Publisher("memory://here").publish, "chat", {"text": "hi"})
     await until(lambda: reply.sent)
     await middleware.shutdown()
 
 
-async def test_what_is_no_message_is_an_error_there_too() -> None:
+async def test_publishing_an_invalid_message_through_a_middleware_raises() -> None:
     middleware, _ = await started("memory://here")
     with pytest.raises(LocalProtocolError, match="a dict, got str"):
         await asyncio.to_thread(publish, "chat", "text")  # type: ignore[arg-type]
     await middleware.shutdown()
 
 
-async def test_on_the_loop_s_own_thread_redis_is_reached_by_a_socket(redis_server: RedisServer) -> None:
+async def test_publish_on_the_event_loop_thread_uses_its_own_connection(redis_server: RedisServer) -> None:
     middleware, reply = await started(redis_server.url)
     publish("chat", {"text": "hi"})
     await until(lambda: reply.sent)
@@ -472,7 +474,7 @@ async def test_on_the_loop_s_own_thread_redis_is_reached_by_a_socket(redis_serve
     await middleware.shutdown()
 
 
-async def test_of_two_middlewares_the_first_that_has_started_carries_it() -> None:
+async def test_publish_uses_the_middleware_that_started_first() -> None:
     started_first = [await started(f"memory://{number}") for number in range(10)]
     publish("chat", {"text": "hi"})
     await settle()
@@ -481,7 +483,7 @@ async def test_of_two_middlewares_the_first_that_has_started_carries_it() -> Non
         await middleware.shutdown()
 
 
-async def test_a_loop_that_waits_for_the_thread_that_publishes_is_not_waited_for_in_turn(
+async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)
@@ -492,7 +494,7 @@ async def test_a_loop_that_waits_for_the_thread_that_publishes_is_not_waited_for
     await middleware.shutdown()
 
 
-async def test_a_server_that_stops_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publish_raises_when_the_server_stops_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     middleware, _ = await started("memory://here")
     hub = next(iter(middleware._hubs.values()))
 
@@ -509,12 +511,12 @@ async def test_a_server_that_stops_meanwhile_is_told(monkeypatch: pytest.MonkeyP
     await middleware.shutdown()
 
 
-def test_memory_without_a_middleware_reaches_nobody_and_says_so() -> None:
+def test_publishing_to_memory_without_a_middleware_raises() -> None:
     with pytest.raises(BroadcastUnavailable, match="no BroadcastMiddleware is running in this process"):
         publish("chat", {}, url="memory://")
 
 
-def test_environ_has_groups_that_send_where_there_is_no_event_loop(redis_server: RedisServer) -> None:
+def test_without_an_event_loop_the_groups_of_environ_can_send(redis_server: RedisServer) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["uvicorn.groups"].send({"group": "chat", "send": {"text": "hi"}})
         return []
@@ -533,12 +535,12 @@ def test_environ_has_groups_that_send_where_there_is_no_event_loop(redis_server:
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "this host has none"),
     ],
 )
-def test_and_nothing_else(message: Any, said: str) -> None:
+def test_without_an_event_loop_the_groups_of_environ_reject_all_but_send(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 
 
-def test_a_backend_of_one_s_own_needs_an_event_loop() -> None:
+def test_a_custom_backend_without_an_event_loop_raises() -> None:
     from tests.broadcast.scripted import ScriptedBackend
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -548,7 +550,7 @@ def test_a_backend_of_one_s_own_needs_an_event_loop() -> None:
         BroadcastMiddleware(app, backend=ScriptedBackend())({}, lambda *arguments: None)
 
 
-def test_a_process_that_ends_leaves_nothing_open(redis_server: RedisServer) -> None:
+def test_a_process_with_a_shared_publisher_ends_without_warnings(redis_server: RedisServer) -> None:
     script = f"from uvicorn.broadcast import publish; publish('chat', {{}}, url='{redis_server.url}')"
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", script],

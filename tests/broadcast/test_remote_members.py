@@ -81,7 +81,7 @@ async def test_B12_a_channel_of_another_process_is_added_by_that_process(monkeyp
         assert reply.sent == ["a"]
 
 
-async def test_and_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_B12_a_channel_of_another_process_is_discarded_by_that_process(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         reply = owning.client()
         await ask(asking, owning, {"group": "chat", "add": reply.name})
@@ -89,13 +89,13 @@ async def test_and_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert owning.hub.snapshot()["groups"] == 0
 
 
-async def test_one_that_has_gone_there_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_adding_a_channel_that_has_gone_in_another_process_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         await ask(asking, owning, {"group": "chat", "add": owning.client().name})
         assert owning.hub.members == {}
 
 
-async def test_a_process_that_has_ended_is_logged(
+async def test_a_request_to_an_ended_process_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
@@ -105,7 +105,7 @@ async def test_a_process_that_has_ended_is_logged(
         assert "no answer for channel reply.0123456789abcdef.1" in caplog.text
 
 
-async def test_what_cannot_be_asked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_cannot_be_published_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, _):
         asking.enter()
         await asking.hub.stop()
@@ -125,7 +125,7 @@ async def test_what_cannot_be_asked_is_an_error(monkeypatch: pytest.MonkeyPatch)
         {"text": "hi"},
     ],
 )
-async def test_F5_whatever_else_comes_is_survived(
+async def test_F5_malformed_control_messages_raise_nothing(
     monkeypatch: pytest.MonkeyPatch, message: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
@@ -137,7 +137,7 @@ async def test_F5_whatever_else_comes_is_survived(
         assert caplog.text == ""
 
 
-async def test_the_owner_answers_when_the_group_is_heard() -> None:
+async def test_a_request_to_add_is_answered_when_the_group_is_subscribed() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     await settle()
@@ -153,7 +153,7 @@ async def test_the_owner_answers_when_the_group_is_heard() -> None:
     await hub.stop()
 
 
-async def test_an_answer_that_cannot_be_sent_is_asked_for_again() -> None:
+async def test_a_request_is_repeated_when_its_answer_could_not_be_sent() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -168,7 +168,7 @@ async def test_an_answer_that_cannot_be_sent_is_asked_for_again() -> None:
     await hub.stop()
 
 
-async def test_a_second_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_answer_to_a_request_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         reply = owning.client()
         asking.enter()
@@ -206,7 +206,7 @@ async def test_B17c_a_forged_member_of_the_control_group_does_not_end_the_contro
         assert victim.sent == []
 
 
-async def test_B17c_a_member_of_the_control_group_could_not_end_it_either() -> None:
+async def test_B17c_a_member_of_the_control_group_does_not_end_the_control_channel() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     victim, reply = Reply(), Reply()
@@ -235,7 +235,7 @@ async def test_B17c_a_member_of_the_control_group_could_not_end_it_either() -> N
         {"answer": "uvicorn.process.0123456789abcdef\n"},
     ],
 )
-async def test_B17c_a_forged_request_with_unfit_values_changes_nothing(
+async def test_B17c_a_forged_request_with_invalid_values_changes_nothing(
     changes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = ScriptedBackend()
@@ -248,7 +248,7 @@ async def test_B17c_a_forged_request_with_unfit_values_changes_nothing(
     await hub.stop()
 
 
-async def test_B17c_answers_that_wait_are_bounded() -> None:
+async def test_B17c_the_number_of_pending_answers_is_limited() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -263,7 +263,7 @@ async def test_B17c_answers_that_wait_are_bounded() -> None:
     await hub.stop()
 
 
-async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_they_end(
+async def test_B17c_the_number_of_requested_memberships_is_limited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 3)
@@ -285,7 +285,7 @@ async def test_B17c_memberships_that_others_ask_for_are_bounded_and_free_when_th
     await hub.stop()
 
 
-async def test_an_answer_to_another_hub_of_the_process_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_to_another_hub_of_the_process_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         asking.enter()
         pending = asking.channel.send({"group": "chat", "add": owning.client().name})
@@ -329,7 +329,7 @@ async def test_B17c_requests_without_the_secret_are_ignored_counted_and_logged_o
         assert caplog.text.count("control messages to this process were ignored") == 1
 
 
-async def test_B17c_a_request_that_was_received_is_not_obeyed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_B17c_a_replayed_request_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ScriptedBackend()
     owner = await started_hub(backend, HubOptions(secrets=(NEW,)))
     asking = await started_hub(ScriptedBackend(), HubOptions(secrets=(NEW,)))
@@ -345,7 +345,7 @@ async def test_B17c_a_request_that_was_received_is_not_obeyed_again(monkeypatch:
     await asking.stop()
 
 
-async def test_with_a_secret_memberships_that_others_ask_for_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_a_secret_requested_memberships_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 1)
     async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
         reply = owning.client()

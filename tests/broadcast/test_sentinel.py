@@ -22,7 +22,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer
         yield servers
 
 
-async def test_after_the_master_was_killed_the_new_one_carries_the_messages(
+async def test_messages_go_to_the_new_master_after_a_failover(
     pair: tuple[RedisServer, RedisServer, RedisServer],
 ) -> None:
     master, replica, sentinel = pair
@@ -36,7 +36,9 @@ async def test_after_the_master_was_killed_the_new_one_carries_the_messages(
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
 
 
-async def test_a_change_of_master_by_hand_is_followed(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+async def test_messages_go_to_the_new_master_after_a_manual_failover(
+    pair: tuple[RedisServer, RedisServer, RedisServer],
+) -> None:
     master, replica, sentinel = pair
     async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, ear):
         await say_and_hear(backend, ear, b"before")
@@ -47,13 +49,13 @@ async def test_a_change_of_master_by_hand_is_followed(pair: tuple[RedisServer, R
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
 
 
-async def test_of_several_sentinels_one_may_be_gone(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+async def test_one_reachable_sentinel_is_enough(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{pair[2].port}"
     async with listening(f"redis+sentinel://{hosts}/chat", *GROUPS) as (backend, ear):
         await say_and_hear(backend, ear, b"x")
 
 
-async def test_a_service_that_the_sentinels_do_not_know_is_reported(
+async def test_a_service_unknown_to_the_sentinels_is_logged(
     pair: tuple[RedisServer, RedisServer, RedisServer],
 ) -> None:
     async with listening(f"redis+sentinel://127.0.0.1:{pair[2].port}/unknown") as (backend, _):

@@ -12,28 +12,28 @@ def lost(sequences: ReceivedSequences, *messages: tuple[str, str, int]) -> list[
     return [sequences.missing(*message)[0] for message in messages]
 
 
-def test_a_number_that_does_not_follow_on_the_last_says_how_many_are_missing() -> None:
+def test_a_gap_in_the_sequence_numbers_is_the_number_of_lost_messages() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "x", 6), ("a", "x", 9)) == [0, 0, 2]
 
 
-def test_the_first_number_of_a_sender_and_a_smaller_one_miss_nothing() -> None:
+def test_a_first_or_smaller_sequence_number_is_no_gap() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "y", 9), ("a", "x", 1)) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("sender", "sequence"), [("x" * 65, 1), ("x", 0), ("x", -5), ("x", 1 << 63)])
-def test_what_cannot_be_ours_is_not_kept(sender: str, sequence: int) -> None:
+def test_sequence_numbers_of_invalid_senders_are_not_stored(sender: str, sequence: int) -> None:
     sequences = ReceivedSequences()
     assert lost(sequences, ("a", sender, sequence)) == [0]
     assert len(sequences) == 0
 
 
-def test_senders_to_one_group_are_bounded() -> None:
+def test_the_number_of_stored_senders_to_one_group_is_limited() -> None:
     sequences = ReceivedSequences()
     lost(sequences, *(("a", str(number), 1) for number in range(300)))
     assert len(sequences) == 256
 
 
-def test_senders_to_all_groups_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_stored_senders_to_all_groups_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_IN_ALL", 100)
     sequences = ReceivedSequences()
     lost(sequences, *((str(group), str(sender), 1) for group in range(50) for sender in range(20)))
@@ -41,7 +41,7 @@ def test_senders_to_all_groups_together_are_bounded(monkeypatch: pytest.MonkeyPa
     assert lost(sequences, ("49", "19", 3)) == [1]
 
 
-def test_a_group_that_is_forgotten_makes_room() -> None:
+def test_forgetting_a_group_frees_its_senders() -> None:
     sequences = ReceivedSequences()
     lost(sequences, ("a", "x", 1), ("a", "y", 1), ("b", "x", 1))
     sequences.forget("a")
@@ -50,7 +50,7 @@ def test_a_group_that_is_forgotten_makes_room() -> None:
     assert lost(sequences, ("a", "x", 9)) == [0]
 
 
-def test_groups_that_were_sent_to_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sequence_number_of_the_oldest_group_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_GROUPS", 2)
     sequences = SentSequences()
     assert [sequences.next(group) for group in ("a", "b", "a", "c", "a", "b")] == [1, 1, 2, 1, 3, 1]

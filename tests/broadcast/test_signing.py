@@ -48,7 +48,7 @@ def test_an_earlier_message_is_not_accepted_after_a_later_one() -> None:
 
 
 @pytest.mark.parametrize("key", [*COMMAND, "sender", "sequence", "time"])
-def test_a_message_of_which_anything_was_changed_is_rejected(key: str) -> None:
+def test_a_changed_signed_message_is_rejected(key: str) -> None:
     asking, owning, _, _ = pair()
     message = asking.sign("owner", "asker", COMMAND)
     message[key] = message[key] + 1 if isinstance(message[key], (int, float)) else message[key] + "x"
@@ -56,14 +56,14 @@ def test_a_message_of_which_anything_was_changed_is_rejected(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [*COMMAND, "sender", "sequence", "time", "signature"])
-def test_a_message_that_lacks_anything_is_rejected(key: str) -> None:
+def test_a_signed_message_with_a_missing_key_is_rejected(key: str) -> None:
     asking, owning, _, _ = pair()
     message = asking.sign("owner", "asker", COMMAND)
     del message[key]
     assert owning.reject("owner", message) != ""
 
 
-def test_a_message_with_something_more_is_rejected() -> None:
+def test_a_signed_message_with_an_extra_key_is_rejected() -> None:
     asking, owning, _, _ = pair()
     assert owning.reject("owner", {**asking.sign("owner", "asker", COMMAND), "asker": "me"}) != ""
 
@@ -73,7 +73,7 @@ def test_a_message_for_another_process_is_rejected() -> None:
     assert owning.reject("owner", asking.sign("another", "asker", COMMAND)) != ""
 
 
-def test_a_message_by_another_secret_is_rejected_and_takes_no_number_away() -> None:
+def test_a_message_signed_with_another_secret_is_rejected_and_uses_no_sequence_number() -> None:
     asking, owning, _, _ = pair()
     stranger = Signer([b"x" * 16], Clock())
     for _ in range(5):
@@ -87,14 +87,14 @@ def test_any_of_several_secrets_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "accepted"), [(59, True), (-59, True), (61, False), (-61, False)])
-def test_clocks_may_differ_by_a_minute(seconds: float, accepted: bool) -> None:
+def test_a_signed_message_is_accepted_if_clocks_differ_by_up_to_a_minute(seconds: float, accepted: bool) -> None:
     asking, owning, one, _ = pair()
     one.now -= seconds
     reason = owning.reject("owner", asking.sign("owner", "asker", COMMAND))
     assert reason == ("" if accepted else f"it is {seconds} s old; expected 60 s at most: do the clocks differ?")
 
 
-def test_a_message_that_was_forgotten_is_too_old_even_when_the_clock_is_set_back(
+def test_an_expired_message_is_rejected_after_the_clock_is_set_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.signing._MAX_SENDERS", 1)
@@ -109,7 +109,7 @@ def test_a_message_that_was_forgotten_is_too_old_even_when_the_clock_is_set_back
     assert "100 s old" in owning.reject("owner", early)
 
 
-def test_a_message_is_not_accepted_by_the_successor_of_the_signer_that_has_received_it(
+def test_a_message_is_accepted_once_even_by_successive_signers_of_a_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     past: dict[str, tuple[int, float]] = {}
@@ -147,7 +147,7 @@ def test_values_that_cannot_be_signed_are_rejected(changes: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("sent", [10**400, float("nan"), -(10**400)])
-def test_even_somebody_who_knows_the_secret_cannot_make_it_raise(sent: float) -> None:
+def test_invalid_times_signed_with_the_secret_do_not_raise(sent: float) -> None:
     asking, owning, one, _ = pair()
     one.now = sent
     try:
@@ -171,7 +171,7 @@ def test_one_secret_or_several_may_be_given(given: Any, secrets: tuple[bytes, ..
 
 
 @pytest.mark.parametrize("given", ["", "x" * 15, [], ["x" * 16, "short"], [1], 17, {"x" * 16}])
-def test_what_is_no_secret_is_refused_without_being_shown(given: Any) -> None:
+def test_the_error_for_an_invalid_secret_does_not_show_it(given: Any) -> None:
     with pytest.raises(ConfigError, match="BroadcastMiddleware: secret: expected") as caught:
         check_secrets(given)
     assert "xxx" not in str(caught.value) and "short" not in str(caught.value)

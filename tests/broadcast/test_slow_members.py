@@ -152,7 +152,7 @@ async def test_B10_close_ends_the_connection_of_a_slow_member(kind: str, caplog:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_drop_oldest_leaves_the_newest_behind_a_gap(kind: str) -> None:
+async def test_B10_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
     async with visit(kind, "drop_oldest") as (site, client, app):
         await client.hear(*"abcde")
         await client.read_on()
@@ -162,7 +162,7 @@ async def test_B10_drop_oldest_leaves_the_newest_behind_a_gap(kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_drop_newest_leaves_the_oldest_before_a_gap(kind: str) -> None:
+async def test_B10_drop_newest_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
     async with visit(kind, "drop_newest") as (site, client, app):
         await client.hear(*"abcde")
         await client.read_on()
@@ -173,7 +173,7 @@ async def test_B10_drop_newest_leaves_the_oldest_before_a_gap(kind: str) -> None
         assert (app.metrics["members"], app.metrics["dropped_slow"]) == (1, 2)
 
 
-async def test_a_wsgi_request_cannot_be_a_member_and_is_told_so() -> None:
+async def test_a_wsgi_request_that_reads_groups_name_gets_an_error() -> None:
     said: list[str] = []
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -192,7 +192,7 @@ async def test_a_wsgi_request_cannot_be_a_member_and_is_told_so() -> None:
         await client.interface.shutdown(1)
 
 
-def test_every_reply_channel_of_ours_is_a_whole_group_member() -> None:
+def test_every_own_reply_channel_is_a_group_member() -> None:
     wanted = {name for name in vars(GroupMember) if not name.startswith("_")}
     assert wanted == {"name", "is_ready", "offer_text", "send", "wait_ready", "break_off", "on_close"}
     from uvicorn.broadcast.asgi3 import ASGI3Reply
@@ -201,7 +201,7 @@ def test_every_reply_channel_of_ours_is_a_whole_group_member() -> None:
         assert wanted <= set(dir(kind)), kind
 
 
-async def test_a_reply_channel_that_lacks_anything_is_wrapped() -> None:
+async def test_a_reply_channel_without_all_methods_of_a_group_member_is_wrapped() -> None:
     class Partly:
         name = "reply.a.1"
         is_ready = True
@@ -233,7 +233,7 @@ class Host:
         self.events.append(event)
 
 
-async def test_an_event_stream_under_a_host_that_does_not_know_the_event_is_ended_with_the_application_s_task() -> None:
+async def test_under_a_host_without_the_break_off_event_the_task_of_a_slow_event_stream_is_cancelled() -> None:
     host, outcomes = Host(), []
 
     async def stream(scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
@@ -260,7 +260,7 @@ async def test_an_event_stream_under_a_host_that_does_not_know_the_event_is_ende
         assert [event["type"] for event in host.events] == ["http.response.start"]
 
 
-async def test_a_middleware_that_swallows_the_event_does_not_keep_the_stream_open() -> None:
+async def test_a_slow_event_stream_is_ended_if_a_middleware_drops_the_break_off_event() -> None:
     site = Site()
 
     async with running(site.asgi, queue_messages=2) as (app, backend):
@@ -282,7 +282,7 @@ async def test_a_middleware_that_swallows_the_event_does_not_keep_the_stream_ope
 
 
 @pytest.mark.parametrize("wrap", [ASGIAdapter, ASGI3Adapter])
-async def test_an_event_stream_behind_an_adapter_is_really_closed(wrap: Any) -> None:
+async def test_a_slow_event_stream_behind_an_adapter_is_closed(wrap: Any) -> None:
     site = Site()
     backend = ScriptedBackend()
     app = BroadcastMiddleware(site.asgi, backend=backend, queue_messages=2)

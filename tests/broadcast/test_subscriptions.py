@@ -52,7 +52,7 @@ class RecordingBackend:
             raise BroadcastError(f"{self.refused} is refused")
 
 
-async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
+async def test_a_wanted_group_is_awaited_until_it_is_active() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     wanted = backend.subscriptions.want("a")
@@ -63,7 +63,7 @@ async def test_who_wants_a_group_waits_until_it_is_heard() -> None:
     assert backend.subscriptions.want("a") is None
 
 
-async def test_ten_thousand_that_want_it_are_one_call() -> None:
+async def test_ten_thousand_members_of_a_group_are_one_backend_call() -> None:
     backend = RecordingBackend()
     waiting = {backend.subscriptions.want("a") for _ in range(10_000)}
     await settle()
@@ -71,7 +71,7 @@ async def test_ten_thousand_that_want_it_are_one_call() -> None:
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_what_is_wanted_during_a_call_goes_into_the_next_one_together() -> None:
+async def test_groups_wanted_during_a_backend_call_share_the_next_one() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -83,7 +83,7 @@ async def test_what_is_wanted_during_a_call_goes_into_the_next_one_together() ->
     assert backend.calls == [("+", ["a"]), ("+", ["b", "c", "d"])]
 
 
-async def test_what_nobody_wants_any_more_is_not_heard() -> None:
+async def test_a_dropped_group_is_unsubscribed() -> None:
     backend = RecordingBackend()
     backend.subscriptions.want("a")
     await settle()
@@ -93,7 +93,7 @@ async def test_what_nobody_wants_any_more_is_not_heard() -> None:
     assert backend.subscriptions.active == frozenset()
 
 
-async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() -> None:
+async def test_a_group_wanted_while_it_is_unsubscribed_is_subscribed_again() -> None:
     backend = RecordingBackend()
     backend.subscriptions.want("a")
     await settle()
@@ -107,7 +107,7 @@ async def test_who_wants_a_group_that_is_just_being_dropped_waits_for_it_anew() 
     assert [kind for kind, _ in backend.calls] == ["+", "-", "+"]
 
 
-async def test_who_wants_and_drops_before_the_call_waits_for_nothing() -> None:
+async def test_a_group_wanted_and_dropped_before_the_backend_call_is_not_awaited() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -121,7 +121,7 @@ async def test_who_wants_and_drops_before_the_call_waits_for_nothing() -> None:
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logged(
+async def test_a_failed_backend_call_releases_its_waiters_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -135,7 +135,7 @@ async def test_who_waits_when_the_carrier_fails_goes_on_and_the_failure_is_logge
     assert backend.subscriptions.active == {"a"}
 
 
-async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
+async def test_a_failed_subscription_does_not_prevent_unsubscribing_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -152,7 +152,7 @@ async def test_a_group_that_is_refused_does_not_keep_others_from_being_dropped(
     assert backend.calls[-1] == ("-", ["a"])
 
 
-async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants_it_only() -> None:
+async def test_a_failed_subscription_is_retried_when_the_group_is_wanted_again() -> None:
     backend = RecordingBackend()
     backend.refused = "a"
     backend.subscriptions.want("a")
@@ -166,7 +166,7 @@ async def test_a_group_that_was_refused_is_asked_for_again_by_the_next_who_wants
     assert backend.subscriptions.active == {"a", "b"}
 
 
-async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_late_when_it_is_heard(
+async def test_a_failed_subscription_is_retried_and_reported_as_late(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
@@ -182,7 +182,7 @@ async def test_a_group_that_failed_is_asked_for_again_by_itself_and_reported_as_
     backend.subscriptions.close()
 
 
-async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_by_itself(
+async def test_a_subscription_that_failed_with_an_unexpected_error_is_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
@@ -196,7 +196,7 @@ async def test_a_group_that_failed_with_an_unforeseen_error_is_asked_for_again_b
     backend.subscriptions.close()
 
 
-async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_subscription_is_not_retried_after_the_group_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
     backend = RecordingBackend()
     backend.refused = "a"
@@ -211,7 +211,7 @@ async def test_a_group_that_failed_and_was_dropped_is_not_asked_for_again(monkey
     backend.subscriptions.close()
 
 
-async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cost_of_joining_does_not_grow_with_the_number_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     backend, looked_at = RecordingBackend(), 0
 
     class Counting(set[str]):
@@ -237,7 +237,7 @@ async def test_who_comes_and_goes_does_not_pay_for_those_who_are_there(monkeypat
     assert looked_at < 100
 
 
-async def test_who_waits_when_the_hub_stops_goes_on() -> None:
+async def test_waiters_are_released_when_the_hub_stops() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     wanted = backend.subscriptions.want("a")
@@ -248,7 +248,7 @@ async def test_who_waits_when_the_hub_stops_goes_on() -> None:
     await wanted
 
 
-async def test_what_is_dropped_while_the_last_call_ends_is_not_heard_either() -> None:
+async def test_a_group_dropped_while_a_backend_call_ends_is_unsubscribed() -> None:
     backend = RecordingBackend()
     wanted = backend.subscriptions.want("a")
     assert wanted is not None

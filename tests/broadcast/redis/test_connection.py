@@ -25,14 +25,14 @@ class RecordedConnection(RedisConnection):
         self.aborted = True
 
 
-async def test_closing_a_link_whose_driver_does_not_see_its_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_a_connection_whose_driver_reports_no_end_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)
     connection = RecordedConnection()
     await connection.close("enough")
     assert connection.aborted
 
 
-async def test_answers_come_in_the_order_of_the_questions() -> None:
+async def test_replies_are_matched_to_commands_in_order() -> None:
     connection = RecordedConnection()
     first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     connection.reply_received(b"1")
@@ -40,7 +40,7 @@ async def test_answers_come_in_the_order_of_the_questions() -> None:
     assert (await first, await second) == (b"1", b"2")
 
 
-async def test_the_answer_to_a_question_that_was_cancelled_is_not_given_to_the_next() -> None:
+async def test_the_reply_to_a_cancelled_command_is_not_that_of_the_next() -> None:
     connection = RecordedConnection()
     first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     first.cancel()
@@ -50,7 +50,7 @@ async def test_the_answer_to_a_question_that_was_cancelled_is_not_given_to_the_n
     assert connection.unanswered == 0
 
 
-async def test_a_refusal_is_raised_to_who_asked() -> None:
+async def test_an_error_reply_is_raised_from_its_command() -> None:
     connection = RecordedConnection()
     answer = connection.execute(b"ONE")
     connection.reply_received(RedisRefusal("ERR no"))
@@ -58,7 +58,7 @@ async def test_a_refusal_is_raised_to_who_asked() -> None:
         await answer
 
 
-async def test_questions_without_an_answer_fail_when_the_connection_ends() -> None:
+async def test_commands_without_a_reply_raise_when_the_connection_is_lost() -> None:
     connection = RecordedConnection()
     answer = connection.execute(b"ONE")
     connection.connection_lost("it fell")
@@ -67,7 +67,7 @@ async def test_questions_without_an_answer_fail_when_the_connection_ends() -> No
     assert connection.lost.result() == "it fell"
 
 
-async def test_a_question_after_the_end_fails_at_once() -> None:
+async def test_a_command_on_a_lost_connection_raises_at_once() -> None:
     connection = RecordedConnection()
     connection.connection_lost("it fell")
     with pytest.raises(ConnectionLost, match="it fell"):
@@ -75,7 +75,7 @@ async def test_a_question_after_the_end_fails_at_once() -> None:
     assert connection.sent == []
 
 
-async def test_the_reason_for_giving_up_is_the_reason_of_the_end() -> None:
+async def test_the_first_reason_of_an_abort_is_reported() -> None:
     connection = RecordedConnection()
     connection.abort("enough")
     connection.abort("again")
@@ -84,20 +84,20 @@ async def test_the_reason_for_giving_up_is_the_reason_of_the_end() -> None:
     assert connection.aborted
 
 
-async def test_an_answer_to_an_unasked_question_ends_the_connection() -> None:
+async def test_an_unexpected_reply_aborts_the_connection() -> None:
     connection = RecordedConnection()
     connection.reply_received(b"surprise")
     assert connection.aborted
 
 
-async def test_what_redis_refuses_unasked_is_the_reason_of_the_end() -> None:
+async def test_an_unexpected_error_reply_is_the_reported_reason() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
     connection.connection_lost("closed")
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
-async def test_a_listening_link_hands_on_everything() -> None:
+async def test_in_push_mode_every_reply_goes_to_the_callback() -> None:
     connection = RecordedConnection()
     pushes: list[Reply] = []
     connection.receive_pushes(pushes.append, lambda: None)
@@ -107,14 +107,14 @@ async def test_a_listening_link_hands_on_everything() -> None:
 
 
 @pytest.mark.parametrize("refusal", ["NOPERM x", "LOADING x", "BUSY x", "MASTERDOWN x"])
-async def test_a_redis_that_refuses_ping_for_another_reason_is_alive(refusal: str) -> None:
+async def test_transient_and_permission_errors_to_ping_prove_that_redis_is_alive(refusal: str) -> None:
     connection = RecordedConnection()
     connection.send = lambda *command: connection.reply_received(RedisRefusal(refusal))  # type: ignore[method-assign]
     await connection.check_alive()
 
 
 @pytest.mark.parametrize("refusal", ["NOAUTH x", "DENIED x", "ERR max number of clients reached"])
-async def test_a_redis_that_will_not_have_us_is_not_proved_alive(refusal: str) -> None:
+async def test_other_errors_to_ping_raise(refusal: str) -> None:
     connection = RecordedConnection()
     connection.send = lambda *command: connection.reply_received(RedisRefusal(refusal))  # type: ignore[method-assign]
     with pytest.raises(RedisRefusal):
@@ -131,7 +131,7 @@ def take_steps(connection: RedisConnection, count: int) -> None:
         connection._take_step()
 
 
-async def test_after_a_second_of_silence_redis_is_asked_once() -> None:
+async def test_after_a_second_without_a_byte_one_ping_is_sent() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     take_steps(connection, 1)
@@ -142,7 +142,7 @@ async def test_after_a_second_of_silence_redis_is_asked_once() -> None:
     await settle()
 
 
-async def test_after_three_seconds_of_silence_the_connection_is_given_up() -> None:
+async def test_after_three_seconds_without_a_byte_the_connection_is_aborted() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     take_steps(connection, 6)
@@ -153,7 +153,7 @@ async def test_after_three_seconds_of_silence_the_connection_is_given_up() -> No
     assert connection.lost.result() == "no byte received for 3 s, not even a reply to PING"
 
 
-async def test_a_byte_begins_the_count_anew() -> None:
+async def test_a_received_byte_restarts_the_liveness_count() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     for _ in range(5):
@@ -163,7 +163,7 @@ async def test_a_byte_begins_the_count_anew() -> None:
     connection.connection_lost("done")
 
 
-async def test_a_loop_that_was_held_up_takes_one_step_for_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_blocked_event_loop_counts_as_one_liveness_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STEP_SECONDS", 0.001)
     connection = RecordedConnection()
     connection.connection_made()

@@ -81,7 +81,7 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
-async def test_a_message_that_is_refused_for_the_moment_is_sent_again_until_it_is_taken(code: str) -> None:
+async def test_a_publish_with_a_transient_error_is_retried_until_accepted(code: str) -> None:
     async with conversation() as talk:
         (publishing,) = await talk.publish(b"a")
         talk.answer(RedisRefusal(f"{code} not now"))
@@ -93,7 +93,7 @@ async def test_a_message_that_is_refused_for_the_moment_is_sent_again_until_it_i
         assert (talk.metrics.published, talk.metrics.publish_failures) == (1, 0)
 
 
-async def test_messages_that_are_refused_for_the_moment_are_taken_in_order() -> None:
+async def test_publishes_with_transient_errors_are_retried_in_order() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b", b"c")
         talk.answer(BUSY, BUSY, BUSY)
@@ -104,7 +104,7 @@ async def test_messages_that_are_refused_for_the_moment_are_taken_in_order() -> 
         await asyncio.gather(*publishing)
 
 
-async def test_a_message_that_is_published_meanwhile_waits_behind_those_that_are_refused() -> None:
+async def test_a_later_publish_waits_behind_held_messages() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -118,7 +118,7 @@ async def test_a_message_that_is_published_meanwhile_waits_behind_those_that_are
         await asyncio.gather(*publishing)
 
 
-async def test_messages_that_are_refused_once_more_after_the_first_was_taken_keep_their_order() -> None:
+async def test_held_messages_that_are_refused_again_keep_their_order() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b", b"c")
         talk.answer(BUSY, BUSY, BUSY)
@@ -134,7 +134,7 @@ async def test_messages_that_are_refused_once_more_after_the_first_was_taken_kee
         await asyncio.gather(*publishing)
 
 
-async def test_a_message_is_not_sent_again_when_a_later_one_to_its_group_was_taken() -> None:
+async def test_a_publish_is_not_retried_after_a_later_one_to_its_group_was_accepted() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, TAKEN)
@@ -145,7 +145,7 @@ async def test_a_message_is_not_sent_again_when_a_later_one_to_its_group_was_tak
         assert talk.texts == [b"a", b"b"]
 
 
-async def test_a_message_to_another_group_that_was_taken_does_not_matter() -> None:
+async def test_a_publish_is_retried_after_a_later_one_to_another_group_was_accepted() -> None:
     async with conversation() as talk:
         (first,) = await talk.publish(b"a")
         (second,) = await talk.publish(b"b", channel=b"other")
@@ -156,7 +156,7 @@ async def test_a_message_to_another_group_that_was_taken_does_not_matter() -> No
         await first
 
 
-async def test_a_message_that_is_refused_until_its_time_is_up_raises_and_says_why() -> None:
+async def test_a_publish_that_is_refused_until_the_timeout_raises_with_the_reason() -> None:
     async with conversation(publish_timeout=0.05) as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)
@@ -170,7 +170,7 @@ async def test_a_message_that_is_refused_until_its_time_is_up_raises_and_says_wh
         assert talk.metrics.publish_failures == 2
 
 
-async def test_a_message_whose_time_is_up_is_not_sent_any_more() -> None:
+async def test_a_publish_that_has_timed_out_is_not_retried() -> None:
     async with conversation(publish_timeout=0.05) as talk:
         publishing = await talk.publish(b"a")
         talk.answer(BUSY)
@@ -185,7 +185,7 @@ async def test_a_message_whose_time_is_up_is_not_sent_any_more() -> None:
         assert talk.texts == [b"a", b"a", b"b"]
 
 
-async def test_a_caller_that_is_cancelled_while_its_message_is_held_takes_it_back() -> None:
+async def test_cancelling_a_held_publish_withdraws_it() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)
@@ -196,7 +196,7 @@ async def test_a_caller_that_is_cancelled_while_its_message_is_held_takes_it_bac
         await second
 
 
-async def test_a_message_is_not_sent_again_when_the_connection_is_lost() -> None:
+async def test_a_held_publish_raises_when_the_connection_is_lost() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -210,7 +210,7 @@ async def test_a_message_is_not_sent_again_when_the_connection_is_lost() -> None
 
 
 @pytest.mark.parametrize("said", ["NOPERM no", "NOAUTH no", "ERR unknown command"])
-async def test_a_refusal_that_does_not_pass_raises_at_once(said: str) -> None:
+async def test_a_permanent_error_reply_to_a_publish_raises_at_once(said: str) -> None:
     async with conversation() as talk:
         (publishing,) = await talk.publish(b"a")
         talk.answer(RedisRefusal(said))
@@ -219,7 +219,7 @@ async def test_a_refusal_that_does_not_pass_raises_at_once(said: str) -> None:
         assert (talk.texts, talk.metrics.publish_failures) == ([b"a"], 1)
 
 
-async def test_a_held_message_that_is_denied_later_raises_then() -> None:
+async def test_a_held_publish_that_is_denied_on_retry_raises() -> None:
     async with conversation() as talk:
         (publishing,) = await talk.publish(b"a")
         talk.answer(BUSY)
@@ -230,7 +230,7 @@ async def test_a_held_message_that_is_denied_later_raises_then() -> None:
         assert isinstance(caught.value.__cause__, RedisRefusal)
 
 
-async def test_a_denied_group_is_one_error_that_names_group_and_command(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_denied_publish_is_logged_once_with_group_and_command(caplog: pytest.LogCaptureFixture) -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b", channel=b"se\ncret")
         talk.answer(RedisRefusal("NOPERM no"), RedisRefusal("NOPERM no"))
@@ -240,7 +240,7 @@ async def test_a_denied_group_is_one_error_that_names_group_and_command(caplog: 
         assert r"group 'se\ncret': Redis refuses PUBLISH: NOPERM no" in caplog.text
 
 
-async def test_held_messages_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_held_messages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNANSWERED", 3)
     async with conversation() as talk:
         first = await talk.publish(b"a")
@@ -251,7 +251,7 @@ async def test_held_messages_are_bounded_in_number(monkeypatch: pytest.MonkeyPat
             await publishing[-1]
 
 
-async def test_held_messages_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bytes_of_held_messages_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 100)
     async with conversation() as talk:
         await talk.publish(b"a")
@@ -262,7 +262,7 @@ async def test_held_messages_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatc
             await second
 
 
-async def test_stopping_ends_the_waiting_of_held_messages() -> None:
+async def test_held_publishes_raise_when_the_publisher_stops() -> None:
     async with conversation(publish_timeout=0.01) as talk:
         talk.publisher._publish_timeout = 30.0
         (publishing,) = await talk.publish(b"a")

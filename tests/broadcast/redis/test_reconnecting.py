@@ -62,7 +62,7 @@ def refuse() -> RedisConnection:
     raise ConnectFailed("nobody there")
 
 
-async def test_a_connection_that_is_lost_has_a_successor() -> None:
+async def test_a_lost_connection_is_replaced() -> None:
     reconnecting = Recorded(ObedientConnection)
     await reconnecting.start()
     first = reconnecting.current
@@ -73,7 +73,7 @@ async def test_a_connection_that_is_lost_has_a_successor() -> None:
     await reconnecting.stop()
 
 
-async def test_starting_returns_when_the_first_attempt_has_failed() -> None:
+async def test_start_returns_when_the_first_connection_attempt_has_failed() -> None:
     reconnecting = Recorded(refuse)
     await reconnecting.start()
     assert (reconnecting.current, reconnecting.failure_reason, reconnecting.attempts) == (None, "nobody there", 1)
@@ -81,7 +81,7 @@ async def test_starting_returns_when_the_first_attempt_has_failed() -> None:
 
 
 @pytest.mark.parametrize("succeeds", [False, True])
-async def test_a_driver_that_loses_a_cancellation_is_stopped_all_the_same(
+async def test_a_driver_that_swallows_a_cancellation_is_stopped(
     succeeds: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     connections: list[RedisConnection] = []
@@ -115,7 +115,7 @@ async def test_a_reason_is_logged_once_in_an_outage(caplog: pytest.LogCaptureFix
     assert caplog.messages == ["there: no connection: nobody there; retrying until connected"]
 
 
-async def test_reasons_that_are_always_new_are_not_logged_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_number_of_logged_reasons_in_an_outage_is_limited(caplog: pytest.LogCaptureFixture) -> None:
     def refuse_anew() -> RedisConnection:
         raise ConnectFailed(f"for the {reconnecting.attempts}th time")
 
@@ -126,7 +126,7 @@ async def test_reasons_that_are_always_new_are_not_logged_for_ever(caplog: pytes
     assert len(caplog.messages) == 10
 
 
-async def test_a_driver_that_fails_in_its_own_way_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_driver_exception_is_retried(caplog: pytest.LogCaptureFixture) -> None:
     failures = [ZeroDivisionError("a fault")]
 
     def fail_once() -> RedisConnection:
@@ -141,7 +141,7 @@ async def test_a_driver_that_fails_in_its_own_way_is_tried_again(caplog: pytest.
     assert "there: unexpected error; reconnecting" in caplog.text
 
 
-async def test_a_fault_in_our_own_callbacks_costs_the_connection_only() -> None:
+async def test_an_exception_in_on_connected_reconnects() -> None:
     reconnecting = Recorded(ObedientConnection)
     reconnecting.failure = ZeroDivisionError("a fault")
     await reconnecting.start()
@@ -149,7 +149,7 @@ async def test_a_fault_in_our_own_callbacks_costs_the_connection_only() -> None:
     await reconnecting.stop()
 
 
-async def test_an_attempt_that_takes_too_long_is_given_up() -> None:
+async def test_a_connection_attempt_is_limited_by_connect_timeout() -> None:
     class Slow(Recorded):
         async def _attempt(self) -> RedisConnection:
             self.attempts += 1
@@ -163,7 +163,7 @@ async def test_an_attempt_that_takes_too_long_is_given_up() -> None:
     await reconnecting.stop()
 
 
-async def test_hurrying_makes_the_next_attempt_now(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retry_now_skips_the_delay_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 1000.0)
     reconnecting = Recorded(refuse)
     await reconnecting.start()
@@ -183,11 +183,11 @@ async def test_stopping_closes_the_connection() -> None:
     assert (connection.aborted, reconnecting.current, reconnecting.failure_reason) == (True, None, "stopped")
 
 
-async def test_stopping_what_was_never_started_does_nothing() -> None:
+async def test_stopping_a_connection_that_was_never_started_does_nothing() -> None:
     await Recorded(ObedientConnection).stop()
 
 
-async def test_starting_does_not_wait_for_ever_for_a_connection_that_does_not_become_ready(
+async def test_start_returns_if_the_connection_never_becomes_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Never(Recorded):
@@ -201,7 +201,7 @@ async def test_starting_does_not_wait_for_ever_for_a_connection_that_does_not_be
     await reconnecting.stop()
 
 
-async def test_a_connection_that_is_denied_is_one_error_and_is_tried_again_every_30_s(
+async def test_a_denied_connection_is_one_error_line_and_retried_every_30_s(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
@@ -222,7 +222,7 @@ async def test_a_connection_that_is_denied_is_one_error_and_is_tried_again_every
     await reconnecting.stop()
 
 
-async def test_a_connection_that_is_refused_for_the_moment_is_tried_again_soon(
+async def test_a_connection_with_a_transient_error_is_retried_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)

@@ -50,7 +50,7 @@ def message(channel: bytes, payload: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("piece", [0, 1, 2, 3])
-def test_a_reply_is_read_however_it_is_cut(data: bytes, reply: Any, piece: int) -> None:
+def test_a_reply_is_parsed_however_it_is_split(data: bytes, reply: Any, piece: int) -> None:
     assert read(data, piece=piece) == [reply]
 
 
@@ -59,7 +59,7 @@ def test_a_reply_is_read_however_it_is_cut(data: bytes, reply: Any, piece: int) 
     st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=1200)), max_size=8),
     st.integers(min_value=0, max_value=2**32),
 )
-def test_messages_are_read_the_same_however_they_are_cut(messages: list[tuple[bytes, bytes]], seed: int) -> None:
+def test_messages_are_parsed_however_they_are_split(messages: list[tuple[bytes, bytes]], seed: int) -> None:
     data = b"".join(message(*each) for each in messages) + b"+end\r\n"
     replies: list[Any] = []
     reader = RedisReader(replies.append, max_payload_bytes=1000)
@@ -74,7 +74,7 @@ def test_messages_are_read_the_same_however_they_are_cut(messages: list[tuple[by
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_no_bytes_make_it_fail_in_another_way_than_it_says(data: bytes) -> None:
+def test_random_bytes_raise_only_not_redis(data: bytes) -> None:
     try:
         read(data)
     except NotRedis:
@@ -83,7 +83,7 @@ def test_no_bytes_make_it_fail_in_another_way_than_it_says(data: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 60), st.binary(min_size=1, max_size=3))
-def test_no_change_to_good_bytes_makes_it_fail_in_another_way_than_it_says(place: int, change: bytes) -> None:
+def test_mutated_replies_raise_only_not_redis(place: int, change: bytes) -> None:
     good = message(b"group", b"payload") + b":1\r\n-ERR x\r\n"
     try:
         read(good[:place] + change + good[place + len(change) :])
@@ -92,16 +92,16 @@ def test_no_change_to_good_bytes_makes_it_fail_in_another_way_than_it_says(place
 
 
 @pytest.mark.parametrize("piece", [0, 1, 100])
-def test_a_payload_that_is_too_long_is_skipped_and_the_next_message_read(piece: int) -> None:
+def test_a_payload_above_the_limit_is_skipped_and_the_next_message_parsed(piece: int) -> None:
     data = message(b"a", b"x" * 5000) + message(b"a", b"y")
     assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
 
 
-def test_a_payload_that_is_too_long_is_told_of_before_it_has_come() -> None:
+def test_a_payload_above_the_limit_is_reported_before_it_has_arrived() -> None:
     assert read(message(b"a", b"x" * 5000)[:200]) == [[b"message", b"a", None]]
 
 
-def test_a_payload_of_the_greatest_length_is_read() -> None:
+def test_a_payload_at_the_limit_is_parsed() -> None:
     assert read(message(b"a", b"x" * 1000)) == [[b"message", b"a", b"x" * 1000]]
 
 
@@ -124,12 +124,12 @@ def test_a_payload_of_the_greatest_length_is_read() -> None:
         (b"+" + b"x" * 20000, "a line of more than 16384 bytes"),
     ],
 )
-def test_what_is_not_the_protocol_is_refused(data: bytes, complaint: str) -> None:
+def test_malformed_resp_raises_not_redis(data: bytes, complaint: str) -> None:
     with pytest.raises(NotRedis, match=complaint):
         read(data)
 
 
-def test_after_it_was_closed_nothing_is_called_back() -> None:
+def test_a_closed_reader_calls_nothing_back() -> None:
     replies: list[Any] = []
 
     def close_after_one(reply: Any) -> None:

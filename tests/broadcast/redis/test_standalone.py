@@ -34,13 +34,13 @@ def tls_port(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "rediss+py"])
-async def test_messages_go_over_tls(scheme: str, tls_port: int, certificate: Path) -> None:
+async def test_messages_are_carried_over_tls(scheme: str, tls_port: int, certificate: Path) -> None:
     async with listening(f"{scheme}://localhost:{tls_port}?ssl_ca_certs={certificate}", "group") as (backend, ear):
         await backend.publish("group", b"x" * 100_000)
         assert await ear.hear(1) == [b"x" * 100_000]
 
 
-async def test_f3_a_certificate_that_nobody_vouches_for_is_refused(tls_port: int) -> None:
+async def test_f3_an_untrusted_certificate_is_rejected(tls_port: int) -> None:
     async with listening(f"rediss://localhost:{tls_port}") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await backend.publish("group", b"x")
@@ -48,7 +48,7 @@ async def test_f3_a_certificate_that_nobody_vouches_for_is_refused(tls_port: int
 
 # asyncio's streams, which redis-py uses, now and then leave a future with the error behind on uvloop.
 @pytest.mark.any_loop
-async def test_f3_a_certificate_that_nobody_vouches_for_is_refused_by_redis_py(tls_port: int) -> None:
+async def test_f3_an_untrusted_certificate_is_rejected_by_redis_py(tls_port: int) -> None:
     async with listening(f"rediss+py://localhost:{tls_port}") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await backend.publish("group", b"x")
@@ -109,9 +109,7 @@ print("done")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+py"])
-def test_after_a_fork_the_child_starts_anew_and_the_parent_notices_nothing(
-    redis_server: RedisServer, scheme: str
-) -> None:
+def test_after_a_fork_child_and_parent_have_connections_of_their_own(redis_server: RedisServer, scheme: str) -> None:
     outcome = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", _FORK, redis_server.url.replace("redis", scheme, 1)],
         capture_output=True,

@@ -88,7 +88,7 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "_LONGEST_DELAY_SECONDS", 0.001)
 
 
-async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None:
+async def test_subscribe_waits_for_the_acknowledgement_of_each_group() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -100,7 +100,7 @@ async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None
         assert talk.connection.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
 
 
-async def test_a_gap_comes_before_a_message_that_comes_before_the_other_groups_are_heard_again() -> None:
+async def test_a_gap_precedes_a_message_that_arrives_before_other_groups_are_subscribed_again() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -114,7 +114,7 @@ async def test_a_gap_comes_before_a_message_that_comes_before_the_other_groups_a
         assert [gap.group for gap in talk.ear.gaps] == ["a", "b"]
 
 
-async def test_an_acknowledgement_from_before_a_group_was_left_is_not_that_of_entering_it_again() -> None:
+async def test_a_late_acknowledgement_is_not_taken_for_that_of_a_new_subscription() -> None:
     async with conversation() as talk:
         talk.subscribe("a")
         await settle()
@@ -129,7 +129,7 @@ async def test_an_acknowledgement_from_before_a_group_was_left_is_not_that_of_en
         assert talk.ear.payloads == [b"x"]
 
 
-async def test_who_waits_when_the_group_is_left_goes_on() -> None:
+async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -137,7 +137,7 @@ async def test_who_waits_when_the_group_is_left_goes_on() -> None:
         await subscribing
 
 
-async def test_who_waits_when_the_connection_is_lost_goes_on_and_has_a_gap_later() -> None:
+async def test_a_pending_subscribe_returns_when_the_connection_is_lost_and_its_group_gets_a_gap() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -148,7 +148,7 @@ async def test_who_waits_when_the_connection_is_lost_goes_on_and_has_a_gap_later
         assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT)]
 
 
-async def test_a_hole_that_nobody_was_told_of_yet_is_one_with_the_next() -> None:
+async def test_an_unreported_gap_is_merged_with_the_next() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -165,7 +165,7 @@ async def test_a_hole_that_nobody_was_told_of_yet_is_one_with_the_next() -> None
         assert all(gap.since < time.time() - 99 for gap in talk.ear.gaps)
 
 
-async def test_when_a_command_of_several_groups_is_refused_each_is_asked_for_by_itself() -> None:
+async def test_groups_of_a_refused_command_are_subscribed_one_by_one() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b", "c")
         await settle()
@@ -177,7 +177,7 @@ async def test_when_a_command_of_several_groups_is_refused_each_is_asked_for_by_
         assert talk.ear.payloads == [b"1", b"3"]
 
 
-async def test_a_group_that_was_left_before_it_was_refused_is_not_asked_for_again() -> None:
+async def test_an_unsubscribed_group_is_not_retried_after_a_refusal() -> None:
     async with conversation() as talk:
         talk.subscribe("a", "b")
         await settle()
@@ -188,7 +188,7 @@ async def test_a_group_that_was_left_before_it_was_refused_is_not_asked_for_agai
 
 
 @pytest.mark.parametrize("reply", [b"surprise", [b"subscribe", b"a", 1], [b"unsubscribe", b"a", 0]])
-async def test_an_answer_to_an_unasked_question_ends_the_connection(reply: object) -> None:
+async def test_an_unexpected_reply_aborts_the_connection(reply: object) -> None:
     async with conversation() as talk:
         first = talk.connection
         talk.answer(reply)
@@ -196,7 +196,7 @@ async def test_an_answer_to_an_unasked_question_ends_the_connection(reply: objec
         await talk.until_connected(2)
 
 
-async def test_a_gap_that_cannot_be_taken_does_not_end_hearing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exception_in_on_gap_does_not_stop_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     async with conversation() as talk:
 
         def fail(*gap: object) -> None:
@@ -215,7 +215,7 @@ async def test_a_gap_that_cannot_be_taken_does_not_end_hearing(monkeypatch: pyte
 # Of a cluster.
 
 
-async def test_a_group_whose_slot_is_elsewhere_is_handed_back_with_a_hole() -> None:
+async def test_a_group_whose_slot_has_moved_is_handed_back_with_a_gap() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -236,7 +236,7 @@ async def test_a_group_that_redis_unsubscribes_by_itself_is_handed_back_once() -
         assert not talk.connection.aborted
 
 
-async def test_a_group_that_was_adopted_is_told_of_its_hole_when_it_is_heard() -> None:
+async def test_the_gap_of_an_adopted_group_is_reported_when_it_is_subscribed() -> None:
     async with conversation(SHARDED) as talk:
         entry = Subscription("a", b"a")
         entry.gap_since = 1.0

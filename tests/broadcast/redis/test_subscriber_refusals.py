@@ -42,7 +42,7 @@ async def joined(talk: Conversation, *groups: str) -> None:
 
 
 @pytest.mark.parametrize("said", PASSING)
-async def test_a_group_that_is_refused_for_the_moment_is_asked_for_until_it_is_heard_without_a_gap(said: str) -> None:
+async def test_a_group_with_a_transient_error_is_retried_until_subscribed_without_a_gap(said: str) -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -55,7 +55,7 @@ async def test_a_group_that_is_refused_for_the_moment_is_asked_for_until_it_is_h
         assert (talk.ear.payloads, talk.ear.gaps) == ([b"x"], [])
 
 
-async def test_a_code_that_only_begins_like_a_passing_one_is_a_denial() -> None:
+async def test_an_error_code_that_only_begins_like_a_transient_one_is_a_denial() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -64,7 +64,7 @@ async def test_a_code_that_only_begins_like_a_passing_one_is_a_denial() -> None:
         assert talk.metrics.denied_groups == 1
 
 
-async def test_several_groups_that_are_refused_for_the_moment_are_asked_for_again_in_one_command() -> None:
+async def test_several_groups_with_a_transient_error_are_retried_in_one_command() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -74,7 +74,7 @@ async def test_several_groups_that_are_refused_for_the_moment_are_asked_for_agai
         await subscribing
 
 
-async def test_a_listener_is_whole_again_only_when_every_group_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+async def test_after_a_reconnect_all_subscribed_waits_for_every_group(caplog: pytest.LogCaptureFixture) -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -92,7 +92,7 @@ async def test_a_listener_is_whole_again_only_when_every_group_is_heard(caplog: 
         assert talk.ear.gap_calls == 1
 
 
-async def test_a_group_refused_for_the_moment_makes_a_whole_listener_incomplete_until_it_is_heard() -> None:
+async def test_a_group_with_a_transient_error_clears_all_subscribed_until_it_is_subscribed() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -104,7 +104,7 @@ async def test_a_group_refused_for_the_moment_makes_a_whole_listener_incomplete_
         assert changes == [False, True]
 
 
-async def test_subscribing_to_a_redis_that_stays_busy_returns_and_the_group_has_a_gap_when_it_is_heard(
+async def test_subscribe_returns_while_redis_stays_busy_and_the_group_gets_a_gap_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SUBSCRIBE_SECONDS", 0.01)
@@ -117,7 +117,7 @@ async def test_subscribing_to_a_redis_that_stays_busy_returns_and_the_group_has_
         assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT)]
 
 
-async def test_refusals_that_pass_are_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_transient_errors_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     async with conversation() as talk:
         caplog.clear()
         talk.subscribe("a", "b")
@@ -129,7 +129,7 @@ async def test_refusals_that_pass_are_one_log_line(caplog: pytest.LogCaptureFixt
         assert "Redis refuses SUBSCRIBE for the moment: BUSY" in caplog.text
 
 
-async def test_starting_returns_while_redis_is_busy() -> None:
+async def test_start_returns_while_redis_is_busy() -> None:
     talk = Conversation()
     await talk.subscriber.subscribe([])
     talk.subscribe("a")
@@ -143,7 +143,7 @@ async def test_starting_returns_while_redis_is_busy() -> None:
     await talk.subscriber.stop()
 
 
-async def test_a_group_that_is_left_while_redis_is_busy_is_not_asked_for_again() -> None:
+async def test_a_group_that_is_unsubscribed_while_redis_is_busy_is_not_retried() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -156,7 +156,7 @@ async def test_a_group_that_is_left_while_redis_is_busy_is_not_asked_for_again()
         assert talk.subscriber.all_subscribed
 
 
-async def test_a_group_that_is_entered_again_before_its_unsubscribe_is_accepted_stays_subscribed() -> None:
+async def test_a_group_that_is_subscribed_again_before_its_unsubscribe_is_accepted_stays_subscribed() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.subscriber.unsubscribe([b"a"])
@@ -169,7 +169,7 @@ async def test_a_group_that_is_entered_again_before_its_unsubscribe_is_accepted_
         assert talk.connection.sent.count((b"UNSUBSCRIBE", b"a")) == 1
 
 
-async def test_a_denied_group_is_one_error_that_names_group_and_command_and_is_asked_for_again(
+async def test_a_denied_group_is_logged_once_with_group_and_command_and_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -184,7 +184,7 @@ async def test_a_denied_group_is_one_error_that_names_group_and_command_and_is_a
         assert r"group 'a\n' is not subscribed: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
 
 
-async def test_a_denied_group_has_a_gap_when_it_is_heard() -> None:
+async def test_a_denied_group_gets_a_gap_when_it_is_subscribed() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -197,7 +197,7 @@ async def test_a_denied_group_has_a_gap_when_it_is_heard() -> None:
         assert talk.metrics.denied_groups == 0
 
 
-async def test_a_denied_group_does_not_keep_the_others_from_being_whole_after_a_reconnect() -> None:
+async def test_a_denied_group_does_not_delay_all_subscribed_after_a_reconnect() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -232,7 +232,7 @@ async def test_denials_of_many_groups_do_not_flood_the_log(caplog: pytest.LogCap
         assert len(caplog.records) == 100
 
 
-async def test_a_group_that_is_joined_and_left_all_day_while_denied_is_logged_once(
+async def test_a_denied_group_that_is_joined_and_left_repeatedly_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -248,7 +248,7 @@ async def test_a_group_that_is_joined_and_left_all_day_while_denied_is_logged_on
         assert talk.metrics.denied_groups == 0
 
 
-async def test_a_group_of_a_cluster_on_a_busy_server_is_asked_for_there_again() -> None:
+async def test_a_group_on_a_busy_cluster_server_is_retried_there() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -259,7 +259,7 @@ async def test_a_group_of_a_cluster_on_a_busy_server_is_asked_for_there_again() 
         assert (talk.moved, talk.ear.gaps) == ([], [])
 
 
-async def test_a_group_that_is_moved_while_it_is_refused_is_asked_for_nowhere_else() -> None:
+async def test_a_group_that_moves_while_it_is_refused_is_not_retried_on_the_old_server() -> None:
     async with conversation(SHARDED) as talk:
         talk.subscribe("a")
         await settle()
@@ -273,7 +273,7 @@ async def test_a_group_that_is_moved_while_it_is_refused_is_asked_for_nowhere_el
         assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
-async def test_a_gap_of_a_group_that_was_refused_is_since_it_was_last_whole() -> None:
+async def test_the_gap_of_a_refused_group_begins_with_the_last_byte_before_it() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.connection.last_byte_at -= 100
