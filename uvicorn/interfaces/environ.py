@@ -14,7 +14,7 @@ from uvicorn import process_count
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import has_controls, is_token, split_pairs
+from uvicorn.fields import has_controls, is_token
 from uvicorn.types import Headers
 
 # Common fields by their environ keys; others are made up when they come.
@@ -66,9 +66,9 @@ _MEANINGS: Final[dict[str, bytes]] = (
     | dict.fromkeys((*_OF_THE_REQUEST, *_NOT_FIELDS), b"")
 )
 
-# What is to be read of an environ with these keys: its fields, with their names, and the host's own. A host's environs
+# What an environ with these keys has: the keys of its fields, their names, and the host's own keys. A host's environs
 # are of a few shapes, and a shape has no values in it. Bounded in number and size, and begun anew when full.
-_Shape = tuple[list[tuple[str, bytes]], list[str]]
+_Shape = tuple[list[str], tuple[bytes, ...], list[str]]
 _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
 _MOST_SHAPES: Final = 256
 _SHAPE_LENGTH: Final = 2048
@@ -155,15 +155,16 @@ def exchange_from_environ(
     query = _octets(environ.get("QUERY_STRING", ""))
     if query or raw_query:
         mark = b"?" if query else b""
-    fields, own = _shape_of(environ)
-    headers = [
-        [name, value.encode() if value.isascii() else _octets(value)]
-        for key, name in fields
-        if isinstance(value := environ[key], str)
+    keys, names, own = _shape_of(environ)
+    values = [
+        text.encode() if type(text := environ[key]) is str and text.isascii() else _octets_if_text(text) for key in keys
     ]
+    if None in values:
+        names = tuple(name for name, value in zip(names, values, strict=True) if value is not None)
     for key, name in (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length")):
         if environ.get(key):
-            headers.append([name, _octets(str(environ[key]))])
+            names += (name,)
+            values.append(_octets(str(environ[key])))
     scheme = environ.get("wsgi.url_scheme", "http")
     endpoint = Endpoint(
         scheme,
@@ -179,14 +180,14 @@ def exchange_from_environ(
         environ.get("REQUEST_METHOD", "GET"),
         raw_path + mark + query,
         environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
-        split_pairs(headers),
+        (names, tuple([value for value in values if value is not None])),
         content_length(environ) != 0,
     )
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys that the host has added to an environ: neither the request's nor the process's."""
-    return _own_of(environ, _shape_of(environ)[1])
+    return _own_of(environ, _shape_of(environ)[2])
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
@@ -342,19 +343,22 @@ def _shape_of(environ: Mapping[str, Any]) -> _Shape:
     shape = _SHAPES.get(keys)
     if shape is not None:
         return shape
-    fields: list[tuple[str, bytes]] = []
+    fields: list[str] = []
+    names: list[bytes] = []
     own: list[str] = []
     for key in keys:
         meaning = _MEANINGS[key] if key in _MEANINGS else _meaning_of(key)
         if meaning is _OWN:
             own.append(key)
         elif meaning:
-            fields.append((key, meaning))
+            fields.append(key)
+            names.append(meaning)
+    shape = fields, tuple(names), own
     if sum(map(len, keys)) <= _SHAPE_LENGTH:
         if len(_SHAPES) >= _MOST_SHAPES:
             _SHAPES.clear()
-        _SHAPES[keys] = fields, own
-    return fields, own
+        _SHAPES[keys] = shape
+    return shape
 
 
 def _meaning_of(key: str) -> bytes:
@@ -373,6 +377,10 @@ def _octets(text: Any) -> bytes:
         return text.encode("latin-1")  # type: ignore[no-any-return]
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")  # type: ignore[no-any-return]
+
+
+def _octets_if_text(value: object) -> bytes | None:
+    return _octets(value) if isinstance(value, str) else None
 
 
 def _default_port(scheme: str) -> int:

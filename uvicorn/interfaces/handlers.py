@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import weakref
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import CoroutineType
@@ -74,8 +74,9 @@ class HandlerTasks:
         if context is None:
             context = endpoint.context = copy_context()
             context.run(OWNER.set, endpoint)
-        if self.contains_exits and asyncio.iscoroutine(handler):
-            handler = _Contained(handler, endpoint)
+        inner = None
+        if self.contains_exits and (type(handler) is CoroutineType or asyncio.iscoroutine(handler)):
+            inner, handler = handler, _contained(handler, endpoint)
         # Always the running loop: an eager start under another one corrupts the current task.
         loop = asyncio.get_running_loop()
         try:
@@ -90,6 +91,9 @@ class HandlerTasks:
                     return task
             else:
                 task = loop.create_task(handler, context=context.copy())
+                if inner is not None:
+                    # A task that is cancelled before its first step would leave it without an await.
+                    task.add_done_callback(lambda task: inner.close())
         except TypeError:
             if asyncio.iscoroutine(handler):
                 raise
@@ -128,41 +132,14 @@ class HandlerTasks:
         return len(running)
 
 
-@final
-class _Contained(Coroutine[Any, Any, Any]):
-    """A handler that raises ApplicationError instead of SystemExit and KeyboardInterrupt.
-
-    Not a coroutine function: one that is cancelled before its first step would leave the handler without an await.
-    """
-
-    __slots__ = ("_endpoint", "_handler")
-
-    def __init__(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> None:
-        self._handler = handler
-        self._endpoint = endpoint
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._handler.__await__()
-
-    def send(self, value: Any) -> Any:
-        try:
-            return self._handler.send(value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise self._contained(error) from error
-
-    def throw(self, *error: Any) -> Any:
-        try:
-            return self._handler.throw(*error)
-        except (SystemExit, KeyboardInterrupt) as exit:
-            raise self._contained(exit) from exit
-
-    def close(self) -> None:
-        self._handler.close()
-
-    def _contained(self, error: BaseException) -> ApplicationError:
-        if self._endpoint.is_parents:
+async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
+    """Run `handler`; raise ApplicationError instead of SystemExit and KeyboardInterrupt."""
+    try:
+        return await handler
+    except (SystemExit, KeyboardInterrupt) as error:
+        if endpoint.is_parents:
             end_fork(error)
-        return ApplicationError.of(error)
+        raise ApplicationError.of(error) from error
 
 
 class NoAwaitable(InterfaceError):
