@@ -50,8 +50,15 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
 
 #: Layers that put the others together, and so may import any of them.
 COMPOSITION: Final = frozenset(
-    {"cli", "config", "other_servers", "logging", "main", "workers", "worker", "utils", "__init__", "__main__"},
-)
+    {
+        "__init__", "__main__", "cli", "config", "logging", "main", "other_servers", "serving", "supervisors", "utils",
+        "worker", "workers",
+    },
+)  # fmt: skip
+
+#: Thin modules under the public release's names, for other programs: they may import any layer, and no layer may import
+#: them, so that nothing of the server depends on these names.
+PUBLIC_NAMES: Final = frozenset({"_compat", "_subprocess", "_types", "lifespan", "loops", "middleware", "protocols"})
 
 #: Protocol code is given what it needs to know of the world; nothing in it may look.
 NOT_IN_WIRE: Final = frozenset({"asyncio", "socket", "time", "random", "threading"})
@@ -85,15 +92,21 @@ def imported_modules(file: PurePosixPath | Path, source: str) -> Iterator[tuple[
                 yield node.lineno, module
                 continue
             for alias in node.names:
-                is_layer = alias.name in LAYERS or alias.name in COMPOSITION
+                is_layer = alias.name in LAYERS or alias.name in COMPOSITION | PUBLIC_NAMES
                 yield node.lineno, f"uvicorn.{alias.name}" if is_layer else "uvicorn"
 
 
 def violations(file: PurePosixPath | Path, source: str) -> list[str]:
     """What is wrong with a file's imports, one line for each."""
     layer = layer_of_file(file)
-    if layer in COMPOSITION:
+    if layer in PUBLIC_NAMES:
         return []
+    if layer in COMPOSITION:
+        return [
+            f"{file}:{line}: {layer} must not import {layer_of_module(module)}"
+            for line, module in imported_modules(file, source)
+            if module.startswith("uvicorn.") and layer_of_module(module) in PUBLIC_NAMES
+        ]
     if layer not in LAYERS:
         return [f"{file}: layer {layer!r} is not in the table of {Path(__file__).name}"]
     found: list[str] = []
@@ -169,7 +182,7 @@ def test_a_circle_is_found_and_shown() -> None:
 
 
 def test_every_layer_of_the_table_exists() -> None:
-    assert {*LAYERS, *COMPOSITION} == {layer_of_file(file) for file in FILES}
+    assert {*LAYERS, *COMPOSITION, *PUBLIC_NAMES} == {layer_of_file(file) for file in FILES}
 
 
 #: Source files whose tests stand elsewhere, and where; each is tested through what uses it.
@@ -191,7 +204,7 @@ TESTED_ELSEWHERE: Final = {
     "interfaces/base.py": "interfaces/test_channels.py",
     "interfaces/client_shares.py": "interfaces/test_threads_per_client.py",
     "interfaces/handlers.py": "interfaces/test_channels.py",
-    "main.py": "e2e/test_command_line.py",
+    "main.py": "test_public_names.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "server/continuing_handlers.py": "server/test_heads_only.py",
     "server/http1_gateway.py": "server/test_http1.py",
@@ -199,7 +212,12 @@ TESTED_ELSEWHERE: Final = {
     "server/websocket_timeouts.py": "server/test_websocket_ends.py",
     "server/worker_handle.py": "server/test_supervisor.py",
     "server/worker_server.py": "e2e/test_workers.py",
+    "serving.py": "e2e/test_command_line.py",
     "settings.py": "test_cli.py",
+    **{
+        f"supervisors/{name}.py": "e2e/test_supervisors.py"
+        for name in ("basereload", "multiprocess", "statreload", "watchfilesreload")
+    },
     "types.py": "broadcast/test_slow_members.py",
     "wire/http1/chunked.py": "wire/http1/test_parser.py",
     "wire/websocket/sink.py": "wire/websocket/test_frames.py",
@@ -214,6 +232,8 @@ def test_each_source_file_has_its_own_test_file_or_says_where_its_tests_are() ->
         str(file)
         for file in FILES
         if file.name not in ("__init__.py", "__main__.py")
+        # tests/test_public_names.py tests these together.
+        and layer_of_file(file) not in PUBLIC_NAMES
         and not (TESTS / file.parent / f"test_{file.name}").exists()
         and not any((TESTS / file.parent).glob(f"test_{file.stem}_*.py"))
     }
@@ -257,6 +277,9 @@ def test_the_tests_that_stand_elsewhere_exist() -> None:
         ("interfaces/x.py", "from django.db import connections"),
         ("interfaces/x.py", "from asgiref.sync import sync_to_async"),
         ("interfaces/x.py", "from uvicorn.django import DjangoThreads"),
+        ("server/x.py", "from uvicorn._types import Scope"),
+        ("config.py", "from uvicorn.protocols.utils import is_ssl"),
+        ("main.py", "from uvicorn import middleware"),
     ],
 )
 def test_the_checker_catches(name: str, source: str) -> None:
@@ -272,6 +295,7 @@ def test_the_checker_catches(name: str, source: str) -> None:
         ("adapters/x.py", "from uvicorn.interfaces.detect import detect_interface"),
         ("wire/x.py", "import re\nimport httptools\nfrom websockets.frames import Frame"),
         ("importer.py", "from uvicorn import errors"),
+        ("middleware/x.py", "from uvicorn.adapters import ASGI3Adapter"),
         ("cli.py", "from uvicorn.server.server import Server\nfrom uvicorn import __version__"),
     ],
 )

@@ -93,6 +93,28 @@ def test_a_dict_is_used_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "tea x\n"
 
 
+def test_a_subclass_may_choose_the_colours_of_levels() -> None:
+    class Plain(DefaultFormatter):
+        level_name_colors = {logging.INFO: str.lower}
+
+    line = logging.LogRecord("uvicorn", logging.INFO, "", 0, "tea", (), None)
+    assert Plain("%(levelprefix)s", use_colors=True).format(line) == "info:    "
+
+
+def test_the_name_of_an_unknown_level_has_no_colour() -> None:
+    assert DefaultFormatter(use_colors=True).color_level_name("LOUD", 33) == "LOUD"
+
+
+def test_a_subclass_may_choose_the_colours_and_the_text_of_statuses() -> None:
+    class Marked(AccessFormatter):
+        status_code_colours = {4: "<{}>".format}
+
+        def get_status_code(self, status_code: int) -> str:
+            return "status " + super().get_status_code(status_code)
+
+    assert Marked("%(status_code)s", use_colors=True).format(record()) == "status <404 Not Found>"
+
+
 def test_colours_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, True)
     logging.getLogger("uvicorn.test").warning("x")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 __version__ = "1.0.0a1"
@@ -10,10 +12,10 @@ __version__ = "1.0.0a1"
 if TYPE_CHECKING:
     from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
     from uvicorn.config import Config
-    from uvicorn.main import run
+    from uvicorn.main import main, run
     from uvicorn.server.server import Server
 
-__all__ = ["ASGI3Adapter", "ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "run"]
+__all__ = ["ASGI3Adapter", "ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "main", "run"]
 
 # Imported on first use: a supervisor does not need them and saves 10 MiB.
 _HOMES: Final = {
@@ -22,6 +24,7 @@ _HOMES: Final = {
     "Config": "uvicorn.config",
     "Server": "uvicorn.server.server",
     "WSGIAdapter": "uvicorn.adapters",
+    "main": "uvicorn.main",
     "run": "uvicorn.main",
 }
 _MODULES: Final = (
@@ -29,9 +32,14 @@ _MODULES: Final = (
     "broadcast",
     "config",
     "errors",
+    "importer",
+    "lifespan",
     "logging",
-    "main",
+    "loops",
+    "middleware",
+    "protocols",
     "server",
+    "supervisors",
     "types",
     "utils",
     "workers",
@@ -49,3 +57,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import of the module `uvicorn.main` would set the attribute `main` to it, and programs expect the command.
+        if name == "main" and isinstance(value, ModuleType):
+            value = value.main
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -16,20 +16,21 @@ import click
 from click.core import ParameterSource
 
 from uvicorn import __version__, importer
-from uvicorn.config import Config, keyword, setting_fields
+from uvicorn.config import keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.logging import LOG_LEVELS
-from uvicorn.main import serve, serve_as_worker
 from uvicorn.other_servers import HTTP_NAMES, REFUSED, WS_NAMES
+from uvicorn.server import STARTUP_FAILURE
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
 from uvicorn.server.process_end import ProcessEnd
 from uvicorn.server.reloader import EXCLUDED, INCLUDED
+from uvicorn.serving import serve_as_worker
 from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, PROXY, TIMEOUTS, TLS, WEBSOCKETS
 
 _GROUPS = (ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, PROXY, TIMEOUTS, LIMITS, OTHER)
 
-# Exit codes that scripts can distinguish: a configuration error, a failed application startup, an aborted shutdown.
-_USAGE_ERROR, _STARTUP_ERROR, _ABORTED = 2, 3, 1
+# Exit codes that scripts can distinguish from STARTUP_FAILURE: a configuration error, an aborted shutdown.
+_USAGE_ERROR, _ABORTED = 2, 1
 
 
 class _Option(click.Option):
@@ -48,6 +49,27 @@ class _Option(click.Option):
 
 class _Command(click.Command):
     """A command that prints its options in groups and prefers a typed address to one from the environment."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command: exit 0 after a graceful shutdown, 2 with one line on stderr for a configuration error.
+
+        Without `args` this process is the command's own; it ends even if threads of the application are still running.
+        """
+        prog_name = prog_name or "uvicorn"
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        process_end = ProcessEnd() if args is None else None
+        with _ended_by(process_end), errors_reported():
+            extra.setdefault("obj", process_end)
+            status = super().main(args, prog_name, complete_var, False, **extra)
+            sys.exit(status if isinstance(status, int) else 0)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Ignore addresses from the environment if the command line gives one."""
@@ -124,28 +146,28 @@ def _serve(app: str, **options: Any) -> None:
         del options["log_config"]
     # The command imports from the current folder by default.
     options["app_dir"] = options["app_dir"] or ""
-    config = Config(app, **options)
-    status = serve(config, click.get_current_context().find_object(ProcessEnd))
-    if status:
-        raise SystemExit(status)
+    # Looked up when it is called: programs and their tests replace `run` in that module.
+    importlib.import_module("uvicorn.main").run(app, **options)
 
 
 def work(descriptors: str, payload: BinaryIO) -> None:
     """Run a worker process; `payload` is a stream with its pickled configuration."""
     process_end = ProcessEnd()
-    with _ended_by(process_end), _errors_reported():
+    with _ended_by(process_end), errors_reported():
         try:
-            config = pickle.load(payload)
+            config, target = pickle.load(payload)
         except AttributeError as error:
             raise ConfigError(
                 f"workers: a worker process cannot unpickle the configuration: {error}; expected classes and functions "
                 "from an importable module, because workers do not run the main script"
             ) from None
-        sys.exit(serve_as_worker(config, [int(number) for number in descriptors.split(",")], process_end))
+        numbers = [int(number) for number in descriptors.split(",")]
+        sys.exit(serve_as_worker(config, target, numbers, process_end))
 
 
 command = _Command(
-    "uvicorn",
+    # Its name in a click group of another program; by itself it is called uvicorn.
+    "main",
     callback=_serve,
     help="Serve APP, given as MODULE:ATTRIBUTE, such as app:hello_world; MODULE alone means its 'application' or "
     "'app'.\n\nEvery option can also be set by an environment variable: UVICORN_PORT for --port.",
@@ -236,15 +258,8 @@ command = _Command(
 )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command: exit 0 after a graceful shutdown, 2 with one line on stderr for a configuration error.
-
-    Without `arguments` this process is the command's own; it ends even if threads of the application are still running.
-    """
-    process_end = ProcessEnd() if arguments is None else None
-    with _ended_by(process_end), _errors_reported():
-        status = command.main(args=arguments, prog_name="uvicorn", standalone_mode=False, obj=process_end)
-        sys.exit(status if isinstance(status, int) else 0)
+#: The command, as the installed script calls it, and as `uvicorn.main`.
+main = command
 
 
 @contextmanager
@@ -258,7 +273,8 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 
 @contextmanager
-def _errors_reported() -> Iterator[None]:
+def errors_reported() -> Iterator[None]:
+    """Print one line for an error that the user can correct, and raise SystemExit with the command's exit code."""
     try:
         yield
     except click.UsageError as error:
@@ -268,7 +284,7 @@ def _errors_reported() -> Iterator[None]:
             _print_cause(error.__cause__)
         _exit_with(str(error))
     except StartupError as error:
-        _exit_with(str(error), _STARTUP_ERROR)
+        _exit_with(str(error), STARTUP_FAILURE)
     except click.exceptions.Abort:
         sys.exit(_ABORTED)
 

@@ -12,8 +12,21 @@ from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.errors import ConfigError
-from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, configure_logging, restore_loggers
-from uvicorn.other_servers import checked_headers, load_environment, translate
+from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, TRACE_LOG_LEVEL, configure_logging, restore_loggers
+from uvicorn.other_servers import (
+    HTTP_PROTOCOLS,
+    INTERFACES,
+    LIFESPAN,
+    LOOP_FACTORIES,
+    SSL_PROTOCOL_VERSION,
+    WS_PROTOCOLS,
+    UvicornDeprecationWarning,
+    checked_headers,
+    create_ssl_context,
+    load_environment,
+    translate,
+)
+from uvicorn.server import STARTUP_FAILURE
 from uvicorn.server.listener import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -32,8 +45,14 @@ if TYPE_CHECKING:
     from uvicorn.interfaces.base import Interface
     from uvicorn.logging import LogConfig
 
+# Besides Config, names that other programs import from here.
+__all__ = [
+    "HTTP_PROTOCOLS", "INTERFACES", "LIFESPAN", "LOGGING_CONFIG", "LOG_LEVELS", "LOOP_FACTORIES",
+    "SSL_PROTOCOL_VERSION", "STARTUP_FAILURE", "TRACE_LOG_LEVEL", "WS_PROTOCOLS", "Config", "UvicornDeprecationWarning",
+    "create_ssl_context", "logger",
+]  # fmt: skip
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 
 def keyword(field: Field[Any]) -> str:

@@ -25,13 +25,17 @@ DEFAULT_ATTRIBUTES = ("application", "app")
 _MOST_SEARCHED: Final = 200
 
 
-def import_from_string(source: str) -> Any:
+def import_from_string(source: Any) -> Any:
     """Return the object named by `module:attribute`; `module` alone means its `application` or `app`.
+
+    An object that is no text is returned as it is.
 
     If a module has both, and one is an adapter of ours around the other, the adapted one is returned; otherwise
     `application`, with a log line. Raises ImportFromStringError, also if the two are different applications. If the
     module was found but failed to import, its exception is the `__cause__`.
     """
+    if not isinstance(source, str):
+        return source
     module_name, _, attribute = source.partition(":")
     if module_name.endswith(".py"):
         name = module_name.removesuffix(".py").lstrip("./").replace("/", ".")

@@ -14,7 +14,9 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
+from functools import partial
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
@@ -64,15 +66,11 @@ _MINUTE: Final = 60.0
 # Characters of an exception's message: room for a validation report; longer ones mostly quote the request.
 _LONGEST_MESSAGE: Final = 4000
 
-_LEVEL_COLOURS: Final = {
-    logging.DEBUG: "cyan",
-    logging.INFO: "green",
-    logging.WARNING: "yellow",
-    logging.ERROR: "red",
-    logging.CRITICAL: "bright_red",
-}
-_STATUS_COLOURS: Final = {1: "bright_white", 2: "green", 3: "yellow", 4: "red", 5: "bright_red"}
 _PHRASES: Final = {status.value: f" {status.phrase}" for status in HTTPStatus}
+
+
+def _colouring(colours: Mapping[int, str]) -> dict[int, Callable[[str], str]]:
+    return {number: partial(click.style, fg=colour) for number, colour in colours.items()}
 
 
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
@@ -158,6 +156,18 @@ class LineHandler(logging.StreamHandler[TextIO]):
 class ColourizedFormatter(logging.Formatter):
     """A formatter that uses colours on a terminal only, unless `use_colors` is set."""
 
+    #: Functions that colour the name of a level; subclasses may have their own.
+    level_name_colors: Mapping[int, Callable[[str], str]] = _colouring(
+        {
+            TRACE_LOG_LEVEL: "blue",
+            logging.DEBUG: "cyan",
+            logging.INFO: "green",
+            logging.WARNING: "yellow",
+            logging.ERROR: "red",
+            logging.CRITICAL: "bright_red",
+        }
+    )
+
     def __init__(
         self,
         fmt: str | None = None,
@@ -175,6 +185,11 @@ class ColourizedFormatter(logging.Formatter):
     def colored(self, text: str, **style: Any) -> str:
         """Return `text`, coloured if colours are enabled."""
         return click.style(text, **style) if self.use_colors else text
+
+    def color_level_name(self, level_name: str, level_no: int) -> str:
+        """Return the name of a level in its colour, with or without a terminal."""
+        colour = self.level_name_colors.get(level_no)
+        return colour(level_name) if colour is not None else level_name
 
     def format(self, record: logging.LogRecord) -> str:
         """Format the line, and the traceback if there is one.
@@ -205,7 +220,7 @@ class ColourizedFormatter(logging.Formatter):
 
     def decorate(self, record: logging.LogRecord) -> None:
         """Set the attributes that the format refers to."""
-        level = self.colored(record.levelname, fg=_LEVEL_COLOURS.get(record.levelno))
+        level = self.color_level_name(record.levelname, record.levelno) if self.use_colors else record.levelname
         record.levelprefix = f"{level}:{' ' * (8 - len(record.levelname))}"
         record.levelname = level + " " * (7 - len(record.levelname))
 
@@ -220,6 +235,17 @@ class DefaultFormatter(ColourizedFormatter):
 
 class AccessFormatter(ColourizedFormatter):
     """The formatter for access records on `uvicorn.access`; other records there are formatted as their message."""
+
+    #: Functions that colour a status, by its first digit; subclasses may have their own.
+    status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(
+        {1: "bright_white", 2: "green", 3: "yellow", 4: "red", 5: "bright_red"}
+    )
+
+    def get_status_code(self, status_code: int) -> str:
+        """Return a status with its phrase, coloured if colours are enabled."""
+        text = f"{status_code}{_PHRASES.get(status_code, '')}"
+        colour = self.status_code_colours.get(status_code // 100) if self.use_colors else None
+        return colour(text) if colour is not None else text
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format a copy of the record."""
@@ -236,7 +262,7 @@ class AccessFormatter(ColourizedFormatter):
         number = int(str(status))
         record.client_addr = _on_one_line(str(client))
         record.request_line = self.colored(_on_one_line(f"{method} {target} HTTP/{http_version}"), bold=True)
-        record.status_code = self.colored(f"{number}{_PHRASES.get(number, '')}", fg=_STATUS_COLOURS.get(number // 100))
+        record.status_code = self.get_status_code(number)
         for name in ("size", "duration"):
             # Records of other programs lack these attributes.
             record.__dict__.setdefault(name, 0)

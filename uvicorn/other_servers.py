@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.errors import ConfigError, LocalProtocolError
+from uvicorn.settings import Settings
 from uvicorn.wire.http1.encoder import encode_default_fields
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 #: Accepted values of `http` and `ws`; there is one implementation of each. The first ones are ours.
 HTTP_NAMES: Final = ("auto", "httptools", "h11", "zttp")
@@ -86,3 +90,69 @@ def load_environment(path: str | os.PathLike[str]) -> None:
     if not os.path.isfile(path):
         raise ConfigError(f"env_file: file not found: {os.path.abspath(path)!r}")
     load_dotenv(path)
+
+
+# Names that programs import from `uvicorn.config`: mostly to offer the values of an option as choices.
+HTTP_PROTOCOLS: Final = {
+    "auto": "uvicorn.protocols.http.auto:AutoHTTPProtocol",
+    "h11": "uvicorn.protocols.http.h11_impl:H11Protocol",
+    "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
+    "zttp": "uvicorn.protocols.http.zttp_impl:ZttpProtocol",
+}
+WS_PROTOCOLS: Final = {
+    "auto": "uvicorn.protocols.websockets.auto:AutoWebSocketsProtocol",
+    "none": None,
+    "websockets": "uvicorn.protocols.websockets.websockets_impl:WebSocketProtocol",
+    "websockets-sansio": "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol",
+    "wsproto": "uvicorn.protocols.websockets.wsproto_impl:WSProtocol",
+}
+LIFESPAN: Final = {
+    "auto": "uvicorn.lifespan.on:LifespanOn",
+    "on": "uvicorn.lifespan.on:LifespanOn",
+    "off": "uvicorn.lifespan.off:LifespanOff",
+}
+LOOP_FACTORIES: Final = {
+    "none": None,
+    "auto": "uvicorn.loops.auto:auto_loop_factory",
+    "asyncio": "uvicorn.loops.asyncio:asyncio_loop_factory",
+    "uvloop": "uvicorn.loops.uvloop:uvloop_loop_factory",
+    "zuvloop": "uvicorn.loops.zuvloop:zuvloop_loop_factory",
+}
+#: The kinds of applications, with those that only this server has.
+INTERFACES: Final = ["auto", "asgi3", "asgi2", "wsgi", "channels", "consumer"]
+#: `ssl.PROTOCOL_TLS_SERVER`.
+SSL_PROTOCOL_VERSION: Final = 17
+
+
+class UvicornDeprecationWarning(UserWarning):
+    """For warning filters that name it; this server does not issue it."""
+
+
+def create_ssl_context(
+    certfile: str | os.PathLike[str],
+    keyfile: str | os.PathLike[str] | None,
+    password: str | None,
+    ssl_version: int,
+    cert_reqs: int,
+    ca_certs: str | os.PathLike[str] | None,
+    ciphers: str | None,
+    alpn_protocols: list[str] | None = None,
+) -> SSLContext:
+    """Return a TLS context like that of `--ssl-certfile`. Raise ConfigError for an unusable certificate."""
+    from uvicorn.server.tls import build_ssl_context
+
+    settings = Settings(
+        ssl_certfile=os.fspath(certfile),
+        ssl_keyfile=os.fspath(keyfile or ""),
+        ssl_keyfile_password=password or "",
+        ssl_version=ssl_version,
+        ssl_cert_reqs=cert_reqs,
+        ssl_ca_certs=os.fspath(ca_certs or ""),
+        ssl_ciphers=ciphers or "",
+    )
+    context = build_ssl_context(settings)
+    if context is None:
+        raise ConfigError("create_ssl_context: expected a certificate file, got an empty name")
+    if alpn_protocols:
+        context.set_alpn_protocols(alpn_protocols)
+    return context

@@ -596,9 +596,23 @@ def test_run_returns_when_the_server_has_been_stopped(folder: Path) -> None:
         assert server.stdout == "and after that\n"
 
 
-def test_run_raises_what_the_user_can_mend(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(uvicorn.errors.ConfigError, match="in use"):
+def test_run_ends_with_one_line_if_its_port_is_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(SystemExit) as caught:
         uvicorn.run(hello, port=other.getsockname()[1], log_config=None)
+    error = capsys.readouterr().err
+    assert (caught.value.code, error.count("\n"), "in use" in error) == (2, 1, True)
+
+
+def test_run_ends_with_the_exit_code_for_a_failed_startup(folder: Path) -> None:
+    (folder / "start.py").write_text(
+        "import uvicorn\n\nclass Failing:\n    async def startup(self):\n        raise RuntimeError('no database')\n\n"
+        "    async def __call__(self, message, channels): ...\n\nuvicorn.run(Failing(), port=0)\n"
+    )
+    ended = run_command(folder, program=("start.py",))
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+        3,
+        "uvicorn: the application's startup failed, see above",
+    )
 
 
 async def hello(message: dict[str, Any], channels: dict[str, Any]) -> None:

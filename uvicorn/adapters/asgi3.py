@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, final
 
 from uvicorn.adapters.asgi import exchange_from_message
@@ -38,7 +39,8 @@ class ASGI3Adapter:
     the signature. Its `startup` is awaited on `lifespan.startup`, or before the first request on a host without
     lifespan support. Pages of `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*` allows any. By
     default channels applications accept pages of the requested host only. `timeout_half_closed` is the time in seconds
-    that a response may continue after the host has sent `http.disconnect`.
+    that a response may continue after the host has sent `http.disconnect`. WSGI applications and consumers that are
+    plain functions run on `threads` threads, by default 16.
 
     Raises ConfigError for an application of no known kind, and for an invalid keyword.
     """
@@ -50,13 +52,17 @@ class ASGI3Adapter:
         interface: str = "auto",
         allowed_origins: Sequence[str] = (),
         timeout_half_closed: float = _HALF_CLOSED_SECONDS,
+        threads: int | None = None,
     ) -> None:
         seconds = timeout_half_closed
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
             raise ConfigError(f"ASGI3Adapter: timeout_half_closed: expected a number not below 0, got {seconds!r}")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ConfigError(f"ASGI3Adapter: threads: expected a number not below 1, got {threads!r}")
         self.app = app
         self._allowed_origins = frozenset(allowed_origins)
-        self._settings = Settings(interface=interface, access_log=False, half_closed_seconds=seconds)
+        settings = Settings(interface=interface, access_log=False, half_closed_seconds=seconds)
+        self._settings = settings if threads is None else replace(settings, threads=threads)
         # Built now, so that a configuration error is raised when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
         self._interface.tasks.contains_exits = True

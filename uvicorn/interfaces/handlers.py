@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import weakref
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Collection, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import CoroutineType
@@ -63,6 +63,11 @@ class HandlerTasks:
         #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. An adapter sets it: a task
         #: that raises one of them ends the run of its event loop, which belongs to a host or to other requests too.
         self.contains_exits = False
+
+    @property
+    def running(self) -> Collection[asyncio.Task[Any]]:
+        """The handlers' tasks."""
+        return self._running
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
         """Run `handler` for a client; on 3.12+ up to its first suspension before this returns.

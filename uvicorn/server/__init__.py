@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import logging
+import signal
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from uvicorn.server.server import Server
+    from uvicorn.server.server_state import ServerState
 
-__all__ = ["Server"]
+__all__ = ["HANDLED_SIGNALS", "STARTUP_FAILURE", "Server", "ServerState", "logger"]
+
+#: The signals that stop a server.
+HANDLED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: The exit code when the application's own startup has failed.
+STARTUP_FAILURE: Final = 3
+
+logger = logging.getLogger("uvicorn.error")
+
+# Imported on first use: a supervisor imports from this folder, and serves nothing itself.
+_HOMES: Final = {"Server": "uvicorn.server.server", "ServerState": "uvicorn.server.server_state"}
 
 
 def __getattr__(name: str) -> Any:
-    # Not before somebody asks for it: a supervisor imports from this folder, and serves nothing itself.
-    if name == "Server":
-        return importlib.import_module("uvicorn.server.server").Server
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'uvicorn.server' has no attribute {name!r}")

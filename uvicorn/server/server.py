@@ -26,6 +26,7 @@ from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
+from uvicorn.server.server_state import ServerState
 from uvicorn.server.tls import load_certificates
 from uvicorn.settings import Settings
 from uvicorn.standard_streams import is_terminal
@@ -70,6 +71,8 @@ class Server:
 
     def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
         self.config = config
+        #: What it is busy with, for programs that look at it.
+        self.server_state = ServerState()
         #: Whether connections are being accepted.
         self.started = False
         #: How many responses were broken off at the end, or 1 if it was the application's shutdown.
@@ -153,6 +156,7 @@ class Server:
         clock = self._clock = self._clock or Clock()
         tls = self._tls = self.config.ssl_context()
         context = self._context = ServerContext(interface, settings, clock, self._access_log)
+        self.server_state.context = context
         self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
 
         def connection() -> HTTP1Connection:

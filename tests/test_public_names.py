@@ -1,0 +1,342 @@
+"""Names that programs import from the public release: the modules that have them, the table, and `uvicorn.main`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import io
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import uvicorn
+from tests.public_names import ROWS, Row, table
+from tests.test_layers import FILES, PUBLIC_NAMES, layer_of_file, module_of
+from uvicorn._compat import asyncio_run
+from uvicorn.errors import ConfigError
+from uvicorn.logging import TRACE_LOG_LEVEL
+from uvicorn.middleware.asgi2 import ASGI2Middleware
+from uvicorn.middleware.message_logger import MessageLoggerMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.middleware.wsgi import WSGIMiddleware, build_environ
+from uvicorn.protocols.utils import (
+    get_client_addr,
+    get_local_addr,
+    get_path_with_query_string,
+    get_remote_addr,
+    is_ssl,
+)
+
+PAGE: Final = Path(uvicorn.__file__).parents[1] / "docs" / "from-uvicorn.md"
+
+Message = dict[str, Any]
+
+
+async def hello(message: Message, channels: Message) -> None:
+    await channels["reply"].send({"status": 200, "content": b"hello"})
+
+
+# The table
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.module}-{row.works}" for row in ROWS])
+def test_every_name_of_the_table_can_be_imported(row: Row) -> None:
+    module = importlib.import_module(row.module)
+    assert [name for name in row.names.split() if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.works], ids=lambda row: row.module)
+def test_a_class_that_exists_by_name_only_reports_it_when_it_is_called(row: Row) -> None:
+    module = importlib.import_module(row.module)
+    for name in row.names.split():
+        with pytest.raises(NotImplementedError, match="exists for imports only"):
+            getattr(module, name)(uvicorn.Config(hello, log_config=None))
+
+
+def test_every_module_for_other_programs_is_in_the_table() -> None:
+    thin = {module_of(file) for file in FILES if layer_of_file(file) in PUBLIC_NAMES and file.name != "__init__.py"}
+    assert thin - {row.module for row in ROWS} == {"uvicorn.protocols.placeholder"}
+
+
+def test_the_page_for_users_of_the_public_release_has_the_table() -> None:
+    assert table() in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROTOCOLS", "WS_PROTOCOLS", "LIFESPAN", "LOOP_FACTORIES"])
+def test_what_a_table_of_the_configuration_names_can_be_imported(name: str) -> None:
+    named = [value for value in getattr(uvicorn.config, name).values() if value is not None]
+    for value in named:
+        module, _, attribute = value.partition(":")
+        assert hasattr(importlib.import_module(module), attribute)
+
+
+# uvicorn.main
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import uvicorn",
+        "import uvicorn.main",
+        "from uvicorn.main import run",
+        "import uvicorn.cli",
+        "import uvicorn.server",
+    ],
+)
+def test_the_attribute_main_is_the_command_whatever_is_imported_first(first: str) -> None:
+    program = f"{first}\nimport click, uvicorn\nassert isinstance(uvicorn.main, click.Command), uvicorn.main"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_command_is_run_by_a_click_runner() -> None:
+    result = CliRunner().invoke(uvicorn.main, ["--version"])
+    assert (result.exit_code, result.output.split()[:2]) == (0, ["uvicorn", uvicorn.__version__])
+
+
+def test_the_command_calls_run_of_its_module_so_that_tests_can_replace_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, Message]] = []
+    main = importlib.import_module("uvicorn.main")
+    monkeypatch.setattr(main, "run", lambda app, **options: calls.append((app, options)))
+    result = CliRunner().invoke(uvicorn.main, ["shop:app", "--port", "8001"])
+    assert (result.exit_code, calls[0][0], calls[0][1]["port"]) == (0, "shop:app", 8001)
+
+
+def test_the_command_is_called_main_in_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    group = click.Group("shop")
+    group.add_command(uvicorn.main)
+    monkeypatch.setattr(importlib.import_module("uvicorn.main"), "run", lambda app, **options: calls.append(app))
+    result = CliRunner().invoke(group, ["main", "shop:app"])
+    assert (result.exit_code, calls) == (0, ["shop:app"])
+
+
+def test_a_group_ends_with_one_line_for_an_application_that_does_not_exist() -> None:
+    group = click.Group("shop")
+    group.add_command(uvicorn.main)
+    result = CliRunner().invoke(group, ["main", "no_such_shop:app", "--port", "0"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_run_ends_the_main_thread_with_one_line_and_the_exit_code_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        uvicorn.run(hello, port=-1, log_config=None)
+    assert (caught.value.code, capsys.readouterr().err) == (
+        2,
+        "uvicorn: port: expected a number from 0 to 65535, got -1\n",
+    )
+
+
+def test_run_raises_in_another_thread() -> None:
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            uvicorn.run(hello, port=-1, log_config=None)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in errors] == [ConfigError]
+
+
+# Middleware
+
+
+async def ask(app: Any, scope: Message) -> list[Message]:
+    """What `app` sends for a request without content."""
+    sent: list[Message] = []
+    received: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if not received:
+            await asyncio.Event().wait()
+        return received.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def scope_of(*headers: tuple[bytes, bytes], client: tuple[str, int] | None = ("10.0.0.1", 1), **more: Any) -> Message:
+    return {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/ä b",
+        "query_string": b"q=1", "root_path": "", "headers": list(headers), "client": client,
+        "server": ("127.0.0.1", 80), **more,
+    }  # fmt: skip
+
+
+async def echo(scope: Message, receive: Any, send: Any) -> None:
+    """Answer with the scope."""
+    await send(scope)
+
+
+FORWARDED: Final = ((b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-proto", b"https"))
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("trusted", ["10.0.0.1", "*", ["10.0.0.0/8"], "127.0.0.1, 10.0.0.1"])
+async def test_proxy_headers_of_a_trusted_peer_give_client_and_scheme(trusted: str | list[str]) -> None:
+    [seen] = await ask(ProxyHeadersMiddleware(echo, trusted), scope_of(*FORWARDED))
+    assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "https")
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("client", [("10.0.0.1", 1), None, ("elsewhere", 1)])
+async def test_proxy_headers_of_another_peer_are_ignored(client: tuple[str, int] | None) -> None:
+    [seen] = await ask(ProxyHeadersMiddleware(echo), scope_of(*FORWARDED, client=client))
+    assert (seen["client"], seen["scheme"]) == (client, "http")
+
+
+@pytest.mark.any_loop
+async def test_a_peer_may_be_trusted_by_the_name_that_a_test_client_gives() -> None:
+    app = ProxyHeadersMiddleware(echo, trusted_hosts=["testclient"])
+    [seen] = await ask(app, scope_of(*FORWARDED, client=("testclient", 50000)))
+    assert seen["client"] == ("1.2.3.4", 0)
+
+
+@pytest.mark.any_loop
+async def test_the_scheme_of_a_forwarded_websocket_is_wss() -> None:
+    scope = scope_of(*FORWARDED, type="websocket", scheme="ws")
+    [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope)
+    assert seen["scheme"] == "wss"
+
+
+@pytest.mark.any_loop
+async def test_a_websocket_without_a_forwarded_scheme_keeps_its_own() -> None:
+    [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope_of(FORWARDED[0], type="websocket", scheme="ws"))
+    assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "ws")
+
+
+@pytest.mark.any_loop
+async def test_a_lifespan_scope_passes_the_proxy_middleware() -> None:
+    assert await ask(ProxyHeadersMiddleware(echo, "*"), {"type": "lifespan"}) == [{"type": "lifespan"}]
+
+
+def site(environ: Message, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [threading.current_thread().name.encode(), environ["PATH_INFO"].encode("latin-1")]
+
+
+async def test_a_wsgi_application_is_served_on_a_worker_thread() -> None:
+    app = WSGIMiddleware(site, workers=2)
+    head, *rest = await ask(app, scope_of())
+    content = b"".join(message.get("body", b"") for message in rest)
+    assert (head["status"], content.endswith("/ä b".encode()), b"MainThread" in content) == (200, True, False)
+
+
+def test_a_wsgi_middleware_without_threads_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="threads: expected a number not below 1, got 0"):
+        WSGIMiddleware(site, workers=0)
+
+
+def test_an_environ_is_built_from_a_scope_and_content() -> None:
+    environ = build_environ(scope_of(), {}, io.BytesIO(b"tea"))
+    assert (environ["QUERY_STRING"], environ["wsgi.input"].read()) == ("q=1", b"tea")
+
+
+@pytest.mark.any_loop
+async def test_an_asgi_2_application_is_called_in_two_steps() -> None:
+    def app(scope: Message) -> Any:
+        async def second(receive: Any, send: Any) -> None:
+            await send({"path": scope["path"]})
+
+        return second
+
+    assert await ask(ASGI2Middleware(app), scope_of()) == [{"path": "/ä b"}]
+
+
+@pytest.mark.any_loop
+async def test_messages_are_logged_with_sizes_in_place_of_contents(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.body", "body": b"secret"})
+
+    with caplog.at_level(TRACE_LOG_LEVEL, logger="uvicorn.asgi"):
+        await ask(MessageLoggerMiddleware(app), scope_of((b"cookie", b"secret")))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("10.0.0.1:1 [1] started scope=")
+    assert lines[1:] == [
+        "10.0.0.1:1 [1] receive {'type': 'http.request', 'body': '<0 bytes>', 'more_body': False}",
+        "10.0.0.1:1 [1] send {'type': 'http.response.body', 'body': '<6 bytes>'}",
+        "10.0.0.1:1 [1] completed",
+    ]
+    assert not any("secret" in line for line in lines)
+
+
+@pytest.mark.any_loop
+async def test_an_exception_of_an_application_is_logged_and_raised_with_its_messages(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        raise ValueError("mine")
+
+    with caplog.at_level(TRACE_LOG_LEVEL, logger="uvicorn.asgi"), pytest.raises(ValueError, match="mine"):
+        await ask(MessageLoggerMiddleware(app), scope_of(client=None))
+    assert caplog.records[-1].getMessage() == "ASGI [1] raised ValueError"
+
+
+# Helpers
+
+
+def test_a_scope_gives_client_and_path() -> None:
+    assert (get_client_addr(scope_of()), get_client_addr({})) == ("10.0.0.1:1", "")
+    assert get_path_with_query_string(scope_of()) == "/%C3%A4%20b?q=1"
+
+
+async def test_a_transport_gives_the_addresses_of_both_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *listening.getsockname())
+        accepted, address = listening.accept()
+        with accepted:
+            assert (get_remote_addr(transport), get_local_addr(transport)) == (listening.getsockname(), address)
+            assert not is_ssl(transport)
+        transport.abort()
+
+
+async def test_a_transport_of_a_unix_socket_without_a_name_has_no_address() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        assert (get_remote_addr(transport), get_local_addr(transport)) == (None, None)
+        transport.abort()
+
+
+def test_a_coroutine_runs_on_a_loop_of_the_given_factory() -> None:
+    async def main() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    made: list[asyncio.AbstractEventLoop] = []
+
+    def factory() -> asyncio.AbstractEventLoop:
+        made.append(asyncio.new_event_loop())
+        return made[0]
+
+    assert asyncio_run(main(), loop_factory=factory) is made[0]
+
+
+@pytest.mark.parametrize("name", ["auto", "asyncio", "uvloop"])
+def test_a_module_of_loops_returns_a_function_that_makes_one(name: str) -> None:
+    module = importlib.import_module(f"uvicorn.loops.{name}")
+    loop = getattr(module, f"{name}_loop_factory")(use_subprocess=True)()
+    loop.close()
+    assert isinstance(loop, asyncio.AbstractEventLoop)
+
+
+def test_a_logger_of_the_public_release_is_one_of_ours() -> None:
+    names = ("uvicorn.main", "uvicorn.server", "uvicorn.config")
+    loggers = {importlib.import_module(name).logger for name in names}
+    assert loggers == {logging.getLogger("uvicorn.error")}

@@ -1,0 +1,20 @@
+"""`asyncio_run`, for programs that import it from the public release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def asyncio_run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool = False,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
+    """Run `main` on a new event loop of `loop_factory` and return its result."""
+    with asyncio.Runner(debug=debug or None, loop_factory=loop_factory) as runner:
+        return runner.run(main)

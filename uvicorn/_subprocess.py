@@ -1,0 +1,33 @@
+"""Processes that call a target with listening sockets, for programs that supervise processes themselves."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from socket import socket
+
+from uvicorn.config import Config
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def get_subprocess(config: Config, target: Callable[..., None], sockets: list[socket]) -> SpawnProcess:
+    """Return a process, not yet started, that calls `target(sockets=sockets)`; all three must be picklable."""
+    try:
+        stdin = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        stdin = None
+    return spawn.Process(target=subprocess_started, args=(config, target, sockets, stdin))
+
+
+def subprocess_started(
+    config: Config, target: Callable[..., None], sockets: list[socket], stdin_fileno: int | None
+) -> None:
+    """Set up the new process, with the parent's stdin for debuggers, and call `target`."""
+    if stdin_fileno is not None:
+        sys.stdin = os.fdopen(stdin_fileno, closefd=False)
+    config.configure_logging()
+    target(sockets=sockets)

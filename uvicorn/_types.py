@@ -1,0 +1,81 @@
+"""Types of ASGI and WSGI under the public release's names. Messages and scopes are dicts with text keys."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+
+from uvicorn.types import Message
+
+Scope: TypeAlias = dict[str, Any]
+HTTPScope: TypeAlias = Scope
+WebSocketScope: TypeAlias = Scope
+WWWScope: TypeAlias = Scope
+LifespanScope: TypeAlias = Scope
+
+ASGIReceiveEvent: TypeAlias = Message
+HTTPRequestEvent: TypeAlias = Message
+HTTPDisconnectEvent: TypeAlias = Message
+WebSocketConnectEvent: TypeAlias = Message
+WebSocketReceiveEvent: TypeAlias = Message
+WebSocketDisconnectEvent: TypeAlias = Message
+LifespanStartupEvent: TypeAlias = Message
+LifespanShutdownEvent: TypeAlias = Message
+
+ASGISendEvent: TypeAlias = Message
+HTTPResponseStartEvent: TypeAlias = Message
+HTTPResponseBodyEvent: TypeAlias = Message
+HTTPResponseTrailersEvent: TypeAlias = Message
+HTTPResponseDebugEvent: TypeAlias = Message
+HTTPResponseEarlyHintEvent: TypeAlias = Message
+HTTPServerPushEvent: TypeAlias = Message
+WebSocketAcceptEvent: TypeAlias = Message
+WebSocketSendEvent: TypeAlias = Message
+WebSocketCloseEvent: TypeAlias = Message
+WebSocketResponseStartEvent: TypeAlias = Message
+WebSocketResponseBodyEvent: TypeAlias = Message
+WebSocketEvent: TypeAlias = Message
+LifespanStartupCompleteEvent: TypeAlias = Message
+LifespanStartupFailedEvent: TypeAlias = Message
+LifespanShutdownCompleteEvent: TypeAlias = Message
+LifespanShutdownFailedEvent: TypeAlias = Message
+
+ASGIReceiveCallable: TypeAlias = Callable[[], Awaitable[ASGIReceiveEvent]]
+ASGISendCallable: TypeAlias = Callable[[ASGISendEvent], Awaitable[None]]
+
+
+class ASGIVersions(TypedDict):
+    """`scope['asgi']`."""
+
+    spec_version: str
+    version: Literal["2.0", "3.0"]
+
+
+class ASGI2Protocol(Protocol):
+    """An ASGI 2 application that is a class."""
+
+    def __init__(self, scope: Scope) -> None: ...
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve the connection."""
+
+
+ASGI2Application: TypeAlias = Callable[[Scope], Callable[[ASGIReceiveCallable, ASGISendCallable], Awaitable[None]]]
+ASGI3Application: TypeAlias = Callable[[Scope, ASGIReceiveCallable, ASGISendCallable], Awaitable[None]]
+ASGIApplication: TypeAlias = ASGI2Application | ASGI3Application
+
+Environ: TypeAlias = dict[str, Any]
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class StartResponse(Protocol):
+    """PEP 3333's `start_response`."""
+
+    def __call__(
+        self, status: str, response_headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        """Begin the response; return the function `write`."""
+
+
+WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]

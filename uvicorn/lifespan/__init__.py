@@ -1,0 +1,1 @@
+"""Lifespan classes of the public release, by name only."""

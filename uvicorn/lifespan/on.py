@@ -1,0 +1,7 @@
+"""`LifespanOn`, by name only; `Config.lifespan_class` makes the lifespan of an application."""
+
+from uvicorn.protocols.placeholder import Placeholder
+
+
+class LifespanOn(Placeholder):
+    """By name only."""

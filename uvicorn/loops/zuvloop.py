@@ -1,0 +1,14 @@
+"""The loop factory of `--loop zuvloop`."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+
+
+def zuvloop_loop_factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
+    """Return the function that makes a loop of zuvloop. Raise ImportError if it is not installed."""
+    import zuvloop
+
+    factory: Callable[[], AbstractEventLoop] = zuvloop.new_event_loop
+    return factory

@@ -1,0 +1,16 @@
+"""ASGI 2 applications as ASGI 3 applications."""
+
+from __future__ import annotations
+
+from uvicorn._types import ASGI2Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+
+class ASGI2Middleware:
+    """`ASGI2Middleware(app)` is an ASGI 3 application; `app(scope)` returns a callable of receive and send."""
+
+    def __init__(self, app: ASGI2Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Call the application in its two steps."""
+        await self.app(scope)(receive, send)

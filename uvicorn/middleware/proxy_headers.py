@@ -1,0 +1,54 @@
+"""Client address and scheme from the fields of trusted proxies, for ASGI applications on any server.
+
+The server does the same by itself with `--proxy-headers`; `uvicorn.server.proxy` has the rules.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn.server.proxy import TrustedPeers
+
+
+class ProxyHeadersMiddleware:
+    """`ProxyHeadersMiddleware(app, trusted_hosts)` sets the scope's client and scheme before it calls `app`.
+
+    `trusted_hosts` are addresses, networks, other names such as a test client's, and `*` for every peer: a list, or
+    separated by commas. X-Forwarded-For and X-Forwarded-Proto of other peers are ignored.
+    """
+
+    def __init__(self, app: ASGI3Application, trusted_hosts: list[str] | str = "127.0.0.1") -> None:
+        self.app = app
+        items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts
+        names = {item.strip() for item in items}
+        peers = {name for name in names if name == "*" or _is_network(name)}
+        self._names = names - peers
+        self._peers = TrustedPeers(",".join(peers))
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Call the application."""
+        client = scope.get("client")
+        peer = (client[0], client[1]) if client else None
+        if scope["type"] != "lifespan" and (self._peers.trusts(peer) or (peer and peer[0] in self._names)):
+            scheme = scope["scheme"]
+            found, proto = self._peers.client(
+                _joined(scope, b"x-forwarded-for"), _joined(scope, b"x-forwarded-proto"), peer, scheme
+            )
+            if proto != scheme:
+                scope["scheme"] = proto if scope["type"] == "http" else proto.replace("http", "ws")
+            if found is not None:
+                scope["client"] = found
+        await self.app(scope, receive, send)
+
+
+def _is_network(name: str) -> bool:
+    try:
+        ipaddress.ip_network(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _joined(scope: Scope, name: bytes) -> bytes:
+    return b",".join(value for field, value in scope["headers"] if field == name)

@@ -1,0 +1,29 @@
+"""WSGI applications as ASGI 3 applications."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from uvicorn._types import Environ, Scope, WSGIApp
+from uvicorn.adapters import ASGI3Adapter
+from uvicorn.adapters.asgi import exchange_from_message
+from uvicorn.core.exchange import HTTPGateway
+from uvicorn.interfaces.environ import build_environ as environ_of
+from uvicorn.interfaces.wsgi import ErrorLog
+
+__all__ = ["WSGIMiddleware", "build_environ"]
+
+
+class WSGIMiddleware(ASGI3Adapter):
+    """`WSGIMiddleware(app)` is the WSGI application `app` as an ASGI 3 application, on `workers` threads."""
+
+    def __init__(self, app: WSGIApp, workers: int = 10) -> None:
+        super().__init__(app, interface="wsgi", threads=workers)
+
+
+def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:
+    """Return the environ (PEP 3333) of an HTTP scope, with `body` as its content; `message` is not used."""
+    environ = environ_of(exchange_from_message(scope, HTTPGateway(), has_content=True))
+    environ.update({"wsgi.input": body, "wsgi.errors": ErrorLog(), "wsgi.multithread": True})
+    return environ

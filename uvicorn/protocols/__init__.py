@@ -1,0 +1,1 @@
+"""Protocol classes of the public release, by name; `utils` works."""

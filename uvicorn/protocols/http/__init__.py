@@ -1,0 +1,1 @@
+"""HTTP protocol classes of the public release, by name only."""

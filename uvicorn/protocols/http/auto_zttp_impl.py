@@ -1,0 +1,7 @@
+"""`AutoZttpProtocol`, by name only."""
+
+from uvicorn.protocols.placeholder import ProtocolPlaceholder
+
+
+class AutoZttpProtocol(ProtocolPlaceholder):
+    """By name only."""

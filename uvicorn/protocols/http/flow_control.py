@@ -1,0 +1,12 @@
+"""`FlowControl`, by name only, and its constants."""
+
+from typing import Final
+
+from uvicorn.protocols.placeholder import Placeholder
+
+CLOSE_HEADER: Final = (b"connection", b"close")
+HIGH_WATER_LIMIT: Final = 65536
+
+
+class FlowControl(Placeholder):
+    """By name only."""

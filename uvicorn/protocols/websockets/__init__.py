@@ -1,0 +1,1 @@
+"""WebSocket protocol classes of the public release, by name only."""

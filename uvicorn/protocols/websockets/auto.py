@@ -1,0 +1,5 @@
+"""`AutoWebSocketsProtocol`, by name only."""
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol as AutoWebSocketsProtocol
+
+__all__ = ["AutoWebSocketsProtocol"]

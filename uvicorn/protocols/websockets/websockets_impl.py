@@ -1,0 +1,7 @@
+"""`WebSocketProtocol`, by name only."""
+
+from uvicorn.protocols.placeholder import ProtocolPlaceholder
+
+
+class WebSocketProtocol(ProtocolPlaceholder):
+    """By name only."""

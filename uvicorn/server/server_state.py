@@ -1,0 +1,35 @@
+"""`Server.server_state`: what the server is busy with, under the public release's names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uvicorn.server.context import ServerContext
+
+
+class ServerState:
+    """A view of a running server; everything is empty before it has started."""
+
+    def __init__(self, context: ServerContext | None = None) -> None:
+        self.context = context
+        #: Encoded header fields that the public release adds to responses; not used here.
+        self.default_headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def total_requests(self) -> int:
+        """Requests so far."""
+        return self.context.begun if self.context is not None else 0
+
+    @property
+    def connections(self) -> Collection[Any]:
+        """The open connections."""
+        return self.context.connections if self.context is not None else ()
+
+    @property
+    def tasks(self) -> Collection[asyncio.Task[Any]]:
+        """The running handlers of asynchronous applications."""
+        tasks = getattr(self.context.interface, "tasks", None) if self.context is not None else None
+        return tasks.running if tasks is not None else ()

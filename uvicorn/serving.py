@@ -1,0 +1,91 @@
+"""Serve a configuration: in this process, with a supervisor and workers, or as one of the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from socket import socket
+from typing import TYPE_CHECKING
+
+from uvicorn import process_count, standard_streams
+from uvicorn.config import Config
+from uvicorn.server.process_end import ProcessEnd
+from uvicorn.server.supervisor import BROKEN_OFF
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+if TYPE_CHECKING:
+    from uvicorn.server.server import Server
+
+
+def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
+    """Serve until a signal stops the server; return the exit code, 1 if requests were aborted.
+
+    With `process_end`, the process ends when the server has stopped, even if application threads still run. Raises
+    ConfigError for an invalid setting, and StartupError if the application's own startup fails.
+    """
+    standard_streams.occupy_standard_descriptors()
+    if config.reload or config.workers > 1:
+        supervisor = ChangeReload(config) if config.reload else Multiprocess(config)
+        supervisor.run()
+        return supervisor.status
+    # Imported late: a supervisor does not need it and saves 10 MiB.
+    from uvicorn.server.server import Server
+
+    process_count.count = 1
+    server = Server(config)
+    if process_end is not None:
+        _begin_when_stopped(process_end, server)
+    server.run()
+    return BROKEN_OFF if server.broken_off else 0
+
+
+def serve_as_worker(
+    config: Config, target: Callable[..., object] | None, descriptors: list[int], end: ProcessEnd
+) -> int:
+    """Serve in a worker process on inherited sockets; the last one is the channel to the supervisor.
+
+    `target`, if it is given, is called with the sockets and serves; its return ends the worker.
+    """
+    from uvicorn.server.supervisor_watch import SupervisorWatch
+    from uvicorn.server.worker_server import WorkerServer
+
+    config.configure_logging()
+    process_count.count = config.workers
+    for descriptor in descriptors:
+        # Processes that the application starts must not inherit the sockets.
+        os.set_inheritable(descriptor, False)
+    *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
+    watch = SupervisorWatch(channel, config.settings.graceful_seconds)
+    watch.start()
+    if target is not None:
+        threading.Thread(target=_report, args=(channel, target), name="uvicorn-heartbeat", daemon=True).start()
+        target(sockets=sockets)
+        return 0
+    server = WorkerServer(config, channel, watch)
+    _begin_when_stopped(end, server)
+    try:
+        server.run(sockets)
+    finally:
+        # The interpreter removes signal handlers before it exits; a signal would then kill it and look like a failure.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        watch.finish()
+    return BROKEN_OFF if server.broken_off else 0
+
+
+def _report(channel: socket, target: Callable[..., object]) -> None:
+    """Report to the supervisor once a second, as a server of ours does itself."""
+    line = f"ready {getattr(target, '__qualname__', type(target).__qualname__)}\n"
+    try:
+        while True:
+            channel.sendall(line.encode())
+            line = "alive\n"
+            threading.Event().wait(1)
+    except OSError:
+        pass  # The supervisor has died, or this process is ending.
+
+
+def _begin_when_stopped(process_end: ProcessEnd, server: Server) -> None:
+    server.on_stopped = lambda seconds: process_end.begin(BROKEN_OFF if server.broken_off else 0, seconds)

@@ -1,0 +1,134 @@
+"""The processes of a configuration: workers, or one worker that is restarted when a file changes."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from socket import socket
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.errors import ConfigError
+from uvicorn.server.reloader import Reloader, Selection
+from uvicorn.server.supervisor import Supervisor
+
+__all__ = ["BaseReload", "ChangeReload", "Multiprocess"]
+
+# The program of a worker process. It leaves Ctrl-C to the supervisor, and takes over the supervisor's sys.path before
+# it imports uvicorn.
+_WORKER: Final = """
+import pickle, signal, sys
+signal.signal(signal.SIGINT, lambda number, frame: None)
+with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as payload:
+    sys.path[:] = pickle.load(payload)
+    from uvicorn.cli import work
+    work(sys.argv[1], payload)
+"""
+
+# A developer waits for the restart after saving a file, so requests that take longer are aborted.
+_GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
+
+
+class Multiprocess:
+    """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
+
+    Workers call `target(sockets=...)` if it is given and is not `Server.run` of `config`; it must be picklable, and the
+    process is ready from then on. Without sockets, those of the configuration are opened.
+    """
+
+    what = "workers"
+
+    def __init__(self, config: Config, target: Any = None, sockets: Sequence[socket] | None = None) -> None:
+        if sockets is None and isinstance(target, (list, tuple)):
+            # The public release has dropped `target` here.
+            target, sockets = None, target
+        self.config = config
+        self.target = target
+        self.sockets = sockets
+        #: The exit code, after `run`.
+        self.status = 0
+
+    def run(self) -> None:
+        """Serve until a signal stops all processes. Raise ConfigError for an invalid setting."""
+        config = self.config
+        target = None if _is_run_of(self.target, config) else self.target
+        if target is None and not isinstance(config.app, str):
+            raise ConfigError(
+                f"{self.what}: expected the application as 'module:attribute', because workers import it; "
+                f"got {type(config.app).__name__} {config.app!r:.100}"
+            )
+        # Report certificate errors once, before any worker starts.
+        scheme = "https" if config.ssl_context() is not None else "http"
+        self.prepare()
+        try:
+            payload = pickle.dumps(sys.path) + pickle.dumps((config, target))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"{self.what}: the configuration cannot be pickled for worker processes: {error}"
+            ) from None
+        # Last: after an earlier error the sockets would stay open.
+        sockets = config.open_sockets() if self.sockets is None else self.sockets
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        self.status = self.supervisor([sys.executable, *flags, "-c", _WORKER], payload, sockets, scheme).run()
+
+    def prepare(self) -> None:
+        """Change the configuration for this kind of supervisor."""
+
+    def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
+        """Return the supervisor that `run` runs."""
+        settings = self.config.settings
+        return Supervisor(
+            command,
+            payload,
+            sockets,
+            self.config.workers,
+            scheme=scheme,
+            healthcheck_seconds=settings.healthcheck_seconds,
+            graceful_seconds=settings.graceful_seconds,
+        )
+
+
+class ChangeReload(Multiprocess):
+    """`ChangeReload(config, target, sockets).run()` serves in one process, restarted when a file changes."""
+
+    what = "reload"
+
+    def prepare(self) -> None:
+        """Shorten the grace period."""
+        settings = self.config.settings
+        graceful = min(settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
+        self.config.settings = replace(settings, graceful_seconds=graceful)
+
+    def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
+        """Return the reloader that `run` runs."""
+        config = self.config
+        return Reloader(
+            command,
+            payload,
+            sockets,
+            1,
+            scheme=scheme,
+            # A worker that a debugger has paused must not be killed.
+            healthcheck_seconds=math.inf,
+            graceful_seconds=config.settings.graceful_seconds,
+            selection=Selection(config.reload_dirs, config.reload_includes, config.reload_excludes),
+            interval=config.reload_delay,
+        )
+
+
+#: The public release's base class of reloaders. The methods of a subclass are not called, except `run`.
+BaseReload = ChangeReload
+
+
+def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
+    """Whether a worker process of ours does what `target` does: `Server(config).run`, or nothing was given."""
+    if target is None:
+        return True
+    from uvicorn.server.server import Server
+
+    owner = getattr(target, "__self__", None)
+    return type(owner) is Server and owner.config is config and getattr(target, "__func__", None) is Server.run

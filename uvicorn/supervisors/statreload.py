@@ -1,0 +1,5 @@
+"""`StatReload`: `ChangeReload`, which uses watchfiles if it is installed and looks at the files otherwise."""
+
+from uvicorn.supervisors import ChangeReload as StatReload
+
+__all__ = ["StatReload"]
