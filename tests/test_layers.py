@@ -204,6 +204,7 @@ TESTED_ELSEWHERE: Final = {
     "interfaces/base.py": "interfaces/test_channels.py",
     "interfaces/client_shares.py": "interfaces/test_threads_per_client.py",
     "interfaces/handlers.py": "interfaces/test_channels.py",
+    "interfaces/http_reply.py": "interfaces/test_channels.py",
     "main.py": "test_public_names.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "server/continuing_handlers.py": "server/test_heads_only.py",

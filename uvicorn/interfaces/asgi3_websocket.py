@@ -13,7 +13,7 @@ from uvicorn.core.exchange import STREAMING, WAITING
 from uvicorn.core.waiters import Waiters
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure
+from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure, watch_handshake
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 
@@ -46,23 +46,11 @@ class WebSocketCall(WebSocketListener):
 
     def watch(self, task: asyncio.Task[Any]) -> None:
         """The application runs as `task`."""
-        session = self._session
         if task.done():
             self._ended(task)
-            return
-        task.add_done_callback(self._ended)
-        loop = asyncio.get_running_loop()
-
-        def cancel_later() -> None:
-            """The client has gone while the application runs: it may finish what it is about, within bounds."""
-            if not task.done():
-                timer = loop.call_later(self._settings.disconnect_seconds, task.cancel)
-                task.add_done_callback(lambda task: timer.cancel())
-
-        session.on_end(cancel_later)
-        if session.state is CONNECTING:
-            timer = loop.call_later(self._settings.ws_accept_seconds, self._give_up)
-            session.request.on_end(lambda request: timer.cancel())
+        else:
+            task.add_done_callback(self._ended)
+            watch_handshake(task, self._session, self._settings)
 
     def failed(self, error: BaseException) -> None:
         """The application has raised: 500 before it has accepted, 1011 after that."""
@@ -205,9 +193,3 @@ class WebSocketCall(WebSocketListener):
         elif session.state is CONNECTING:
             logger.error("%s: the application returned without a decision", session)
             request.app_failed("the application returned early")
-
-    def _give_up(self) -> None:
-        request = self._session.request
-        if self._session.state is CONNECTING and request.state is WAITING:
-            logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
-            request.respond(403)

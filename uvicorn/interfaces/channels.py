@@ -31,6 +31,7 @@ from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels_websocket import ChannelsListener
 from uvicorn.interfaces.handlers import OWNER, answer_failure, is_disconnect, is_reported, watch_handler
+from uvicorn.interfaces.http_reply import HTTPReply
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -38,24 +39,17 @@ logger = logging.getLogger("uvicorn.app")
 
 
 @final
-class ReplyChannel:
+class ReplyChannel(HTTPReply):
     """`channels['reply']` of one exchange: hashable, and the same object for as long as the exchange lives.
 
     Usable from any task and any thread. After the response has ended a chunk is ignored with a warning.
     """
 
-    __slots__ = ("__weakref__", "_exchange", "_name")
+    __slots__ = ()
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
         self._name = ""
-
-    @property
-    def name(self) -> str:
-        """Unique among all channels of all processes."""
-        if not self._name:
-            self._name = channel_names.new("reply", self)
-        return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
@@ -126,26 +120,6 @@ class ReplyChannel:
     def on_end(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, when the response is complete or broken off; at once if it is."""
         self._exchange.on_end(lambda exchange: callback())
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a message sent now is not queued behind unsent ones."""
-        return not self._exchange.write_paused
-
-    def offer_text(self, text: str) -> bool:
-        """Return False: a response is sent content, not text."""
-        return False
-
-    async def wait_ready(self) -> None:
-        """Wait until `is_ready`, or the client has gone."""
-        await self._exchange.drain()
-
-    def break_off(self, reason: str) -> None:
-        """End the response so that it does not look complete; nothing if it has ended."""
-        self._exchange.break_off(reason)
-
-    def __repr__(self) -> str:
-        return f"<ReplyChannel {self.name} of {self._exchange!r}>"
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
         """For other threads, which wait whatever the context is that they send from."""

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
-from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
@@ -35,7 +34,7 @@ from uvicorn.core.websocket_session import (
     check_message,
 )
 from uvicorn.errors import ChannelClosed, LocalProtocolError
-from uvicorn.interfaces.handlers import OWNER, HandlerTasks, answer_failure, log_failure
+from uvicorn.interfaces.handlers import OWNER, HandlerTasks, answer_failure, cancel_later, log_failure, watch_handshake
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -272,9 +271,7 @@ class ChannelsListener(WebSocketListener):
             self._connect_ended(task)
         else:
             task.add_done_callback(self._connect_ended)
-            timer = asyncio.get_running_loop().call_later(self._settings.ws_accept_seconds, self._give_up)
-            session.request.on_end(lambda request: timer.cancel())
-            session.on_end(partial(self._cancel_later, task))
+            watch_handshake(task, session, self._settings)
 
     def on_text(self, text: str) -> None:
         """A text message: one call of the application."""
@@ -295,7 +292,7 @@ class ChannelsListener(WebSocketListener):
     def on_disconnect(self, code: int, reason: str) -> None:
         """The end: one call of the application, and a last chance for the client's other tasks."""
         for running in self._running:
-            self._cancel_later(running)
+            cancel_later(running, self._settings.disconnect_seconds)
         self._order += 1
         path = self._path
         task = self._call(
@@ -309,7 +306,7 @@ class ChannelsListener(WebSocketListener):
             timer = asyncio.get_running_loop().call_later(_DISCONNECT_SECONDS, self._set_over)
             task.add_done_callback(lambda task: timer.cancel())
             task.add_done_callback(self._disconnect_ended)
-            self._cancel_later(task)
+            cancel_later(task, self._settings.disconnect_seconds)
 
     def _receive(self, message: Message, size: int) -> None:
         task = self._call(message)
@@ -379,21 +376,10 @@ class ChannelsListener(WebSocketListener):
         if not task.cancelled() and (error := task.exception()) is not None:
             log_failure(self._session, error)
 
-    def _give_up(self) -> None:
-        if self._session.state is CONNECTING and self._session.request.state is WAITING:
-            logger.error("%s: no decision within %g seconds; refused", self._session, self._settings.ws_accept_seconds)
-            self._session.request.respond(403)
-
     def _give_up_denial(self) -> None:
         request = self._session.request
         logger.error("%s: the handler returned and left the response unfinished", request)
         request.app_failed("left the response unfinished")
-
-    def _cancel_later(self, task: asyncio.Task[Any]) -> None:
-        """The client has gone while a handler runs: it may finish what it is about, within bounds (rule R6)."""
-        if not task.done():
-            timer = asyncio.get_running_loop().call_later(self._settings.disconnect_seconds, task.cancel)
-            task.add_done_callback(lambda task: timer.cancel())
 
 
 def _check_keys(message: Message) -> None:

@@ -13,13 +13,14 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, final
 
-from uvicorn.channel import DONE, LazyAwaitable, channel_names, check_named, let_others_run, shape
+from uvicorn.channel import DONE, LazyAwaitable, check_named, let_others_run, shape
 from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.core.content import as_bytes
 from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply, watch_handler
+from uvicorn.interfaces.http_reply import HTTPReply
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.types import Message
 
@@ -27,21 +28,15 @@ logger = logging.getLogger("uvicorn.app")
 
 
 @final
-class ThreadReplyChannel:
+class ThreadReplyChannel(HTTPReply):
     """`message['reply_channel']` of a consumer on a worker; usable from any thread, the event loop's too."""
 
-    __slots__ = ("__weakref__", "_call", "_name")
+    __slots__ = ("_call",)
 
     def __init__(self, call: ConsumerCall) -> None:
         self._call = call
+        self._exchange = call.exchange
         self._name = ""
-
-    @property
-    def name(self) -> str:
-        """Unique among all channels of all processes."""
-        if not self._name:
-            self._name = channel_names.new("reply", self)
-        return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
@@ -64,26 +59,6 @@ class ThreadReplyChannel:
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have `callback()` called once on the event loop, however the exchange ends (rule R15)."""
         self._call.on_close(callback)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a message sent now is not queued behind unsent ones."""
-        return not self._call.exchange.write_paused
-
-    def offer_text(self, text: str) -> bool:
-        """Return False: a response is sent content, not text."""
-        return False
-
-    async def wait_ready(self) -> None:
-        """Wait, on the event loop, until `is_ready`, or the client has gone."""
-        await self._call.exchange.drain()
-
-    def break_off(self, reason: str) -> None:
-        """End the response, on the event loop, so that it does not look complete; nothing if it has ended."""
-        self._call.exchange.break_off(reason)
-
-    def __repr__(self) -> str:
-        return f"<ThreadReplyChannel {self.name} of {self._call.exchange!r}>"
 
 
 class _Send:

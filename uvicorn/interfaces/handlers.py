@@ -15,6 +15,7 @@ from typing import Any, Final, final
 from uvicorn.channel import shape
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import CLOSED, COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.core.websocket_session import CONNECTING, WebSocketSession
 from uvicorn.errors import (
     ApplicationError,
     BroadcastUnavailable,
@@ -237,11 +238,31 @@ def _exchange_ended(task: asyncio.Task[Any], seconds: float, exchange: HTTPExcha
     if task.done():
         return
     if exchange.state is CLOSED:
-        timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
-        task.add_done_callback(lambda task: timer.cancel())
+        cancel_later(task, seconds)
     elif exchange.ended_early:
         ended = exchange.gateway.handler_continues(exchange, task.cancel, seconds)
         task.add_done_callback(lambda task: ended())
+
+
+def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
+    """Cancel a handler whose client has gone, unless it ends within `seconds` (rule R6)."""
+    if not task.done():
+        timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+        task.add_done_callback(lambda task: timer.cancel())
+
+
+def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
+    """Have `task`, which decides about `session`, end after the connection; deny a handshake that is not decided."""
+
+    def deny() -> None:
+        if session.state is CONNECTING and session.request.state is WAITING:
+            logger.error("%s: no decision within %g seconds; refused", session, settings.ws_accept_seconds)
+            session.request.respond(403)
+
+    if session.state is CONNECTING:
+        timer = asyncio.get_running_loop().call_later(settings.ws_accept_seconds, deny)
+        session.request.on_end(lambda request: timer.cancel())
+    session.on_end(partial(cancel_later, task, settings.disconnect_seconds))
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
