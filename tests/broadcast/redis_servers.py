@@ -86,7 +86,7 @@ class RedisServer:
         return self._process.poll() is None
 
     def _keep_log(self, process: subprocess.Popen[str], started: threading.Event) -> None:
-        """To the end: a server whose log nobody reads hangs when the pipe is full, as a sentinel's is some day."""
+        """To the end: a server hangs when the pipe of its log is full."""
         assert process.stdout is not None
         with process.stdout, open(self.folder / "log", "a", buffering=1) as log:
             for line in process.stdout:
@@ -149,7 +149,7 @@ def running(server: RedisServer) -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
-    """A master, its replica, and a sentinel that makes the one the other when it is told to.
+    """A master, its replica, and a sentinel that exchanges them on request.
 
     By itself it would do so only after a minute: on a busy machine each server is silent for a second now and then, and
     to be deposed for that is a gap that no test expects.

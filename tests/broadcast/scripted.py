@@ -1,4 +1,4 @@
-"""A backend that tests speak for, and replies that keep what they are sent."""
+"""A backend that tests play, and reply channels that record what they are sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = HubOptions()
 
 
 class ScriptedBackend(Backend):
-    """Keeps what it is asked; `hear` and `lose` are what happens on the other side of the connection."""
+    """Records calls; `receive` and `lose` play the server."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,16 +53,16 @@ class ScriptedBackend(Backend):
     async def stop(self) -> None:
         self.stopped = True
 
-    def hear(self, group: str, message: dict[str, Any], sender: str = "sender", number: int = 1) -> None:
-        """A message of somebody's."""
-        self.hear_payload(group, encode(message).numbered(sender, number))
+    def receive(self, group: str, message: dict[str, Any], sender: str = "sender", number: int = 1) -> None:
+        """Receive a message of another process."""
+        self.receive_payload(group, encode(message).numbered(sender, number))
 
-    def hear_payload(self, group: str, payload: bytes) -> None:
-        """Anything at all."""
+    def receive_payload(self, group: str, payload: bytes) -> None:
+        """Receive any payload."""
         self._on_message(group, payload)
 
     def lose(self, *groups: str, reason: str = "reconnect", since: float = 1000.0) -> None:
-        """A hole in `groups` has ended."""
+        """Report a gap in `groups`."""
         self._on_gap(groups, reason, since)
 
 

@@ -23,7 +23,7 @@ from uvicorn.broadcast.redis.resp import RedisReader
 from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.errors import BroadcastUnavailable
 
-from .ear import PATIENCE_SECONDS, Ear, listening
+from .recorder import PATIENCE_SECONDS, Recorder, listening
 from .redis_servers import RedisServer, cluster_of_three, running, watched_pair
 
 SOON = ("--busy-reply-threshold", "1")
@@ -48,7 +48,7 @@ class Site:
         for server in self._servers:
             self._threads.append(threading.Thread(target=self._run_script, args=(server,)))
             self._threads[-1].start()
-            server.await_answer("BUSY", "PUBLISH", "nobody", "x")
+            server.await_answer("BUSY", "PUBLISH", "unused", "x")
 
     def let_go_now(self) -> None:
         if self._threads:
@@ -92,10 +92,10 @@ async def until(condition: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def heard(site: Site, *groups: str) -> AsyncIterator[tuple[Backend, Ear]]:
-    async with listening(site.url, *groups, publish_timeout=PATIENCE_SECONDS) as (backend, ear):
+async def subscribed(site: Site, *groups: str) -> AsyncIterator[tuple[Backend, Recorder]]:
+    async with listening(site.url, *groups, publish_timeout=PATIENCE_SECONDS) as (backend, recorder):
         await until(lambda: backend.metrics.connected)
-        yield backend, ear
+        yield backend, recorder
 
 
 def subscribers(backend: Any) -> list[Subscriber]:
@@ -113,20 +113,20 @@ def publishers(backend: Any) -> list[RedisPublisher]:
 async def test_a_group_joined_while_redis_is_busy_is_subscribed_later_without_a_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with heard(site) as (backend, ear):
+    async with subscribed(site) as (backend, recorder):
         await site.hold_up()
         joining = asyncio.create_task(backend.subscribe(["new"]))
         await until(lambda: "for the moment: BUSY" in caplog.text)
         await site.let_go()
         await joining
         await backend.publish("new", b"x")
-        assert (await ear.hear(1), ear.gaps) == ([b"x"], [])
+        assert (await recorder.receive(1), recorder.gaps) == ([b"x"], [])
 
 
 async def test_a_connection_made_while_redis_is_busy_subscribes_all_groups_later_with_one_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with heard(site, "one", "two", "three") as (backend, ear):
+    async with subscribed(site, "one", "two", "three") as (backend, recorder):
         await site.hold_up()
         for subscriber in subscribers(backend):
             assert subscriber.current is not None
@@ -138,8 +138,8 @@ async def test_a_connection_made_while_redis_is_busy_subscribes_all_groups_later
         await until(lambda: backend.metrics.connected)
         for group in ("one", "two", "three"):
             await backend.publish(group, group.encode())
-        assert sorted(await ear.hear(3)) == [b"one", b"three", b"two"]
-        assert sorted((gap.group, gap.reason) for gap in ear.gaps) == [
+        assert sorted(await recorder.receive(3)) == [b"one", b"three", b"two"]
+        assert sorted((gap.group, gap.reason) for gap in recorder.gaps) == [
             ("one", RECONNECT),
             ("three", RECONNECT),
             ("two", RECONNECT),
@@ -148,15 +148,15 @@ async def test_a_connection_made_while_redis_is_busy_subscribes_all_groups_later
 
 async def test_messages_that_are_published_while_redis_is_busy_arrive_once_and_in_order(site: Site) -> None:
     texts = [b"%d" % number for number in range(20)]
-    async with heard(site, "chat") as (backend, ear):
+    async with subscribed(site, "chat") as (backend, recorder):
         await site.hold_up()
         publishing = [asyncio.create_task(backend.publish("chat", text)) for text in texts]
         await until(lambda: sum(len(publisher._held) for publisher in publishers(backend)) == 20)
         await site.let_go()
         await asyncio.gather(*publishing)
         await backend.publish("chat", b"last")
-        assert await ear.hear(21) == [*texts, b"last"]
-        assert ear.gaps == []
+        assert await recorder.receive(21) == [*texts, b"last"]
+        assert recorder.gaps == []
 
 
 async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
@@ -164,12 +164,12 @@ async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
 ) -> None:
     refused = threading.Event()
     monkeypatch.setattr(time, "sleep", lambda seconds: refused.set() or site.let_go_now())
-    async with heard(site, "chat") as (_, ear):
+    async with subscribed(site, "chat") as (_, recorder):
         await site.hold_up()
         with Publisher(site.url.replace("+py", ""), timeout=PATIENCE_SECONDS) as publisher:
             await asyncio.to_thread(publisher.publish, "chat", {"text": "a"})
         assert refused.is_set()
-        (payload,) = await ear.hear(1)
+        (payload,) = await recorder.receive(1)
         assert b'"text":"a"' in payload
 
 
@@ -217,11 +217,11 @@ async def test_a_transient_error_loses_neither_message_nor_connection(driver: st
     answers[b"SUBSCRIBE"] = [refusal, b"*3\r\n$9\r\nsubscribe\r\n$4\r\nchat\r\n:1\r\n"]
     async with (
         scripted_redis(answers) as port,
-        listening(f"{driver}://127.0.0.1:{port}", "chat", publish_timeout=PATIENCE_SECONDS) as (backend, ear),
+        listening(f"{driver}://127.0.0.1:{port}", "chat", publish_timeout=PATIENCE_SECONDS) as (backend, recorder),
     ):
         await until(lambda: backend.metrics.connected)
         await backend.publish("chat", b"x")
-        assert (backend.metrics.reconnects, ear.gaps, answers[b"PUBLISH"]) == (0, [], [b":1\r\n"])
+        assert (backend.metrics.reconnects, recorder.gaps, answers[b"PUBLISH"]) == (0, [], [b":1\r\n"])
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])

@@ -13,7 +13,7 @@ from uvicorn.broadcast.backend import RECONNECT
 from uvicorn.broadcast.backend_factory import backend_from_url
 from uvicorn.errors import BroadcastUnavailable
 
-from .ear import PATIENCE_SECONDS, Ear, listening
+from .recorder import PATIENCE_SECONDS, Recorder, listening
 from .redis_servers import RedisServer, cluster_of_three
 from .test_faults import GROUPS, course, say_and_hear, until
 
@@ -30,7 +30,7 @@ def owner(servers: list[RedisServer], group: str) -> RedisServer:
 
 
 def move_slot(slot: int, source: RedisServer, target: RedisServer) -> None:
-    """As `redis-cli --cluster reshard` does it: who is not importing it would give it back some day."""
+    """As `redis-cli --cluster reshard` does it: a server that is not importing it would return it."""
     ids = {server: server.ask("CLUSTER", "MYID").decode() for server in (source, target)}
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
     source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
@@ -49,8 +49,8 @@ def test_the_groups_of_these_tests_are_on_different_servers() -> None:
 async def test_a_restarted_cluster_server_leaves_a_gap_in_its_own_groups_only(
     cluster: list[RedisServer],
 ) -> None:
-    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         server = owner(cluster, "one")
         server.kill()
         await until(lambda: not backend.metrics.connected)
@@ -60,34 +60,34 @@ async def test_a_restarted_cluster_server_leaves_a_gap_in_its_own_groups_only(
         for group in elsewhere:
             await backend.publish(group, b"meanwhile")
         await asyncio.to_thread(server.start)
-        await say_and_hear(backend, ear, b"after")
+        await say_and_hear(backend, recorder, b"after")
         for group in GROUPS:
             between = b"meanwhile" if group in elsewhere else RECONNECT
-            assert course(ear, group) == [b"before", between, b"after"]
+            assert course(recorder, group) == [b"before", between, b"after"]
 
 
 async def test_a_restarted_cluster_leaves_one_gap_in_each_group(cluster: list[RedisServer]) -> None:
-    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         for server in cluster:
             server.kill()
         await until(lambda: not backend.metrics.connected)
         for server in cluster:
             await asyncio.to_thread(server.start)
-        await say_and_hear(backend, ear, b"after")
-        assert [course(ear, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
+        await say_and_hear(backend, recorder, b"after")
+        assert [course(recorder, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
 
 
 async def test_a_group_follows_its_slot_to_another_server_with_one_gap(cluster: list[RedisServer]) -> None:
-    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         source = owner(cluster, "one")
         target = cluster[cluster.index(source) - 1]
         move_slot(key_slot(b"one"), source, target)
-        await ear.until(lambda: len(ear.gaps) == 1)
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "one") == [b"before", RECONNECT, b"after"]
-        assert len(ear.gaps) == 1
+        await recorder.until(lambda: len(recorder.gaps) == 1)
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "one") == [b"before", RECONNECT, b"after"]
+        assert len(recorder.gaps) == 1
         assert target.ask("PUBSUB", "SHARDNUMSUB", "one") == [b"one", 1]
 
 
@@ -102,8 +102,8 @@ async def test_a_publisher_follows_the_redirection_after_a_slot_has_moved(cluste
 
 async def test_one_reachable_server_is_enough_to_find_the_cluster(cluster: list[RedisServer]) -> None:
     for server in cluster:
-        async with listening(url_of([server]), *GROUPS) as (backend, ear):
-            await say_and_hear(backend, ear, b"x")
+        async with listening(url_of([server]), *GROUPS) as (backend, recorder):
+            await say_and_hear(backend, recorder, b"x")
 
 
 @pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
@@ -112,8 +112,8 @@ async def test_cluster_servers_that_announce_no_name_have_the_name_they_are_reac
 ) -> None:
     for server in cluster:
         server.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoint)
-    async with listening(url_of(cluster[:1]), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"x")
+    async with listening(url_of(cluster[:1]), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"x")
 
 
 async def test_f6_in_a_cluster_a_user_with_minimal_rights_is_enough(cluster: list[RedisServer]) -> None:
@@ -121,28 +121,28 @@ async def test_f6_in_a_cluster_a_user_with_minimal_rights_is_enough(cluster: lis
     for server in cluster:
         server.ask("ACL", "SETUSER", "narrow", "on", ">word", *rights.split())
     url = url_of(cluster).replace("//", "//narrow:word@")
-    async with listening(url, *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"x")
+    async with listening(url, *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"x")
         await backend.unsubscribe(GROUPS)
 
 
 async def test_a_start_without_a_cluster_connects_later(cluster: list[RedisServer]) -> None:
     for server in cluster:
         server.kill()
-    async with listening(url_of(cluster), *GROUPS) as (backend, ear):
+    async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
         with pytest.raises(BroadcastUnavailable, match="no server is known to own slot"):
             await backend.publish("one", b"lost")
         for server in cluster:
             await asyncio.to_thread(server.start)
-        await say_and_hear(backend, ear, b"x")
-        assert [course(ear, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
+        await say_and_hear(backend, recorder, b"x")
+        assert [course(recorder, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
 
 
 async def test_a_cluster_backend_that_stops_while_it_starts_leaves_no_task(cluster: list[RedisServer]) -> None:
-    backend, ear = backend_from_url(url_of(cluster), connect_timeout=PATIENCE_SECONDS), Ear()
+    backend, recorder = backend_from_url(url_of(cluster), connect_timeout=PATIENCE_SECONDS), Recorder()
     cluster[1].halt()
     try:
-        starting = asyncio.create_task(backend.start(ear.on_message, ear.on_gap))
+        starting = asyncio.create_task(backend.start(recorder.on_message, recorder.on_gap))
         await until(lambda: backend._servers)  # type: ignore[attr-defined]
         starting.cancel()
         await asyncio.wait([starting])

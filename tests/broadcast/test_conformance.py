@@ -11,7 +11,7 @@ import pytest
 
 from uvicorn.errors import BroadcastUnavailable
 
-from .ear import Ear, Message, listening
+from .recorder import Message, Recorder, listening
 from .redis_servers import RedisServer
 
 #: 10,000 before a release.
@@ -38,35 +38,35 @@ def group() -> str:
 
 
 async def test_a_payload_published_after_subscribe_is_received_once(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         await backend.publish(group, b"one")
         await backend.publish(group, b"two")
-        await ear.hear(2)
-    assert ear.payloads == [b"one", b"two"]
+        await recorder.receive(2)
+    assert recorder.payloads == [b"one", b"two"]
 
 
 async def test_any_bytes_are_received_unchanged(url: str, group: str) -> None:
     payloads = [b"", b"\x00", bytes(range(256)), b"\r\n*3\r\n$7\r\nmessage\r\n", b"x" * 1_000_000, b"\xff" * 65536]
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         for payload in payloads:
             await backend.publish(group, payload)
-        assert await ear.hear(len(payloads)) == payloads
+        assert await recorder.receive(len(payloads)) == payloads
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b\r\nc", "ü€😀", "\ud800", "*", "a" * 1000, "$1\r\nPUBLISH"])
 async def test_f2_any_text_is_a_group_name_and_never_a_command(url: str, group: str, name: str) -> None:
-    async with listening(url, group + name) as (backend, ear):
+    async with listening(url, group + name) as (backend, recorder):
         await backend.publish(group + name, b"x")
-        await ear.hear(1)
-        assert ear.events[0].group == group + name
+        await recorder.receive(1)
+        assert recorder.events[0].group == group + name
 
 
 async def test_each_payload_comes_with_its_group(url: str, group: str) -> None:
-    async with listening(url, f"{group} a", f"{group} b") as (backend, ear):
+    async with listening(url, f"{group} a", f"{group} b") as (backend, recorder):
         for name in "abba":
             await backend.publish(f"{group} {name}", name.encode())
-        await ear.hear(4)
-    assert sorted((event.group[-1], event.payload) for event in ear.events if isinstance(event, Message)) == [
+        await recorder.receive(4)
+    assert sorted((event.group[-1], event.payload) for event in recorder.events if isinstance(event, Message)) == [
         ("a", b"a"),
         ("a", b"a"),
         ("b", b"b"),
@@ -75,25 +75,25 @@ async def test_each_payload_comes_with_its_group(url: str, group: str) -> None:
 
 
 async def test_payloads_of_other_groups_are_not_received(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         await backend.publish(f"{group} of others", b"no")
         await backend.publish(group, b"yes")
-        assert await ear.hear(1) == [b"yes"]
+        assert await recorder.receive(1) == [b"yes"]
 
 
 async def test_payloads_of_any_size_arrive_in_order(url: str, group: str) -> None:
     sizes = [8, 200_000, 1, 65_536, 70, 8192] * 20
     payloads = [b"%d:" % number + b"x" * size for number, size in enumerate(sizes)]
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         for payload in payloads:
             await backend.publish(group, payload)
-        assert await ear.hear(len(payloads)) == payloads
+        assert await recorder.receive(len(payloads)) == payloads
 
 
 async def test_concurrent_publishes_arrive_in_the_order_of_their_calls(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         await asyncio.gather(*(backend.publish(group, b"%d" % number) for number in range(500)))
-        assert await ear.hear(500) == [b"%d" % number for number in range(500)]
+        assert await recorder.receive(500) == [b"%d" % number for number in range(500)]
 
 
 async def test_all_subscribers_see_several_publishers_in_the_same_order(url: str, group: str) -> None:
@@ -104,8 +104,8 @@ async def test_all_subscribers_see_several_publishers_in_the_same_order(url: str
                 await backend.publish(group, f"{name}{number}".encode())  # type: ignore[attr-defined]
 
         await asyncio.gather(speak(one, "a"), speak(other, "b"))
-        await first.hear(200)
-        assert await second.hear(200) == first.payloads
+        await first.receive(200)
+        assert await second.receive(200) == first.payloads
 
 
 async def test_a_backend_receives_its_own_messages_once(url: str, group: str) -> None:
@@ -120,135 +120,135 @@ async def test_a_backend_receives_its_own_messages_once(url: str, group: str) ->
 
 
 async def test_no_message_published_after_subscribing_is_lost_in_many_races(url: str, group: str) -> None:
-    async with listening(url) as (backend, ear), listening(url) as (other, _):
+    async with listening(url) as (backend, recorder), listening(url) as (other, _):
         for number in range(RACES):
             name = f"{group} {number}"
             await backend.subscribe([name])
             await (other if number % 2 else backend).publish(name, b"%d" % number)
             if number % 3 == 0:
-                await ear.hear(number + 1)
+                await recorder.receive(number + 1)
                 await backend.unsubscribe([name])
-        await ear.hear(RACES)
-    assert sorted(ear.payloads, key=int) == [b"%d" % number for number in range(RACES)]
-    assert not ear.gaps
+        await recorder.receive(RACES)
+    assert sorted(recorder.payloads, key=int) == [b"%d" % number for number in range(RACES)]
+    assert not recorder.gaps
 
 
 async def test_a_group_that_is_unsubscribed_and_subscribed_repeatedly_is_received_each_time(
     url: str, group: str
 ) -> None:
-    async with listening(url) as (backend, ear):
+    async with listening(url) as (backend, recorder):
         for number in range(100):
             await backend.subscribe([group])
             await backend.publish(group, b"%d" % number)
-            await ear.hear(number + 1)
+            await recorder.receive(number + 1)
             await backend.unsubscribe([group])
-    assert ear.payloads == [b"%d" % number for number in range(100)]
+    assert recorder.payloads == [b"%d" % number for number in range(100)]
 
 
 async def test_concurrent_subscribes_to_a_group_both_return(url: str, group: str) -> None:
-    async with listening(url) as (backend, ear):
+    async with listening(url) as (backend, recorder):
         await asyncio.gather(*(backend.subscribe([group]) for _ in range(10)))
         await backend.publish(group, b"x")
         await backend.publish(group, b"end")
-        assert await ear.hear(2) == [b"x", b"end"]
+        assert await recorder.receive(2) == [b"x", b"end"]
 
 
 async def test_cancelling_a_subscribe_does_not_cancel_a_concurrent_one(url: str, group: str) -> None:
-    async with listening(url) as (backend, ear):
+    async with listening(url) as (backend, recorder):
         one = asyncio.create_task(backend.subscribe([group]))
         other = asyncio.create_task(backend.subscribe([group]))
         await asyncio.sleep(0)
         one.cancel()
         await other
         await backend.publish(group, b"x")
-        assert await ear.hear(1) == [b"x"]
+        assert await recorder.receive(1) == [b"x"]
 
 
 async def test_nothing_is_received_after_unsubscribe(url: str, group: str) -> None:
-    async with listening(url, group, f"{group} other") as (backend, ear):
+    async with listening(url, group, f"{group} other") as (backend, recorder):
         publishes = [asyncio.create_task(backend.publish(group, b"x")) for _ in range(100)]
         await publishes[0]
         await backend.unsubscribe([group])
-        heard = len(ear.payloads)
+        heard = len(recorder.payloads)
         await asyncio.gather(*publishes)
         await backend.publish(f"{group} other", b"end")
-        await ear.until(lambda: b"end" in ear.payloads)
-    assert len(ear.payloads) == heard + 1
+        await recorder.until(lambda: b"end" in recorder.payloads)
+    assert len(recorder.payloads) == heard + 1
 
 
 async def test_unsubscribing_an_unknown_group_does_nothing(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         await backend.unsubscribe([f"{group} other"])
         await backend.publish(group, b"x")
-        assert await ear.hear(1) == [b"x"]
+        assert await recorder.receive(1) == [b"x"]
 
 
 async def test_thousands_of_groups_are_subscribed_in_one_call(url: str, group: str) -> None:
     names = [f"{group} {number}" for number in range(3000)]
-    async with listening(url, *names) as (backend, ear):
+    async with listening(url, *names) as (backend, recorder):
         for name in names[::300]:
             await backend.publish(name, b"x")
-        await ear.hear(10)
+        await recorder.receive(10)
         await backend.unsubscribe(names)
-    assert sorted(event.group for event in ear.events) == sorted(names[::300])
+    assert sorted(event.group for event in recorder.events) == sorted(names[::300])
 
 
 async def test_an_exception_in_on_message_does_not_stop_messages(url: str, group: str) -> None:
-    class Clumsy(Ear):
+    class Clumsy(Recorder):
         def on_message(self, group: str, payload: bytes) -> None:
             super().on_message(group, payload)
             raise RuntimeError("dropped it")
 
     from uvicorn.broadcast.backend_factory import backend_from_url
 
-    ear, backend = Clumsy(), backend_from_url(url)
-    await backend.start(ear.on_message, ear.on_gap)
+    recorder, backend = Clumsy(), backend_from_url(url)
+    await backend.start(recorder.on_message, recorder.on_gap)
     await backend.subscribe([group])
     await backend.publish(group, b"one")
     await backend.publish(group, b"two")
-    assert await ear.hear(2) == [b"one", b"two"]
+    assert await recorder.receive(2) == [b"one", b"two"]
     await backend.stop()
 
 
 async def test_the_metrics_count_published_and_delivered_payloads(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         assert backend.metrics.connected
         for _ in range(3):
             await backend.publish(group, b"x")
-        await ear.hear(3)
+        await recorder.receive(3)
         assert (backend.metrics.published, backend.metrics.delivered, backend.metrics.gaps) == (3, 3, 0)
         assert backend.metrics.pending_high_water >= 1
     assert not backend.metrics.connected
 
 
 async def test_cancelling_a_publish_does_not_affect_others(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         for _ in range(100):
             task = asyncio.create_task(backend.publish(group, b"maybe"))
             await asyncio.sleep(0)
             task.cancel()
         await backend.publish(group, b"end")
-        await ear.until(lambda: b"end" in ear.payloads)
-        assert ear.payloads[-1] == b"end"
+        await recorder.until(lambda: b"end" in recorder.payloads)
+        assert recorder.payloads[-1] == b"end"
 
 
 async def test_pending_publishes_arrive_when_the_backend_stops(url: str, group: str) -> None:
-    async with listening(url, group) as (_, ear):
+    async with listening(url, group) as (_, recorder):
         async with listening(url) as (other, _):
             publishes = [asyncio.create_task(other.publish(group, b"%d" % number)) for number in range(100)]
             await asyncio.sleep(0)
         await asyncio.gather(*publishes)
-        assert await ear.hear(100) == [b"%d" % number for number in range(100)]
+        assert await recorder.receive(100) == [b"%d" % number for number in range(100)]
 
 
 async def test_a_backend_that_was_stopped_starts_again(url: str, group: str) -> None:
-    async with listening(url, group) as (backend, ear):
+    async with listening(url, group) as (backend, recorder):
         await backend.stop()
-        await backend.start(ear.on_message, ear.on_gap)
+        await backend.start(recorder.on_message, recorder.on_gap)
         await backend.publish(group, b"not subscribed any more")
         await backend.subscribe([group])
         await backend.publish(group, b"x")
-        assert await ear.hear(1) == [b"x"]
+        assert await recorder.receive(1) == [b"x"]
 
 
 async def test_stopping_a_backend_twice_does_nothing(url: str, group: str) -> None:

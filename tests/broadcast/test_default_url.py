@@ -1,4 +1,4 @@
-"""What carries messages for those who have not said what."""
+"""The default broadcast URL."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ async def test_without_a_local_redis_memory_is_chosen_with_one_warning(caplog: p
     assert "there is no Redis on 127.0.0.1:1" in caplog.text
 
 
-@pytest.mark.parametrize("told", ["by the server", "by the environment"])
+@pytest.mark.parametrize("source", ["by the server", "by the environment"])
 async def test_with_several_processes_memory_is_never_chosen(
-    told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if told == "by the server":
+    if source == "by the server":
         monkeypatch.setattr("uvicorn.process_count.count", 2)
     else:
         monkeypatch.setenv("WEB_CONCURRENCY", "2")

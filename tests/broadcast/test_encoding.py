@@ -1,4 +1,4 @@
-"""Messages and payloads: what goes out comes in, and what is none is refused."""
+"""Encoding and decoding of messages, and malformed ones."""
 
 from __future__ import annotations
 

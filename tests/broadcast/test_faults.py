@@ -1,6 +1,6 @@
 """What Redis may do to us (B1, B3 to B6, B14b, F4, F6), with servers that are killed, halted and reconfigured.
 
-After each hole one gap for each group, no message twice, nothing in the event loop's exception handler.
+After each outage one gap for each group, no message twice, nothing in the event loop's exception handler.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uvicorn.broadcast.redis import reconnecting as supervised
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES
 from uvicorn.errors import BroadcastUnavailable
 
-from .ear import PATIENCE_SECONDS, Ear, Gap, Message, listening
+from .recorder import PATIENCE_SECONDS, Gap, Message, Recorder, listening
 from .redis_servers import RedisServer, running
 
 GROUPS = ("one", "two", "three")
@@ -45,31 +45,33 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.001)
 
 
-async def say_and_hear(backend: Backend, ear: Ear, text: bytes) -> None:
+async def say_and_hear(backend: Backend, recorder: Recorder, text: bytes) -> None:
     """In each group; the publisher waits for its connection if it must."""
     await until(lambda: backend.metrics.connected)
     for group in GROUPS:
         await backend.publish(group, text)
-    await ear.until(lambda: ear.payloads.count(text) == len(GROUPS))
+    await recorder.until(lambda: recorder.payloads.count(text) == len(GROUPS))
 
 
-def course(ear: Ear, group: str) -> list[bytes | str]:
-    """What was heard in a group: payloads, and the reasons of gaps."""
+def course(recorder: Recorder, group: str) -> list[bytes | str]:
+    """The payloads and the reasons of gaps that were received in a group."""
     return [
-        event.payload if isinstance(event, Message) else event.reason for event in ear.events if event.group == group
+        event.payload if isinstance(event, Message) else event.reason
+        for event in recorder.events
+        if event.group == group
     ]
 
 
 async def go_through_an_outage(server: RedisServer, url: str) -> None:
-    async with listening(url, *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url, *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         server.kill()
         await until(lambda: not backend.metrics.connected)
         with pytest.raises(BroadcastUnavailable):
             await backend.publish("one", b"lost")
         await asyncio.to_thread(server.start)
-        await say_and_hear(backend, ear, b"after")
-        assert [course(ear, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
+        await say_and_hear(backend, recorder, b"after")
+        assert [course(recorder, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
         assert (backend.metrics.reconnects, backend.metrics.gaps) == (1, 3)
 
 
@@ -93,41 +95,41 @@ async def test_f6_a_restarted_redis_with_a_user_of_minimal_rights_leaves_one_gap
 
 
 async def test_two_outages_leave_two_gaps(own_redis: RedisServer, scheme: str) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         for number in range(2):
-            await say_and_hear(backend, ear, b"%d" % number)
+            await say_and_hear(backend, recorder, b"%d" % number)
             own_redis.kill()
             await until(lambda: not backend.metrics.connected)
             await asyncio.to_thread(own_redis.start)
-        await say_and_hear(backend, ear, b"2")
-        assert course(ear, "two") == [b"0", RECONNECT, b"1", RECONNECT, b"2"]
+        await say_and_hear(backend, recorder, b"2")
+        assert course(recorder, "two") == [b"0", RECONNECT, b"1", RECONNECT, b"2"]
 
 
 async def test_thousands_of_groups_are_subscribed_again_with_one_gap_for_each(
     own_redis: RedisServer, scheme: str
 ) -> None:
     names = [f"group {number}" for number in range(2000)]
-    async with listening(url_of(own_redis, scheme), *names) as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *names) as (backend, recorder):
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)
         await asyncio.to_thread(own_redis.start)
         await until(lambda: backend.metrics.connected)
         for name in names[::100]:
             await backend.publish(name, b"x")
-        await ear.hear(20)
-        assert sorted(gap.group for gap in ear.gaps) == sorted(names)
+        await recorder.receive(20)
+        assert sorted(gap.group for gap in recorder.gaps) == sorted(names)
 
 
 async def test_a_gap_begins_when_the_connection_last_worked(own_redis: RedisServer, scheme: str) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)
         await asyncio.to_thread(own_redis.start)
         returned = own_redis.ask("TIME")[0]
-        await ear.until(lambda: len(ear.gaps) == 3)
-        assert all(gap.since < returned + 1 for gap in ear.gaps)
-        assert ear.gap_calls == 1
+        await recorder.until(lambda: len(recorder.gaps) == 3)
+        assert all(gap.since < returned + 1 for gap in recorder.gaps)
+        assert recorder.gap_calls == 1
 
 
 # A Redis that does not answer.
@@ -142,16 +144,16 @@ def quick_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_halted_redis_is_detected_and_leaves_one_gap(
     own_redis: RedisServer, scheme: str, quick_liveness: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.2) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.2) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         own_redis.halt()
         with pytest.raises(BroadcastUnavailable):
             await backend.publish("one", b"lost, or late")
         await until(lambda: "no byte received for 0.3 s, not even a reply to PING" in caplog.text)
         own_redis.resume()
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
-        assert ear.payloads.count(b"lost, or late") <= 1
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
+        assert recorder.payloads.count(b"lost, or late") <= 1
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
@@ -180,14 +182,14 @@ async def test_a_long_message_on_a_slow_line_does_not_exceed_the_liveness_limit(
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"{driver}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        async with listening(url, "slow") as (backend, ear):
+        async with listening(url, "slow") as (backend, recorder):
             connection = backend._subscriber.current  # type: ignore[attr-defined]
             before = connection.last_byte_at
             await asyncio.to_thread(redis_server.ask, "PUBLISH", "slow", b"x" * 10_000)
             await until(lambda: connection.last_byte_at > before)
-            assert ear.events == []
+            assert recorder.events == []
             rest_may_come.set()
-            await ear.hear(1)
+            await recorder.receive(1)
     finally:
         rest_may_come.set()
         server.close()
@@ -230,20 +232,20 @@ async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: 
             )
         finally:
             own_redis.resume()
-        assert any("bytes of them in this process" in str(outcome) for outcome in outcomes)
+        assert any("bytes in this process" in str(outcome) for outcome in outcomes)
 
 
 async def test_subscribe_returns_while_redis_is_halted_and_takes_effect_later(
     own_redis: RedisServer, scheme: str, quick_liveness: None
 ) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         own_redis.halt()
         await backend.subscribe(["late"])
         own_redis.resume()
-        await say_and_hear(backend, ear, b"x")
+        await say_and_hear(backend, recorder, b"x")
         await backend.publish("late", b"y")
-        await ear.until(lambda: b"y" in ear.payloads)
-        assert course(ear, "late") == [RECONNECT, b"y"]
+        await recorder.until(lambda: b"y" in recorder.payloads)
+        assert course(recorder, "late") == [RECONNECT, b"y"]
 
 
 async def test_a_pending_subscribe_returns_when_the_backend_stops(own_redis: RedisServer, scheme: str) -> None:
@@ -276,52 +278,52 @@ async def test_stopping_while_redis_is_halted_returns_in_time(own_redis: RedisSe
 
 
 async def test_a_killed_subscriber_leaves_one_gap_and_publishing_goes_on(own_redis: RedisServer, scheme: str) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         assert own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub") == 1
         await backend.publish("one", b"lost, or not")
-        await ear.until(lambda: len(ear.gaps) == 3)
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        await recorder.until(lambda: len(recorder.gaps) == 3)
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
         assert backend.metrics.publish_failures == 0
 
 
 async def test_a_killed_publisher_leaves_no_gap(own_redis: RedisServer, scheme: str) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         # The asker is spared.
         assert own_redis.ask("CLIENT", "KILL", "TYPE", "normal") == 1
         await until(lambda: not backend.metrics.connected)
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "two") == [b"before", b"after"]
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "two") == [b"before", b"after"]
 
 
 async def test_a_subscriber_that_redis_disconnects_for_being_slow_gets_a_gap(tmp_path: Path, scheme: str) -> None:
     limit = ("--client-output-buffer-limit", "pubsub", "1mb", "0", "0")
     with running(RedisServer(tmp_path, *limit)) as server:
-        async with listening(url_of(server, scheme), *GROUPS) as (backend, ear):
-            await say_and_hear(backend, ear, b"before")
+        async with listening(url_of(server, scheme), *GROUPS) as (backend, recorder):
+            await say_and_hear(backend, recorder, b"before")
             # Our loop does not turn meanwhile, as under an application that blocks it.
             client = redis.Redis(port=server.port, protocol=2)
             for number in range(400):
                 client.publish("one", b"%d:" % number + b"x" * 65536)
             client.close()
-            await ear.until(lambda: len(ear.gaps) == 3)
-            await say_and_hear(backend, ear, b"after")
-        numbers = [int(payload.partition(b":")[0]) for payload in ear.payloads if b":" in payload]
+            await recorder.until(lambda: len(recorder.gaps) == 3)
+            await say_and_hear(backend, recorder, b"after")
+        numbers = [int(payload.partition(b":")[0]) for payload in recorder.payloads if b":" in payload]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) < 400
-        assert isinstance(ear.events[3 + len(numbers)], Gap)
-        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        assert isinstance(recorder.events[3 + len(numbers)], Gap)
+        assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
 
 
 async def test_f5_a_message_above_the_size_limit_is_a_gap_of_its_group_only(
     own_redis: RedisServer, scheme: str
 ) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await asyncio.to_thread(own_redis.ask, "PUBLISH", "one", b"x" * (MAX_PAYLOAD_BYTES + 1))
-        await say_and_hear(backend, ear, b"after")
-        assert [course(ear, group) for group in GROUPS] == [[OVERFLOW, b"after"], [b"after"], [b"after"]]
+        await say_and_hear(backend, recorder, b"after")
+        assert [course(recorder, group) for group in GROUPS] == [[OVERFLOW, b"after"], [b"after"], [b"after"]]
         assert backend.metrics.reconnects == 0
 
 
@@ -330,31 +332,31 @@ async def test_f5_a_message_above_the_size_limit_is_a_gap_of_its_group_only(
 
 async def test_a_start_without_redis_succeeds_and_connects_later(own_redis: RedisServer, scheme: str) -> None:
     own_redis.kill()
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         assert not backend.metrics.connected
         with pytest.raises(BroadcastUnavailable, match="no connection"):
             await backend.publish("one", b"lost")
         await asyncio.to_thread(own_redis.start)
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "two") == [RECONNECT, b"after"]
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "two") == [RECONNECT, b"after"]
         assert backend.metrics.reconnects == 0
 
 
 async def test_groups_changed_while_redis_is_down_are_subscribed_on_reconnect(
     own_redis: RedisServer, scheme: str
 ) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, recorder):
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)
         await backend.unsubscribe(["leaving"])
         await backend.subscribe(["coming"])
         await asyncio.to_thread(own_redis.start)
-        await say_and_hear(backend, ear, b"x")
+        await say_and_hear(backend, recorder, b"x")
         await backend.publish("leaving", b"no")
         await backend.publish("coming", b"yes")
-        await ear.until(lambda: b"yes" in ear.payloads)
-        assert course(ear, "leaving") == []
-        assert course(ear, "coming") == [RECONNECT, b"yes"]
+        await recorder.until(lambda: b"yes" in recorder.payloads)
+        assert course(recorder, "leaving") == []
+        assert course(recorder, "coming") == [RECONNECT, b"yes"]
 
 
 async def test_stopping_while_redis_is_down_returns_at_once(own_redis: RedisServer, scheme: str) -> None:
@@ -372,12 +374,12 @@ async def test_f4_a_wrong_password_is_logged_without_it_and_retried(
     monkeypatch.setattr(supervised, "DENIED_SECONDS", 0.1)
     own_redis.ask("CONFIG", "SET", "requirepass", "right")
     url = url_of(own_redis, scheme, password="WRONG")
-    async with listening(url, *GROUPS) as (backend, ear):
+    async with listening(url, *GROUPS) as (backend, recorder):
         with pytest.raises(BroadcastUnavailable, match="WRONGPASS") as caught:
             await backend.publish("one", b"x")
         own_redis.password = "right"
         own_redis.ask("CONFIG", "SET", "requirepass", "WRONG")
-        await say_and_hear(backend, ear, b"x")
+        await say_and_hear(backend, recorder, b"x")
         assert "WRONG@" not in str(caught.value) + repr(backend) + caplog.text
         assert ":WRONG" not in str(caught.value) + repr(backend) + caplog.text
         assert "WRONGPASS" in caplog.text
@@ -386,8 +388,8 @@ async def test_f4_a_wrong_password_is_logged_without_it_and_retried(
 async def test_f6_a_redis_user_without_a_password_is_authenticated(own_redis: RedisServer, scheme: str) -> None:
     own_redis.ask("ACL", "SETUSER", "guest", "on", "nopass", "allchannels", "+publish", "+subscribe", "+ping")
     url = url_of(own_redis, scheme, user="guest").replace("guest:@", "guest@")
-    async with listening(url, *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"x")
+    async with listening(url, *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"x")
         with Publisher(url) as publisher:
             await asyncio.to_thread(publisher.publish, "one", {})
             users = own_redis.ask("CLIENT", "LIST").decode()
@@ -413,24 +415,24 @@ async def test_a_denied_group_is_logged_and_the_others_are_subscribed(
 ) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
-        async with listening(url_of(server, scheme, user="narrow", password="word"), *GROUPS) as (backend, ear):
+        async with listening(url_of(server, scheme, user="narrow", password="word"), *GROUPS) as (backend, recorder):
             await backend.subscribe(["forbidden"])
             assert "group 'forbidden' is not subscribed: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
             with pytest.raises(BroadcastUnavailable, match="Redis refuses: NOPERM"):
                 await backend.publish("forbidden", b"x")
-            await say_and_hear(backend, ear, b"x")
+            await say_and_hear(backend, recorder, b"x")
 
 
 async def test_groups_denied_after_a_reconnect_do_not_affect_the_others(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three &odd -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         url = url_of(server, scheme, user="narrow", password="word")
-        async with listening(url, *GROUPS, "odd") as (backend, ear):
-            # Ends the connections of those who lose a channel.
+        async with listening(url, *GROUPS, "odd") as (backend, recorder):
+            # Ends the connections of users that lose a channel.
             server.ask("ACL", "SETUSER", "narrow", "resetchannels", "&one", "&two", "&three")
-            await ear.until(lambda: len(ear.gaps) == 3)
-            await say_and_hear(backend, ear, b"x")
-            assert course(ear, "odd") == []
+            await recorder.until(lambda: len(recorder.gaps) == 3)
+            await say_and_hear(backend, recorder, b"x")
+            assert course(recorder, "odd") == []
 
 
 async def test_a_redis_with_too_many_clients_is_logged_and_retried(
@@ -439,12 +441,12 @@ async def test_a_redis_with_too_many_clients_is_logged_and_retried(
     own_redis.ask("CONFIG", "SET", "maxclients", "1")
     client = redis.Redis(port=own_redis.port, protocol=2)
     client.ping()
-    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, ear):
+    async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         # At some attempt: Redis may have closed before we wrote, and then its words are not read.
         await until(lambda: "max number of clients reached" in caplog.text)
         client.execute_command("CONFIG", "SET", "maxclients", "100")
         client.close()
-        await say_and_hear(backend, ear, b"x")
+        await say_and_hear(backend, recorder, b"x")
 
 
 # What is no Redis.
@@ -468,6 +470,6 @@ async def test_a_server_that_does_not_speak_redis_protocol_is_logged() -> None:
 
 
 async def test_a_refused_connection_is_logged(tmp_path: Path) -> None:
-    async with listening(f"unix://{tmp_path}/nobody") as (backend, _):
+    async with listening(f"unix://{tmp_path}/missing") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="No such file|not connected"):
             await backend.publish("one", b"x")

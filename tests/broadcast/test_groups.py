@@ -46,7 +46,7 @@ async def test_B7_add_returns_when_the_group_is_subscribed() -> None:
         assert not adding.done()
         client.backend.answers.set()
         await adding
-        client.backend.hear("chat", {"text": "a"})
+        client.backend.receive("chat", {"text": "a"})
         assert client.reply.sent == ["a"]
 
 
@@ -54,7 +54,7 @@ async def test_add_takes_effect_without_being_awaited() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()
-        client.backend.hear("chat", {"text": "a"})
+        client.backend.receive("chat", {"text": "a"})
         assert client.reply.sent == ["a"]
 
 
@@ -80,7 +80,7 @@ async def test_another_client_of_this_process_is_added_by_its_name() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
-        client.backend.hear("chat", {"text": "a"})
+        client.backend.receive("chat", {"text": "a"})
         assert other.sent == ["a"]
 
 
@@ -96,7 +96,7 @@ async def test_discard_takes_effect_at_once() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name})
         _ = client.send({"group": "chat", "discard": client.reply.name})
-        client.backend.hear("chat", {"text": "a"})
+        client.backend.receive("chat", {"text": "a"})
         assert client.reply.sent == []
 
 
@@ -139,7 +139,7 @@ async def test_one_groups_message_can_add_discard_and_send_in_this_order() -> No
 async def test_a_channel_added_and_discarded_in_one_message_is_not_a_member() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
-        client.backend.hear("chat", {"text": "a"})
+        client.backend.receive("chat", {"text": "a"})
         assert client.reply.sent == []
 
 

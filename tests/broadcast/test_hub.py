@@ -76,7 +76,7 @@ async def test_joining_and_leaving_repeatedly_registers_one_callback() -> None:
 
 async def test_a_channel_that_is_added_twice_gets_each_message_once() -> None:
     backend, hub, reply, _ = await with_member("chat", "chat")
-    backend.hear("chat", {"text": "a"})
+    backend.receive("chat", {"text": "a"})
     assert reply.sent == ["a"]
     await hub.stop()
 
@@ -84,7 +84,7 @@ async def test_a_channel_that_is_added_twice_gets_each_message_once() -> None:
 async def test_discarding_a_channel_that_is_not_a_member_does_nothing() -> None:
     _, hub, reply, _ = await with_member("chat")
     hub.discard("other", reply.name)
-    hub.discard("chat", "reply.nobody.1")
+    hub.discard("chat", "reply.missing.1")
     assert set(hub.members) == {reply.name}
     await hub.stop()
 
@@ -92,7 +92,7 @@ async def test_discarding_a_channel_that_is_not_a_member_does_nothing() -> None:
 async def test_no_message_of_a_group_is_sent_after_discard() -> None:
     backend, hub, reply, _ = await with_member("chat", "other")
     hub.discard("chat", reply.name)
-    backend.hear("chat", {"text": "a"})
+    backend.receive("chat", {"text": "a"})
     assert reply.sent == []
     await hub.stop()
 
@@ -238,7 +238,7 @@ async def test_B17c_random_payloads_raise_nothing_and_are_logged_in_few_lines(ca
         for _ in range(3000):
             message = {key: value() for key in random.sample(keys, random.randrange(8))}
             for group in ("chat", hub.remote_members.group):
-                backend.hear_payload(group, json.dumps(message).encode())
+                backend.receive_payload(group, json.dumps(message).encode())
         await settle()
         await hub.stop()
     assert len(caplog.records) < 10
@@ -257,8 +257,8 @@ async def test_the_number_of_groups_with_a_stored_sequence_number_is_limited() -
 async def test_malformed_messages_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     backend, hub, reply, _ = await with_member("chat")
     for payload in (b"", b"\x80\x04", b"[]"):
-        backend.hear_payload("chat", payload)
-    backend.hear("chat", {"text": "a"})
+        backend.receive_payload("chat", payload)
+    backend.receive("chat", {"text": "a"})
     assert (hub.metrics.dropped_broken, reply.sent, len(caplog.records)) == (3, ["a"], 1)
     await hub.stop()
 

@@ -45,10 +45,10 @@ class Group:
         await settle()
         return reply
 
-    def hear(self, *texts: str, group: str = "chat") -> None:
+    def receive(self, *texts: str, group: str = "chat") -> None:
         for text in texts:
             self._number += 1
-            self.backend.hear_payload(group, b'{"text": "%b"}' % text.encode())
+            self.backend.receive_payload(group, b'{"text": "%b"}' % text.encode())
 
     async def _on_gap(self, reply: Any, gap: Gap) -> None:
         reply.sent.append(gap)
@@ -59,22 +59,22 @@ class Group:
 async def test_a_client_that_keeps_up_gets_messages_at_once() -> None:
     async with Group() as group:
         reply = await group.member()
-        group.hear("a", "b")
+        group.receive("a", "b")
         assert reply.sent == ["a", "b"]
 
 
 async def test_a_message_with_other_keys_than_text_is_sent_at_once() -> None:
     async with Group() as group:
         reply = await group.member()
-        group.backend.hear_payload("chat", b'{"text": "a", "close": true}')
-        group.backend.hear_payload("chat", b'{"content": "b"}')
+        group.backend.receive_payload("chat", b'{"text": "a", "close": true}')
+        group.backend.receive_payload("chat", b'{"content": "b"}')
         assert reply.sent == ["a", {"content": "b"}]
 
 
 async def test_a_text_of_another_type_is_left_to_the_reply_channel() -> None:
     async with Group() as group:
         reply = await group.member()
-        group.backend.hear_payload("chat", b'{"text": 1}')
+        group.backend.receive_payload("chat", b'{"text": 1}')
         assert reply.sent == [1]
 
 
@@ -82,8 +82,8 @@ async def test_each_message_is_counted_once_in_every_outcome() -> None:
     async with Group() as group:
         (await group.member()).failure = LocalProtocolError("no")
         await group.member()
-        group.backend.hear_payload("chat", b'{"text": "a"}')
-        group.backend.hear_payload("chat", b'{"content": "b"}')
+        group.backend.receive_payload("chat", b'{"text": "a"}')
+        group.backend.receive_payload("chat", b'{"content": "b"}')
         metrics = group.hub.metrics
         assert (metrics.delivered, metrics.dropped_refused) == (2, 2)
 
@@ -92,10 +92,10 @@ async def test_a_slow_client_gets_queued_messages_in_order_when_it_is_ready() ->
     async with Group(messages=4) as group:
         reply = await group.member()
         reply.is_ready = False
-        group.hear("a", "b", "c")
+        group.receive("a", "b", "c")
         assert reply.sent == []
         reply.is_ready = True
-        group.hear("d")
+        group.receive("d")
         await settle()
         assert reply.sent == ["a", "b", "c", "d"]
 
@@ -104,7 +104,7 @@ async def test_a_slow_client_does_not_delay_other_members() -> None:
     async with Group() as group:
         slow, other = await group.member(), await group.member()
         slow.is_ready = False
-        group.hear("a", "b")
+        group.receive("a", "b")
         assert other.sent == ["a", "b"]
 
 
@@ -112,9 +112,9 @@ async def test_slow_close_disconnects_a_client_with_too_many_queued_messages() -
     async with Group(messages=3) as group:
         slow, other = await group.member(), await group.member()
         slow.is_ready = False
-        group.hear("a", "b", "c")
+        group.receive("a", "b", "c")
         assert slow.broken_off == ""
-        group.hear("d", "e")
+        group.receive("d", "e")
         slow.is_ready = True
         await settle()
         assert (slow.broken_off, slow.sent, other.sent) == ("slow consumer", [], ["a", "b", "c", "d", "e"])
@@ -125,9 +125,9 @@ async def test_slow_close_disconnects_a_client_with_too_many_queued_bytes() -> N
     async with Group(messages=100, octets=50) as group:
         slow = await group.member()
         slow.is_ready = False
-        group.hear("x" * 200)
+        group.receive("x" * 200)
         assert slow.broken_off == "", "one message may wait, however large"
-        group.hear("y")
+        group.receive("y")
         assert slow.broken_off == "slow consumer"
 
 
@@ -135,7 +135,7 @@ async def test_drop_oldest_puts_a_gap_before_the_first_remaining_message() -> No
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member()
         slow.is_ready = False
-        group.hear("a", "b", "c", "d")
+        group.receive("a", "b", "c", "d")
         slow.is_ready = True
         await settle()
         gap = slow.sent[0]
@@ -148,10 +148,10 @@ async def test_drop_newest_puts_a_gap_after_the_last_queued_message() -> None:
     async with Group(messages=2, policy="drop_newest") as group:
         slow = await group.member()
         slow.is_ready = False
-        group.hear("a", "b", "c", "d")
+        group.receive("a", "b", "c", "d")
         slow.is_ready = True
         await settle()
-        group.hear("e")
+        group.receive("e")
         gap = slow.sent.pop(2)
         assert isinstance(gap, Gap) and gap.reason == "slow"
         assert slow.sent == ["a", "b", "e"]
@@ -163,7 +163,7 @@ async def test_any_number_of_dropped_messages_is_one_gap(policy: str, kept: list
     async with Group(messages=2, policy=policy) as group:
         slow = await group.member()
         slow.is_ready = False
-        group.hear("a", "b", *"vwxyz"[: 5 if policy == "drop_newest" else 0], *"cd")
+        group.receive("a", "b", *"vwxyz"[: 5 if policy == "drop_newest" else 0], *"cd")
         slow.is_ready = True
         await settle()
         assert [text for text in slow.sent if isinstance(text, str)] == kept
@@ -174,10 +174,10 @@ async def test_the_maximum_length_of_a_queue_is_counted() -> None:
     async with Group() as group:
         slow = await group.member()
         slow.is_ready = False
-        group.hear("a", "b")
+        group.receive("a", "b")
         slow.is_ready = True
         await settle()
-        group.hear("c")
+        group.receive("c")
         assert (group.hub.metrics.queue_high_water, group.hub.metrics.delivered) == (2, 3)
 
 
@@ -186,7 +186,7 @@ async def test_messages_wait_until_the_application_has_handled_a_gap() -> None:
         reply = await group.member()
         group.gap_may_end.clear()
         group.backend.lose("chat")
-        group.hear("after")
+        group.receive("after")
         await settle()
         assert [type(item) for item in reply.sent] == [Gap]
         group.gap_may_end.set()
@@ -198,9 +198,9 @@ async def test_a_gap_is_reported_after_messages_that_were_queued_before_it() -> 
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
-        group.hear("before")
+        group.receive("before")
         group.backend.lose("chat")
-        group.hear("after")
+        group.receive("after")
         reply.is_ready = True
         await settle()
         assert [isinstance(item, Gap) for item in reply.sent] == [False, True, False]
@@ -226,7 +226,7 @@ async def test_an_application_that_raises_at_a_gap_still_gets_messages(caplog: p
     hub.add("chat", reply.name, reply, Context())
     await settle()
     backend.lose("chat")
-    backend.hear("chat", {"text": "after"})
+    backend.receive("chat", {"text": "after"})
     await settle()
     assert reply.sent == ["after"]
     assert "no database" in caplog.text
@@ -237,7 +237,7 @@ async def test_queued_messages_are_dropped_when_the_client_disconnects() -> None
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
-        group.hear("a")
+        group.receive("a")
         reply.close()
         reply.is_ready = True
         await settle()
@@ -269,8 +269,8 @@ async def test_queued_messages_of_a_group_are_dropped_on_discard() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
-        group.hear("a", group="one")
-        group.hear("b", group="two")
+        group.receive("a", group="one")
+        group.receive("b", group="two")
         group.backend.lose("one")
         group.hub.discard("one", reply.name)
         reply.is_ready = True
@@ -293,9 +293,9 @@ async def test_gaps_without_a_message_in_between_are_merged() -> None:
     async with Group(messages=1, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
-        group.hear("a", group="one")
+        group.receive("a", group="one")
         group.backend.lose("two", since=77.0)
-        group.hear("b", group="two")
+        group.receive("b", group="two")
         slow.is_ready = True
         await settle()
         assert [item if isinstance(item, str) else (item.groups, item.since) for item in slow.sent] == [
@@ -309,10 +309,10 @@ async def test_gaps_are_merged_when_the_messages_in_between_are_dropped_on_disca
         slow = await group.member("one", "two")
         slow.is_ready = False
         group.backend.lose("two", since=77.0)
-        group.hear("a", group="one")
+        group.receive("a", group="one")
         group.backend.lose("two", since=88.0)
         group.hub.discard("one", slow.name)
-        group.hear("b", "c", "d", group="two")
+        group.receive("b", "c", "d", group="two")
         slow.is_ready = True
         await settle()
         assert slow.sent == [Gap({"two"}, "reconnect", 77.0), "c", "d"]
@@ -322,7 +322,7 @@ async def test_a_client_that_leaves_its_only_group_while_it_is_slow_is_sent_noth
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
-        group.hear("a")
+        group.receive("a")
         await settle()
         group.hub.discard("chat", reply.name)
         reply.is_ready = True
@@ -340,7 +340,7 @@ async def test_a_client_whose_break_off_raises_is_forgotten(caplog: pytest.LogCa
         group.hub.add("chat", reply.name, reply, Context())
         await settle()
         reply.is_ready = False
-        group.hear("a", "b")
+        group.receive("a", "b")
         assert group.hub.members == {}
         assert "RuntimeError: no" in caplog.text
 
@@ -348,16 +348,16 @@ async def test_a_client_whose_break_off_raises_is_forgotten(caplog: pytest.LogCa
 async def test_a_client_whose_wait_ready_raises_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     class Unreliable(Reply):
         async def wait_ready(self) -> None:
-            raise OSError("cannot tell")
+            raise OSError("unknown state")
 
     async with Group() as group:
         reply = Unreliable()
         group.hub.add("chat", reply.name, reply, Context())
         await settle()
         reply.is_ready = False
-        group.hear("a", "b")
+        group.receive("a", "b")
         await settle()
-        assert "cannot tell" in caplog.text
+        assert "unknown state" in caplog.text
         assert (reply.sent, group.hub.members) == ([], {})
 
 
@@ -368,7 +368,7 @@ async def test_a_message_that_arrives_while_the_last_queued_one_is_sent_follows_
         group.hub.add("chat", reply.name, reply, Context())
         await settle()
         for text in "abc":
-            group.hear(text)
+            group.receive(text)
             await asyncio.sleep(0)
         await settle()
         assert reply.sent == ["a", "b", "c"]
@@ -382,7 +382,7 @@ async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(
         reply = await group.member()
         for number in [*range(100), 0, 100, 0]:
             reply.failure = LocalProtocolError(f"number {number}")
-            group.hear("a")
+            group.receive("a")
         assert len(caplog.records) == 102
 
 
@@ -393,7 +393,7 @@ async def test_B17c_ever_new_errors_are_limited_to_twenty_escaped_lines_a_minute
         reply = await group.member()
         for number in range(1000):
             reply.failure = LocalProtocolError(f"{number}\n\x1b[31m" + "x" * 10_000)
-            group.hear("a")
+            group.receive("a")
         assert len(caplog.records) == 20
         assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
@@ -403,7 +403,7 @@ async def test_B17c_a_message_of_many_small_objects_counts_for_its_size_in_memor
         slow = await group.member()
         slow.is_ready = False
         for _ in range(2):
-            group.backend.hear_payload("chat", b'{"content": [' + b",".join([b"[]"] * 1000) + b"]}")
+            group.backend.receive_payload("chat", b'{"content": [' + b",".join([b"[]"] * 1000) + b"]}")
         assert slow.broken_off == "slow consumer"
 
 
@@ -412,7 +412,7 @@ async def test_a_message_that_one_member_rejects_reaches_the_others(caplog: pyte
         members = [await group.member() for _ in range(3)]
         for unfit in members[:2]:
             unfit.failure = LocalProtocolError("expected a response with 'status'")
-        group.hear("a", "b")
+        group.receive("a", "b")
         assert members[2].sent == ["a", "b"]
         assert group.hub.metrics.dropped_refused == 4
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -422,7 +422,7 @@ async def test_a_client_that_closes_in_its_own_task_is_no_error(caplog: pytest.L
     async with Group() as group:
         reply = await group.member()
         reply.failure = asyncio.CancelledError()
-        group.hear("a")
+        group.receive("a")
         assert caplog.text == ""
 
 
@@ -448,7 +448,7 @@ async def test_a_send_of_a_foreign_reply_channel_is_awaited() -> None:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
         await settle()
-        group.hear("a", "b")
+        group.receive("a", "b")
         await settle()
         assert reply.sent == []
         reply.may_send.set()
@@ -461,9 +461,9 @@ async def test_a_slow_foreign_reply_channel_is_closed_by_a_message() -> None:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
         await settle()
-        group.hear("a")
+        group.receive("a")
         await settle()
-        group.hear("b", "c")
+        group.receive("b", "c")
         reply.may_send.set()
         await settle()
         assert reply.sent == ["1013"]
@@ -476,7 +476,7 @@ async def test_a_foreign_reply_channel_that_raises_is_logged(caplog: pytest.LogC
         reply.may_send.set()
         group.hub.add("chat", reply.name, reply, Context())
         await settle()
-        group.hear("a")
+        group.receive("a")
         await settle()
         assert "gone" in caplog.text
         assert group.hub.metrics.dropped_refused == 1

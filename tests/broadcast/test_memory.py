@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from tests.broadcast.ear import listening
+from tests.broadcast.recorder import listening
 from uvicorn.broadcast import memory
 from uvicorn.broadcast.memory import MemoryBackend
 from uvicorn.errors import BroadcastUnavailable
@@ -21,23 +21,23 @@ async def test_memory_backends_of_the_same_name_share_groups() -> None:
         listening("memory://elsewhere", "group") as (_, third),
     ):
         await one.publish("group", b"x")
-        assert await second.hear(1) == await first.hear(1) == [b"x"]
+        assert await second.receive(1) == await first.receive(1) == [b"x"]
         assert third.payloads == []
 
 
 async def test_publishing_waits_while_too_many_messages_are_queued_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING", 10)
-    async with listening("memory://", "group") as (backend, ear):
+    async with listening("memory://", "group") as (backend, recorder):
         await asyncio.gather(*(backend.publish("group", b"%d" % number) for number in range(95)))
-        assert sorted(await ear.hear(95), key=int) == [b"%d" % number for number in range(95)]
+        assert sorted(await recorder.receive(95), key=int) == [b"%d" % number for number in range(95)]
         assert backend.metrics.pending_high_water <= 10
 
 
 async def test_publishing_waits_while_too_many_bytes_are_queued_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING_BYTES", 1000)
-    async with listening("memory://", "group") as (backend, ear):
+    async with listening("memory://", "group") as (backend, recorder):
         await asyncio.gather(*(backend.publish("group", b"x" * 600) for _ in range(9)))
-        await ear.hear(9)
+        await recorder.receive(9)
         assert backend.metrics.pending_high_water <= 2
 
 
@@ -55,27 +55,27 @@ async def test_publishing_in_memory_raises_when_the_queue_stays_full_for_the_pub
 
 
 async def test_backends_in_memory_with_different_prefixes_do_not_share_groups() -> None:
-    async with listening("memory://", "chat", prefix="a.") as (first, ear):
+    async with listening("memory://", "chat", prefix="a.") as (first, recorder):
         async with listening("memory://", "chat", prefix="b.") as (second, other):
             await second.publish("chat", b"of the second")
             await first.publish("chat", b"of the first")
-            assert (await ear.hear(1), await other.hear(1)) == ([b"of the first"], [b"of the second"])
+            assert (await recorder.receive(1), await other.receive(1)) == ([b"of the first"], [b"of the second"])
 
 
 async def test_a_message_in_memory_reaches_the_subscribers_of_the_time_it_was_published() -> None:
-    async with listening("memory://") as (backend, ear):
+    async with listening("memory://") as (backend, recorder):
         await backend.publish("group", b"before")
         await backend.subscribe(["group"])
         await backend.publish("group", b"after")
-        assert await ear.hear(1) == [b"after"]
+        assert await recorder.receive(1) == [b"after"]
 
 
 async def test_a_backend_in_memory_that_unsubscribes_before_delivery_gets_nothing() -> None:
-    async with listening("memory://", "group", "other") as (backend, ear):
+    async with listening("memory://", "group", "other") as (backend, recorder):
         await backend.publish("group", b"x")
         await backend.unsubscribe(["group"])
         await backend.publish("other", b"y")
-        assert await ear.hear(1) == [b"y"]
+        assert await recorder.receive(1) == [b"y"]
 
 
 async def test_a_memory_backend_of_the_parent_process_raises_after_a_fork() -> None:
@@ -89,9 +89,9 @@ async def test_a_memory_backend_of_the_parent_process_raises_after_a_fork() -> N
 
 def test_memory_backends_of_a_closed_loop_are_freed() -> None:
     async def use() -> weakref.ref[asyncio.AbstractEventLoop]:
-        async with listening("memory://", "group") as (backend, ear):
+        async with listening("memory://", "group") as (backend, recorder):
             await backend.publish("group", b"x")
-            await ear.hear(1)
+            await recorder.receive(1)
         return weakref.ref(asyncio.get_running_loop())
 
     loop = asyncio.run(use())

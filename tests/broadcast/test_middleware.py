@@ -137,7 +137,7 @@ async def test_a_group_message_does_not_accept_a_pending_handshake() -> None:
 
     async with running(careful) as (app, backend):
         client = await visit(app)
-        backend.hear("chat", {"text": "secret"})
+        backend.receive("chat", {"text": "secret"})
         await settle()
         assert client.status == 0
         decide.set()
@@ -156,7 +156,7 @@ async def test_a_rejected_handshake_gets_no_group_message() -> None:
 
     async with running(careful) as (app, backend):
         client = await visit(app)
-        backend.hear("chat", {"text": "secret"})
+        backend.receive("chat", {"text": "secret"})
         decide.set()
         await settle()
         assert client.status == 403
@@ -175,7 +175,7 @@ async def test_B14b_a_connect_handler_that_adds_succeeds_while_the_backend_is_do
 async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message() -> None:
     events: list[Message] = []
 
-    async def told(message: Message, channels: Channels) -> None:
+    async def on_gap(message: Message, channels: Channels) -> None:
         if message["channel"] == "groups.gap":
             events.append(message)
             await channels["reply"].send({"text": "you may have missed something"})
@@ -183,10 +183,10 @@ async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message()
         else:
             await chat(message, channels)
 
-    async with running(told) as (app, backend):
+    async with running(on_gap) as (app, backend):
         client = await visit(app)
         backend.lose("chat", since=77.0)
-        backend.hear("chat", {"text": "next"})
+        backend.receive("chat", {"text": "next"})
         await settle()
         assert events == [{"channel": "groups.gap", "groups": ["chat"], "reason": "reconnect", "since": 77.0}]
         assert client.heard == ["you may have missed something", "next"]
@@ -200,10 +200,10 @@ async def test_a_gap_callback_of_one_client_replaces_the_call_of_the_application
     async def called_back(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         if message["channel"] == "websocket.connect":
-            channels["groups"].on_gap(told)
+            channels["groups"].on_gap(on_gap)
         await chat(message, channels)
 
-    async def told(event: Message) -> None:
+    async def on_gap(event: Message) -> None:
         events.append(event)
 
     async with running(called_back) as (app, backend):
@@ -223,7 +223,7 @@ async def test_with_gaps_false_the_application_is_not_notified_of_gaps() -> None
     async with running(untold, gaps=False) as (app, backend):
         client = await visit(app)
         backend.lose("chat")
-        backend.hear("chat", {"text": "next"})
+        backend.receive("chat", {"text": "next"})
         await settle()
         assert client.heard == ["next"]
         assert app.metrics["gaps"] == 1
@@ -236,7 +236,7 @@ async def test_B9_all_clients_share_one_frame_of_a_group_message() -> None:
         replies = [Reply() for _ in range(2)]
         for reply in replies:
             await GroupsChannel(next(iter(app._hubs.values())), reply).send({"group": "chat", "add": reply.name})
-        backend.hear("chat", {"text": "x" * 1000})
+        backend.receive("chat", {"text": "x" * 1000})
         await settle()
         assert replies[0].sent[0] is replies[1].sent[0]
         for client in clients:
@@ -249,7 +249,7 @@ async def test_B10_a_client_that_reads_nothing_is_closed_with_1013_and_the_other
         slow, other = await visit(app), await visit(app)
         slow.transport.client_takes = False
         for _ in range(20):
-            backend.hear("chat", {"text": "x" * 10_000})
+            backend.receive("chat", {"text": "x" * 10_000})
         await settle()
         assert len(other.heard) == 20
         assert slow.close_code == 1013
@@ -268,10 +268,10 @@ async def test_an_event_stream_can_be_a_group_member() -> None:
         client = Conversation(app)
         client.send(GET)
         await settle()
-        backend.hear("news", {"content": b"data: one\n\n", "more_content": True})
+        backend.receive("news", {"content": b"data: one\n\n", "more_content": True})
         await settle()
         assert client.responses()[0].content == b"data: one\n\n"
-        backend.hear("news", {"content": b"data: two\n\n"})
+        backend.receive("news", {"content": b"data: two\n\n"})
         await settle()
         assert client.responses()[0].complete
         assert app.metrics["members"] == 0
@@ -288,7 +288,7 @@ async def test_an_event_stream_whose_client_does_not_read_is_broken_off() -> Non
         await settle()
         client.transport.client_takes = False
         for _ in range(10):
-            backend.hear("news", {"content": b"x" * 30_000, "more_content": True})
+            backend.receive("news", {"content": b"x" * 30_000, "more_content": True})
         await settle()
         assert not client.responses()[0].complete
         assert (app.metrics["members"], app.metrics["closed_slow"]) == (0, 1)
@@ -302,7 +302,7 @@ async def test_a_group_message_can_be_the_response_to_a_pending_request() -> Non
         client = Conversation(app)
         client.send(GET)
         await settle()
-        backend.hear("polls", {"status": 200, "headers": [[b"a", b"b"]], "content": b"now"})
+        backend.receive("polls", {"status": 200, "headers": [[b"a", b"b"]], "content": b"now"})
         await settle()
         assert client.responses()[0].content == b"now"
 
@@ -315,7 +315,7 @@ async def test_a_group_message_that_is_no_valid_response_is_logged(caplog: pytes
         client = Conversation(app)
         client.send(GET)
         await settle()
-        backend.hear("polls", {"content": b"too early"})
+        backend.receive("polls", {"content": b"too early"})
         assert "expected a response with 'status', got {'content'}" in caplog.text
         await client.lose()
 
@@ -423,8 +423,8 @@ async def test_an_asgi3_websocket_can_be_a_member() -> None:
     middleware = BroadcastMiddleware(app, backend=backend)
     client = await visit(middleware, lifespan="off")
     backend.lose("chat")
-    backend.hear("chat", {"text": "a"})
-    backend.hear("chat", {"bytes": b"b", "close": 4000})
+    backend.receive("chat", {"text": "a"})
+    backend.receive("chat", {"bytes": b"b", "close": 4000})
     await settle()
     assert (client.heard, client.close_code, len(gaps)) == (["a", b"b"], 4000, 1)
     await client.flush()

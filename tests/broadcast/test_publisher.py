@@ -18,8 +18,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from tests.broadcast.ear import PATIENCE_SECONDS
-from tests.broadcast.ear import listening as listening_on
+from tests.broadcast.recorder import PATIENCE_SECONDS
+from tests.broadcast.recorder import listening as listening_on
 from tests.broadcast.redis_servers import RedisServer, cluster_of_three, fail_over, running, watched_pair
 from tests.broadcast.scripted import Reply
 from tests.forks import exit_code_in_child
@@ -31,7 +31,7 @@ from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
 
 
 class Listener:
-    """Hears a channel by redis-py, and reads its messages as JSON."""
+    """Subscribes to a channel by redis-py, and parses its messages as JSON."""
 
     def __init__(self, server: RedisServer, *channels: str) -> None:
         self._client = redis.Redis(host="127.0.0.1", port=server.port, password=server.password or None, protocol=2)
@@ -40,7 +40,7 @@ class Listener:
         for _ in channels:
             assert self._next()["type"] == "subscribe"
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         return json.loads(self._next()["data"])
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Listener:
 
 
 def patient_server() -> socket.socket:
-    """A socket that listens, and whose `accept` gives up sometime: a thread that nobody comes to ends all the same."""
+    """A listening socket whose `accept` times out, so that its thread ends."""
     server = socket.create_server(("127.0.0.1", 0))
     server.settimeout(PATIENCE_SECONDS)
     return server
@@ -83,7 +83,7 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_publisher_sends_plain_json(redis_server: RedisServer) -> None:
     with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
         publisher.publish("chat", {"text": "naïve"})
-        message = listener.hear()
+        message = listener.receive()
         sender, number = message.pop("_uvicorn")
         assert (message, number, len(sender)) == ({"text": "naïve"}, 1, 12)
 
@@ -92,14 +92,14 @@ def test_messages_of_a_publisher_have_sequence_numbers(redis_server: RedisServer
     with listening(redis_server, "a", "b") as listener, Publisher(redis_server.url) as publisher:
         for group in ("a", "a", "b"):
             publisher.publish(group, {})
-        assert [listener.hear()["_uvicorn"][1] for _ in range(3)] == [1, 2, 1]
+        assert [listener.receive()["_uvicorn"][1] for _ in range(3)] == [1, 2, 1]
 
 
 def test_a_publisher_never_interprets_group_names(redis_server: RedisServer) -> None:
     name = "a b\r\nPUBLISH chat x\r\n"
     with listening(redis_server, name) as listener, Publisher(redis_server.url) as publisher:
         publisher.publish(name, {"text": "hi"})
-        assert listener.hear()["text"] == "hi"
+        assert listener.receive()["text"] == "hi"
 
 
 def test_a_publisher_uses_the_url_in_the_environment(
@@ -108,7 +108,7 @@ def test_a_publisher_uses_the_url_in_the_environment(
     monkeypatch.setenv("UVICORN_BROADCAST_URL", redis_server.url)
     with listening(redis_server, "chat") as listener:
         publish("chat", {"text": "hi"})
-        assert listener.hear()["text"] == "hi"
+        assert listener.receive()["text"] == "hi"
 
 
 @pytest.mark.parametrize("kind", ["redis+py", "unix", "database"])
@@ -120,7 +120,7 @@ def test_a_publisher_reaches_redis_by_every_kind_of_url(kind: str, redis_server:
     }[kind]
     with listening(redis_server, "chat") as listener, Publisher(url, prefix="ch") as publisher:
         publisher.publish("at", {"text": "hi"})
-        assert listener.hear()["text"] == "hi"
+        assert listener.receive()["text"] == "hi"
 
 
 def test_a_publisher_authenticates_with_a_password(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_publisher_authenticates_with_a_password(tmp_path: Path) -> None:
         url = f"redis://:s3cr%3At%2F@127.0.0.1:{server.port}"
         with listening(server, "chat") as listener:
             publish("chat", {"text": "hi"}, url=url)
-            assert listener.hear()["text"] == "hi"
+            assert listener.receive()["text"] == "hi"
         with pytest.raises(BroadcastUnavailable, match="WRONGPASS") as refused:
             publish("chat", {}, url=url.replace("s3cr", "guess"))
         assert "guess" not in str(refused.value)
@@ -187,20 +187,20 @@ def cluster_url(servers: list[RedisServer]) -> str:
 async def test_a_publisher_finds_the_server_of_each_group_in_a_cluster(tmp_path: Path) -> None:
     groups = ("one", "two", "three", "four")
     with cluster_of_three(tmp_path) as servers:
-        async with listening_on(cluster_url(servers), *groups) as (_, ear):
+        async with listening_on(cluster_url(servers), *groups) as (_, recorder):
             # The first one is asked, and sends us to the right one.
             with Publisher(cluster_url(servers[:1])) as publisher:
                 for number in (1, 2):
                     for group in groups:
                         publisher.publish(group, {"number": number})
-            heard = [json.loads(payload)["_uvicorn"][1] for payload in await ear.hear(8)]
+            heard = [json.loads(payload)["_uvicorn"][1] for payload in await recorder.receive(8)]
             assert sorted(heard) == [1] * 4 + [2] * 4
             servers[0].kill()
             with Publisher(cluster_url(servers)) as publisher:
                 carried = [group for group in groups if key_slot(group.encode()) > 5460]
                 for group in carried:
                     publisher.publish(group, {})
-            await ear.hear(8 + len(carried))
+            await recorder.receive(8 + len(carried))
 
 
 def test_a_publisher_raises_when_no_cluster_server_responds() -> None:
@@ -215,13 +215,13 @@ def test_a_publisher_follows_the_sentinels_to_the_master(tmp_path: Path) -> None
             with listening(master, "news") as listener:
                 for text in ("before", "and again"):
                     publisher.publish("news", {"text": text})
-                    assert listener.hear()["text"] == text
+                    assert listener.receive()["text"] == text
             master.kill()
             fail_over(sentinel)
             sentinel.await_answer(str(replica.port), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "chat")
             with listening(replica, "news") as listener:
                 publisher.publish("news", {"text": "after"})
-                assert listener.hear()["text"] == "after"
+                assert listener.receive()["text"] == "after"
         with pytest.raises(BroadcastUnavailable, match="unknown service 'other'"):
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
@@ -231,7 +231,7 @@ def test_a_hanging_sentinel_leaves_time_for_the_others(tmp_path: Path) -> None:
         url = f"redis+sentinel://127.0.0.1:{hanging.getsockname()[1]},127.0.0.1:{sentinel.port}/chat"
         with listening(master, "news") as listener, Publisher(url, timeout=2) as publisher:
             publisher.publish("news", {"text": "hi"})
-            assert listener.hear()["text"] == "hi"
+            assert listener.receive()["text"] == "hi"
 
 
 def test_a_hanging_cluster_server_is_tried_last_the_next_time(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_message_that_was_never_sent_uses_no_sequence_number(own_redis: RedisS
         own_redis.start()
         with listening(own_redis, "chat") as listener:
             publisher.publish("chat", {})
-            assert listener.hear()["_uvicorn"][1] == 1
+            assert listener.receive()["_uvicorn"][1] == 1
 
 
 def test_publishing_to_a_hanging_redis_raises_within_the_timeout(own_redis: RedisServer) -> None:
@@ -354,7 +354,7 @@ def test_a_late_reply_is_not_taken_for_that_of_the_next_publish(own_redis: Redis
         own_redis.resume()
         publisher = Publisher(own_redis.url)
         publisher.publish("chat", {"text": "next"})
-        while listener.hear().get("text") != "next":
+        while listener.receive().get("text") != "next":
             pass
         publisher.close()
 
@@ -366,7 +366,7 @@ def test_a_publisher_replaces_a_closed_connection(own_redis: RedisServer) -> Non
         own_redis.start()
         with listening(own_redis, "chat") as listener:
             publisher.publish("chat", {"text": "again"})
-            assert listener.hear()["text"] == "again"
+            assert listener.receive()["text"] == "again"
 
 
 def test_a_publisher_rejects_a_server_that_does_not_speak_redis_protocol() -> None:
@@ -389,7 +389,7 @@ def test_ten_threads_share_one_connection(redis_server: RedisServer) -> None:
     with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
         with ThreadPoolExecutor(10) as threads:
             list(threads.map(lambda number: publisher.publish("chat", {"number": number}), range(200)))
-        heard = [listener.hear() for _ in range(200)]
+        heard = [listener.receive() for _ in range(200)]
         assert sorted(message["number"] for message in heard) == list(range(200))
         assert [message["_uvicorn"][1] for message in heard] == list(range(1, 201))
 
@@ -403,11 +403,11 @@ def test_a_thread_that_waits_too_long_for_other_publishing_threads_raises(own_re
 def test_a_forked_process_publishes_on_a_connection_of_its_own(redis_server: RedisServer) -> None:
     with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
         publisher.publish("chat", {"of": "parent"})
-        # Held while the fork happens, by somebody who does not exist in the child.
+        # Held during the fork by a thread that does not exist in the child.
         with publisher._lock:
             assert exit_code_in_child(lambda: publisher.publish("chat", {"of": "child"})) == 0
         publisher.publish("chat", {"of": "parent"})
-        heard = [listener.hear() for _ in range(3)]
+        heard = [listener.receive() for _ in range(3)]
         assert [message["of"] for message in heard] == ["parent", "child", "parent"]
         assert heard[0]["_uvicorn"][0] == heard[2]["_uvicorn"][0] != heard[1]["_uvicorn"][0]
 
@@ -524,7 +524,7 @@ def test_without_an_event_loop_the_groups_of_environ_can_send(redis_server: Redi
     with listening(redis_server, "chat") as listener:
         middleware = BroadcastMiddleware(app, url=redis_server.url)
         assert middleware({}, lambda *arguments: None) == []
-        assert listener.hear()["text"] == "hi"
+        assert listener.receive()["text"] == "hi"
 
 
 @pytest.mark.parametrize(

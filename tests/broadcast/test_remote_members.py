@@ -65,7 +65,7 @@ async def two_processes(
 
 
 async def ask(asking: Process, owning: Process, message: dict[str, Any]) -> None:
-    """Who is asked looks up names of its own; so does who asks, before."""
+    """Send a request: each process looks up its own names."""
     asking.enter()
     pending = asking.channel.send(message)
     owning.enter()
@@ -144,7 +144,7 @@ async def test_a_request_to_add_is_answered_when_the_group_is_subscribed() -> No
     backend.answers.clear()
     reply = Reply()
     request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
-    backend.hear(hub.remote_members.group, request)
+    backend.receive(hub.remote_members.group, request)
     await settle()
     assert backend.published == []
     backend.answers.set()
@@ -159,10 +159,10 @@ async def test_a_request_is_repeated_when_its_answer_could_not_be_sent() -> None
     reply = Reply()
     request = {"_uvicorn_control": "add", "group": "chat", "name": reply.name, "number": 1, "answer": ASKER}
     backend.failure = BroadcastUnavailable("Redis is down")
-    backend.hear(hub.remote_members.group, request)
+    backend.receive(hub.remote_members.group, request)
     await settle()
     backend.failure = None
-    backend.hear(hub.remote_members.group, request)
+    backend.receive(hub.remote_members.group, request)
     await settle()
     assert [group for group, _ in backend.published] == [ASKER]
     await hub.stop()
@@ -183,7 +183,7 @@ async def test_a_second_answer_to_a_request_is_ignored(monkeypatch: pytest.Monke
         await adding
 
 
-# Somebody who may publish, and is not one of our processes.
+# A client of Redis with publish rights that is not one of our processes.
 
 
 def forged(**changes: Any) -> dict[str, Any]:
@@ -211,7 +211,7 @@ async def test_B17c_a_member_of_the_control_group_does_not_end_the_control_chann
     hub = await started_hub(backend)
     victim, reply = Reply(), Reply()
     hub.add(hub.remote_members.group, victim.name, victim, Context())
-    backend.hear(hub.remote_members.group, forged(name=reply.name))
+    backend.receive(hub.remote_members.group, forged(name=reply.name))
     assert (victim.sent, reply.name in hub.members) == ([], True)
     await hub.stop()
 
@@ -242,7 +242,7 @@ async def test_B17c_a_forged_request_with_invalid_values_changes_nothing(
     hub = await started_hub(backend)
     reply = Reply()
     payload = json.dumps(forged(name=reply.name) | changes).encode()
-    backend.hear_payload(hub.remote_members.group, payload)
+    backend.receive_payload(hub.remote_members.group, payload)
     await settle()
     assert (hub.members, backend.published, caplog.text) == ({}, [], "")
     await hub.stop()
@@ -254,7 +254,7 @@ async def test_B17c_the_number_of_pending_answers_is_limited() -> None:
     reply = Reply()
     backend.answers.clear()
     for number in range(1, 1500):
-        backend.hear(hub.remote_members.group, forged(name=reply.name, number=number))
+        backend.receive(hub.remote_members.group, forged(name=reply.name, number=number))
     await settle()
     assert hub.remote_members._answers == 1000
     backend.answers.set()
@@ -271,16 +271,16 @@ async def test_B17c_the_number_of_requested_memberships_is_limited(
     hub = await started_hub(backend)
     one, two = Reply(), Reply()
     for number in range(1, 10):
-        backend.hear(hub.remote_members.group, forged(name=one.name, group=str(number)))
-        backend.hear(hub.remote_members.group, forged(name=one.name, group="1"))
+        backend.receive(hub.remote_members.group, forged(name=one.name, group=str(number)))
+        backend.receive(hub.remote_members.group, forged(name=one.name, group="1"))
     assert len(hub.members[one.name].groups) == 3
     assert caplog.text.count("to add a client to a group were ignored") == 1
     hub.discard("1", one.name)
-    backend.hear(hub.remote_members.group, forged(name=two.name, group="a"))
+    backend.receive(hub.remote_members.group, forged(name=two.name, group="a"))
     assert hub.members[two.name].groups == {"a"}
     one.close()
     for group in "bcd":
-        backend.hear(hub.remote_members.group, forged(name=two.name, group=group))
+        backend.receive(hub.remote_members.group, forged(name=two.name, group=group))
     assert hub.members[two.name].groups == {"a", "b", "c"}
     await hub.stop()
 
@@ -336,10 +336,10 @@ async def test_B17c_a_replayed_request_is_ignored(monkeypatch: pytest.MonkeyPatc
     signer, reply = asking.remote_members._signer, Reply()
     assert signer is not None
     added = signer.sign(owner.remote_members.group, asking.sender, forged(name=reply.name))
-    backend.hear(owner.remote_members.group, added)
+    backend.receive(owner.remote_members.group, added)
     assert set(owner.members) == {reply.name}
     owner.discard("chat", reply.name)
-    backend.hear(owner.remote_members.group, added)
+    backend.receive(owner.remote_members.group, added)
     assert not owner.members[reply.name].groups
     await owner.stop()
     await asking.stop()
@@ -375,7 +375,7 @@ async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_
     hub = await started_hub(backend)
     reply = Reply()
     reply.loop_thread = 0
-    backend.hear(hub.remote_members.group, forged(name=reply.name))
+    backend.receive(hub.remote_members.group, forged(name=reply.name))
     await settle()
     assert (hub.members, backend.published) == ({}, [])
     await hub.stop()
@@ -388,7 +388,7 @@ async def test_of_two_hubs_with_one_backend_url_the_first_adds_a_channel_on_requ
         hub.url = "redis://one"
     reply = Reply()
     for hub, backend in zip(hubs, backends, strict=True):
-        backend.hear(hub.remote_members.group, forged(name=reply.name))
+        backend.receive(hub.remote_members.group, forged(name=reply.name))
     await settle()
     assert [list(hub.members) for hub in hubs] == [[reply.name], []]
     for hub in hubs:

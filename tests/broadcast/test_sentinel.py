@@ -11,7 +11,7 @@ import pytest
 from uvicorn.broadcast.backend import RECONNECT
 from uvicorn.errors import BroadcastUnavailable
 
-from .ear import listening
+from .recorder import listening
 from .redis_servers import RedisServer, fail_over, free_port, watched_pair
 from .test_faults import GROUPS, course, say_and_hear, until
 
@@ -26,13 +26,13 @@ async def test_messages_go_to_the_new_master_after_a_failover(
     pair: tuple[RedisServer, RedisServer, RedisServer],
 ) -> None:
     master, replica, sentinel = pair
-    async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         master.kill()
         await until(lambda: not backend.metrics.connected)
         await asyncio.to_thread(fail_over, sentinel)
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
 
 
@@ -40,19 +40,19 @@ async def test_messages_go_to_the_new_master_after_a_manual_failover(
     pair: tuple[RedisServer, RedisServer, RedisServer],
 ) -> None:
     master, replica, sentinel = pair
-    async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"before")
+    async with listening(f"redis+sentinel://127.0.0.1:{sentinel.port}/chat", *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"before")
         await asyncio.to_thread(fail_over, sentinel)
-        await ear.until(lambda: len(ear.gaps) == 3)
-        await say_and_hear(backend, ear, b"after")
-        assert course(ear, "two") == [b"before", RECONNECT, b"after"]
+        await recorder.until(lambda: len(recorder.gaps) == 3)
+        await say_and_hear(backend, recorder, b"after")
+        assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
 
 
 async def test_one_reachable_sentinel_is_enough(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{pair[2].port}"
-    async with listening(f"redis+sentinel://{hosts}/chat", *GROUPS) as (backend, ear):
-        await say_and_hear(backend, ear, b"x")
+    async with listening(f"redis+sentinel://{hosts}/chat", *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"x")
 
 
 async def test_a_service_unknown_to_the_sentinels_is_logged(

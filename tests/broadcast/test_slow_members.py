@@ -29,7 +29,7 @@ Message = dict[str, Any]
 
 
 class Site:
-    """An application whose client joins the group `news`, and the gaps that it is told of."""
+    """An application whose client joins the group `news`, and the gaps of which it is notified."""
 
     def __init__(self) -> None:
         self.gaps: list[Message] = []
@@ -91,14 +91,14 @@ class Visit:
         self._is_websocket = kind.endswith("websocket")
         client.transport.client_takes = False
 
-    async def hear(self, *letters: str) -> None:
+    async def receive(self, *letters: str) -> None:
         """The group is sent messages, each a letter many times."""
         for letter in letters:
             text = letter * SIZE
             message: Message = (
                 {"text": text} if self._is_websocket else {"content": text.encode(), "more_content": True}
             )
-            self._backend.hear("news", message)
+            self._backend.receive("news", message)
             await settle()
 
     async def read_on(self) -> None:
@@ -141,9 +141,9 @@ async def visit(kind: str, policy: str) -> AsyncIterator[tuple[Site, Visit, Broa
 @pytest.mark.parametrize("kind", KINDS)
 async def test_B10_close_ends_the_connection_of_a_slow_member(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async with visit(kind, "close") as (site, client, app):
-        await client.hear(*"abc")
+        await client.receive(*"abc")
         assert not client.is_closed
-        await client.hear("d")
+        await client.receive("d")
         assert client.is_closed
         assert (app.metrics["members"], app.metrics["closed_slow"]) == (0, 1)
         if kind == "asgi":
@@ -154,7 +154,7 @@ async def test_B10_close_ends_the_connection_of_a_slow_member(kind: str, caplog:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_B10_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
     async with visit(kind, "drop_oldest") as (site, client, app):
-        await client.hear(*"abcde")
+        await client.receive(*"abcde")
         await client.read_on()
         assert client.letters == "ade"
         assert [(gap["groups"], gap["reason"]) for gap in site.gaps] == [(["news"], "slow")]
@@ -164,9 +164,9 @@ async def test_B10_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_B10_drop_newest_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
     async with visit(kind, "drop_newest") as (site, client, app):
-        await client.hear(*"abcde")
+        await client.receive(*"abcde")
         await client.read_on()
-        await client.hear("f")
+        await client.receive("f")
         await client.read_on()
         assert client.letters == "abcf"
         assert [(gap["groups"], gap["reason"]) for gap in site.gaps] == [(["news"], "slow")]
@@ -252,7 +252,7 @@ async def test_under_a_host_without_the_break_off_event_the_task_of_a_slow_event
         await settle()
         host.may_take.clear()
         for _ in range(4):
-            backend.hear("news", {"content": b"x", "more_content": True})
+            backend.receive("news", {"content": b"x", "more_content": True})
             await settle()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -276,7 +276,7 @@ async def test_a_slow_event_stream_is_ended_if_a_middleware_drops_the_break_off_
         client.send(GET)
         await until(lambda: app.metrics["members"] == 1)
         visit = Visit("asgi", client, backend)
-        await visit.hear(*"abcd")
+        await visit.receive(*"abcd")
         assert visit.is_closed
         await client.lose()
 
@@ -301,7 +301,7 @@ async def test_a_slow_event_stream_behind_an_adapter_is_closed(wrap: Any) -> Non
     await until(lambda: app.metrics.get("members") == 1)
     visit = Visit("asgi", client, backend)
     for letter in "abcdefgh":
-        await visit.hear(letter)
+        await visit.receive(letter)
     assert visit.is_closed
     assert app.metrics["members"] == 0
     await client.lose()

@@ -1,4 +1,4 @@
-"""What is heard follows what is wanted."""
+"""Subscriptions follow the wanted groups."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class RecordingBackend:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.failure: Exception | None = None
-        #: A group that may not be heard.
+        #: A group whose subscription fails.
         self.refused = ""
         self.tasks: list[asyncio.Task[None]] = []
-        #: Groups that were heard late.
+        #: Groups whose subscription was late.
         self.late: list[str] = []
         self.subscriptions = Subscriptions(
             self.subscribe, self.unsubscribe, self.start, lambda groups, since: self.late.extend(groups)

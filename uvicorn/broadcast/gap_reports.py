@@ -61,9 +61,10 @@ class GapReports:
         for group in groups:
             # The next sequence number would report the same gap again.
             self._received.forget(group)
-        affected = self._notify(dict.fromkeys(groups, since), reason)
+        affected = self._affected(dict.fromkeys(groups, since), reason)
         if affected:
-            logger.warning("messages to %d clients may have been lost since %.3f: %s", affected, since, reason)
+            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
+        _notify(affected)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
         """Report a gap that any publisher can cause: at once, or together with others after the interval."""
@@ -76,12 +77,12 @@ class GapReports:
         self._timer = None
         pending, self._pending = self._pending, {}
         for reason, gaps in pending.items():
-            self._notify(gaps, reason)
+            _notify(self._affected(gaps, reason))
         if pending:
             self._timer = self._loop.call_later(_INTERVAL_SECONDS, self._report_pending, context=Context())
 
-    def _notify(self, gaps: Mapping[str, float], reason: str) -> int:
-        """Notify each member of these groups of one gap; return the number of members."""
+    def _affected(self, gaps: Mapping[str, float], reason: str) -> dict[Member, Gap]:
+        """Return one gap for each member of these groups."""
         affected: dict[Member, Gap] = {}
         for group, since in gaps.items():
             for member in self._members_of(group):
@@ -90,6 +91,9 @@ class GapReports:
                     affected[member].merge(gap)
                 else:
                     affected[member] = gap
-        for member, gap in affected.items():
-            member.notify_gap(gap)
-        return len(affected)
+        return affected
+
+
+def _notify(affected: Mapping[Member, Gap]) -> None:
+    for member, gap in affected.items():
+        member.notify_gap(gap)

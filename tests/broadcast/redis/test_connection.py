@@ -11,7 +11,7 @@ from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
 
 
 class RecordedConnection(RedisConnection):
-    """A connection to nobody: the test speaks for Redis."""
+    """A connection without a server: the test plays Redis."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ async def test_the_reply_to_a_cancelled_command_is_not_that_of_the_next() -> Non
     connection = RecordedConnection()
     first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     first.cancel()
-    connection.reply_received(RedisRefusal("ERR nobody waits for this"))
+    connection.reply_received(RedisRefusal("ERR its caller was cancelled"))
     connection.reply_received(b"2")
     assert await second == b"2"
     assert connection.unanswered == 0

@@ -32,7 +32,7 @@ class QuietConnection(ObedientConnection):
 
 
 class Conversation:
-    """A publisher, and a Redis whose every word is the test's."""
+    """A publisher; the test plays Redis."""
 
     def __init__(self, publish_timeout: float) -> None:
         self.connection = QuietConnection()

@@ -19,7 +19,7 @@ from .test_connection import RecordedConnection
 
 
 class ObedientConnection(RecordedConnection):
-    """Ends when it is told to, as a good driver's does."""
+    """Ends when it is aborted, as that of a correct driver."""
 
     def abort_transport(self) -> None:
         super().abort_transport()
@@ -59,7 +59,7 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refuse() -> RedisConnection:
-    raise ConnectFailed("nobody there")
+    raise ConnectFailed("refused")
 
 
 async def test_a_lost_connection_is_replaced() -> None:
@@ -76,7 +76,7 @@ async def test_a_lost_connection_is_replaced() -> None:
 async def test_start_returns_when_the_first_connection_attempt_has_failed() -> None:
     reconnecting = Recorded(refuse)
     await reconnecting.start()
-    assert (reconnecting.current, reconnecting.failure_reason, reconnecting.attempts) == (None, "nobody there", 1)
+    assert (reconnecting.current, reconnecting.failure_reason, reconnecting.attempts) == (None, "refused", 1)
     await reconnecting.stop()
 
 
@@ -112,7 +112,7 @@ async def test_a_reason_is_logged_once_in_an_outage(caplog: pytest.LogCaptureFix
     await reconnecting.start()
     await until(lambda: reconnecting.attempts > 5)
     await reconnecting.stop()
-    assert caplog.messages == ["there: no connection: nobody there; retrying until connected"]
+    assert caplog.messages == ["there: no connection: refused; retrying until connected"]
 
 
 async def test_the_number_of_logged_reasons_in_an_outage_is_limited(caplog: pytest.LogCaptureFixture) -> None:

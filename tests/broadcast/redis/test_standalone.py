@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broadcast.ear import listening
+from tests.broadcast.recorder import listening
 from tests.broadcast.redis_servers import RedisServer, free_port, running
 from uvicorn.errors import BroadcastUnavailable
 
@@ -35,9 +35,9 @@ def tls_port(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.mark.parametrize("scheme", ["rediss", "rediss+py"])
 async def test_messages_are_carried_over_tls(scheme: str, tls_port: int, certificate: Path) -> None:
-    async with listening(f"{scheme}://localhost:{tls_port}?ssl_ca_certs={certificate}", "group") as (backend, ear):
+    async with listening(f"{scheme}://localhost:{tls_port}?ssl_ca_certs={certificate}", "group") as (backend, recorder):
         await backend.publish("group", b"x" * 100_000)
-        assert await ear.hear(1) == [b"x" * 100_000]
+        assert await recorder.receive(1) == [b"x" * 100_000]
 
 
 async def test_f3_an_untrusted_certificate_is_rejected(tls_port: int) -> None:
@@ -81,7 +81,7 @@ async def child(backend):
     await backend.stop()
 
 async def parent(backend):
-    # Of a machine that has much else to do nobody wants to know.
+    # No warnings about a busy machine.
     asyncio.get_running_loop().slow_callback_duration = 60
     heard = await use(backend, b"parent")
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""Acknowledgements, refusals and holes, with a Redis whose every word is the test's."""
+"""Acknowledgements, refusals and gaps; the test plays Redis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.broadcast.ear import Ear, Gap, Message
+from tests.broadcast.recorder import Gap, Message, Recorder
 from tests.helpers import settle, until
 from uvicorn.broadcast.backend import RECONNECT, BackendMetrics
 from uvicorn.broadcast.redis import reconnecting as supervised
@@ -22,10 +22,10 @@ from .test_reconnecting import ObedientConnection
 
 
 class Conversation:
-    """A subscriber, what it heard, and its connections, which answer nothing but what they are told to."""
+    """A subscriber, what it received, and its connections, whose replies are those of the test."""
 
     def __init__(self, verbs: Verbs = PLAIN) -> None:
-        self.ear = Ear()
+        self.recorder = Recorder()
         self.connections: list[ObedientConnection] = []
         self.moved: list[Subscription] = []
         self.metrics = BackendMetrics()
@@ -34,8 +34,8 @@ class Conversation:
             "there",
             5,
             metrics=self.metrics,
-            on_message=self.ear.on_message,
-            on_gap=self.ear.on_gap,
+            on_message=self.recorder.on_message,
+            on_gap=self.recorder.on_gap,
             verbs=verbs,
             on_moved=self.moved.append if verbs is SHARDED else None,
         )
@@ -109,9 +109,9 @@ async def test_a_gap_precedes_a_message_that_arrives_before_other_groups_are_sub
         talk.connection.abort("it fell")
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"), message(b"a", b"x"))
-        assert [type(event) for event in talk.ear.events] == [Gap, Message]
+        assert [type(event) for event in talk.recorder.events] == [Gap, Message]
         talk.answer(acknowledged(b"b"), b"PONG")
-        assert [gap.group for gap in talk.ear.gaps] == ["a", "b"]
+        assert [gap.group for gap in talk.recorder.gaps] == ["a", "b"]
 
 
 async def test_a_late_acknowledgement_is_not_taken_for_that_of_a_new_subscription() -> None:
@@ -126,7 +126,7 @@ async def test_a_late_acknowledgement_is_not_taken_for_that_of_a_new_subscriptio
         assert not again.done()
         talk.answer([b"unsubscribe", b"a", 0], acknowledged(b"a"), message(b"a", b"x"))
         await again
-        assert talk.ear.payloads == [b"x"]
+        assert talk.recorder.payloads == [b"x"]
 
 
 async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> None:
@@ -145,7 +145,7 @@ async def test_a_pending_subscribe_returns_when_the_connection_is_lost_and_its_g
         await subscribing
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"), b"PONG")
-        assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT)]
+        assert [(gap.group, gap.reason) for gap in talk.recorder.gaps] == [("a", RECONNECT)]
 
 
 async def test_an_unreported_gap_is_merged_with_the_next() -> None:
@@ -161,8 +161,8 @@ async def test_an_unreported_gap_is_merged_with_the_next() -> None:
         talk.connection.abort("and again")
         await talk.until_connected(3)
         talk.answer(acknowledged(b"a"), acknowledged(b"b"), b"PONG")
-        assert [gap.group for gap in talk.ear.gaps] == ["a", "b"]
-        assert all(gap.since < time.time() - 99 for gap in talk.ear.gaps)
+        assert [gap.group for gap in talk.recorder.gaps] == ["a", "b"]
+        assert all(gap.since < time.time() - 99 for gap in talk.recorder.gaps)
 
 
 async def test_groups_of_a_refused_command_are_subscribed_one_by_one() -> None:
@@ -174,7 +174,7 @@ async def test_groups_of_a_refused_command_are_subscribed_one_by_one() -> None:
         talk.answer(acknowledged(b"a"), RedisRefusal("NOPERM no"), acknowledged(b"c"))
         await subscribing
         talk.answer(message(b"a", b"1"), message(b"b", b"2"), message(b"c", b"3"))
-        assert talk.ear.payloads == [b"1", b"3"]
+        assert talk.recorder.payloads == [b"1", b"3"]
 
 
 async def test_an_unsubscribed_group_is_not_retried_after_a_refusal() -> None:
@@ -209,7 +209,7 @@ async def test_an_exception_in_on_gap_does_not_stop_messages(monkeypatch: pytest
         await subscribing
         await talk.until_connected(2)
         talk.answer(acknowledged(b"a"), b"PONG", message(b"a", b"x"))
-        assert talk.ear.payloads == [b"x"]
+        assert talk.recorder.payloads == [b"x"]
 
 
 # Of a cluster.
@@ -241,6 +241,6 @@ async def test_the_gap_of_an_adopted_group_is_reported_when_it_is_subscribed() -
         entry = Subscription("a", b"a")
         entry.gap_since = 1.0
         talk.subscriber.adopt([entry])
-        assert not talk.ear.gaps
+        assert not talk.recorder.gaps
         talk.answer([b"ssubscribe", b"a", 1])
-        assert talk.ear.gaps == [Gap("a", RECONNECT, 1.0)]
+        assert talk.recorder.gaps == [Gap("a", RECONNECT, 1.0)]

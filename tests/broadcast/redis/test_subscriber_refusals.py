@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.broadcast.ear import Gap
+from tests.broadcast.recorder import Gap
 from tests.helpers import settle, until
 from uvicorn.broadcast.backend import RECONNECT
 from uvicorn.broadcast.redis import reconnecting as supervised
@@ -52,7 +52,7 @@ async def test_a_group_with_a_transient_error_is_retried_until_subscribed_withou
         assert not subscribing.done()
         talk.answer(acknowledged(b"a"), message(b"a", b"x"))
         await subscribing
-        assert (talk.ear.payloads, talk.ear.gaps) == ([b"x"], [])
+        assert (talk.recorder.payloads, talk.recorder.gaps) == ([b"x"], [])
 
 
 async def test_an_error_code_that_only_begins_like_a_transient_one_is_a_denial() -> None:
@@ -88,8 +88,8 @@ async def test_after_a_reconnect_all_subscribed_waits_for_every_group(caplog: py
         talk.answer(acknowledged(b"b"))
         assert talk.subscriber.all_subscribed
         assert "back after" in caplog.text
-        assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT), ("b", RECONNECT)]
-        assert talk.ear.gap_calls == 1
+        assert [(gap.group, gap.reason) for gap in talk.recorder.gaps] == [("a", RECONNECT), ("b", RECONNECT)]
+        assert talk.recorder.gap_calls == 1
 
 
 async def test_a_group_with_a_transient_error_clears_all_subscribed_until_it_is_subscribed() -> None:
@@ -114,7 +114,7 @@ async def test_subscribe_returns_while_redis_stays_busy_and_the_group_gets_a_gap
         talk.answer(BUSY)
         await subscribing
         talk.answer(acknowledged(b"a"))
-        assert [(gap.group, gap.reason) for gap in talk.ear.gaps] == [("a", RECONNECT)]
+        assert [(gap.group, gap.reason) for gap in talk.recorder.gaps] == [("a", RECONNECT)]
 
 
 async def test_transient_errors_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -193,7 +193,7 @@ async def test_a_denied_group_gets_a_gap_when_it_is_subscribed() -> None:
         assert talk.metrics.denied_groups == 1
         await until_asked(talk, b"SUBSCRIBE", b"a", times=2)
         talk.answer(acknowledged(b"a"), message(b"a", b"x"))
-        assert [type(event).__name__ for event in talk.ear.events] == ["Gap", "Message"]
+        assert [type(event).__name__ for event in talk.recorder.events] == ["Gap", "Message"]
         assert talk.metrics.denied_groups == 0
 
 
@@ -204,7 +204,7 @@ async def test_a_denied_group_does_not_delay_all_subscribed_after_a_reconnect() 
         await talk.until_connected(2)
         talk.answer(DENIED, b"PONG", acknowledged(b"a"), DENIED)
         assert talk.subscriber.all_subscribed
-        assert [gap.group for gap in talk.ear.gaps] == ["a"]
+        assert [gap.group for gap in talk.recorder.gaps] == ["a"]
 
 
 async def test_a_denied_group_does_not_slow_others_down_at_the_next_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ async def test_a_group_on_a_busy_cluster_server_is_retried_there() -> None:
         await until_asked(talk, b"SSUBSCRIBE", b"a", times=2)
         talk.answer([b"ssubscribe", b"a", 1])
         await subscribing
-        assert (talk.moved, talk.ear.gaps) == ([], [])
+        assert (talk.moved, talk.recorder.gaps) == ([], [])
 
 
 async def test_a_group_that_moves_while_it_is_refused_is_not_retried_on_the_old_server() -> None:
@@ -283,4 +283,4 @@ async def test_the_gap_of_a_refused_group_begins_with_the_last_byte_before_it() 
         since = talk.subscriber._by_channel[b"a"].gap_since
         await until_asked(talk, b"SUBSCRIBE", b"a", times=2)
         talk.answer(acknowledged(b"a"))
-        assert since is not None and talk.ear.gaps == [Gap("a", RECONNECT, since)]
+        assert since is not None and talk.recorder.gaps == [Gap("a", RECONNECT, since)]

@@ -1,4 +1,4 @@
-"""What a test hears from a backend."""
+"""Records what a backend delivers to a test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Message:
-    """A payload that was heard."""
+    """A payload that was received."""
 
     group: str
     payload: bytes
@@ -25,15 +25,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Gap:
-    """A hole that was told of, for one group."""
+    """A gap of one group."""
 
     group: str
     reason: str
     since: float
 
 
-class Ear:
-    """Keeps what it hears, in order."""
+class Recorder:
+    """Records messages and gaps in order."""
 
     def __init__(self) -> None:
         self.events: list[Message | Gap] = []
@@ -59,31 +59,31 @@ class Ear:
         return [event for event in self.events if isinstance(event, Gap)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what was heard fulfils a condition."""
+        """Wait for a condition."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while not condition():
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise AssertionError(f"not heard: what was, is {self.events[-10:]!r:.1000}") from None
+            raise AssertionError(f"not received; received were {self.events[-10:]!r:.1000}") from None
 
-    async def hear(self, count: int) -> list[bytes]:
+    async def receive(self, count: int) -> list[bytes]:
         """The payloads, when there are so many."""
         await self.until(lambda: len(self.payloads) >= count)
         return self.payloads
 
 
 @asynccontextmanager
-async def listening(url: str, *groups: str, **options: float | str) -> AsyncIterator[tuple[Backend, Ear]]:
-    """A started backend that has subscribed to `groups`, and its ear; stopped in the end."""
-    ear = Ear()
+async def listening(url: str, *groups: str, **options: float | str) -> AsyncIterator[tuple[Backend, Recorder]]:
+    """A started backend that has subscribed to `groups`, and its recorder; stopped in the end."""
+    recorder = Recorder()
     # More than the default: a machine that has much else to do may take a second for a TLS handshake.
     options.setdefault("connect_timeout", 5.0)
     backend = backend_from_url(url, **options)  # type: ignore[arg-type]
-    await backend.start(ear.on_message, ear.on_gap)
+    await backend.start(recorder.on_message, recorder.on_gap)
     try:
         await backend.subscribe(groups)
-        yield backend, ear
+        yield backend, recorder
     finally:
         await backend.stop()
