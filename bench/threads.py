@@ -41,7 +41,7 @@ class Row:
 ROWS = (
     Row("on the loop's thread (floor)", hello_inline.app),
     Row("on the worker pool", hello_wsgi.app),
-    Row("in a mixed site, by messages", hello_bridge.mixed),
+    Row("in a mixed site", hello_bridge.mixed),
     Row("on a ThreadPoolExecutor", ASGIAdapter(hello_wsgi.app, executor=ThreadPoolExecutor(8))),
     Row("(async, no WSGI)", hello_bridge.hello),
 )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
+from uvicorn.adapters.direct_call import answer_directly
 from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.endpoint import Endpoint
@@ -19,6 +20,7 @@ from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
 from uvicorn.fields import split_pairs
 from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.channels import ReplyChannel
 from uvicorn.interfaces.detect import build_interface, check_interface
 from uvicorn.interfaces.environ import field_octets, host_environ
 from uvicorn.interfaces.threaded import ThreadedInterface
@@ -104,10 +106,16 @@ class ASGIAdapter:
                 await self.startup()
                 # A shutdown meanwhile has ended the one that was started.
                 interface = self._message_interface()
+            reply = channels["reply"]
+            if type(reply) is ReplyChannel and type(interface) is WSGIInterface and "body" not in channels:
+                exchange = reply.exchange_of(message)
+                if exchange is not None:
+                    await answer_directly(interface, exchange)
+                    return
             gateway = ChannelsGateway(message, channels, interface.settings)
             try:
                 interface.serve_http(gateway.exchange)
-                await gateway.deliver(channels["reply"].send)
+                await gateway.deliver(reply.send)
             finally:
                 gateway.end()
 

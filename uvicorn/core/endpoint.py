@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from contextvars import Context
 from typing import Any, final
 from urllib.parse import quote
@@ -19,6 +20,7 @@ class Endpoint:
         "client",
         "context",
         "environ",
+        "environ_template",
         "forks",
         "loop",
         "root_path",
@@ -47,6 +49,8 @@ class Endpoint:
         self.client = client
         #: The interface's own: the part of its message, scope or environ that all requests of the connection share.
         self.template: dict[str, Any] | None = None
+        #: The same of its environs, and the interface's own keys in it: WSGI applications may be called for some paths.
+        self.environ_template: tuple[Mapping[str, Any], dict[str, Any]] | None = None
         #: Keys that a WSGI host adds to its environ, for applications behind `WSGIAdapter`.
         self.environ: dict[str, Any] | None = None
         self.loop = loop

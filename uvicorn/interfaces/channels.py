@@ -121,6 +121,36 @@ class ReplyChannel(HTTPReply):
         """Have `callback()` called once, when the response is complete or broken off; at once if it is."""
         self._exchange.on_end(lambda exchange: callback())
 
+    def exchange_of(self, message: Message) -> HTTPExchange | None:
+        """Return the exchange, for an adapter to answer it without messages.
+
+        None unless `message` is as it was made, there is no content, no response has begun, and the caller runs on the
+        event loop's thread.
+        """
+        exchange = self._exchange
+        endpoint = exchange.endpoint
+        client, scheme = exchange.forwarded or (endpoint.client, endpoint.scheme)
+        get = message.get
+        if (
+            exchange.state is not WAITING
+            or exchange.has_content
+            or get("path") is not exchange.path
+            or get("raw_path") is not exchange.raw_path
+            or get("query_string") is not exchange.query_string
+            or get("method") is not exchange.method
+            or get("root_path") is not (exchange.root_path if endpoint.root_path else endpoint.root_path)
+            or get("http_version") is not exchange.http_version
+            or get("scheme") is not scheme
+            or get("client") is not client
+            or get("server") is not endpoint.server
+            or get("environ") is not endpoint.environ
+            or "body" in message
+            or get_ident() != endpoint.thread
+            or get("headers") != [[name, value] for name, value in zip(*exchange.fields)]  # noqa: B905
+        ):
+            return None
+        return exchange
+
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
         """For other threads, which wait whatever the context is that they send from."""
         sent = self.send(message)

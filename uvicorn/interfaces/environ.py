@@ -99,9 +99,10 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     Fields whose name has an underscore are left out: environ spells them like their dashed namesakes.
     """
     endpoint = exchange.endpoint
-    template = endpoint.template
-    if template is None:
-        template = endpoint.template = {**_of_the_connection(endpoint), **own}
+    kept = endpoint.environ_template
+    if kept is None or kept[0] is not own:
+        kept = endpoint.environ_template = own, {**_of_the_connection(endpoint), **own}
+    template = kept[1]
     environ = template.copy()
     if exchange.forwarded is not None:
         environ.pop("REMOTE_PORT", None)

@@ -79,7 +79,6 @@ class ErrorLog(io.TextIOBase):
             self.write("\n")
 
 
-@final
 class WSGICall(ThreadCall):
     """One call of the application."""
 
@@ -259,7 +258,7 @@ class WSGICall(ThreadCall):
                 exchange.respond(status, headers, b"", True, reason)
             await exchange.write_file(part.file, part.length, part.start)
         except Exception as error:
-            answer_failure(exchange, error)
+            self._on_loop_failed(error)
 
 
 def _is_iterable(returned: object) -> bool:
@@ -297,12 +296,16 @@ class WSGIInterface(ThreadedInterface):
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Queue the call; 503 if too many are waiting."""
         loop_calls = self.loop_calls()
+        self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
+
+    def environ_of(self, exchange: HTTPExchange, loop_calls: LoopCalls) -> dict[str, Any]:
+        """Return the environ of a request."""
         environ = build_environ(exchange, self._own)
         environ["wsgi.input"] = (
             # Of one type whether all of the content has arrived or not: that depends on how packets were cut.
             ContentReader(exchange, loop_calls, exchange.receive_whole()) if exchange.has_content else io.BytesIO()
         )
-        self.queue(WSGICall(self, exchange, environ, loop_calls), exchange)
+        return environ
 
     def warn_of_excess(self, exchange: HTTPExchange) -> None:
         """Log, once, that the application sends more content than its content-length; from any thread."""

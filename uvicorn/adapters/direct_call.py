@@ -1,0 +1,99 @@
+"""A WSGI application that answers a request of our own server, for a channels application that has passed it on.
+
+Answered as messages, such a request needs a second exchange, copies of its head and a queue: a site that sends some
+of its paths to a WSGI application answered a third as many requests of it as that application alone, and answers two
+thirds this way (bench/wsgi.py, `mixed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import final
+
+from uvicorn.adapters.crossing import crossing, log_uncaught
+from uvicorn.concurrency.thread_call import Head, refuse
+from uvicorn.core.exchange import COMPLETE, STREAMING, HTTPExchange
+from uvicorn.errors import ResponseAborted
+from uvicorn.interfaces.file_wrapper import FilePart
+from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure
+from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
+
+
+async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
+    """Have `interface` answer `exchange`; raise what the application raises, as `ASGIAdapter` does.
+
+    Once this has been cancelled or has raised, the call no longer answers: the caller may.
+    """
+    call = DirectCall(interface, exchange)
+    interface.queue(call, exchange)
+    if exchange.state >= COMPLETE:
+        # Refused: no worker thread can make the call.
+        return
+    try:
+        await call.outcome
+        failure, call.failure = call.failure, None
+    finally:
+        call.end()
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            # Break the reference cycle through the traceback.
+            del failure
+
+
+@final
+class DirectCall(WSGICall):
+    """A call of the application whose failure is raised where it is awaited."""
+
+    __slots__ = ("failure", "outcome")
+
+    def __init__(self, interface: WSGIInterface, exchange: HTTPExchange) -> None:
+        loop_calls = interface.loop_calls()
+        super().__init__(interface, exchange, interface.environ_of(exchange, loop_calls), loop_calls)
+        #: Done when the exchange has ended, the application has failed, or the caller was cancelled.
+        self.outcome: asyncio.Future[None] = loop_calls.loop.create_future()
+        self.failure: Exception | None = None
+
+    def end(self) -> None:
+        """Let go of the exchange: the application's next send raises, unless its response is complete."""
+        if self.exchange.state < COMPLETE:
+            self._give_up()
+        if self.failure is not None:
+            # The caller was cancelled before the exception was raised.
+            log_uncaught(repr(self.exchange), self.failure)
+            self.failure = None
+
+    def cancel(self) -> None:
+        self._loop_calls.post(self._on_loop_cancelled)
+
+    def on_end(self, exchange: HTTPExchange) -> None:
+        # A caller that was cancelled may have answered itself.
+        if not self.outcome.done():
+            super().on_end(exchange)
+            self.outcome.set_result(None)
+
+    def _on_loop_cancelled(self) -> None:
+        if not self.outcome.done():
+            refuse(self.exchange)
+
+    def _on_loop_failed(self, error: BaseException) -> None:
+        exchange = self.exchange
+        if self.outcome.done():
+            if not is_disconnect(error):
+                log_failure(exchange, error)
+        elif is_disconnect(error):
+            if exchange.state is STREAMING:
+                self.failure = ResponseAborted("exception in the application")
+            answer_failure(exchange, error)
+        else:
+            self.failure = crossing(error)
+            self.outcome.set_result(None)
+
+    def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
+        if not self.outcome.done():
+            super()._on_loop_send(head, content, more_content)
+
+    async def _send_part(self, head: Head | None, part: FilePart) -> None:
+        if not self.outcome.done():
+            await super()._send_part(head, part)
