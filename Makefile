@@ -5,13 +5,14 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help run test check coverage bench faults autobahn asgi-hosts clean
+.PHONY: help run test quick check coverage bench faults autobahn asgi-hosts clean
 
 help:
 	@echo "make run        serve the examples on http://$(HOST):$(PORT)/; HOST and PORT may be given"
 	@echo "make test       everything that CI runs: check, and all tests"
 	@echo "make check      formatting, lint, types, layers"
-	@echo "make coverage   whether protocol, waist and interfaces are covered whole"
+	@echo "make quick      the tests that run in process, in about a minute"
+	@echo "make coverage   lines and branches that no test runs"
 	@echo "make bench      all benchmarks, about half an hour (bench/README.md)"
 	@echo "make faults     measures what the requirements state in times and sizes"
 	@echo "make autobahn   the Autobahn testsuite for WebSockets; needs a Python 2.7"
@@ -28,6 +29,9 @@ test: $(VENV)/installed-test
 
 check: $(VENV)/installed-check
 	VENV="$(VENV)" scripts/check
+
+quick: $(VENV)/installed-check
+	VENV="$(VENV)" scripts/quick
 
 coverage: $(VENV)/installed-test
 	VENV="$(VENV)" scripts/coverage

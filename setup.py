@@ -12,6 +12,16 @@ CHECK = [
     "h11>=0.16",
     "hypothesis>=6.100",
     "pytest>=8",
+    # A core for each half of the suite, and which lines it has run.
+    "pytest-cov>=6",
+    "pytest-xdist>=3",
+    # Certificates for tests of TLS.
+    "trustme>=1.1",
+    # The second driver of broadcast, and how tests talk to the Redis servers that they start.
+    "redis>=8",
+    # What the extra `standard` adds.
+    "python-dotenv>=1",
+    "PyYAML>=6",
     # What they complain about changes from one release to the next.
     "mypy==2.4.1",
     "ruff==0.17.5",
@@ -46,25 +56,17 @@ setup(
         "standard": ["python-dotenv>=1", "PyYAML>=6", "watchfiles>=1"],
         # Broadcast by Redis Cluster and Sentinel, which asyncio_redis does not know; hiredis reads replies in C.
         "redis": ["redis>=8", "hiredis>=3"],
-        # What `make check` runs, and the types that it needs to see.
+        # What `make check` and `make quick` run, and the types that they need to see.
         "check": CHECK,
         "test": [
             *CHECK,
-            "coverage>=7.6",
+            "coverage>=7.9",
             "packaging",
             # Drives a real browser, Debian's own chromium.
             "playwright>=1.40",
-            # A core for each half of the suite.
-            "pytest-xdist>=3",
-            # The second driver of broadcast, and how tests talk to the Redis servers that they start.
-            "redis>=8",
+            # What the extras `redis` and `standard` add to those.
             "hiredis>=3",
-            # What the extra `standard` adds.
-            "python-dotenv>=1",
-            "PyYAML>=6",
             "watchfiles>=1",
-            # Certificates for tests of TLS.
-            "trustme>=1.1",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
             "gunicorn>=23",
             "hypercorn>=0.17",

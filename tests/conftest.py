@@ -14,10 +14,12 @@ import inspect
 import logging
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.quick import is_left_out
 from uvicorn.server.loops import loop_factory
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,6 +39,16 @@ def _loggers_restored() -> Iterator[None]:
         logger.handlers[:] = handlers
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave out what tests/quick.py describes: servers, frameworks"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.getoption("quick") and is_left_out(collection_path) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
-from tests.e2e.server_process import LONGEST_WAIT
+from tests.waits import LONGEST_WAIT
 
 ROOT: Final = Path(uvicorn.__file__).parents[1]
 

@@ -16,8 +16,8 @@ import pytest
 
 from tests import wsgi_apps
 from tests.corpus import POST, request
-from tests.e2e.server_process import LONGEST_WAIT
 from tests.helpers import GET, Conversation, until
+from tests.waits import LONGEST_WAIT
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.errors import ChannelClosed, ConfigError, LocalProtocolError, StartupError
 from uvicorn.interfaces.detect import build_interface

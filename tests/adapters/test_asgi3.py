@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.server_process import LONGEST_WAIT
 from tests.helpers import settle, until
+from tests.waits import LONGEST_WAIT
 from uvicorn.adapters import ASGI3Adapter
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway

@@ -13,7 +13,7 @@ import pytest
 
 from tests.adapters.hosts import HOSTS, Host, hosted
 from tests.adapters.wire import ask, connect, head_of, read_answer
-from tests.e2e.server_process import LONGEST_WAIT
+from tests.waits import LONGEST_WAIT
 
 # All of them but the one that speaks ASGI: what it makes of WSGI is not ours.
 _WSGI_HOSTS: Final = [name for name in HOSTS if name != "hypercorn"]

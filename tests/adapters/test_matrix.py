@@ -13,7 +13,7 @@ from websockets.sync.client import connect as open_websocket
 from tests.adapters.hosts import Host, hosted
 from tests.adapters.matrix_apps import PIECES, STARTED, digest
 from tests.adapters.wire import ask, connect, head_of
-from tests.e2e.server_process import LONGEST_WAIT
+from tests.waits import LONGEST_WAIT
 
 KINDS: Final = ("channels", "consumer", "wsgi", "asgi3")
 

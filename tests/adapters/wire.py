@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tests.e2e.server_process import LONGEST_WAIT
+from tests.waits import LONGEST_WAIT
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 import pytest
@@ -15,7 +15,7 @@ from tests.django.postgres import DATABASE, postgres_server
 from tests.django.site import Row
 from uvicorn.django import DjangoThreads
 
-Admin = psycopg.Connection[tuple[Any, ...]]
+Admin: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar, overload
 
 import uvicorn
-
-#: Keeps a test that has failed from hanging; no test may depend on it.
-LONGEST_WAIT: Final = 30.0
+from tests.waits import LONGEST_WAIT as LONGEST_WAIT
 
 _HOW_TO_LISTEN: Final = re.compile(r"--(bind|host|port|uds|fd)(=|$)|-b")
 _LISTENING: Final = re.compile(r"listening on (\S+)")

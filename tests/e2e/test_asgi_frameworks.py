@@ -16,9 +16,9 @@ from websockets.sync.client import connect
 from tests.adapters.hosts import Host, hosted
 from tests.adapters.wire import ask, head_of
 from tests.adapters.wire import connect as connect_socket
-from tests.e2e.server_process import LONGEST_WAIT
 from tests.frameworks import BIG, FILE
 from tests.frameworks.asgi_parts import EVENTS, JSON, STATE
+from tests.waits import LONGEST_WAIT
 
 FRAMEWORKS: Final = ["starlette", "fastapi", "django", "litestar", "quart", "blacksheep"]
 

@@ -17,7 +17,7 @@ import pytest
 from tests.certificates import Certificates
 from tests.e2e.client import Client, content_of
 from tests.e2e.gunicorn_process import covers, knows, running_gunicorn
-from tests.e2e.server_process import LONGEST_WAIT
+from tests.waits import LONGEST_WAIT
 
 HOSTED = Path(__file__).parent / "hosted"
 

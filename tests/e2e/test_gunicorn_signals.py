@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from tests.certificates import Certificates
 from tests.e2e.client import Client, status_of
 from tests.e2e.gunicorn_process import Gunicorn, covers, knows, running_gunicorn
-from tests.e2e.server_process import LONGEST_WAIT
+from tests.waits import LONGEST_WAIT
 
 HOSTED = Path(__file__).parent / "hosted"
 

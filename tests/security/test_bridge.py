@@ -6,7 +6,6 @@ import ast
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +13,6 @@ import pytest
 
 from tests import wsgi_apps
 from tests.corpus import POST, request
-from tests.e2e.server_process import running_server
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.core.endpoint import Endpoint
@@ -248,34 +246,3 @@ def test_C12_adapters_do_not_change_signal_handlers() -> None:
     before = [signal.getsignal(number) for number in numbers]
     behind_two_bridges({})
     assert [signal.getsignal(number) for number in numbers] == before
-
-
-EXITING = """
-import asyncio, sys
-
-async def app(message, channels):
-    if message['path'] == '/late':
-        await asyncio.sleep(0)
-    if message['path'] != '/':
-        raise {'/exit': SystemExit(3), '/late': SystemExit(4), '/ctrl-c': KeyboardInterrupt()}[message['path']]
-    await channels['reply'].send({'status': 200, 'content': b'still here'})
-
-def wsgi(environ, start_response):
-    if environ['PATH_INFO'] != '/':
-        sys.exit(5)
-    start_response('200 OK', [])
-    return [b'still here']
-"""
-
-
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize(("app", "paths"), [("app", ["/exit", "/late", "/ctrl-c"]), ("wsgi", ["/exit"])])
-def test_D12_an_application_that_exits_ends_its_request_and_not_the_server(
-    app: str, paths: list[str], loop: str, tmp_path: Path
-) -> None:
-    (tmp_path / "app.py").write_text(EXITING)
-    with running_server(tmp_path, f"app:{app}", "--loop", loop) as server:
-        assert [server.get(path)[0] for path in paths] == [500] * len(paths)
-        assert server.get("/") == (200, "still here")
-        assert server.stop() == 0
-        assert server.stderr.count("exception in the application") == len(paths)
