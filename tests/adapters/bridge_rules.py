@@ -12,7 +12,7 @@ PHRASES = {"200": "OK", "503": "Service Unavailable", "299": "Unknown"}
 
 
 def differences(request: Request, bare: tuple[Received, Seen], bridged: tuple[Received, Seen]) -> Iterator[str]:
-    """What client and application can tell the bridge by."""
+    """What client and application can notice a bridge by."""
     (host, seen), (far_host, far_seen) = bare, bridged
     if far_host.mistakes:
         yield f"what PEP 3333 forbids: {far_host.mistakes}"
@@ -120,7 +120,7 @@ def _environ_differences(seen: Seen, far_seen: Seen) -> Iterator[str]:
     for key, value in wanted.items():
         if far_seen.environ.get(key, "") != value:
             yield f"environ {key}: {value!r} became {far_seen.environ.get(key)!r}"
-    # REMOTE_ADDR is "" where the host does not say it, as CGI has it; the raw target is always told.
+    # REMOTE_ADDR is "" where the host does not name it, as in CGI; the raw target is always there.
     allowed = {"REMOTE_ADDR", "REQUEST_URI", "RAW_URI", *wanted}
     new = [key for key in far_seen.environ if key not in allowed and not key.startswith("wsgi.")]
     if new:
@@ -156,7 +156,7 @@ def _without_framing(received: Received, host: Received) -> list[tuple[str, str]
 
 
 def _with_a_reason(status: str) -> str:
-    """An empty reason phrase cannot be told from a missing one, so the standard one is filled in (RFC 9112, 4)."""
+    """An empty reason phrase and a missing one look the same, so the standard one is filled in (RFC 9112, 4)."""
     return status if status[4:] else f"{status[:3]} {PHRASES[status[:3]]}"
 
 

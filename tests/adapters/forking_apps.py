@@ -16,7 +16,7 @@ Channels = dict[str, Any]
 
 
 def fork() -> int:
-    """`os.fork`, without what Python has to say about threads, which nobody who forks has asked for."""
+    """`os.fork`, without Python's warning about threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()

@@ -68,7 +68,7 @@ async def _broken_stream(message: Message, channels: Channels) -> None:
 
 
 async def _endless(message: Message, channels: Channels) -> None:
-    """Streams until it is told that there is no point, and says so."""
+    """Streams until a send raises, and reports the exception."""
     name = message["query_string"].decode()
     try:
         await channels["reply"].send({"status": 200, "headers": TEXT, "more_content": True})
@@ -82,7 +82,7 @@ async def _endless(message: Message, channels: Channels) -> None:
 
 
 async def _wait(message: Message, channels: Channels) -> None:
-    """Answers when another request has opened the gate; says that it waits."""
+    """Answers when another request has opened the gate; reports that it waits."""
     name = message["query_string"].decode()
     gate = _gate.setdefault(name, asyncio.Event())
     _say(f"{name} waits")
@@ -185,7 +185,7 @@ def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterab
 
 
 class Pieces:
-    """A response that goes wrong, or does not end; says when it is closed."""
+    """A response that fails, or does not end; reports when it is closed."""
 
     def __init__(self, environ: dict[str, Any], error: type[BaseException] | None, when: str) -> None:
         self._name = environ["QUERY_STRING"]
@@ -208,7 +208,7 @@ class Pieces:
 
 
 def rude(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """A WSGI application that raises when the path says so, or streams until it is closed."""
+    """A WSGI application that raises if the path asks for it, or streams until it is closed."""
     kind, _, when = environ["PATH_INFO"].strip("/").partition("-")
     error = ERRORS.get(kind)
     if error is not None and when == "before":

@@ -131,7 +131,7 @@ class Host:
 
 @contextmanager
 def hosted(name: str, app: str, env: Mapping[str, str] | None = None, prefix: str = "") -> Iterator[Host]:
-    """Host `name` with `app`, which is MODULE:NAME, on a socket that listens before it starts: nobody has to wait.
+    """Host `name` with `app`, which is MODULE:NAME, on a socket that listens before it starts: clients need not wait.
 
     `prefix` is `wsgi:` for hypercorn with a WSGI application.
     """

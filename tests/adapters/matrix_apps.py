@@ -1,6 +1,6 @@
 """The same small application of each kind.
 
-`/get`, `/upload` (how much, and its checksum), `/streamed` (in pieces), `/endless` (says so when it ends), `/error`,
+`/get`, `/upload` (how much, and its checksum), `/streamed` (in pieces), `/endless` (reports its end), `/error`,
 `/midway` (fails in the middle), `/state` (whether startup has been), and a websocket that echoes where there is one.
 """
 
@@ -21,7 +21,7 @@ STARTED: Final = "startup has been"
 Message = dict[str, Any]
 Respond = Callable[[int, bytes, bool], Awaitable[Any]]
 
-_state = "nobody has started"
+_state = "not started"
 
 
 def say(text: str) -> None:
@@ -157,7 +157,7 @@ async def asgi3_app(scope: Message, receive: Callable[[], Awaitable[Message]], s
 
 
 class Endless:
-    """A WSGI response that says when it is closed."""
+    """A WSGI response that reports when it is closed."""
 
     def __iter__(self) -> Iterator[bytes]:
         while True:

@@ -71,7 +71,7 @@ class Script:
 
 @dataclass
 class Seen:
-    """What the application was given, and told, in one call."""
+    """What the application was given, and notified of, in one call."""
 
     environ: dict[str, Any] = field(default_factory=dict)
     environ_faults: list[str] = field(default_factory=list)

@@ -109,7 +109,7 @@ REQUESTS: Final[dict[str, Conversation]] = {
     "JSON": one(
         "/json", method="POST", fields=[("Content-Type", "application/json")], content=b'{"a": ["\\u00fc", 1]}'
     ),
-    "JSON that is none": one("/json", method="POST", fields=[("Content-Type", "application/json")], content=b"{"),
+    "malformed JSON": one("/json", method="POST", fields=[("Content-Type", "application/json")], content=b"{"),
     "a stream": one("/stream"),
     "a stream, HTTP/1.0": one("/stream", version="1.0"),
     "an exception": one("/fail"),

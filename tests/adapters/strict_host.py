@@ -34,7 +34,7 @@ class Request:
     #: What the host puts into environ itself, of any type.
     own: tuple[tuple[str, object], ...] = ()
     content_bytes: int = 0
-    #: What says where the content ends: CONTENT_LENGTH ("length"), the input ("end"), or nothing, for there is none.
+    #: What marks the end of the content: CONTENT_LENGTH ("length"), the input ("end"), or nothing, without content.
     ended_by: str = ""
     #: Most bytes that the input gives at a time.
     piece_bytes: int = 1000
@@ -50,7 +50,7 @@ class Request:
         return (lines * 2)[: self.content_bytes].ljust(self.content_bytes, b".")
 
     def environ(self, strict: bool) -> dict[str, Any]:
-        """A host's environ. A `strict` one tells truncated content from whole, and ends the input where it ends."""
+        """A host's environ. A `strict` one reports truncated content, and ends the input where it ends."""
         path = self.script_name + self.path_info
         environ: dict[str, Any] = {
             "REQUEST_METHOD": self.method,

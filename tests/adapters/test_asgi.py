@@ -85,11 +85,11 @@ async def test_a_websocket_is_refused() -> None:
     assert reply.sent == [{"accept": False}]
 
 
-async def test_what_is_no_request_is_ignored() -> None:
+async def test_asgi_adapter_ignores_unknown_messages() -> None:
     assert (await answer(wsgi_apps.app, {"channel": "http.disconnect"})).sent == []
 
 
-async def test_inline_content_and_little_else_is_enough() -> None:
+async def test_asgi_adapter_serves_a_message_with_only_required_keys() -> None:
     reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "headers": [], "body": b"inline"})
     assert reply.sent[0]["status"] == 200
     assert reply.content == b"POST inline"
@@ -109,7 +109,7 @@ async def test_C11_a_body_channel_that_breaks_off_raises_in_the_application(end:
     assert (await answer(wsgi_apps.app, {"method": "POST", "path": "/echo"}, body=body)).sent[0]["status"] == 400
 
 
-async def test_a_path_that_somebody_has_changed_wins_over_the_raw_one() -> None:
+async def test_path_changed_by_a_middleware_replaces_the_raw_path() -> None:
     environ = await environ_of({"path": "/new path", "raw_path": b"/old%20path"})
     assert (environ["PATH_INFO"], environ["RAW_URI"]) == ("/new path", "/new%20path")
 
@@ -149,7 +149,9 @@ async def test_C10_a_client_that_leaves_stops_the_application_and_closes_it() ->
     assert wsgi_apps.closed == ["endless"]
 
 
-async def test_a_failure_in_the_middle_comes_after_what_was_said_before_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_midway_is_raised_after_the_content_before_it_was_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     reply = Reply()
     with pytest.raises(ValueError, match="boom"):
         await answer(wsgi_apps.app, {"path": "/failing"}, reply=reply)
@@ -226,7 +228,7 @@ async def test_an_adapter_can_be_used_again_after_its_shutdown() -> None:
     await adapter.shutdown()
 
 
-def test_each_server_has_its_settings_followed() -> None:
+def test_asgi_adapter_follows_the_settings_of_each_server() -> None:
     adapter = ASGIAdapter(wsgi_apps.app)
     pools = [build_interface(adapter, Settings(threads=threads)).executor for threads in (2, 3)]  # type: ignore[attr-defined]
     assert [pool.threads for pool in pools] == [2, 3]
@@ -250,7 +252,7 @@ class Guard:
         await channels["reply"].send({"status": 403})
 
 
-async def test_a_middleware_around_the_adapter_is_never_passed_by() -> None:
+async def test_server_calls_a_middleware_around_the_asgi_adapter() -> None:
     conversation = Conversation(Guard(ASGIAdapter(wsgi_apps.app)))
     conversation.send(GET)
     await until(lambda: conversation.received)
@@ -273,7 +275,7 @@ async def coroutine_application(message: Any, channels: Any) -> None: ...
         (wsgi_apps.app, {"interface": "asgi"}, "interface: expected one of .*, wsgi, .*, got 'asgi'"),
     ],
 )
-def test_what_cannot_be_adapted_is_an_error_when_the_adapter_is_made(
+def test_asgi_adapter_rejects_an_unsuitable_application_when_it_is_made(
     app: Any, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -286,7 +288,7 @@ async def test_a_malformed_field_added_by_a_middleware_is_reported(field: Any) -
         await answer(wsgi_apps.app, {"headers": [[b"a", b"b"], field]})
 
 
-async def test_a_number_in_a_field_of_a_response_is_not_so_many_zeros() -> None:
+async def test_number_as_a_response_header_is_rejected() -> None:
     async def app(message: Any) -> None:
         await message["reply_channel"].send({"status": 200, "headers": [[b"content-length", 1 << 40]]})
 
@@ -405,7 +407,7 @@ async def until_written(transport: Any) -> bool:
     return True
 
 
-async def test_content_that_nobody_reads_is_not_waited_for() -> None:
+async def test_asgi_adapter_does_not_wait_for_unread_content() -> None:
     adapter = ASGIAdapter(wsgi_apps.hello, threads=1)
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -449,7 +451,7 @@ async def test_C10_a_handler_that_is_cancelled_frees_an_application_that_reads()
 
 
 class WithStartup:
-    """A WSGI application with a startup, which fails as often as it is told to."""
+    """A WSGI application with a startup that fails a given number of times."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
@@ -471,7 +473,7 @@ class WithStartup:
         return []
 
 
-async def test_an_adapter_that_nobody_has_started_starts_once_and_before_its_first_requests() -> None:
+async def test_asgi_adapter_starts_once_before_its_first_requests() -> None:
     app = WithStartup()
     adapter = ASGIAdapter(app)
     await asyncio.gather(*(adapter({"method": "GET", "path": "/"}, {"reply": Reply()}) for _ in range(3)))
@@ -534,7 +536,7 @@ asyncio.run(main())
 """
 
 
-def test_who_never_shuts_an_adapter_down_has_its_calls_closed_when_the_process_ends() -> None:
+def test_iterables_of_an_adapter_that_is_never_shut_down_are_closed_at_exit() -> None:
     process = subprocess.run([sys.executable, "-c", WITHOUT_SHUTDOWN], capture_output=True, text=True, timeout=60)
     assert (process.stdout, process.stderr) == ("closed\n", "")
 

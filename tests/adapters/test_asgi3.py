@@ -108,7 +108,7 @@ async def for_ever(message: Message, channels: Message) -> None:
 # Requests
 
 
-async def test_a_request_is_a_message() -> None:
+async def test_asgi3_adapter_turns_a_scope_into_a_message() -> None:
     app = Recorder()
     host = Host(app, HTTP)
     await host.task
@@ -130,7 +130,7 @@ async def test_a_request_is_a_message() -> None:
     assert set(app.channels[0]) == {"reply"}
 
 
-async def test_a_scope_may_lack_what_is_optional() -> None:
+async def test_asgi3_adapter_accepts_a_scope_without_optional_keys() -> None:
     app = Recorder()
     host = Host(app, {**HTTP, "raw_path": None, "client": None, "server": ("/run/app.sock", None)})
     await host.task
@@ -138,7 +138,7 @@ async def test_a_scope_may_lack_what_is_optional() -> None:
     assert (message["raw_path"], message["client"], message["server"]) == (b"/a%20b", None, None)
 
 
-async def test_a_response_is_events() -> None:
+async def test_asgi3_adapter_sends_a_response_as_events() -> None:
     host = Host(
         Recorder({"status": 201, "headers": [[b"X-A", b"1"], [b"connection", b"close"]], "content": b"hi"}), HTTP
     )
@@ -188,7 +188,7 @@ async def test_a_response_that_has_no_content_is_sent_without(
 
 
 @pytest.mark.parametrize("length", [b"4", b"6", b"x"])
-async def test_a_length_that_is_wrong_is_raised_to_the_host(length: bytes) -> None:
+async def test_wrong_content_length_of_a_response_is_raised_to_the_host(length: bytes) -> None:
     app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
     host = Host(app, HTTP)
     with pytest.raises(LocalProtocolError) as raised:
@@ -198,7 +198,7 @@ async def test_a_length_that_is_wrong_is_raised_to_the_host(length: bytes) -> No
 
 
 @pytest.mark.parametrize("last", [b"", b"too much"])
-async def test_a_length_that_proves_wrong_breaks_the_response_off(last: bytes, caplog: Log) -> None:
+async def test_content_beyond_its_content_length_aborts_the_response(last: bytes, caplog: Log) -> None:
     start = {"status": 200, "headers": [[b"content-length", b"5"]], "content": b"hel", "more_content": True}
     host = Host(Recorder(start, {"content": last}), HTTP)
     with pytest.raises(LocalProtocolError, match="content-length is 5 but the app sent"):
@@ -238,7 +238,7 @@ async def test_content_comes_in_pieces_when_it_is_asked_for() -> None:
     assert received[1:] == [{"content": b"cd", "more_content": False}]
 
 
-async def test_content_that_nobody_asks_for_is_not_received() -> None:
+async def test_asgi3_adapter_receives_no_content_that_the_application_does_not_read() -> None:
     host = Host(Recorder(), POST, {"type": "http.request", "body": b"abcd"})
     await host.task
     assert host.events.qsize() == 1
@@ -263,7 +263,7 @@ async def test_content_is_expected_where_it_is_announced(
     assert ("body" in app.channels[0]) == has_content
 
 
-async def test_a_client_that_leaves_within_its_content_is_told() -> None:
+async def test_asgi3_adapter_reports_a_client_that_leaves_during_its_upload() -> None:
     received = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -331,7 +331,7 @@ async def test_a_response_that_is_under_way_when_the_client_closes_its_side_is_s
     assert [event.get("body") for event in host.sent] == [None, b"late"]
 
 
-async def test_a_handler_that_gives_a_half_closed_client_up_sends_nothing() -> None:
+async def test_handler_that_returns_without_answering_a_half_closed_client_sends_nothing() -> None:
     async def app(message: Message, channels: Message) -> None:
         closed = asyncio.Event()
         channels["reply"].on_close(closed.set)
@@ -391,7 +391,7 @@ async def test_a_middleware_may_change_what_is_sent(scope: Message) -> None:
         await ASGI3Adapter(app)(scope, events.get, send)
 
 
-async def test_what_nobody_waits_for_is_bounded() -> None:
+async def test_unawaited_sends_to_a_slow_host_are_bounded() -> None:
     async def app(message: Message, channels: Message) -> None:
         channels["reply"].send({"status": 200, "more_content": True})
         for _ in range(5):
@@ -425,19 +425,19 @@ async def test_an_unknown_scope_type_raises() -> None:
 class Living(Recorder):
     def __init__(self, failing: str = "") -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.hooks: list[str] = []
         self.failing = failing
 
     async def __call__(self, message: Message, channels: Message) -> None:
         await channels["reply"].send({"status": 200})
 
     async def startup(self) -> None:
-        self.told.append("startup")
+        self.hooks.append("startup")
         if self.failing == "startup":
             raise ValueError("no database")
 
     async def shutdown(self) -> None:
-        self.told.append("shutdown")
+        self.hooks.append("shutdown")
         if self.failing == "shutdown":
             raise ValueError("no goodbye")
 
@@ -453,32 +453,32 @@ LIFESPAN: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shut
         ("shutdown", ["lifespan.startup.complete", "lifespan.shutdown.failed"]),
     ],
 )
-async def test_lifespan_is_startup_and_shutdown(failing: str, sent: list[str]) -> None:
+async def test_lifespan_of_the_host_runs_startup_and_shutdown(failing: str, sent: list[str]) -> None:
     app = Living(failing)
     host = Host(app, {"type": "lifespan"}, *LIFESPAN)
     await host.task
     assert [event["type"] for event in host.sent] == sent
-    assert app.told == ["startup", "shutdown"][: len(sent)]
+    assert app.hooks == ["startup", "shutdown"][: len(sent)]
 
 
-async def test_without_lifespan_the_first_request_is_the_startup() -> None:
+async def test_first_request_runs_startup_on_a_host_without_lifespan() -> None:
     app = Living()
     host = Host(app, HTTP)
     await asyncio.gather(host.task, *(host.adapter(HTTP, host.receive, host.send) for _ in range(3)))
-    assert app.told == ["startup"]
+    assert app.hooks == ["startup"]
 
 
-async def test_a_startup_that_fails_is_tried_again() -> None:
+async def test_failed_startup_is_retried_by_the_next_request() -> None:
     app = Living("startup")
     host = Host(app, HTTP)
     with pytest.raises(StartupError):
         await host.task
     app.failing = ""
     await host.adapter(HTTP, host.receive, host.send)
-    assert app.told == ["startup", "startup"]
+    assert app.hooks == ["startup", "startup"]
 
 
-async def test_a_mistake_shows_when_the_adapter_is_made() -> None:
+async def test_asgi3_adapter_rejects_an_ambiguous_application_when_it_is_made() -> None:
     with pytest.raises(Exception, match="cannot tell which interface"):
         ASGI3Adapter(lambda a, b, c, d: None)
 
@@ -486,7 +486,7 @@ async def test_a_mistake_shows_when_the_adapter_is_made() -> None:
 # WebSockets
 
 
-async def test_a_connection_is_messages() -> None:
+async def test_asgi3_adapter_turns_websocket_events_into_messages() -> None:
     app = Recorder({"accept": True, "text": "hi", "bytes": None})
     host = Host(app, WEBSOCKET, CONNECT, {"type": "websocket.receive", "text": "a"})
     host.put(
@@ -503,7 +503,7 @@ async def test_a_connection_is_messages() -> None:
     ]
 
 
-async def test_a_close_waits_for_the_host_s_word() -> None:
+async def test_websocket_close_waits_for_the_hosts_disconnect_event() -> None:
     app = Recorder({"accept": True, "bytes": b"x", "close": 4001, "reason": "bye"})
     host = Host(app, WEBSOCKET, CONNECT)
     await settle()
@@ -517,7 +517,7 @@ async def test_a_close_waits_for_the_host_s_word() -> None:
     assert app.messages[1]["code"] == 4001
 
 
-async def test_a_close_does_not_wait_for_ever() -> None:
+async def test_wait_for_the_hosts_disconnect_event_is_bounded() -> None:
     app = Recorder({"accept": True, "close": True})
     events: asyncio.Queue[Message] = asyncio.Queue()
     events.put_nowait(CONNECT)
@@ -532,7 +532,7 @@ async def test_a_close_does_not_wait_for_ever() -> None:
 
 
 async def test_a_close_is_sent_to_a_host_that_cannot_while_it_is_asked_for_events() -> None:
-    """granian is one: who asks has the connection to himself."""
+    """As granian: one that is receiving has the connection to itself."""
     asked = asyncio.Lock()
     events: asyncio.Queue[Message] = asyncio.Queue()
     events.put_nowait(CONNECT)
@@ -562,21 +562,21 @@ async def test_a_close_is_sent_to_a_host_that_cannot_while_it_is_asked_for_event
 @pytest.mark.parametrize(
     ("extensions", "types"), [({"websocket.http.response": {}}, ["start", "body"]), ({}, ["close"]), (None, ["close"])]
 )
-async def test_a_denial_is_as_good_as_the_host_can(extensions: Message | None, types: list[str]) -> None:
+async def test_denial_is_a_response_only_if_the_host_supports_it(extensions: Message | None, types: list[str]) -> None:
     host = Host(Recorder({"status": 401, "content": b"who?"}), {**WEBSOCKET, "extensions": extensions}, CONNECT)
     await host.task
     assert host.types == types
 
 
 @pytest.mark.parametrize("extensions", [{"websocket.http.response": {}}, {}])
-async def test_a_denial_may_come_in_pieces(extensions: Message) -> None:
+async def test_denial_response_may_be_streamed(extensions: Message) -> None:
     app = Recorder({"status": 401, "content": b"wh", "more_content": True}, {"content": b"o?"})
     host = Host(app, {**WEBSOCKET, "extensions": extensions}, CONNECT)
     await host.task
     assert b"".join(event.get("body", b"") for event in host.sent) == (b"who?" if extensions else b"")
 
 
-async def test_a_denial_that_belies_its_length_is_broken_off() -> None:
+async def test_denial_response_that_contradicts_its_content_length_is_aborted() -> None:
     start = {"status": 401, "headers": [[b"content-length", b"9"]], "content": b"wh", "more_content": True}
     host = Host(Recorder(start, {"content": b"o?"}), WEBSOCKET, CONNECT)
     with pytest.raises(ResponseAborted):
@@ -591,7 +591,7 @@ async def test_a_denial_that_belies_its_length_is_broken_off() -> None:
         ({"accept": True, "headers": [[b"a", b"b\r\n"]]}, ["start", "body"]),
     ],
 )
-async def test_an_answer_that_cannot_be_sent_is_a_500(accept: Message, sent: list[str]) -> None:
+async def test_handshake_answer_that_cannot_be_sent_is_500(accept: Message, sent: list[str]) -> None:
     host = Host(Recorder(accept), WEBSOCKET, CONNECT)
     await settle()
     host.put({"type": "websocket.disconnect", "code": 1000})
@@ -600,7 +600,7 @@ async def test_an_answer_that_cannot_be_sent_is_a_500(accept: Message, sent: lis
 
 
 @pytest.mark.parametrize(
-    ("accept", "told"),
+    ("accept", "expected"),
     [
         ({"subprotocol": "other"}, r"subprotocol: expected None or one of those offered, \['chat'\], got 'other'"),
         (
@@ -611,12 +611,12 @@ async def test_an_answer_that_cannot_be_sent_is_a_500(accept: Message, sent: lis
         ({"headers": [[b"content-length", b"5"]]}, "header b'content-length': belongs to the handshake"),
     ],
 )
-async def test_an_answer_that_the_host_would_refuse_raises_in_the_application_which_may_give_another(
-    accept: Message, told: str
+async def test_handshake_answer_that_the_host_would_reject_raises_and_may_be_replaced(
+    accept: Message, expected: str
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
         if message["channel"] == "websocket.connect":
-            with pytest.raises(LocalProtocolError, match=told):
+            with pytest.raises(LocalProtocolError, match=expected):
                 await channels["reply"].send({"accept": True, **accept})
             await channels["reply"].send({"accept": True, "subprotocol": "chat"})
 
@@ -674,14 +674,14 @@ async def test_E1_a_page_of_another_host_is_refused_unless_it_is_listed(
     assert ("allowed_origins=[...]" in caplog.text) == (not allowed)
 
 
-async def test_a_websocket_that_the_application_does_not_know_is_refused() -> None:
+async def test_websocket_to_an_application_without_websockets_is_denied() -> None:
     host = Host(wsgi, WEBSOCKET, CONNECT)
     await host.task
     assert host.sent[0]["status"] == 403
     await host.adapter._interface.shutdown(0)
 
 
-async def test_messages_that_the_application_has_no_time_for_stay_with_the_host() -> None:
+async def test_asgi3_adapter_receives_no_websocket_messages_while_handlers_are_busy() -> None:
     go = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:

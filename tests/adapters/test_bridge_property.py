@@ -29,7 +29,7 @@ from uvicorn.concurrency.worker_pool import WorkerPool
 
 EXAMPLES = int(os.environ.get("BRIDGE_EXAMPLES", "0"))
 
-# Far more than an exchange takes on the slowest machine: who has not answered by then never will.
+# Far more than an exchange takes on the slowest machine.
 _NEVER_SECONDS = 60
 
 

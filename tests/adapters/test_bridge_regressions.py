@@ -44,13 +44,13 @@ def serve(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_writing_nothing_leaves_the_head_to_be_replaced(way: str) -> None:
+def test_wsgi_write_of_empty_bytes_leaves_the_head_replaceable(way: str) -> None:
     received, seen = serve(Script(calls=(Start(), Write(0), Start("503 Busy", again=True))), way=way)
     assert (received.status, seen.events) == ("503 Busy", [])
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_beginning_does_not_become_a_500(way: str) -> None:
+def test_response_that_has_begun_does_not_become_500(way: str) -> None:
     received, _ = serve(Script("generator", (Start("201 Created"), Yield(1), Raise(ValueError))), way=way)
     assert (received.status, received.content, received.complete) == ("201 Created", b"1", False)
 
@@ -77,7 +77,7 @@ def test_content_that_is_read_after_a_response_without_content_is_not_waited_for
 
 
 @pytest.mark.parametrize("key", ["HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"])
-def test_namesakes_of_the_contents_own_keys_change_nothing(key: str) -> None:
+def test_headers_named_like_content_keys_of_environ_change_nothing(key: str) -> None:
     request = Request("POST", fields=(("CONTENT_TYPE", "a/b"), (key, "7")), content_bytes=2, ended_by="length")
     _, seen = serve(Script(calls=(Read("read()"), Start())), request)
     assert (seen.environ["CONTENT_TYPE"], seen.environ["CONTENT_LENGTH"]) == ("a/b", "2")

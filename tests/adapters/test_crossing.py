@@ -147,7 +147,7 @@ def test_an_exit_on_a_worker_thread_crosses_as_the_cause_of_another(way: Way, er
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_client_that_has_gone_does_not_cross(way: Way) -> None:
+def test_disconnect_of_the_client_is_not_raised_to_the_host(way: Way) -> None:
     way(raising(ClientDisconnected("gone")))
 
 
@@ -311,7 +311,7 @@ async def test_a_middleware_around_an_adapter_may_answer_instead() -> None:
     assert (host.sent[0]["status"], host.sent[1]["body"], reply.sent) == (503, b"boom", [])
 
 
-def test_what_a_wsgi_iterable_raises_before_its_first_content_crosses() -> None:
+def test_exception_of_a_wsgi_iterable_before_its_first_content_crosses() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         raise Unpleasant("boom")

@@ -12,7 +12,7 @@ from tests.adapters.wire import ask
 WSGI_HOSTS = ["gunicorn sync", "gunicorn gthread", "waitress", "uvicorn", "hypercorn"]
 ASGI_HOSTS = ["uvicorn", "hypercorn"]
 
-# hypercorn answers in a thread of its own, and is told of a WSGI application by a prefix.
+# hypercorn answers in a thread of its own, and needs a prefix for a WSGI application.
 PAIRS = [
     *((host, app) for host in WSGI_HOSTS for app in ("as_wsgi", "wsgi_as_wsgi", "wsgi_by_messages_as_wsgi")),
     *((host, app) for host in ASGI_HOSTS for app in ("as_asgi3", "wsgi_as_asgi3", "wsgi_by_messages_as_asgi3")),

@@ -41,16 +41,16 @@ def test_C12_a_child_that_raises_in_an_application_ends(host: str, app: str) -> 
     assert ended_child(host, app, "/?raise") == b"1"
 
 
-def test_C12_a_child_that_exits_with_a_word_has_failed() -> None:
+def test_C12_child_that_exits_with_a_message_has_failed() -> None:
     assert ended_child(*_BY_THREADS[0], "/?exit-with-a-word") == b"1"
 
 
 @pytest.mark.parametrize(("host", "app"), _BY_THREADS)
-def test_C12_a_child_that_returns_from_an_application_serves_nobody(host: str, app: str) -> None:
+def test_C12_child_that_returns_from_an_application_serves_no_requests(host: str, app: str) -> None:
     assert ended_child(host, app, "/?return") == b"1"
 
 
-#: A process that answers by itself, then in its children; it ends with what a child says.
+#: A process that answers by itself, then in its children; it ends with the output of a child.
 FORKING = """
 import os, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # that threads and forks do not go together is what this is about

@@ -27,7 +27,7 @@ _THREADED: Final = ["gunicorn gthread", "waitress", "wsgiref threaded", "werkzeu
 # One process that answers everything.
 _ONE_PROCESS: Final = [*_THREADED, "gunicorn sync", "wsgiref", "uwsgi of one thread"]
 
-# wsgiref and uWSGI tell the end of a response of no known length by closing, as HTTP/1.0 did: it never looks cut off.
+# wsgiref and uWSGI end a response of no known length by closing, as HTTP/1.0 did: it never looks cut off.
 _FRAMED: Final = _CHUNKED
 
 # Werkzeug's REMOTE_PORT is a number, which the validator of an environ refuses.
@@ -51,13 +51,13 @@ def on(names: list[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("host", names, indirect=True, scope="module")
 
 
-def test_a_whole_response(host: Host) -> None:
+def test_host_sends_a_whole_response(host: Host) -> None:
     answer = ask(host.port, "/a?c=d")
     assert (answer.status, answer.values("x-app"), answer.content) == (201, ["yes"], b"GET /a c=d ")
 
 
 @pytest.mark.parametrize("size", [0, 1, 3000000])
-def test_content_goes_in_and_out(host: Host, size: int) -> None:
+def test_host_passes_content_in_and_out(host: Host, size: int) -> None:
     assert ask(host.port, "/", method="POST", content=b"x" * size).content == b"POST /  " + b"x" * size
 
 
@@ -79,7 +79,7 @@ def test_the_validator_around_the_application_is_content(host: Host, name: str) 
 
 
 @on(_CHUNKED)
-def test_chunked_content_goes_in(host: Host) -> None:
+def test_host_passes_chunked_content_in(host: Host) -> None:
     answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000, b"b", b"c" * 50000])
     assert answer.content == b"POST /  " + b"a" * 100000 + b"b" + b"c" * 50000
 
@@ -95,11 +95,11 @@ def test_unread_content_does_not_block_the_response(host: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["stream", "double/stream"])
-def test_a_streamed_response(host: Host, name: str) -> None:
+def test_host_sends_a_streamed_response(host: Host, name: str) -> None:
     assert ask(host.port, f"/{name}").content == b"".join(b"%d" % number * 20000 for number in range(5))
 
 
-def test_a_streamed_response_of_a_declared_length(host: Host) -> None:
+def test_host_sends_a_streamed_response_of_a_declared_length(host: Host) -> None:
     answer = ask(host.port, "/declared")
     assert (answer.values("content-length"), answer.content) == (["100000"], b"x" * 100000)
 
@@ -124,7 +124,7 @@ def test_a_response_survives_a_client_that_reads_little_at_a_time(host: Host) ->
     assert received.endswith(b"POST /  " + content)
 
 
-def test_fields_go_both_ways(host: Host) -> None:
+def test_host_passes_header_fields_both_ways(host: Host) -> None:
     answer = ask(
         host.port, "/fields", fields=[("X-Some", "thing, other"), ("X-Latin", "J\xfcrgen"), ("Cookie", "c=1; d=2")]
     )
@@ -132,7 +132,7 @@ def test_fields_go_both_ways(host: Host) -> None:
     assert (answer.values("set-cookie"), answer.values("x-two")) == (["a=1", "b=2; path=/"], ["1", "2"])
 
 
-def test_a_path_arrives_as_it_was(host: Host) -> None:
+def test_host_passes_the_path_unchanged(host: Host) -> None:
     assert ask(host.port, "/%C3%BC/a%20b%25//c/").content == b"GET /%C3%BC/a%20b%25//c/  "
 
 
@@ -154,12 +154,12 @@ def test_HEAD_has_no_content(host: Host, name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_a_status_without_content(host: Host, status: int) -> None:
+def test_host_sends_204_without_content(host: Host, status: int) -> None:
     answer = ask(host.port, f"/{status}")
     assert (answer.status, answer.values("etag"), answer.content, answer.complete) == (status, ['"e"'], b"", True)
 
 
-def test_many_requests_at_a_time(host: Host) -> None:
+def test_host_serves_many_requests_at_a_time(host: Host) -> None:
     answers: list[bytes] = []
     threads = [
         threading.Thread(target=lambda number=number: answers.append(ask(host.port, f"/{number}").content))
@@ -175,20 +175,20 @@ def test_many_requests_at_a_time(host: Host) -> None:
 @pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
 class TestAnApplicationThatRaises:
     @on([name for name in _WSGI_HOSTS if not name.startswith("uwsgi")])
-    def test_before_its_response_is_500(self, host: Host, error: str) -> None:
+    def test_application_that_fails_before_its_response_is_500(self, host: Host, error: str) -> None:
         assert ask(host.port, f"/{error}-before").status == 500
 
     @on(_FRAMED)
-    def test_midway_does_not_look_complete(self, host: Host, error: str) -> None:
+    def test_response_that_fails_midway_does_not_look_complete(self, host: Host, error: str) -> None:
         assert not ask(host.port, f"/{error}-midway").complete
 
-    def test_after_its_response_has_answered(self, host: Host, error: str) -> None:
+    def test_application_that_fails_after_its_response_has_answered(self, host: Host, error: str) -> None:
         answer = ask(host.port, f"/{error}-after")
         assert (answer.status, answer.content, answer.complete) == (200, b"whole", True)
 
     @on(_ONE_PROCESS)
     @pytest.mark.parametrize("when", ["before", "midway", "after"])
-    def test_does_not_end_its_process(self, host: Host, error: str, when: str) -> None:
+    def test_failing_application_does_not_end_the_hosts_process(self, host: Host, error: str, when: str) -> None:
         pid = ask(host.port, "/pid").content
         with suppress(RemoteDisconnected):
             # uWSGI logs 500, and closes without a response, whatever application raises.
@@ -197,7 +197,7 @@ class TestAnApplicationThatRaises:
 
     @on(_THREADED)
     @pytest.mark.parametrize("when", ["before", "midway", "after"])
-    def test_does_not_end_other_requests(self, host: Host, error: str, when: str) -> None:
+    def test_failing_application_does_not_end_other_requests(self, host: Host, error: str, when: str) -> None:
         name = f"{error}-{when}"
         with connect(host.port) as waiting:
             waiting.sendall(head_of("GET", f"/wait?{name}"))
@@ -209,7 +209,7 @@ class TestAnApplicationThatRaises:
             assert read_answer(waiting).content == b"waited"
 
 
-def test_C10_the_application_is_told_that_its_client_has_left(host: Host) -> None:
+def test_C10_application_is_notified_that_its_client_has_left(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("GET", "/endless?streamer"))
         connection.recv(1000)

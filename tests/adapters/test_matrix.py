@@ -69,7 +69,7 @@ def only(cells: list[tuple[str, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("cell", cells, indirect=True, ids=name)
 
 
-def test_get(cell: Host) -> None:
+def test_get_is_answered_by_every_kind_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/get")
     assert (answer.status, answer.content) == (200, b"got")
 
@@ -79,28 +79,28 @@ def test_a_whole_response_has_its_length(cell: Host) -> None:
     assert ask(cell.port, "/get").values("content-length") == ["3"]
 
 
-def test_upload(cell: Host) -> None:
+def test_upload_arrives_whole_at_every_kind_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", content=UPLOAD)
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_upload_in_chunks(cell: Host) -> None:
+def test_chunked_upload_arrives_whole_at_every_kind_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", chunks=[UPLOAD[:7], UPLOAD[7:]])
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_streamed_response(cell: Host) -> None:
+def test_streamed_response_of_every_kind_arrives_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/streamed")
     assert (answer.status, answer.content, answer.complete) == (200, b"".join(PIECES), True)
 
 
-def test_head_request(cell: Host) -> None:
+def test_head_request_to_every_kind_on_every_host_has_no_content(cell: Host) -> None:
     answer = ask(cell.port, "/get", method="HEAD")
     assert (answer.status, answer.content) == (200, b"")
 
 
 @only(OURS)
-def test_disconnect(cell: Host) -> None:
+def test_disconnect_ends_a_stream_of_every_kind_on_every_host(cell: Host) -> None:
     with connect(cell.port) as connection:
         connection.sendall(head_of("GET", "/endless"))
         while b"still here" not in connection.recv(65536):
@@ -108,38 +108,38 @@ def test_disconnect(cell: Host) -> None:
     cell.wait_for_line("the endless response has ended")
 
 
-def test_error(cell: Host) -> None:
+def test_error_of_every_kind_is_500_on_every_host(cell: Host) -> None:
     assert ask(cell.port, "/error").status == 500
     assert ask(cell.port, "/get").status == 200
 
 
-def test_error_midway(cell: Host) -> None:
+def test_error_midway_of_every_kind_never_looks_complete_on_any_host(cell: Host) -> None:
     assert not ask(cell.port, "/midway").complete
 
 
 @only(WITH_WEBSOCKET)
-def test_websocket(cell: Host) -> None:
+def test_websocket_is_served_where_kind_and_host_support_it(cell: Host) -> None:
     with open_websocket(f"ws://127.0.0.1:{cell.port}/", open_timeout=LONGEST_WAIT) as websocket:
         for message in ("text", b"\x00\xff", "x" * 100000):
             websocket.send(message)
             assert websocket.recv(LONGEST_WAIT) == message
-    # hypercorn says 1006, whatever the client has said.
+    # hypercorn reports 1006, whatever code the client has sent.
     cell.wait_for_line("the websocket has ended with")
 
 
 @only([cell for cell in CELLS if cell[0] in ("channels", "asgi3") and cell not in WITH_WEBSOCKET])
-def test_a_websocket_that_the_application_does_not_know_is_refused(cell: Host) -> None:
+def test_websocket_to_a_kind_without_websockets_is_denied(cell: Host) -> None:
     with pytest.raises(InvalidStatus, match="HTTP 403"):
         open_websocket(f"ws://127.0.0.1:{cell.port}/", open_timeout=LONGEST_WAIT)
 
 
 @only(WITH_LIFESPAN)
-def test_lifespan(cell: Host) -> None:
+def test_startup_runs_before_the_first_request_of_every_kind(cell: Host) -> None:
     assert ask(cell.port, "/state").content.decode() == STARTED
 
 
 @pytest.mark.parametrize("cell", WITH_LIFESPAN, ids=name)
-def test_shutdown(cell: tuple[str, str]) -> None:
+def test_shutdown_runs_when_the_host_stops(cell: tuple[str, str]) -> None:
     host, kind = cell
     with hosted(HOSTS[host], f"tests.adapters.matrix_apps:{kind}_on_{host}") as running:
         assert ask(running.port, "/get").status == 200
@@ -160,6 +160,6 @@ def table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def test_the_table_in_the_documents_is_this_one() -> None:
+def test_matrix_in_the_documentation_matches_the_tests() -> None:
     page = Path(__file__).parents[2] / "docs" / "adapters.md"
     assert table() in page.read_text(), f"expected this table in docs/adapters.md:\n\n{table()}"

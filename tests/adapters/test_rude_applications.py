@@ -25,7 +25,7 @@ def test_an_application_that_raises_before_its_response_is_500(host: Host, error
 
 @pytest.mark.parametrize("when", ["midway", "after"])
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_application_that_raises_later_has_still_been_closed(host: Host, error: str, when: str) -> None:
+def test_iterable_of_an_application_that_raises_later_is_closed(host: Host, error: str, when: str) -> None:
     ask(host.port, f"/{error}-{when}?{error}-{when}")
     host.wait_for_line(f"{error}-{when} ended")
 
@@ -37,7 +37,7 @@ def test_a_response_that_fails_midway_does_not_look_complete(host: Host, error: 
 
 @pytest.mark.parametrize("when", ["before", "midway", "after"])
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_process_goes_on(host: Host, error: str, when: str) -> None:
+def test_host_process_survives_an_application_that_exits(host: Host, error: str, when: str) -> None:
     pid = ask(host.port, "/").content
     # More often than there are threads.
     for _ in range(20):
@@ -46,7 +46,7 @@ def test_the_process_goes_on(host: Host, error: str, when: str) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_other_requests_go_on(host: Host, error: str) -> None:
+def test_other_requests_survive_an_application_that_exits(host: Host, error: str) -> None:
     with connect(host.port) as streaming:
         streaming.sendall(head_of("GET", f"/endless?beside-{error}"))
         streaming.recv(1000)

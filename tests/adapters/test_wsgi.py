@@ -72,14 +72,14 @@ def call(app: Any, environ: dict[str, Any] | None = None, validate: bool = True)
     return answer
 
 
-def test_a_whole_response() -> None:
+def test_wsgi_adapter_returns_a_whole_response() -> None:
     answer = call(WSGIAdapter(hello))
     assert (answer.status, answer.content) == ("200 OK", b"hello")
     assert answer.headers == [("content-type", "text/plain"), ("content-length", "5")]
 
 
 @pytest.mark.parametrize("size", [0, 1, 200000])
-def test_content_goes_in_and_out(size: int) -> None:
+def test_wsgi_adapter_passes_content_in_and_out(size: int) -> None:
     content = b"x" * size
     assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
 
@@ -200,7 +200,7 @@ def test_no_more_is_read_than_the_request_has_where_the_input_offers_read1() -> 
     assert source.read() == b" next request"
 
 
-def test_an_input_that_fails_is_a_client_that_has_gone() -> None:
+def test_failing_wsgi_input_of_the_host_counts_as_a_disconnect() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("gone")
@@ -236,7 +236,7 @@ def test_B1_a_control_character_never_reaches_the_host() -> None:
         call(WSGIAdapter(app))
 
 
-def test_the_application_learns_that_the_client_has_gone() -> None:
+def test_application_behind_wsgi_adapter_is_notified_of_a_disconnect() -> None:
     ended = threading.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -292,7 +292,7 @@ def test_C12_a_forked_process_has_a_loop_of_its_own() -> None:
     assert exit_code_in_child(in_child) == 0
 
 
-def test_a_mistake_shows_when_the_module_is_imported() -> None:
+def test_wsgi_adapter_rejects_an_ambiguous_application_when_it_is_made() -> None:
     with pytest.raises(Exception, match="not callable"):
         WSGIAdapter(3)  # type: ignore[arg-type]
 
@@ -307,7 +307,7 @@ def test_P3_the_double_bridge_is_invisible(path: str) -> None:
     assert [field for field in bridged.headers if field in wanted] == wanted
 
 
-def test_P3_what_the_host_put_into_environ_reappears_behind_a_double_bridge() -> None:
+def test_P3_environ_keys_of_the_host_reappear_behind_a_double_bridge() -> None:
     seen: dict[str, Any] = {}
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -334,7 +334,7 @@ def test_C4_a_path_is_byte_for_byte_the_same_behind_a_double_bridge(octets: byte
     assert seen == [octets.decode("latin-1")]
 
 
-def test_the_application_learns_that_the_host_would_not_take_its_head() -> None:
+def test_application_is_disconnected_when_start_response_of_the_host_raises() -> None:
     ended = threading.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

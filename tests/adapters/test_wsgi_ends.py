@@ -137,7 +137,7 @@ def test_a_response_without_content_ends_even_if_the_application_does_not(method
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
-def test_an_application_whose_content_nobody_sees_may_send_it_to_its_end(method: str, status: str) -> None:
+def test_application_may_send_all_content_of_a_response_without_content(method: str, status: str) -> None:
     ended: list[BaseException | None] = []
     done = threading.Event()
 
@@ -178,7 +178,7 @@ def test_HEAD_of_a_stream_is_the_same_as_of_a_whole_response() -> None:
 
 
 class Watched:
-    """An endless application that says when it has ended, and how."""
+    """An endless application that reports when and how it ends."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -344,14 +344,14 @@ for _ in range(2):
 """
 
 
-def test_a_shutdown_that_fails_keeps_no_other_from_running() -> None:
+def test_failing_shutdown_of_one_adapter_does_not_prevent_that_of_another() -> None:
     process = run_python(FAILING_SHUTDOWN)
     assert (process.stdout, process.returncode) == ("shut down\n" * 2, 0)
     assert process.stderr.count("the application's shutdown failed") == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("not yet"), SystemExit(3), asyncio.CancelledError()])
-def test_a_startup_that_fails_is_the_requests_and_the_next_one_tries_again(error: BaseException) -> None:
+def test_failed_startup_raises_in_its_request_and_the_next_one_retries(error: BaseException) -> None:
     class App:
         starts = 0
 
@@ -370,7 +370,7 @@ def test_a_startup_that_fails_is_the_requests_and_the_next_one_tries_again(error
     assert App.starts == 2
 
 
-def test_an_adapter_that_is_called_on_its_own_loop_says_so() -> None:
+def test_wsgi_adapter_called_on_its_own_loop_raises() -> None:
     inner = WSGIAdapter(hello)
 
     async def app(message: Message, channels: Channels) -> None:
@@ -415,7 +415,7 @@ def test_a_failure_behind_three_bridges_is_raised_to_the_host(caplog: pytest.Log
     assert caplog.messages == []
 
 
-def test_P3_what_the_host_put_into_environ_rides_in_messages_too() -> None:
+def test_P3_environ_keys_of_the_host_are_passed_in_messages() -> None:
     seen: list[Any] = []
     adapter = ASGIAdapter(wsgi_apps.show)
 
@@ -463,7 +463,7 @@ def test_a_host_that_does_not_decode_chunked_content_is_logged_once(caplog: pyte
     assert [record.levelname for record in caplog.records if "chunked" in record.message] == ["WARNING"]
 
 
-def test_content_without_an_input_is_not_whole() -> None:
+def test_announced_content_without_wsgi_input_counts_as_a_disconnect() -> None:
     environ = environ_of("/", "POST", CONTENT_LENGTH="3")
     del environ["wsgi.input"]
 

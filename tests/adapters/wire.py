@@ -1,4 +1,4 @@
-"""A client that sends what it is told, byte for byte, and keeps the response as it came."""
+"""A client that sends given bytes, and keeps the response as it came."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def hanging() -> None:
 
 
 @pytest.mark.parametrize(("name", "question"), [("gevent", "is_module_patched"), ("eventlet", "is_monkey_patched")])
-def test_threads_that_are_none_are_told_of_instead_of_waited_for(
+def test_loop_thread_with_monkey_patched_threads_raises_config_error(
     name: str, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop_thread().stop()
@@ -40,7 +40,7 @@ def test_threads_that_are_none_are_told_of_instead_of_waited_for(
     assert not loop_thread().is_stopped
 
 
-def test_there_is_one_for_all_threads_however_many_ask_at_once() -> None:
+def test_threads_that_ask_at_once_share_one_loop_thread() -> None:
     loop_thread().stop()
     together = threading.Barrier(8)
     found: list[LoopThread] = []
@@ -58,7 +58,7 @@ def test_there_is_one_for_all_threads_however_many_ask_at_once() -> None:
     assert len(set(found)) == 1
 
 
-def test_it_tells_its_own_thread_from_others() -> None:
+def test_is_current_is_true_on_the_loop_thread_only() -> None:
     thread = LoopThread()
 
     async def is_current() -> bool:
@@ -69,7 +69,7 @@ def test_it_tells_its_own_thread_from_others() -> None:
     thread.stop()
 
 
-def test_it_runs_without_uvloop_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_thread_runs_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     thread = LoopThread()
     assert "uvloop" not in type(thread.submit(the_loop()).result(30)).__module__
@@ -93,7 +93,7 @@ def run_all(thread: LoopThread) -> None:
     assert done.wait(30)
 
 
-def test_what_is_posted_is_called_in_order(thread: LoopThread) -> None:
+def test_callbacks_posted_to_the_loop_thread_are_called_in_order(thread: LoopThread) -> None:
     called: list[int] = []
     for number in range(1000):
         thread.post(partial(called.append, number))
@@ -101,7 +101,7 @@ def test_what_is_posted_is_called_in_order(thread: LoopThread) -> None:
     assert called == list(range(1000))
 
 
-def test_what_many_threads_post_is_all_called(thread: LoopThread) -> None:
+def test_callbacks_posted_by_many_threads_are_all_called(thread: LoopThread) -> None:
     called: list[int] = []
 
     def post() -> None:
@@ -117,7 +117,7 @@ def test_what_many_threads_post_is_all_called(thread: LoopThread) -> None:
     assert len(called) == 8000
 
 
-def test_a_callback_that_exits_keeps_no_other_from_being_called(thread: LoopThread) -> None:
+def test_posted_callback_that_exits_does_not_prevent_the_next(thread: LoopThread) -> None:
     begun, both_posted, called = threading.Event(), threading.Event(), threading.Event()
 
     def hold_up() -> None:
@@ -135,13 +135,13 @@ def test_a_callback_that_exits_keeps_no_other_from_being_called(thread: LoopThre
     assert called.wait(30)
 
 
-def test_who_posts_to_a_loop_that_has_stopped_is_told(thread: LoopThread) -> None:
+def test_post_to_a_stopped_loop_thread_raises(thread: LoopThread) -> None:
     thread.stop()
     with pytest.raises(RuntimeError, match="the event loop has stopped"):
         thread.post(int)
 
 
-def test_what_was_posted_before_it_stopped_is_called(thread: LoopThread) -> None:
+def test_callbacks_posted_before_the_loop_thread_stops_are_called(thread: LoopThread) -> None:
     called = threading.Event()
 
     def stop_and_post() -> None:
@@ -153,14 +153,14 @@ def test_what_was_posted_before_it_stopped_is_called(thread: LoopThread) -> None
     assert called.is_set()
 
 
-def test_what_still_runs_when_it_stops_is_cancelled() -> None:
+def test_tasks_that_run_when_the_loop_thread_stops_are_cancelled() -> None:
     thread = LoopThread()
     running = thread.submit(hanging())
     thread.stop()
     assert running.cancelled()
 
 
-def test_a_hook_that_fails_keeps_no_other_from_running(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_stop_hook_of_the_loop_thread_does_not_prevent_the_next(caplog: pytest.LogCaptureFixture) -> None:
     thread = LoopThread()
     ran: list[bool] = []
 
@@ -177,7 +177,7 @@ def test_a_hook_that_fails_keeps_no_other_from_running(caplog: pytest.LogCapture
     assert "the application's shutdown failed" in caplog.text
 
 
-def test_a_hook_that_hangs_does_not_keep_the_process_from_ending(
+def test_hanging_stop_hook_does_not_keep_the_process_from_ending(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_STOP_SECONDS", 0.05)
@@ -189,7 +189,7 @@ def test_a_hook_that_hangs_does_not_keep_the_process_from_ending(
     assert "takes longer than" in caplog.text
 
 
-def test_a_task_that_exits_ends_itself_and_not_the_loop() -> None:
+def test_task_that_exits_does_not_end_the_loop_thread() -> None:
     thread = LoopThread()
 
     async def leave() -> None:
@@ -200,7 +200,9 @@ def test_a_task_that_exits_ends_itself_and_not_the_loop() -> None:
     thread.stop()
 
 
-def test_what_goes_wrong_in_a_callback_is_reported(thread: LoopThread, caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_of_a_callback_on_the_loop_thread_is_logged(
+    thread: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> None:
         raise ValueError("a bug")
 

@@ -32,7 +32,7 @@ def test_wake_before_wait_is_kept(kind: type[EventWaker | QueueWaker]) -> None:
     waker.wait()
 
 
-def test_a_bell_that_was_given_back_is_taken_again() -> None:
+def test_waker_that_was_given_back_is_taken_again() -> None:
     wakers = WakerPool()
     waker = wakers.take()
     wakers.give_back(waker)
@@ -40,7 +40,7 @@ def test_a_bell_that_was_given_back_is_taken_again() -> None:
     assert wakers.take() is not waker
 
 
-def test_no_more_bells_are_kept_than_are_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pool_keeps_a_bounded_number_of_idle_wakers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_IDLE", 1)
     wakers = WakerPool()
     taken = [wakers.take(), wakers.take()]
@@ -50,13 +50,13 @@ def test_no_more_bells_are_kept_than_are_of_use(monkeypatch: pytest.MonkeyPatch)
     assert wakers.take() not in taken
 
 
-def test_where_there_is_no_eventfd_bells_are_of_the_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wakers_use_a_queue_where_there_is_no_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HAS_EVENTFD", False)
     waker: Waker = WakerPool().take()
     assert isinstance(waker, QueueWaker)
 
 
-def test_a_bell_that_could_not_be_had_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waker_whose_eventfd_fails_raises_and_is_freed_without_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(value: int, flags: int) -> int:
         raise OSError(24, "Too many open files")
 
@@ -65,7 +65,7 @@ def test_a_bell_that_could_not_be_had_is_told_of_once(monkeypatch: pytest.Monkey
         WakerPool().take()
 
 
-def test_the_descriptor_of_a_bell_goes_with_it() -> None:
+def test_freeing_a_waker_closes_its_eventfd() -> None:
     waker = EventWaker()
     descriptor = waker._descriptor
     os.fstat(descriptor)

@@ -13,7 +13,7 @@ from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
 
 
 class Calling:
-    """A job that calls a function, and says whether it was cancelled instead."""
+    """A job that calls a function, and records whether it was cancelled instead."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.run = function
@@ -23,7 +23,7 @@ class Calling:
         self.cancelled.set()
 
 
-async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
+async def test_pool_runs_jobs_that_do_not_block_on_one_worker() -> None:
     pool = WorkerPool(threads=8)
     threads: set[int] = set()
     done: list[int] = []
@@ -34,7 +34,7 @@ async def test_jobs_that_do_not_block_are_all_done_by_one_worker() -> None:
     pool.shutdown()
 
 
-async def test_a_job_behind_a_blocked_one_is_taken_by_another_worker() -> None:
+async def test_pool_gives_a_job_behind_a_blocked_one_to_another_worker() -> None:
     pool = WorkerPool(threads=2)
     release, done = threading.Event(), threading.Event()
     pool.post(Calling(release.wait))
@@ -44,7 +44,7 @@ async def test_a_job_behind_a_blocked_one_is_taken_by_another_worker() -> None:
     pool.shutdown()
 
 
-async def test_a_job_behind_one_that_blocks_and_came_in_the_same_turn_is_taken_by_another_worker() -> None:
+async def test_pool_gives_a_job_behind_one_that_blocks_in_the_same_turn_to_another_worker() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     # The first worker has been started, and is idle.
@@ -57,7 +57,7 @@ async def test_a_job_behind_one_that_blocks_and_came_in_the_same_turn_is_taken_b
     pool.shutdown()
 
 
-async def test_as_many_jobs_run_at_a_time_as_there_are_threads() -> None:
+async def test_pool_runs_as_many_jobs_at_a_time_as_it_has_threads() -> None:
     pool = WorkerPool(threads=4)
     together = threading.Barrier(4)
     done: list[int] = []
@@ -67,7 +67,7 @@ async def test_as_many_jobs_run_at_a_time_as_there_are_threads() -> None:
     pool.shutdown()
 
 
-async def test_more_than_the_queue_holds_are_refused() -> None:
+async def test_pool_with_a_full_queue_raises_pool_full() -> None:
     pool = WorkerPool(threads=1, queue=2)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -81,7 +81,7 @@ async def test_more_than_the_queue_holds_are_refused() -> None:
     pool.shutdown()
 
 
-def test_submit_is_that_of_any_executor() -> None:
+def test_pool_submit_returns_a_future_as_any_executor() -> None:
     with WorkerPool(threads=2) as pool:
         assert pool.submit(pow, 2, 10).result(30) == 1024
         with pytest.raises(ZeroDivisionError):
@@ -89,7 +89,7 @@ def test_submit_is_that_of_any_executor() -> None:
         assert list(pool.map(abs, [-1, 2])) == [1, 2]
 
 
-def test_a_pool_that_is_shut_down_takes_no_more() -> None:
+def test_pool_rejects_jobs_after_shutdown() -> None:
     pool = WorkerPool(threads=1)
     pool.shutdown()
     with pytest.raises(RuntimeError):
@@ -98,12 +98,12 @@ def test_a_pool_that_is_shut_down_takes_no_more() -> None:
         pool.post(Calling(lambda: None))
 
 
-def test_a_pool_without_threads_is_refused() -> None:
+def test_pool_without_threads_is_rejected() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         WorkerPool(threads=0)
 
 
-def test_C12_a_forked_process_has_workers_of_its_own() -> None:
+def test_C12_forked_process_has_worker_threads_of_its_own() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -120,7 +120,7 @@ async def post(pool: WorkerPool, done: threading.Event) -> None:
     pool.post(Calling(done.set))
 
 
-def test_C12_a_forked_process_can_submit_at_once() -> None:
+def test_C12_forked_process_can_submit_to_the_pool_at_once() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -131,7 +131,7 @@ def test_C12_a_forked_process_can_submit_at_once() -> None:
     pool.shutdown()
 
 
-def test_C12_a_forked_process_ends_no_workers_of_its_parent() -> None:
+def test_C12_forked_process_ends_no_worker_threads_of_its_parent() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -144,7 +144,7 @@ def test_C12_a_forked_process_ends_no_workers_of_its_parent() -> None:
     pool.shutdown()
 
 
-async def test_as_many_wait_as_the_queue_holds_while_workers_are_still_to_be_woken() -> None:
+async def test_pool_queue_is_used_fully_while_workers_have_yet_to_wake() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):
@@ -155,7 +155,7 @@ async def test_as_many_wait_as_the_queue_holds_while_workers_are_still_to_be_wok
     pool.shutdown()
 
 
-async def test_a_job_that_fails_costs_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_job_does_not_end_its_worker_thread(caplog: pytest.LogCaptureFixture) -> None:
     pool = WorkerPool(threads=1)
     done = threading.Event()
 
@@ -169,7 +169,7 @@ async def test_a_job_that_fails_costs_no_worker(caplog: pytest.LogCaptureFixture
     pool.shutdown()
 
 
-async def test_jobs_that_wait_at_shutdown_are_cancelled_if_so_wished() -> None:
+async def test_pool_shutdown_cancels_queued_jobs_if_asked() -> None:
     pool = WorkerPool(threads=1)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -184,7 +184,7 @@ async def test_jobs_that_wait_at_shutdown_are_cancelled_if_so_wished() -> None:
     pool.shutdown()
 
 
-async def test_jobs_that_wait_at_shutdown_are_done_even_behind_a_blocked_one() -> None:
+async def test_pool_shutdown_runs_queued_jobs_even_behind_a_blocked_one() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -197,7 +197,7 @@ async def test_jobs_that_wait_at_shutdown_are_done_even_behind_a_blocked_one() -
     pool.shutdown()
 
 
-def test_a_future_that_was_cancelled_is_not_run() -> None:
+def test_pool_does_not_run_a_cancelled_future() -> None:
     pool = WorkerPool(threads=1)
     release, ran = threading.Event(), threading.Event()
     pool.submit(release.wait)
@@ -208,7 +208,7 @@ def test_a_future_that_was_cancelled_is_not_run() -> None:
     assert not ran.is_set()
 
 
-def test_another_event_loop_finds_a_pool_that_looks_after_headway() -> None:
+def test_pool_adds_workers_for_a_second_event_loop_too() -> None:
     pool = WorkerPool(threads=2)
     release = threading.Event()
 
@@ -236,7 +236,7 @@ class Refusing(threading.Thread):
         raise RuntimeError("can't start new thread")
 
 
-async def test_a_pool_that_gets_no_thread_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pool_that_cannot_start_a_thread_raises_pool_full(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = WorkerPool(threads=2)
     monkeypatch.setattr(threading, "Thread", Refusing)
     with pytest.raises(PoolFull):
@@ -251,7 +251,7 @@ async def test_a_pool_that_gets_no_thread_is_full(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("way", ["post", "submit", "shutdown"])
-async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_threads(way: str) -> None:
+async def test_C12_pool_of_a_forked_process_begins_without_threads(way: str) -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
     workers = pool._workers
@@ -268,7 +268,7 @@ async def test_C12_whatever_a_forked_process_does_first_it_begins_with_no_thread
 
 
 @pytest.mark.parametrize(("computed", "alive"), [(1000, 1), (0, 2)], ids=["computes", "blocks in each job"])
-async def test_no_other_worker_is_woken_while_one_makes_headway(computed: float, alive: int) -> None:
+async def test_pool_wakes_no_second_worker_while_one_makes_progress(computed: float, alive: int) -> None:
     pool = WorkerPool(threads=2)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: begun.set() or release.wait()))
@@ -284,7 +284,7 @@ async def test_no_other_worker_is_woken_while_one_makes_headway(computed: float,
     pool.shutdown()
 
 
-def test_a_job_that_was_taken_before_it_could_be_refused_is_not_refused() -> None:
+def test_pool_does_not_reject_a_job_that_a_worker_has_taken() -> None:
     pool = WorkerPool(threads=1)
     pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
     assert pool.waiting == 0

@@ -153,12 +153,12 @@ def test_state_table_of_the_exchange_has_every_event() -> None:
     assert {case.values[1] for case in state_cases(module, ExchangeState)} == EVENTS.keys()
 
 
-def test_the_head_is_split_into_path_and_query() -> None:
+def test_request_target_is_split_into_path_and_query() -> None:
     made, gateway = exchange()
     assert (made.path, made.raw_path, made.query_string) == ("/a", b"/a", b"b")
 
 
-def test_a_response_that_cannot_be_sent_may_be_followed_by_another() -> None:
+def test_response_that_cannot_be_sent_may_be_followed_by_another() -> None:
     made, gateway = exchange()
     with pytest.raises(LocalProtocolError):
         made.respond(0)
@@ -186,14 +186,14 @@ def test_error_for_content_that_is_text_shows_the_text() -> None:
         made.write("x")  # type: ignore[arg-type]
 
 
-async def test_a_request_without_content_has_none_to_receive() -> None:
+async def test_receive_of_a_request_without_content_returns_the_end_at_once() -> None:
     made, gateway = exchange()
     assert await made.receive() == (b"", False)
     assert gateway.calls == []
 
 
 class Taker:
-    """Takes content, and says of each piece that it is one too many."""
+    """Takes content, and reports each piece as above its high-water mark."""
 
     def __init__(self) -> None:
         self.taken: list[Any] = []
@@ -286,7 +286,7 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
         yield opened
 
 
-async def test_a_file_is_content_and_its_end(file: FileIO) -> None:
+async def test_written_file_is_sent_as_content_and_ends_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     await made.write_file(file, 70000)
     assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
@@ -307,7 +307,7 @@ async def test_file_for_a_disconnected_client_is_not_read(file: FileIO) -> None:
     assert (gateway.calls, file.tell()) == ([], 0)
 
 
-async def test_a_file_before_the_status_is_an_error(file: FileIO) -> None:
+async def test_writing_a_file_before_the_response_head_raises(file: FileIO) -> None:
     made, gateway = in_state(WAITING)
     with pytest.raises(LocalProtocolError, match="WAITING"):
         await made.write_file(file, 10)
@@ -325,7 +325,7 @@ def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:
     assert made.state == CLOSED
 
 
-async def test_a_gateway_without_back_pressure_never_waits() -> None:
+async def test_drain_of_a_gateway_without_flow_control_returns_at_once() -> None:
     made, gateway = exchange()
     assert not made.write_paused
     await made.drain()
@@ -337,7 +337,7 @@ def test_abort_of_a_complete_exchange_does_nothing() -> None:
     assert gateway.calls == []
 
 
-async def test_a_receiver_that_was_cancelled_does_not_keep_content_from_another() -> None:
+async def test_cancelled_receive_does_not_keep_content_from_another_receive() -> None:
     made, _ = exchange(has_content=True)
     cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
     await asyncio.sleep(0)
@@ -347,7 +347,7 @@ async def test_a_receiver_that_was_cancelled_does_not_keep_content_from_another(
     assert cancelled.cancelled()
 
 
-def test_trailers_for_a_client_that_turns_out_to_have_gone_end_nothing_twice() -> None:
+def test_trailers_to_a_client_found_disconnected_end_the_exchange_once() -> None:
     class Gone(RecordingGateway):
         def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
             exchange.disconnect()

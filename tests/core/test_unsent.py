@@ -27,7 +27,7 @@ class Client:
         return self.sends.shortage(size, self.unsent, unawaited, most, messages)
 
 
-def test_bytes_that_nothing_awaits_are_bounded() -> None:
+def test_unsent_bytes_of_unawaited_sends_are_bounded() -> None:
     client = Client()
     assert client.shortage(900) == ""
     assert client.shortage(901) == "over 1000 unread bytes that nothing awaits"
@@ -36,7 +36,7 @@ def test_bytes_that_nothing_awaits_are_bounded() -> None:
     assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
 
 
-def test_messages_that_nothing_awaits_are_bounded() -> None:
+def test_unsent_messages_of_unawaited_sends_are_bounded() -> None:
     client = Client()
     for _ in range(5):
         assert client.shortage(1, messages=5) == ""
@@ -45,7 +45,7 @@ def test_messages_that_nothing_awaits_are_bounded() -> None:
     assert client.shortage(1) == ""
 
 
-def test_what_is_awaited_counts_as_bytes_and_messages_no_more() -> None:
+def test_awaited_send_no_longer_counts_as_unawaited_bytes_or_message() -> None:
     client = Client()
     for _ in range(20):
         assert client.shortage(400, messages=1) == ""
@@ -54,13 +54,13 @@ def test_what_is_awaited_counts_as_bytes_and_messages_no_more() -> None:
     assert client.shortage(901) == "over 1000 unread bytes that nothing awaits"
 
 
-def test_the_send_that_has_made_the_client_slow_may_be_awaited_too() -> None:
+def test_send_that_exceeded_the_high_water_mark_may_be_awaited_too() -> None:
     client = Client()
     client.sends.last_send()()
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_what_the_client_has_taken_counts_no_more() -> None:
+def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
     client = Client()
     client.send(900)
     client.take(500)
@@ -70,7 +70,7 @@ def test_what_the_client_has_taken_counts_no_more() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_what_is_taken_of_a_send_that_is_awaited_is_not_deducted_twice() -> None:
+def test_taken_part_of_an_awaited_send_is_deducted_once() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -79,7 +79,7 @@ def test_what_is_taken_of_a_send_that_is_awaited_is_not_deducted_twice() -> None
     assert client.shortage(101) == "over 1000 unread bytes that nothing awaits"
 
 
-def test_sends_may_be_awaited_in_another_order_and_late() -> None:
+def test_unsent_sends_may_be_awaited_late_and_in_another_order() -> None:
     client = Client()
     client.send(800)
     first = client.sends.last_send()
@@ -95,7 +95,7 @@ def test_sends_may_be_awaited_in_another_order_and_late() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_a_send_that_is_awaited_after_it_was_taken_changes_nothing() -> None:
+def test_awaiting_a_send_that_the_client_has_taken_changes_no_count() -> None:
     client = Client()
     client.send(10)
     last = client.sends.last_send()
@@ -106,14 +106,14 @@ def test_a_send_that_is_awaited_after_it_was_taken_changes_nothing() -> None:
     assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
 
 
-def test_what_the_server_writes_itself_is_no_message() -> None:
+def test_bytes_of_the_servers_own_do_not_count_as_an_unsent_message() -> None:
     client = Client()
     client.sends.add_other(10)
     client.unsent += 10
     assert client.shortage(messages=1) == ""
 
 
-def test_all_bytes_together_are_bounded() -> None:
+def test_awaited_and_unawaited_unsent_bytes_together_are_bounded() -> None:
     client = Client()
     client.sends.last_send()()
     for _ in range(9):
@@ -123,7 +123,7 @@ def test_all_bytes_together_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("awaited", [True, False])
-def test_a_larger_send_leaves_as_much_room_as_there_was_without_it(awaited: bool) -> None:
+def test_send_above_the_limit_leaves_room_for_unawaited_sends(awaited: bool) -> None:
     client = Client()
     assert client.shortage(50_000) == ""
     client.send(50_000, awaited)
@@ -134,7 +134,7 @@ def test_a_larger_send_leaves_as_much_room_as_there_was_without_it(awaited: bool
     assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
 
 
-def test_of_larger_sends_that_nothing_awaits_one_is_not_counted() -> None:
+def test_of_unawaited_sends_above_the_limit_only_one_is_exempt() -> None:
     client = Client()
     for size in (2000, 3000):
         assert client.shortage(size) == ""
@@ -142,7 +142,7 @@ def test_of_larger_sends_that_nothing_awaits_one_is_not_counted() -> None:
     assert client.shortage(4000) == "over 1000 unread bytes that nothing awaits"
 
 
-def test_a_larger_send_counts_no_more_when_it_has_been_taken() -> None:
+def test_send_above_the_limit_no_longer_counts_once_it_is_taken() -> None:
     client = Client()
     client.send(50_000, awaited=True)
     client.take(50_100)

@@ -138,7 +138,7 @@ def test_end_of_an_accepted_handshake_request_does_not_end_the_session(state: Se
     assert made.session.state == state
 
 
-def test_an_accept_that_cannot_be_sent_leaves_the_decision_open() -> None:
+def test_accept_that_cannot_be_sent_leaves_the_handshake_undecided() -> None:
     made = Made()
     with pytest.raises(LocalProtocolError, match="bad subprotocol"):
         made.session.accept("bad")
@@ -167,7 +167,7 @@ def test_binary_message_of_any_bytes_type_is_sent_as_bytes(data: Any) -> None:
         (lambda session: session.send_bytes("x"), "expected 'bytes' as bytes, got str"),
     ],
 )
-def test_a_message_of_the_wrong_type_is_not_sent(send: Any, expected: str) -> None:
+def test_websocket_message_of_the_wrong_type_raises_and_is_not_sent(send: Any, expected: str) -> None:
     made = Made(OPEN)
     with pytest.raises(LocalProtocolError, match=expected):
         send(made.session)
@@ -185,7 +185,7 @@ def test_a_message_of_the_wrong_type_is_not_sent(send: Any, expected: str) -> No
         (None, "x", "expected 'bytes' as bytes, got str"),
     ],
 )
-def test_a_message_can_be_checked_before_there_is_a_connection(text: Any, data: Any, expected: str) -> None:
+def test_websocket_message_can_be_checked_before_the_handshake_ends(text: Any, data: Any, expected: str) -> None:
     if expected:
         with pytest.raises(LocalProtocolError, match=expected):
             check_message(text, data)
@@ -194,14 +194,14 @@ def test_a_message_can_be_checked_before_there_is_a_connection(text: Any, data: 
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1012, 1014, 3000, 4999])
-def test_7_4_codes_that_an_application_may_send(code: int) -> None:
+def test_7_4_application_may_close_with_these_codes(code: int) -> None:
     made = Made(OPEN)
     made.session.close(code, "é" * 61)
     assert made.gateway.calls == [(code, "é" * 61)]
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, -1, 1000.0, "1000", None, True])
-def test_7_4_codes_that_nobody_may_send(code: Any) -> None:
+def test_7_4_close_with_a_reserved_code_raises(code: Any) -> None:
     made = Made(OPEN)
     with pytest.raises(LocalProtocolError, match="close code"):
         made.session.close(code)
@@ -219,7 +219,7 @@ def test_5_5_close_with_a_malformed_reason_raises_and_keeps_the_session_open(rea
 
 
 @pytest.mark.parametrize("end", ["disconnect", "handshake denied", "client gone"])
-def test_callbacks_for_the_end_are_called_once_and_in_order(end: str) -> None:
+def test_end_callbacks_of_a_session_are_called_once_and_in_order(end: str) -> None:
     made = Made()
     called: list[int] = []
     made.session.on_end(lambda: called.append(1))
@@ -229,13 +229,13 @@ def test_callbacks_for_the_end_are_called_once_and_in_order(end: str) -> None:
     assert called == [1, 2]
 
 
-def test_a_callback_that_comes_after_the_end_is_called_at_once() -> None:
+def test_end_callback_of_a_closed_session_is_called_at_once() -> None:
     called: list[int] = []
     Made(CLOSED).session.on_end(lambda: called.append(1))
     assert called == [1]
 
 
-def test_a_callback_that_fails_keeps_no_other_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_end_callback_of_a_session_does_not_prevent_the_next(caplog: pytest.LogCaptureFixture) -> None:
     made = Made(OPEN)
     called: list[int] = []
     made.session.on_end(lambda: 1 / 0)
@@ -245,22 +245,22 @@ def test_a_callback_that_fails_keeps_no_other_from_being_called(caplog: pytest.L
     assert "on_close" in caplog.text
 
 
-def test_callbacks_are_called_before_the_listener_is_told() -> None:
+def test_end_callbacks_of_a_session_are_called_before_on_disconnect() -> None:
     made = Made(OPEN)
-    told: list[int] = []
-    made.session.on_end(lambda: told.append(len(made.listener.calls)))
+    called: list[int] = []
+    made.session.on_end(lambda: called.append(len(made.listener.calls)))
     made.session.disconnect(1001, "bye")
-    assert told == [0]
+    assert called == [0]
 
 
-def test_a_session_that_nobody_listens_to_ends_in_silence() -> None:
+def test_disconnect_of_a_session_without_a_listener_does_nothing_else() -> None:
     made = Made(OPEN)
     made.session.listener = None
     made.session.disconnect(1001, "bye")
     assert made.session.state == CLOSED
 
 
-def test_flow_is_the_gateway_s() -> None:
+def test_flow_control_of_a_session_is_that_of_its_gateway() -> None:
     made = Made(OPEN)
     made.session.pause_receiving()
     made.session.resume_receiving()
@@ -271,7 +271,7 @@ def test_flow_is_the_gateway_s() -> None:
     assert made.session.write_paused
 
 
-def test_after_the_end_there_is_no_flow_to_wait_for() -> None:
+def test_drain_of_a_closed_session_returns_at_once() -> None:
     made = Made(OPEN)
     made.gateway.write_paused = True
     made.session.disconnect(1006, "")
@@ -282,11 +282,11 @@ def test_after_the_end_there_is_no_flow_to_wait_for() -> None:
     assert made.gateway.calls == []
 
 
-def test_a_session_shows_its_path_and_its_state() -> None:
+def test_repr_of_a_session_shows_path_and_state() -> None:
     assert repr(Made(CLOSING).session) == "<websocket '/chat' CLOSING>"
 
 
-def test_what_is_derived_has_to_say_what_it_does() -> None:
+def test_methods_that_a_gateway_or_listener_must_define_raise_by_default() -> None:
     session = Made().session
     calls: tuple[Callable[[], object], ...] = (
         lambda: WebSocketGateway().send_accept(session, None, ()),

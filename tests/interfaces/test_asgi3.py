@@ -126,7 +126,7 @@ async def test_content_is_received_in_pieces() -> None:
     ]
 
 
-async def test_after_the_content_a_client_that_leaves_is_received() -> None:
+async def test_asgi_receive_after_the_content_waits_for_http_disconnect() -> None:
     app = App(LAST, receives=2)
     conversation = await answered(app)
     assert app.received[1:] == []
@@ -134,7 +134,7 @@ async def test_after_the_content_a_client_that_leaves_is_received() -> None:
     assert app.received[1:] == [{"type": "http.disconnect"}]
 
 
-async def test_a_client_that_closes_its_side_is_received_and_still_answered() -> None:
+async def test_asgi_half_closed_client_is_reported_and_still_answered() -> None:
     app = App(receives=2)
     conversation = await answered(app)
     conversation.send_eof()
@@ -143,7 +143,7 @@ async def test_a_client_that_closes_its_side_is_received_and_still_answered() ->
     assert conversation.responses()[0].content == b"hello"
 
 
-async def test_a_client_that_leaves_within_its_content_is_received() -> None:
+async def test_asgi_client_that_leaves_during_its_upload_is_reported() -> None:
     app = App(receives=2)
     conversation = await answered(app, request(POST, b"content-length: 4", content=b"ab"))
     await conversation.lose()
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_within_its_content_is_received() -> None:
 
 
 @pytest.mark.parametrize("stream", [GET, request(POST, b"content-length: 4", content=b"ab")])
-async def test_after_the_response_a_disconnect_is_received(stream: bytes) -> None:
+async def test_asgi_receive_after_the_response_returns_http_disconnect(stream: bytes) -> None:
     app = App(receives_after=1)
     await answered(app, stream)
     assert app.received == [{"type": "http.disconnect"}]
@@ -160,7 +160,7 @@ async def test_after_the_response_a_disconnect_is_received(stream: bytes) -> Non
 # Sending
 
 
-async def test_a_whole_response_is_one_write() -> None:
+async def test_asgi_start_and_body_leave_in_one_write() -> None:
     conversation = await answered(App())
     assert len(conversation.transport.writes) == 1
     response = conversation.responses()[0]
@@ -168,13 +168,13 @@ async def test_a_whole_response_is_one_write() -> None:
     assert response.header(b"content-length") == b"5"
 
 
-async def test_a_whole_response_after_a_wait_is_one_write() -> None:
+async def test_asgi_start_and_body_sent_after_a_wait_leave_in_one_write() -> None:
     conversation = await answered(App(None, START, BODY))
     assert len(conversation.transport.writes) == 1
 
 
 @pytest.mark.parametrize("before", [(), (None,)])
-async def test_a_stream_opens_when_the_application_waits(before: tuple[Any, ...]) -> None:
+async def test_asgi_response_head_is_sent_when_the_application_waits(before: tuple[Any, ...]) -> None:
     conversation = await answered(App(*before, START, FOR_EVER), timeout_disconnect=0.0)
     assert conversation.responses()[0].status == 200
     assert not conversation.responses()[0].complete
@@ -182,7 +182,7 @@ async def test_a_stream_opens_when_the_application_waits(before: tuple[Any, ...]
     await until(lambda: not conversation.interface.tasks._running)
 
 
-async def test_a_stream_that_has_opened_goes_on() -> None:
+async def test_asgi_stream_continues_after_its_head_was_sent() -> None:
     conversation = await answered(App(START, None, None, MORE, None, LAST))
     response = conversation.responses()[0]
     assert (response.content, response.complete) == (b"more", True)
@@ -258,7 +258,7 @@ async def test_a_slow_client_that_leaves_ends_the_wait_and_the_next_event_raises
 
 async def test_sending_on_a_broken_connection_raises_before_the_loop_reports_it() -> None:
     go = asyncio.Event()
-    told: list[type[OSError]] = []
+    raised: list[type[OSError]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
@@ -267,13 +267,13 @@ async def test_sending_on_a_broken_connection_raises_before_the_loop_reports_it(
         try:
             await send(MORE)
         except OSError as error:
-            told.append(type(error))
+            raised.append(type(error))
 
     conversation = await answered(app)
     conversation.transport.closing = True
     go.set()
     await settle()
-    assert told == [ClientDisconnected]
+    assert raised == [ClientDisconnected]
 
 
 class Streaming:
@@ -377,7 +377,7 @@ async def test_an_endless_response_lets_others_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "told"),
+    ("events", "expected"),
     [
         ((BODY,), "expected http.response.start, got 'http.response.body'"),
         ((START, START), "expected http.response.body, got 'http.response.start'"),
@@ -392,12 +392,12 @@ async def test_an_endless_response_lets_others_run() -> None:
         (({"type": "http.response.start"},), "expected http.response.start with 'status', got {'type'}"),
     ],
 )
-async def test_an_event_that_does_not_fit_is_told_what_would(
-    events: tuple[dict[str, Any], ...], told: str, caplog: pytest.LogCaptureFixture
+async def test_asgi_event_out_of_order_raises_with_the_expected_event(
+    events: tuple[dict[str, Any], ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(*events)
     await answered(app)
-    assert [str(error) for error in app.errors] == [f"send: {told}"]
+    assert [str(error) for error in app.errors] == [f"send: {expected}"]
     assert caplog.text.count("Traceback") == 1
 
 
@@ -410,7 +410,7 @@ async def test_an_event_that_does_not_fit_is_told_what_would(
     ],
 )
 @pytest.mark.parametrize("waits", [(), (None, None)])
-async def test_a_start_that_cannot_be_sent_is_the_application_s_error(
+async def test_asgi_invalid_response_start_raises_in_the_application(
     start: dict[str, Any], waits: tuple[Any, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(start, *waits, MORE)
@@ -420,7 +420,7 @@ async def test_a_start_that_cannot_be_sent_is_the_application_s_error(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_a_start_that_cannot_be_sent_is_told_even_if_nothing_follows(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_invalid_response_start_is_logged_even_if_no_event_follows(caplog: pytest.LogCaptureFixture) -> None:
     conversation = await answered(App({"type": "http.response.start", "status": 99}, None, None))
     assert conversation.statuses == [500]
     assert "status: expected an int" in caplog.text
@@ -428,7 +428,7 @@ async def test_a_start_that_cannot_be_sent_is_told_even_if_nothing_follows(caplo
 
 @pytest.mark.parametrize("trailers", [False, True])
 @pytest.mark.parametrize("waits", [(), (None, None)])
-async def test_after_a_start_that_cannot_be_sent_another_may(waits: tuple[Any, ...], trailers: bool) -> None:
+async def test_asgi_invalid_response_start_may_be_followed_by_another(waits: tuple[Any, ...], trailers: bool) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 99, "trailers": trailers})
@@ -442,7 +442,7 @@ async def test_after_a_start_that_cannot_be_sent_another_may(waits: tuple[Any, .
     assert (await answered(app)).statuses == [418]
 
 
-async def test_content_that_is_no_bytes_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_body_that_is_not_bytes_raises_in_the_application(caplog: pytest.LogCaptureFixture) -> None:
     assert (await answered(App(START, {**BODY, "body": "text"}))).statuses == [500]
     assert "content: expected bytes, got str" in caplog.text
 
@@ -450,7 +450,7 @@ async def test_content_that_is_no_bytes_is_the_application_s_error(caplog: pytes
 # How the application ends
 
 
-async def test_a_plain_function_that_returns_nothing_is_told_what_was_expected(
+async def test_asgi_plain_function_that_returns_none_is_500_and_the_log_says_what_was_expected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(scope: Any, receive: Any, send: Any) -> None: ...
@@ -460,7 +460,7 @@ async def test_a_plain_function_that_returns_nothing_is_told_what_was_expected(
 
 
 @pytest.mark.parametrize(
-    ("events", "told"),
+    ("events", "expected"),
     [
         ((None,), "any of its response"),
         ((START,), "any of its response"),
@@ -468,11 +468,11 @@ async def test_a_plain_function_that_returns_nothing_is_told_what_was_expected(
         ((START, MORE), "all of its response"),
     ],
 )
-async def test_an_application_that_returns_early_is_told_so(
-    events: tuple[Any, ...], told: str, caplog: pytest.LogCaptureFixture
+async def test_asgi_application_that_returns_early_is_logged(
+    events: tuple[Any, ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await answered(App(*events))
-    assert f"returned without having sent {told}" in caplog.text
+    assert f"returned without having sent {expected}" in caplog.text
 
 
 async def test_an_application_that_returns_after_http_disconnect_is_not_logged_and_nothing_is_sent(
@@ -495,7 +495,7 @@ async def test_an_application_that_returns_unanswered_is_a_500_at_once(events: t
     assert (await answered(App(*events))).statuses == [500]
 
 
-async def test_a_response_that_is_given_up_midway_is_broken_off() -> None:
+async def test_asgi_response_left_unfinished_is_aborted() -> None:
     conversation = await answered(App(START, MORE))
     assert conversation.transport.aborted
     assert not conversation.responses()[0].complete
@@ -540,7 +540,7 @@ async def test_an_application_that_is_cancelled_is_a_500(caplog: pytest.LogCaptu
     assert "was cancelled before its response was complete" in caplog.text
 
 
-async def test_an_application_that_is_cancelled_after_its_response_is_nobody_s_concern() -> None:
+async def test_asgi_application_cancelled_after_its_response_is_not_logged() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send(BODY)
@@ -587,7 +587,7 @@ async def test_an_application_may_go_on_after_its_response() -> None:
     assert done == [1]
 
 
-async def test_a_handler_whose_client_has_gone_is_cancelled_when_its_time_is_over() -> None:
+async def test_asgi_handler_of_a_disconnected_client_is_cancelled_after_timeout_disconnect() -> None:
     conversation = await answered(App(FOR_EVER), timeout_disconnect=0.0)
     await conversation.lose()
     await until(lambda: not conversation.interface.tasks._running)
@@ -604,21 +604,21 @@ async def test_trailers_follow_chunked_content(waits: tuple[Any, ...]) -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_trailers_are_left_out_where_they_have_no_room() -> None:
+async def test_asgi_trailers_are_left_out_of_responses_that_are_not_chunked() -> None:
     length = {**START_TRAILERS, "headers": [(b"content-length", b"5")]}
     conversation = await answered(App(length, BODY, TRAILERS), GET * 2)
     assert [response.content for response in conversation.responses()] == [b"hello", b"hello"]
     assert b"x-sum" not in conversation.received
 
 
-async def test_an_end_without_the_promised_trailers_is_no_end() -> None:
+async def test_asgi_response_without_its_promised_trailers_is_aborted() -> None:
     conversation = await answered(App(START_TRAILERS, BODY))
     assert conversation.transport.aborted
     assert not conversation.responses()[0].complete
 
 
 @pytest.mark.parametrize("name", [b"content-length", b"set-cookie", b"a b"])
-async def test_a_trailer_that_must_not_follow_breaks_the_response_off(name: bytes) -> None:
+async def test_asgi_forbidden_trailer_aborts_the_response(name: bytes) -> None:
     app = App(START_TRAILERS, BODY, {**TRAILERS, "headers": [(name, b"1")]})
     conversation = await answered(app)
     assert [type(error) for error in app.errors] == [LocalProtocolError]
@@ -650,36 +650,36 @@ async def answered_with_a_file(app: Any, stream: bytes = GET) -> Conversation:
 
 @pytest.mark.parametrize("waits", [(), (None, None)])
 @pytest.mark.parametrize("headers", [[], [(b"Content-Length", b"262144")]])
-async def test_a_file_ends_the_response(file: Path, waits: tuple[Any, ...], headers: list[Any]) -> None:
+async def test_pathsend_sends_the_file_and_ends_the_response(
+    file: Path, waits: tuple[Any, ...], headers: list[Any]
+) -> None:
     conversation = await answered_with_a_file(App({**START, "headers": headers}, *waits, pathsend(file)), GET * 2)
     first, second = conversation.responses()
     assert (first.complete, first.content == second.content == CONTENT) == (True, True)
 
 
-async def test_a_file_in_answer_to_head_is_its_length(file: Path) -> None:
+async def test_pathsend_to_a_head_request_sends_only_the_length(file: Path) -> None:
     conversation = await answered_with_a_file(App(START, pathsend(file)), request(b"HEAD / HTTP/1.1"))
     assert conversation.received.endswith(b"content-length: 262144\r\n\r\n")
 
 
-async def test_of_a_file_that_has_grown_as_much_is_sent_as_was_promised(file: Path) -> None:
+async def test_pathsend_of_a_grown_file_sends_the_declared_length(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"100000")]}
     conversation = await answered_with_a_file(App(start, pathsend(file)))
     assert conversation.responses()[0].content == CONTENT[:100000]
 
 
-async def test_a_file_that_is_shorter_than_was_promised_is_a_500(file: Path) -> None:
+async def test_pathsend_of_a_file_below_its_declared_length_is_500(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"262145")]}
     assert (await answered_with_a_file(App(start, pathsend(file)))).statuses == [500]
 
 
-async def test_a_file_that_is_not_there_is_a_500(tmp_path: Path) -> None:
+async def test_pathsend_of_a_missing_file_is_500(tmp_path: Path) -> None:
     assert (await answered_with_a_file(App(START, pathsend(tmp_path / "none")))).statuses == [500]
 
 
 @pytest.mark.parametrize(("name", "length"), [("none", b"1"), ("file", b"262145"), ("file", b"x")])
-async def test_after_a_file_that_cannot_be_sent_another_response_may_follow(
-    file: Path, name: str, length: bytes
-) -> None:
+async def test_pathsend_that_fails_may_be_followed_by_another_response(file: Path, name: str, length: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "headers": [(b"content-length", length)]})
         try:
@@ -691,7 +691,7 @@ async def test_after_a_file_that_cannot_be_sent_another_response_may_follow(
     assert (await answered_with_a_file(app)).statuses == [404]
 
 
-async def test_a_file_whose_client_leaves_is_given_up(file: Path) -> None:
+async def test_pathsend_to_a_client_that_leaves_is_aborted(file: Path) -> None:
     app = App(START, pathsend(file))
     conversation = Conversation(app, pathsend=True)
     conversation.transport.client_takes = False
@@ -701,7 +701,7 @@ async def test_a_file_whose_client_leaves_is_given_up(file: Path) -> None:
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> None:
+async def test_pathsend_of_a_file_that_shrinks_aborts_the_response(file: Path) -> None:
     app = App(START, pathsend(file))
     conversation = Conversation(app, pathsend=True)
     conversation.transport.client_takes = False
@@ -717,17 +717,19 @@ async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("events", "told"),
+    ("events", "expected"),
     [
         ((), "expected http.response.start"),
         ((START_TRAILERS,), "expected http.response.body"),
         ((START, BODY), "expected nothing after the end of the response"),
     ],
 )
-async def test_a_file_has_its_place(file: Path, events: tuple[Any, ...], told: str) -> None:
+async def test_pathsend_out_of_order_raises_with_the_expected_event(
+    file: Path, events: tuple[Any, ...], expected: str
+) -> None:
     app = App(*events, pathsend(file))
     await answered(app, pathsend=True)
-    assert told in str(app.errors[0])
+    assert expected in str(app.errors[0])
 
 
 async def test_a_pathsend_event_that_was_not_offered_raises(file: Path) -> None:
@@ -740,7 +742,7 @@ async def test_a_pathsend_event_that_was_not_offered_raises(file: Path) -> None:
 
 
 @pytest.mark.parametrize("event", [BODY, START, TRAILERS])
-async def test_nobody_may_send_while_a_file_is_sent(file: Path, event: dict[str, Any]) -> None:
+async def test_asgi_events_during_a_pathsend_raise(file: Path, event: dict[str, Any]) -> None:
     errors: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -803,7 +805,7 @@ def grouped_with_another(error: BaseException) -> BaseException:
 @pytest.mark.any_loop
 @pytest.mark.parametrize(("of_framework", "tracebacks"), [(wrapped, 0), (grouped, 0), (grouped_with_another, 1)])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_what_a_framework_makes_of_a_client_that_has_gone_is_no_failure_of_its_own(
+async def test_framework_exception_caused_by_a_disconnect_is_not_logged_as_a_failure(
     of_framework: Callable[[BaseException], BaseException],
     tracebacks: int,
     kind: str,
@@ -850,7 +852,7 @@ async def test_what_a_framework_makes_of_a_client_that_has_gone_is_no_failure_of
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_what_a_framework_raises_that_was_told_of_a_disconnect_is_no_failure_of_its_own(
+async def test_framework_exception_for_a_received_disconnect_is_not_logged_as_a_failure(
     kind: str, name: str, tracebacks: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -875,7 +877,7 @@ async def test_what_a_framework_raises_that_was_told_of_a_disconnect_is_no_failu
 
 
 @pytest.mark.any_loop
-async def test_what_fails_about_a_client_that_has_gone_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_while_handling_a_disconnect_is_logged_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

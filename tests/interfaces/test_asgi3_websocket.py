@@ -104,7 +104,7 @@ async def test_messages_are_echoed() -> None:
     await conversation.lose()
 
 
-async def test_the_end_is_received_again_by_who_asks_again() -> None:
+async def test_websocket_disconnect_is_received_again_by_every_later_receive() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +117,7 @@ async def test_the_end_is_received_again_by_who_asks_again() -> None:
     assert received == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}] * 2
 
 
-async def test_what_was_said_before_the_end_is_received_before_it() -> None:
+async def test_messages_before_the_disconnect_are_received_before_it() -> None:
     go = asyncio.Event()
     received = []
 
@@ -135,7 +135,7 @@ async def test_what_was_said_before_the_end_is_received_before_it() -> None:
     assert received == ["websocket.receive", "websocket.disconnect"]
 
 
-async def test_more_than_the_application_takes_is_not_read() -> None:
+async def test_reading_pauses_while_the_application_leaves_many_messages_unreceived() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +157,7 @@ async def test_more_than_the_application_takes_is_not_read() -> None:
     await conversation.lose()
 
 
-async def test_more_bytes_than_the_application_takes_are_not_read() -> None:
+async def test_reading_pauses_while_the_application_leaves_many_bytes_unreceived() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,13 +204,13 @@ async def test_a_response_denies_the_handshake() -> None:
     assert conversation.responses()[0].content == b"who?"
 
 
-async def test_a_response_in_pieces_denies_it_too() -> None:
+async def test_streamed_response_denies_the_handshake() -> None:
     conversation = await opened(App(DENIAL, {**DENIAL_BODY, "more_body": True}, DENIAL_BODY))
     assert conversation.responses()[0].content == b"who?who?"
     assert conversation.responses()[0].complete
 
 
-async def test_a_denial_that_is_given_up_midway_is_broken_off() -> None:
+async def test_denial_response_left_unfinished_is_aborted() -> None:
     conversation = await opened(App(DENIAL, {**DENIAL_BODY, "more_body": True}, returns=True))
     assert conversation.transport.aborted
 
@@ -252,7 +252,7 @@ async def test_an_application_that_cannot_be_called_is_a_500(error: type[BaseExc
     assert (await opened(app)).status == 500
 
 
-async def test_an_application_that_raises_after_that_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+async def test_application_that_raises_after_accepting_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await receive()
@@ -275,7 +275,7 @@ async def test_an_application_that_is_cancelled_ends_its_connection(
     assert (conversation.status, conversation.close_code) == (status, code)
 
 
-async def test_no_decision_in_time_is_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
+async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -286,7 +286,7 @@ async def test_no_decision_in_time_is_a_refusal(caplog: pytest.LogCaptureFixture
     await until(lambda: not conversation.interface.tasks._running)
 
 
-async def test_a_denial_that_has_begun_in_time_may_take_its_time() -> None:
+async def test_denial_response_begun_in_time_may_end_later() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -313,7 +313,7 @@ async def test_a_client_that_leaves_during_the_handshake_is_received() -> None:
     assert received[1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
-async def test_an_application_may_go_on_after_the_end() -> None:
+async def test_application_may_run_on_after_the_websocket_has_closed() -> None:
     done = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -328,7 +328,7 @@ async def test_an_application_may_go_on_after_the_end() -> None:
     assert done == [1]
 
 
-async def test_who_receives_in_vain_and_gives_up_may_receive_again() -> None:
+async def test_receive_that_timed_out_may_be_called_again() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -345,7 +345,7 @@ async def test_who_receives_in_vain_and_gives_up_may_receive_again() -> None:
     assert received == [{"type": "websocket.receive", "text": "a", "bytes": None}]
 
 
-async def test_a_message_that_comes_as_who_waits_for_it_gives_up_is_kept() -> None:
+async def test_message_that_arrives_as_receive_is_cancelled_is_kept() -> None:
     received = []
     waiting: list[asyncio.Future[Any]] = []
     gave_up = asyncio.Event()
@@ -368,7 +368,7 @@ async def test_a_message_that_comes_as_who_waits_for_it_gives_up_is_kept() -> No
 
 
 @pytest.mark.parametrize(
-    ("events", "told"),
+    ("events", "expected"),
     [
         ((TEXT,), "expected websocket.accept, websocket.close or websocket.http.response.start, got 'websocket.send'"),
         ((ACCEPT, ACCEPT), "expected websocket.send or websocket.close, got 'websocket.accept'"),
@@ -385,32 +385,34 @@ async def test_a_message_that_comes_as_who_waits_for_it_gives_up_is_kept() -> No
         ((ACCEPT, {**TEXT, "bytes": b"a"}), "expected 'text' or 'bytes' in websocket.send, got both or neither"),
     ],
 )
-async def test_an_event_that_does_not_fit_is_told_what_would(events: tuple[dict[str, Any], ...], told: str) -> None:
+async def test_websocket_event_out_of_order_raises_with_the_expected_event(
+    events: tuple[dict[str, Any], ...], expected: str
+) -> None:
     app = App(*events)
     conversation = await opened(app)
     await conversation.lose()
-    assert [str(error)[: len(told) + 6] for error in app.errors] == [f"send: {told}"]
+    assert [str(error)[: len(expected) + 6] for error in app.errors] == [f"send: {expected}"]
     assert isinstance(app.errors[0], LocalProtocolError)
 
 
 @pytest.mark.parametrize("event", [{**ACCEPT, "subprotocol": "c"}, {**ACCEPT, "headers": [(b"a", b"b\r\n")]}])
-async def test_an_answer_that_cannot_be_sent_is_a_500(event: dict[str, Any]) -> None:
+async def test_handshake_answer_that_cannot_be_sent_is_500(event: dict[str, Any]) -> None:
     assert (await opened(App(event))).status == 500
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({"subprotocol": "c"}, r"subprotocol: expected None or one of those offered, \['a', 'b'\], got 'c'"),
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
     ],
 )
 async def test_a_wrong_subprotocol_raises_in_the_application_which_may_accept_without(
-    fields: dict[str, Any], told: str
+    fields: dict[str, Any], expected: str
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await receive()
-        with pytest.raises(LocalProtocolError, match=told):
+        with pytest.raises(LocalProtocolError, match=expected):
             await send({**ACCEPT, **fields})
         await send(ACCEPT)
         await receive()
@@ -420,34 +422,34 @@ async def test_a_wrong_subprotocol_raises_in_the_application_which_may_accept_wi
     await conversation.lose()
 
 
-async def test_a_second_close_is_as_good_as_none() -> None:
+async def test_second_websocket_close_is_ignored() -> None:
     conversation = await opened(App(ACCEPT, {**CLOSE, "code": 4001, "reason": "bye"}, CLOSE))
     assert conversation.close_code == 4001
     await conversation.lose()
 
 
 @pytest.mark.parametrize(("event", "error"), [(TEXT, ClientDisconnected), (CLOSE, None)])
-async def test_who_sends_to_a_client_that_has_gone_is_told_by_an_os_error(
+async def test_send_to_a_disconnected_websocket_raises_an_os_error(
     event: dict[str, Any], error: type[OSError] | None
 ) -> None:
     left = asyncio.Event()
-    told: list[type[OSError] | None] = []
+    raised: list[type[OSError] | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await left.wait()
         try:
             await send(event)
-            told.append(None)
+            raised.append(None)
         except OSError as failure:
-            told.append(type(failure))
+            raised.append(type(failure))
             raise
 
     conversation = await opened(app)
     await conversation.lose()
     left.set()
     await settle()
-    assert told == [error]
+    assert raised == [error]
 
 
 async def test_sending_waits_for_a_slow_client() -> None:

@@ -122,7 +122,7 @@ def many(count: int, size: int) -> Talk:
 
 
 async def slow_websocket(app: App, **settings: Any) -> WebSocketConversation:
-    """An open connection whose client, after "go", takes nothing until it is told to."""
+    """An open connection whose client, after "go", takes nothing until the test lets it."""
     conversation = WebSocketConversation(app, lifespan="off", **settings)
     await conversation.open()
     assert conversation.status == 101

@@ -111,7 +111,7 @@ async def test_R5_send_acts_at_once_and_what_it_returns_may_be_dropped() -> None
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_R5_what_send_returns_is_all_that_a_coroutine_is() -> None:
+async def test_R5_awaitable_of_send_supports_the_coroutine_protocol() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         await asyncio.create_task(reply.send({"status": 200, "more_content": True}))
@@ -128,7 +128,7 @@ async def test_R5_what_send_returns_is_all_that_a_coroutine_is() -> None:
     assert conversation.responses()[0].content == b"0123456"
 
 
-async def test_R5_what_send_returns_under_back_pressure_is_all_that_a_coroutine_is() -> None:
+async def test_R5_awaitable_of_send_to_a_slow_client_supports_the_coroutine_protocol() -> None:
     sent: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -179,7 +179,7 @@ async def test_R5_send_may_be_called_from_another_thread() -> None:
     assert done == [False]
 
 
-async def test_R5_a_mistake_in_another_thread_is_raised_in_that_thread() -> None:
+async def test_R5_invalid_message_from_another_thread_raises_in_that_thread() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         with pytest.raises(LocalProtocolError):
             await asyncio.to_thread(channels["reply"].send, {"content": b"too early"})
@@ -254,7 +254,7 @@ async def test_R6_a_task_that_the_handler_started_is_ended_too() -> None:
     assert tasks[0].cancelled()
 
 
-async def test_R6_a_stranger_who_sends_to_a_client_that_has_gone_goes_on_unharmed() -> None:
+async def test_R6_send_of_another_clients_task_to_a_disconnected_client_is_dropped() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -278,10 +278,10 @@ async def test_R6_a_stranger_who_sends_to_a_client_that_has_gone_goes_on_unharme
     before = turns
     for _ in range(900):
         await clients[0].send({"content": b"x", "more_content": True})
-    assert turns == before, "it is held up although nobody waits for that client"
+    assert turns == before, "it waits although it is not that client's task"
     for _ in range(5000):
         await clients[0].send({"content": b"x", "more_content": True})
-    assert turns > before, "nobody else ever runs"
+    assert turns > before, "no other task ever runs"
     counter.cancel()
     await settle()
 
@@ -371,7 +371,7 @@ async def test_R7_a_part_of_an_upload_is_never_taken_for_the_whole(caplog: pytes
     assert record.levelno == logging.INFO
 
 
-async def test_R7_the_chunk_that_says_so_has_no_content() -> None:
+async def test_R7_closed_chunk_has_no_content() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -442,7 +442,7 @@ async def slow(message: dict[str, Any], channels: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("reply", [hello, slow])
-async def test_R8_http_disconnect_follows_each_request_for_who_wants_it(reply: Any) -> None:
+async def test_R8_http_disconnect_follows_each_request_if_the_application_wants_it(reply: Any) -> None:
     app = WantsDisconnect(reply)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -464,7 +464,7 @@ async def test_R8_http_disconnect_comes_when_the_client_is_lost() -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_R8_everyone_else_is_not_called_again() -> None:
+async def test_R8_application_that_does_not_want_http_disconnect_is_not_called_again() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)
@@ -487,7 +487,7 @@ async def test_R12_headers_may_be_lists_or_tuples_in_any_case(headers: Any) -> N
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("missing", [{}, {"headers": None, "content": None, "status_text": None}])
-async def test_R12_what_is_optional_may_be_missing_or_none(missing: dict[str, Any]) -> None:
+async def test_R12_optional_keys_of_a_reply_may_be_missing_or_none(missing: dict[str, Any]) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, **missing})
 
@@ -532,7 +532,7 @@ async def test_a_reply_of_the_wrong_shape_is_a_local_protocol_error_and_500(repl
     assert len(raised) == 1
 
 
-async def test_an_illegal_sequence_names_state_and_message() -> None:
+async def test_reply_out_of_order_raises_with_state_and_message() -> None:
     said: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -659,7 +659,7 @@ async def test_R15_on_close_calls_back_once_however_the_exchange_ends(ending: st
     assert calls == ["closed"]
 
 
-async def test_R15_a_callback_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R15_failing_on_close_callback_is_logged_and_the_next_is_called(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -674,7 +674,7 @@ async def test_R15_a_callback_that_fails_harms_nobody(caplog: pytest.LogCaptureF
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_a_stranger_never_waits_and_too_much_unsent_ends_the_connection() -> None:
+async def test_R17_other_clients_tasks_never_wait_and_too_many_unsent_bytes_end_the_connection() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -807,7 +807,9 @@ async def test_a_reply_may_come_from_another_task_after_the_handler_has_returned
     assert conversation.responses()[0].content == b"late"
 
 
-async def test_a_reply_channel_that_nobody_holds_any_more_is_500_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_dropping_the_last_reference_to_the_reply_channel_is_500_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         pass
 
@@ -818,7 +820,7 @@ async def test_a_reply_channel_that_nobody_holds_any_more_is_500_at_once(caplog:
     assert "the handler returned and sent no reply" in caplog.text
 
 
-async def test_a_response_that_is_returned_instead_of_sent_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_response_returned_instead_of_sent_is_500_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> Any:
         return {"status": 200, "content": b"ok"}
 
@@ -837,7 +839,9 @@ async def test_a_response_that_is_returned_instead_of_sent_is_told_so(caplog: py
         (b"hello", "expected a response with 'status', got bytes in state WAITING"),
     ],
 )
-async def test_what_is_no_response_is_told_what_is(reply: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_malformed_reply_is_500_and_the_log_says_what_was_expected(
+    reply: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send(reply)
 
@@ -855,7 +859,7 @@ async def test_what_is_no_response_is_told_what_is(reply: Any, said: str, caplog
         (b"tick", "expected a chunk without 'status', got bytes in state STREAMING"),
     ],
 )
-async def test_what_is_no_chunk_does_not_end_the_response_as_if_it_were_whole(
+async def test_malformed_chunk_raises_and_does_not_complete_the_response(
     chunk: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -869,7 +873,7 @@ async def test_what_is_no_chunk_does_not_end_the_response_as_if_it_were_whole(
     assert said in caplog.text
 
 
-async def test_a_reply_channel_that_is_let_go_of_later_is_500_then() -> None:
+async def test_reply_channel_dropped_after_the_handler_returned_is_500() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -930,7 +934,7 @@ async def test_the_current_task_is_the_handlers_own() -> None:
     assert tasks[0] is not tasks[1]
 
 
-async def test_reprs_say_what_they_are() -> None:
+async def test_repr_of_channels_shows_name_path_and_state() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)
@@ -997,7 +1001,7 @@ async def test_a_handler_that_dropped_its_channel_long_ago_is_500_when_it_return
     assert conversation.statuses == [500]
 
 
-async def test_a_reply_channel_that_goes_with_its_client_is_nobodys_mistake(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reply_channel_dropped_after_a_disconnect_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1029,7 +1033,7 @@ def test_a_reply_channel_may_outlive_its_event_loop() -> None:
     assert conversation.received == b""
 
 
-async def test_a_message_after_the_loop_has_gone_is_dropped() -> None:
+async def test_reply_sent_after_the_event_loop_has_closed_is_dropped() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

@@ -89,13 +89,13 @@ async def test_every_event_comes_with_the_same_reply_and_channels_of_its_own() -
     assert replies[0].name.startswith("reply.")
 
 
-async def test_a_connect_handler_that_returns_without_a_word_accepts() -> None:
+async def test_connect_handler_that_returns_without_a_decision_accepts() -> None:
     conversation = await opened(echo)
     await conversation.say("hello")
     assert (conversation.status, conversation.heard) == (101, ["hello"])
 
 
-async def test_in_strict_mode_it_refuses() -> None:
+async def test_connect_handler_without_a_decision_denies_in_strict_mode() -> None:
     conversation = await opened(echo, ws_implicit_accept=False)
     assert conversation.status == 403
 
@@ -119,7 +119,9 @@ async def test_in_strict_mode_it_refuses() -> None:
         ({"text": None, "bytes": None}, 101, [], None),
     ],
 )
-async def test_what_a_connect_handler_answers(answer: Message, status: int, heard: list[Any], code: int | None) -> None:
+async def test_decision_of_the_connect_handler_accepts_or_denies(
+    answer: Message, status: int, heard: list[Any], code: int | None
+) -> None:
     conversation = await opened(Answering(answer))
     assert (conversation.status, conversation.heard, conversation.close_code) == (status, heard, code)
 
@@ -158,13 +160,13 @@ async def test_a_response_denies_the_handshake() -> None:
     assert conversation.responses()[0].content == b"who?"
 
 
-async def test_a_response_in_pieces_denies_it_too() -> None:
+async def test_streamed_response_denies_the_handshake() -> None:
     conversation = await opened(Answering({"status": 403, "more_content": True}, {"content": b"no"}, {}))
     assert conversation.responses()[0].content == b"no"
     assert conversation.responses()[0].complete
 
 
-async def test_two_responses_are_one_too_many(caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_response_to_a_handshake_raises(caplog: pytest.LogCaptureFixture) -> None:
     conversation = await opened(Answering({"status": 403, "more_content": True}, {"status": 200}))
     assert not conversation.responses()[0].complete
     assert "expected a chunk without 'status'" in caplog.text
@@ -190,7 +192,7 @@ async def test_an_application_that_wants_to_exit_ends_its_handshake_only(
     assert conversation.status == 500
 
 
-async def test_no_decision_in_time_is_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
+async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -311,14 +313,14 @@ async def test_with_one_handler_messages_are_handled_in_order_one_after_another(
     assert log == [f"{what} {number}" for number in (1, 2, 3) for what in ("begin", "end")]
 
 
-async def test_a_client_that_was_refused_is_not_said_to_have_left() -> None:
+async def test_denied_client_gets_no_disconnect_event() -> None:
     app = Answering({"accept": False})
     conversation = await opened(app)
     await conversation.lose()
     assert app.events == ["connect"]
 
 
-async def test_every_client_that_was_accepted_is_said_to_have_left_once() -> None:
+async def test_accepted_client_gets_one_disconnect_event() -> None:
     app = Answering({"accept": True})
     conversation = await opened(app)
     conversation.client.send_close(1001)
@@ -347,7 +349,7 @@ async def test_a_close_of_our_own_ends_with_the_client_s_answer() -> None:
     assert app.messages[-1]["code"] == 4002
 
 
-async def test_what_is_said_after_our_close_is_not_heard() -> None:
+async def test_messages_after_the_servers_close_are_ignored() -> None:
     app = Answering({"accept": True, "close": True})
     conversation = await opened(app)
     conversation.send(b"\x81\x88\0\0\0\0too late")
@@ -355,7 +357,7 @@ async def test_what_is_said_after_our_close_is_not_heard() -> None:
     assert app.events == ["connect"]
 
 
-async def test_sending_after_the_end_is_dropped_for_others() -> None:
+async def test_send_of_other_tasks_after_the_end_is_dropped() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -487,7 +489,7 @@ async def test_sending_from_a_thread_is_safe() -> None:
         ({"close": 1000, "reason": "é" * 62}, "123 bytes"),
     ],
 )
-async def test_what_cannot_be_sent_is_an_error_that_says_why(message: Message, expected: str) -> None:
+async def test_websocket_message_that_cannot_be_sent_raises_with_the_reason(message: Message, expected: str) -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError, match=expected):
@@ -504,7 +506,9 @@ async def test_a_decision_with_a_typing_error_is_an_error_and_no_acceptance(capl
 
 
 @pytest.mark.parametrize("ending", ["refused", "failed", "lost", "closed"])
-async def test_on_close_is_called_once_however_it_ends(ending: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_on_close_is_called_once_however_the_websocket_ends(
+    ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
     called: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:

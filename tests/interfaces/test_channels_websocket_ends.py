@@ -22,7 +22,7 @@ async def opened(app: Any, **settings: Any) -> WebSocketConversation:
 
 
 async def silent(message: Message, channels: Channels) -> None:
-    """Accepts, and says nothing."""
+    """Accepts, and sends nothing."""
 
 
 async def undecided(message: Message, channels: Channels) -> None:
@@ -59,7 +59,7 @@ class Ticking:
 @pytest.mark.parametrize(
     "answer", [{"accept": False}, {"status": 401}, {"status": 401, "more_content": True}], ids=["no", "401", "begun"]
 )
-async def test_a_task_of_a_refused_client_ends_with_it(answer: Message) -> None:
+async def test_task_of_a_denied_client_ends_with_its_connection(answer: Message) -> None:
     app = Ticking(answer)
     conversation = await opened(app)
     await conversation.lose()
@@ -75,7 +75,7 @@ async def test_a_task_of_a_client_that_left_before_the_answer_ends_when_its_hand
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_a_handler_may_go_on_after_it_has_refused() -> None:
+async def test_connect_handler_may_run_on_after_denying() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -87,7 +87,7 @@ async def test_a_handler_may_go_on_after_it_has_refused() -> None:
     assert (conversation.status, log) == (403, ["cleaned up"])
 
 
-async def test_an_accepted_client_s_tasks_are_told_by_the_end_of_its_disconnect_handler_and_of_no_other() -> None:
+async def test_reply_channel_is_over_when_the_disconnect_handler_and_no_other_has_ended() -> None:
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     replies: list[Any] = []
     over: list[bool] = []
@@ -107,7 +107,7 @@ async def test_an_accepted_client_s_tasks_are_told_by_the_end_of_its_disconnect_
     assert (over, replies[0].over) == ([False], True)
 
 
-async def test_no_more_messages_are_handled_at_a_time_than_may_be_even_if_all_handlers_end_at_once() -> None:
+async def test_ws_handlers_limit_holds_when_all_handlers_end_at_once() -> None:
     gates: list[asyncio.Event] = [asyncio.Event()]
     running = most = 0
 
@@ -131,7 +131,7 @@ async def test_no_more_messages_are_handled_at_a_time_than_may_be_even_if_all_ha
     await conversation.lose()
 
 
-async def test_a_denial_that_nobody_ends_is_broken_off(caplog: pytest.LogCaptureFixture) -> None:
+async def test_denial_response_that_no_task_ends_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 403, "content": b"no", "more_content": True})
 
@@ -169,7 +169,7 @@ async def test_a_cancelled_connect_handler_is_a_500_and_a_line_in_the_log(caplog
 
 
 @pytest.mark.parametrize("answer", [{"accept": 0}, {"accept": 0, "text": "a"}, {"accept": ""}])
-async def test_what_is_not_true_is_not_an_acceptance(answer: Message) -> None:
+async def test_false_accept_value_denies_the_handshake(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -220,7 +220,7 @@ async def test_a_message_whose_close_cannot_be_sent_is_not_sent_in_part(message:
 
 
 @pytest.mark.parametrize("message", ["hello", None, ["text"]])
-async def test_a_message_that_is_none_is_an_error_that_says_so(message: Any) -> None:
+async def test_malformed_websocket_message_raises_with_what_was_expected(message: Any) -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError, match=f"expected a dict, got {type(message).__name__}"):
@@ -228,7 +228,7 @@ async def test_a_message_that_is_none_is_an_error_that_says_so(message: Any) -> 
     await conversation.lose()
 
 
-async def test_a_client_s_own_thread_is_told_that_it_has_gone() -> None:
+async def test_send_of_a_clients_own_thread_raises_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -250,7 +250,9 @@ async def test_a_client_s_own_thread_is_told_that_it_has_gone() -> None:
 
 
 @pytest.mark.parametrize("when", ["connect", "accepted", "receive", "disconnect", "on_close"])
-async def test_whatever_raises_wherever_others_are_served(when: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_in_any_websocket_event_leaves_other_clients_served(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         seen.append(message["channel"].removeprefix("websocket."))
         if when == "accepted" and message["channel"] == "websocket.connect":

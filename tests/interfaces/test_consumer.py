@@ -111,7 +111,7 @@ async def test_R9_the_message_has_the_keys_of_a_request_and_all_of_the_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_the_request_stands_where_it_stood_when_the_interface_was_new(
+async def test_R9_message_has_the_request_under_the_keys_of_the_first_interface(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))
@@ -172,7 +172,7 @@ async def test_R9_a_client_that_waits_to_be_asked_for_its_content_is_asked(way: 
 @WAYS
 @pytest.mark.parametrize(("size", "status"), [(100, 200), (101, 413)])
 @pytest.mark.parametrize("coded", [True, False])
-async def test_content_is_bounded_because_all_of_it_is_kept(
+async def test_consumer_content_above_the_limit_is_413(
     size: int, status: int, coded: bool, way: Callable[[Consumer], Consumer]
 ) -> None:
     content = b"x" * size
@@ -186,7 +186,7 @@ async def test_content_is_bounded_because_all_of_it_is_kept(
 
 @WAYS
 @pytest.mark.parametrize("coded", [True, False])
-async def test_content_that_is_too_much_is_refused_before_it_is_whole(
+async def test_consumer_content_above_the_limit_is_413_before_it_is_whole(
     coded: bool, way: Callable[[Consumer], Consumer]
 ) -> None:
     stream = chunked(b"65\r\n" + b"x" * 101) if coded else request(POST, b"content-length: 101", content=b"x")
@@ -199,13 +199,15 @@ async def test_content_that_is_too_much_is_refused_before_it_is_whole(
 
 
 @WAYS
-async def test_content_that_is_too_much_is_not_asked_for(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_content_announced_above_the_limit_is_413_without_100_continue(
+    way: Callable[[Consumer], Consumer],
+) -> None:
     stream = request(POST, b"content-length: 101", b"expect: 100-continue")
     assert (await talk(way(echo), stream, max_inline_bytes=100)).statuses == [413]
 
 
 @WAYS
-async def test_no_consumer_is_called_with_a_part_of_the_content(
+async def test_consumer_is_not_called_for_a_truncated_upload(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -220,7 +222,7 @@ async def test_no_consumer_is_called_with_a_part_of_the_content(
 
 
 @WAYS
-async def test_a_client_that_sends_a_part_and_waits_is_told(way: Callable[[Consumer], Consumer]) -> None:
+async def test_client_that_closes_its_side_during_its_upload_gets_400(way: Callable[[Consumer], Consumer]) -> None:
     conversation = Conversation(way(echo))
     conversation.send(request(POST, b"content-length: 5", content=b"hel"))
     await settle()
@@ -330,7 +332,7 @@ async def test_R4_each_request_has_a_reply_channel_of_its_own(way: Callable[[Con
 
 
 @WAYS
-async def test_R5_what_send_returns_may_be_awaited(way: Callable[[Consumer], Consumer]) -> None:
+async def test_R5_send_of_a_consumer_may_be_awaited(way: Callable[[Consumer], Consumer]) -> None:
     returned: list[Any] = []
 
     def keep(message: dict[str, Any]) -> None:
@@ -342,7 +344,9 @@ async def test_R5_what_send_returns_may_be_awaited(way: Callable[[Consumer], Con
 
 @WAYS
 @pytest.mark.parametrize("outcome", ["replied", "lost"])
-async def test_R15_on_close_is_called_once_however_it_ends(outcome: str, way: Callable[[Consumer], Consumer]) -> None:
+async def test_R15_on_close_of_a_consumer_is_called_once_however_the_exchange_ends(
+    outcome: str, way: Callable[[Consumer], Consumer]
+) -> None:
     closed: list[str] = []
     begun: list[Any] = []
 
@@ -436,7 +440,7 @@ async def test_a_coroutine_whose_client_has_gone_is_ended_at_its_next_send() -> 
     assert [type(error) for error in ended] == [ChannelClosed]
 
 
-async def test_what_is_no_coroutine_function_after_all_is_500() -> None:
+async def test_async_consumer_that_returns_no_awaitable_is_500() -> None:
     conversation = Conversation(on_the_loop(hello_world))
     conversation.interface.app = lambda message: None
     conversation.send(GET)

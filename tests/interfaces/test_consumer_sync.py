@@ -42,7 +42,7 @@ async def test_a_consumer_may_block_without_stalling_others() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_what_a_consumer_sends_is_on_its_way_while_it_runs() -> None:
+async def test_sync_consumer_streams_while_it_runs() -> None:
     release = threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ async def test_what_a_consumer_sends_is_on_its_way_while_it_runs() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_a_slow_client_holds_the_thread_up() -> None:
+async def test_sync_consumer_waits_for_a_slow_client() -> None:
     sent = 0
 
     def app(message: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ async def test_a_slow_client_holds_the_thread_up() -> None:
 
 
 class Untaken:
-    """An loop_calls of a loop that is busy with something else."""
+    """The `LoopCalls` of a busy loop."""
 
     def __init__(self) -> None:
         self.posts: list[Callable[[], None]] = []
@@ -94,7 +94,7 @@ class Untaken:
         return True
 
 
-async def test_chunks_without_content_do_not_pile_up() -> None:
+async def test_sync_consumer_that_sends_empty_chunks_waits_at_the_high_water_mark() -> None:
     interface, loop_calls = ThreadedConsumerInterface(endless([]), Settings()), Untaken()
     interface.loop_calls = lambda: loop_calls  # type: ignore[method-assign, assignment, return-value]
     call: Any = ConsumerCall(interface, Answered().exchange(), b"")
@@ -162,7 +162,7 @@ async def test_R6_an_endless_consumer_ends_when_its_client_goes(takes: bool, cap
     assert caplog.text == ""
 
 
-async def test_R6_a_stranger_who_sends_to_a_client_that_has_gone_goes_on_unharmed() -> None:
+async def test_R6_send_of_another_thread_to_a_disconnected_client_is_dropped() -> None:
     replies: list[Any] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ async def test_R6_a_stranger_who_sends_to_a_client_that_has_gone_goes_on_unharme
     await conversation.interface.shutdown(1)
 
 
-async def test_R6_a_stranger_who_waits_for_a_client_that_goes_is_let_go() -> None:
+async def test_R6_other_thread_that_waits_for_a_client_is_released_when_it_leaves() -> None:
     replies: list[Any] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ async def test_send_on_the_loops_own_thread_never_holds_it_up() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_what_several_threads_send_arrives_whole() -> None:
+async def test_chunks_of_several_threads_arrive_whole() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -294,7 +294,7 @@ async def test_another_response_may_be_tried_after_a_local_protocol_error() -> N
     [{"status": 99}, {"status": "200"}, {"status": 200, "headers": 5}, {"status": 200, "headers": [[b"a", b"b\r\n"]]}],
 )
 @pytest.mark.parametrize("more_content", [True, False])
-async def test_a_response_that_is_unfit_for_the_wire_is_500_and_logged(
+async def test_sync_consumer_response_with_an_invalid_field_is_500_and_logged(
     reply: dict[str, Any], more_content: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:
@@ -320,7 +320,7 @@ async def test_content_that_contradicts_its_length_never_looks_complete(
     assert "content-length is 3" in caplog.text
 
 
-async def test_a_coroutine_function_in_disguise_is_run_on_the_loop() -> None:
+async def test_coroutine_returned_by_a_plain_consumer_runs_on_the_loop() -> None:
     threads: list[int] = []
 
     async def app(message: dict[str, Any]) -> None:
@@ -331,7 +331,7 @@ async def test_a_coroutine_function_in_disguise_is_run_on_the_loop() -> None:
     assert threads == [threading.get_ident()]
 
 
-async def test_a_coroutine_function_in_disguise_that_fails_is_500() -> None:
+async def test_coroutine_returned_by_a_plain_consumer_that_fails_is_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise ValueError
 
@@ -403,18 +403,18 @@ async def test_a_call_whose_client_left_before_its_turn_is_not_made() -> None:
     assert paths == ["/"]
 
 
-def test_a_worker_whose_loop_is_gone_is_told() -> None:
-    told: list[BaseException] = []
+def test_sync_consumer_gets_channel_closed_when_its_loop_has_closed() -> None:
+    raised: list[BaseException] = []
     loop = asyncio.new_event_loop()
 
     async def begin() -> ConsumerCall:
-        interface = ThreadedConsumerInterface(endless(told), Settings())
+        interface = ThreadedConsumerInterface(endless(raised), Settings())
         return ConsumerCall(interface, Answered().exchange(), b"")
 
     call = loop.run_until_complete(begin())
     loop.close()
     call.run()
-    assert [type(error) for error in told] == [ChannelClosed]
+    assert [type(error) for error in raised] == [ChannelClosed]
 
 
 async def test_large_content_that_came_with_the_head_is_given_whole() -> None:
@@ -429,7 +429,7 @@ async def test_large_content_that_came_with_the_head_is_given_whole() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_a_coroutine_that_was_awaited_already_is_500() -> None:
+async def test_finished_coroutine_returned_by_a_plain_consumer_is_500() -> None:
     async def app(message: dict[str, Any]) -> None: ...
 
     handler = app({})
@@ -461,11 +461,11 @@ async def test_a_consumer_that_returns_after_its_client_has_left_is_not_answered
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a task that is started later raises out of the event loop")
-async def test_a_coroutine_function_in_disguise_that_exits_is_500() -> None:
+async def test_coroutine_returned_by_a_plain_consumer_that_exits_is_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise SystemExit
 
-    # Of a task that is started eagerly nobody has the exception.
+    # Nothing retrieves the exception of a task that is started eagerly.
     asyncio.get_running_loop().set_exception_handler(lambda loop, report: None)
     assert (await talk(lambda message: app(message))).statuses == [500]
 

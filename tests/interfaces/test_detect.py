@@ -1,4 +1,4 @@
-"""Which interface an application speaks, told from how it takes its parameters."""
+"""Detection of the interface from the parameters of an application."""
 
 from __future__ import annotations
 
@@ -168,28 +168,28 @@ class Ambiguous:
         (Ambiguous, "it is a class that takes (event)"),
     ],
 )
-def test_an_application_that_could_be_anything_is_told_what_was_seen(app: Any, seen: str) -> None:
+def test_error_for_an_ambiguous_application_shows_its_parameters(app: Any, seen: str) -> None:
     assert seen in undecided(app)
 
 
-def test_an_application_that_could_be_anything_is_told_what_may_be_chosen() -> None:
+def test_error_for_an_ambiguous_application_lists_the_interfaces() -> None:
     assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi, asgi3 or asgi2")
 
 
-def test_an_application_that_could_be_anything_is_called_as_the_user_called_it() -> None:
+def test_error_for_an_ambiguous_application_has_the_name_that_the_user_gave() -> None:
     assert undecided(make_app).startswith("cannot tell which interface 'app:make_app' speaks: ")
 
 
-def test_an_application_whose_signature_cannot_be_read_is_told_so() -> None:
+def test_error_for_an_application_without_a_signature_says_so() -> None:
     assert "its signature cannot be read" in undecided(dict)
 
 
-def test_what_cannot_be_called_is_no_application() -> None:
+def test_object_that_cannot_be_called_is_rejected_as_an_application() -> None:
     with pytest.raises(InterfaceError, match=r"^'app:thing' is not callable: .* got int 3$"):
         detect_interface(3, "'app:thing'")
 
 
-def test_a_long_thing_that_cannot_be_called_is_cut_short() -> None:
+def test_error_for_a_long_object_that_cannot_be_called_is_truncated() -> None:
     with pytest.raises(InterfaceError) as caught:
         detect_interface("x" * 10_000)
     assert len(str(caught.value)) < 300
@@ -262,7 +262,7 @@ async def coroutine_wsgi_app(environ: Any, start_response: Any) -> Any: ...
         ),
     ],
 )
-def test_an_application_that_cannot_be_called_as_chosen_is_told_before_a_request(
+def test_application_that_does_not_fit_the_chosen_interface_is_rejected_before_a_request(
     app: Any, interface: str, said: str
 ) -> None:
     with pytest.raises(InterfaceError) as raised:
@@ -305,11 +305,11 @@ def made_plain(function: Callable[..., Any]) -> Callable[..., Any]:
         (dict.update, "channels"),
     ],
 )
-def test_what_may_be_called_as_chosen_is_served(app: Any, interface: str) -> None:
+def test_application_that_fits_the_chosen_interface_is_served(app: Any, interface: str) -> None:
     assert build_interface(app, Settings(interface=interface)).name == interface
 
 
-def test_a_coroutine_function_is_no_first_half_of_an_asgi_2_application() -> None:
+def test_coroutine_function_with_one_parameter_is_not_asgi_2() -> None:
     async def app(scope: Any) -> None: ...
 
     with pytest.raises(InterfaceError, match=r"it takes \(scope\)"):
@@ -317,12 +317,12 @@ def test_a_coroutine_function_is_no_first_half_of_an_asgi_2_application() -> Non
 
 
 @pytest.mark.parametrize("factory", [lambda: channels_app, lambda **options: channels_app])
-def test_who_may_have_meant_a_factory_is_told_of_that(factory: Any) -> None:
+def test_error_for_a_function_without_parameters_suggests_factory(factory: Any) -> None:
     with pytest.raises(InterfaceError, match="pass --factory if it makes the application, or --interface channels"):
         detect_interface(factory)
 
 
-def test_an_interface_that_is_not_served_is_told_which_are() -> None:
+def test_error_for_an_unsupported_interface_lists_the_supported_ones() -> None:
     class Unknown:
         __uvicorn_interface__ = "telepathy"
 
@@ -330,7 +330,7 @@ def test_an_interface_that_is_not_served_is_told_which_are() -> None:
         build_interface(Unknown(), Settings(), "'app:x'")
 
 
-def test_an_interface_that_there_is_not_is_told_which_there_are() -> None:
+def test_error_for_an_unknown_interface_lists_the_known_ones() -> None:
     with pytest.raises(InterfaceError, match=r"^interface: expected one of auto, channels, .*, got 'asgi'$"):
         build_interface(channels_app, Settings(interface="asgi"))
 

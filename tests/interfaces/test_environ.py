@@ -50,7 +50,7 @@ def test_a_server_without_a_name_is_called_localhost() -> None:
 
 
 @pytest.mark.parametrize("port", [None, "", "http", "²"])
-def test_a_port_that_is_none_is_that_of_the_scheme(port: Any) -> None:
+def test_malformed_server_port_becomes_the_default_port_of_the_scheme(port: Any) -> None:
     environ = {"SERVER_NAME": "a", "SERVER_PORT": port, "wsgi.url_scheme": "https"}
     assert read(**environ).endpoint.server == ("a", 443)
 
@@ -70,7 +70,7 @@ def test_a_unix_socket_has_neither_client_nor_port() -> None:
 
 
 @pytest.mark.parametrize("target", ["http://a.example/x%2Fy?q", "/other", "x", "%2Fx"])
-def test_a_raw_target_that_is_not_that_of_the_path_is_made_anew(target: str) -> None:
+def test_raw_target_that_contradicts_the_path_is_built_from_the_path(target: str) -> None:
     exchange = read(RAW_URI=target, PATH_INFO="/x/y", QUERY_STRING="q")
     assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
 
@@ -92,7 +92,7 @@ def test_a_question_mark_without_a_query_is_kept_with_the_raw_target(raw: str, q
     assert (environ["REQUEST_URI"], environ["QUERY_STRING"]) == (target, query)
 
 
-def test_a_raw_target_that_is_that_of_the_path_is_kept() -> None:
+def test_raw_target_that_matches_the_path_is_kept() -> None:
     assert read(REQUEST_URI="/x%2fy?q", PATH_INFO="/x/y").raw_path == b"/x%2fy"
 
 
@@ -102,7 +102,7 @@ def test_text_that_is_not_latin_1_is_taken_for_utf_8() -> None:
     assert fields(exchange) == {b"x": "€".encode()}
 
 
-def test_a_path_without_its_slash_is_below_the_script_all_the_same() -> None:
+def test_path_info_without_a_slash_is_joined_to_the_script_name() -> None:
     exchange = read(SCRIPT_NAME="/app", PATH_INFO="x")
     assert exchange.path == "/app/x"
     assert build_environ(exchange)["PATH_INFO"] == "/x"
@@ -124,7 +124,7 @@ def test_two_lengths_are_never_joined() -> None:
     assert environ["CONTENT_LENGTH"] == "5"
 
 
-def test_a_key_of_another_type_is_the_hosts_own() -> None:
+def test_environ_value_that_is_not_text_is_not_a_header() -> None:
     assert read(HTTP_X=3).headers == []
 
 
@@ -148,11 +148,11 @@ def test_a_key_of_another_type_is_the_hosts_own() -> None:
         ({"wsgi.input_terminated": True, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}, 0),
     ],
 )
-def test_how_much_content_an_environ_announces(environ: dict[str, Any], length: int) -> None:
+def test_content_length_of_an_environ_is_its_declared_length_or_its_kind(environ: dict[str, Any], length: int) -> None:
     assert content_length(environ) == length
 
 
-def test_what_the_host_put_there_rides_along() -> None:
+def test_keys_that_the_host_added_to_environ_are_passed_on() -> None:
     own = object()
     environ = build_environ(read(REMOTE_USER="me", **{"test.own": own, "wsgi.run_once": True}))
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
@@ -164,7 +164,7 @@ def test_an_environ_with_the_keys_of_another_has_values_of_its_own() -> None:
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})
 
 
-def test_no_number_of_shapes_makes_an_environ_unreadable() -> None:
+def test_environ_is_read_after_more_shapes_than_are_kept() -> None:
     for number in range(1000):
         assert read(**{f"HTTP_X_{number}": "a"}).headers == [[b"x-%d" % number, b"a"]]
     assert len(_SHAPES) <= 256
@@ -193,7 +193,7 @@ print(exchange.endpoint.environ.get("SECRET"), exchange.endpoint.environ.get("RE
         ({"GATEWAY_INTERFACE": "CGI/1.1", "REMOTE_USER": "me"}, "hunter2 me [[b'host', b'x']]"),
     ],
 )
-def test_the_environment_of_the_process_does_not_travel(cgi: dict[str, str], seen: str) -> None:
+def test_environment_variables_of_the_process_are_not_passed_on(cgi: dict[str, str], seen: str) -> None:
     environment = {"PATH": os.environ["PATH"], "SECRET": "hunter2", "HTTP_PROXY": "http://me:hunter2@proxy", **cgi}
     python = [sys.executable, "-c", PASSING_ON]
     assert subprocess.run(python, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip() == seen
@@ -203,16 +203,16 @@ def test_the_environment_of_the_process_does_not_travel(cgi: dict[str, str], see
     "status",
     ["200\r\nx", "200 O\rK", "200 \0", "abc", "99 x", "199 x", "1000 x", "2000 x", "200 \u2603", 200, None, b"200"],
 )
-def test_a_status_that_is_none_is_refused(status: Any) -> None:
+def test_malformed_wsgi_status_is_rejected(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="start_response: expected a status"):
         encode_response(status, [])
 
 
-def test_a_status_is_what_it_was_the_first_time() -> None:
+def test_repeated_wsgi_status_is_parsed_alike() -> None:
     assert [encode_response("299 Odd", [])[:2] for _ in range(2)] == [(299, b"Odd")] * 2
 
 
-def test_no_number_of_statuses_makes_a_status_unusable() -> None:
+def test_wsgi_status_is_parsed_after_more_statuses_than_are_kept() -> None:
     for number in range(1000):
         assert encode_response(f"200 {number}", [])[1] == b"%d" % number
     assert len(_STATUSES) <= 256
@@ -233,12 +233,12 @@ def test_no_number_of_statuses_makes_a_status_unusable() -> None:
         ("a", 3),
     ],
 )
-def test_a_field_that_is_none_is_refused_while_the_application_can_be_told(field: Any) -> None:
+def test_malformed_wsgi_header_raises_in_start_response(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match="start_response"):
         encode_response("200 OK", [field])
 
 
-def test_a_field_that_is_refused_once_is_refused_again() -> None:
+def test_malformed_wsgi_header_is_rejected_each_time() -> None:
     for _ in range(2):
         with pytest.raises(LocalProtocolError):
             encode_response("200 OK", [("a b", "c")])
@@ -248,42 +248,42 @@ def test_a_value_may_be_any_latin_1_text_and_have_tabs() -> None:
     assert encode_response("404", [("X-A", "\tcaf\xe9\xa0")]) == (404, b"", [[b"X-A", b"\tcaf\xe9\xa0"]])
 
 
-def test_no_number_of_names_makes_a_name_unusable() -> None:
+def test_wsgi_header_name_is_encoded_after_more_names_than_are_kept() -> None:
     names = [f"x-{number}" for number in range(1000)]
     assert [name.decode() for name, value in encode_response("200 OK", [(name, "") for name in names])[2]] == names
 
 
 @pytest.mark.parametrize("status", [199, 1000, "200", None])
-def test_a_code_that_is_none_is_refused(status: Any) -> None:
+def test_malformed_status_code_of_a_message_is_rejected(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="status: expected an int"):
         decode_response(status, b"", [], "")
 
 
 @pytest.mark.parametrize("reason", ["Nope", b"a\nb", 5])
-def test_a_reason_that_is_none_is_refused(reason: Any) -> None:
+def test_malformed_reason_phrase_of_a_message_is_rejected(reason: Any) -> None:
     with pytest.raises(LocalProtocolError, match="status_text: expected bytes without controls, got"):
         decode_response(200, reason, [], "OK")
 
 
 @pytest.mark.parametrize("field", [(b"content-length", 5), (5, b"x"), (b"content-length", 1 << 40)])
-def test_a_number_in_a_field_of_a_message_is_not_so_many_zeros(field: Any) -> None:
+def test_number_as_a_header_of_a_message_is_rejected(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"headers: expected \[name, value\] pairs of bytes, got \[\("):
         decode_response(200, b"", [field], "OK")
 
 
 @pytest.mark.parametrize("field", [(b"a b", b"c"), (b"a", b"\n"), ("a", "b"), (b"a",), 3])
-def test_a_field_of_a_message_that_is_none_is_refused(field: Any) -> None:
+def test_malformed_header_of_a_message_is_rejected(field: Any) -> None:
     with pytest.raises(LocalProtocolError):
         decode_response(200, b"", [field], "OK")
 
 
-def test_no_number_of_names_makes_a_name_of_a_message_unusable() -> None:
+def test_header_name_of_a_message_is_decoded_after_more_names_than_are_kept() -> None:
     names = [b"X-M-%d" % number for number in range(1000)]
     fields = decode_response(200, b"", [(name, b"") for name in names], "OK")[1]
     assert fields == [(name.decode().lower(), "") for name in names]
 
 
-def test_no_number_of_keys_makes_a_key_of_the_host_unusable() -> None:
+def test_environ_key_of_the_host_is_passed_on_after_more_keys_than_are_kept() -> None:
     own = {f"host.{number}": number for number in range(1000)}
     for _ in range(2):
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own

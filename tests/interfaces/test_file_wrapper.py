@@ -94,7 +94,7 @@ async def test_a_regular_file_is_sent_by_the_kernel_from_its_position(
     assert sent_by_the_kernel[:1] == ([start] if length != 0 else [])
 
 
-async def test_what_was_written_to_a_file_and_not_flushed_is_sent(path: Path, sent_by_the_kernel: list[int]) -> None:
+async def test_unflushed_writes_to_a_file_are_sent_with_it(path: Path, sent_by_the_kernel: list[int]) -> None:
     def opened() -> Any:
         file = open(path, "r+b")
         file.write(b"new")
@@ -151,7 +151,7 @@ READ: dict[str, tuple[Callable[[Path], Any], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", READ)
-async def test_any_other_file_is_read(kind: str, path: Path, sent_by_the_kernel: list[int]) -> None:
+async def test_file_that_the_kernel_cannot_send_is_read(kind: str, path: Path, sent_by_the_kernel: list[int]) -> None:
     opened, content = READ[kind]
     response = await response_by_socket(answering(lambda: opened(path)))
     assert (response.complete, response.content == content, sent_by_the_kernel) == (True, True, [])
@@ -182,7 +182,9 @@ async def test_a_file_that_is_shorter_than_its_content_length_never_looks_comple
     assert not response.complete
 
 
-async def test_a_file_behind_what_was_written_is_sent_after_it(path: Path, sent_by_the_kernel: list[int]) -> None:
+async def test_file_returned_after_write_is_sent_after_the_written_content(
+    path: Path, sent_by_the_kernel: list[int]
+) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [("Content-Length", "100000")])(b"first")
         return environ["wsgi.file_wrapper"](open(path, "rb"))
@@ -309,7 +311,7 @@ def test_a_file_that_does_not_say_whether_it_is_seekable_is_if_it_has_seek_and_t
 
 
 @pytest.mark.parametrize("spoil", ["close", "detach"])
-def test_a_file_that_can_be_read_no_more_is_left_to_raise_that_itself(path: Path, spoil: str) -> None:
+def test_closed_file_is_not_handed_to_the_kernel(path: Path, spoil: str) -> None:
     file = open(path, "rb")
     raw = getattr(file, spoil)()
     assert part_to_send(file) is None

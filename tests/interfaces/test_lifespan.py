@@ -52,7 +52,7 @@ def interface_of(app: Any, **settings: Any) -> Any:
     return build_interface(app, build_settings(settings))
 
 
-async def test_startup_and_shutdown_are_told_once_each() -> None:
+async def test_lifespan_startup_and_shutdown_are_sent_once_each() -> None:
     app = App()
     interface = interface_of(app)
     await interface.startup()
@@ -61,7 +61,7 @@ async def test_startup_and_shutdown_are_told_once_each() -> None:
     assert app.received == ["lifespan.startup", "lifespan.shutdown"]
 
 
-async def test_the_scope_has_every_key() -> None:
+async def test_lifespan_scope_has_every_key() -> None:
     app = App()
     interface = interface_of(app)
     await interface.startup()
@@ -102,7 +102,7 @@ async def test_without_lifespan_a_request_has_no_state(lifespan: str) -> None:
     assert "state" not in app.scopes[-1]
 
 
-async def test_off_means_that_the_application_is_not_called() -> None:
+async def test_lifespan_off_does_not_call_the_application() -> None:
     app = App()
     interface = interface_of(app, lifespan="off")
     await interface.startup()
@@ -113,25 +113,25 @@ async def test_off_means_that_the_application_is_not_called() -> None:
 async def returning(scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
-@pytest.mark.parametrize(("app", "told"), [(stateless, "ValueError: nothing but HTTP"), (returning, "it returned")])
-async def test_an_application_that_takes_no_part_is_served(
-    app: Any, told: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("app", "reason"), [(stateless, "ValueError: nothing but HTTP"), (returning, "it returned")])
+async def test_application_without_lifespan_support_is_served(
+    app: Any, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     interface = interface_of(app)
     await interface.startup()
     await interface.shutdown(1)
-    assert f"takes no part ({told})" in caplog.text
+    assert f"takes no part ({reason})" in caplog.text
     assert caplog.records[0].levelno == logging.INFO
 
 
 @pytest.mark.parametrize("app", [stateless, returning])
-async def test_on_means_that_it_has_to_take_part(app: Any) -> None:
+async def test_lifespan_on_requires_the_application_to_support_it(app: Any) -> None:
     with pytest.raises(StartupError, match="takes no part in lifespan"):
         await interface_of(app, lifespan="on").startup()
 
 
-async def test_an_application_that_fails_after_it_was_told_is_served_and_warned_about(
+async def test_application_that_raises_after_lifespan_startup_is_served_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +143,9 @@ async def test_an_application_that_fails_after_it_was_told_is_served_and_warned_
     assert "no database" in caplog.text
 
 
-async def test_an_application_that_takes_every_scope_for_http_takes_no_part(caplog: pytest.LogCaptureFixture) -> None:
+async def test_application_that_takes_lifespan_for_http_counts_as_without_support(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200})
@@ -240,7 +242,7 @@ def test_an_application_that_exits_in_its_startup_is_not_served() -> None:
         run(interface_of(app).startup())
 
 
-async def test_an_answer_that_is_given_twice_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_answer_to_a_lifespan_event_raises_in_the_application(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -253,7 +255,7 @@ async def test_an_answer_that_is_given_twice_is_the_application_s_error(caplog: 
     assert "expected nothing more to lifespan.startup" in caplog.text
 
 
-async def test_what_an_application_calls_startup_is_its_own_affair() -> None:
+async def test_startup_attribute_of_an_asgi_application_is_not_called() -> None:
     class Framework(App):
         async def startup(self) -> None:
             raise AssertionError("called by the server")
@@ -265,13 +267,13 @@ async def test_what_an_application_calls_startup_is_its_own_affair() -> None:
     assert len(app.received) == 2
 
 
-async def test_a_double_callable_is_told_too() -> None:
-    told = []
+async def test_lifespan_events_reach_an_asgi_2_application() -> None:
+    received = []
 
     def app(scope: Scope) -> Any:
         async def call(receive: Receive, send: Send) -> None:
             for what in ("startup", "shutdown"):
-                told.append((await receive())["type"])
+                received.append((await receive())["type"])
                 await send({"type": f"lifespan.{what}.complete"})
 
         return call
@@ -279,4 +281,4 @@ async def test_a_double_callable_is_told_too() -> None:
     interface = interface_of(app)
     await interface.startup()
     await interface.shutdown(1)
-    assert told == ["lifespan.startup", "lifespan.shutdown"]
+    assert received == ["lifespan.startup", "lifespan.shutdown"]

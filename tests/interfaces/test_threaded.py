@@ -13,7 +13,7 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 
-def test_workers_end_without_an_event_loop() -> None:
+def test_worker_threads_end_without_an_event_loop() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None
@@ -30,7 +30,7 @@ def test_workers_end_without_an_event_loop() -> None:
     assert pool.alive == 0
 
 
-def test_a_worker_that_does_not_end_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_a_worker_thread_that_does_not_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooled, "_CLOSE_SECONDS", 0.02)
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
@@ -42,7 +42,7 @@ def test_a_worker_that_does_not_end_is_not_waited_for_for_ever(monkeypatch: pyte
     release.set()
 
 
-def test_an_executor_of_the_users_own_is_left_to_the_user() -> None:
+def test_executor_that_the_user_passed_is_not_shut_down() -> None:
     with ThreadPoolExecutor(1) as executor:
         WSGIInterface(wsgi_apps.app, Settings(), executor).end_workers()
         assert executor.submit(abs, -1).result(30) == 1

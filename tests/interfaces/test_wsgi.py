@@ -43,7 +43,9 @@ def fresh() -> None:
         ("file", 200, Path(wsgi_apps.__file__).read_bytes()),
     ],
 )
-async def test_what_an_application_says_arrives(path: str, status: int, content: bytes, way: str) -> None:
+async def test_wsgi_response_arrives_with_status_fields_and_content(
+    path: str, status: int, content: bytes, way: str
+) -> None:
     response = await response_of(asking(path), way)
     assert (response.status, response.content, response.complete) == (status, content, True)
 
@@ -217,7 +219,7 @@ async def test_B2_a_response_that_falls_short_of_its_length_never_looks_complete
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_B1_an_application_that_sends_a_control_character_is_told(way: str) -> None:
+async def test_B1_control_character_in_a_wsgi_header_raises_in_the_application(way: str) -> None:
     raised: list[BaseException] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -290,7 +292,7 @@ def test_wsgi_errors_may_be_where_the_application_has_our_own_lines_logged(
 def test_wsgi_errors_goes_to_stderr_if_the_application_has_switched_our_log_off(
     app_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # As `logging.config.dictConfig` does to all that there are, unless it is told not to.
+    # As `logging.config.dictConfig` does to all existing loggers by default.
     app_logger.disabled = True
     ErrorLog().write("something odd\n")
     assert capsys.readouterr().err == "something odd\n"
@@ -304,7 +306,7 @@ def test_wsgi_errors_of_a_process_without_stderr_goes_nowhere(
     assert ErrorLog().write("something odd\n") == 14
 
 
-def test_a_file_wrapper_takes_what_cannot_be_closed() -> None:
+def test_file_wrapper_accepts_an_object_without_close() -> None:
     class Source:
         blocks: ClassVar[list[bytes]] = [b"a", b"b", b""]
 
@@ -317,7 +319,7 @@ def test_a_file_wrapper_takes_what_cannot_be_closed() -> None:
 
 
 @pytest.mark.parametrize("content", ["text", bytearray(b"x"), None])
-async def test_writing_what_is_not_bytes_is_500(content: Any) -> None:
+async def test_wsgi_write_of_text_is_500(content: Any) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])(content)
         return []
@@ -332,7 +334,7 @@ class Indexed:
         return [b"a", b"b"][index]
 
 
-async def test_an_iterable_without_iter_is_one_too() -> None:
+async def test_wsgi_iterable_with_getitem_only_is_served() -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
         return Indexed()
@@ -349,7 +351,7 @@ async def test_an_iterable_without_iter_is_one_too() -> None:
         (None, "the application returned NoneType None, expected an iterable of bytes (PEP 3333)"),
     ],
 )
-async def test_an_application_that_returns_what_is_no_content_is_told_what_is(
+async def test_wsgi_application_that_returns_no_iterable_is_500_and_the_log_says_what_was_expected(
     returned: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:
@@ -369,7 +371,7 @@ async def test_an_application_without_content_may_return_an_empty_text(nothing: 
     assert (await response_of(GET, app=app)).status == 304
 
 
-async def test_content_that_came_before_it_was_asked_for_leaves_the_connection_as_good_as_new() -> None:
+async def test_connection_is_kept_after_content_sent_without_waiting_for_100_continue() -> None:
     conversation = Conversation(wsgi_apps.app)
     conversation.send(asking("echo", b"content-length: 2", b"expect: 100-continue", method=b"POST", content=b"ab"))
     await until(lambda: conversation.received)
@@ -383,7 +385,7 @@ async def test_content_that_came_before_it_was_asked_for_leaves_the_connection_a
 
 @pytest.mark.parametrize("way", ["direct", "adapter"])
 @pytest.mark.parametrize("target", ["/a?", "/a??", "/a?b", "/a"])
-async def test_the_raw_target_is_the_clients_to_the_last_byte(target: str, way: str) -> None:
+async def test_raw_uri_in_environ_is_the_request_target_byte_for_byte(target: str, way: str) -> None:
     seen: list[tuple[str, str, str]] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

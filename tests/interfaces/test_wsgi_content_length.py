@@ -55,9 +55,7 @@ TOO_LONG: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("way", ALL_WAYS)
 @pytest.mark.parametrize("kind", TOO_LONG)
-async def test_content_that_is_longer_than_its_length_ends_there_and_the_connection_is_kept(
-    kind: str, way: str
-) -> None:
+async def test_wsgi_content_is_cut_at_its_content_length_and_the_connection_is_kept(kind: str, way: str) -> None:
     conversation = Conversation(served(TOO_LONG[kind](), way))
     conversation.send(GET)
     await until(lambda: conversation.received and not conversation.context.requests)
@@ -87,7 +85,9 @@ async def test_an_iterable_that_is_longer_than_its_content_length_is_closed_and_
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-async def test_too_much_content_is_one_warning_for_each_application(way: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_content_beyond_content_length_is_warned_about_once_per_application(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     conversation = Conversation(served(app_of([b"0123456789 and more"], LENGTH), way))
     for count in range(1, 4):
         conversation.send(GET)
@@ -102,9 +102,7 @@ async def test_too_much_content_is_one_warning_for_each_application(way: str, ca
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_generator_gets_on_to_its_end_when_its_content_has_its_length(
-    way: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_wsgi_generator_runs_to_its_end_at_its_content_length(way: str, caplog: pytest.LogCaptureFixture) -> None:
     committed: list[bool] = []
 
     def pieces() -> Iterator[bytes]:
@@ -148,7 +146,7 @@ async def test_the_head_of_a_get_with_too_much_content_keeps_its_length_and_warn
     assert (response.header(b"content-length"), response.content, caplog.records) == (b"10", b"", [])
 
 
-async def test_a_head_that_replaces_another_before_the_content_has_the_length_that_counts() -> None:
+async def test_content_length_of_the_replacing_start_response_counts() -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "3")])
         try:
@@ -162,6 +160,6 @@ async def test_a_head_that_replaces_another_before_the_content_has_the_length_th
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_less_content_than_promised_is_still_broken_off(way: str) -> None:
+async def test_wsgi_content_below_its_content_length_aborts_the_response(way: str) -> None:
     response = await response_of(GET, way, app_of(iter([b"0123", b"45"]), LENGTH))
     assert not response.complete or response.status == 500

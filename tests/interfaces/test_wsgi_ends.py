@@ -27,7 +27,7 @@ def fresh() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["closed", "failing", "big"])
-async def test_C10_close_is_called_once_however_it_ends(path: str, way: str) -> None:
+async def test_C10_close_is_called_once_however_the_iterable_ends(path: str, way: str) -> None:
     await response_of(asking(path), way)
     assert wsgi_apps.closed == [path]
 
@@ -162,7 +162,7 @@ async def test_shutdown_waits_for_calls_that_are_closing() -> None:
     assert len(kept.closed) == 1
 
 
-async def test_a_client_that_left_is_no_fault_of_an_application_that_had_yet_to_begin(
+async def test_wsgi_application_that_had_not_begun_its_response_at_a_disconnect_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, release = threading.Event(), threading.Event()
@@ -194,7 +194,7 @@ async def test_write_after_the_end_of_the_response_raises() -> None:
     assert response.content == b"x"
 
 
-def test_C10_a_worker_whose_loop_is_gone_is_told_and_closes() -> None:
+def test_C10_iterable_is_closed_when_the_event_loop_has_closed() -> None:
     loop = asyncio.new_event_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     loop.close()
@@ -232,5 +232,5 @@ async def test_a_list_that_comes_after_its_client_has_left_is_dropped() -> None:
     assert conversation.received == b""
 
 
-def test_wsgi_errors_says_that_it_can_be_written() -> None:
+def test_wsgi_errors_is_writable() -> None:
     assert ErrorLog().writable()

@@ -58,7 +58,7 @@ async def test_multithread_is_that_of_the_adapters_own_threads(threads: int | No
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_multithread_is_that_of_an_executor(workers: int) -> None:
+async def test_multithread_is_that_of_the_users_executor(workers: int) -> None:
     with ThreadPoolExecutor(workers) as executor:
         assert await flags_of(ASGIAdapter(flags, executor=executor)) == (workers > 1, False)
 

@@ -20,7 +20,7 @@ from uvicorn.interfaces.wsgi_input import ContentReader
 
 
 class Silent(HTTPGateway):
-    """A gateway whose content comes when the test says so, and whose responses go nowhere."""
+    """A gateway whose content the test feeds, and whose responses go nowhere."""
 
     def __init__(self) -> None:
         self.wanted = 0
@@ -73,7 +73,7 @@ def read_some(reader: ContentReader) -> object:
     return reader.read(1)
 
 
-async def test_no_byte_is_lost_and_none_changes_its_place() -> None:
+async def test_wsgi_input_returns_every_byte_in_order() -> None:
     source = random.Random(1)
     pieces = [source.randbytes(source.choice((1, 100, 20000, 65536, 131072))) for _ in range(200)]
     reading = Reading(lambda reader: b"".join(iter(lambda: reader.read(source.randrange(1, 100000)) or b"", b"")))
@@ -84,14 +84,14 @@ async def test_no_byte_is_lost_and_none_changes_its_place() -> None:
     assert await reading.result() == b"".join(pieces)
 
 
-async def test_after_the_end_there_is_nothing_again_and_again() -> None:
+async def test_wsgi_input_returns_empty_bytes_after_its_end() -> None:
     reading = Reading(lambda reader: [reader.read(10) for _ in range(3)])
     reading.exchange.content.feed(b"all")
     reading.exchange.content.feed_eof()
     assert await reading.result() == [b"all", b"", b""]
 
 
-async def test_what_came_before_the_client_left_is_read_before_it_is_told() -> None:
+async def test_wsgi_input_returns_arrived_content_before_it_raises_for_a_disconnect() -> None:
     seen: list[Any] = []
 
     def work(reader: ContentReader) -> None:
@@ -106,7 +106,7 @@ async def test_what_came_before_the_client_left_is_read_before_it_is_told() -> N
     assert seen == [b"some"]
 
 
-async def test_more_than_128_KiB_before_the_worker_count_as_the_exchanges_until_they_are_read() -> None:
+async def test_unread_wsgi_input_above_128_KiB_counts_as_buffered() -> None:
     may_go_on, may_end = threading.Event(), threading.Event()
 
     def work(reader: ContentReader) -> None:
@@ -126,7 +126,7 @@ async def test_more_than_128_KiB_before_the_worker_count_as_the_exchanges_until_
     await reading.result()
 
 
-async def test_content_is_asked_for_again_when_the_worker_has_read_what_there_is() -> None:
+async def test_wsgi_input_asks_for_more_when_the_worker_has_read_all() -> None:
     reading = Reading(lambda reader: (reader.read(10), reader.read(10)))
     await reading.begun()
     for letter in (b"a", b"b"):
@@ -137,7 +137,7 @@ async def test_content_is_asked_for_again_when_the_worker_has_read_what_there_is
     assert await reading.result() == (b"a" * 10, b"b" * 10)
 
 
-async def test_content_that_has_not_come_when_the_response_ends_never_will() -> None:
+async def test_wsgi_input_raises_after_a_response_that_ended_before_the_content() -> None:
     reading = Reading(lambda reader: reader.read1(9) + reader.read())
     await reading.begun()
     reading.exchange.content.feed(b"some")
@@ -147,7 +147,7 @@ async def test_content_that_has_not_come_when_the_response_ends_never_will() -> 
     assert isinstance(await reading.result(), ClientDisconnected)
 
 
-async def test_content_that_has_all_come_is_read_behind_the_end_of_the_response() -> None:
+async def test_whole_wsgi_input_can_be_read_after_the_response() -> None:
     go_on = threading.Event()
     reading = Reading(lambda reader: (reader.read(1), go_on.wait(30), reader.read()))
     for piece in (b"all", b" of", b" it"):
@@ -183,7 +183,7 @@ async def test_read1_takes_what_is_there_and_no_more_than_asked() -> None:
     assert await reading.result() == [b"", b"ab", b"cde", b"fgh", b"ij", b""]
 
 
-async def test_other_files_can_be_laid_over_it() -> None:
+async def test_wsgi_input_can_be_wrapped_by_io_classes() -> None:
     reading = Reading(lambda reader: io.TextIOWrapper(io.BufferedReader(reader), "utf-8").readlines())
     for piece in (b"\xc3", b"\xa4\r\n", b"b"):
         reading.exchange.content.feed(piece)
@@ -191,7 +191,7 @@ async def test_other_files_can_be_laid_over_it() -> None:
     assert await reading.result() == ["\xe4\n", "b"]
 
 
-def test_content_from_a_loop_that_is_gone_is_not_whole() -> None:
+def test_wsgi_input_raises_when_its_event_loop_has_closed() -> None:
     loop = asyncio.new_event_loop()
     reader = ContentReader(exchange_on(loop, Silent()), LoopCalls(loop))
     loop.close()
@@ -199,7 +199,7 @@ def test_content_from_a_loop_that_is_gone_is_not_whole() -> None:
         reader.readinto(bytearray(1))
 
 
-def test_content_from_a_loop_that_stops_is_not_whole() -> None:
+def test_wsgi_input_raises_when_its_event_loop_stops() -> None:
     async def main() -> Reading:
         reading = Reading(read_some)
         await reading.begun()
@@ -210,7 +210,7 @@ def test_content_from_a_loop_that_stops_is_not_whole() -> None:
     assert isinstance(reading.results[0], ClientDisconnected)
 
 
-async def test_an_empty_piece_is_not_the_end() -> None:
+async def test_empty_piece_does_not_end_wsgi_input() -> None:
     reading = Reading(lambda reader: reader.read(1))
     await reading.begun()
     reading.exchange.content.feed(b"")

@@ -22,7 +22,7 @@ def fresh() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [0, 1, 100000, 300000])
-async def test_C11_content_is_read_whole(size: int, way: str) -> None:
+async def test_C11_wsgi_upload_is_read_whole(size: int, way: str) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     stream = asking("echo", b"content-length: %d" % size, method=b"POST", content=content[:size])
     assert (await response_of(stream, way)).content == b"POST " + content[:size]
@@ -129,7 +129,7 @@ INPUT_CALLS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(("expression", "result"), INPUT_CALLS)
-async def test_C11_input_is_read_as_a_file_is(expression: str, result: Any, late: bool) -> None:
+async def test_C11_wsgi_input_reads_like_a_file(expression: str, result: Any, late: bool) -> None:
     begun, seen = threading.Event(), []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -157,7 +157,7 @@ async def test_C11_input_is_read_as_a_file_is(expression: str, result: Any, late
 
 
 @pytest.mark.parametrize("expression", ["read()", "read(50)", "readline()", "readlines()"])
-async def test_C11_no_way_of_reading_takes_a_truncated_upload_for_the_whole(expression: str) -> None:
+async def test_C11_every_way_of_reading_a_truncated_upload_raises(expression: str) -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 
@@ -200,7 +200,7 @@ async def test_C11_a_worker_that_waits_for_content_is_freed_when_the_client_leav
     await conversation.interface.shutdown(1)
 
 
-async def test_C11_no_more_is_taken_from_the_client_than_a_worker_that_reads_slowly_is_owed() -> None:
+async def test_C11_reading_from_the_client_pauses_while_the_worker_reads_slowly() -> None:
     begun, release = threading.Event(), threading.Event()
     seen: list[bytes] = []
 

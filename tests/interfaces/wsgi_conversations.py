@@ -46,7 +46,7 @@ async def response_of(stream: bytes, way: str = "direct", app: Any = wsgi_apps.a
 
 
 class Kept:
-    """An iterable that says on which thread it was iterated and closed."""
+    """An iterable that records the threads on which it was iterated and closed."""
 
     def __init__(self, chunks: Iterator[bytes] | list[bytes], fails: bool = False) -> None:
         self._chunks = iter(chunks)

@@ -125,7 +125,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Have the application answer, and send what it says. Raises what the application raises, as `deliver` does."""
+        """Have the application answer, and send its messages. Raises its exception, as `deliver` does."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
