@@ -36,7 +36,7 @@ _CLIENTS: Final = 8
 _RECEIVE_BYTES: Final = 65536
 
 # `--ws-max-size`, as it is by default.
-_LIMIT: Final = MIB
+_LIMIT: Final = 16 * MIB
 
 
 @contextmanager
