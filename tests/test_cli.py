@@ -339,7 +339,7 @@ def test_the_version_is_told_with_the_interpreter(run: Run) -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    assert importlib.metadata.version("uvicorn") == uvicorn.__version__
+    assert importlib.metadata.version("uvicorn") == uvicorn.__version__, "run: pip install --no-deps -e ."
 
 
 def test_the_version_in_the_environment_is_not_taken_for_an_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

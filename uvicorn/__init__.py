@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-__version__ = "1.0.0a1"
+__version__ = "0.54.0+bridge.1"
 
 if TYPE_CHECKING:
     from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter

@@ -1,0 +1,40 @@
+"""The version: the public release whose surface this package carries, and our own label (PEP 440)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+import uvicorn
+
+ROOT: Final = Path(uvicorn.__file__).parents[1]
+OURS: Final = Version(uvicorn.__version__)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/from-uvicorn.md"])
+def test_a_page_names_this_version_and_no_other(page: str) -> None:
+    named = re.findall(r"\d+\.\d+\.\d+\+bridge\.\d+", (ROOT / page).read_text())
+    assert set(named) == {uvicorn.__version__}
+
+
+def test_the_version_is_in_the_normal_form_that_installers_write() -> None:
+    assert str(OURS) == uvicorn.__version__
+
+
+@pytest.mark.parametrize("requirement", ["", "<1", ">=0.30", ">=0.30,<1", "==0.54.0", "==0.54", "~=0.34", "!=0.53.0"])
+def test_requirements_that_the_public_release_satisfies_are_satisfied(requirement: str) -> None:
+    assert SpecifierSet(requirement).contains(OURS)
+
+
+@pytest.mark.parametrize("requirement", ["==0.34.3", ">=0.34,<0.35", ">=0.55", ">0.54.0"])
+def test_requirements_that_exclude_the_public_release_are_not_satisfied(requirement: str) -> None:
+    assert not SpecifierSet(requirement).contains(OURS)
+
+
+def test_a_later_public_release_is_newer() -> None:
+    assert Version("0.55.0") > OURS > Version("0.54.0")
