@@ -370,12 +370,13 @@ async def test_a_channel_of_another_event_loop_of_this_process_is_added_by_a_req
     await hub.stop()
 
 
-async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_there() -> None:
+@pytest.mark.parametrize("action", ["add", "discard"])
+async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_there(action: str) -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
     reply.loop_thread = 0
-    backend.receive(hub.remote_members.group, forged(name=reply.name))
+    backend.receive(hub.remote_members.group, forged(name=reply.name, _uvicorn_control=action))
     await settle()
     assert (hub.members, backend.published) == ({}, [])
     await hub.stop()

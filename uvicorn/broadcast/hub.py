@@ -174,9 +174,9 @@ class Hub:
         """Return whether a channel of this process belongs to this hub's event loop."""
         return getattr(reply, "loop_thread", self.thread) == self.thread
 
-    def is_responsible(self, reply: Any) -> bool:
-        """Return whether this hub, of all that receive the control messages of this process, adds the channel."""
-        return self.owns(reply) and is_first(self)
+    def adds_on_request(self) -> bool:
+        """Return whether this hub, of all that receive the control messages on its event loop, adds channels."""
+        return is_first(self)
 
     def discard(self, group: str, name: str) -> None:
         """End a membership: nothing more of the group is sent to the channel."""

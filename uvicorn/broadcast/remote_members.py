@@ -68,8 +68,11 @@ class LocalHub(Protocol):
     def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
         """Add a local member to a group."""
 
-    def is_responsible(self, reply: Any) -> bool:
-        """Return whether this hub, of all in this process, adds the channel."""
+    def owns(self, reply: Any) -> bool:
+        """Return whether a channel of this process belongs to the hub's event loop."""
+
+    def adds_on_request(self) -> bool:
+        """Return whether this hub, of all that receive the control messages on its event loop, adds channels."""
 
     def discard(self, group: str, name: str) -> None:
         """Remove a local member from a group."""
@@ -138,11 +141,14 @@ class RemoteMembers:
             return
         if not _PROCESS_GROUP.fullmatch(answer) or not _are_names(group, name):
             return
+        reply = channel_names.find(name)
+        if reply is not None and not self._hub.owns(reply):
+            # The hub of the channel's event loop acts, and answers.
+            return
         waiting: asyncio.Future[None] | None = None
         if action == "add":
-            reply = channel_names.find(name)
             if reply is not None:
-                if not self._hub.is_responsible(reply) or not self._may_add(name, group):
+                if not self._hub.adds_on_request() or not self._may_add(name, group):
                     return
                 waiting = self._hub.add(group, name, reply, Context())
         elif action == "discard":
