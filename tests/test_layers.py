@@ -200,6 +200,8 @@ TESTED_ELSEWHERE: Final = {
     "broadcast/redis/subscription.py": "broadcast/redis/test_subscriber.py",
     "broadcast/redis/sync.py": "broadcast/test_publisher.py",
     "cancellation.py": "test_channel.py",
+    "django/apps.py": "django/test_checks.py",
+    "django/pytest_plugin.py": "django/test_publishing.py",
     "forks.py": "adapters/test_fork.py",
     "interfaces/base.py": "interfaces/test_channels.py",
     "interfaces/client_shares.py": "interfaces/test_threads_per_client.py",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import psycopg
 import pytest
+from asgiref.sync import SyncToAsync
 from django.core.management import call_command
 from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
 
 from tests.django.postgres import DATABASE, postgres_server
 from tests.django.site import Row
@@ -31,10 +33,33 @@ def postgres() -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def _no_connection_is_left() -> Iterator[None]:
+    yield
+    connections.close_all()
+    # That of the thread of coroutines outside of DjangoThreads, which nothing else closes.
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+CLIENTS: Final = (
+    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
+
+
+def clients(admin: Admin) -> int:
+    """Return the number of connections besides `admin`'s own."""
+    row = admin.execute(CLIENTS).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 @pytest.fixture
 def admin(postgres: Path) -> Iterator[Admin]:
     """A connection past Django, to look at the server and to disturb it."""
     with psycopg.connect(host=str(postgres), user=DATABASE, dbname=DATABASE, autocommit=True) as connection:
+        # Those of earlier tests end on their side.
+        while clients(connection):
+            pass
         yield connection
 
 
@@ -52,7 +77,6 @@ def threads_of(postgres: Path) -> Iterator[Callable[..., DjangoThreads]]:
         for lane in each.lanes:
             lane.close()
             lane.join()
-    connections.close_all()
-    for alias in connections:
-        if connections[alias].settings_dict["OPTIONS"].get("pool"):
-            connections[alias].close_pool()
+    # By their names: to ask a wrapper for its pool makes one.
+    for alias in tuple(DatabaseWrapper._connection_pools):
+        connections[alias].close_pool()

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
-from tests.django.conftest import Admin
+from tests.django.conftest import Admin, clients
 from tests.django.site import ALIASES, Client, Row, django_site, event, execute, get, run, scope_of, until
 from uvicorn.django import DjangoThreads, ThreadsBusy, release_thread
 from uvicorn.django.lanes import once
@@ -205,15 +205,6 @@ async def test_calls_of_a_request_have_one_connection(place: Any, threads_of: Ma
         return {await run("SELECT pg_backend_pid()", "default") for _ in range(5)}
 
     assert len(await place(threads_of, work)) == 1
-
-
-def clients(admin: Admin) -> int:
-    """Return the number of connections besides `admin`'s own."""
-    row = admin.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 @pytest.mark.parametrize("alias", ["kept", "checked"])

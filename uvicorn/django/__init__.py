@@ -1,11 +1,13 @@
-"""Django's databases in coroutines, Django's request in handlers, and messages after commit.
+"""What coroutines need of Django: its databases, its requests, and messages after a commit.
 
-An application for INSTALLED_APPS, whose system checks then run; nothing else in `uvicorn` imports Django.
+An application for INSTALLED_APPS, whose system checks then run. Nothing else in `uvicorn` imports Django.
 """
 
 from __future__ import annotations
 
 from uvicorn.django.lanes import ThreadsBusy
+from uvicorn.django.publishing import publish_on_commit
+from uvicorn.django.requests import login_required, request_of
 from uvicorn.django.threads import DjangoThreads, release_thread
 
-__all__ = ["DjangoThreads", "ThreadsBusy", "release_thread"]
+__all__ = ["DjangoThreads", "ThreadsBusy", "login_required", "publish_on_commit", "release_thread", "request_of"]

@@ -16,6 +16,7 @@ from typing import Any, Final, final
 from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.urls import get_script_prefix, set_script_prefix
 
 from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.core.exchange import ERROR_HEADERS
@@ -82,6 +83,7 @@ class DjangoThreads:
         context = ThreadSensitiveContext()
         SyncToAsync.context_to_thread_executor[context] = lease
         token = SyncToAsync.thread_sensitive_context.set(context)
+        script_prefix = get_script_prefix()
         try:
             return await self.app(*arguments)
         except BaseException as error:
@@ -93,7 +95,9 @@ class DjangoThreads:
             self._log_refusal(refusal)
         finally:
             lease.end()
+            # Of tasks that call the application themselves.
             SyncToAsync.thread_sensitive_context.reset(token)
+            set_script_prefix(script_prefix)
 
     async def startup(self) -> None:
         """Start the application, if it has a `startup`."""

@@ -1,0 +1,190 @@
+"""Each system check: a site that it is about, and one that it is not about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.handlers.asgi import ASGIHandler
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.middleware.common import CommonMiddleware
+from django.test import override_settings
+from django.urls import include, path
+
+from uvicorn.broadcast import BroadcastMiddleware
+from uvicorn.django import DjangoThreads, login_required
+
+# The connections are those of the settings that the tests began with, which no check looks at.
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES:UserWarning")
+
+HERE = __name__
+
+
+async def bare(message: Any, channels: Any) -> None: ...
+
+
+@login_required
+async def decorated(message: Any, channels: Any) -> None: ...
+
+
+def wsgi(environ: Any, start_response: Any) -> None: ...
+
+
+in_threads = DjangoThreads(bare)
+django = ASGIHandler()
+django_in_threads = DjangoThreads(django)
+in_more_threads = BroadcastMiddleware(DjangoThreads(bare, threads=40), url="memory://")
+unreadable = {"no": "application"}
+
+
+class SyncOnly(CommonMiddleware):
+    async_capable = False
+
+
+class Async(CommonMiddleware): ...
+
+
+async def view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+@transaction.non_atomic_requests
+async def exempt_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def sync_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+class Refused:
+    urlpatterns = [path("sync", sync_view), path("below/", include([path("", view)]))]
+
+
+class Accepted:
+    urlpatterns = [path("sync", sync_view), path("", exempt_view)]
+
+
+def ids(application: str | None, **changed: Any) -> list[str]:
+    """Return the ids of what the checks find wrong with a site."""
+    databases = changed.pop("databases", {"default": {"CONN_MAX_AGE": 0}})
+    with override_settings(UVICORN_APPLICATION=application, DATABASES=databases, **changed):
+        return [str(message.id) for message in found()]
+
+
+def found() -> list[Any]:
+    return [message for message in run_checks() if (message.id or "").startswith("uvicorn.")]
+
+
+def test_site_that_names_no_application_is_not_checked() -> None:
+    assert ids(None, databases={"default": {"CONN_MAX_AGE": 60}}) == []
+
+
+def test_application_of_another_kind_is_not_checked() -> None:
+    assert ids(f"{HERE}.wsgi") == ids(f"{HERE}.unreadable") == []
+
+
+@pytest.mark.parametrize("setting", ["UVICORN_APPLICATION", "ASGI_APPLICATION"])
+def test_application_is_that_of_the_setting(setting: str) -> None:
+    with override_settings(**{setting: f"{HERE}.bare", "DATABASES": {"default": {"CONN_MAX_AGE": 60}}}):
+        assert [message.id for message in found()] == ["uvicorn.W001"]
+
+
+@pytest.mark.parametrize(("application", "expected"), [(f"{HERE}.nothing", ["uvicorn.E001"]), (f"{HERE}:bare", [])])
+def test_check_e001_application_that_cannot_be_imported(application: str, expected: list[str]) -> None:
+    assert ids(application) == expected
+
+
+@pytest.mark.parametrize(("urls", "expected"), [(Refused, ["uvicorn.E002"]), (Accepted, [])])
+def test_check_e002_asynchronous_view_with_atomic_requests(urls: Any, expected: list[str]) -> None:
+    databases = {"default": {"ATOMIC_REQUESTS": True}}
+    assert ids(f"{HERE}.django_in_threads", databases=databases, ROOT_URLCONF=urls) == expected
+
+
+def test_check_e002_names_the_view_and_the_cure() -> None:
+    with override_settings(
+        UVICORN_APPLICATION=f"{HERE}.django", DATABASES={"default": {"ATOMIC_REQUESTS": True}}, ROOT_URLCONF=Refused
+    ):
+        (message,) = found()
+    assert f"{HERE}.view" in message.msg and "@transaction.non_atomic_requests" in message.hint
+
+
+def test_check_e002_is_not_about_sites_without_atomic_requests() -> None:
+    assert ids(f"{HERE}.django_in_threads", ROOT_URLCONF=Refused) == []
+
+
+@pytest.mark.parametrize("age", [60, None])
+@pytest.mark.parametrize("application", ["bare", "decorated", "django"])
+def test_check_w001_coroutines_whose_kept_connections_nothing_looks_after(application: str, age: int | None) -> None:
+    assert ids(f"{HERE}.{application}", databases={"default": {"CONN_MAX_AGE": age}}) == ["uvicorn.W001"]
+
+
+@pytest.mark.parametrize(
+    ("application", "age"), [("in_threads", 60), ("django_in_threads", None), ("bare", 0), ("in_more_threads", 60)]
+)
+def test_check_w001_is_not_about_coroutines_in_threads_or_connections_that_are_not_kept(
+    application: str, age: int | None
+) -> None:
+    databases = {"default": {"CONN_MAX_AGE": age, "ENGINE": "django.db.backends.sqlite3"}}
+    assert ids(f"{HERE}.{application}", databases=databases) == []
+
+
+@pytest.mark.parametrize(
+    ("application", "processes", "databases", "expected"),
+    [
+        ("in_threads", "4", {"default": {}}, []),
+        ("in_threads", "5", {"default": {}}, ["uvicorn.W002"]),
+        ("in_threads", "3", {"default": {}, "other": {}}, ["uvicorn.W002"]),
+        ("in_threads", "3", {"default": {}, "other": {"ENGINE": "django.db.backends.sqlite3"}}, []),
+        ("in_threads", "9", {"default": {"OPTIONS": {"pool": {"max_size": 10}}}}, []),
+        ("in_threads", "24", {"default": {"OPTIONS": {"pool": True}}}, []),
+        ("in_threads", "25", {"default": {"OPTIONS": {"pool": True}}}, ["uvicorn.W002"]),
+        ("in_more_threads", "1", {"default": {}}, []),
+        ("in_more_threads", "2", {"default": {}}, ["uvicorn.W002"]),
+        ("bare", "50", {"default": {}}, []),
+    ],
+)
+def test_check_w002_more_connections_than_postgresql_takes(
+    application: str, processes: str, databases: Any, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", processes)
+    assert ids(f"{HERE}.{application}", databases=databases) == expected
+
+
+def test_check_w002_says_how_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "6")
+    monkeypatch.setenv("UVICORN_THREADS", "20")
+    with override_settings(UVICORN_APPLICATION=f"{HERE}.in_threads", DATABASES={"default": {}}):
+        (message,) = found()
+    assert "Up to 168 database connections: 6 processes x (20 threads" in message.msg
+
+
+@pytest.mark.parametrize(
+    ("application", "middleware", "expected"),
+    [
+        ("django_in_threads", "SyncOnly", ["uvicorn.W003"]),
+        ("django_in_threads", "Async", []),
+        ("in_threads", "SyncOnly", ["uvicorn.W004"]),
+    ],
+)
+def test_check_w003_middleware_that_makes_an_asynchronous_view_hold_a_thread(
+    application: str, middleware: str, expected: list[str]
+) -> None:
+    assert ids(f"{HERE}.{application}", MIDDLEWARE=[f"{HERE}.{middleware}"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("application", "middleware", "expected"),
+    [
+        ("in_threads", f"{HERE}.Async", ["uvicorn.W004"]),
+        ("in_threads", "django.contrib.auth.middleware.LoginRequiredMiddleware", ["uvicorn.W004"]),
+        ("in_threads", "django.middleware.security.SecurityMiddleware", []),
+        ("django_in_threads", "django.contrib.auth.middleware.LoginRequiredMiddleware", []),
+    ],
+)
+def test_check_w004_middleware_that_does_not_run_for_coroutines_outside_of_django(
+    application: str, middleware: str, expected: list[str]
+) -> None:
+    assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected

@@ -1,0 +1,180 @@
+"""Django's request for coroutines outside of Django's handler: `request_of`, and `login_required` for handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import lru_cache, wraps
+from importlib import import_module
+from io import BytesIO
+from typing import Any, Final, final
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import CsrfViewMiddleware
+from django.shortcuts import resolve_url
+from django.urls import set_script_prefix
+from django.utils.http import urlencode
+from django.utils.translation import get_language_from_request
+
+from uvicorn.core.endpoint import is_below
+from uvicorn.types import Message
+
+Handler = Callable[..., Awaitable[Any]]
+
+# Django checks no token for these (RFC 9110, section 9.2.1).
+_SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+
+#: The names under which channels and ASGI announce what `login_required` decides about.
+_HANDSHAKES: Final = frozenset(("websocket", "websocket.connect"))
+_REQUESTS: Final = frozenset(("http", "http.request"))
+
+
+def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
+    """Return Django's request of a message or an ASGI scope, of HTTP or of a WebSocket's handshake.
+
+    It has META, COOKIES and GET, LANGUAGE_CODE, and where they are installed `session` and `auser()`; the database is
+    read when these are used. `get_host()` obeys ALLOWED_HOSTS. The session is there to be read: no cookie would tell
+    the client of changes. `body` is the content, for POST and FILES; without it, that of the message.
+
+    Sets the script prefix of the calling task, so that `reverse()` is right below a root path.
+    """
+    path, root_path = message["path"], message.get("root_path") or ""
+    scheme = message.get("scheme") or "http"
+    scope = {
+        **message,
+        # A handshake is a GET.
+        "method": message.get("method") or "GET",
+        "scheme": {"ws": "http", "wss": "https"}.get(scheme, scheme),
+        # Django cuts the root path off wherever a path begins with its letters.
+        "root_path": root_path if is_below(path, root_path) else "",
+        "headers": [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers") or ()],
+    }
+    request = ASGIRequest(scope, BytesIO(message.get("body") or b"" if body is None else body))
+    set_script_prefix(get_script_prefix(scope))
+    if apps.is_installed("django.contrib.sessions"):
+        request.session = _session_class(settings.SESSION_ENGINE)(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
+        if apps.is_installed("django.contrib.auth"):
+            # It needs models, which are not there yet when this module is imported.
+            from django.contrib.auth.middleware import AuthenticationMiddleware
+
+            AuthenticationMiddleware(_no_response).process_request(request)
+    request.LANGUAGE_CODE = get_language_from_request(request)
+    return request
+
+
+def login_required(handler: Handler) -> Handler:
+    """Call `handler`, `async def handler(message, channels)` or an ASGI application, only for users that are logged in.
+
+    The message or scope of a request or a handshake then has `request` and `user`. Others are answered with 302 to
+    LOGIN_URL, handshakes with 403, as are POST and other unsafe methods that Django's CsrfViewMiddleware rejects: it
+    looks for the token in the X-CSRFToken field. All answers of HTTP have `Vary: Cookie`.
+
+    A login is checked once: an open WebSocket outlives a logout.
+    """
+
+    @wraps(handler)
+    async def checked(message: Message, *others: Any) -> Any:
+        # A message has its kind under another name than a scope.
+        kind = message.get("channel") or message.get("type") or "http.request"
+        if kind not in _REQUESTS and kind not in _HANDSHAKES:
+            return await handler(message, *others)
+        is_asgi = len(others) == 2
+        if kind in _REQUESTS:
+            others = (others[0], _VaryingSend(others[1])) if is_asgi else (_varying_channels(others[0]),)
+        request = request_of(message)
+        response: HttpResponse | None = None
+        if request.method not in _SAFE:
+            response = await sync_to_async(_csrf_failure)(request, handler)
+        if response is None:
+            user = await request.auser()
+            if user.is_authenticated:
+                return await handler({**message, "request": request, "user": user}, *others)
+            response = _login_redirect(request)
+        send = others[1] if is_asgi else others[0]["reply"].send
+        return await _send(kind, response, send)
+
+    return checked
+
+
+async def _send(kind: str, response: HttpResponse, send: Callable[[Message], Awaitable[Any]]) -> None:
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    if kind == "websocket.connect":
+        await send({"accept": False})
+    elif kind == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    elif kind == "http.request":
+        await send({"status": response.status_code, "headers": headers, "content": response.content})
+    else:
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})
+
+
+def _login_redirect(request: HttpRequest) -> HttpResponse:
+    """As `django.contrib.auth.views.redirect_to_login`, which cannot be imported before models are."""
+    url = resolve_url(settings.LOGIN_URL)
+    mark = "&" if "?" in url else "?"
+    return HttpResponseRedirect(f"{url}{mark}{urlencode({REDIRECT_FIELD_NAME: request.get_full_path()})}")
+
+
+def _csrf_failure(request: HttpRequest, handler: Handler) -> HttpResponse | None:
+    """Return the answer of Django's middleware to a request that it rejects. On a thread: it may read the session."""
+    middleware = CsrfViewMiddleware(_no_response)
+    middleware.process_request(request)
+    rejection: HttpResponse | None = middleware.process_view(request, handler, (), {})
+    return rejection
+
+
+def _no_response(request: HttpRequest) -> HttpResponse:
+    raise NotImplementedError
+
+
+@lru_cache(maxsize=8)
+def _session_class(engine: str) -> Any:
+    """The site's sessions, whose keys stay what they are: a session that was signed with one of SECRET_KEY_FALLBACKS
+    gets a new key from `auser()`, of which the client would not learn."""
+    store = import_module(engine).SessionStore
+
+    async def acycle_key(self: Any) -> None: ...
+
+    # The key that sessions are signed with is made of the name.
+    same = {"__qualname__": store.__qualname__, "__module__": store.__module__}
+    return type(store.__name__, (store,), {**same, "cycle_key": lambda self: None, "acycle_key": acycle_key})
+
+
+@final
+class _VaryingSend:
+    """`send` whose response has `Vary: Cookie`."""
+
+    def __init__(self, send: Callable[[Message], Awaitable[Any]]) -> None:
+        self._send = send
+
+    def __call__(self, message: Message) -> Awaitable[Any]:
+        if isinstance(message, dict) and "status" in message:
+            message = {**message, "headers": _with_vary(message.get("headers") or ())}
+        return self._send(message)
+
+
+@final
+class _VaryingReply:
+    """`channels['reply']` whose response has `Vary: Cookie`."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+        self.send = _VaryingSend(reply.send)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reply, name)
+
+
+def _varying_channels(channels: dict[str, Any]) -> dict[str, Any]:
+    return {**channels, "reply": _VaryingReply(channels["reply"])}
+
+
+def _with_vary(headers: Any) -> list[Any]:
+    values = [bytes(value).lower() for name, value in headers if bytes(name).lower() == b"vary"]
+    listed = {item.strip() for value in values for item in value.split(b",")}
+    return [*headers, *(() if listed & {b"cookie", b"*"} else [(b"vary", b"Cookie")])]
