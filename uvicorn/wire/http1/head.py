@@ -104,6 +104,7 @@ class RequestHead:
         # first value; the number of lines shows that.
         self._seen: dict[bytes, bytes] = {}
         self._llhttp: Any = None
+        self._callbacks: SimpleNamespace | None = None
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
@@ -161,7 +162,9 @@ class RequestHead:
         seen.clear()
         llhttp = self._llhttp
         if llhttp is None:
-            llhttp = self._llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=seen.setdefault))
+            if self._callbacks is None:
+                self._callbacks = SimpleNamespace(on_header=seen.setdefault)
+            llhttp = self._llhttp = httptools.HttpRequestParser(self._callbacks)
         try:
             llhttp.feed_data(head)
         except httptools.HttpParserUpgrade:
