@@ -10,8 +10,8 @@ from typing import Any
 
 import h11
 
-from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection

@@ -17,7 +17,7 @@ import pytest
 
 import uvicorn
 from uvicorn.cli import command, main
-from uvicorn.config import keyword, setting_fields
+from uvicorn.keywords import keyword, setting_fields
 from uvicorn.server.listener import Address
 from uvicorn.settings import (
     ADDRESS,
@@ -323,11 +323,13 @@ def test_a_bind_beats_the_port_of_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_log_level_is_an_option() -> None:
-    assert typed("--log-level", "debug").log_level == logging.DEBUG
+    typed("--log-level", "debug")
+    assert logging.getLogger("uvicorn").level == logging.DEBUG
 
 
 def test_the_log_level_may_be_in_capitals() -> None:
-    assert typed("--log-level", "DEBUG").log_level == logging.DEBUG
+    typed("--log-level", "DEBUG")
+    assert logging.getLogger("uvicorn").level == logging.DEBUG
 
 
 # What the command line says about itself

@@ -14,8 +14,8 @@ import pytest
 
 import uvicorn
 from tests.helpers import hello
-from uvicorn.config import build_settings, keyword, setting_fields
 from uvicorn.errors import ConfigError, ImportFromStringError, InterfaceError
+from uvicorn.keywords import build_settings, keyword, setting_fields
 from uvicorn.server.listener import Address
 from uvicorn.settings import Limits, Settings
 
@@ -125,7 +125,7 @@ def test_a_misspelled_setting_is_told_the_right_one() -> None:
 
 
 def test_an_unknown_setting_is_told_which_there_are() -> None:
-    assert complaint(zzz=1).startswith("unknown setting 'zzz'; expected one of access_log, backlog, ")
+    assert complaint(zzz=1).startswith("unknown setting 'zzz'; expected one of access_log, app_dir, backlog, bind, ")
 
 
 # Addresses

@@ -51,8 +51,8 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
 #: Layers that put the others together, and so may import any of them.
 COMPOSITION: Final = frozenset(
     {
-        "__init__", "__main__", "cli", "config", "logging", "main", "other_servers", "serving", "supervisors", "utils",
-        "worker", "workers",
+        "__init__", "__main__", "cli", "config", "keywords", "logging", "main", "options", "other_servers", "serving",
+        "supervisors", "utils", "worker", "workers",
     },
 )  # fmt: skip
 
@@ -207,7 +207,9 @@ TESTED_ELSEWHERE: Final = {
     "interfaces/client_shares.py": "interfaces/test_threads_per_client.py",
     "interfaces/handlers.py": "interfaces/test_channels.py",
     "interfaces/http_reply.py": "interfaces/test_channels.py",
+    "keywords.py": "test_config.py",
     "main.py": "test_public_names.py",
+    "options.py": "test_config.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "server/continuing_handlers.py": "server/test_heads_only.py",
     "server/http1_gateway.py": "server/test_http1.py",

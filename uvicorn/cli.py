@@ -16,8 +16,8 @@ import click
 from click.core import ParameterSource
 
 from uvicorn import __version__, importer
-from uvicorn.config import keyword, setting_fields
 from uvicorn.errors import ConfigError, StartupError
+from uvicorn.keywords import keyword, setting_fields
 from uvicorn.logging import LOG_LEVELS
 from uvicorn.other_servers import HTTP_NAMES, REFUSED, WS_NAMES
 from uvicorn.server import STARTUP_FAILURE

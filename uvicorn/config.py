@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import Field, fields, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from uvicorn.errors import ConfigError
+from uvicorn.keywords import ADDRESS_AND_CONTENT, FIELDS, OTHER_KEYWORDS, READ_KEYWORDS, build_settings
 from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, TRACE_LOG_LEVEL, configure_logging, restore_loggers
+from uvicorn.options import SettingOptions
 from uvicorn.other_servers import (
     HTTP_PROTOCOLS,
     INTERFACES,
@@ -36,7 +37,7 @@ from uvicorn.server.listener import (
     parse_bind,
     parse_mode,
 )
-from uvicorn.settings import LOOP_NAMES, Limits, Settings
+from uvicorn.settings import Limits
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -55,40 +56,7 @@ __all__ = [
 logger = logging.getLogger("uvicorn.error")
 
 
-def keyword(field: Field[Any]) -> str:
-    """Return the keyword of a setting; its flag and its environment variable are derived from it."""
-    flag: str = field.metadata["flag"]
-    return flag.removeprefix("--").replace("-", "_") or field.name
-
-
-def setting_fields() -> Iterable[Field[Any]]:
-    """Return the fields of all settings."""
-    for owner in (Settings, Limits):
-        yield from (field for field in fields(owner) if field.metadata)
-
-
-def build_settings(values: Mapping[str, Any]) -> Settings:
-    """Build settings from keywords; missing keywords and None mean the default.
-
-    Raises ConfigError for an unknown keyword or an invalid value.
-    """
-    known = {keyword(field): field for field in setting_fields()}
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(known))}"
-            raise ConfigError(f"unknown setting {name!r}; {hint}")
-    chosen = {
-        known[name].name: _checked(name, known[name], value) for name, value in values.items() if value is not None
-    }
-    limits = {name: chosen.pop(name) for name in [field.name for field in fields(Limits)] if name in chosen}
-    settings = Settings(limits=Limits(**limits), **chosen)
-    root_path = settings.root_path
-    if settings.loop not in LOOP_NAMES and ":" not in settings.loop:
-        raise ConfigError(f"loop: expected one of {', '.join(LOOP_NAMES)}, or 'module:factory', got {settings.loop!r}")
-    if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
-        raise ConfigError(f"root_path: expected a path such as '/api', without a trailing slash, got {root_path!r}")
-    return settings
+_DEFAULT_ADDRESS: Final = Address(DEFAULT_HOST, DEFAULT_PORT)
 
 
 class Config:
@@ -97,8 +65,16 @@ class Config:
     `app` is an application, or 'module:attribute'. Where to listen is `bind` (one address or several, in the syntax
     of --bind), or else `uds`, `fd`, or `host` and `port`. Other keywords are those of the command line.
 
-    Raises ConfigError for any invalid setting.
+    Every keyword is an attribute, and may be changed until the application is loaded. `Server` loads it when it starts.
+
+    Raises ConfigError for any invalid setting, and for an unknown keyword one that is a TypeError as well.
     """
+
+    #: As given, or those of the first TCP address; port 0 means a free one.
+    host: str
+    port: int
+    #: The kind of the application: as given, or as detected once it is loaded.
+    interface: str
 
     def __init__(
         self,
@@ -127,26 +103,24 @@ class Config:
         ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None,
         callback_notify: Callable[[], Awaitable[object]] | None = None,
         timeout_notify: float = 30,
-        **settings: Any,
+        **settings: Unpack[SettingOptions],
     ) -> None:
         self.app = app
         self.app_dir = app_dir
         self.factory = factory
         if env_file is not None:
             load_environment(env_file)
-        translated, notes = translate(http, ws, settings)
-        self.settings = replace(
-            build_settings(translated),
-            headers=checked_headers(headers or ()),
-            ws=ws != "none",
-            callback_notify=callback_notify,
-            timeout_notify=timeout_notify,
-        )
-        if (host is not None or port is not None) and (uds is not None or fd is not None):
-            notes.append(f"host and port have no effect beside {'fd' if uds is None else 'uds'}")
-        self.addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
-        self._uds_mode = parse_mode(self.settings.uds_mode)
-        self.log_level = _log_level(log_level)
+        #: The keywords from which settings and addresses are read, as given.
+        self._given: dict[str, Any] = {
+            "host": host, "port": port, "uds": uds, "fd": fd, "bind": bind, "http": http, "ws": ws,
+            "headers": list(headers or ()), "callback_notify": callback_notify, "timeout_notify": timeout_notify,
+            **settings,
+        }  # fmt: skip
+        self._ssl: SSLContext | None = None
+        self._interface_name = ""
+        notes = self._read(self._given)
+        _log_level(log_level)
+        self.log_level = log_level
         self.log_config = log_config
         self.use_colors = use_colors
         self.workers = 1 if reload else _workers(workers)
@@ -170,27 +144,93 @@ class Config:
         for note in notes:
             logger.info("%s", note)
 
+    def _read(self, given: dict[str, Any]) -> list[str]:
+        """Set `settings` and `addresses` from `given`, or change nothing and raise; return lines to log."""
+        values = dict(given)
+        host, port, uds, fd, bind, http, ws, headers = (values.pop(name) for name in ADDRESS_AND_CONTENT)
+        callback_notify, timeout_notify = values.pop("callback_notify"), values.pop("timeout_notify")
+        translated, notes = translate(http, ws, values)
+        settings = replace(
+            build_settings(translated),
+            headers=checked_headers(headers or ()),
+            ws=ws not in ("none", None),
+            callback_notify=callback_notify,
+            timeout_notify=timeout_notify,
+        )
+        if (host is not None or port is not None) and (uds is not None or fd is not None):
+            notes.append(f"host and port have no effect beside {'fd' if uds is None else 'uds'}")
+        addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
+        parse_mode(settings.uds_mode)
+        self.settings = settings
+        self.addresses = addresses
+        self._given = given
+        return notes
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a keyword as it was given, or its default."""
+        if name == "interface" and self._interface_name:
+            return self._interface_name
+        value = self.__dict__.get("_given", {}).get(name)
+        if value is None and name in ("host", "port"):
+            return next(getattr(each, name) for each in (*self.addresses, _DEFAULT_ADDRESS) if each.is_tcp)
+        if value is not None or name in OTHER_KEYWORDS:
+            return value
+        field = FIELDS.get(name)
+        if field is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.settings.limits if field in fields(Limits) else self.settings, field.name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; raise ConfigError for an invalid value of a keyword."""
+        if name in FIELDS or name in READ_KEYWORDS:
+            if name.startswith("ssl_"):
+                self._ssl = None
+            self._read({**self._given, name: value})
+        else:
+            super().__setattr__(name, value)
+
     def configure_logging(self) -> None:
         """Set up the loggers named `uvicorn`; do nothing if `log_config` is None."""
         configure_logging(self.log_config, self.use_colors)
-        if self.log_level is not None:
+        level = _log_level(self.log_level)
+        if level is not None:
             for name in ("uvicorn", "uvicorn.access"):
-                logging.getLogger(name).setLevel(self.log_level)
+                logging.getLogger(name).setLevel(level)
 
     @property
-    def host(self) -> str:
-        """The host of the first TCP address, as given: a name or an IP address."""
-        return next((address.host for address in self.addresses if address.is_tcp), DEFAULT_HOST)
+    def asgi_version(self) -> str:
+        """The version of ASGI that an ASGI application is called with."""
+        return "2.0" if self.interface == "asgi2" else "3.0"
 
     @property
-    def port(self) -> int:
-        """The port of the first TCP address; 0 means a free one."""
-        return next((address.port for address in self.addresses if address.is_tcp), DEFAULT_PORT)
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """The header fields added to every response."""
+        return list(self.settings.headers)
 
     @property
     def is_ssl(self) -> bool:
         """Whether https is served."""
-        return bool(self.settings.ssl_certfile or self.ssl_context_factory)
+        return bool(self.settings.ssl_certfile or self.ssl_context_factory or self._ssl)
+
+    @property
+    def ssl(self) -> SSLContext | None:
+        """The TLS context, or None; may be set instead of naming certificates, and is used by `Server`."""
+        self._ssl = self.ssl_context()
+        return self._ssl
+
+    @ssl.setter
+    def ssl(self, context: SSLContext | None) -> None:
+        self._ssl = context
+
+    @property
+    def should_reload(self) -> bool:
+        """Whether the server restarts when a file changes."""
+        return isinstance(self.app, str) and self.reload
+
+    @property
+    def use_subprocess(self) -> bool:
+        """Whether other processes serve."""
+        return bool(self.reload or self.workers > 1)
 
     @property
     def loaded(self) -> bool:
@@ -202,12 +242,22 @@ class Config:
         # Imported late: a supervisor does not need it and saves some MiB.
         from uvicorn.interfaces.detect import build_interface
 
-        source = repr(self.app) if isinstance(self.app, str) else "the application"
+        interface = build_interface(self.load_app(), self.settings, self._source)
+        self._interface_name = interface.name
+        return interface
+
+    def load_app(self) -> Any:
+        """Import or create the application, unless it is loaded, and return it."""
         if self.loaded_app is None:
-            self.loaded_app = self._made(self._imported(self.app) if isinstance(self.app, str) else self.app, source)
+            app = self._imported(self.app) if isinstance(self.app, str) else self.app
+            self.loaded_app = self._made(app, self._source)
             if self.log_config is not None:
                 restore_loggers()
-        return build_interface(self.loaded_app, self.settings, source)
+        return self.loaded_app
+
+    @property
+    def _source(self) -> str:
+        return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
         """Return `Server.lifespan` for programs that call `Server.startup` themselves; the name is other servers'."""
@@ -244,6 +294,8 @@ class Config:
 
         `ssl_context_factory` is called with this configuration and a function that returns the default context.
         """
+        if self._ssl is not None:
+            return self._ssl
         if self.ssl_context_factory is not None:
             return self.ssl_context_factory(self, self._own_ssl_context)
         if not (self.settings.ssl_certfile or self.settings.ssl_keyfile or self.settings.ssl_ca_certs):
@@ -260,7 +312,7 @@ class Config:
 
     def open_sockets(self) -> list[socket]:
         """Listen on every address."""
-        return open_sockets(self.addresses, self.settings.backlog, self._uds_mode)
+        return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop]:
         """Return the loop factory for `asyncio.run`."""
@@ -268,9 +320,12 @@ class Config:
 
         return loop_factory(self.settings.loop)
 
+    def setup_event_loop(self) -> None:
+        """Do nothing, for programs that call it: pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`."""
+
     def bind_socket(self) -> socket:
         """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""
-        [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog, self._uds_mode)
+        [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog, parse_mode(self.settings.uds_mode))
         close_sockets(others)
         return sock
 
@@ -323,21 +378,3 @@ def _log_level(level: str | int | None) -> int | None:
     if level.lower() not in LOG_LEVELS:
         raise ConfigError(f"log level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
     return LOG_LEVELS[level.lower()]
-
-
-def _checked(name: str, field: Field[Any], value: Any) -> Any:
-    default = field.default
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        raise ConfigError(f"{name}: expected True or False, got {value!r}")
-    if isinstance(default, str):
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        choices = field.metadata.get("choices")
-        if isinstance(value, str) and (choices is None or value in choices):
-            return value
-        raise ConfigError(f"{name}: expected {'one of ' + ', '.join(choices) if choices else 'text'}, got {value!r}")
-    kind = float if isinstance(default, float) else int
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value >= field.metadata["low"]:
-        raise ConfigError(f"{name}: expected a number not below {field.metadata['low']:g}, got {value!r}")
-    return value

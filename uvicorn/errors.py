@@ -2,6 +2,7 @@
 
 UvicornError
 ├── ConfigError                 the user can correct it: a setting, an address, a module
+│   ├── UnknownKeywordError     `Config` has no such keyword; also a TypeError
 │   ├── ImportFromStringError   'module:attribute' cannot be imported
 │   └── InterfaceError          the application's interface is unknown
 ├── StartupError                the application's own startup failed
@@ -35,6 +36,10 @@ class UvicornError(Exception):
 
 class ConfigError(UvicornError):
     """An invalid setting, address or application; the message names the fix."""
+
+
+class UnknownKeywordError(ConfigError, TypeError):
+    """A keyword that `Config` does not have."""
 
 
 class ImportFromStringError(ConfigError):

@@ -6,7 +6,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import click
 
@@ -21,6 +21,7 @@ from uvicorn.config import (
     Config,
     logger,
 )
+from uvicorn.options import RunOptions
 from uvicorn.server.process_end import ProcessEnd
 from uvicorn.serving import serve
 
@@ -46,7 +47,7 @@ _HOMES: Final = {
 }
 
 
-def run(app: Callable[..., Any] | str, **options: Any) -> None:
+def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
     """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM.
 
     The keywords are those of `Config`, such as `host='127.0.0.1', port=8000`. In the main thread an error that the user
@@ -61,7 +62,7 @@ def run(app: Callable[..., Any] | str, **options: Any) -> None:
         _run(app, options)
 
 
-def _run(app: Callable[..., Any] | str, options: dict[str, Any]) -> None:
+def _run(app: Callable[..., Any] | str, options: RunOptions) -> None:
     config = Config(app, **options)
     context = click.get_current_context(silent=True)
     # A program that calls `run` goes on after it; the command ends its process.

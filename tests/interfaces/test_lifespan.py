@@ -12,9 +12,9 @@ import pytest
 
 from tests.helpers import GET, Conversation, settle
 from tests.websocket_client import WebSocketConversation
-from uvicorn.config import build_settings
 from uvicorn.errors import StartupError
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
 from uvicorn.server.loops import run
 
 Scope = dict[str, Any]

@@ -16,8 +16,8 @@ import pytest
 
 from tests.helpers import ManualClock, hello
 from tests.websocket_streams import Client
-from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
 from uvicorn.wire.websocket.frames import WebSocketCodec
 from uvicorn.wire.websocket.sink import WebSocketSink

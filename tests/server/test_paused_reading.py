@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import ManualClock, settle, until
-from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.certificates import Certificates
-from uvicorn.config import build_settings
 from uvicorn.errors import ConfigError
+from uvicorn.keywords import build_settings
 from uvicorn.server.tls import build_ssl_context, load_certificates
 from uvicorn.settings import Settings
 

@@ -16,8 +16,8 @@ import pytest
 
 from tests.certificates import Certificates
 from tests.helpers import ManualClock, parse_responses, until
-from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 

@@ -12,8 +12,8 @@ from tests.corpus import HANDSHAKE, request
 from tests.helpers import ManualClock, settle, until
 from tests.server.test_paused_reading import tcp_pair
 from tests.websocket_streams import TEXT, frame
-from uvicorn.config import build_settings
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.websocket import WebSocketConnection

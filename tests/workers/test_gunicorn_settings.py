@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from uvicorn.config import build_settings
+from uvicorn.keywords import build_settings
 from uvicorn.settings import Settings
 from uvicorn.workers.gunicorn_settings import ignored_settings, keywords_of
 

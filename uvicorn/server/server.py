@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -73,6 +74,8 @@ class Server:
         self.config = config
         #: What it is busy with, for programs that look at it.
         self.server_state = ServerState()
+        #: When `callback_notify` was called last.
+        self.last_notified = 0.0
         #: Whether connections are being accepted.
         self.started = False
         #: How many responses were broken off at the end, or 1 if it was the application's shutdown.
@@ -139,9 +142,9 @@ class Server:
         self._changed = asyncio.Event()
         with self.capture_signals():
             try:
-                await self.startup(sockets)
+                await self.startup(sockets=sockets)
                 await self.main_loop()
-                await self.shutdown()
+                await self.shutdown(sockets=sockets)
             finally:
                 self._close()
                 # Has been done, unless this was cancelled.
@@ -208,10 +211,27 @@ class Server:
         """The second: returns when the server is told to stop."""
         assert self._changed is not None, "main_loop comes after startup"
         settings = self.config.settings
-        async with notifying(settings.callback_notify, settings.timeout_notify, self._stop):
-            while not self._should_exit:
-                await self._changed.wait()
-                self._changed.clear()
+        notify = self._notify if settings.callback_notify is not None else None
+        async with notifying(notify, settings.timeout_notify, self._stop):
+            ticks = type(self).on_tick is not Server.on_tick
+            counter = 0
+            while not (await self.on_tick(counter) or self._should_exit):
+                counter += 1
+                if ticks:
+                    await self._pause()
+                else:
+                    await self._changed.wait()
+                    self._changed.clear()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop. A subclass may override it; it is then called ten times a second."""
+        return self._should_exit
+
+    async def _notify(self) -> None:
+        callback = self.config.settings.callback_notify
+        assert callback is not None
+        self.last_notified = time.time()
+        await callback()
 
     def _stop(self) -> None:
         self.should_exit = True
@@ -327,7 +347,7 @@ class Server:
             logger.error("the application's shutdown failed", exc_info=error)
 
     async def _pause(self) -> None:
-        """A moment for clients, cut short by a second signal."""
+        """Wait a moment for clients, or for the next `on_tick`; a signal cuts it short."""
         assert self._changed is not None
         self._changed.clear()
         try:

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from socket import socket
 from typing import Any, Final
 
@@ -99,9 +98,8 @@ class ChangeReload(Multiprocess):
 
     def prepare(self) -> None:
         """Shorten the grace period."""
-        settings = self.config.settings
-        graceful = min(settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
-        self.config.settings = replace(settings, graceful_seconds=graceful)
+        graceful = min(self.config.settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
+        self.config.timeout_graceful_shutdown = graceful
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
         """Return the reloader that `run` runs."""

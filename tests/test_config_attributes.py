@@ -1,0 +1,196 @@
+"""Keywords of `Config` as attributes: read, and changed until the application is loaded."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import pickle
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.certificates import Certificates
+from tests.helpers import hello
+from tests.test_config import other_value
+from uvicorn.errors import ConfigError
+from uvicorn.keywords import keyword, setting_fields
+from uvicorn.options import RunOptions, SettingOptions
+
+FIELDS = {keyword(field): field for field in setting_fields()}
+
+#: Keywords of the public release's `Config`, less `env_file`, which is no attribute there.
+PUBLIC = (
+    "app host port uds fd loop http http2 ws ws_max_size ws_max_queue ws_ping_interval ws_ping_timeout "
+    "ws_per_message_deflate lifespan log_config log_level access_log use_colors interface reload reload_dirs "
+    "reload_delay reload_includes reload_excludes workers proxy_headers server_header date_header "
+    "forwarded_allow_ips root_path limit_concurrency limit_max_requests limit_max_requests_jitter backlog "
+    "timeout_keep_alive timeout_notify timeout_graceful_shutdown timeout_worker_healthcheck callback_notify "
+    "ssl_keyfile ssl_certfile ssl_keyfile_password ssl_version ssl_cert_reqs ssl_ca_certs ssl_ciphers "
+    "ssl_context_factory headers factory h11_max_incomplete_event_size reset_contextvars"
+).split()
+
+
+def config(**options: Any) -> uvicorn.Config:
+    return uvicorn.Config(hello, log_config=None, **options)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_keyword_of_the_public_release_is_an_attribute(name: str) -> None:
+    assert hasattr(config(), name)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_is_read_as_it_was_given(name: str) -> None:
+    value = other_value(FIELDS[name])
+    assert getattr(config(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_may_be_changed(name: str) -> None:
+    value = other_value(FIELDS[name])
+    made = config()
+    setattr(made, name, value)
+    assert (made.settings, getattr(made, name)) == (config(**{name: value}).settings, value)
+
+
+def test_a_setting_that_was_not_given_has_its_default() -> None:
+    assert (config().backlog, config().ws_max_queue, config().max_header_bytes) == (2048, 32, 65536)
+
+
+def test_an_invalid_change_raises_and_changes_nothing() -> None:
+    made = config(backlog=100)
+    with pytest.raises(ConfigError, match="backlog: expected a number not below 1, got 0"):
+        made.backlog = 0
+    assert (made.backlog, made.settings.backlog) == (100, 100)
+
+
+def test_host_and_port_may_be_changed() -> None:
+    made = config()
+    made.host, made.port = "localhost", 0
+    assert [(address.host, address.port) for address in made.addresses] == [("localhost", 0)]
+
+
+def test_a_unix_socket_may_be_chosen_later() -> None:
+    made = config(port=8001)
+    made.uds = "app.sock"
+    assert (made.addresses[0].path, made.port) == ("app.sock", 8001)
+
+
+def test_headers_may_be_changed() -> None:
+    made = config(headers=[("x-tea", "green")])
+    made.headers = [*made.headers, ("x-cup", "1")]
+    assert made.encoded_headers == [(b"x-tea", b"green"), (b"x-cup", b"1")]
+
+
+def test_the_log_level_may_be_changed_before_logging_is_configured_again() -> None:
+    made = uvicorn.Config(hello)
+    made.log_level = "debug"
+    made.configure_logging()
+    assert logging.getLogger("uvicorn").level == logging.DEBUG
+
+
+def test_an_attribute_that_is_no_keyword_may_be_set_and_is_not_there_before() -> None:
+    made = config()
+    assert not hasattr(made, "mine")
+    made.mine = 1
+    assert made.mine == 1
+
+
+def test_a_changed_configuration_can_be_pickled_for_workers() -> None:
+    made = uvicorn.Config("app:app", log_config=None)
+    made.backlog = 100
+    assert pickle.loads(pickle.dumps(made)).settings.backlog == 100
+
+
+# What loading adds
+
+
+def test_the_application_is_loaded_once() -> None:
+    made: list[Any] = []
+
+    def factory() -> Any:
+        made.append(hello)
+        return hello
+
+    loading = uvicorn.Config(factory, factory=True, log_config=None)
+    assert (loading.loaded, loading.load_app(), loading.load_app(), loading.loaded) == (False, hello, hello, True)
+    loading.load()
+    assert made == [hello]
+
+
+def test_the_interface_is_known_when_the_application_is_loaded() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    made = uvicorn.Config(app, log_config=None)
+    before = made.interface
+    made.load()
+    assert (before, made.interface, made.asgi_version) == ("auto", "asgi3", "3.0")
+
+
+def test_an_asgi_2_application_has_version_2() -> None:
+    assert config(interface="asgi2").asgi_version == "2.0"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Certificates(tmp_path_factory.mktemp("tls")).both
+
+
+def test_the_tls_context_is_an_attribute(certificate: Path) -> None:
+    made = config(ssl_certfile=certificate)
+    assert (isinstance(made.ssl, ssl.SSLContext), made.ssl is made.ssl, made.is_ssl) == (True, True, True)
+
+
+def test_without_a_certificate_there_is_no_tls_context() -> None:
+    assert (config().ssl, config().is_ssl) == (None, False)
+
+
+def test_a_tls_context_of_the_program_is_used() -> None:
+    made = config()
+    context = made.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert (made.ssl_context() is context, made.is_ssl) == (True, True)
+
+
+def test_a_certificate_that_is_named_later_makes_another_tls_context(certificate: Path) -> None:
+    made = config(ssl_certfile=certificate)
+    first = made.ssl
+    made.ssl_certfile = str(certificate)
+    assert made.ssl is not first
+
+
+def test_reload_needs_an_application_by_its_name() -> None:
+    assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, False), ({"reload": True}, True), ({"workers": 2}, True)])
+def test_workers_and_reload_use_other_processes(options: dict[str, Any], expected: bool) -> None:
+    assert config(**options).use_subprocess is expected
+
+
+def test_setting_up_an_event_loop_does_nothing() -> None:
+    config().setup_event_loop()
+
+
+# Types
+
+
+def test_an_unknown_keyword_is_a_type_error_and_a_configuration_error() -> None:
+    with pytest.raises(TypeError, match="unknown setting 'prot'; did you mean 'port'?") as caught:
+        config(prot=8001)
+    assert isinstance(caught.value, ConfigError)
+
+
+def test_the_typed_keywords_of_run_are_those_of_the_configuration() -> None:
+    explicit = set(inspect.signature(uvicorn.Config).parameters) - {"app", "settings"}
+    compatible = {"h11_max_incomplete_event_size", "http2", "reset_contextvars"}
+    assert set(SettingOptions.__annotations__) == {*FIELDS, *compatible}
+    assert set(RunOptions.__annotations__) == {*FIELDS, *compatible, *explicit}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_typed_keyword_accepts_the_type_of_its_setting(name: str) -> None:
+    annotation: str = SettingOptions.__annotations__[name].__forward_arg__
+    assert type(FIELDS[name].default).__name__ in annotation.split(" | ")

@@ -1,0 +1,80 @@
+"""The keywords of `Config`: which there are, and the settings that their values make."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
+from typing import Any, Final
+
+from uvicorn.errors import ConfigError, UnknownKeywordError
+from uvicorn.options import RunOptions
+from uvicorn.settings import LOOP_NAMES, Limits, Settings
+
+
+def keyword(field: Field[Any]) -> str:
+    """Return the keyword of a setting; its flag and its environment variable are derived from it."""
+    flag: str = field.metadata["flag"]
+    return flag.removeprefix("--").replace("-", "_") or field.name
+
+
+def setting_fields() -> Iterable[Field[Any]]:
+    """Return the fields of all settings."""
+    for owner in (Settings, Limits):
+        yield from (field for field in fields(owner) if field.metadata)
+
+
+FIELDS: Final = {keyword(field): field for field in setting_fields()}
+
+ADDRESS_AND_CONTENT: Final = ("host", "port", "uds", "fd", "bind", "http", "ws", "headers")
+
+#: Keywords that are no settings, of which settings and addresses are read all the same.
+READ_KEYWORDS: Final = frozenset(
+    (*ADDRESS_AND_CONTENT, "callback_notify", "timeout_notify")
+    + ("h11_max_incomplete_event_size", "http2", "reset_contextvars")
+)
+OTHER_KEYWORDS: Final = frozenset(RunOptions.__annotations__) - frozenset(FIELDS)
+
+
+def build_settings(values: Mapping[str, Any]) -> Settings:
+    """Build settings from keywords; missing keywords and None mean the default.
+
+    Raises ConfigError for an unknown keyword or an invalid value.
+    """
+    known = FIELDS
+    for name in values:
+        if name not in known:
+            names = {*known, *OTHER_KEYWORDS}
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(names))}"
+            raise UnknownKeywordError(f"unknown setting {name!r}; {hint}")
+    chosen = {
+        known[name].name: _checked(name, known[name], value) for name, value in values.items() if value is not None
+    }
+    limits = {name: chosen.pop(name) for name in [field.name for field in fields(Limits)] if name in chosen}
+    settings = Settings(limits=Limits(**limits), **chosen)
+    root_path = settings.root_path
+    if settings.loop not in LOOP_NAMES and ":" not in settings.loop:
+        raise ConfigError(f"loop: expected one of {', '.join(LOOP_NAMES)}, or 'module:factory', got {settings.loop!r}")
+    if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
+        raise ConfigError(f"root_path: expected a path such as '/api', without a trailing slash, got {root_path!r}")
+    return settings
+
+
+def _checked(name: str, field: Field[Any], value: Any) -> Any:
+    default = field.default
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{name}: expected True or False, got {value!r}")
+    if isinstance(default, str):
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        choices = field.metadata.get("choices")
+        if isinstance(value, str) and (choices is None or value in choices):
+            return value
+        raise ConfigError(f"{name}: expected {'one of ' + ', '.join(choices) if choices else 'text'}, got {value!r}")
+    kind = float if isinstance(default, float) else int
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value >= field.metadata["low"]:
+        raise ConfigError(f"{name}: expected a number not below {field.metadata['low']:g}, got {value!r}")
+    return value
