@@ -53,7 +53,7 @@ class Clients:
         self.transports: dict[str, FakeTransport] = {}
 
     def ask(self, name: str, peer: tuple[str, int] | str | None = None, forwarded: str = "") -> None:
-        """The first letter of a name is the client, unless `client` is given."""
+        """The first letter of a name is the client, unless `peer` is given."""
         connection, transport = self.conversation.connect((f"10.0.0.{ord(name[0])}", 50000) if peer is None else peer)
         self.transports[name] = transport
         fields = [b"x-forwarded-for: " + forwarded.encode()] if forwarded else []

@@ -158,13 +158,7 @@ class ChannelsGateway(MessageGateway):
             on_close(self._half_closed if on_end is not None else self._closed)
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         """Queue the head and the first content."""
         self._put(

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.adapters.message_gateway import MessageGateway
-from uvicorn.adapters.response_checks import ResponseChecks
+from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
 from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ConfigError, StartupError
@@ -114,13 +114,13 @@ class ASGI3Adapter:
 class ASGI3Gateway(MessageGateway):
     """Gateway from one HTTP scope and `receive` to `send`."""
 
-    __slots__ = ("_content_ended", "_framing", "_receive", "_send")
+    __slots__ = ("_content_ended", "_checks", "_receive", "_send")
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
         super().__init__(settings)
         self._receive = receive
         self._send = send
-        self._framing = ResponseChecks(scope["method"])
+        self._checks = ResponseChecks(scope["method"])
         self.exchange = exchange_from_message(scope, self, _has_content(scope))
         self._content_ended = not self.exchange.has_content
 
@@ -141,24 +141,18 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         """Queue the head and the first content."""
-        fields, content = self._framing.start(status, reason, headers, content, more_content)
-        self._put({"type": "http.response.start", "status": int(status), "headers": fields}, b"")
+        _, fields, content = self._checks.start(status, reason, headers, content, more_content)
+        self._put({"type": "http.response.start", "status": int(status), "headers": encode_fields(fields)}, b"")
         if content or not more_content:
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Queue a piece of content."""
         try:
-            content = self._framing.count(content, more_content)
+            content = self._checks.count(content, more_content)
         except Exception as error:
             self._fail_with(error)
             raise

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, final
 
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.adapters.response_checks import ResponseChecks, checked_fields
+from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
 from uvicorn.concurrency.flow_control import FlowControl
 from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
@@ -33,7 +33,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         "_decided",
         "_events",
         "_failure",
-        "_framing",
+        "_checks",
         "_receive",
         "_receiving",
         "_resumed",
@@ -63,7 +63,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._failure = ""
-        self._framing = ResponseChecks("GET")
+        self._checks = ResponseChecks("GET")
         scheme = "https" if scope.get("scheme") == "wss" else "http"
         request = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
         self.session = WebSocketSession(self, request, list(scope.get("subprotocols") or ()))
@@ -119,7 +119,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                 f"subprotocol: expected None or one of those offered, {session.subprotocols!r:.200}, "
                 f"got {subprotocol!r:.100}"
             )
-        fields = checked_fields(200, b"", headers)
+        fields = encode_fields(ResponseChecks("GET").start(200, b"", headers, b"", True)[1])
         for name, _ in fields:
             # A host would either fail after the application considers the connection open, or send the field.
             if name.startswith(b"sec-websocket-") or name == b"content-length":
@@ -162,26 +162,20 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     # What the handshake's exchange calls: a response to it rejects the handshake
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         """Reject the handshake; with 403 if the host does not support other responses."""
-        fields, content = self._framing.start(status, reason, headers, content, more_content)
+        _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"})
             return
-        self._put({"type": "websocket.http.response.start", "status": int(status), "headers": fields})
+        self._put({"type": "websocket.http.response.start", "status": int(status), "headers": encode_fields(fields)})
         self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Send more content of a rejection."""
         try:
-            content = self._framing.count(content, more_content)
+            content = self._checks.count(content, more_content)
         except Exception as error:
             self.abort(exchange, str(error))
             raise

@@ -26,26 +26,27 @@ class ResponseChecks:
         self._sent = 0
 
     def start(
-        self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool
-    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """Return the fields and the content to pass to the host.
+        self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool, phrase: str = ""
+    ) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Return the status line, the fields and the content to pass to the host. `phrase` replaces an empty reason.
 
         Raises LocalProtocolError for an invalid response; then nothing has been counted.
         """
         empty = self._method == "HEAD" or status in (204, 304)
-        kept = checked_fields(status, reason, headers)
-        lengths = [value for name, value in kept if name == b"content-length"]
+        line, fields = decode_response(status, reason, headers, phrase)
+        kept = [field for field in fields if field[0] not in HOP_BY_HOP]
+        lengths = [value for name, value in kept if name == "content-length"]
         declared = None
         if lengths:
-            declared = parse_length(lengths[0].decode("latin-1"))
+            declared = parse_length(lengths[0])
             if declared is None or len(lengths) > 1:
                 raise LocalProtocolError(f"content-length: expected digits, once, got {lengths!r:.80}")
             if status == 204:
-                kept = [field for field in kept if field[0] != b"content-length"]
+                kept = [field for field in kept if field[0] != "content-length"]
         elif not more_content and (content or not empty) and status not in (204, 304):
-            kept.append((b"content-length", str(len(content)).encode()))
+            kept.append(("content-length", str(len(content))))
         self._empty, self._declared, self._sent = empty, declared, 0
-        return kept, self.count(content, more_content)
+        return line, kept, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
         """Return the content to pass to the host. Raise LocalProtocolError if it contradicts content-length."""
@@ -58,7 +59,6 @@ class ResponseChecks:
         return content
 
 
-def checked_fields(status: int, reason: bytes, headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Encode the fields without hop-by-hop ones. Raise LocalProtocolError for an invalid field."""
-    _, pairs = decode_response(status, reason, headers, "")
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs if name not in HOP_BY_HOP]
+def encode_fields(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Encode the fields of `start` for an ASGI host."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]

@@ -18,7 +18,7 @@ from io import UnsupportedOperation
 from typing import Any, Final, final
 
 from uvicorn.adapters.crossing import crossing, log_uncaught
-from uvicorn.adapters.response_checks import HOP_BY_HOP
+from uvicorn.adapters.response_checks import ResponseChecks
 from uvicorn.concurrency.flow_control import FlowControl
 from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
 from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
@@ -30,9 +30,7 @@ from uvicorn.interfaces.environ import (
     UNREADABLE,
     UNTIL_END,
     content_length,
-    decode_response,
     exchange_from_environ,
-    parse_length,
 )
 from uvicorn.settings import Settings
 from uvicorn.types import Headers
@@ -105,26 +103,29 @@ class WSGIAdapter:
 class WSGIGateway(HTTPGateway):
     """One request of a WSGI host. Comments name the thread that calls each group of methods."""
 
+    # Defaults of what most requests never change: one gateway is made for each.
+
+    _exchange: HTTPExchange | None = None
+    _checks: ResponseChecks
+    _wake_due = False
+    _wanting = False
+    # Unread bytes of request content; None before the first read.
+    _content_left: int | None = None
+    # The application's exception, until it is raised on the host's thread.
+    _failure: Exception | None = None
+    # Used on the loop: an error that is raised in the host and in the application.
+    _fault: weakref.ref[LocalProtocolError] | None = None
+    _reads_some = True
+
     def __init__(self, interface: Interface, environ: dict[str, Any], thread: LoopThread) -> None:
         self._interface = interface
         self._environ = environ
         self._thread = thread
-        self._exchange: HTTPExchange | None = None
         # From the loop to the host, in order: a kind ('response', 'content', 'want' or 'failure') and its value.
         self._queue: deque[tuple[str, Any]] = deque()
         self._waker = thread.wakers.take()
-        self._wake_due = False
-        # Unread bytes of request content; None before the first read.
-        self._content_left: int | None = None
         self._input: Any = environ.get("wsgi.input")
-        self._read1 = getattr(self._input, "read1", None)
         self._backlog = FlowControl()
-        self._wanting = False
-        self._declared: int | None = None
-        # The application's exception, until it is raised on the host's thread.
-        self._failure: Exception | None = None
-        # Used on the loop: an error that is raised in the host and in the application.
-        self._fault: weakref.ref[LocalProtocolError] | None = None
 
     # On the host's thread
 
@@ -208,12 +209,12 @@ class WSGIGateway(HTTPGateway):
 
     def _read_some(self, count: int) -> bytes:
         """Prefer `read1`: `read` blocks for `count` bytes, which an interactive client may never send."""
-        if self._read1 is not None:
+        if self._reads_some and hasattr(self._input, "read1"):
             try:
-                return self._read1(count)  # type: ignore[no-any-return]
+                return self._input.read1(count)  # type: ignore[no-any-return]
             except UnsupportedOperation:
                 # Raised by `io.BufferedIOBase` for subclasses that only define `read`.
-                self._read1 = None
+                self._reads_some = False
         return self._input.read(count)  # type: ignore[no-any-return]
 
     def _post(self, callback: Callable[[], object]) -> None:
@@ -242,40 +243,19 @@ class WSGIGateway(HTTPGateway):
         return self._backlog.above_high_water
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         """Queue the head and the first content."""
-        line, fields = decode_response(status, reason, headers, _PHRASES.get(status, "Unknown"))
-        kept = [field for field in fields if field[0] not in HOP_BY_HOP]
-        empty = exchange.method == "HEAD" or status in (204, 304)
-        lengths = [value for name, value in kept if name == "content-length"]
-        self._declared = None
-        if lengths:
-            declared = parse_length(lengths[0])
-            if declared is None or len(lengths) > 1:
-                raise LocalProtocolError(f"content-length: expected digits, once, got {lengths!r:.80}")
-            if not empty:
-                self._declared = declared
-            elif status == 204:
-                kept = [field for field in kept if field[0] != "content-length"]
-        elif not more_content and (content or not empty) and status not in (204, 304):
-            kept.append(("content-length", str(len(content))))
-        if empty:
-            content = b""
-        self._check_length(len(content), more_content)
+        self._checks = checks = ResponseChecks(exchange.method)
+        phrase = _PHRASES.get(status, "Unknown")
+        line, fields, content = checks.start(status, reason, headers, content, more_content, phrase)
         self._backlog.add(len(content))
-        self._put("response", (line, kept, content, more_content), more_content)
+        self._put("response", (line, fields, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         """Queue a piece of content."""
         try:
-            self._check_length(len(content), more_content)
+            content = self._checks.count(content, more_content)
         except LocalProtocolError as error:
             self._fault = weakref.ref(error)
             self._put("failure", error)
@@ -337,13 +317,6 @@ class WSGIGateway(HTTPGateway):
     def _wake(self) -> None:
         self._wake_due = False
         self._waker.wake()
-
-    def _check_length(self, count: int, more_content: bool) -> None:
-        declared = self._declared
-        if declared is not None:
-            sent = self._backlog.put + count
-            if sent > declared or (sent < declared and not more_content):
-                raise LocalProtocolError(f"content-length is {declared} but the app sent {sent} bytes")
 
     def _on_loop_content(self, content: bytes, complete: bool) -> None:
         self._wanting = False

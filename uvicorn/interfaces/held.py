@@ -43,13 +43,7 @@ class HeldResponse(HTTPGateway):
     # What the exchange calls
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         self._steps.append(
             partial(self._gateway.send_response, exchange, status, headers, content, more_content, reason)

@@ -28,13 +28,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self.sends_files = False
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         """Write the head, and the content that is at hand, at once."""
         encoder = self._encoder

@@ -163,13 +163,7 @@ class ObservedGateway(HTTPGateway):
         return self._gateway.write_paused
 
     def send_response(
-        self,
-        exchange: HTTPExchange,
-        status: int,
-        headers: Headers,
-        content: bytes,
-        more_content: bool,
-        reason: bytes,
+        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         headers = list(headers)
         self._gateway.send_response(exchange, status, headers, content, more_content, reason)
