@@ -12,6 +12,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out what tests/quick.py describes: servers, frameworks"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    # Half as many again as cores: tests of processes wait for most of their time.
+    return len(os.sched_getaffinity(0)) * 3 // 2
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

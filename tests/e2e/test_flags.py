@@ -171,9 +171,12 @@ def test_a_request_too_many_at_one_time_is_told_503(folder: Path) -> None:
             assert server.get()[0] == 503
 
 
+TOO_LARGE = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\n01234567890"
+
+
 def test_content_too_large_for_a_consumer_is_refused(folder: Path) -> None:
     for server in serving(folder, "consumer", "--max-inline-bytes", "10", "--interface", "consumer"):
-        assert status_of(answer(server, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n01234567890")) == 413
+        assert status_of(answer(server, TOO_LARGE)) == 413
 
 
 def test_a_request_that_would_wait_for_a_thread_in_vain_is_told_503(folder: Path) -> None:

@@ -69,19 +69,27 @@ def serving(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
         yield server
 
 
-@pytest.mark.parametrize("path", ["/pool", "/thread", "/loop"])
-@pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
-def test_a_thread_that_sleeps_after_the_stop_is_named_and_ends_with_the_process(
-    folder: Path, path: str, arguments: tuple[str, ...]
-) -> None:
-    with serving(folder, *arguments) as server:
-        assert server.get(path)[0] == 200
+def test_threads_that_sleep_after_the_stop_are_named_and_end_with_the_process(folder: Path) -> None:
+    with serving(folder) as server:
+        for path in ("/pool", "/thread", "/loop"):
+            assert server.get(path)[0] == 200
+        server.wait_for_line("sleeping", "stdout", count=3)
+        assert_ends_and_names_threads(server, folder, 3)
+
+
+def test_a_thread_that_sleeps_after_the_stop_is_named_and_ends_with_the_worker(folder: Path) -> None:
+    with serving(folder, "--workers", "2") as server:
+        assert server.get("/thread")[0] == 200
         server.wait_for_line("sleeping", "stdout")
-        assert server.stop() == 0
-        assert server.stderr.count(WARNING) == 1
-        assert f"{folder}/app.py:19 in sleeps" in server.stderr
-        assert "atexit has run" in server.stdout
+        assert_ends_and_names_threads(server, folder, 1)
         assert "killed" not in server.stderr
+
+
+def assert_ends_and_names_threads(server: ServerProcess, folder: Path, count: int) -> None:
+    assert server.stop() == 0
+    assert server.stderr.count(WARNING) == 1
+    assert server.stderr.count(f"{folder}/app.py:19 in sleeps") == count
+    assert "atexit has run" in server.stdout
 
 
 def test_a_process_that_threads_keep_exits_with_the_code_that_was_due(folder: Path) -> None:
