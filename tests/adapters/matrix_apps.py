@@ -203,9 +203,9 @@ consumer_on_wsgi = WSGIAdapter(consumer_app)
 wsgi_on_wsgi = wsgi_app
 asgi3_on_wsgi = WSGIAdapter(asgi3_app)
 
-channels_on_asgi3 = ASGI3Adapter(channels_app)
-consumer_on_asgi3 = ASGI3Adapter(consumer_app)
-wsgi_on_asgi3 = ASGI3Adapter(wsgi_app)
+channels_on_asgi3 = ASGI3Adapter(channels_app, timeout_half_closed=0.1)
+consumer_on_asgi3 = ASGI3Adapter(consumer_app, timeout_half_closed=0.1)
+wsgi_on_asgi3 = ASGI3Adapter(wsgi_app, timeout_half_closed=0.1)
 asgi3_on_asgi3 = asgi3_app
 
 

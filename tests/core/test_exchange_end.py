@@ -103,3 +103,17 @@ async def test_cancelled_wait_for_a_disconnect_does_not_disturb_another() -> Non
     await asyncio.sleep(0)
     made.disconnect()
     await second
+
+
+def test_an_end_callback_that_raises_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+    made, _ = exchange()
+    ended: list[HTTPExchange] = []
+
+    def fail(exchange: HTTPExchange) -> None:
+        raise ValueError("boom")
+
+    made.on_end(fail)
+    made.on_end(ended.append)
+    made.respond(200)
+    assert ended == [made]
+    assert "ValueError: boom" in caplog.text

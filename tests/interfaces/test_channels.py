@@ -464,6 +464,21 @@ async def test_R8_http_disconnect_comes_when_the_client_is_lost() -> None:
     await conversation.interface.tasks.finish(0)
 
 
+async def test_R8_an_exception_in_the_handler_of_http_disconnect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "http.disconnect":
+            raise ValueError("boom")
+        await hello(message, channels)
+
+    app.wants_http_disconnect = True  # type: ignore[attr-defined]
+    conversation = Conversation(app)
+    conversation.send(GET)
+    await settle()
+    assert conversation.statuses == [200]
+    assert "exception in the application's handler of http.disconnect" in caplog.text
+    await conversation.lose()
+
+
 async def test_R8_application_that_does_not_want_http_disconnect_is_not_called_again() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.helpers import GET, Conversation, settle
 from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.exchange import WAITING, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import CLOSED, WAITING, HTTPExchange, HTTPGateway
+from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.held import call_held
 from uvicorn.types import Message
 
@@ -135,3 +136,73 @@ def test_an_exchange_whose_held_response_to_HEAD_is_dropped_is_as_before() -> No
     exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
     call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)
+
+
+class RecordingGateway(HTTPGateway):
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def send_response(self, *arguments: Any) -> None:
+        self.calls.append("response")
+
+    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
+        if content == b"bad":
+            raise LocalProtocolError("bad content")
+        self.calls.append("content")
+
+    def send_trailers(self, *arguments: Any) -> None:
+        self.calls.append("trailers")
+
+    def want_content(self, exchange: HTTPExchange) -> None:
+        self.calls.append("want")
+
+    def content_taken(self, exchange: HTTPExchange) -> None:
+        self.calls.append("taken")
+
+    def abort(self, *arguments: Any) -> None:
+        self.calls.append("abort")
+
+
+def held(*steps: Callable[[HTTPExchange], object]) -> tuple[HTTPExchange, list[str]]:
+    """Call a plain function that takes `steps`; return its exchange, and the calls that reached the gateway."""
+    gateway = RecordingGateway()
+    exchange = HTTPExchange(gateway, Endpoint(), "POST", b"/", "1.1", ((), ()), has_content=True)
+
+    async def answered() -> None: ...
+
+    def app() -> Any:
+        for step in steps:
+            step(exchange)
+        gateway.calls.append("returned")
+        return answered()
+
+    call_held(exchange, app, ()).close()
+    return exchange, gateway.calls
+
+
+def test_trailers_are_held_until_the_plain_function_returns() -> None:
+    _, calls = held(lambda made: made.respond(200, more_content=True), lambda made: made.write_trailers([]))
+    assert calls == ["returned", "response", "trailers"]
+
+
+def test_an_abort_is_held_until_the_plain_function_returns() -> None:
+    _, calls = held(lambda made: made.abort("gone wrong"))
+    assert calls == ["returned", "abort"]
+
+
+def test_content_of_the_request_is_asked_for_while_the_response_is_held() -> None:
+    _, calls = held(lambda made: made.gateway.want_content(made), lambda made: made.gateway.content_taken(made))
+    assert calls == ["want", "taken", "returned"]
+
+
+def test_held_content_that_cannot_be_sent_ends_the_exchange_after_the_response_has_begun() -> None:
+    made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", ((), ()), has_content=False)
+
+    def app() -> None:
+        made.respond(200, more_content=True)
+        made.write(b"bad", False)
+        raise ValueError("boom")
+
+    with pytest.raises(LocalProtocolError):
+        call_held(made, app, ())
+    assert made.state is CLOSED

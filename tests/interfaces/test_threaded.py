@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests import wsgi_apps
+from tests.helpers import GET, Conversation, settle
+from uvicorn.adapters import ASGIAdapter
 from uvicorn.interfaces import threaded as pooled
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
@@ -46,3 +50,32 @@ def test_executor_that_the_user_passed_is_not_shut_down() -> None:
     with ThreadPoolExecutor(1) as executor:
         WSGIInterface(wsgi_apps.app, Settings(), executor).end_workers()
         assert executor.submit(abs, -1).result(30) == 1
+
+
+class FullExecutor(Executor):
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        raise RuntimeError("no more work")
+
+
+class CancellingExecutor(Executor):
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.cancel()
+        return future
+
+
+async def test_a_request_whose_call_the_executor_rejects_is_503(caplog: pytest.LogCaptureFixture) -> None:
+    conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=FullExecutor()))
+    conversation.send(GET)
+    await settle()
+    assert conversation.statuses == [503]
+    assert "the executor rejected the call" in caplog.text
+    await conversation.lose()
+
+
+async def test_a_request_whose_call_the_executor_cancels_is_503() -> None:
+    conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=CancellingExecutor()))
+    conversation.send(GET)
+    await settle()
+    assert conversation.statuses == [503]
+    await conversation.lose()

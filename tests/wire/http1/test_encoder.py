@@ -326,3 +326,8 @@ def test_more_different_fields_than_the_cache_holds_are_sent() -> None:
 def test_a_field_that_is_sent_again_is_the_same() -> None:
     responses = [start(encoder(), headers=[(b"X-Same", b"1")]) for _ in range(2)]
     assert responses == [b"HTTP/1.1 200 OK\r\nx-same: 1\r\ncontent-length: 0\r\n\r\n"] * 2
+
+
+def test_a_thousand_different_fields_are_all_sent_as_they_are() -> None:
+    for number in range(1000):
+        assert b"\r\nx-n: %d\r\n" % number in start(encoder(), headers=[[b"x-n", b"%d" % number]])

@@ -190,3 +190,17 @@ def test_what_a_head_means_does_not_depend_on_the_heads_before_it() -> None:
             parser.next_message()
             parser.receive_data(stream)
             assert meaning(parser) == alone[stream]
+
+
+@pytest.mark.parametrize("target", [b"/", b"http://x/"])
+def test_more_fields_than_the_limit_are_rejected_with_431(target: bytes) -> None:
+    fields = [b"x-%d: 1" % number for number in range(5)]
+    with pytest.raises(RemoteProtocolError, match="fields") as raised:
+        parse(request(b"GET " + target + b" HTTP/1.1", *fields), Limits(max_header_fields=4))
+    assert raised.value.status_hint == 431
+
+
+def test_an_unknown_method_is_rejected_with_501() -> None:
+    with pytest.raises(RemoteProtocolError) as raised:
+        parse(request(b"BREW / HTTP/1.1"))
+    assert raised.value.status_hint == 501
