@@ -7,6 +7,7 @@ import io
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ class Silent(HTTPGateway):
 
     def __init__(self) -> None:
         self.wanted = 0
+        self.pushes_content = False
 
     def want_content(self, exchange: HTTPExchange) -> None:
         self.wanted += 1
@@ -67,6 +69,26 @@ class Reading:
             self.results.append(self._work(reader))
         except Exception as error:
             self.results.append(error)
+
+
+def wanted_at_least(gateway: Silent, count: int) -> bool:
+    return gateway.wanted >= count
+
+
+@pytest.mark.parametrize(("pushes_content", "asked"), [(False, 2), (True, 0)])
+async def test_a_gateway_that_pushes_content_is_asked_for_the_first_piece_only(
+    pushes_content: bool, asked: int
+) -> None:
+    reading = Reading(lambda reader: reader.read(3))
+    gateway = reading.gateway
+    gateway.pushes_content = pushes_content
+    await reading.begun()
+    first = gateway.wanted
+    for number, piece in enumerate((b"a", b"b", b"c")):
+        await until(partial(wanted_at_least, gateway, first + min(number, asked)))
+        reading.exchange.content.feed(piece)
+    assert await reading.result() == b"abc"
+    assert gateway.wanted == first + asked
 
 
 def read_some(reader: ContentReader) -> object:

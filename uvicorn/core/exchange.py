@@ -69,6 +69,9 @@ class HTTPGateway:
     #: Whether `send_file` has the kernel send a file, without reading it.
     sends_files = False
 
+    #: Whether content arrives without being asked for: then `want_content` matters for the first piece only.
+    pushes_content = False
+
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:

@@ -111,7 +111,8 @@ class ContentReader(io.BufferedIOBase):
                 return False
             self._waker = new_waker()
             self._post(self._on_loop_begin)
-        elif self._behind or not self._pieces:
+        elif self._behind or not (self._pieces or self._exchange.gateway.pushes_content):
+            # 4 times an upload of 1 MiB instead of 10: 5 % of its CPU time.
             self._behind = False
             self._post(self._on_loop_wanted)
         while True:

@@ -22,6 +22,8 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
 
     __slots__ = ("_content_sent", "sends_files")
 
+    pushes_content = True
+
     def __init__(self, context: ServerContext) -> None:
         super().__init__(context)
         self._content_sent = 0

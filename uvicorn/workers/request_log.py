@@ -178,6 +178,10 @@ class ObservedGateway(HTTPGateway):
         self._gateway.send_trailers(exchange, headers)
 
     @property
+    def pushes_content(self) -> bool:  # type: ignore[override]
+        return self._gateway.pushes_content
+
+    @property
     def sends_files(self) -> bool:  # type: ignore[override]
         return self._gateway.sends_files
 
