@@ -1,4 +1,4 @@
-"""Standard streams, which whoever starts us may have closed; see also tests/e2e/test_workers_in_trouble.py."""
+"""Standard streams, which the parent process may have closed; see also tests/e2e/test_workers_in_trouble.py."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class WebSocketConversation(Conversation):
 
     @property
     def status(self) -> int:
-        """Of the answer to the handshake; 0 if there is none."""
+        """Status of the answer to the handshake; 0 before it arrives."""
         self.look()
         error = self.client.handshake_exc
         if self.response is None and error is not None:

@@ -22,7 +22,7 @@ _LISTENING: Final = re.compile(r"listening on (\S+)")
 
 
 class ServerProcess:
-    """A running server. `port` is that of the first address it listens on, 0 if there is none."""
+    """A running server. `port` is that of the first address it listens on; 0 for a Unix socket."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -108,7 +108,7 @@ class ServerProcess:
 
         with self._changed:
             self._changed.wait_for(over, LONGEST_WAIT)
-        assert happened(), f"waited for {what} in vain; stderr:\n{self.stderr}\nstdout:\n{self.stdout}"
+        assert happened(), f"{what} did not happen; stderr:\n{self.stderr}\nstdout:\n{self.stdout}"
 
 
 Process = TypeVar("Process", bound=ServerProcess)

@@ -108,7 +108,7 @@ def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def attentive(tmp_path: Path) -> Path:
-    """A folder with an application that passes on what it is told of gaps, and tells what it has counted."""
+    """A folder with an application that reports gaps and counts of messages."""
     (tmp_path / "attentive.py").write_text(ATTENTIVE)
     return tmp_path
 

@@ -326,7 +326,7 @@ TAKEN = {"client": ["192.0.2.1", 0], "scheme": "https"}
 
 
 def seen(client: Client) -> Any:
-    """What the application is told of client and scheme."""
+    """Client and scheme as the application sees them."""
     return json.loads(content_of(client.get("/", *FORWARDED)))
 
 

@@ -43,7 +43,7 @@ def text_of(file: Path, wanted: str) -> str:
     """What is in `file` when `wanted` is."""
     deadline = time.monotonic() + LONGEST_WAIT
     while not (file.exists() and wanted in file.read_text()):
-        assert time.monotonic() < deadline, f"waited for {wanted!r} in {file.name} in vain"
+        assert time.monotonic() < deadline, f"{wanted!r} did not appear in {file.name}"
         os.sched_yield()
     return file.read_text()
 

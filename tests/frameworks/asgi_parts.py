@@ -38,7 +38,7 @@ async def until_go() -> None:
 
 
 def say(text: str) -> None:
-    """To whoever reads the server's stderr."""
+    """Write a line to the server's stderr, which the test reads."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -38,7 +38,7 @@ def remove_running(hub: RunningHub) -> None:
 
 
 def running_hub(url: str | None) -> RunningHub | None:
-    """Return the first hub with `url`, or the first of all; None if there is none."""
+    """Return the first hub with `url`, or the first of all; None without one."""
     for hub in tuple(_hubs.values()):
         if hub.loop.is_running() and hub.url and (url is None or hub.url == url):
             return hub

@@ -94,7 +94,7 @@ class RequestContent:
     def take(self) -> tuple[bytes, bool] | None:
         """Return content that has arrived, and whether more follows; `(b"", False)` after the last piece.
 
-        None while there is none. Raises ClientDisconnected, after the last piece, if the content ended early.
+        None until some arrives. Raises ClientDisconnected, after the last piece, if the content ended early.
         """
         pieces = self._pieces
         if pieces is None:

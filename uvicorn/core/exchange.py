@@ -124,7 +124,7 @@ class HTTPGateway:
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise the application's error in the caller of an adapter. False if there is none: the interface logs it."""
+        """Raise the application's error in the caller of an adapter; False without one: the interface logs it."""
         return False
 
     async def drain(self) -> None:
