@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from uvicorn.types import Channels, Message
+
 # Each example stands alone in its folder; this brings two of them together.
 examples = Path(__file__).parent
 sys.path += [str(examples / "flask"), str(examples / "chat")]
@@ -14,7 +16,7 @@ from mixed import app as site  # noqa: E402
 flask_app.config["CHAT"] = "/chat"
 
 
-async def app(message, channels):
+async def app(message: Message, channels: Channels) -> None:
     if message["path"] == "/chat":
         await chat_server(message, channels)
     else:

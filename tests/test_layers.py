@@ -223,7 +223,6 @@ TESTED_ELSEWHERE: Final = {
         f"supervisors/{name}.py": "e2e/test_supervisors.py"
         for name in ("basereload", "multiprocess", "statreload", "watchfilesreload")
     },
-    "types.py": "broadcast/test_slow_members.py",
     "wire/http1/chunked.py": "wire/http1/test_parser.py",
     "wire/websocket/sink.py": "wire/websocket/test_frames.py",
     "worker.py": "e2e/test_gunicorn.py",

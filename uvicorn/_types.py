@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+from wsgiref.types import StartResponse, WSGIApplication
 
-from uvicorn.types import Message
+from uvicorn import types
+from uvicorn.types import Message, Scope
 
-Scope: TypeAlias = dict[str, Any]
+__all__ = ["Message", "Scope", "StartResponse"]
+
 HTTPScope: TypeAlias = Scope
 WebSocketScope: TypeAlias = Scope
 WWWScope: TypeAlias = Scope
@@ -41,8 +44,8 @@ LifespanStartupFailedEvent: TypeAlias = Message
 LifespanShutdownCompleteEvent: TypeAlias = Message
 LifespanShutdownFailedEvent: TypeAlias = Message
 
-ASGIReceiveCallable: TypeAlias = Callable[[], Awaitable[ASGIReceiveEvent]]
-ASGISendCallable: TypeAlias = Callable[[ASGISendEvent], Awaitable[None]]
+ASGIReceiveCallable: TypeAlias = types.Receive
+ASGISendCallable: TypeAlias = types.Send
 
 
 class ASGIVersions(TypedDict):
@@ -62,20 +65,9 @@ class ASGI2Protocol(Protocol):
 
 
 ASGI2Application: TypeAlias = Callable[[Scope], Callable[[ASGIReceiveCallable, ASGISendCallable], Awaitable[None]]]
-ASGI3Application: TypeAlias = Callable[[Scope, ASGIReceiveCallable, ASGISendCallable], Awaitable[None]]
+ASGI3Application: TypeAlias = types.ASGIApplication
 ASGIApplication: TypeAlias = ASGI2Application | ASGI3Application
 
 Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
-
-
-class StartResponse(Protocol):
-    """PEP 3333's `start_response`."""
-
-    def __call__(
-        self, status: str, response_headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
-    ) -> Callable[[bytes], object]:
-        """Begin the response; return the function `write`."""
-
-
-WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+WSGIApp: TypeAlias = WSGIApplication

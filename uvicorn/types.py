@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NotRequired, Protocol, TypeAlias, TypedDict, runtime_checkable
+from wsgiref.types import WSGIApplication
+
+# Besides these, names that other layers share.
+__all__ = [
+    "ASGIApplication", "BodyChannel", "Channels", "ChannelsApplication", "Consumer", "GroupsChannel", "HeaderField",
+    "Headers", "Message", "Receive", "ReplyChannel", "Scope", "Send", "WSGIApplication",
+]  # fmt: skip
 
 #: `[name, value]`, the name in lower case. A list because the interface's documents show lists.
 HeaderField: TypeAlias = list[bytes]
@@ -13,6 +20,71 @@ Headers: TypeAlias = Iterable[Sequence[bytes]]
 
 #: A message of the channels interface: a dict with text keys.
 Message: TypeAlias = dict[str, Any]
+
+
+class ReplyChannel(Protocol):
+    """`channels['reply']` of a channels application, and `message['reply_channel']` of a consumer."""
+
+    @property
+    def name(self) -> str:
+        """Unique among all channels of all processes; for groups."""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a response, a chunk of it, or a WebSocket message. Awaiting the result is optional.
+
+        Raises LocalProtocolError for an invalid message.
+        """
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call `callback()` once when the client disconnects or its response is complete."""
+
+
+class BodyChannel(Protocol):
+    """`channels['body']` of a request with content."""
+
+    @property
+    def name(self) -> str:
+        """Unique among all channels of all processes."""
+
+    async def receive(self) -> Message:
+        """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
+
+        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading `content` of that
+        raises ClientDisconnected.
+        """
+
+
+class GroupsChannel(Protocol):
+    """`channels['groups']` of an application in a BroadcastMiddleware."""
+
+    @property
+    def name(self) -> str:
+        """The name of this client's reply channel."""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send `{'group': name}` with any of the keys `add`, `discard` (a channel's name) and `send` (a message)."""
+
+    def on_gap(self, callback: Callable[[Message], object]) -> None:
+        """Have `callback(event)` called when messages may be missing."""
+
+
+class Channels(TypedDict):
+    """The second argument of a channels application."""
+
+    reply: ReplyChannel
+    #: Of requests with content.
+    body: NotRequired[BodyChannel]
+    #: In a BroadcastMiddleware only. Type checkers take it as present, since an application knows whether it is in one.
+    groups: GroupsChannel
+
+
+ChannelsApplication: TypeAlias = Callable[[Message, Channels], Awaitable[None]]
+Consumer: TypeAlias = Callable[[Message], Awaitable[None] | None]
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 #: An event for ASGI's `send` that our own server understands: abort the response, for `reason`, so that it does not

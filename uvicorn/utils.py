@@ -73,7 +73,7 @@ def byte_headers_to_str_headers(headers: Headers) -> list[tuple[str, str]]:
     return decode_response(200, b"", headers, "OK")[1]
 
 
-async def read_body(message: Message, channels: dict[str, Any]) -> bytes:
+async def read_body(message: Message, channels: Mapping[str, Any]) -> bytes:
     """Read the whole request content from the message and the body channel. Raise ClientDisconnected if the client
     disconnects before it is complete."""
     content: bytes = message.get("body", b"")

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from uvicorn.broadcast import BroadcastMiddleware
+from uvicorn.types import Channels, Message
 
 homepage = Path(__file__).with_name("index.html").read_bytes()
 
 
-async def chat_server(message, channels):
+@BroadcastMiddleware
+async def chat_server(message: Message, channels: Channels) -> None:
     if message["channel"] == "websocket.connect":
         await channels["groups"].send({"group": "chat", "add": channels["reply"].name})
 
@@ -22,6 +24,3 @@ async def chat_server(message, channels):
         await channels["reply"].send(
             {"status": 200, "headers": [[b"content-type", b"text/html"]], "content": homepage}
         )
-
-
-chat_server = BroadcastMiddleware(chat_server)

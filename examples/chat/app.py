@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-clients = set()
+from uvicorn.types import Channels, Message, ReplyChannel
+
+clients: set[ReplyChannel] = set()
 homepage = Path(__file__).with_name("index.html").read_bytes()
 
 
-async def chat_server(message, channels):
+async def chat_server(message: Message, channels: Channels) -> None:
     if message["channel"] == "websocket.connect":
         await channels["reply"].send({"accept": True})
         clients.add(channels["reply"])

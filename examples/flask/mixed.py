@@ -2,6 +2,7 @@
 
 import asyncio
 
+from uvicorn.types import Channels, Message
 from uvicorn.utils import ASGIAdapter
 
 from frontpage import app as flask_app
@@ -9,14 +10,14 @@ from frontpage import app as flask_app
 site = ASGIAdapter(flask_app)
 
 
-async def app(message, channels):
+async def app(message: Message, channels: Channels) -> None:
     if message["path"] == "/ticks":
         await ticks(message, channels)
     else:
         await site(message, channels)
 
 
-async def ticks(message, channels):
+async def ticks(message: Message, channels: Channels) -> None:
     """A line every half second. A thousand clients that wait for the next one take no thread."""
     reply = channels["reply"]
     # Without nosniff browsers show nothing until there is enough to guess from.

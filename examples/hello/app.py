@@ -1,7 +1,9 @@
-"""The smallest application: `uvicorn app:hello_world` in this folder."""
+"""The smallest application: `uvicorn app:hello_world` in this folder. Its types are optional."""
+
+from uvicorn.types import Channels, Message
 
 
-async def hello_world(message, channels):
+async def hello_world(message: Message, channels: Channels) -> None:
     content = b'Hello, world'
     response = {
         'status': 200,

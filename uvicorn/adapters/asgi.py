@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, final
@@ -91,7 +91,7 @@ class ASGIAdapter:
                 atexit.unregister(interface.end_workers)
             await interface.shutdown(0)
 
-    async def __call__(self, message: Message, channels: dict[str, Any]) -> None:
+    async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
         Raises the application's exception if the response is not complete: unchanged, or as the cause of an
@@ -140,7 +140,7 @@ class ChannelsGateway(MessageGateway):
 
     __slots__ = ("_body",)
 
-    def __init__(self, message: Message, channels: dict[str, Any], settings: Settings) -> None:
+    def __init__(self, message: Message, channels: Mapping[str, Any], settings: Settings) -> None:
         super().__init__(settings)
         reply = channels["reply"]
         self._body = channels.get("body")
