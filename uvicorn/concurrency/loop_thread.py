@@ -56,7 +56,7 @@ class LoopThread:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the loop takes no more work."""
+        """Whether the loop rejects new work."""
         return self._stopping
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:

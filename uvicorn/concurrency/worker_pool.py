@@ -147,7 +147,7 @@ class WorkerPool(Executor):
         return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs, and end the workers when they have done those that wait, or at once without them."""
+        """Reject new jobs, and end the workers after the queued jobs; with `cancel_futures` those are cancelled."""
         if self._forks != forks.forks:
             self._renew()
         cancelled: list[Job] = []

@@ -1,7 +1,7 @@
 """The waist, WebSocket: one connection between a gateway and an interface (RFC 6455).
 
-The opening handshake is an HTTP exchange (section 1.3), and stays one until it is accepted: to deny it is to respond
-to it, and whatever guards an exchange guards it too. From then on the session carries messages.
+The opening handshake is an HTTP exchange (section 1.3) until it is accepted: to deny it is to respond to it, and the
+limits of an exchange apply. From then on the session carries messages.
 
 The states, and what each event does to them, written as in `exchange`. `notify` is one `on_disconnect` of the listener.
 tests/core/test_websocket_session.py reads this table.
@@ -47,7 +47,7 @@ class SessionState(IntEnum):
 # Unpacked for the reason given in `exchange`.
 CONNECTING, OPEN, CLOSING, CLOSED = SessionState
 
-# What is left of a control frame's 125 bytes behind the code (section 5.5).
+# A control frame has 125 bytes (section 5.5), two of which are the code.
 _REASON_BYTES: Final = 123
 
 

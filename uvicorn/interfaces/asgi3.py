@@ -173,7 +173,7 @@ class HTTPCall:
             try:
                 self._exchange.respond(self._status, headers, b"", True)
             except LocalProtocolError as error:
-                # For the application's next event: raised there, it shows the way to the mistake.
+                # Raised by the application's next event, so that the traceback shows the call.
                 self.fault = error
 
     def _may_send_trailers(self) -> bool:

@@ -152,7 +152,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """For other threads, which wait whatever the context is that they send from."""
+        """Send for another thread, which waits in every context."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:

@@ -49,7 +49,7 @@ INTERFACES: Final[dict[str, Callable[[Callable[..., Any], Settings], Interface]]
 
 
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
-    """The interface that `app` is to be called through: the one that `settings` names, or the one it speaks.
+    """Return the interface for `app`: the one that `settings` names, or the detected one.
 
     Raises InterfaceError if the interface is unknown or not served, or `app` cannot be called through it.
     """
@@ -74,8 +74,8 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
 def check_interface(app: Any, name: str, source: str = "the application") -> None:
     """Raise InterfaceError if a call of `app` through interface `name` is sure to fail.
 
-    What is asked is the outermost function: a decorator may take other arguments than it hands on, and be a plain
-    function around a coroutine function.
+    Checks the outermost function: a decorator may take other arguments than it passes on, and be a plain function
+    around a coroutine function.
     """
     if not callable(app):
         raise _not_callable(app, source)
@@ -122,7 +122,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer,
     or asgi2 if it is called scope.
 
-    Raises InterfaceError, naming what was seen and what may be chosen.
+    Raises InterfaceError, which names the parameters found and the interfaces to choose from.
     """
     declared = _declared(app)
     if isinstance(declared, str):

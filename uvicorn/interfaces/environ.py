@@ -57,8 +57,8 @@ _OF_THE_PROCESS: Final = frozenset(() if "GATEWAY_INTERFACE" in os.environ else 
 # Never the request's content: its framing is the host's, and these two have keys of their own.
 _NOT_FIELDS: Final = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"))
 
-# What environ keys stand for: a field, by its name; nothing of its own, b""; or what is the host's own. Hosts' keys are
-# added as they come, those that clients make up are not.
+# Environ keys, each with its field name; b"" for keys that are not fields; _OWN for keys that the host adds. Keys of
+# hosts are added as they come; those that clients invent are not.
 _OWN: Final = b":"
 _MEANINGS: Final[dict[str, bytes]] = (
     dict.fromkeys((key for key in _OF_THE_PROCESS if not key.startswith("HTTP_")), b"")
@@ -93,7 +93,7 @@ _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """The environ of a request, without the `wsgi.` keys that concern its content.
+    """Build the environ of a request, without the `wsgi.` keys that concern its content.
 
     `own` has keys of the interface, the same for all requests of a connection.
     Fields whose name has an underscore are left out: environ spells them like their dashed namesakes.

@@ -61,10 +61,10 @@ class FilePart(NamedTuple):
 
 
 def part_to_send(filelike: Any) -> FilePart | None:
-    """From the position of `filelike` to its end, if that is what the disk has; None if the file has to be read.
+    """Return the part of a regular file from the position of `filelike` to its end; None if it has to be read.
 
-    The types are compared exactly: a subclass, a `GzipFile` or a `NamedTemporaryFile` has a `fileno` too, and reads
-    something else than the bytes of that descriptor, or may.
+    The types are compared exactly: a subclass, a `GzipFile` or a `NamedTemporaryFile` has a `fileno` too, but may
+    read other bytes than those of that descriptor.
     """
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:
@@ -72,12 +72,12 @@ def part_to_send(filelike: Any) -> FilePart | None:
         if type(raw) is not FileIO or not raw.readable():
             return None
         if buffered:
-            # What was written and is still in the buffer.
+            # Written bytes may still be in the buffer.
             filelike.flush()
         start = filelike.tell()
         status = os.fstat(raw.fileno())
     except (OSError, ValueError):
-        # Closed, detached, or a pipe: reading it raises what there is to raise.
+        # Closed, detached, or a pipe: reading it raises the error.
         return None
     # Files of /proc are regular and 0 bytes long, and have content.
     length = status.st_size - start

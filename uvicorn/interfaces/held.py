@@ -21,7 +21,7 @@ class HeldResponse(HTTPGateway):
         exchange.gateway = self
 
     def release(self) -> None:
-        """Send what was held. Raises LocalProtocolError for what cannot be sent, as sending it would have."""
+        """Send the held response. Raises LocalProtocolError if it cannot be sent."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         for number, step in enumerate(self._steps):
@@ -34,7 +34,7 @@ class HeldResponse(HTTPGateway):
                 raise
 
     def drop(self) -> None:
-        """Forget what was held: the exchange waits for a response again."""
+        """Drop the held response: the exchange waits for another."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         if self._steps and exchange.state <= COMPLETE:

@@ -30,7 +30,7 @@ _POLL_SECONDS: Final = 0.01
 class ThreadedInterface(Interface):
     """An interface that calls its application on a worker.
 
-    `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.
+    `executor` replaces the pool of `settings.threads` workers.
     """
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:

@@ -54,8 +54,8 @@ class ErrorLog(io.TextIOBase):
     def write(self, text: str) -> int:
         mine = self._of_thread
         if logger.disabled or mine.is_logging:
-            # The application has had all loggers switched off, or our own lines logged here, where they would go round
-            # and round: what Flask's documentation shows does either.
+            # The application has disabled all loggers, or logs our own lines to `wsgi.errors`, which would recurse:
+            # examples of Flask's documentation do either.
             if sys.stderr is not None:
                 sys.stderr.write(text)
             return len(text)
@@ -67,7 +67,7 @@ class ErrorLog(io.TextIOBase):
         if lines.strip():
             mine.is_logging = True
             try:
-                # One record, as a traceback that was formatted beforehand is one event: not one ERROR per line.
+                # One record: a formatted traceback is one event.
                 logger.error("wsgi.errors: %s", lines.rstrip())
             finally:
                 mine.is_logging = False
@@ -137,8 +137,8 @@ class WSGICall(ThreadCall):
         for content in iterable:
             if self._over or self._answered or self._ended:
                 return
-            # At its content-length exactly an iterable may get on to its end: a generator may commit behind its last
-            # piece. A file has nothing more to do.
+            # An iterable runs to its end at its content-length: a generator may commit behind its last piece. A file
+            # need not.
             if content and self._hand_over(content):
                 self._interface.warn_of_excess(self.exchange)
                 return
@@ -278,7 +278,7 @@ def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
 class WSGIInterface(ThreadedInterface):
     """Calls `app(environ, start_response)` on a worker for each exchange.
 
-    `executor` is one of the user's own to use instead of a pool of `settings.threads` workers.
+    `executor` replaces the pool of `settings.threads` workers.
     """
 
     name = "wsgi"
@@ -290,7 +290,7 @@ class WSGIInterface(ThreadedInterface):
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.multithread": self.calls_at_a_time != 1,
         }
-        # Taken by the first warning, from whatever thread.
+        # Taken by the first warning, from any thread.
         self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
