@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority of our own, what it has signed, and contexts of those who trust it."""
+"""Certificates for tests: an authority of our own, what it has signed, and contexts that trust it."""
 
 from __future__ import annotations
 

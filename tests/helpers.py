@@ -21,7 +21,7 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 class ManualClock(Clock):
-    """Time that moves when it is told to."""
+    """Time that moves by `advance` only."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

@@ -1,4 +1,4 @@
-"""Whose fault it is can be told from an exception's type."""
+"""The type of an exception shows whose fault it is."""
 
 from __future__ import annotations
 

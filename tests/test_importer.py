@@ -180,7 +180,7 @@ def test_the_error_for_a_misspelled_module_suggests_the_right_one(write: Write) 
     assert complaint("shp:serve").endswith("did you mean 'shop'?")
 
 
-def test_a_missing_module_is_told_what_modules_there_are(write: Write) -> None:
+def test_the_error_for_a_missing_module_lists_the_modules(write: Write) -> None:
     write("warehouse.py", "")
     write("mall/__init__.py", "")
     write("notes.txt", "")
@@ -189,7 +189,7 @@ def test_a_missing_module_is_told_what_modules_there_are(write: Write) -> None:
     assert complaint("zzz:serve").endswith("; it has mall, warehouse")
 
 
-def test_a_missing_module_in_an_empty_folder_is_told_about_app_dir(write: Write) -> None:
+def test_the_error_for_a_missing_module_in_an_empty_folder_names_app_dir(write: Write) -> None:
     assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
 
 
@@ -204,17 +204,17 @@ def test_not_more_than_ten_modules_are_listed(write: Write) -> None:
     assert complaint("zzz:serve").endswith("warehouse_09, ...")
 
 
-def test_a_missing_module_of_a_package_is_told_what_the_package_has(write: Write) -> None:
+def test_the_error_for_a_missing_module_of_a_package_lists_its_modules(write: Write) -> None:
     write("mall/__init__.py", "")
     write("mall/warehouse.py", "")
     assert "no module 'zzz' in package 'mall'; it has warehouse" in complaint("mall.zzz:serve")
 
 
-def test_a_module_of_a_missing_package_is_told_that_the_package_is_missing(write: Write) -> None:
+def test_the_error_for_a_module_of_a_missing_package_names_the_package(write: Write) -> None:
     assert "no module 'mall' in" in complaint("mall.shop:serve")
 
 
-def test_a_file_name_is_told_the_module_that_it_holds(write: Write) -> None:
+def test_the_error_for_a_file_name_names_the_module_to_give(write: Write) -> None:
     write("shop.py", "def app(): ...")
     assert "did you mean 'shop'" in complaint("shop.py")
 
@@ -232,7 +232,7 @@ def test_the_error_for_a_misspelled_attribute_suggests_the_right_one(write: Writ
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_a_missing_attribute_is_told_what_could_be_meant(write: Write) -> None:
+def test_the_error_for_a_missing_attribute_lists_the_applications(write: Write) -> None:
     write("shop.py", "import os\nfrom json import dumps\nprice = 3\ndef _private(): ...\ndef serve(): ...")
     assert complaint("shop:zzz").endswith("; it has serve")
 
@@ -248,12 +248,12 @@ def test_a_missing_attribute_of_an_attribute_is_named_with_the_type_that_lacks_i
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_an_attribute_of_what_can_have_none_is_told_so(write: Write) -> None:
+def test_an_attribute_of_a_value_without_attributes_is_an_error(write: Write) -> None:
     write("shop.py", "till = 3")
     assert "int has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_a_module_alone_without_application_is_told_both_names_that_were_looked_for(write: Write) -> None:
+def test_the_error_for_a_module_without_application_names_application_and_app(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop").endswith(
         "module 'shop' has no 'application' or 'app'; it has serve; name one, as in 'shop:serve'"
@@ -275,12 +275,12 @@ def test_a_module_that_fails_has_its_exception_as_the_cause(write: Write) -> Non
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_a_failure_of_several_lines_is_told_in_one(write: Write) -> None:
+def test_a_failure_of_several_lines_is_one_line(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock\\nand no staff')")
     assert "\n" not in complaint("shop:serve")
 
 
-def test_a_module_that_needs_another_is_told_which(write: Write) -> None:
+def test_the_error_for_a_module_whose_import_is_missing_names_the_import(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     assert complaint("shop:serve").endswith(
         "module 'shop' needs 'warehouse_that_is_missing', which is not installed",
@@ -300,7 +300,7 @@ def test_a_typo_has_no_cause_to_print(write: Write) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_a_missing_module_without_a_name_is_told_in_its_own_words(write: Write) -> None:
+def test_a_missing_module_without_a_name_keeps_the_text_of_its_exception(write: Write) -> None:
     write("shop.py", "raise ModuleNotFoundError('install the warehouse first')")
     assert "install the warehouse first" in complaint("shop:serve")
 

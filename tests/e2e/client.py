@@ -13,7 +13,7 @@ from tests.e2e.server_process import LONGEST_WAIT, ServerProcess
 
 
 class Client:
-    """A connection that says what it sends, and hears what comes."""
+    """A connection that sends bytes as they are and reads what arrives."""
 
     def __init__(self, server: ServerProcess | None, tls: ssl.SSLContext | None = None, path: str = "") -> None:
         if path:
@@ -79,7 +79,7 @@ def content_of(response: bytes) -> bytes:
 
 
 def _connect(path: str) -> socket.socket:
-    """A connection to the Unix socket at `path`, which is there a moment before somebody listens."""
+    """A connection to the Unix socket at `path`, which exists a moment before the server listens."""
     deadline = time.monotonic() + LONGEST_WAIT
     while True:
         client = socket.socket(socket.AF_UNIX)

@@ -66,8 +66,8 @@ def running_gunicorn(
 ) -> Iterator[Gunicorn]:
     """gunicorn that runs in `folder` and serves, with as many `workers`; killed at the end, its workers too.
 
-    It listens on a free port of 127.0.0.1 unless `arguments` say where. Unless `said`, it says nothing on stderr, so
-    that it may not have begun to serve.
+    It listens on a free port of 127.0.0.1 unless `arguments` say where. With `said` false nothing on stderr shows when
+    it serves, so it may not have begun to.
     """
     if not any(argument in ("-b", "--bind") for argument in arguments):
         arguments = (*arguments, "-b", "127.0.0.1:0")

@@ -37,7 +37,7 @@ class ServerProcess:
 
     @property
     def stderr(self) -> str:
-        """What it has said so far."""
+        """Its log so far."""
         return "".join(self._lines["stderr"])
 
     @property
@@ -47,7 +47,7 @@ class ServerProcess:
 
     @property
     def addresses(self) -> list[str]:
-        """What it has said that it listens on: URLs, and `unix:PATH`."""
+        """The addresses that its log names: URLs, and `unix:PATH`."""
         return _LISTENING.findall(self.stderr)
 
     @property
@@ -147,15 +147,15 @@ def running_server(
     pass_fds: Sequence[int] = (),
     kind: type[Any] = ServerProcess,
 ) -> Iterator[Any]:
-    """A server that runs in `folder`, and has said that it listens on as many `addresses`; killed at the end.
+    """Start a server in `folder`, wait until its log names as many `addresses`, and kill it at the end.
 
     It listens on a free port of 127.0.0.1 unless `arguments` or `env` say where. `program` is what Python runs.
     """
     variables = environment(env)
-    told = any(map(_HOW_TO_LISTEN.match, arguments)) or any(
+    has_address = any(map(_HOW_TO_LISTEN.match, arguments)) or any(
         name in variables for name in ("UVICORN_BIND", "UVICORN_HOST", "UVICORN_PORT", "UVICORN_UDS", "UVICORN_FD")
     )
-    if not told and program[0] == "-m":
+    if not has_address and program[0] == "-m":
         arguments = (*arguments, "--bind", "127.0.0.1:0")
     server = kind(
         subprocess.Popen(

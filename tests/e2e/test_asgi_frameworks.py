@@ -116,7 +116,7 @@ def test_an_upload_whose_client_leaves_is_no_failure(site: Host) -> None:
 
 
 @of("starlette", "fastapi", "django", "litestar", "blacksheep")
-def test_a_websocket_is_told_how_it_ended(site: Host) -> None:
+def test_a_framework_websocket_gets_the_close_code(site: Host) -> None:
     with connect(f"ws://127.0.0.1:{site.port}/echo", open_timeout=LONGEST_WAIT) as websocket:
         websocket.send("hello")
         websocket.recv(LONGEST_WAIT)
@@ -125,7 +125,7 @@ def test_a_websocket_is_told_how_it_ended(site: Host) -> None:
 
 
 @of(*WITH_STATE)
-def test_what_lifespan_leaves_is_there_for_requests(site: Host) -> None:
+def test_lifespan_state_is_passed_to_requests(site: Host) -> None:
     assert ask(site.port, "/state").content.decode() == STATE
 
 

@@ -184,7 +184,7 @@ def skip_if_there_is_a_redis() -> None:
             pytest.skip("somebody has a Redis on port 6379")
 
 
-def test_without_any_redis_one_process_works_and_says_so_in_one_line(document: Path) -> None:
+def test_without_redis_one_process_uses_memory_and_logs_one_line(document: Path) -> None:
     skip_if_there_is_a_redis()
     with running_server(document, "app:chat_server") as server:
         with talk(server) as first, talk(server) as second:
@@ -221,7 +221,7 @@ def test_a_starlette_site_on_our_server_and_on_another(
     ],
     ids=["uvicorn", "gunicorn"],
 )
-def test_two_workers_never_make_do_with_memory(program: tuple[str, ...], options: tuple[str, ...]) -> None:
+def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, ...], options: tuple[str, ...]) -> None:
     skip_if_there_is_a_redis()
     folder = EXAMPLES / "broadcast"
     with running_server(folder, "app:chat_server", *options, program=program, addresses=0, env=CLEAN) as server:
@@ -271,7 +271,7 @@ def test_a_redis_that_dies_and_comes_back_is_one_gap_for_each_member(
         assert "Traceback" not in server.stderr
 
 
-def test_who_connects_while_redis_has_never_been_there_hears_when_it_is(attentive: Path, tmp_path: Path) -> None:
+def test_a_client_that_connects_before_redis_is_up_gets_messages_once_it_is(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()
@@ -328,7 +328,7 @@ def test_B8_clients_that_come_and_go_leave_nothing(attentive: Path, redis_server
         assert connections(redis_server) == {"pubsub": 1, "normal": 1}
 
 
-def test_a_stopping_server_says_goodbye_to_redis(attentive: Path, redis_server: RedisServer) -> None:
+def test_a_stopping_server_closes_its_redis_connections(attentive: Path, redis_server: RedisServer) -> None:
     with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server:
         with talk(server):
             assert connections(redis_server) == {"pubsub": 1, "normal": 1}
@@ -339,7 +339,7 @@ def test_a_stopping_server_says_goodbye_to_redis(attentive: Path, redis_server: 
 
 
 def connections(redis: RedisServer) -> dict[str, int]:
-    """How many there are of each kind, but for that of who asks."""
+    """Return the number of objects of each kind, without those of the request that asks."""
     listed = {kind: redis.ask("CLIENT", "LIST", "TYPE", kind) for kind in ("pubsub", "normal")}
     return {kind: listed[kind].count(b" addr=") - listed[kind].count(b"cmd=client|list") for kind in listed}
 

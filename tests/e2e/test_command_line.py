@@ -131,7 +131,7 @@ def test_an_application_is_served_on_each_loop(folder: Path, loop: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_a_module_alone_means_its_application_or_app(folder: Path, name: str) -> None:
+def test_a_module_without_attribute_serves_its_application_or_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")
@@ -144,7 +144,7 @@ def test_an_application_is_found_in_another_folder(folder: Path) -> None:
         assert server.get() == (200, "hello")
 
 
-def test_a_root_path_is_told_to_the_application(folder: Path) -> None:
+def test_the_application_gets_the_root_path(folder: Path) -> None:
     (folder / "app.py").write_text(
         "async def app(message, channels):\n"
         "    content = f\"{message['root_path']} {message['path']}\".encode()\n"
@@ -168,7 +168,7 @@ def test_a_unix_socket_is_served_by_bind_as_well(folder: Path) -> None:
         assert get_unix(folder / "web.sock").endswith(b"hello")
 
 
-def test_a_unix_socket_is_gone_when_the_server_is(folder: Path) -> None:
+def test_a_unix_socket_is_removed_when_the_server_stops(folder: Path) -> None:
     with running_server(folder, "app:hello", "--uds", "web.sock") as server:
         server.stop()
     assert not (folder / "web.sock").exists()
@@ -236,12 +236,12 @@ def test_the_access_log_is_switched_off_from_the_environment(folder: Path) -> No
 # What is logged
 
 
-def test_the_server_says_where_it_listens_and_what_it_serves(folder: Path) -> None:
+def test_the_server_logs_where_it_listens_and_what_it_serves(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         assert re.search(r" INFO    listening on http://127\.0\.0\.1:[0-9]+ \(channels\)\n$", server.stderr)
 
 
-def test_a_terminal_is_told_how_to_stop_it_in_colour(folder: Path) -> None:
+def test_a_terminal_shows_how_to_stop_the_server_in_colour(folder: Path) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "app:hello", "--port", "0"],
@@ -275,7 +275,7 @@ def test_there_is_no_access_log_when_it_is_switched_off(folder: Path) -> None:
         assert server.stdout == ""
 
 
-def test_a_quiet_server_says_nothing(folder: Path) -> None:
+def test_a_server_at_log_level_error_logs_nothing(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         number = inherited.fileno()
         with running_server(
@@ -297,7 +297,7 @@ def test_a_server_that_is_stopped_exits_0(folder: Path, number: int, loop: str) 
         assert server.stop(number) == 0
 
 
-def test_a_server_that_is_stopped_says_so_without_a_traceback(folder: Path) -> None:
+def test_a_server_that_is_stopped_logs_it_without_a_traceback(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         server.stop(signal.SIGINT)
         lines = [line.partition(" INFO    ")[2] for line in server.stderr.splitlines()]
@@ -325,7 +325,7 @@ def is_refused(port: int) -> bool:
     return False
 
 
-def test_a_server_that_is_stopped_accepts_no_more(patient: Path) -> None:
+def test_a_server_that_is_stopped_accepts_no_new_connections(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("stopping")
@@ -337,7 +337,7 @@ def test_a_server_that_is_stopped_accepts_no_more(patient: Path) -> None:
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_second_signal_breaks_off_what_is_in_flight(patient: Path, numbers: tuple[int, int], loop: str) -> None:
+def test_a_second_signal_resets_requests_in_flight(patient: Path, numbers: tuple[int, int], loop: str) -> None:
     with running_server(patient, "app", "--loop", loop) as server, half_a_request(server):
         server.send_signal(numbers[0])
         server.wait_for_line("stopping")
@@ -353,7 +353,7 @@ def test_a_response_that_is_broken_off_does_not_look_complete(patient: Path) -> 
             read_all(client)
 
 
-def test_requests_that_are_broken_off_are_counted(patient: Path) -> None:
+def test_the_log_counts_the_requests_that_were_reset(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server):
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("stopping")
@@ -361,7 +361,7 @@ def test_requests_that_are_broken_off_are_counted(patient: Path) -> None:
         assert "requests broken off after a second signal: 1" in server.stderr
 
 
-def test_requests_that_outlast_the_grace_are_broken_off(patient: Path) -> None:
+def test_requests_that_outlast_the_grace_period_are_reset(patient: Path) -> None:
     with running_server(patient, "app", "--timeout-graceful-shutdown", "0") as server, half_a_request(server):
         assert server.stop() == 1
 
@@ -439,7 +439,7 @@ def test_a_misspelled_module_is_one_helpful_line(folder: Path) -> None:
     assert mistake(folder, "ap:hello") == (f"cannot import 'ap:hello': no module 'ap' in {folder}; did you mean 'app'?")
 
 
-def test_a_missing_module_is_told_what_is_there(folder: Path) -> None:
+def test_the_error_for_a_missing_module_lists_the_modules_of_the_folder(folder: Path) -> None:
     assert mistake(folder, "warehouse:hello") == (
         f"cannot import 'warehouse:hello': no module 'warehouse' in {folder}; it has app"
     )
@@ -451,27 +451,27 @@ def test_a_misspelled_attribute_is_one_helpful_line(folder: Path) -> None:
     )
 
 
-def test_a_missing_attribute_is_told_what_is_there(folder: Path) -> None:
+def test_the_error_for_a_missing_attribute_lists_the_applications_of_the_module(folder: Path) -> None:
     assert mistake(folder, "app:zzz") == "cannot import 'app:zzz': module 'app' has no 'zzz'; it has hello"
 
 
-def test_a_module_without_application_is_told_what_is_there(folder: Path) -> None:
+def test_the_error_for_a_module_without_application_lists_its_names(folder: Path) -> None:
     assert mistake(folder, "app") == (
         "cannot import 'app': module 'app' has no 'application' or 'app'; it has hello; name one, as in 'app:hello'"
     )
 
 
-def test_a_file_name_is_told_the_module_that_it_holds(folder: Path) -> None:
+def test_the_error_for_a_file_name_names_the_module_to_give(folder: Path) -> None:
     assert "'app'" in mistake(folder, "app.py").partition(";")[2]
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1", "8000x"])
-def test_a_port_that_is_none_is_one_helpful_line(folder: Path, port: str) -> None:
+def test_an_invalid_port_is_one_helpful_line(folder: Path, port: str) -> None:
     assert re.search(rf"'--port'.*{re.escape(port)}", mistake(folder, "app:hello", "--port", port))
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:http", "::1:80", "unix:", "fd://x", "http://127.0.0.1:80"])
-def test_a_bind_that_is_none_is_one_helpful_line(folder: Path, bind: str) -> None:
+def test_an_invalid_bind_is_one_helpful_line(folder: Path, bind: str) -> None:
     assert re.search(rf"{re.escape(repr(bind))}.*; expected ", mistake(folder, "app:hello", "--bind", bind))
 
 
@@ -506,12 +506,12 @@ def test_no_application_at_all_is_one_helpful_line(folder: Path) -> None:
     assert mistake(folder) == "Missing argument 'APP'; see uvicorn --help"
 
 
-def test_what_is_no_application_is_one_helpful_line(folder: Path) -> None:
+def test_an_attribute_that_cannot_be_called_is_one_helpful_line(folder: Path) -> None:
     (folder / "app.py").write_text("hello = 3\n")
     assert "'app:hello' is not callable" in mistake(folder, "app:hello")
 
 
-def test_an_application_that_could_be_anything_is_one_helpful_line(folder: Path) -> None:
+def test_an_application_of_undetectable_interface_is_one_helpful_line(folder: Path) -> None:
     (folder / "app.py").write_text("def make_app(): ...\n")
     assert mistake(folder, "app:make_app") == (
         "cannot tell which interface 'app:make_app' speaks: it takes (); "
@@ -550,7 +550,7 @@ def test_a_module_that_fails_shows_the_users_own_traceback_and_one_line(folder: 
     )
 
 
-def test_a_module_that_needs_another_is_told_which(folder: Path) -> None:
+def test_the_error_for_a_module_whose_import_is_missing_names_the_import(folder: Path) -> None:
     (folder / "app.py").write_text("import warehouse_that_is_missing\n")
     assert run_command(folder, "app:hello").stderr.splitlines()[-1] == (
         "uvicorn: cannot import 'app:hello': module 'app' needs 'warehouse_that_is_missing', which is not installed"
@@ -560,16 +560,16 @@ def test_a_module_that_needs_another_is_told_which(folder: Path) -> None:
 # What the command says about itself
 
 
-def test_the_version_is_told(folder: Path) -> None:
+def test_the_option_version_prints_the_version(folder: Path) -> None:
     assert run_command(folder, "--version").stdout.startswith(f"uvicorn {uvicorn.__version__} with ")
 
 
-def test_the_help_is_told(folder: Path) -> None:
+def test_the_option_help_prints_the_usage(folder: Path) -> None:
     ended = run_command(folder, "--help")
     assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "Usage: uvicorn [OPTIONS] APP")
 
 
-def test_the_help_needs_no_warning(folder: Path) -> None:
+def test_the_option_help_prints_no_warning(folder: Path) -> None:
     assert run_command(folder, "--help").stderr == ""
 
 
@@ -673,7 +673,7 @@ def test_a_server_that_should_exit_before_it_starts_exits() -> None:
     assert sock.fileno() == -1
 
 
-def test_a_server_tells_whether_it_has_started() -> None:
+def test_the_attribute_started_is_true_once_the_server_has_started() -> None:
     async def main() -> list[bool]:
         server, sock = listening(hello)
         told = [server.started]
@@ -711,7 +711,7 @@ def test_a_server_in_a_thread_leaves_signals_alone() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_server_gives_signals_back() -> None:
+def test_a_stopped_server_restores_signal_handlers() -> None:
     server, sock = listening(hello)
     server.should_exit = True
     own = signal.signal(signal.SIGTERM, lambda number, frame: None)
@@ -723,7 +723,7 @@ def test_a_server_gives_signals_back() -> None:
         signal.signal(signal.SIGTERM, own)
 
 
-def test_force_exit_breaks_off_what_is_in_flight() -> None:
+def test_force_exit_resets_requests_in_flight() -> None:
     async def main() -> int:
         arrived = asyncio.Event()
 
@@ -755,7 +755,7 @@ class OnStopping(logging.Handler):
             self._callback()
 
 
-def test_to_be_told_twice_to_exit_does_not_break_off_what_is_in_flight(caplog: pytest.LogCaptureFixture) -> None:
+def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.server")
 
     async def main() -> tuple[bytes, int]:

@@ -120,7 +120,7 @@ def test_a_handler_of_the_program_is_called_when_the_server_has_stopped(folder: 
         assert "mine 15" in server.stdout
 
 
-def test_the_program_has_the_last_word_about_logging(folder: Path) -> None:
+def test_logging_that_the_program_configures_after_config_is_kept(folder: Path) -> None:
     with running_server(folder, program=program(folder, LAST_WORD)) as server:
         server.get()
         assert server.stop() == 0
@@ -155,7 +155,7 @@ def test_a_package_is_served_with_its_relative_imports(folder: Path, options: st
         assert server.get() == (200, "hello")
 
 
-def test_workers_say_that_they_do_not_run_the_script_again(folder: Path) -> None:
+def test_workers_log_that_they_do_not_run_the_script_again(folder: Path) -> None:
     source = (
         "import logging, uvicorn\n"
         "class Mine(logging.Filter): ...\n"

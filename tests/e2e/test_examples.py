@@ -146,7 +146,7 @@ def test_hello() -> None:
         assert server.get() == (200, "Hello, world")
 
 
-def test_flask_front_page_tells_what_it_runs_on(flask_site: ServerProcess) -> None:
+def test_flask_front_page_shows_its_worker_thread_and_its_source(flask_site: ServerProcess) -> None:
     page = Browser(flask_site).get("/")
     assert page.status == 200
     assert "uvicorn-worker-" in page.text

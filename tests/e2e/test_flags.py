@@ -163,7 +163,7 @@ def test_a_request_within_the_limits_is_served(limited: ServerProcess) -> None:
         assert content_of(client.receive()) == b"0123456789"
 
 
-def test_a_request_too_many_at_one_time_is_told_503(folder: Path) -> None:
+def test_a_request_above_limit_concurrency_is_503(folder: Path) -> None:
     for server in serving(folder, "app", "--limit-concurrency", "1"):
         with Client(server) as first:
             first.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -179,7 +179,7 @@ def test_content_too_large_for_a_consumer_is_refused(folder: Path) -> None:
         assert status_of(answer(server, TOO_LARGE)) == 413
 
 
-def test_a_request_that_would_wait_for_a_thread_in_vain_is_told_503(folder: Path) -> None:
+def test_a_request_above_the_thread_queue_is_503(folder: Path) -> None:
     for server in serving(folder, "blocking", "--threads", "1", "--thread-queue", "1"):
         with Client(server) as first, Client(server) as second, Client(server) as third:
             first.send(GET + b"\r\n")
@@ -213,7 +213,9 @@ def hasty(folder: Path) -> Iterator[ServerProcess]:
     ],
     ids=["head", "content", "reply"],
 )
-def test_a_deadline_that_has_passed_is_told(hasty: ServerProcess, asked: bytes, status: int) -> None:
+def test_a_request_that_misses_its_deadline_is_answered_with_an_error(
+    hasty: ServerProcess, asked: bytes, status: int
+) -> None:
     assert status_of(answer(hasty, asked)) == status
 
 
@@ -221,7 +223,7 @@ def test_a_connection_that_is_idle_is_closed(hasty: ServerProcess) -> None:
     assert status_of(answer(hasty, GET + b"\r\n")) == 200
 
 
-def test_a_client_that_takes_nothing_is_cut_off(hasty: ServerProcess) -> None:
+def test_a_client_that_does_not_read_is_reset_after_the_write_timeout(hasty: ServerProcess) -> None:
     with Client(hasty) as client:
         client.send(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
         poll = select.poll()
@@ -264,18 +266,18 @@ def test_messages_within_the_limits_are_handled(websockets: ServerProcess) -> No
         assert client.recv(LONGEST_WAIT) == "a" * 100 + "b" * 100
 
 
-def test_an_origin_that_is_allowed_is_served(websockets: ServerProcess) -> None:
+def test_a_websocket_from_an_allowed_origin_is_served(websockets: ServerProcess) -> None:
     with talk(websockets, origin="https://a.example") as client:
         client.send("hello")
         assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_an_origin_that_is_not_is_refused(websockets: ServerProcess) -> None:
+def test_a_websocket_from_another_origin_is_refused(websockets: ServerProcess) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         talk(websockets, origin="https://b.example")
 
 
-def test_a_decision_that_takes_too_long_is_a_refusal(websockets: ServerProcess) -> None:
+def test_a_handshake_without_decision_in_time_is_rejected(websockets: ServerProcess) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         talk(websockets, "/undecided")
 
@@ -287,7 +289,7 @@ def test_a_message_above_a_limit_closes_with_1009(websockets: ServerProcess, mes
         assert code_of(client) == 1009
 
 
-def test_nothing_is_compressed_when_that_is_switched_off(websockets: ServerProcess) -> None:
+def test_websocket_messages_are_not_compressed_when_compression_is_switched_off(websockets: ServerProcess) -> None:
     with talk(websockets) as client:
         assert client.protocol.extensions == []
 
@@ -306,13 +308,13 @@ def test_a_client_that_answers_no_ping_is_closed_with_1011(folder: Path) -> None
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_no_websockets_are_served_if_that_is_said(folder: Path) -> None:
+def test_no_websockets_are_served_with_ws_none(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
 
 
-def test_a_websocket_that_nobody_accepts_is_refused_if_that_is_said(folder: Path) -> None:
+def test_a_websocket_that_the_application_does_not_accept_is_rejected_with_explicit_accept(folder: Path) -> None:
     for server in serving(folder, "app", "--no-ws-implicit-accept"):
         with pytest.raises(InvalidStatus, match="403"):
             talk(server)
@@ -338,7 +340,7 @@ def test_a_trusted_proxy_is_believed(folder: Path, arguments: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("arguments", [("--no-proxy-headers",), ("--forwarded-allow-ips", "192.0.2.7")])
-def test_nobody_else_is(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_forwarded_fields_of_an_untrusted_peer_are_ignored(folder: Path, arguments: tuple[str, ...]) -> None:
     for server in serving(folder, "peer", *arguments):
         with Client(server) as client:
             assert seen(client) == {"client": list(client.socket.getsockname()), "scheme": "http"}
@@ -373,7 +375,7 @@ def test_root_path_cut_gives_every_kind_of_application_the_same_root_path_and_pa
 # Other
 
 
-def test_fields_are_those_that_were_asked_for(folder: Path) -> None:
+def test_the_option_header_adds_fields_to_responses(folder: Path) -> None:
     arguments = ("--header", "X-Served-By: us", "--no-server-header", "--no-date-header")
     for server in serving(folder, "app", *arguments, "--http", "httptools", "--reset-contextvars"):
         with Client(server) as client:
@@ -403,7 +405,7 @@ def test_an_application_without_lifespan_is_not_served_if_one_is_asked_for(folde
     assert run_command(folder, "app:asgi", "--lifespan", "on", "--port", "0").returncode == 3
 
 
-def test_lines_have_colours_in_a_pipe_if_that_is_said(folder: Path) -> None:
+def test_log_lines_in_a_pipe_have_colours_with_use_colors(folder: Path) -> None:
     for server in serving(folder, "app", "--use-colors"):
         assert "\x1b[" in server.stderr
 

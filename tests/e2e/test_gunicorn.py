@@ -1,4 +1,4 @@
-"""Real gunicorn with our worker: what it serves, on what, and what it says when it cannot."""
+"""Real gunicorn with our worker: applications, addresses, settings, and errors at the start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def tls(certificates: Certificates) -> list[str]:
-    """What tells gunicorn to speak TLS."""
+    """Options for TLS."""
     return ["--certfile", str(certificates.chain), "--keyfile", str(certificates.key)]
 
 
@@ -97,13 +97,13 @@ def test_every_interface_is_served(name: str) -> None:
         assert server.get() == (200, name)
 
 
-def test_gunicorn_cmd_args_are_honoured() -> None:
+def test_gunicorn_cmd_args_are_applied() -> None:
     env = {"GUNICORN_CMD_ARGS": "-k uvicorn.workers.UvicornWorker -e SAID=so"}
     with running_gunicorn(HOSTED, "app:app", worker_class="", env=env) as server, Client(server) as client:
         assert described(client.get())["variable"] == "so"
 
 
-def test_what_gunicorn_has_no_name_for_is_said_in_a_subclass() -> None:
+def test_a_subclass_of_the_worker_sets_what_gunicorn_has_no_setting_for() -> None:
     with running_gunicorn(HOSTED, "app:app", worker_class="workers.Mounted") as server, Client(server) as client:
         response = client.get()
     assert (described(response)["root_path"], described(response)["path"]) == ("/mounted", "/mounted/")
@@ -195,7 +195,7 @@ def test_the_ssl_context_hook_has_the_last_word_but_for_the_protocol(
         assert described(client.get())["scheme"] == "https"
 
 
-# What the worker is told
+# Settings that the worker takes from gunicorn
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_settings_that_gunicorn_has_for_its_own_asgi_worker() -> None:
 @covers("asgi_lifespan")
 @pytest.mark.skipif(not knows("asgi_lifespan"), reason="this gunicorn has no such setting")
 @pytest.mark.parametrize(("mode", "began"), [("on", 1), ("off", 0)])
-def test_lifespan_is_as_gunicorn_has_been_told(mode: str, began: int) -> None:
+def test_asgi_lifespan_of_gunicorn_is_applied(mode: str, began: int) -> None:
     with running_gunicorn(HOSTED, "app:lifespan", "--asgi-lifespan", mode) as server:
         assert server.get() == (200, "asgi3")
         server.stop()
@@ -306,7 +306,7 @@ def test_changing_an_ignored_gunicorn_setting_logs_a_warning() -> None:
         server.wait_for_line("gunicorn's setting limit_request_field_size is ignored: the header section is limited")
 
 
-def test_settings_that_nobody_has_changed_are_not_warned_of() -> None:
+def test_unchanged_gunicorn_settings_log_no_warning() -> None:
     with running_gunicorn(HOSTED, "app:app") as server:
         assert "is ignored" not in server.stderr
 
@@ -315,10 +315,10 @@ def test_settings_that_nobody_has_changed_are_not_warned_of() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_the_process_is_as_gunicorn_was_told(tmp_path: Path) -> None:
+def test_environment_folder_and_user_of_the_process_are_those_of_gunicorns_settings(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
-    # The user stays, who alone may be able to read the interpreter.
+    # The same user: another one may not be able to read the interpreter.
     group = 65534 if os.getuid() == 0 else os.getgid()
     arguments += ["-u", str(os.getuid()), "-g", str(group)]
     with running_gunicorn(SEEDS, "app:app", *arguments) as server, Client(server) as client:
@@ -330,7 +330,7 @@ def test_the_process_is_as_gunicorn_was_told(tmp_path: Path) -> None:
 
 
 @covers("umask")
-def test_a_unix_socket_is_for_whom_gunicorn_was_told(tmp_path: Path) -> None:
+def test_a_unix_socket_has_the_permissions_of_gunicorns_umask(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}", "-m", "0o27") as server:
         assert path.stat().st_mode & 0o777 == 0o750

@@ -112,7 +112,7 @@ def test_trailers_are_sent_of_a_response_that_is_logged() -> None:
         assert client.get("/trailers", "te: trailers").endswith(b"\r\n0\r\nx-sum: 5\r\n\r\n")
 
 
-def test_a_client_that_is_turned_away_is_logged_too() -> None:
+def test_a_rejected_request_is_in_gunicorns_access_log() -> None:
     arguments = ("--access-logfile", "-", "--access-logformat", "%(s)s.", "--worker-connections", "1")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as first:
         first.send(b"POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n")
@@ -122,7 +122,7 @@ def test_a_client_that_is_turned_away_is_logged_too() -> None:
         server.wait_for_line("503.", "stdout")
 
 
-def test_without_an_access_log_there_is_none() -> None:
+def test_gunicorn_without_access_log_logs_no_requests() -> None:
     with running_gunicorn(HOSTED, "app:app") as server:
         assert server.get()[0] == 200
         server.stop()
@@ -140,7 +140,7 @@ def ask_nonsense(path: Path) -> None:
 
 
 @covers("errorlog", "loglevel")
-def test_our_lines_are_where_gunicorns_are_and_as_severe_as_was_asked_for(tmp_path: Path) -> None:
+def test_the_workers_log_lines_go_to_gunicorns_error_log_at_its_level(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--log-level", "warning")
     with running_gunicorn(HOSTED, "app:app", *arguments, said=False):
@@ -151,7 +151,7 @@ def test_our_lines_are_where_gunicorns_are_and_as_severe_as_was_asked_for(tmp_pa
 
 
 @covers("capture_output")
-def test_what_the_application_prints_may_go_there_too(tmp_path: Path) -> None:
+def test_the_applications_output_goes_to_gunicorns_error_log_with_capture_output(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--capture-output")
     with running_gunicorn(HOSTED, "app:lifespan", *arguments, said=False):
@@ -183,7 +183,7 @@ def test_USR1_reopens_the_logs(tmp_path: Path) -> None:
 
 
 @covers("statsd_host", "statsd_prefix", "dogstatsd_tags", "enable_backlog_metric")
-def test_statsd_is_told_of_each_request(collector: socket.socket) -> None:
+def test_statsd_receives_each_request(collector: socket.socket) -> None:
     arguments = ["--statsd-host", f"127.0.0.1:{collector.getsockname()[1]}", "--statsd-prefix", "mine"]
     arguments += ["--dogstatsd-tags", "a:b"]
     if knows("enable_backlog_metric"):
@@ -195,7 +195,7 @@ def test_statsd_is_told_of_each_request(collector: socket.socket) -> None:
 
 
 @covers("syslog", "syslog_addr", "syslog_prefix", "syslog_facility")
-def test_syslog_hears_of_errors_and_requests(collector: socket.socket) -> None:
+def test_syslog_receives_errors_and_requests(collector: socket.socket) -> None:
     address = f"udp://127.0.0.1:{collector.getsockname()[1]}"
     arguments = ("--log-syslog", "--log-syslog-to", address, "--log-syslog-prefix", "mine")
     with running_gunicorn(HOSTED, "app:app", *arguments, "--log-syslog-facility", "local3") as server:
@@ -207,7 +207,7 @@ def test_syslog_hears_of_errors_and_requests(collector: socket.socket) -> None:
 
 
 @covers("disable_redirect_access_to_syslog")
-def test_syslog_may_hear_of_errors_alone(collector: socket.socket) -> None:
+def test_syslog_receives_only_errors_with_disable_redirect_access_to_syslog(collector: socket.socket) -> None:
     address = f"udp://127.0.0.1:{collector.getsockname()[1]}"
     arguments = ("--log-syslog", "--log-syslog-to", address, "--disable-redirect-access-to-syslog")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server:
@@ -256,7 +256,7 @@ def as_ini(folder: Path) -> list[str]:
 
 @covers("logconfig", "logconfig_dict", "logconfig_json")
 @pytest.mark.parametrize("form", [as_dict, as_json, as_ini])
-def test_logging_is_configured_as_gunicorn_was_told(form: Callable[[Path], list[str]], tmp_path: Path) -> None:
+def test_gunicorns_logging_configuration_is_applied(form: Callable[[Path], list[str]], tmp_path: Path) -> None:
     with running_gunicorn(HOSTED, "app:app", *form(tmp_path)) as server:
         assert server.get("/path")[0] == 200
         server.wait_for_line('"GET /path HTTP/1.1" 200')
@@ -266,7 +266,7 @@ def test_logging_is_configured_as_gunicorn_was_told(form: Callable[[Path], list[
 
 
 @covers("logger_class")
-def test_a_logger_class_of_the_users_own_is_told(tmp_path: Path) -> None:
+def test_a_logger_class_of_the_user_receives_each_request(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from gunicorn.glogging import Logger\n"
         "class Mine(Logger):\n"

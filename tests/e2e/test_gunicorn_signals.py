@@ -153,7 +153,7 @@ def test_TTIN_and_TTOU_change_the_number_of_workers() -> None:
 
 
 @covers("max_requests", "max_requests_jitter")
-def test_a_worker_that_serves_websockets_alone_is_recycled_and_tells_them_1012() -> None:
+def test_a_recycled_worker_closes_its_websockets_with_1012() -> None:
     arguments = ("--max-requests", "3", "--max-requests-jitter", "1")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server:
         with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT) as client:
@@ -214,7 +214,7 @@ def test_TERM_finishes_what_is_in_flight() -> None:
 
 
 @covers("graceful_timeout")
-def test_TERM_breaks_off_what_takes_too_long() -> None:
+def test_TERM_resets_requests_that_outlast_the_grace_period() -> None:
     with running_gunicorn(HOSTED, "app:app", "--graceful-timeout", "1") as server, Held(server) as held:
         assert server.stop() == 0
         assert held.receive() == b""
@@ -222,7 +222,7 @@ def test_TERM_breaks_off_what_takes_too_long() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_INT_and_QUIT_break_off_at_once(number: int) -> None:
+def test_INT_and_QUIT_reset_requests_at_once(number: int) -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         assert server.stop(number) == 0
         assert held.receive() == b""
@@ -317,7 +317,7 @@ def test_a_hook_that_fails_after_a_request_is_logged(tmp_path: Path) -> None:
         server.wait_for_line("ValueError: the hook failed")
 
 
-def test_a_hook_that_fails_when_a_worker_is_told_to_quit_does_not_keep_it(tmp_path: Path) -> None:
+def test_a_worker_is_replaced_although_its_hook_for_quit_fails(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def worker_int(worker):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server:

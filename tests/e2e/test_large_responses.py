@@ -57,7 +57,9 @@ def test_large_content_arrives_whole(server: ServerProcess) -> None:
         assert read_to_the_end(connection).partition(b"\r\n\r\n")[2] == b"x" * 1000000
 
 
-def test_a_client_that_resets_among_pipelined_large_responses_harms_nobody_after_it(server: ServerProcess) -> None:
+def test_a_client_that_resets_among_pipelined_large_responses_does_not_affect_later_clients(
+    server: ServerProcess,
+) -> None:
     for _ in range(3):
         with connected(server) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 5)

@@ -84,7 +84,7 @@ def test_each_watcher_sees_what_is_saved(server: ServerProcess, folder: Path) ->
     assert server.get()[1] == "two"
 
 
-def test_a_mistake_is_waited_out(server: ServerProcess, folder: Path) -> None:
+def test_reload_waits_for_the_next_save_after_a_mistake(server: ServerProcess, folder: Path) -> None:
     save(folder, "text = ")
     server.wait_for_line("waiting for a file to change")
     save(folder, "text = 'two'")
@@ -100,7 +100,7 @@ def test_one_save_is_one_restart(server: ServerProcess, folder: Path) -> None:
     assert len(re.findall(" has changed; reloading", server.stderr)) == 3
 
 
-def test_an_open_websocket_does_not_hold_it_up(server: ServerProcess, folder: Path) -> None:
+def test_an_open_websocket_does_not_delay_a_reload(server: ServerProcess, folder: Path) -> None:
     with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
         save(folder, "text = 'two'")
         ready(server, 2)
@@ -109,7 +109,7 @@ def test_an_open_websocket_does_not_hold_it_up(server: ServerProcess, folder: Pa
             websocket.recv(LONGEST_WAIT)
 
 
-def test_a_new_file_is_seen(server: ServerProcess, folder: Path) -> None:
+def test_a_new_file_causes_a_reload(server: ServerProcess, folder: Path) -> None:
     save(folder, "from other import text")
     server.wait_for_line("waiting for a file to change")
     (folder / "other.py").write_text("text = 'two'")
@@ -125,7 +125,7 @@ def test_a_file_that_is_moved_away_and_back_is_seen_both_times(server: ServerPro
     assert server.get()[1] == "one"
 
 
-def test_a_folder_that_is_new_is_looked_at(server: ServerProcess, folder: Path) -> None:
+def test_a_file_in_a_new_folder_causes_a_reload(server: ServerProcess, folder: Path) -> None:
     save(folder, "from package.other import text")
     server.wait_for_line("waiting for a file to change")
     (folder / "package").mkdir()
@@ -135,19 +135,19 @@ def test_a_folder_that_is_new_is_looked_at(server: ServerProcess, folder: Path) 
     assert server.get()[1] == "two"
 
 
-def test_a_file_that_is_touched_counts(server: ServerProcess, folder: Path) -> None:
+def test_a_touched_file_causes_a_reload(server: ServerProcess, folder: Path) -> None:
     (folder / "text.py").touch()
     ready(server, 2)
     assert server.get()[1] == "one"
 
 
-def test_more_workers_are_not_to_be_had(server: ServerProcess) -> None:
+def test_reload_with_several_workers_is_rejected(server: ServerProcess) -> None:
     server.send_signal(signal.SIGTTIN)
     server.wait_for_line("with --reload there is one worker")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_files_of_other_kinds_count_if_they_are_included(folder: Path, program: str) -> None:
+def test_files_of_other_kinds_cause_a_reload_if_they_are_included(folder: Path, program: str) -> None:
     (folder / "page.html").write_text("one")
     with running_server(
         folder, "channels:app", "--reload", "--reload-include", "*.html", "--port", "0", program=PROGRAMS[program]
@@ -157,7 +157,7 @@ def test_files_of_other_kinds_count_if_they_are_included(folder: Path, program: 
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_other_folders_count_if_they_are_named(folder: Path, program: str) -> None:
+def test_files_in_other_folders_cause_a_reload_if_the_folders_are_named(folder: Path, program: str) -> None:
     for name in ("watched", "excluded"):
         (folder / name).mkdir()
         (folder / name / "settings.py").write_text("one")

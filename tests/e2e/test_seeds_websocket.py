@@ -80,7 +80,7 @@ ours = 2
 
 
 @pytest.mark.parametrize("ending", ["closed", "gone", "killed"])
-def test_what_tells_the_time_to_a_client_ends_when_it_has_gone(
+def test_the_ticking_handler_of_the_readme_ends_when_its_client_has_gone(
     document: Path, loop: str, ending: str, tmp_path: Path
 ) -> None:
     (tmp_path / "watched.py").write_text(WATCHED.format(folder=str(document)))

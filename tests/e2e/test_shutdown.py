@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Client(threading.Thread):
-    """Asks again and again on one connection, until it is told `connection: close` or cannot connect any more."""
+    """Asks again and again on one connection, until the response has `connection: close` or connecting fails."""
 
     def __init__(self, server: ServerProcess, begun: threading.Barrier) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def test_D13_sigterm_under_load_loses_nothing_that_was_accepted(folder: Path, lo
         assert [client.lost for client in clients if client.lost] == []
 
 
-def test_D13_a_handler_that_hangs_is_broken_off_in_the_end(folder: Path) -> None:
+def test_D13_a_handler_that_hangs_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
     with running_server(folder, "app:hanging", "--timeout-graceful-shutdown", "0.2") as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
             connection.sendall(GET)
@@ -126,9 +126,7 @@ def test_D13_a_handler_that_hangs_is_broken_off_in_the_end(folder: Path) -> None
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
 @pytest.mark.parametrize("fault", ["reset", "close"])
-def test_D16_a_client_that_leaves_in_the_middle_ends_the_handler_and_harms_nobody(
-    folder: Path, loop: str, fault: str
-) -> None:
+def test_D16_a_client_that_leaves_in_the_middle_ends_its_own_handler_only(folder: Path, loop: str, fault: str) -> None:
     with running_server(folder, "app:endless", "--loop", loop) as server:
         connection = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
         connection.sendall(GET)
@@ -177,7 +175,7 @@ app = Endless()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
-def test_D13_a_second_signal_breaks_off_the_applications_shutdown(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_D13_a_second_signal_cancels_the_applications_shutdown(folder: Path, arguments: tuple[str, ...]) -> None:
     (folder / "endless.py").write_text(ENDLESS)
     with running_server(folder, "endless:app", *arguments) as server:
         server.send_signal(signal.SIGTERM)
@@ -186,7 +184,7 @@ def test_D13_a_second_signal_breaks_off_the_applications_shutdown(folder: Path, 
         assert "the application's shutdown has not ended" in server.stderr
 
 
-def test_D13_the_applications_shutdown_is_broken_off_in_the_end(folder: Path) -> None:
+def test_D13_the_applications_shutdown_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
     (folder / "endless.py").write_text(ENDLESS)
     with running_server(folder, "endless:app", "--timeout-graceful-shutdown", "0") as server:
         assert server.stop() == 1

@@ -74,7 +74,7 @@ def test_an_upload_of_3_MB_arrives(server: ServerProcess, made: Certificates) ->
     assert ask(server, made.client(), b"x" * 3_000_000) == b"https " + b"x" * 3_000_000
 
 
-def test_it_says_that_it_is_https(server: ServerProcess) -> None:
+def test_the_scheme_of_a_tls_connection_is_https(server: ServerProcess) -> None:
     assert server.addresses[0].startswith("https://127.0.0.1:")
 
 
@@ -93,7 +93,7 @@ def test_http_1_1_is_agreed_on_by_alpn(server: ServerProcess, made: Certificates
         assert client.selected_alpn_protocol() == "http/1.1"
 
 
-def test_D15_plain_bytes_cost_nobody_else_anything(server: ServerProcess, made: Certificates) -> None:
+def test_D15_plain_bytes_on_a_tls_port_do_not_affect_other_clients(server: ServerProcess, made: Certificates) -> None:
     with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         while plain.recv(4096):
@@ -103,7 +103,9 @@ def test_D15_plain_bytes_cost_nobody_else_anything(server: ServerProcess, made: 
     assert "Traceback" not in server.stderr
 
 
-def test_D15_a_handshake_that_stalls_holds_nobody_up(server: ServerProcess, made: Certificates) -> None:
+def test_D15_a_tls_handshake_that_stalls_does_not_delay_other_clients(
+    server: ServerProcess, made: Certificates
+) -> None:
     with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT):
         assert ask(server, made.client()) == b"https "
 

@@ -117,7 +117,7 @@ def test_ctrl_c_reaches_the_whole_group_and_finishes_what_is_in_flight(folder: P
         assert server.wait() == 0
 
 
-def test_a_second_signal_breaks_off_what_is_in_flight(server: ServerProcess) -> None:
+def test_a_second_signal_resets_requests_in_flight(server: ServerProcess) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.get, "/stuck")
         server.wait_for_line("stuck", "stdout")
@@ -211,7 +211,7 @@ def test_one_worker_is_the_least(folder: Path) -> None:
 
 
 class Load(threading.Thread):
-    """One client after another, until told to stop; keeps what went wrong."""
+    """One client after another, until `stop`; keeps what went wrong."""
 
     def __init__(self, server: ServerProcess) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ def children(server: ServerProcess) -> set[int]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Look until it is true; of what the kernel knows, nobody tells us."""
+    """Poll until `condition` is true: the kernel does not notify us."""
     deadline = time.monotonic() + LONGEST_WAIT
     while not condition():
         assert time.monotonic() < deadline, "it has not come to that"
@@ -93,7 +93,7 @@ def no_descriptors_left(pid: int) -> Iterator[None]:
 
 
 def test_D13_a_signal_to_the_whole_group_finishes_what_is_in_flight(folder: Path) -> None:
-    """As systemd sends it, which does not know who of them is the supervisor."""
+    """Send a signal to all processes, as systemd does, which does not know the supervisor."""
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""The same small site in five frameworks: what it answers must not depend on who serves it.
+"""The same small site in five frameworks: what it answers must not depend on the server.
 
 Paths that every site has: `/`, `/redirect`, `/show/ANYTHING`, `/environ`, `/cookies`, `/form`, `/upload`, `/raw`,
 `/json`, `/stream`, `/fail`, `/fail-midway`, `/nothing`, `/file`, `/big`.
@@ -41,7 +41,7 @@ def environ_of(environ: dict[str, Any]) -> str:
 
 
 def told(*values: object) -> str:
-    """Values as text that tells them from others that look alike."""
+    """Return values as text that differs for values that only look alike."""
     return "\n".join(map(ascii, values))
 
 

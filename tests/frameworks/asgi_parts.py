@@ -83,7 +83,7 @@ async def broken_pieces() -> AsyncIterator[bytes]:
 
 
 async def endless() -> AsyncIterator[bytes]:
-    """A stream that is ended when its client leaves; says so."""
+    """A stream that ends when its client leaves, and prints that."""
     try:
         while True:
             yield b"still here\n" * 100
