@@ -136,19 +136,17 @@ def test_a_dropped_response_field_is_logged_once(caplog: pytest.LogCaptureFixtur
     assert len(caplog.messages) == 2
 
 
-# What reaches the event loop's exception handler
+# Failed attempts to accept, and what reaches the event loop's exception handler
 
 
 def run_out(context: ServerContext, number: int) -> None:
-    """What the event loop reports when an attempt to accept has failed."""
-    error = OSError(number, "Too many open files")
-    context.loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": error})
+    """Report that an attempt to accept has failed."""
+    context.accept_failed(OSError(number, "Too many open files"))
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_D10_running_out_is_one_line_however_often_it_is_tried(number: int, caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
-        context.loop.set_exception_handler(context.loop_exception)
         for _ in range(10_000):
             run_out(context, number)
 
@@ -159,13 +157,12 @@ def test_D10_running_out_is_one_line_however_often_it_is_tried(number: int, capl
 
 
 def test_D10_running_out_is_an_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    with_context(lambda context: context.loop_exception(context.loop, {"exception": OSError(errno.EMFILE, "")}))
+    with_context(lambda context: run_out(context, errno.EMFILE))
     assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.server", logging.ERROR)]
 
 
 def test_D10_running_out_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
-        context.loop.set_exception_handler(context.loop_exception)
         for _ in range(3):
             run_out(context, errno.EMFILE)
             run_out(context, errno.EMFILE)
@@ -178,12 +175,14 @@ def test_D10_running_out_of_descriptors_is_logged_again_in_the_next_second(caplo
 @pytest.mark.parametrize(
     "report",
     [
-        {"message": "something else", "exception": OSError(errno.EIO, "Input/output error")},
+        {"message": "something else", "exception": OSError(errno.EMFILE, "of the application")},
         {"message": "something else", "exception": ValueError("a bug")},
         {"message": "something else"},
     ],
 )
-def test_D10_other_reports_are_left_to_the_event_loop(report: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_reports_of_other_failures_are_logged_by_the_event_loop(
+    report: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))
     assert [(record.name, record.message) for record in caplog.records] == [("asyncio", "something else")]
 

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import errno
 import logging
-import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -92,9 +91,9 @@ class ServerContext:
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
-        #: Connections that were accepted and are not there yet: a turn of the loop away, or in the middle of a TLS
-        #: handshake. The event loop does not report one that fails before it has a transport, so the set is weak.
-        self.arriving: weakref.WeakSet[object] = weakref.WeakSet()
+        #: Connections that were accepted and have no transport yet, and the tasks that make it: they are a turn of the
+        #: event loop away, or in their TLS handshake.
+        self.arriving: dict[object, asyncio.Task[None]] = {}
         #: Exchanges that have begun, and those of them whose response has ended.
         self.begun = 0
         self.ended = 0
@@ -144,22 +143,21 @@ class ServerContext:
                 logger.warning("the application sends %s, which is the server's to decide; left out", name.decode())
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-        """The event loop's exception handler: running out of descriptors is one line a second, not one per attempt."""
-        error = report.get("exception")
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):
-            # The task's creator or the event loop raises it.
+        """The event loop's exception handler: log everything except the exit of a task, which the loop raises."""
+        if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
             return
-        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-            if not self._exhausted:
-                logger.error(
-                    "cannot accept connections: %s; raise the limit (ulimit -n), or lower --limit-concurrency",
-                    error.strerror,
-                )
+        if self.loop_handler is not None:
+            self.loop_handler(loop, report)
+        else:
+            loop.default_exception_handler(report)
+
+    def accept_failed(self, error: OSError) -> None:
+        """Log that no connection could be accepted; one line a second if the system has run out of something."""
+        if error.errno not in _EXHAUSTED:
+            logger.error("cannot accept connections: %s", error)
+        elif not self._exhausted:
             self._exhausted = True
-        elif not (self.stopping and "_start_serving" in report.get("message", "")):
-            # The exception: asyncio, out of descriptors, tries again a second later even if the socket is closed by
-            # then, once for every place in its queue.
-            if self.loop_handler is not None:
-                self.loop_handler(loop, report)
-            else:
-                loop.default_exception_handler(report)
+            logger.error(
+                "cannot accept connections: %s; raise the limit (ulimit -n), or lower --limit-concurrency",
+                error.strerror,
+            )

@@ -94,7 +94,7 @@ class HTTP1Connection(HTTP1Gateway):
             path = transport.get_extra_info("sockname")
             self._trusted = trusted.trusts(self._endpoint.client, path if isinstance(path, str) else "")
         self._transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
-        context.arriving.discard(self)
+        context.arriving.pop(self, None)
         context.connections.add(self)
         context.accepted += 1
         # With TLS, bytes are encrypted on their way.

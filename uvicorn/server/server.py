@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import random
-import select
 import signal
 import socket
 import ssl
@@ -19,11 +18,10 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from uvicorn.errors import ConfigError, StartupError
+from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
-from uvicorn.server.handshakes import TLSHandshakes
-from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import close_sockets, describe
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
@@ -42,13 +40,6 @@ _STOP_POLL_SECONDS: Final = 0.1
 _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-# Rounds of the event loop, at most, in which connections that wait in the kernel's queue are still accepted.
-_ACCEPT_ROUNDS: Final = 1000
-
-
-# asyncio makes a task for what it has accepted, which makes a transport, which calls the connection.
-_ARRIVAL_ROUNDS: Final = 3
 
 
 class ServerConfig(Protocol):
@@ -91,7 +82,6 @@ class Server:
         self._context: ServerContext | None = None
         self._application_runs = False
         self._tls: ssl.SSLContext | None = None
-        self._handshakes: TLSHandshakes | None = None
         settings = config.settings
         jitter = random.randint(0, settings.limit_max_requests_jitter)
         self._most_taken = settings.limit_max_requests + jitter if settings.limit_max_requests else 0
@@ -102,8 +92,8 @@ class Server:
         self._is_alone = False
         #: Whether the garbage collector leaves alone what had been loaded.
         self._has_frozen = False
-        #: What the event loop listens with, as long as it does.
-        self.servers: list[asyncio.Server] = []
+        #: One for each listening socket, which it has as `sockets`; empty unless connections are being accepted.
+        self.servers: list[Acceptor] = []
         #: Called when the server has stopped, with the seconds that are left of the grace period.
         self.on_stopped: Callable[[float], object] | None = None
 
@@ -161,13 +151,6 @@ class Server:
         context = self._context = ServerContext(interface, settings, clock, self._access_log)
         self.server_state.context = context
         self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
-
-        def connection() -> HTTP1Connection:
-            made = HTTP1Connection(context)
-            context.arriving.add(made)
-            return made
-
-        handshakes = self._handshakes = TLSHandshakes(context, tls, connection) if tls is not None else None
         context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
@@ -184,8 +167,9 @@ class Server:
             clock.on_tick(self.tick)
             clock.tick()
             for sock in self._sockets:
-                accept = connection if handshakes is None else handshakes.accept
-                self.servers.append(await loop.create_server(accept, sock=sock, backlog=settings.backlog))
+                acceptor = Acceptor(context, sock, tls)
+                acceptor.start()
+                self.servers.append(acceptor)
                 self.announce(sock)
         except BaseException:
             self._close()
@@ -239,9 +223,8 @@ class Server:
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """The third: finishes what is in flight; the application's own shutdown follows."""
         assert self._context is not None, "shutdown comes after startup"
-        await _accept_the_queue(self._sockets)
-        for server in self.servers:
-            server.close()
+        for acceptor in self.servers:
+            acceptor.close()
         await self._drain(self._context)
         self._close()
 
@@ -298,10 +281,7 @@ class Server:
         logger.info("stopping; requests in flight: %d", context.requests)
         started = clock.monotonic()
         left = grace
-        if context.arriving:
-            # Those of which the event loop has made no connection.
-            gc.collect()
-        while (context.connections or self._awaits(context, grace - left)) and left > 0 and not self._force_exit:
+        while (context.connections or context.arriving) and left > 0 and not self._force_exit:
             clock.tick()
             for connection in tuple(context.connections):
                 connection.stop()
@@ -318,11 +298,6 @@ class Server:
         logger.info("stopped")
         if self.on_stopped is not None:
             self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
-
-    def _awaits(self, context: ServerContext, seconds: float) -> bool:
-        """Whether connections may still arrive, so many seconds after the last one was accepted."""
-        longest = self._handshakes.seconds if self._handshakes is not None else context.settings.ssl_handshake_seconds
-        return bool(context.arriving) and seconds < longest
 
     async def _shut_down(self, seconds: float) -> None:
         """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
@@ -423,36 +398,19 @@ class Server:
         """Leave nothing open, however serving has ended."""
         self.started = False
         servers, self.servers = self.servers, []
-        for server in servers:
-            server.close()
+        for acceptor in servers:
+            acceptor.abort()
         sockets, self._sockets = self._sockets, []
         close_sockets(sockets)
-        if self._handshakes is not None:
-            self._handshakes.close()
         if self._clock is not None:
             self._clock.stop()
         context = self._context
         if context is not None and context.loop_handler is not None:
             if context.loop.get_exception_handler() == context.loop_exception:
                 context.loop.set_exception_handler(context.loop_handler)
-        # None are left, unless this was cancelled or failed.
-        for connection in tuple(self._context.connections) if self._context is not None else ():
-            connection.reset()
-
-
-async def _accept_the_queue(sockets: Sequence[socket.socket]) -> None:
-    """Let the loop accept what already waits in the kernel's queue: closing the socket would reset those clients."""
-    poll = select.poll()
-    for sock in sockets:
-        poll.register(sock.fileno(), select.POLLIN)
-    for _ in range(_ACCEPT_ROUNDS):
-        if not poll.poll(0):
-            break
-        await asyncio.sleep(0)
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, asyncio.SelectorEventLoop):
-        # It fails for what it has accepted and not made a connection of when the listening socket is closed.
-        for sock in sockets:
-            loop.remove_reader(sock)
-        for _ in range(_ARRIVAL_ROUNDS):
-            await asyncio.sleep(0)
+        if context is not None:
+            for task in tuple(context.arriving.values()):
+                task.cancel()
+            # None are left, unless this was cancelled or failed.
+            for connection in tuple(context.connections):
+                connection.reset()

@@ -158,20 +158,6 @@ async def test_D15_a_connection_that_is_closed_before_its_handshake_is_logged(
     assert f"{host}:{port} closed before its TLS handshake: over 1 connections" in caplog.messages
 
 
-async def test_D10_a_handshake_for_which_there_is_no_descriptor_is_closed_and_logged(
-    made: Certificates, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def dup(descriptor: int) -> int:
-        raise OSError(24, "Too many open files")
-
-    async with serving(made) as server:
-        monkeypatch.setattr(os, "dup", dup)
-        async with plain_client(server) as (reader, _):
-            assert await end_of(reader) == b""
-        monkeypatch.undo()
-    assert any(message.startswith("cannot accept connections: Too many open files") for message in caplog.messages)
-
-
 async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(made: Certificates) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = made.client().wrap_bio(incoming, outgoing, server_hostname="localhost")

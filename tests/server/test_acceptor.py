@@ -1,0 +1,231 @@
+"""Connections from the kernel's queue to their transport: how many on each turn of the event loop, and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.helpers import GET, hello, settle, until
+from uvicorn import process_count
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.keywords import build_settings
+from uvicorn.server import acceptor as module
+from uvicorn.server.acceptor import Acceptor
+from uvicorn.server.clock import Clock
+from uvicorn.server.context import ServerContext
+from uvicorn.server.listener import Address, open_sockets
+
+
+def build_context() -> ServerContext:
+    settings = build_settings({"access_log": False})
+    return ServerContext(build_interface(hello, settings), settings, Clock())
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_count, "count", 1)
+
+
+@contextlib.contextmanager
+def waiting_clients(sock: socket.socket, count: int) -> Iterator[list[socket.socket]]:
+    """Clients that the kernel has connected, and that wait to be accepted."""
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket(sock.family))
+            client.connect(sock.getsockname())
+            clients.append(client)
+        yield clients
+
+
+@asynccontextmanager
+async def accepting(sock: socket.socket) -> AsyncIterator[tuple[Acceptor, ServerContext]]:
+    """An acceptor that has started, and accepts from the next turn on."""
+    context = build_context()
+    acceptor = Acceptor(context, sock)
+    acceptor.start()
+    try:
+        yield acceptor, context
+    finally:
+        acceptor.abort()
+        await until(lambda: not context.arriving)
+        for connection in tuple(context.connections):
+            connection.reset()
+        await until(lambda: not context.connections)
+
+
+async def accepted_on_each_turn(context: ServerContext, total: int) -> list[int]:
+    """How many connections each turn of the loop has accepted, until there are `total`; turns without any left out."""
+    counts = []
+    before = 0
+    while before < total:
+        await asyncio.sleep(0)
+        now = len(context.connections) + len(context.arriving)
+        if now > before:
+            counts.append(now - before)
+        before = now
+    return counts
+
+
+def listening(**options: Any) -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0), backlog=200, **options)
+
+
+@pytest.mark.usefixtures("one_process")
+async def test_a_hundred_waiting_clients_are_accepted_in_two_turns_of_the_event_loop() -> None:
+    with listening() as sock, waiting_clients(sock, 100):
+        async with accepting(sock) as (_, context):
+            assert await accepted_on_each_turn(context, 100) == [64, 36]
+
+
+@pytest.mark.parametrize(("processes", "most"), [(0, 64), (4, 16), (65, 1)])
+async def test_processes_that_share_a_socket_share_what_is_accepted_on_a_turn(
+    processes: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_count, "count", processes)
+    with listening() as sock, waiting_clients(sock, 2 * most):
+        async with accepting(sock) as (_, context):
+            assert await accepted_on_each_turn(context, 2 * most) == [most, most]
+
+
+async def test_clients_of_a_unix_socket_are_accepted(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "web.sock"))
+        sock.listen(10)
+        with waiting_clients(sock, 3):
+            async with accepting(sock) as (_, context):
+                await until(lambda: len(context.connections) == 3)
+
+
+async def test_an_accepted_connection_sends_small_packets_at_once() -> None:
+    (sock,) = open_sockets([Address(port=0)], 10)
+    with sock, waiting_clients(sock, 1):
+        async with accepting(sock) as (_, context):
+            await until(lambda: context.connections)
+            (connection,) = context.connections
+            own = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class FailingSocket(socket.socket):
+    """A listening socket whose next attempts to accept fail."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__()
+        self.bind(("127.0.0.1", 0))
+        super().listen(200)
+        self.numbers = list(numbers)
+        self.attempts = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.attempts += 1
+        if self.numbers:
+            number = self.numbers.pop(0)
+            raise OSError(number, errno.errorcode[number])
+        return super().accept()
+
+
+async def test_the_connection_behind_one_that_its_client_has_reset_is_accepted_on_the_same_turn() -> None:
+    with FailingSocket(errno.ECONNABORTED) as sock, waiting_clients(sock, 3):
+        async with accepting(sock) as (_, context):
+            assert await accepted_on_each_turn(context, 3) == [3]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_D10_a_server_that_has_run_out_pauses_and_logs_one_line(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FailingSocket(*[number] * 100) as sock, waiting_clients(sock, 3):
+        async with accepting(sock):
+            await settle()
+            assert sock.attempts == 1
+    assert caplog.messages == [
+        f"cannot accept connections: {errno.errorcode[number]}; "
+        "raise the limit (ulimit -n), or lower --limit-concurrency"
+    ]
+
+
+async def test_D10_a_server_that_cannot_accept_for_another_reason_pauses_too(caplog: pytest.LogCaptureFixture) -> None:
+    with FailingSocket(*[errno.EPERM] * 100) as sock, waiting_clients(sock, 3):
+        async with accepting(sock):
+            await settle()
+            assert sock.attempts == 1
+    assert caplog.messages == ["cannot accept connections: [Errno 1] EPERM"]
+
+
+async def test_D10_a_server_that_had_run_out_accepts_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0)
+    with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 3):
+        async with accepting(sock) as (_, context):
+            await until(lambda: len(context.connections) == 3)
+
+
+async def test_an_acceptor_that_was_closed_in_its_pause_does_not_accept_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
+    with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 1):
+        async with accepting(sock) as (acceptor, _):
+            await until(lambda: sock.attempts)
+            acceptor.abort()
+            await asyncio.sleep(0.002)
+            assert sock.attempts == 1
+
+
+async def test_the_clients_that_wait_when_an_acceptor_is_closed_are_accepted() -> None:
+    with listening() as sock, waiting_clients(sock, 100):
+        async with accepting(sock) as (acceptor, context):
+            acceptor.close()
+            await until(lambda: len(context.connections) == 100)
+
+
+async def test_an_acceptor_that_is_closed_leaves_no_reader_to_the_event_loop() -> None:
+    with listening() as sock:
+        number = sock.fileno()
+        async with accepting(sock) as (acceptor, context):
+            acceptor.close()
+            assert not context.loop.remove_reader(number)
+
+
+async def test_an_acceptor_names_its_listening_socket_until_it_is_closed() -> None:
+    with listening() as sock:
+        async with accepting(sock) as (acceptor, _):
+            before = acceptor.sockets
+            acceptor.close()
+            assert (before, acceptor.sockets) == ((sock,), ())
+
+
+async def test_clients_that_wait_to_be_accepted_when_the_server_is_stopped_are_answered() -> None:
+    sock = listening()
+    server = uvicorn.Server(uvicorn.Config(hello, log_config=None, access_log=False))
+    task = asyncio.create_task(server.serve([sock]))
+    await until(lambda: server.started)
+    with waiting_clients(sock, 100) as clients:
+        for client in clients:
+            client.sendall(GET)
+        # On the same turn of the event loop, so that none of them has been accepted.
+        server.should_exit = True
+        await task
+        answers = [client.recv(1000) for client in clients]
+    assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 100
+
+
+async def test_a_connection_that_is_closed_on_its_first_turn_closes_its_descriptor_once() -> None:
+    class Closing(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport.close()
+
+    loop = asyncio.get_running_loop()
+    with listening() as sock, waiting_clients(sock, 1):
+        accepted, _ = sock.accept()
+        await loop.connect_accepted_socket(Closing, accepted)
+        await settle()
+        # Otherwise Python would close the descriptor again, which may belong to another connection by then.
+        assert accepted.fileno() == -1

@@ -1,0 +1,144 @@
+"""Accepts connections and starts each: its transport, its TLS handshake, its protocol object.
+
+uvloop's own servers accept one connection on each turn of the event loop: while 200 busy connections make a turn last
+7 ms, the last of 100 new clients waits for a second. asyncio's accept all that wait, so that one of several processes
+may take them all. This one accepts a bounded number on each turn, on either loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import ssl
+import sys
+from typing import Any, Final, final
+
+from uvicorn import process_count
+from uvicorn.server.context import ServerContext
+from uvicorn.server.http1 import HTTP1Connection
+
+# Connections that are accepted on one turn, by all processes that share a socket: in one process, 3 ms of work.
+_MOST_A_TURN: Final = 64
+
+# After an error, such as too few descriptors, the next attempt would fail as well.
+_RETRY_SECONDS: Final = 1.0
+
+
+@final
+class Acceptor:
+    """One listening socket. What it has accepted is in `context.arriving` until its transport is there.
+
+    With TLS that is the end of the handshake. Only connections that the limit has room for get a handshake, whose
+    buffers take 300 KiB each on asyncio.
+    """
+
+    def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        self._context = context
+        self._sock = sock
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN)
+        self._most = max(1, _MOST_A_TURN // (process_count.count or 1))
+        self._retry: asyncio.TimerHandle | None = None
+        self._is_open = False
+        self._options: dict[str, Any] = {}
+        if tls is not None:
+            settings = context.settings
+            # The handshake is a part of the time that a client has for its first head.
+            seconds = min(settings.ssl_handshake_seconds, settings.header_seconds)
+            self._options = {
+                "ssl": tls,
+                "ssl_handshake_timeout": seconds,
+                "ssl_shutdown_timeout": settings.linger_seconds,
+            }
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening socket, as `asyncio.Server.sockets` has it; empty after `close`."""
+        return (self._sock,) if self._is_open else ()
+
+    def start(self) -> None:
+        """Listen, and accept connections from now on."""
+        self._sock.setblocking(False)
+        self._sock.listen(self._context.settings.backlog)
+        self._is_open = True
+        self._resume()
+
+    def close(self) -> None:
+        """Accept the connections that wait, then close the listening socket, which would reset them."""
+        if self._is_open:
+            self._accept(self._context.settings.backlog)
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the listening socket; the kernel resets the connections that wait."""
+        if self._is_open:
+            self._is_open = False
+            self._pause()
+            self._sock.close()
+
+    def _resume(self) -> None:
+        self._retry = None
+        self._context.loop.add_reader(self._sock.fileno(), self._accept, self._most)
+
+    def _pause(self) -> None:
+        self._context.loop.remove_reader(self._sock.fileno())
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _accept(self, most: int) -> None:
+        """Accept up to `most` of the connections that wait."""
+        for _ in range(most):
+            # An accept that fails takes 7 us, asking first 1 us; processes that share the socket wake up together.
+            if not self._poll.poll(0):
+                return
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._pause()
+                self._retry = self._context.loop.call_later(_RETRY_SECONDS, self._resume)
+                self._context.accept_failed(error)
+                return
+            if self._options and self._is_over_limit():
+                sock.close()
+                client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
+                limit = self._context.limit_concurrency
+                self._context.warnings.warn(client, f"closed before its TLS handshake: over {limit} connections")
+                continue
+            self._start(sock)
+
+    def _is_over_limit(self) -> bool:
+        """Return whether one connection more exceeds `limit_concurrency`."""
+        context = self._context
+        return 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving)
+
+    def _start(self, sock: socket.socket) -> None:
+        context = self._context
+        connection = HTTP1Connection(context)
+        if sys.version_info >= (3, 12):
+            if self._options:
+                coroutine = self._connect(connection, sock)
+            else:
+                # By itself: it has nothing to wait for but the next turn. `_connect` around it takes 3 us.
+                coroutine = context.loop.connect_accepted_socket(lambda: connection, sock)
+            task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
+        else:
+            task = context.loop.create_task(self._connect(connection, sock))
+        if not task.done():
+            context.arriving[connection] = task
+
+    async def _connect(self, connection: HTTP1Connection, sock: socket.socket) -> None:
+        try:
+            await self._context.loop.connect_accepted_socket(lambda: connection, sock, **self._options)
+        except BaseException as error:
+            sock.close()
+            # A client that sends no TLS, takes too long or disconnects in its handshake is no error of ours.
+            if not (self._options and isinstance(error, OSError)):
+                raise
+        finally:
+            self._context.arriving.pop(connection, None)
