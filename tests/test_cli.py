@@ -127,7 +127,8 @@ def test_a_server_that_was_interrupted_exits_0(run: Run, folder: Path) -> None:
 def test_a_server_that_was_interrupted_says_so(run: Run, folder: Path) -> None:
     (folder / "stopping.py").write_text(STOPPING_APP)
     lines = [line.partition(" INFO    ")[2] for line in run("stopping", "--port", "0")[2].splitlines()]
-    assert lines[1:] == ["stopping; requests in flight: 0", "stopped"]
+    assert (lines[0], lines[-1]) == tuple(f"{what} server process [{os.getpid()}]" for what in ("Started", "Finished"))
+    assert lines[-4:-1] == ["Shutting down", "Waiting for application shutdown.", "Application shutdown complete."]
 
 
 def test_a_startup_that_fails_exits_3(run: Run, folder: Path) -> None:

@@ -291,7 +291,7 @@ def test_the_interface_has_the_settings() -> None:
 
 def test_the_server_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello).configure_logging()
-    logging.getLogger("uvicorn.server").info("listening")
+    logging.getLogger("uvicorn.error").info("listening")
     assert capsys.readouterr().err.endswith(" INFO    listening\n")
 
 
@@ -305,7 +305,7 @@ def test_the_access_log_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("level", ["warning", "WARNING", logging.WARNING])
 def test_less_severe_lines_are_left_out(level: str | int, capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello, log_level=level).configure_logging()
-    for name in ("uvicorn.server", "uvicorn.app", "uvicorn.access"):
+    for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access"):
         logging.getLogger(name).info("hidden")
         logging.getLogger(name).warning("shown")
     output = capsys.readouterr()
@@ -315,7 +315,7 @@ def test_less_severe_lines_are_left_out(level: str | int, capsys: pytest.Capture
 
 def test_information_is_logged_unless_said_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello).configure_logging()
-    logging.getLogger("uvicorn.server").debug("hidden")
+    logging.getLogger("uvicorn.error").debug("hidden")
     assert capsys.readouterr().err == ""
 
 
@@ -336,7 +336,7 @@ def test_loggers_of_the_application_go_on(capsys: pytest.CaptureFixture[str]) ->
     assert not logger.disabled
 
 
-OURS = ["uvicorn.server", "uvicorn.app", "uvicorn.access"]
+OURS = ["uvicorn.error", "uvicorn.app", "uvicorn.access"]
 
 
 @pytest.fixture

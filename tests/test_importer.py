@@ -142,14 +142,14 @@ def test_application_and_app_of_different_kinds_are_refused_and_both_are_named(w
 def test_application_is_served_before_app_with_one_line_that_says_so(
     source: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "uvicorn.server")
+    caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", source)
     assert import_from_string("shop") is sys.modules["shop"].application
     assert caplog.messages == [INFO_LINE]
 
 
 def test_two_names_of_one_application_are_no_choice(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "uvicorn.server")
+    caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", WSGI_APP.replace("NAME", "application") + "app = application")
     import_from_string("shop")
     assert caplog.messages == []

@@ -194,7 +194,7 @@ class Config:
         configure_logging(self.log_config, self.use_colors)
         level = _log_level(self.log_level)
         if level is not None:
-            for name in ("uvicorn", "uvicorn.access"):
+            for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
                 logging.getLogger(name).setLevel(level)
 
     @property
@@ -244,6 +244,10 @@ class Config:
 
         interface = build_interface(self.load_app(), self.settings, self._source)
         self._interface_name = interface.name
+        if interface.name == "asgi3" and logging.getLogger("uvicorn.asgi").isEnabledFor(TRACE_LOG_LEVEL):
+            from uvicorn.message_logger import MessageLoggerMiddleware
+
+            interface.app = MessageLoggerMiddleware(interface.app)
         return interface
 
     def load_app(self) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from uvicorn.errors import ImportFromStringError, InterfaceError
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 # Defaults for `uvicorn module`, in this order; the first is gunicorn's, the second is common in practice.
 DEFAULT_ATTRIBUTES = ("application", "app")

@@ -124,7 +124,7 @@ def restore_loggers() -> None:
 
     `dictConfig` disables every existing logger by default, which is rarely intended.
     """
-    loggers = [logging.getLogger(name) for name in ("uvicorn.server", "uvicorn.app", "uvicorn.access")]
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
         for logger in loggers:
             logger.disabled = False
@@ -150,7 +150,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             super().handleError(record)
         elif time.monotonic() - self._reported_at > _MINUTE:
             self._reported_at = time.monotonic()
-            logging.getLogger("uvicorn.server").error("log lines are lost: %s", error.strerror)
+            logging.getLogger("uvicorn.error").error("log lines are lost: %s", error.strerror)
 
 
 class ColourizedFormatter(logging.Formatter):

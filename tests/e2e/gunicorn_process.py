@@ -43,7 +43,7 @@ class Gunicorn(ServerProcess):
 
     def wait_for_workers(self, count: int) -> None:
         """Wait until `count` workers in all have begun to serve."""
-        self.wait_for_line("listening on ", count=count)
+        self.wait_for_line("Uvicorn running on ", count=count)
 
     def wait_for_exits(self, count: int) -> None:
         """Wait until `count` workers in all have ended."""

@@ -18,7 +18,7 @@ import uvicorn
 from tests.waits import LONGEST_WAIT as LONGEST_WAIT
 
 _HOW_TO_LISTEN: Final = re.compile(r"--(bind|host|port|uds|fd)(=|$)|-b")
-_LISTENING: Final = re.compile(r"listening on (\S+)")
+_LISTENING: Final = re.compile(r"Uvicorn running on (unix socket )?(\S+)")
 
 
 class ServerProcess:
@@ -48,7 +48,7 @@ class ServerProcess:
     @property
     def addresses(self) -> list[str]:
         """The addresses that its log names: URLs, and `unix:PATH`."""
-        return _LISTENING.findall(self.stderr)
+        return [f"unix:{name}" if is_unix else name for is_unix, name in _LISTENING.findall(self.stderr)]
 
     @property
     def port(self) -> int:
@@ -171,7 +171,7 @@ def running_server(
     )
     try:
         if addresses:
-            server.wait_for_line("listening on ", count=addresses)
+            server.wait_for_line("Uvicorn running on ", count=addresses)
         yield server
     finally:
         server.close()

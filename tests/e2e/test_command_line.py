@@ -238,7 +238,9 @@ def test_the_access_log_is_switched_off_from_the_environment(folder: Path) -> No
 
 def test_the_server_logs_where_it_listens_and_what_it_serves(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
-        assert re.search(r" INFO    listening on http://127\.0\.0\.1:[0-9]+ \(channels\)\n$", server.stderr)
+        assert re.search(
+            r" INFO    Uvicorn running on http://127\.0\.0\.1:[0-9]+ \(Press CTRL\+C to quit\)\n$", server.stderr
+        )
 
 
 def test_a_terminal_shows_how_to_stop_the_server_in_colour(folder: Path) -> None:
@@ -252,12 +254,12 @@ def test_a_terminal_shows_how_to_stop_the_server_in_colour(folder: Path) -> None
         os.close(follower)
         try:
             told = b""
-            while b"to stop" not in told:
+            while b"to quit" not in told:
                 told += os.read(leader, 4096)
         finally:
             process.terminate()
             os.close(leader)
-    assert b"; press Ctrl-C to stop" in told
+    assert b"(Press CTRL+C to quit)" in told
     assert b"\x1b[32mINFO" in told
 
 
@@ -301,7 +303,18 @@ def test_a_server_that_is_stopped_logs_it_without_a_traceback(folder: Path) -> N
     with running_server(folder, "app:hello") as server:
         server.stop(signal.SIGINT)
         lines = [line.partition(" INFO    ")[2] for line in server.stderr.splitlines()]
-        assert lines[1:] == ["stopping; requests in flight: 0", "stopped"]
+        pid = server.process.pid
+        assert lines == [
+            f"Started server process [{pid}]",
+            "Interface: channels",
+            "Waiting for application startup.",
+            "Application startup complete.",
+            f"Uvicorn running on http://127.0.0.1:{server.port} (Press CTRL+C to quit)",
+            "Shutting down",
+            "Waiting for application shutdown.",
+            "Application shutdown complete.",
+            f"Finished server process [{pid}]",
+        ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -309,7 +322,7 @@ def test_a_server_that_is_stopped_logs_it_without_a_traceback(folder: Path) -> N
 def test_a_server_that_is_stopped_finishes_what_is_in_flight(patient: Path, number: int, loop: str) -> None:
     with running_server(patient, "app", "--loop", loop) as server, half_a_request(server) as client:
         server.send_signal(number)
-        server.wait_for_line("stopping; requests in flight: 1")
+        server.wait_for_line("Waiting for connections to close")
         client.sendall(b"67890")
         assert read_all(client).endswith(b"\r\n\r\n1234567890")
         assert server.wait() == 0
@@ -328,7 +341,7 @@ def is_refused(port: int) -> bool:
 def test_a_server_that_is_stopped_accepts_no_new_connections(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping")
+        server.wait_for_line("Shutting down")
         refused = is_refused(server.port)
         client.sendall(b"67890")
         # While the request was in flight: the server was still there.
@@ -340,14 +353,14 @@ def test_a_server_that_is_stopped_accepts_no_new_connections(patient: Path) -> N
 def test_a_second_signal_resets_requests_in_flight(patient: Path, numbers: tuple[int, int], loop: str) -> None:
     with running_server(patient, "app", "--loop", loop) as server, half_a_request(server):
         server.send_signal(numbers[0])
-        server.wait_for_line("stopping")
+        server.wait_for_line("Shutting down")
         assert server.stop(numbers[1]) == 1
 
 
 def test_a_response_that_is_broken_off_does_not_look_complete(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping")
+        server.wait_for_line("Shutting down")
         server.stop()
         with pytest.raises(ConnectionResetError):
             read_all(client)
@@ -356,7 +369,7 @@ def test_a_response_that_is_broken_off_does_not_look_complete(patient: Path) -> 
 def test_the_log_counts_the_requests_that_were_reset(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server):
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping")
+        server.wait_for_line("Shutting down")
         server.stop()
         assert "requests broken off after a second signal: 1" in server.stderr
 
@@ -428,8 +441,8 @@ def test_hooks_run_once_around_serving(folder: Path) -> None:
     with running_server(folder, "app") as server:
         server.get()
         server.stop()
-        words = re.findall("startup|listening|stopping|shutdown|stopped", server.stderr)
-        assert words == ["startup", "listening", "stopping", "shutdown", "stopped"]
+        words = re.findall("^startup$|running|Shutting down|^shutdown$|Finished", server.stderr, re.MULTILINE)
+        assert words == ["startup", "running", "Shutting down", "shutdown", "Finished"]
 
 
 # Mistakes
@@ -751,12 +764,12 @@ class OnStopping(logging.Handler):
         self._callback = callback
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage().startswith("stopping"):
+        if record.getMessage().startswith("Shutting down"):
             self._callback()
 
 
 def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "uvicorn.server")
+    caplog.set_level(logging.INFO, "uvicorn.error")
 
     async def main() -> tuple[bytes, int]:
         arrived, released = asyncio.Event(), asyncio.Event()
@@ -776,7 +789,7 @@ def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pyt
 
         loop = asyncio.get_running_loop()
         handler = OnStopping(tell_again)
-        logging.getLogger("uvicorn.server").addHandler(handler)
+        logging.getLogger("uvicorn.error").addHandler(handler)
         try:
             serving = asyncio.create_task(server.serve([sock]))
             asking = asyncio.create_task(get(sock))
@@ -786,7 +799,7 @@ def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pyt
             [answer] = await asyncio.gather(asking, return_exceptions=True)
             return answer if isinstance(answer, bytes) else b"", server.broken_off
         finally:
-            logging.getLogger("uvicorn.server").removeHandler(handler)
+            logging.getLogger("uvicorn.error").removeHandler(handler)
 
     answer, broken_off = asyncio.run(main())
     assert (answer[-5:], broken_off) == (b"hello", 0)

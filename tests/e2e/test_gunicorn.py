@@ -369,10 +369,10 @@ def test_gunicorn_may_go_into_the_background(tmp_path: Path) -> None:
     errors.touch()
     refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", "-D", "-p", str(pid), "--log-file", str(errors))
     deadline = time.monotonic() + LONGEST_WAIT
-    while "listening on" not in errors.read_text() and time.monotonic() < deadline:
+    while "Uvicorn running on" not in errors.read_text() and time.monotonic() < deadline:
         os.sched_yield()
     os.kill(int(pid.read_text()), signal.SIGTERM)
-    assert "listening on" in errors.read_text()
+    assert "Uvicorn running on" in errors.read_text()
 
 
 @covers("workers", "threads")

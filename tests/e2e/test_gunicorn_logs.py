@@ -147,7 +147,7 @@ def test_the_workers_log_lines_go_to_gunicorns_error_log_at_its_level(tmp_path: 
         ask_nonsense(address)
         text = text_of(errors, "refused: ")
     assert "[WARNING]" in text
-    assert "listening on" not in text
+    assert "Uvicorn running on" not in text
 
 
 @covers("capture_output")
@@ -201,7 +201,7 @@ def test_syslog_receives_errors_and_requests(collector: socket.socket) -> None:
     with running_gunicorn(HOSTED, "app:app", *arguments, "--log-syslog-facility", "local3") as server:
         assert server.get("/path")[0] == 200
         datagrams = heard(collector, b"gunicorn.mine.error: ", b"gunicorn.mine.access: ", b"/path")
-        assert any(b"listening on" in datagram for datagram in datagrams)
+        assert any(b"Uvicorn running on" in datagram for datagram in datagrams)
         # Facility 19, severity 6 (RFC 5424, section 6.2.1).
         assert all(datagram.startswith(b"<158>") for datagram in datagrams if b".access: " in datagram)
 
@@ -260,7 +260,7 @@ def test_gunicorns_logging_configuration_is_applied(form: Callable[[Path], list[
     with running_gunicorn(HOSTED, "app:app", *form(tmp_path)) as server:
         assert server.get("/path")[0] == 200
         server.wait_for_line('"GET /path HTTP/1.1" 200')
-        ours, theirs = re.compile("^MINE listening on", re.M), re.compile("^MINE .*GET /path", re.M)
+        ours, theirs = re.compile("^MINE Uvicorn running on", re.M), re.compile("^MINE .*GET /path", re.M)
         assert ours.search(server.stderr)
         assert theirs.search(server.stderr)
 

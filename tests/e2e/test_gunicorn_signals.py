@@ -83,7 +83,7 @@ def test_a_reload_under_load_loses_no_request(loop: str, tls: bool, tmp_path: Pa
 def test_a_request_that_is_in_a_worker_when_it_is_reloaded_is_answered() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGHUP)
-        server.wait_for_line("stopping; requests in flight: 1")
+        server.wait_for_line("Waiting for connections to close")
         assert held.let_go().endswith(b"done\r\n0\r\n\r\n")
         server.wait_for_exits(1)
 
@@ -208,7 +208,7 @@ def test_a_change_of_the_code_reloads_it(changed: str, tmp_path: Path) -> None:
 def test_TERM_finishes_what_is_in_flight() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping; requests in flight: 1")
+        server.wait_for_line("Waiting for connections to close")
         assert held.let_go().endswith(b"done\r\n0\r\n\r\n")
         assert server.wait() == 0
 

@@ -118,7 +118,7 @@ def test_multiprocess_calls_its_target_in_every_worker(folder: Path) -> None:
     (folder / "main.py").write_text(WORKERS_WITH_TARGET)
     with running_server(folder, program=["main.py"]) as server:
         # The supervisor's line, and one of each worker.
-        server.wait_for_line("listening on", count=3)
+        server.wait_for_line("Uvicorn running on", count=3)
         assert re.findall(r"workers: (\d)", server.stderr)[0] == "2"
         assert server.get()[0] == 200
         assert server.stop() == 0

@@ -154,7 +154,7 @@ def test_hangup_has_workers_read_the_certificates_again(made: Certificates, tmp_
         before = serial_of(server, made.client())
         made.issue()
         server.send_signal(signal.SIGHUP)
-        server.wait_for_line("INFO    stopped", count=2)
+        server.wait_for_line("Finished server process", count=2)
         assert serial_of(server, made.client()) != before
 
 
@@ -187,7 +187,7 @@ def test_D13_a_client_that_is_yet_to_come_to_terms_is_served_when_the_server_sto
 ) -> None:
     with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain:
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping;")
+        server.wait_for_line("Shutting down")
         with made.client().wrap_socket(plain, server_hostname="localhost") as client:
             client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             connection = http.client.HTTPResponse(client)

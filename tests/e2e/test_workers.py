@@ -111,7 +111,7 @@ def test_ctrl_c_reaches_the_whole_group_and_finishes_what_is_in_flight(folder: P
             server.wait_for_line("patient", "stdout")
             for pid in (server.process.pid, *workers(server)):
                 os.kill(pid, signal.SIGINT)
-            server.wait_for_line("stopping; requests in flight: 1")
+            server.wait_for_line("Waiting for connections to close")
             (folder / "go").touch()
             assert answer.result()[0] == 200
         assert server.wait() == 0
@@ -122,7 +122,7 @@ def test_a_second_signal_resets_requests_in_flight(server: ServerProcess) -> Non
         answer = pool.submit(server.get, "/stuck")
         server.wait_for_line("stuck", "stdout")
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping; workers")
+        server.wait_for_line("Received SIGTERM, exiting.")
         assert server.stop(signal.SIGTERM) == 1
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             answer.result()
@@ -134,8 +134,8 @@ def test_nobody_connects_any_more_while_workers_finish(server: ServerProcess, fo
         answer = pool.submit(server.get, "/patient")
         server.wait_for_line("patient", "stdout")
         server.send_signal(signal.SIGTERM)
-        server.wait_for_line("stopping; requests in flight: 0")
-        server.wait_for_line("stopping; requests in flight: 1")
+        server.wait_for_line("Shutting down", count=2)
+        server.wait_for_line("Waiting for connections to close")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
         (folder / "go").touch()
@@ -147,7 +147,7 @@ def test_D14_a_worker_that_is_killed_is_replaced(server: ServerProcess) -> None:
     killed = workers(server)[0]
     os.kill(killed, signal.SIGKILL)
     wait_until_ready(server, 3)
-    assert f"worker {killed} was killed by SIGKILL; it is replaced" in server.stderr
+    assert f"Child process [{killed}] died: it was killed by SIGKILL, and is replaced" in server.stderr
 
 
 def test_D14_the_others_go_on(server: ServerProcess) -> None:
@@ -197,7 +197,7 @@ def test_ttin_and_ttou_change_the_number(server: ServerProcess) -> None:
     assert "workers: 3" in server.stderr
     server.send_signal(signal.SIGTTOU)
     server.wait_for_line("INFO    workers: 2")
-    server.wait_for_line("stopped")
+    server.wait_for_line("Finished server process")
     assert answering(server) in workers(server)[:2]
 
 
@@ -247,7 +247,7 @@ def test_hangup_replaces_them_one_by_one_and_loses_no_request(server: ServerProc
     try:
         server.send_signal(signal.SIGHUP)
         wait_until_ready(server, 4)
-        server.wait_for_line("stopped", count=2)
+        server.wait_for_line("Finished server process", count=2)
         after = answering(server)
     finally:
         load.finish()
@@ -307,18 +307,18 @@ def test_a_worker_that_has_served_enough_is_replaced_first(folder: Path) -> None
         load = Load(server)
         try:
             wait_until_ready(server, 4)
-            server.wait_for_line("stopped")
+            server.wait_for_line("Finished server process")
         finally:
             load.finish()
         assert load.failures == []
-        assert "is to be replaced: requests and messages taken: " in server.stderr
+        assert "is to be replaced: Maximum request limit of " in server.stderr
 
 
 def test_the_only_process_ends_when_it_has_served_enough(folder: Path) -> None:
     with running_server(folder, "app:app", "--limit-max-requests", "1") as server:
         server.get()
         assert server.wait() == 0
-        assert "stopping: requests and messages taken: 1" in server.stderr
+        assert "Maximum request limit of 1 exceeded. Terminating process." in server.stderr
 
 
 def test_messages_of_websockets_count(folder: Path) -> None:

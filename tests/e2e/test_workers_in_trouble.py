@@ -101,7 +101,7 @@ def test_D13_a_signal_to_the_whole_group_finishes_what_is_in_flight(folder: Path
             server.wait_for_line("patient", "stdout")
             for pid in (*workers(server), server.process.pid):
                 os.kill(pid, signal.SIGTERM)
-            server.wait_for_line("stopping; requests in flight: 1")
+            server.wait_for_line("Waiting for connections to close")
             (folder / "go").touch()
             assert answer.result()[0] == 200
         assert server.wait() == 0
@@ -116,7 +116,7 @@ def test_a_second_hangup_replaces_what_the_first_has_started(server: ServerProce
     server.send_signal(signal.SIGHUP)
     server.wait_for_line("waiting", count=2)
     (folder / "go").touch()
-    server.wait_for_line("stopped", count=2)
+    server.wait_for_line("Finished server process", count=2)
     assert first not in workers(server)
     assert answering(server) not in before
     assert len(workers(server)) == 4
@@ -130,7 +130,7 @@ def test_a_successor_that_hangs_is_given_up_at_the_next_hangup(folder: Path) -> 
         server.wait_for_line("waiting")
         (folder / "wait").unlink()
         server.send_signal(signal.SIGHUP)
-        server.wait_for_line("stopped", count=2)
+        server.wait_for_line("Finished server process", count=2)
         assert answering(server) in workers(server)[2:]
 
 
@@ -183,7 +183,7 @@ def test_workers_more_and_less_in_quick_succession_end_at_their_number(server: S
         server.send_signal(signal.SIGTTOU)
         server.wait_for_line("INFO    workers: 2", count=count)
     server.send_signal(signal.SIGHUP)
-    server.wait_for_line("workers are replaced one by one")
+    server.wait_for_line("Received SIGHUP, restarting processes.")
     server.send_signal(signal.SIGTTIN)
     before = set(workers(server))
     until(
@@ -209,7 +209,7 @@ def test_a_rolling_restart_that_failed_can_be_had_again(server: ServerProcess) -
         server.wait_for_line("a worker cannot be started: Too many open files")
     server.send_signal(signal.SIGHUP)
     wait_until_ready(server, 4)
-    server.wait_for_line("stopped", count=2)
+    server.wait_for_line("Finished server process", count=2)
     assert answering(server) in workers(server)[2:]
 
 

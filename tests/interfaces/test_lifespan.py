@@ -121,7 +121,7 @@ async def test_application_without_lifespan_support_is_served(
     interface = interface_of(app)
     await interface.startup()
     await interface.shutdown(1)
-    assert f"takes no part ({reason})" in caplog.text
+    assert f"ASGI 'lifespan' protocol appears unsupported. ({reason})" in caplog.text
     assert caplog.records[0].levelno == logging.INFO
 
 

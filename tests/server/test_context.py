@@ -158,7 +158,7 @@ def test_D10_running_out_is_one_line_however_often_it_is_tried(number: int, capl
 
 def test_D10_running_out_is_an_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: run_out(context, errno.EMFILE))
-    assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.server", logging.ERROR)]
+    assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.error", logging.ERROR)]
 
 
 def test_D10_running_out_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:

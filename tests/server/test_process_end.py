@@ -47,7 +47,7 @@ def test_a_process_with_a_foreign_thread_ends_with_the_status_that_is_due(
 ) -> None:
     end = ProcessEnd(statuses.append)
     end.status = 3
-    with caplog.at_level(logging.WARNING, "uvicorn.server"):
+    with caplog.at_level(logging.WARNING, "uvicorn.error"):
         assert end.look()
     assert statuses == [3]
     assert [record.levelname for record in caplog.records] == ["WARNING"]

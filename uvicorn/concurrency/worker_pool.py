@@ -21,7 +21,7 @@ from uvicorn import forks
 
 T = TypeVar("T")
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 # A job waits this long, at most twice, behind a blocked one while another worker could take it.
 _HEADWAY_SECONDS: Final = 0.001

@@ -128,6 +128,7 @@ class HandlerTasks:
     async def finish(self, seconds: float) -> int:
         """Wait up to `seconds` for all handlers to end, then cancel them; return how many had to be."""
         if self._running:
+            logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self._running, timeout=max(seconds, 0))
         running = set(self._running)
         for task in running:

@@ -61,7 +61,7 @@ class Lifespan:
             # It may well have failed to start. The specification has us go on, but not keep quiet.
             logger.warning("lifespan: the application failed and is served without", exc_info=error)
         else:
-            logger.info("lifespan: the application takes no part (%s)", escaped(reason))
+            logger.info("ASGI 'lifespan' protocol appears unsupported. (%s)", escaped(reason))
         return False
 
     async def shutdown(self, seconds: float) -> None:

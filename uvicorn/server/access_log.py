@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from uvicorn.core.exchange import HTTPExchange
 
 access_logger: Final = logging.getLogger("uvicorn.access")
-server_logger: Final = logging.getLogger("uvicorn.server")
+server_logger: Final = logging.getLogger("uvicorn.error")
 
 # Enough for any honest URL; the rest of a dishonest one is of no use to a reader.
 _LONGEST: Final = 1000

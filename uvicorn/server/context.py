@@ -20,7 +20,7 @@ from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.http1.encoder import encode_default_fields
 from uvicorn.wire.websocket.frame_cache import FrameCache
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 # 128 KiB: an upload costs less with each doubling up to here, and more above it, where pieces fall out of the caches.
 _RECEIVE_BYTES: Final = 131072

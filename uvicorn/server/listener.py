@@ -16,6 +16,9 @@ from uvicorn.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8000
 
+#: The line that programs wait for before they connect.
+RUNNING: Final = "Uvicorn running on %s (Press CTRL+C to quit)"
+
 _UDS_MODE: Final = 0o666
 
 
@@ -135,6 +138,11 @@ def describe(sock: socket.socket, scheme: str = "http") -> str:
         return f"unix:{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
     return f"{scheme}://{host}:{name[1]}"
+
+
+def running_on(sock: socket.socket, scheme: str = "http") -> str:
+    """Return where a server listens, for the line `RUNNING`."""
+    return f"unix socket {sock.getsockname()}" if sock.family == socket.AF_UNIX else describe(sock, scheme)
 
 
 def _open(address: Address, uds_mode: int | None) -> list[socket.socket]:

@@ -14,7 +14,7 @@ from uvicorn import forks
 from uvicorn.errors import ConfigError
 from uvicorn.settings import LOOP_NAMES
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 
 def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:

@@ -18,7 +18,7 @@ from typing import Final
 
 from uvicorn.escape import escaped
 
-logger = getLogger("uvicorn.server")
+logger = getLogger("uvicorn.error")
 
 # Threads have at least this long after the server has stopped.
 LEAST_SECONDS: Final = 5.0

@@ -19,7 +19,7 @@ from typing import Any, Final
 from uvicorn.server.supervisor import Supervisor
 from uvicorn.server.worker_handle import Worker
 
-logger = logging.getLogger("uvicorn.reload")
+logger = logging.getLogger("uvicorn.error")
 
 INCLUDED: Final = ("*.py",)
 EXCLUDED: Final = (".*", ".py[cod]", ".sw.*", "~*")
@@ -65,10 +65,14 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 class Reloader(Supervisor):
     """Keeps one worker, and starts it anew after each change; a worker that cannot start waits for the next one."""
 
+    kind = "reloader"
+
     def __init__(self, *arguments: Any, selection: Selection, interval: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._selection = selection
         self._interval = interval
+        self._watch = _watcher()
+        self._watcher_name = "WatchFiles" if self._watch is _watch_by_events else "StatReload"
         self._changes: list[str] = []
         self._broken = False
 
@@ -76,13 +80,19 @@ class Reloader(Supervisor):
         """Serve until a stop signal; return the exit code."""
         stop = threading.Event()
         threading.Thread(
-            target=_watcher(), args=(self._selection, self._interval, self._changed, stop), name="reloader", daemon=True
+            target=self._watch,
+            args=(self._selection, self._interval, self._changed, stop),
+            name="reloader",
+            daemon=True,
         ).start()
-        logger.info("reloading when a file changes in %s", ", ".join(map(str, self._selection.folders)))
         try:
             return super().run()
         finally:
             stop.set()
+
+    def _log_start(self) -> None:
+        logger.info("Will watch for changes in these directories: %s", list(map(str, self._selection.folders)))
+        logger.info("Started reloader process [%d] using %s", os.getpid(), self._watcher_name)
 
     def _changed(self, path: str) -> None:
         self._changes.append(path)
@@ -102,7 +112,7 @@ class Reloader(Supervisor):
         super()._look_after()
         for worker in self._workers:
             if self._changes and not worker.stopped:
-                logger.info("%s has changed; reloading", self._changes[0])
+                logger.warning("%s detected changes in %r. Reloading...", self._watcher_name, _shown(self._changes[0]))
                 self._stop(worker)
 
     def _change_count(self, by: int) -> None:
@@ -113,6 +123,10 @@ class Reloader(Supervisor):
             return
         logger.error("the application has ended with exit code %d; waiting for a file to change", status)
         self._broken = True
+
+
+def _shown(path: str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _watcher() -> Callable[[Selection, float, Callable[[str], None], threading.Event], None]:

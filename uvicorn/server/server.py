@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,15 +22,14 @@ from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerContext
-from uvicorn.server.listener import close_sockets, describe
+from uvicorn.server.listener import RUNNING, close_sockets, describe, running_on
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
 from uvicorn.server.server_state import ServerState
 from uvicorn.server.tls import load_certificates
 from uvicorn.settings import Settings
-from uvicorn.standard_streams import is_terminal
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 # How often a stopping server looks whether its connections have closed.
 _STOP_POLL_SECONDS: Final = 0.1
@@ -151,6 +150,7 @@ class Server:
         context = self._context = ServerContext(interface, settings, clock, self._access_log)
         self.server_state.context = context
         self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
+        logger.info("Started server process [%d]", os.getpid())
         context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
@@ -178,17 +178,14 @@ class Server:
 
     def announce(self, sock: socket.socket) -> None:
         """Log that connections are accepted on `sock`."""
-        assert self.lifespan is not None
-        address = describe(sock, "https" if self._tls else "http")
-        hint = "; press Ctrl-C to stop" if self._signals and is_terminal(sys.stderr) else ""
-        logger.info("listening on %s (%s)%s", address, self.lifespan.name, hint)
+        logger.info(RUNNING, running_on(sock, "https" if self._tls else "http"))
         name = sock.getsockname()
         trusted = self._context.trusted if self._context is not None else None
         if isinstance(name, str) and trusted is not None and not trusted.trusts(None, name):
             logger.info(
                 "X-Forwarded-For and X-Forwarded-Proto from %s are ignored; "
                 "if only your proxy may open it, pass --uds-mode 660, or --forwarded-allow-ips unix:",
-                address,
+                describe(sock),
             )
 
     async def main_loop(self) -> None:
@@ -231,11 +228,11 @@ class Server:
     def tick(self) -> None:
         """A second has passed."""
         if 0 < self._most_taken <= self.taken and not self._should_exit:
-            self.retire(f"requests and messages taken: {self.taken}")
+            self.retire(f"Maximum request limit of {self._most_taken} exceeded")
 
     def retire(self, reason: str) -> None:
         """This process has served for long enough."""
-        logger.info("stopping: %s", reason)
+        logger.info("%s. Terminating process.", reason)
         self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
@@ -252,6 +249,9 @@ class Server:
     async def _start_up(self, interface: ServedInterface) -> None:
         """The application's own startup; a signal ends it, for there is nothing yet that could be lost."""
         assert self._changed is not None
+        if interface.name != "asgi3":
+            logger.info("Interface: %s", interface.name)
+        logger.info("Waiting for application startup.")
         starting = asyncio.ensure_future(interface.startup())
         stopped = asyncio.ensure_future(self._changed.wait())
         try:
@@ -268,9 +268,10 @@ class Server:
             raise StartupError("told to stop before the application's startup had finished")
         error = starting.exception()
         if error is not None:
-            logger.error("the application's startup failed", exc_info=error)
+            logger.error("Application startup failed. Exiting.", exc_info=error)
             raise StartupError("the application's startup failed, see above")
         self._application_runs = True
+        logger.info("Application startup complete.")
 
     async def _drain(self, context: ServerContext) -> None:
         """Finish what is in flight: nothing that was accepted is lost while it can be answered in time."""
@@ -278,7 +279,9 @@ class Server:
         context.continuing.stop()
         clock = context.clock
         grace = context.settings.graceful_seconds
-        logger.info("stopping; requests in flight: %d", context.requests)
+        logger.info("Shutting down")
+        if context.requests:
+            logger.info("Waiting for connections to close. (CTRL+C to force quit)")
         started = clock.monotonic()
         left = grace
         while (context.connections or context.arriving) and left > 0 and not self._force_exit:
@@ -295,7 +298,7 @@ class Server:
         for connection in tuple(context.connections):
             connection.reset()
         await self._shut_down(0 if self._force_exit else max(left, 0))
-        logger.info("stopped")
+        logger.info("Finished server process [%d]", os.getpid())
         if self.on_stopped is not None:
             self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
 
@@ -304,6 +307,7 @@ class Server:
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
+        logger.info("Waiting for application shutdown.")
         loop = asyncio.get_running_loop()
         was_forced = self._force_exit
         ending = asyncio.ensure_future(self.lifespan.shutdown(seconds))
@@ -319,7 +323,9 @@ class Server:
                 await asyncio.wait((ending,), timeout=_STOP_POLL_SECONDS)
         error = ending.exception() if ending.done() and not ending.cancelled() else None
         if error is not None:
-            logger.error("the application's shutdown failed", exc_info=error)
+            logger.error("Application shutdown failed. Exiting.", exc_info=error)
+        elif ending.done() and not ending.cancelled():
+            logger.info("Application shutdown complete.")
 
     async def _pause(self) -> None:
         """Wait a moment for clients, or for the next `on_tick`; a signal cuts it short."""

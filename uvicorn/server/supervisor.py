@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from uvicorn.server.listener import close_sockets, describe
+from uvicorn.server.listener import RUNNING, close_sockets, running_on
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
 from uvicorn.server.worker_handle import Worker, describe_end, start_worker
-from uvicorn.standard_streams import is_terminal
 
-logger = logging.getLogger("uvicorn.supervisor")
+logger = logging.getLogger("uvicorn.error")
 
 _SIGNALS: Final = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
@@ -54,6 +53,9 @@ _NOT_STARTED: Final = (2, 3)
 
 class Supervisor:
     """Keeps `count` workers running; `command` and `payload` are those of `start_worker`."""
+
+    #: What this process is called in the log.
+    kind = "parent"
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a stop signal; return the exit code."""
+        self._log_start()
         self._waking.setblocking(False)
         self._wakeup.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
@@ -113,7 +116,7 @@ class Supervisor:
             self._selector.close()
             self._wakeup.close()
             self._waking.close()
-        logger.info("stopped")
+        logger.info("Stopping %s process [%d]", self.kind, os.getpid())
         return self._status
 
     def wake(self) -> None:
@@ -122,6 +125,9 @@ class Supervisor:
             self._waking.send(b"\0")
         except OSError:
             pass  # It is awake, or has ended.
+
+    def _log_start(self) -> None:
+        logger.info("Started parent process [%d], workers: %d", os.getpid(), self._count)
 
     # Workers come and go
 
@@ -177,7 +183,7 @@ class Supervisor:
         for line in lines:
             word, _, rest = line.decode().partition(" ")
             if word == "ready":
-                self._is_ready(worker, rest)
+                self._is_ready(worker)
             elif word == "retiring" and not (worker.stopped or self._stopping or self._is_being_replaced(worker)):
                 # It asks once a second, and so again if there is a pause after a successor that has failed.
                 if time.monotonic() >= self._not_before:
@@ -185,15 +191,13 @@ class Supervisor:
                     self._to_replace.append(worker)
                     self._replace_next()
 
-    def _is_ready(self, worker: Worker, interface: str) -> None:
+    def _is_ready(self, worker: Worker) -> None:
         worker.ready = time.monotonic()
         logger.info("worker %d is ready", worker.process.pid)
         if not self._announced:
             self._announced = True
-            hint = "; press Ctrl-C to stop" if is_terminal(sys.stderr) else ""
             for sock in self._sockets:
-                address = describe(sock, self._scheme)
-                logger.info("listening on %s (%s, workers: %d)%s", address, interface, self._count, hint)
+                logger.info(RUNNING, running_on(sock, self._scheme))
         old, worker.replaces = worker.replaces, None
         if old is not None:
             self._stop(old)
@@ -203,7 +207,7 @@ class Supervisor:
         return worker in self._to_replace or any(other.replaces is worker for other in self._workers)
 
     def _replace_all(self) -> None:
-        logger.info("workers are replaced one by one")
+        logger.info("Received SIGHUP, restarting processes.")
         for worker in self._workers:
             # It may have read by now what has changed since.
             if not (worker.ready or worker.stopped):
@@ -230,6 +234,8 @@ class Supervisor:
         # One that is not ready has nothing in flight.
         worker.deadline = worker.stopped + _KILL_SECONDS + (self._graceful_seconds if worker.ready else 0)
         worker.process.send_signal(signal.SIGTERM)
+        logger.info("Terminated child process [%d]", worker.process.pid)
+        logger.info("Waiting for child process [%d]", worker.process.pid)
         worker.replaces = None
         for other in self._workers:
             if other.replaces is worker:
@@ -272,7 +278,7 @@ class Supervisor:
             return
         now = time.monotonic()
         self._crashes = 1 if worker.ready and now - worker.ready > _SETTLED_SECONDS else self._crashes + 1
-        logger.error("worker %d %s; it is replaced", pid, how)
+        logger.error("Child process [%d] died: it %s, and is replaced", pid, how)
         settled = any(other.ready and now - other.ready > _SETTLED_SECONDS for other in self._workers)
         if self._crashes >= _MOST_CRASHES and not settled:
             logger.critical("workers have ended %d times in a row; see above for the reason", self._crashes)
@@ -290,6 +296,8 @@ class Supervisor:
     def _take_signals(self) -> None:
         for number in self._wakeup.recv(4096):
             if number in (signal.SIGINT, signal.SIGTERM):
+                if not self._stopping:
+                    logger.info("Received %s, exiting.", signal.Signals(number).name)
                 self._stop_all()
             elif number == signal.SIGHUP and not self._stopping:
                 self._replace_all()
@@ -300,6 +308,10 @@ class Supervisor:
         if self._count + by < 1:
             logger.warning("one worker is the least there can be")
             return
+        if by > 0:
+            logger.info("Received SIGTTIN, increasing the number of processes.")
+        else:
+            logger.info("Received SIGTTOU, decreasing number of processes.")
         self._count += by
         logger.info("workers: %d", self._count)
 
@@ -310,7 +322,6 @@ class Supervisor:
                 self._break_off(worker)
         else:
             self._stopping = True
-            logger.info("stopping; workers: %d", len(self._workers))
             # First, so that no client waits in the queue of a socket on which no process accepts.
             close_sockets(self._sockets)
             self._sockets = []

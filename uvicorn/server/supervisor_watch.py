@@ -16,7 +16,7 @@ from typing import Final
 
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS, places
 
-logger = getLogger("uvicorn.server")
+logger = getLogger("uvicorn.error")
 
 # A loop that has noticed ends by itself: its grace period, the application's shutdown, threads, `atexit`.
 STOPPING_SECONDS: Final = 5.0 + LEAST_SECONDS + LAST_WORDS_SECONDS

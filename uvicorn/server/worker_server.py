@@ -14,11 +14,11 @@ from types import FrameType
 from uvicorn.server.server import Server, ServerConfig
 from uvicorn.server.supervisor_watch import SupervisorWatch
 
-logger = logging.getLogger("uvicorn.server")
+logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """Writes lines to `channel`: `ready INTERFACE`, `alive` once a second, `retiring REASON` until it is replaced."""
+    """Writes lines to `channel`: `ready`, `alive` once a second, `retiring REASON` until it is replaced."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
@@ -43,8 +43,7 @@ class WorkerServer(Server):
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve, and report it to the supervisor."""
         await super().startup(sockets)
-        assert self.lifespan is not None
-        self._tell(f"ready {self.lifespan.name}")
+        self._tell("ready")
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Finish what is in flight."""
