@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from uvicorn.core.exchange import HTTPGateway
 from uvicorn.core.unsent import UnsentSends
+from uvicorn.core.websocket_session import WebSocketGateway
 
 
 class Client:
@@ -149,3 +151,8 @@ def test_send_above_the_limit_no_longer_counts_once_it_is_taken() -> None:
     for _ in range(10):
         client.send(1000, awaited=True)
     assert client.shortage(1) == "over 10000 unread bytes"
+
+
+def test_a_gateway_without_flow_control_has_no_callback_for_the_last_send() -> None:
+    assert HTTPGateway().last_send() is None
+    assert WebSocketGateway().last_send() is None

@@ -1055,3 +1055,12 @@ async def test_reply_sent_after_the_event_loop_has_closed_is_dropped() -> None:
     await settle()
     recorder.channels[0]["reply"]._exchange.endpoint.loop = None
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
+
+
+async def test_a_reply_channel_of_http_is_offered_no_text() -> None:
+    recorder = Recorder(hello)
+    conversation = Conversation(recorder)
+    conversation.send(GET)
+    await settle()
+    assert recorder.channels[0]["reply"].offer_text("text") is False
+    await conversation.lose()

@@ -23,6 +23,7 @@ from uvicorn.interfaces.environ import (
     decode_response,
     encode_response,
     exchange_from_environ,
+    field_octets,
 )
 
 
@@ -287,3 +288,9 @@ def test_environ_key_of_the_host_is_passed_on_after_more_keys_than_are_kept() ->
     own = {f"host.{number}": number for number in range(1000)}
     for _ in range(2):
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own
+
+
+@pytest.mark.parametrize("part", ["text", 5, None])
+def test_a_field_that_is_not_bytes_is_a_type_error(part: object) -> None:
+    with pytest.raises(TypeError):
+        field_octets(part)

@@ -95,14 +95,14 @@ class HandlerTasks:
                 )
                 if task.done():
                     return task
-            else:
+            else:  # pragma: no cover (Python 3.11, where coverage is not counted)
                 task = loop.create_task(handler, context=context.copy())
                 if inner is not None:
                     # A task that is cancelled before its first step would leave it without an await.
                     task.add_done_callback(lambda task: inner.close())
         except TypeError:
             if asyncio.iscoroutine(handler):
-                raise
+                raise  # pragma: no cover (a fault of the event loop itself)
             return self.start(self.as_coroutine(handler), endpoint)
         except (SystemExit, KeyboardInterrupt) as error:
             if endpoint.is_parents:

@@ -112,7 +112,7 @@ class RequestHead:
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)
-            return False
+            return False  # pragma: no cover (rejected above)
         self.method = METHODS[method]
         self.target = target
         self.http_version = "1.1" if minor == b"1" else "1.0"
