@@ -69,6 +69,8 @@ setup(
             "watchfiles>=1",
             # Hosts; pyuwsgi is uWSGI as a wheel, which needs no compiler.
             "gunicorn>=23",
+            # Another worker for gunicorn, which runs our server by the names of the public release.
+            "uvicorn-worker>=0.3",
             "hypercorn>=0.17",
             "pyuwsgi>=2.0.28",
             "waitress>=3",

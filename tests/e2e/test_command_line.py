@@ -686,7 +686,7 @@ def test_a_server_that_should_exit_before_it_starts_exits() -> None:
     assert sock.fileno() == -1
 
 
-def test_the_attribute_started_is_true_once_the_server_has_started() -> None:
+def test_the_attribute_started_stays_true_once_the_server_has_started() -> None:
     async def main() -> list[bool]:
         server, sock = listening(hello)
         told = [server.started]
@@ -697,7 +697,7 @@ def test_the_attribute_started_is_true_once_the_server_has_started() -> None:
         await asyncio.wait_for(serving, LONGEST_WAIT)
         return [*told, server.started]
 
-    assert asyncio.run(main()) == [False, True, False]
+    assert asyncio.run(main()) == [False, True, True]
 
 
 def test_a_server_is_run_and_stopped_from_other_threads() -> None:

@@ -152,6 +152,19 @@ def test_TTIN_and_TTOU_change_the_number_of_workers() -> None:
 # Recycling
 
 
+def test_the_worker_of_the_package_uvicorn_worker_is_recycled_again_and_again_and_gunicorn_lives() -> None:
+    recycled = 8
+    with running_gunicorn(
+        HOSTED, "app:app", "--max-requests", "1", worker_class="uvicorn_worker.UvicornWorker"
+    ) as server:
+        for count in range(1, recycled + 1):
+            assert server.get("/pid")[0] == 200
+            server.wait_for_exits(count)
+            server.wait_for_workers(count + 1)
+        assert server.stop() == 0
+        assert "failed to boot" not in server.stderr
+
+
 @covers("max_requests", "max_requests_jitter")
 def test_a_recycled_worker_closes_its_websockets_with_1012() -> None:
     arguments = ("--max-requests", "3", "--max-requests-jitter", "1")

@@ -90,7 +90,8 @@ async def test_a_server_is_run_step_by_step() -> None:
     server.should_exit = True
     await main_loop
     await server.shutdown()
-    assert not server.started
+    assert server.started
+    assert not server.servers
     assert app.events == ["startup", "shutdown"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from gunicorn.config import Config
 
 from uvicorn.keywords import build_settings
-from uvicorn.settings import Settings
+from uvicorn.settings import Limits, Settings
 from uvicorn.workers.gunicorn_settings import ignored_settings, keywords_of
 
 
@@ -44,7 +44,7 @@ def test_a_gunicorn_setting_is_translated_to_ours(changed: dict[str, Any], name:
     assert getattr(settings_of(**changed), name) == value
 
 
-@pytest.mark.parametrize(("given", "limit"), [(4094, 4094), (0, 65536)])
+@pytest.mark.parametrize(("given", "limit"), [(4095, 4095), (0, 65536)])
 def test_unlimited_gunicorn_request_lines_are_limited(given: int, limit: int) -> None:
     assert settings_of(limit_request_line=given).limits.max_request_line_bytes == limit
 
@@ -62,6 +62,14 @@ def test_a_proxy_cuts_the_root_path_unless_it_is_from_SCRIPT_NAME(monkeypatch: p
     assert settings_of().root_path_cut == "yes"
     monkeypatch.setenv("SCRIPT_NAME", "/mounted")
     assert settings_of().root_path_cut == "no"
+
+
+def test_gunicorns_default_limits_of_a_head_do_not_narrow_ours() -> None:
+    assert settings_of().limits == Limits()
+
+
+def test_a_changed_limit_of_header_fields_is_taken_over() -> None:
+    assert settings_of(limit_request_fields=7).limits.max_header_fields == 7
 
 
 def test_default_gunicorn_settings_are_not_reported_as_ignored() -> None:

@@ -66,7 +66,7 @@ class Server:
         self.server_state = ServerState()
         #: When `callback_notify` was called last.
         self.last_notified = 0.0
-        #: Whether connections are being accepted.
+        #: Whether connections have been accepted; it stays set, and programs see from it whether the startup failed.
         self.started = False
         #: How many responses were broken off at the end, or 1 if it was the application's shutdown.
         self.broken_off = 0
@@ -141,6 +141,7 @@ class Server:
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """The first third of `serve`: returns when connections are being accepted."""
+        self.started = False
         interface = self.lifespan = self.lifespan or self.config.load()
         settings = self.config.settings
         loop = self._loop = asyncio.get_running_loop()
@@ -402,7 +403,6 @@ class Server:
 
     def _close(self) -> None:
         """Leave nothing open, however serving has ended."""
-        self.started = False
         servers, self.servers = self.servers, []
         for acceptor in servers:
             acceptor.abort()
