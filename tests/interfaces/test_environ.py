@@ -290,6 +290,11 @@ def test_environ_key_of_the_host_is_passed_on_after_more_keys_than_are_kept() ->
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own
 
 
+@pytest.mark.parametrize("part", [bytearray(b"x"), memoryview(b"x")])
+def test_a_field_may_be_anything_that_holds_bytes(part: object) -> None:
+    assert field_octets(part) == b"x"
+
+
 @pytest.mark.parametrize("part", ["text", 5, None])
 def test_a_field_that_is_not_bytes_is_a_type_error(part: object) -> None:
     with pytest.raises(TypeError):
