@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from tests.django.conftest import Admin
 from tests.django.site import execute
 from tests.forks import exit_code_in_child
-from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy, arguments_of, once
+from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy, once
 
 
 @pytest.fixture
@@ -177,11 +177,6 @@ async def test_cancelled_call_is_not_made_when_a_thread_becomes_free() -> None:
 def test_forked_process_begins_with_threads_of_its_own(lanes: Lanes) -> None:
     once(lanes).submit(thread).result()
     assert exit_code_in_child(lambda: once(lanes).submit(int, "5").result()) == 0
-
-
-def test_arguments_are_those_of_the_call_that_asgiref_submits() -> None:
-    assert arguments_of(submitted(int, "5")) == ("5",)
-    assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 
 
 # What is open on a thread when a call has ended

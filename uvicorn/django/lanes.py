@@ -18,9 +18,10 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from queue import Empty, SimpleQueue
@@ -28,8 +29,10 @@ from types import GeneratorType
 from typing import Any, NamedTuple, TypeVar, final
 
 from django.db import connections
+from django.db.transaction import TransactionManagementError
 
 from uvicorn import forks
+from uvicorn.django.housekeeping import arguments_of, leaves_nothing
 from uvicorn.errors import UvicornError
 
 T = TypeVar("T")
@@ -106,7 +109,8 @@ class Lane:
     def _start_thread(self, serve: Callable[[], None]) -> bool:
         # A daemon: an application that blocks for ever must not keep the process from ending.
         name = f"uvicorn-django-{len(self._threads) + 1}"
-        thread = threading.Thread(target=self._work, args=(serve,), name=name, daemon=True)
+        # In a context of its own: some versions of Python have a thread inherit that of the request that starts it.
+        thread = threading.Thread(target=Context().run, args=(self._work, serve), name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
@@ -119,7 +123,10 @@ class Lane:
     def _work(self, serve: Callable[[], None] | None) -> None:
         inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         while serve is not None:
-            serve()
+            try:
+                serve()
+            except BaseException:
+                logger.exception("DjangoThreads: a thread has failed; it continues")
             with self._lock:
                 self.leases -= 1
                 serve = self._waiting.popleft() if self._waiting else None
@@ -164,6 +171,8 @@ class Lease(Executor):
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
         self._lanes = lanes
         self._keeps_thread = is_request
+        # What a call raises that finds no thread.
+        self._refusal: type[BaseException] = RequestRefused if is_request else ThreadsBusy
         self._ended = False
         self._lock = threading.Lock()
         # None wakes the thread, which then looks whether it is still needed. The garbage collector may put one in the
@@ -174,19 +183,23 @@ class Lease(Executor):
         self._thread = 0
         # Iterators that have begun and not ended. Only the caller keeps them alive.
         self._iterators: set[weakref.ref[GeneratorType[Any, Any, Any]]] = set()
-        #: Whether the request has been refused a thread.
-        self.refused = False
+        # Makes what every later call raises.
+        self._broken: Callable[[], BaseException] | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have the thread of this lease call `fn`; if none is free in time, the future raises RequestRefused or
         ThreadsBusy."""
+        if args or kwargs:
+            return self.submit(partial(fn, *args, **kwargs))
         if threading.get_ident() == self._thread:
             # That thread runs an event loop of its own, which would wait for a call that waits for the loop's end.
-            return once(self._lanes).submit(fn, *args, **kwargs)
-        call = _Call(partial(fn, *args, **kwargs) if args or kwargs else fn)
-        if self.refused and self._keeps_thread:
+            return once(self._lanes).submit(fn)
+        if self._keeps_thread and not self._is_served and leaves_nothing(fn):
+            return once(self._lanes, self._refusal).submit(fn)
+        call = _Call(fn)
+        if self._broken is not None:
             call.take()
-            call.future.set_exception(RequestRefused("the request was refused a thread"))
+            call.future.set_exception(self._broken())
             return call.future
         lane = self._lanes.requests if self._keeps_thread else self._lanes.calls
         with self._lock:
@@ -208,15 +221,18 @@ class Lease(Executor):
     def end(self) -> None:
         """The request or the handler has ended: give the thread back as soon as it has made the calls it has."""
         self._keeps_thread = False
+        self._refusal = ThreadsBusy
+        self._broken = None
         self._ended = True
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
         """Refuse a call that has waited too long, unless a thread has taken it."""
         if call.take():
-            self.refused = self.refused or self._keeps_thread
-            error = RequestRefused if self._keeps_thread else ThreadsBusy
-            call.future.set_exception(error(f"{lane.threads} threads were busy for {lane.wait:g} s"))
+            refuse = partial(self._refusal, f"{lane.threads} threads were busy for {lane.wait:g} s")
+            if self._keeps_thread:
+                self._broken = refuse
+            call.future.set_exception(refuse())
             # It waits on for a thread, which drops it.
             del call.function, call.future
 
@@ -229,7 +245,9 @@ class Lease(Executor):
                 call = self._calls.get(block=used and self._needs_thread())
             except Empty:
                 if used:
-                    clean_connections()
+                    if clean_connections():
+                        # A task that goes on would save a part of what belongs together.
+                        self._broken = partial(TransactionManagementError, "rolled back: it outlived its handler")
                     used = False
                 with self._lock:
                     if self._calls.empty():
@@ -273,22 +291,22 @@ class Lease(Executor):
         return bool(self._iterators)
 
 
-def once(lanes: Lanes) -> Lease:
+def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:
     """Return a lease for one call, which leaves nothing open behind it."""
     lease = Lease(lanes, is_request=False)
     lease.end()
+    lease._refusal = refusal
     return lease
 
 
-def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments of the call that asgiref submits, which is the last argument of its own; () if unsure."""
-    inner = function.args[-1] if isinstance(function, partial) and function.args else None
-    return inner.args if isinstance(inner, partial) else ()
-
-
-def _opened() -> Iterator[Any]:
+def _opened() -> list[Any]:
     """The connections of this thread, and those that have been closed."""
-    return iter(connections.all(initialized_only=True))
+    try:
+        opened: list[Any] = connections.all(initialized_only=True)
+    except Exception:
+        # The settings cannot be used, as the call finds for itself.
+        return []
+    return opened
 
 
 def _in_transaction(connection: Any) -> bool:
@@ -297,19 +315,25 @@ def _in_transaction(connection: Any) -> bool:
     return bool(connection.in_atomic_block or (is_open and connection.autocommit is False))
 
 
-def clean_connections() -> None:
-    """Have this thread's connections ready for another owner: none broken, none too old, none in a transaction."""
+def clean_connections() -> bool:
+    """Have this thread's connections ready for another owner: none broken, none too old, none in a transaction.
+
+    Returns whether a transaction has been rolled back.
+    """
+    rolled_back = False
     for connection in _opened():
         connection.queries_log.clear()
-        if connection.in_atomic_block:
+        if _in_transaction(connection) and connection.settings_dict["AUTOCOMMIT"]:
             _drop(connection, "a transaction was left open; it is rolled back")
+            rolled_back = True
             continue
         try:
-            if _in_transaction(connection) and not connection.settings_dict["AUTOCOMMIT"]:
+            if _in_transaction(connection):
                 connection.rollback()
             connection.close_if_unusable_or_obsolete()
         except Exception as error:
             _drop(connection, repr(error))
+    return rolled_back
 
 
 def _drop(connection: Any, reason: str) -> None:

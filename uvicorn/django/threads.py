@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, final
 from weakref import WeakSet
 
@@ -95,9 +96,10 @@ class DjangoThreads:
             self._log_refusal(refusal)
         finally:
             lease.end()
-            # Of tasks that call the application themselves.
-            SyncToAsync.thread_sensitive_context.reset(token)
-            set_script_prefix(script_prefix)
+            # Of tasks that call the application themselves. One that is closed, not ended, is in another context.
+            with suppress(ValueError):
+                SyncToAsync.thread_sensitive_context.reset(token)
+                set_script_prefix(script_prefix)
 
     async def startup(self) -> None:
         """Start the application, if it has a `startup`."""
