@@ -33,7 +33,7 @@ _finished = 0
 @pytest.fixture(autouse=True)
 def _loggers_restored() -> Iterator[None]:
     # A configuration sets logging up when it is made.
-    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access", "uvicorn.error")]
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access", "uvicorn.error", "uvicorn.asgi")]
     kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
     for logger, handlers, level, propagate in kept:

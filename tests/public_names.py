@@ -40,7 +40,8 @@ ROWS: Final = (
     Row(
         "uvicorn.config",
         "Config HTTP_PROTOCOLS WS_PROTOCOLS LIFESPAN LOOP_FACTORIES INTERFACES LOGGING_CONFIG LOG_LEVELS "
-        "TRACE_LOG_LEVEL SSL_PROTOCOL_VERSION STARTUP_FAILURE UvicornDeprecationWarning create_ssl_context logger",
+        "TRACE_LOG_LEVEL SSL_PROTOCOL_VERSION STARTUP_FAILURE UvicornDeprecationWarning create_ssl_context logger "
+        "HTTPProtocolType InterfaceType LifespanType LoopFactoryType WSProtocolType",
         "changes of `LOGGING_CONFIG` take effect; changes of the other tables do not",
     ),
     Row(
@@ -53,8 +54,13 @@ ROWS: Final = (
         "ColourizedFormatter DefaultFormatter AccessFormatter TRACE_LOG_LEVEL",
         "with `level_name_colors`, `color_level_name`, `status_code_colours` and `get_status_code` for subclasses",
     ),
-    Row("uvicorn.middleware.proxy_headers", "ProxyHeadersMiddleware", "on any ASGI server"),
-    Row("uvicorn.middleware.wsgi", "WSGIMiddleware build_environ", "an `ASGI3Adapter`: content is streamed"),
+    Row("uvicorn.middleware.proxy_headers", "ProxyHeadersMiddleware _TrustedHosts", "on any ASGI server"),
+    Row(
+        "uvicorn.middleware.wsgi",
+        "WSGIMiddleware _WSGIMiddleware build_environ",
+        "an `ASGI3Adapter`: content is streamed",
+    ),
+    Row("uvicorn.middleware.wsgi", "WSGIResponder", "`ASGI3Adapter` answers", works=False),
     Row("uvicorn.middleware.asgi2", "ASGI2Middleware", "on any ASGI server"),
     Row("uvicorn.middleware.message_logger", "MessageLoggerMiddleware message_with_placeholders", "on any ASGI server"),
     Row(

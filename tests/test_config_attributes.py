@@ -194,3 +194,52 @@ def test_the_typed_keywords_of_run_are_those_of_the_configuration() -> None:
 def test_a_typed_keyword_accepts_the_type_of_its_setting(name: str) -> None:
     annotation: str = SettingOptions.__annotations__[name].__forward_arg__
     assert type(FIELDS[name].default).__name__ in annotation.split(" | ")
+
+
+# What the public release does as well
+
+
+def test_a_function_without_parameters_is_called_as_a_factory_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def make() -> Any:
+        return hello
+
+    assert uvicorn.Config(make, log_config=None).load_app() is hello
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "is called as a factory" in caplog.text
+
+
+def test_a_class_without_parameters_is_called_as_a_factory() -> None:
+    class Application:
+        async def __call__(self, message: Any, channels: Any) -> None: ...
+
+    assert isinstance(uvicorn.Config(Application, log_config=None).load_app(), Application)
+
+
+def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="uvicorn.error"):
+        made = config(reload=True, workers=4)
+    assert (made.workers, caplog.messages) == (1, ["workers has no effect with reload"])
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"])
+def test_the_log_level_is_that_of_every_logger(name: str) -> None:
+    uvicorn.Config(hello, log_level="error")
+    assert logging.getLogger(name).level == logging.ERROR
+
+
+def test_without_an_access_log_its_logger_has_no_handlers() -> None:
+    uvicorn.Config(hello, access_log=False)
+    assert logging.getLogger("uvicorn.access").handlers == []
+
+
+def test_the_loop_none_has_no_factory() -> None:
+    assert config(loop="none").get_loop_factory() is None
+
+
+def test_trusted_proxies_are_those_of_the_environment_or_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    before = config().forwarded_allow_ips
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
+    assert (before, config().forwarded_allow_ips) == ("127.0.0.1,::1", "10.0.0.1")

@@ -119,7 +119,7 @@ def test_colours_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, True)
     logging.getLogger("uvicorn.test").warning("x")
     assert "\x1b[" in capsys.readouterr().err
-    assert "use_colors" not in LOGGING_CONFIG["formatters"]["default"]
+    assert LOGGING_CONFIG["formatters"]["default"]["use_colors"] is None
 
 
 DICT = {

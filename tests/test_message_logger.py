@@ -25,17 +25,21 @@ async def messages_of(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
     await settle()
     assert conversation.statuses == [200]
     await conversation.lose()
-    return [" ".join(record.getMessage().split()[2:5]) for record in caplog.records if record.name == "uvicorn.asgi"]
+    return [
+        " ".join(record.getMessage().partition("] ")[2].split()[:3])
+        for record in caplog.records
+        if record.name == "uvicorn.asgi"
+    ]
 
 
 async def test_messages_of_an_asgi_application_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
         lines = await messages_of(app, caplog)
     assert lines == [
-        "started scope={'type': 'http',",
-        "send {'type': 'http.response.start',",
-        "send {'type': 'http.response.body',",
-        "completed",
+        "Started scope={'type': 'http',",
+        "Send {'type': 'http.response.start',",
+        "Send {'type': 'http.response.body',",
+        "Completed",
     ]
 
 

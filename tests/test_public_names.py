@@ -111,6 +111,13 @@ def test_the_command_calls_run_of_its_module_so_that_tests_can_replace_it(monkey
     assert (result.exit_code, calls[0][0], calls[0][1]["port"]) == (0, "shop:app", 8001)
 
 
+def test_the_application_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(importlib.import_module("uvicorn.main"), "run", lambda app, **options: calls.append(app))
+    result = CliRunner().invoke(uvicorn.main, [], env={"UVICORN_APP": "shop:app"})
+    assert (result.exit_code, calls) == (0, ["shop:app"])
+
+
 def test_the_command_is_called_main_in_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     group = click.Group("shop")
@@ -270,11 +277,11 @@ async def test_messages_are_logged_with_sizes_in_place_of_contents(caplog: pytes
     with caplog.at_level(TRACE_LOG_LEVEL, logger="uvicorn.asgi"):
         await ask(MessageLoggerMiddleware(app), scope_of((b"cookie", b"secret")))
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0].startswith("10.0.0.1:1 [1] started scope=")
+    assert lines[0].startswith("10.0.0.1:1 - ASGI [1] Started scope=")
     assert lines[1:] == [
-        "10.0.0.1:1 [1] receive {'type': 'http.request', 'body': '<0 bytes>', 'more_body': False}",
-        "10.0.0.1:1 [1] send {'type': 'http.response.body', 'body': '<6 bytes>'}",
-        "10.0.0.1:1 [1] completed",
+        "10.0.0.1:1 - ASGI [1] Receive {'type': 'http.request', 'body': '<0 bytes>', 'more_body': False}",
+        "10.0.0.1:1 - ASGI [1] Send {'type': 'http.response.body', 'body': '<6 bytes>'}",
+        "10.0.0.1:1 - ASGI [1] Completed",
     ]
     assert not any("secret" in line for line in lines)
 
@@ -288,7 +295,7 @@ async def test_an_exception_of_an_application_is_logged_and_raised_with_its_mess
 
     with caplog.at_level(TRACE_LOG_LEVEL, logger="uvicorn.asgi"), pytest.raises(ValueError, match="mine"):
         await ask(MessageLoggerMiddleware(app), scope_of(client=None))
-    assert caplog.records[-1].getMessage() == "ASGI [1] raised ValueError"
+    assert caplog.records[-1].getMessage() == "ASGI [1] Raised exception: ValueError"
 
 
 # Helpers

@@ -173,7 +173,7 @@ command = _Command(
     "'app'.\n\nEvery option can also be set by an environment variable: UVICORN_PORT for --port.",
     context_settings={"auto_envvar_prefix": "UVICORN", "max_content_width": 100},
     params=[
-        click.Argument(["app"]),
+        click.Argument(["app"], envvar="UVICORN_APP"),
         _Option(
             "--bind", "-b", group=ADDRESS, multiple=True, metavar="ADDRESS",
             help="Address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated.",

@@ -11,7 +11,16 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from uvicorn.errors import ConfigError
-from uvicorn.keywords import ADDRESS_AND_CONTENT, FIELDS, OTHER_KEYWORDS, READ_KEYWORDS, build_settings
+from uvicorn.keywords import (
+    ADDRESS_AND_CONTENT,
+    FIELDS,
+    OTHER_KEYWORDS,
+    READ_KEYWORDS,
+    build_settings,
+    log_level_of,
+    takes_nothing,
+    workers_of,
+)
 from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, TRACE_LOG_LEVEL, configure_logging, restore_loggers
 from uvicorn.options import SettingOptions
 from uvicorn.other_servers import (
@@ -21,7 +30,12 @@ from uvicorn.other_servers import (
     LOOP_FACTORIES,
     SSL_PROTOCOL_VERSION,
     WS_PROTOCOLS,
+    HTTPProtocolType,
+    InterfaceType,
+    LifespanType,
+    LoopFactoryType,
     UvicornDeprecationWarning,
+    WSProtocolType,
     checked_headers,
     create_ssl_context,
     load_environment,
@@ -37,6 +51,7 @@ from uvicorn.server.listener import (
     parse_bind,
     parse_mode,
 )
+from uvicorn.server.proxy import DEFAULT_TRUSTED
 from uvicorn.settings import Limits
 
 if TYPE_CHECKING:
@@ -49,7 +64,9 @@ if TYPE_CHECKING:
 # Besides Config, names that other programs import from here.
 __all__ = [
     "HTTP_PROTOCOLS", "INTERFACES", "LIFESPAN", "LOGGING_CONFIG", "LOG_LEVELS", "LOOP_FACTORIES",
-    "SSL_PROTOCOL_VERSION", "STARTUP_FAILURE", "TRACE_LOG_LEVEL", "WS_PROTOCOLS", "Config", "UvicornDeprecationWarning",
+    "SSL_PROTOCOL_VERSION", "STARTUP_FAILURE", "TRACE_LOG_LEVEL", "WS_PROTOCOLS", "Config",
+    "HTTPProtocolType", "InterfaceType", "LifespanType", "LoopFactoryType", "WSProtocolType",
+    "UvicornDeprecationWarning",
     "create_ssl_context", "logger",
 ]  # fmt: skip
 
@@ -119,11 +136,11 @@ class Config:
         self._ssl: SSLContext | None = None
         self._interface_name = ""
         notes = self._read(self._given)
-        _log_level(log_level)
+        log_level_of(log_level)
         self.log_level = log_level
         self.log_config = log_config
         self.use_colors = use_colors
-        self.workers = 1 if reload else _workers(workers)
+        self.workers = 1 if reload else workers_of(workers)
         self.reload = reload
         self.reload_dirs = _texts(reload_dirs)
         self.reload_includes = _texts(reload_includes)
@@ -138,7 +155,7 @@ class Config:
         if isinstance(reload_delay, bool) or not isinstance(reload_delay, (int, float)) or not reload_delay > 0:
             raise ConfigError(f"reload_delay: expected a number of seconds above 0, got {reload_delay!r}")
         if reload and workers is not None and workers > 1:
-            raise ConfigError("reload and workers cannot be combined; use one of them")
+            notes.append("workers has no effect with reload")
         # Configured here, so that a program can change logging before it starts a server.
         self.configure_logging()
         for note in notes:
@@ -168,6 +185,8 @@ class Config:
 
     def __getattr__(self, name: str) -> Any:
         """Return a keyword as it was given, or its default."""
+        if name == "forwarded_allow_ips":
+            return self.settings.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED
         if name == "interface" and self._interface_name:
             return self._interface_name
         value = self.__dict__.get("_given", {}).get(name)
@@ -192,10 +211,14 @@ class Config:
     def configure_logging(self) -> None:
         """Set up the loggers named `uvicorn`; do nothing if `log_config` is None."""
         configure_logging(self.log_config, self.use_colors)
-        level = _log_level(self.log_level)
+        level = log_level_of(self.log_level)
         if level is not None:
-            for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+            for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
                 logging.getLogger(name).setLevel(level)
+        if not self.settings.access_log:
+            # Programs ask for the handlers, to find out whether there is an access log.
+            access = logging.getLogger("uvicorn.access")
+            access.handlers, access.propagate = [], False
 
     @property
     def asgi_version(self) -> str:
@@ -284,7 +307,9 @@ class Config:
     def _made(self, app: Any, source: str) -> Any:
         """Return `app`, or what it returns if it is a factory."""
         if not self.factory:
-            return app
+            if not takes_nothing(app):
+                return app
+            logger.warning("%s takes no arguments and is called as a factory; set factory, or pass --factory", source)
         try:
             return app()
         except Exception as error:
@@ -318,10 +343,12 @@ class Config:
         """Listen on every address."""
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
-    def get_loop_factory(self) -> Callable[[], AbstractEventLoop]:
-        """Return the loop factory for `asyncio.run`."""
+    def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:
+        """Return the loop factory for `asyncio.run`; None, which means asyncio's default, for the loop 'none'."""
         from uvicorn.server.loops import loop_factory
 
+        if self._given.get("loop") == "none":
+            return None
         return loop_factory(self.settings.loop)
 
     def setup_event_loop(self) -> None:
@@ -360,25 +387,5 @@ def _addresses(
     return (Address(DEFAULT_HOST if host is None else host, number),)
 
 
-def _workers(number: int | None) -> int:
-    """Return the number of worker processes: as given, or from WEB_CONCURRENCY, or 1."""
-    if number is None:
-        text = os.environ.get("WEB_CONCURRENCY", "") or "1"
-        if not text.isdecimal() or not int(text):
-            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers, at least 1, got {text!r}")
-        return int(text)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ConfigError(f"workers: expected a number, at least 1, got {number!r}")
-    return number
-
-
 def _texts(given: Sequence[str | os.PathLike[str]] | str | None) -> list[str]:
     return [given] if isinstance(given, str) else [os.fspath(item) for item in given or ()]
-
-
-def _log_level(level: str | int | None) -> int | None:
-    if level is None or isinstance(level, int):
-        return level
-    if level.lower() not in LOG_LEVELS:
-        raise ConfigError(f"log level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
-    return LOG_LEVELS[level.lower()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, Final
 
 from uvicorn.errors import ConfigError, UnknownKeywordError
+from uvicorn.logging import LOG_LEVELS
 from uvicorn.options import RunOptions
 from uvicorn.settings import LOOP_NAMES, Limits, Settings
 
@@ -78,3 +80,35 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value >= field.metadata["low"]:
         raise ConfigError(f"{name}: expected a number not below {field.metadata['low']:g}, got {value!r}")
     return value
+
+
+def workers_of(number: int | None) -> int:
+    """Return the number of worker processes: as given, or from WEB_CONCURRENCY, or 1."""
+    if number is None:
+        text = os.environ.get("WEB_CONCURRENCY", "") or "1"
+        if not text.isdecimal() or not int(text):
+            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers, at least 1, got {text!r}")
+        return int(text)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ConfigError(f"workers: expected a number, at least 1, got {number!r}")
+    return number
+
+
+def log_level_of(level: str | int | None) -> int | None:
+    """Return the number of a level that is given by its name or its number."""
+    if level is None or isinstance(level, int):
+        return level
+    if level.lower() not in LOG_LEVELS:
+        raise ConfigError(f"log level: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
+    return LOG_LEVELS[level.lower()]
+
+
+def takes_nothing(app: Any) -> bool:
+    """Whether `app` is a function or class without parameters, and so a factory rather than an application."""
+    is_plain = (inspect.isfunction(app) or inspect.isclass(app)) and not inspect.iscoroutinefunction(app)
+    if not is_plain or hasattr(app, "__uvicorn_interface__"):
+        return False
+    try:
+        return not inspect.signature(app).parameters
+    except (TypeError, ValueError):
+        return False

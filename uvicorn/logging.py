@@ -41,7 +41,11 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(asctime)s %(levelname)s %(message)s"},
+        "default": {
+            "()": "uvicorn.logging.DefaultFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(message)s",
+            "use_colors": None,
+        },
         "access": {
             "()": "uvicorn.logging.AccessFormatter",
             "fmt": (

@@ -38,21 +38,22 @@ class MessageLoggerMiddleware:
     ) -> None:
         """Call the application; log each message, and how the call ends."""
         client = scope.get("client")
-        name = f"{client[0]}:{client[1]} [{next(self._numbers)}]" if client else f"ASGI [{next(self._numbers)}]"
+        peer = f"{client[0]}:{client[1]} - " if client else ""
+        name = f"{peer}ASGI [{next(self._numbers)}]"
 
         async def logged_receive() -> Message:
             message = await receive()
-            logger.log(TRACE_LOG_LEVEL, "%s receive %s", name, message_with_placeholders(message))
+            logger.log(TRACE_LOG_LEVEL, "%s Receive %s", name, message_with_placeholders(message))
             return message
 
         async def logged_send(message: Message) -> None:
-            logger.log(TRACE_LOG_LEVEL, "%s send %s", name, message_with_placeholders(message))
+            logger.log(TRACE_LOG_LEVEL, "%s Send %s", name, message_with_placeholders(message))
             await send(message)
 
-        logger.log(TRACE_LOG_LEVEL, "%s started scope=%s", name, message_with_placeholders(scope))
+        logger.log(TRACE_LOG_LEVEL, "%s Started scope=%s", name, message_with_placeholders(scope))
         try:
             await self.app(scope, logged_receive, logged_send)
         except BaseException as error:
-            logger.log(TRACE_LOG_LEVEL, "%s raised %s", name, type(error).__name__)
+            logger.log(TRACE_LOG_LEVEL, "%s Raised exception: %s", name, type(error).__name__)
             raise
-        logger.log(TRACE_LOG_LEVEL, "%s completed", name)
+        logger.log(TRACE_LOG_LEVEL, "%s Completed", name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from uvicorn.errors import ConfigError, LocalProtocolError
 from uvicorn.settings import Settings
@@ -93,6 +93,11 @@ def load_environment(path: str | os.PathLike[str]) -> None:
 
 
 # Names that programs import from `uvicorn.config`: mostly to offer the values of an option as choices.
+LoopFactoryType: TypeAlias = Literal["none", "auto", "asyncio", "uvloop", "zuvloop"]
+HTTPProtocolType: TypeAlias = Literal["auto", "h11", "httptools", "zttp"]
+WSProtocolType: TypeAlias = Literal["auto", "none", "websockets", "websockets-sansio", "wsproto"]
+LifespanType: TypeAlias = Literal["auto", "on", "off"]
+InterfaceType: TypeAlias = Literal["auto", "asgi3", "asgi2", "wsgi", "channels", "consumer"]
 HTTP_PROTOCOLS: Final = {
     "auto": "uvicorn.protocols.http.auto:AutoHTTPProtocol",
     "h11": "uvicorn.protocols.http.h11_impl:H11Protocol",

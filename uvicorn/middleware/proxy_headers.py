@@ -11,6 +11,21 @@ from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallab
 from uvicorn.server.proxy import TrustedPeers
 
 
+class _TrustedHosts:
+    """Peers that are trusted: `host in trusted`. Other programs import it, although its name is private."""
+
+    def __init__(self, trusted_hosts: list[str] | str) -> None:
+        items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts
+        names = {item.strip() for item in items} - {""}
+        networks = {name for name in names if _is_network(name)}
+        self.always_trust = "*" in names
+        self._names = names - networks
+        self.peers = TrustedPeers("*" if self.always_trust else ",".join(networks))
+
+    def __contains__(self, host: str | None) -> bool:
+        return self.always_trust or (bool(host) and (host in self._names or self.peers.trusts((host or "", 0))))
+
+
 class ProxyHeadersMiddleware:
     """`ProxyHeadersMiddleware(app, trusted_hosts)` sets the scope's client and scheme before it calls `app`.
 
@@ -20,19 +35,15 @@ class ProxyHeadersMiddleware:
 
     def __init__(self, app: ASGI3Application, trusted_hosts: list[str] | str = "127.0.0.1") -> None:
         self.app = app
-        items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts
-        names = {item.strip() for item in items}
-        peers = {name for name in names if name == "*" or _is_network(name)}
-        self._names = names - peers
-        self._peers = TrustedPeers(",".join(peers))
+        self.trusted_hosts = _TrustedHosts(trusted_hosts)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Call the application."""
         client = scope.get("client")
         peer = (client[0], client[1]) if client else None
-        if scope["type"] != "lifespan" and (self._peers.trusts(peer) or (peer and peer[0] in self._names)):
+        if scope["type"] != "lifespan" and (peer[0] if peer else None) in self.trusted_hosts:
             scheme = scope["scheme"]
-            found, proto = self._peers.client(
+            found, proto = self.trusted_hosts.peers.client(
                 _joined(scope, b"x-forwarded-for"), _joined(scope, b"x-forwarded-proto"), peer, scheme
             )
             if proto != scheme:

@@ -11,8 +11,9 @@ from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.core.exchange import HTTPGateway
 from uvicorn.interfaces.environ import build_environ as environ_of
 from uvicorn.interfaces.wsgi import ErrorLog
+from uvicorn.protocols.placeholder import Placeholder
 
-__all__ = ["WSGIMiddleware", "build_environ"]
+__all__ = ["WSGIMiddleware", "WSGIResponder", "build_environ"]
 
 
 class WSGIMiddleware(ASGI3Adapter):
@@ -20,6 +21,14 @@ class WSGIMiddleware(ASGI3Adapter):
 
     def __init__(self, app: WSGIApp, workers: int = 10) -> None:
         super().__init__(app, interface="wsgi", threads=workers)
+
+
+#: The name of the class itself in the public release.
+_WSGIMiddleware = WSGIMiddleware
+
+
+class WSGIResponder(Placeholder):
+    """By name only: `ASGI3Adapter` answers."""
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:
