@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.corpus import request
-from tests.helpers import Conversation, Recorder, hello, settle
+from tests.helpers import Conversation, Recorder, hello, settle, until
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ConfigError
@@ -194,6 +194,26 @@ async def test_C7_the_next_request_of_the_connection_may_have_another_client() -
     assert seen[:2] == [(("1.2.3.4", 5), "https")] * 2
     assert seen[2] == (("5.6.7.8", 0), "http")
     assert seen[3] not in seen[:3]
+
+
+@pytest.mark.parametrize("kind", ["consumer", "consumer in a thread"])
+async def test_C7_a_consumer_receives_the_client_behind_the_proxy_for_each_request(kind: str) -> None:
+    messages: list[Any] = []
+
+    def record(message: Any) -> None:
+        messages.append(message)
+        message["reply_channel"].send({"status": 204})
+
+    async def consumer(message: Any) -> None:
+        record(message)
+
+    app = consumer if kind == "consumer" else record
+    conversation = Conversation(app, interface="consumer", forwarded_allow_ips="*")
+    conversation.send(FORWARDED + request())
+    await until(lambda: len(conversation.responses()) == 2)
+    seen = [(keys["client"], keys["scheme"]) for message in messages for keys in (message, message["content"])]
+    assert seen == [(("1.2.3.4", 5), "https")] * 2 + [(("127.0.0.1", 51234), "http")] * 2
+    await conversation.lose()
 
 
 async def test_C7_an_asgi_application_sees_the_client_behind_the_proxy_for_each_request() -> None:

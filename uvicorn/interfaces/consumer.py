@@ -93,6 +93,8 @@ def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Mess
     if endpoint.root_path:
         request["root_path"] = exchange.root_path
     request["headers"] = exchange.headers
+    if exchange.forwarded is not None:
+        request["client"], request["scheme"] = exchange.forwarded
     request["body"] = content
     return {**request, "reply_channel": reply, "content": request, "message": request, "channel_layer": None}
 
