@@ -66,6 +66,15 @@ def test_what_arrives_meanwhile_is_held() -> None:
     assert bytes(parser.buffer) == request(b"GET /2 HTTP/1.1")
 
 
+@pytest.mark.parametrize("name", [b"proxy-connection", b"Proxy-Connection"])
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"GET http://x/ HTTP/1.1"])
+def test_proxy_connection_leaves_the_connection_as_it_is(name: bytes, line: bytes) -> None:
+    parser, log = parse(request(line, name + b": close") + request(b"GET /2 HTTP/1.1"))
+    assert parser.keep_alive
+    parser.next_message()
+    assert (log.calls, parser.target) == (["request"] * 2, b"/2")
+
+
 def test_repeated_fields_keep_their_order_and_their_values() -> None:
     parser, log = parse(request(b"GET / HTTP/1.1", b"a: 1", b"b: 2", b"A: 3 ", b"connection: x", b"connection: close"))
     assert pairs(parser) == [

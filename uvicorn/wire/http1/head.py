@@ -57,7 +57,7 @@ _SINGULAR: Final = frozenset(
 # connection.
 _HARMLESS: Final = (b"host", b"x-forwarded-for", b"x-forwarded-proto")
 _DECISIVE: Final = frozenset(
-    (*_HARMLESS, b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
+    (*_HARMLESS, b"content-length", b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade", b"expect")
 )
 
 
@@ -289,6 +289,9 @@ class RequestHead:
                     self.keep_alive = False
                 else:
                     self.upgrade = b",".join(offered)
+        if b"proxy-connection" in fields:
+            # No field of HTTP/1.1, but llhttp takes it for Connection: after `close` it would refuse the next head.
+            self._llhttp = None
         expect = fields.get(b"expect")
         if expect is not None and modern:
             if expect.lower() != b"100-continue":
