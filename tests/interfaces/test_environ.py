@@ -177,6 +177,12 @@ def test_the_keys_of_a_long_environ_are_not_kept() -> None:
     assert (key,) not in _SHAPES
 
 
+def test_a_shape_of_many_short_keys_is_not_remembered() -> None:
+    keys = tuple(f"HTTP_X{number}" for number in range(200))
+    exchange_from_environ(dict.fromkeys(keys, ""), HTTPGateway(), None)
+    assert keys not in _SHAPES
+
+
 PASSING_ON = """
 from uvicorn.interfaces.environ import exchange_from_environ
 from uvicorn.core.exchange import HTTPGateway

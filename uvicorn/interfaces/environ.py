@@ -72,6 +72,8 @@ _Shape = tuple[list[str], tuple[bytes, ...], list[str]]
 _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
 _MOST_SHAPES: Final = 256
 _SHAPE_LENGTH: Final = 2048
+# A key costs 110 bytes besides its own and its field's name. Hosts have some 30 keys, and browsers send 20 fields.
+_SHAPE_KEYS: Final = 128
 
 #: Results of `content_length` other than a length.
 UNTIL_END: Final = -1
@@ -355,7 +357,7 @@ def _shape_of(environ: Mapping[str, Any]) -> _Shape:
             fields.append(key)
             names.append(meaning)
     shape = fields, tuple(names), own
-    if sum(map(len, keys)) <= _SHAPE_LENGTH:
+    if len(keys) <= _SHAPE_KEYS and sum(map(len, keys)) <= _SHAPE_LENGTH:
         if len(_SHAPES) >= _MOST_SHAPES:
             _SHAPES.clear()
         _SHAPES[keys] = shape

@@ -47,3 +47,8 @@ def test_a_shape_of_long_names_is_not_remembered() -> None:
     name = b"x" * 2000
     outcome(request(b"GET / HTTP/1.1", name + b": 1"), (), Limits())
     assert not any(name in spellings for spellings in head._SHAPES)
+
+
+def test_a_shape_of_many_short_names_is_not_remembered() -> None:
+    outcome(request(b"GET / HTTP/1.1", *(b"x%d: 1" % number for number in range(100))), (), Limits())
+    assert not any(b"x99" in spellings for spellings in head._SHAPES)
