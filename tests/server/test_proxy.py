@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.corpus import request
+from tests.corpus import chunked, request
 from tests.helpers import Conversation, Recorder, hello, settle, until
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
@@ -228,6 +228,26 @@ async def test_C7_an_asgi_application_sees_the_client_behind_the_proxy_for_each_
     conversation.send(FORWARDED + request())
     await settle()
     assert scopes == [(("1.2.3.4", 5), "https"), (("127.0.0.1", 51234), "http")]
+    await conversation.lose()
+
+
+async def test_C7_a_warning_about_a_request_names_the_client_behind_the_proxy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    conversation = Conversation(hello, forwarded_allow_ips="*")
+    conversation.send(chunked(b"malformed\r\n", b"x-forwarded-for: 1.2.3.4:5"))
+    await settle()
+    assert [record.getMessage() for record in caplog.records] == ["1.2.3.4:5 refused: malformed chunk line (400)"]
+    await conversation.lose()
+
+
+async def test_C7_a_warning_about_a_malformed_head_names_the_peer(caplog: pytest.LogCaptureFixture) -> None:
+    conversation = Conversation(hello, forwarded_allow_ips="*")
+    conversation.send(FORWARDED + b"malformed\r\n")
+    await settle()
+    assert [record.getMessage() for record in caplog.records] == [
+        "127.0.0.1:51234 refused: malformed request line (400)"
+    ]
     await conversation.lose()
 
 

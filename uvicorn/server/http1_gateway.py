@@ -173,7 +173,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             size, buffered, most, settings.max_pending_bytes
         )
         if shortage:
-            self._context.warnings.warn(self._endpoint.client, f"reset: {shortage}")
+            self._warn(f"reset: {shortage}")
         return not shortage
 
     def _file_sent(self, count: int) -> None:

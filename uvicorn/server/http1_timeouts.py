@@ -201,12 +201,17 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
 
     # The end
 
+    def _warn(self, what: str) -> None:
+        """Log that the client of the current request, or the peer if there is none, did `what`."""
+        exchange = self._exchange
+        self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
+
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
         if self.phase >= LINGERING:
             return
         exchange = self._exchange
-        self._context.warnings.warn(self._endpoint.client, f"refused: {error} ({error.status_hint})")
+        self._warn(f"refused: {error} ({error.status_hint})")
         if exchange is not None and exchange.state is STREAMING:
             exchange.abort("the request is malformed")
             return
@@ -290,17 +295,12 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         unsent = self._transport.get_write_buffer_size() + self._file_left
         if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
             least = self._context.settings.min_response_rate
-            self._context.warnings.warn(
-                self._endpoint.client,
-                f"reset: took less than {least} bytes per second of a response that holds a thread",
-            )
+            self._warn(f"reset: took less than {least} bytes per second of a response that holds a thread")
             self._break_off("response rate")
             return
         if self._has_stalled(unsent):
             seconds = self._context.settings.write_stall_seconds
-            self._context.warnings.warn(
-                self._endpoint.client, f"reset: took no byte of a response for {seconds:g} seconds"
-            )
+            self._warn(f"reset: took no byte of a response for {seconds:g} seconds")
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:

@@ -137,12 +137,11 @@ class ObservedGateway(HTTPGateway):
     def environ(self) -> dict[str, Any]:
         """The environ (PEP 3333), with the path escaped for a log line."""
         endpoint = self._exchange.endpoint
-        # Set aside the template of the interface, which may be of another kind.
-        template, endpoint.template = endpoint.template, None
-        try:
-            environ = build_environ(self._exchange)
-        finally:
-            endpoint.template = template
+        # Kept for the interface, which may have keys of its own in it.
+        template = endpoint.environ_template
+        environ = build_environ(self._exchange)
+        if template is not None:
+            endpoint.environ_template = template
         environ["PATH_INFO"] = printable(environ["PATH_INFO"].encode("latin-1"))
         return environ
 
