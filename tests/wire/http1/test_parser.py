@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 
 import pytest
@@ -58,6 +59,28 @@ def test_the_parser_stops_after_a_message_until_it_is_told_to_go_on() -> None:
     assert (log.calls, parser.target) == (["request"], b"/")
     parser.next_message()
     assert (log.calls, parser.target) == (["request"] * 2, b"/2")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        request(b"GET / HTTP/1.1", b"cookie: " + b"a" * 60000),
+        request(b"GET / HTTP/1.1", b"a: 1", b"a: " + b"a" * 60000),
+        request(b"GET /" + b"a" * 60000 + b" HTTP/1.1"),
+        request(POST, b"content-length: 1", b"cookie: " + b"a" * 60000, content=b"a"),
+        request(b"GET / HTTP/1.1", *(b"%d:" % number for number in range(100, 250))),
+    ],
+    ids=["field", "repeated field", "target", "field and content", "many fields"],
+)
+def test_little_of_a_large_head_is_held_between_requests(stream: bytes) -> None:
+    parser = HTTP1RequestParser(Log(), Limits())
+    tracemalloc.start()
+    try:
+        parser.receive_data(stream)
+        parser.next_message()
+        assert tracemalloc.get_traced_memory()[0] < 8192
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_arrives_meanwhile_is_held() -> None:

@@ -159,6 +159,12 @@ class RequestHead:
             fields = self._read_repeated_fields(head, count)
         self._apply_fields(fields, authority)
 
+    def _forget(self) -> None:
+        """Free the bytes of the head."""
+        self.target = b""
+        self.fields = (), ()
+        self._seen.clear()
+
     def _take_apart(self, head: bytes) -> dict[bytes, bytes]:
         """Have llhttp check a head and find its fields; return them by the names as they were spelled."""
         seen = self._seen

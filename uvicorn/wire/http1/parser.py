@@ -17,8 +17,10 @@ from uvicorn.wire.http1.head import BARE_LINE_END, USUAL_HEAD, RequestHead, chec
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 _BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
 
-# A head up to this size is kept to be compared with the next: an idle connection is to stay small.
+# A head up to this size is kept to be compared with the next: an idle connection is to stay small. A field costs 100
+# bytes besides its own.
 _MEMO_BYTES: Final = 1024
+_MEMO_FIELDS: Final = 32
 
 _HEAD: Final = 0
 _LENGTH: Final = 1
@@ -114,6 +116,8 @@ class HTTP1RequestParser(RequestHead):
         if self._state == _REFUSED:
             return
         self._state = _HEAD
+        if self._last_head is None:
+            self._forget()
         if self.buffer:
             data = bytes(self.buffer)
             self.buffer.clear()
@@ -191,7 +195,7 @@ class HTTP1RequestParser(RequestHead):
         self._last_head = None
         if match is None:
             self._read_head(head)
-        elif self._read_usual_head(match, head) and len(head) <= _MEMO_BYTES:
+        elif self._read_usual_head(match, head) and len(head) <= _MEMO_BYTES and len(self.fields[0]) <= _MEMO_FIELDS:
             self._last_head = head
         if not self.keep_alive:
             # llhttp will not read on after it.
