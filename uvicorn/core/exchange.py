@@ -68,7 +68,6 @@ class HTTPGateway:
     write_paused = False
     #: Whether `send_file` has the kernel send a file, without reading it.
     sends_files = False
-
     #: Whether content arrives without being asked for: then `want_content` matters for the first piece only.
     pushes_content = False
 

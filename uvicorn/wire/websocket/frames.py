@@ -56,9 +56,7 @@ class CodecState(IntEnum):
     ENDED = 2
 
 
-_OPEN: Final = CodecState.OPEN
-_PAUSED: Final = CodecState.PAUSED
-_ENDED: Final = CodecState.ENDED
+_OPEN, _PAUSED, _ENDED = CodecState
 
 
 @final
@@ -363,7 +361,6 @@ class WebSocketCodec(MessageEncoder):
         if self._character:
             piece = self._character + piece
         elif piece.isascii():
-            # No decoding needed.
             return
         try:
             consumed = utf_8_decode(piece, "strict", False)[1]
@@ -377,12 +374,9 @@ class WebSocketCodec(MessageEncoder):
 
     def _deliver(self) -> None:
         """Pass the complete message to the sink."""
-        message = self._message
-        opcode = self._opcode
+        message, opcode = self._message, self._opcode
         self._message = bytearray()
-        self._opcode = 0
-        self._fragments = 0
-        self._wire_bytes = 0
+        self._opcode = self._fragments = self._wire_bytes = 0
         if opcode == TEXT:
             # Decoded a second time: keeping the text of each piece would take up to 8 times the limit.
             text = message.decode()
