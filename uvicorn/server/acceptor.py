@@ -21,8 +21,9 @@ from uvicorn.server.http1 import HTTP1Connection
 # Connections that are accepted on one turn, by all processes that share a socket: in one process, 3 ms of work.
 _MOST_A_TURN: Final = 64
 
-# After an error, such as too few descriptors, the next attempt would fail as well.
-_RETRY_SECONDS: Final = 1.0
+# After an error, such as too few descriptors, an attempt at once would fail as well. Short, since clients that have
+# given up are still in the queue: accepting them takes one attempt for each set of descriptors that is free.
+_RETRY_SECONDS: Final = 0.1
 
 
 @final
