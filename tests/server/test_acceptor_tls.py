@@ -180,7 +180,7 @@ async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(ma
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_handshakes_are_broken_off_when_the_server_is_told_to_stop_at_once(made: Certificates) -> None:
+async def test_tls_handshakes_are_aborted_when_the_server_is_forced_to_exit(made: Certificates) -> None:
     async with serving(made) as server, plain_client(server) as (reader, _):
         await until(lambda: handshakes(server))
         server.force_exit = True

@@ -100,7 +100,7 @@ async def test_a_refused_head_is_lingered_for_as_before() -> None:
     assert conversation.transport.closing
 
 
-async def test_what_follows_an_upload_that_was_answered_early_is_never_a_request() -> None:
+async def test_input_behind_an_upload_that_was_answered_early_is_never_served_as_a_request() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 100000"))

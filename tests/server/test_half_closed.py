@@ -100,7 +100,7 @@ async def test_a_handler_is_cancelled_some_time_after_a_half_closed_exchange_was
     assert app.ended == [asyncio.CancelledError]
 
 
-async def test_what_a_half_closed_client_is_sent_in_time_arrives_whole() -> None:
+async def test_a_response_that_ends_in_time_reaches_a_half_closed_client_whole() -> None:
     go = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

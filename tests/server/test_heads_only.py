@@ -114,7 +114,7 @@ async def test_a_pipelined_request_ends_the_handler_that_goes_on() -> None:
     assert (app.running, len(conversation.responses(*["HEAD"] * 20, "GET"))) == (0, 21)
 
 
-async def test_what_is_sent_after_the_head_is_dropped_without_an_error_or_a_warning(
+async def test_content_sent_after_the_response_to_head_is_dropped_without_an_error_or_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Endless()

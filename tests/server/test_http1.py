@@ -228,7 +228,7 @@ async def test_a_malformed_pipelined_request_is_refused_after_the_answer_before_
     await conversation.lose()
 
 
-async def test_reading_resumes_for_a_refused_client_so_that_it_can_be_told() -> None:
+async def test_reading_resumes_for_a_refused_client_so_that_it_reads_the_response() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(chunked(b"11170\r\n" + b"x" * 70000 + b"\r\n"), piece=1 << 20)
     assert not conversation.transport.reading
@@ -422,7 +422,7 @@ async def test_a_dead_client_is_not_served_what_it_had_pipelined() -> None:
     conversation.connection.connection_lost(None)
 
 
-async def test_a_stream_that_nobody_can_end_any_more_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stream_whose_reply_channel_has_been_dropped_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(stream_first)
     conversation.send(GET)
     await settle()
@@ -430,7 +430,7 @@ async def test_a_stream_that_nobody_can_end_any_more_is_aborted(caplog: pytest.L
     assert "left the response unfinished" in caplog.text
 
 
-async def test_a_stream_may_go_on_for_as_long_as_somebody_has_its_channel() -> None:
+async def test_a_stream_continues_while_its_reply_channel_is_referenced() -> None:
     recorder = Recorder(stream_first)
     conversation = Conversation(recorder, reply_timeout=0)
     conversation.send(GET)

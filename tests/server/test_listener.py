@@ -105,7 +105,7 @@ def test_an_address_is_read_as_gunicorn_reads_it(text: str, address: Address) ->
         "fd://99999999",
     ],
 )
-def test_what_is_no_address_is_repeated_with_what_was_expected(text: str) -> None:
+def test_a_malformed_proxy_address_is_quoted_in_the_error_with_the_expected_form(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_bind(text)
     message = str(caught.value)

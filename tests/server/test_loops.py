@@ -96,7 +96,7 @@ def test_a_loop_that_cannot_be_had_leaves_no_coroutine_behind() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_what_the_main_coroutine_raises_is_passed_on(name: str) -> None:
+def test_an_exception_of_the_main_coroutine_is_raised_by_run(name: str) -> None:
     async def main() -> None:
         raise LookupError("nothing here")
 

@@ -147,7 +147,7 @@ def test_C7_a_malformed_trusted_address_is_rejected(text: str) -> None:
         TrustedPeers(text)
 
 
-def test_C7_the_environment_says_who_is_trusted_unless_the_settings_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_C7_the_environment_lists_the_trusted_peers_unless_the_settings_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
     assert build_trusted_peers("").trusts(PROXY)
     assert not build_trusted_peers("10.0.0.2").trusts(PROXY)

@@ -26,11 +26,11 @@ def test_files_elsewhere_do_not(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path / "folder")], [], [])
 
 
-def test_what_is_included_counts(tmp_path: Path) -> None:
+def test_the_reloader_watches_files_that_are_included(tmp_path: Path) -> None:
     assert str(tmp_path / "page.html") in Selection([str(tmp_path)], ["*.html"], [])
 
 
-def test_what_is_excluded_does_not(tmp_path: Path) -> None:
+def test_the_reloader_ignores_files_that_are_excluded(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["app.py"])
 
 
@@ -47,7 +47,9 @@ def test_a_default_is_included_no_more_if_it_is_excluded(tmp_path: Path) -> None
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
 
 
-def test_what_a_new_folder_has_before_it_is_watched_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_in_a_new_folder_count_even_if_made_before_it_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The event for the folder is all that there is: which files come before the watch is a matter of luck."""
     folder = tmp_path / "package"
     folder.mkdir()

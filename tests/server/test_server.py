@@ -142,7 +142,7 @@ async def test_a_startup_that_fails_leaves_nothing_open(caplog: pytest.LogCaptur
     assert not server.started
 
 
-async def test_what_a_task_of_the_program_raises_goes_where_it_went_before() -> None:
+async def test_an_exception_of_a_task_of_the_program_reaches_the_previous_exception_handler() -> None:
     loop = asyncio.get_running_loop()
     watching = loop.get_exception_handler()
     reports: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ async def test_a_configuration_makes_its_application_once() -> None:
     assert config.loaded
 
 
-async def test_a_server_is_started_as_those_do_who_have_copied_the_code_of_another() -> None:
+async def test_a_server_can_be_driven_by_code_copied_from_another_server() -> None:
     app = Application()
     server = server_of(app)
     config = server.config
@@ -266,7 +266,7 @@ def nothing_is_frozen() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nothing_is_frozen")
-def test_what_has_been_loaded_is_no_concern_of_the_garbage_collector_while_it_is_served() -> None:
+def test_loaded_modules_are_exempt_from_garbage_collection_while_serving() -> None:
     server, frozen = looking_at_what_is_frozen()
     server.run()
     assert frozen[0] > 1000

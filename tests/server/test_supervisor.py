@@ -82,9 +82,7 @@ def test_a_worker_that_has_hung_up_is_to_end_soon(supervisor: Supervisor) -> Non
     assert worker.channel.fileno() == -1
 
 
-def test_that_a_worker_takes_long_to_start_is_said_once(
-    supervisor: Supervisor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_worker_that_starts_slowly_is_logged_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
     [worker] = supervisor._workers
     worker.ready = 0.0
     worker.heard -= 10

@@ -97,7 +97,7 @@ def test_a_certificate_file_that_is_not_pem_is_reported(made: Certificates, tmp_
 
 
 @pytest.mark.parametrize("name", ["ssl_keyfile", "ssl_ca_certs"])
-def test_what_needs_a_certificate_asks_for_it(made: Certificates, name: str) -> None:
+def test_a_tls_setting_without_a_certificate_asks_for_one(made: Certificates, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is given without a certificate"):
         build_ssl_context(build_settings({name: str(made.key)}))
 

@@ -167,7 +167,7 @@ async def test_e10_what_is_sent_before_the_answer_is_bounded() -> None:
     await conversation.lose()
 
 
-async def test_what_was_sent_before_the_answer_is_received_after_it() -> None:
+async def test_websocket_frames_sent_before_the_handshake_response_are_received_after_it() -> None:
     app = Recorder(nothing)
     conversation = WebSocketConversation(app)
     conversation.client.send_request(conversation.client.connect())

@@ -403,7 +403,7 @@ async def test_once_the_server_is_stopping_a_refused_message_is_dropped_for_a_se
     await settle()
 
 
-async def test_a_client_in_the_middle_of_a_message_reads_why_the_application_is_told_that_it_was_too_slow() -> None:
+async def test_a_client_that_is_closed_within_a_message_reads_the_close_code_that_the_application_gets() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])

@@ -102,7 +102,7 @@ async def test_pausing_again_takes_a_resumption_back() -> None:
     await conversation.lose()
 
 
-async def test_what_is_held_when_the_connection_breaks_is_not_handed_over() -> None:
+async def test_messages_held_when_the_connection_breaks_are_not_passed_on() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -115,7 +115,7 @@ async def test_what_is_held_when_the_connection_breaks_is_not_handed_over() -> N
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_what_is_sent_when_a_write_has_failed_is_dropped() -> None:
+async def test_a_message_sent_after_a_failed_write_is_dropped() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.abort()

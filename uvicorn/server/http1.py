@@ -136,7 +136,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """The client sends no more. It may still be reading: what is under way may go on for a bounded time."""
+        """The client has closed its side. It may still read, so a response may continue for some time."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()

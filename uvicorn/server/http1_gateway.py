@@ -106,7 +106,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._written += len(data)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Have the kernel send a file, behind what is unsent; through our hands where it is to be encrypted."""
+        """Have the kernel send a file behind the unsent bytes; read it here if it has to be encrypted."""
         transport = self._transport
         sock = transport.get_extra_info("socket")
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
@@ -141,8 +141,8 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         if self._continue_due:
             self._continue_due = False
             if exchange.state is WAITING:
-                # Even if content has come already, which would excuse us: what a client is told depends on what it
-                # sent and what the application did, not on how packets were cut.
+                # Even if content has arrived, which makes it optional: the responses must not depend on how packets
+                # were cut.
                 self._transport.write(CONTINUE)
         if self._reading_paused:
             self._update_reading()

@@ -44,8 +44,7 @@ CLOSED: Final[HTTP1Phase] = HTTP1Phase.CLOSED
 # Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
 _DRAIN_SECONDS: Final = 1.0
 
-# What is read and dropped after a refusal: four times what is drained for an honest client. Who goes on after that is
-# not reading, but sending.
+# Input that is dropped after a refusal: so many times `max_drain_bytes`. A client that sends more does not read.
 _REFUSED_DRAINS: Final = 4
 
 # Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
@@ -152,7 +151,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # The client's side of the end
 
     def _half_close(self, content_follows: bool = False) -> None:
-        """The client has closed its side: from now on the time runs in which what is under way may go on."""
+        """The client has closed its side: begin the time in which a response may continue."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.monotonic()
         if not self._context.settings.half_closed_seconds:

@@ -57,7 +57,7 @@ class ServerConfig(Protocol):
 class Server:
     """Serves one application until `should_exit` is set, or SIGINT or SIGTERM arrives.
 
-    What is in flight then is finished, for up to `graceful_seconds`; a second signal, or `force_exit`, breaks it off.
+    Requests in flight then have up to `graceful_seconds` to finish; a second signal, or `force_exit`, aborts them.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
@@ -108,7 +108,7 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Set it to stop the server without waiting for what is in flight; from any thread."""
+        """Set it to stop the server without waiting for requests in flight; from any thread."""
         return self._force_exit
 
     @force_exit.setter
@@ -140,7 +140,7 @@ class Server:
                 await self._shut_down(0)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """The first third of `serve`: returns when connections are being accepted."""
+        """Start accepting connections: the first part of `serve`."""
         self.started = False
         interface = self.lifespan = self.lifespan or self.config.load()
         settings = self.config.settings
@@ -190,7 +190,7 @@ class Server:
             )
 
     async def main_loop(self) -> None:
-        """The second: returns when the server is told to stop."""
+        """Wait until the server has to stop: the second part of `serve`."""
         assert self._changed is not None, "main_loop comes after startup"
         settings = self.config.settings
         notify = self._notify if settings.callback_notify is not None else None
@@ -219,7 +219,7 @@ class Server:
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """The third: finishes what is in flight; the application's own shutdown follows."""
+        """Finish requests in flight, then shut the application down: the third part of `serve`."""
         assert self._context is not None, "shutdown comes after startup"
         for acceptor in self.servers:
             acceptor.close()
@@ -227,12 +227,12 @@ class Server:
         self._close()
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Check the limit of requests. Called once a second."""
         if 0 < self._most_taken <= self.taken and not self._should_exit:
             self.retire(f"Maximum request limit of {self._most_taken} exceeded")
 
     def retire(self, reason: str) -> None:
-        """This process has served for long enough."""
+        """Stop, since this process has served enough requests."""
         logger.info("%s. Terminating process.", reason)
         self.should_exit = True
 
@@ -275,7 +275,7 @@ class Server:
         logger.info("Application startup complete.")
 
     async def _drain(self, context: ServerContext) -> None:
-        """Finish what is in flight: nothing that was accepted is lost while it can be answered in time."""
+        """Finish the requests of all connections that were accepted, within the grace period."""
         context.stopping = True
         context.continuing.stop()
         clock = context.clock
@@ -343,7 +343,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Meanwhile signals stop this server; afterwards they are passed on. May be overridden."""
+        """Have signals stop this server inside the block, and pass them on after it. May be overridden."""
         self.install_signal_handlers()
         try:
             yield
@@ -352,7 +352,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGINT and SIGTERM. Does nothing outside of the main thread; overridden by those who want nothing."""
+        """Stop on SIGINT and SIGTERM; only in the main thread. May be overridden."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in _SIGNALS:
@@ -362,7 +362,7 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come: stop, or, if it is the second one, break off."""
+        """Handle a signal: stop gracefully, or at once if it is the second."""
         if sig not in self._captured:
             self._captured.append(sig)
         if self._should_exit:
@@ -392,7 +392,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """A program of which this server is a part hears of the signals that have stopped it: it may be meant too."""
+        """Raise the signals that have stopped the server again, for the program that embeds it."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

@@ -1,12 +1,12 @@
-"""Many worker processes on the same sockets: started, watched, replaced, restarted one by one, stopped.
+"""Several worker processes on the same sockets: start, watch, replace, restart one by one, stop.
 
-Each worker is a new interpreter, so nothing is shared but the sockets, and it works wherever there are descriptors to
-inherit. It tells its supervisor, over a socket pair, that it is ready, that it is alive, and that it wants to be
-replaced; what it is told, it is told by SIGTERM. If the supervisor dies, its end of the pair closes, and workers stop.
+Each worker is a new interpreter that inherits the listening sockets. It reports to the supervisor over a socket pair:
+that it is ready, that it is alive, and that it has to be replaced. The supervisor stops it by SIGTERM. If the
+supervisor dies, its end of the pair closes, and the workers stop.
 
-Signals: SIGINT and SIGTERM stop, and break off if they come again; SIGHUP replaces the workers one by one, each new one
-being ready before an old one stops; SIGTTIN and SIGTTOU make them one more or one less. A worker takes SIGTERM as often
-as it comes, for systemd sends it to the whole group; it is SIGQUIT that has it break off.
+Signals: SIGINT and SIGTERM begin a graceful shutdown, and end it at once if they come again; SIGHUP replaces the
+workers one by one, each after its successor is ready; SIGTTIN adds a worker and SIGTTOU removes one. A worker ignores
+a repeated SIGTERM, since systemd sends it to the whole group; SIGQUIT stops it at once.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _SIGNALS: Final = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
 )  # fmt: skip
 
-# A worker that has been ready for so long did not fail at starting; one that has not counts as a crash.
+# The end of a worker counts as a crash unless it has been ready for this long.
 _SETTLED_SECONDS: Final = 10.0
 
-# So many crashes in a row, with pauses of half a second, one, two and so on in between, are taken to be for good.
+# After this many crashes in a row the supervisor stops. The pauses between them double, from half a second on.
 _MOST_CRASHES: Final = 5
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 8.0
 
-# What a worker gets on top of its own grace before it is killed; and between being told to abort and being killed.
+# Time to stop beyond a worker's own grace period before it is killed, and time between SIGABRT and SIGKILL.
 _KILL_SECONDS: Final = 5.0
 _ABORT_SECONDS: Final = 1.0
 
-# A supervisor that finds itself so late has been stopped, as by Ctrl-Z, or frozen; and its workers with it.
+# A supervisor that is this late was suspended, as by Ctrl-Z, and its workers with it.
 _LATE_SECONDS: Final = 3.0
 
-# Exit codes: what was in flight was broken off; and those of workers for what only the user can mend.
+# Exit codes: requests in flight were aborted; and those of workers for errors that the user has to correct.
 BROKEN_OFF: Final = 1
 _NOT_STARTED: Final = (2, 3)
 
@@ -132,7 +132,7 @@ class Supervisor:
     # Workers come and go
 
     def _fill_up(self) -> None:
-        """Start what is missing, stop what is too much. What keeps the first worker from starting is told once."""
+        """Start missing workers and stop surplus ones; the others wait for the first, which may fail to start."""
         if self._stopping:
             return
         running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
@@ -172,7 +172,7 @@ class Supervisor:
         if not data:
             self._selector.unregister(worker.channel)
             worker.channel.close()
-            # It ends by itself, even if it has a thread that never ends.
+            # The worker ends by itself, even if one of its threads never does.
             worker.deadline = max(
                 worker.deadline or time.monotonic() + self._graceful_seconds + _KILL_SECONDS,
                 time.monotonic() + LEAST_SECONDS + LAST_WORDS_SECONDS + _KILL_SECONDS,
@@ -209,7 +209,7 @@ class Supervisor:
     def _replace_all(self) -> None:
         logger.info("Received SIGHUP, restarting processes.")
         for worker in self._workers:
-            # It may have read by now what has changed since.
+            # It may have imported the old code.
             if not (worker.ready or worker.stopped):
                 self._stop(worker)
         self._to_replace = [worker for worker in self._workers if not worker.stopped]
@@ -272,7 +272,7 @@ class Supervisor:
             return
         if not worker.ready and not self._announced:
             logger.error("the first worker %s", how)
-            # If by SIGTERM, everybody has been told to stop, and we are about to hear of it.
+            # SIGTERM was sent to the whole group, so the supervisor is about to receive it too.
             self._status = status if status in _NOT_STARTED else BROKEN_OFF * (status != -signal.SIGTERM)
             self._stop_all()
             return
@@ -316,7 +316,7 @@ class Supervisor:
         logger.info("workers: %d", self._count)
 
     def _stop_all(self) -> None:
-        """Stop everything; when it is told again, without waiting."""
+        """Stop all workers gracefully; on the second call, at once."""
         if self._stopping:
             for worker in self._workers:
                 self._break_off(worker)
@@ -352,9 +352,9 @@ class Supervisor:
                 )
                 worker.deadline = now + _ABORT_SECONDS
                 worker.process.send_signal(signal.SIGABRT)
-            elif not worker.told:
+            elif not worker.slow_start_logged:
                 # It may have much to load: the limit depends on the application.
-                worker.told = True
+                worker.slow_start_logged = True
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
@@ -367,4 +367,4 @@ class Supervisor:
 
 
 def _do_nothing(number: int, frame: Any) -> None:
-    """So that a signal is not fatal, and wakes the selector."""
+    """Keep a signal from being fatal; the wakeup descriptor reports it."""

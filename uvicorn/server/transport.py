@@ -62,9 +62,9 @@ async def send_file(
 ) -> None:
     """Send `count` bytes of descriptor `file` from `start` on the socket `connected`, as fast as the client takes them.
 
-    `loop.sendfile` is not there on uvloop. The socket is used through a duplicate of its descriptor: event loops let
-    nobody wait for one that belongs to a transport. Raises OSError if the client has gone, LocalProtocolError if the
-    file has become shorter.
+    uvloop has no `loop.sendfile`. The socket is used through a duplicate of its descriptor, since event loops reject
+    writers for one that belongs to a transport. Raises OSError if the client has gone, LocalProtocolError if the file
+    has become shorter.
     """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[None] | None = None

@@ -1,4 +1,4 @@
-"""How a request to upgrade becomes a WebSocket, or is refused (RFC 6455, section 4.2)."""
+"""Accept or reject a request to upgrade to WebSocket (RFC 6455, section 4.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 
 def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchange) -> None:
-    """Have the application decide about a handshake, if it is one (section 4.2) and of an origin that may make it."""
+    """Pass a handshake to the application; reject one that is malformed or from an origin that is not allowed."""
     try:
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError as error:
@@ -26,8 +26,8 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
     if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
         context.warnings.warn(
             request.client,
-            f"refused: a websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
-            "--ws-allowed-origins lists the origins that may",
+            f"refused: websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
+            "to allow it, add the origin to --ws-allowed-origins",
         )
         request.respond(403, ERROR_HEADERS, b"Forbidden\n")
         return

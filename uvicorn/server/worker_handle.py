@@ -1,4 +1,4 @@
-"""One worker process, as its supervisor knows it: how it is started, and what is known of it."""
+"""A worker process as its supervisor sees it: how to start it, and its state."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Worker:
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, replaces: Worker | None) -> None:
         self.process = process
         self.channel = channel
-        #: The one that is to stop as soon as this one is ready.
+        #: The worker that stops as soon as this one is ready.
         self.replaces = replaces
         self.heard = time.monotonic()
-        #: When it said that it was ready; 0 until then.
+        #: When it reported that it was ready; 0 until then.
         self.ready = 0.0
         #: When the supervisor asked it to stop; 0 until then.
         self.stopped = 0.0
-        #: When it is to be killed; 0 if it need not be, infinity if it has been.
+        #: When to kill it; 0 for never, infinity after it has been killed.
         self.deadline = 0.0
-        #: Whether it has been said that it takes long to start.
-        self.told = False
+        #: Whether the warning about its slow start has been logged.
+        self.slow_start_logged = False
         self.buffer = b""
 
 

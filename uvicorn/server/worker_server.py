@@ -1,4 +1,4 @@
-"""A server as one of several processes: it tells its supervisor how it is, and is told by SIGTERM when to stop."""
+"""The server in a worker process: it reports to its supervisor, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class WorkerServer(Server):
         self._channel.setblocking(False)
 
     def install_signal_handlers(self) -> None:
-        """SIGTERM stops. What a terminal sends to all of its processes is the supervisor's to act on."""
+        """Stop on SIGTERM. The supervisor acts on the signals that a terminal sends to all processes."""
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
-            # To ignore them would be inherited by what the application starts.
+            # Not SIG_IGN, which the application's own child processes would inherit.
             signal.signal(number, do_nothing)
-        # Not by the event loop, which would have the next one kill us as soon as it has closed.
+        # Not by the event loop: after it has closed, the next SIGTERM would kill the process.
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGQUIT, self._on_quit)
         self._loop.add_reader(self._channel.fileno(), self._hear)
@@ -46,7 +46,7 @@ class WorkerServer(Server):
         self._tell("ready")
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish what is in flight."""
+        """Finish requests in flight."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         await super().shutdown(sockets)
 
@@ -54,7 +54,7 @@ class WorkerServer(Server):
         """Log nothing: the supervisor logs it once for all workers."""
 
     def retire(self, reason: str) -> None:
-        """Ask for a successor, once a second, and serve until it is there."""
+        """Ask for a successor, once a second, and serve until it is ready."""
         self._tell(f"retiring {reason}")
 
     def tick(self) -> None:
@@ -63,18 +63,18 @@ class WorkerServer(Server):
         self._tell("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop, however often it is said: systemd says it to all processes, and the supervisor then says it too."""
+        """Stop. A second SIGTERM changes nothing: systemd sends one to all processes, and the supervisor another."""
         self.should_exit = True
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
-        """Break off."""
+        """Stop without waiting for requests in flight."""
         self.force_exit = True
 
     def _tell(self, line: str) -> None:
         try:
             self._channel.send(line.encode() + b"\n")
         except BlockingIOError:
-            pass  # The supervisor is behind with reading; the unread reports carry the same news.
+            pass  # The supervisor is slow to read; the unread lines report the same.
         except OSError:
             self._hear()
 
