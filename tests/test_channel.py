@@ -85,7 +85,7 @@ def test_r5_what_send_returns_may_be_dropped(make: Callable[[], Sending]) -> Non
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_what_is_thrown_in_before_it_has_begun_comes_out(make: Callable[[], Sending]) -> None:
+def test_an_exception_thrown_into_a_send_before_its_first_step_is_raised(make: Callable[[], Sending]) -> None:
     with pytest.raises(ValueError, match="boom"):
         make().throw(ValueError("boom"))
 
@@ -108,7 +108,7 @@ async def test_a_task_that_waits_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_what_waits_and_is_closed_is_ended() -> None:
+def test_closing_a_waiting_send_ends_it() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -190,7 +190,7 @@ async def test_r6_send_from_a_thread_raises_after_client_disconnect() -> None:
     assert await asyncio.to_thread(talk) == "told"
 
 
-def test_what_is_sent_after_the_loop_has_closed_is_dropped() -> None:
+def test_a_send_from_a_thread_after_the_loop_has_closed_is_dropped() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise AssertionError
 

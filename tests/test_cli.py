@@ -136,7 +136,7 @@ def test_a_startup_that_fails_exits_3(run: Run, folder: Path) -> None:
     assert run("failing", "--port", "0")[0] == 3
 
 
-def test_a_startup_that_fails_is_told_with_its_traceback(run: Run, folder: Path) -> None:
+def test_a_failed_startup_is_logged_with_its_traceback(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert "RuntimeError: no database" in run("failing", "--port", "0")[2]
 
@@ -336,7 +336,7 @@ def test_the_log_level_may_be_in_capitals() -> None:
 # What the command line says about itself
 
 
-def test_the_version_is_told_with_the_interpreter(run: Run) -> None:
+def test_the_version_is_printed_with_that_of_the_interpreter(run: Run) -> None:
     interpreter = f"{platform.python_implementation()} {platform.python_version()}"
     assert run("--version") == (0, f"uvicorn {uvicorn.__version__} with {interpreter}\n", "")
 

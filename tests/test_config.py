@@ -103,7 +103,7 @@ def test_a_switch_is_true_or_false(value: Any) -> None:
     assert complaint(access_log=value) == f"access_log: expected True or False, got {value!r}"
 
 
-def test_a_choice_that_there_is_not_is_told_which_there_are() -> None:
+def test_the_error_for_an_unknown_choice_lists_the_choices() -> None:
     assert complaint(lifespan="never") == "lifespan: expected one of auto, on, off, got 'never'"
 
 
@@ -116,15 +116,15 @@ def test_text_must_be_text() -> None:
 
 
 @pytest.mark.parametrize("root_path", ["api", "api/v1"])
-def test_a_root_path_is_told_what_one_looks_like(root_path: str) -> None:
+def test_the_error_for_a_malformed_root_path_shows_a_valid_one(root_path: str) -> None:
     assert complaint(root_path=root_path).startswith("root_path: expected a path such as '/api'")
 
 
-def test_a_misspelled_setting_is_told_the_right_one() -> None:
+def test_the_error_for_a_misspelled_setting_suggests_the_right_one() -> None:
     assert complaint(acces_log=False) == "unknown setting 'acces_log'; did you mean 'access_log'?"
 
 
-def test_an_unknown_setting_is_told_which_there_are() -> None:
+def test_the_error_for_an_unknown_setting_lists_the_settings() -> None:
     assert complaint(zzz=1).startswith("unknown setting 'zzz'; expected one of access_log, app_dir, backlog, bind, ")
 
 
@@ -194,7 +194,7 @@ def test_more_than_one_way_to_say_where_to_listen_is_refused(options: dict[str, 
 
 
 @pytest.mark.parametrize("port", [-1, 65536, "8000", True, 80.0])
-def test_a_port_that_is_none_is_refused(port: Any) -> None:
+def test_an_invalid_port_is_refused(port: Any) -> None:
     assert complaint(port=port) == f"port: expected a number from 0 to 65535, got {port!r}"
 
 
@@ -269,7 +269,7 @@ def test_an_application_is_not_imported_before_it_is_needed() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_misspelled_application_is_told() -> None:
+def test_the_error_for_a_misspelled_application_names_it() -> None:
     with pytest.raises(ImportFromStringError, match="did you mean 'serve'?"):
         uvicorn.Config("shop:sreve").load()
 
@@ -319,12 +319,12 @@ def test_information_is_logged_unless_said_otherwise(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
 
 
-def test_an_unknown_log_level_is_told_which_there_are() -> None:
+def test_the_error_for_an_unknown_log_level_lists_the_levels() -> None:
     expected = "log level: expected one of critical, error, warning, info, debug, trace, got 'loud'"
     assert complaint(log_level="loud") == expected
 
 
-def test_logging_is_left_alone_when_it_was_told_to_be() -> None:
+def test_logging_is_left_alone_without_a_log_config() -> None:
     before = logging.getLogger("uvicorn").handlers[:]
     uvicorn.Config(hello, log_config=None).configure_logging()
     assert logging.getLogger("uvicorn").handlers == before
@@ -392,5 +392,5 @@ def test_a_certificate_makes_it_https() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, -1, float("nan"), True, "1"])
-def test_a_time_between_two_looks_for_changes_that_is_none_is_refused(delay: Any) -> None:
+def test_an_invalid_reload_delay_is_refused(delay: Any) -> None:
     assert "reload_delay: expected a number of seconds above 0" in complaint(reload=True, reload_delay=delay)

@@ -26,12 +26,12 @@ def test_one_except_clause_catches_all_errors_of_the_project(kind: type[Exceptio
 
 
 @pytest.mark.parametrize("kind", [ImportFromStringError, InterfaceError])
-def test_what_the_user_can_mend_is_a_config_error(kind: type[Exception]) -> None:
+def test_an_error_that_the_user_can_correct_is_a_config_error(kind: type[Exception]) -> None:
     assert issubclass(kind, ConfigError)
 
 
 @pytest.mark.parametrize("kind", [StartupError, ProtocolError, ClientDisconnected])
-def test_what_the_user_cannot_mend_is_no_config_error(kind: type[Exception]) -> None:
+def test_an_error_that_the_user_cannot_correct_is_not_a_config_error(kind: type[Exception]) -> None:
     assert not issubclass(kind, ConfigError)
 
 

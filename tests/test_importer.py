@@ -164,7 +164,7 @@ def test_a_module_and_a_colon_mean_the_module_alone(write: Write) -> None:
 
 
 @pytest.mark.parametrize("source", ["", ":app", "./shop", "-x", "shop..main:app", "1shop:app"])
-def test_what_cannot_be_a_module_is_told_what_one_looks_like(source: str) -> None:
+def test_the_error_for_a_malformed_module_name_shows_a_valid_one(source: str) -> None:
     assert complaint(source) == f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'"
 
 

@@ -72,7 +72,7 @@ def test_headers_are_read_and_written() -> None:
     assert byte_headers_to_str_headers([[b"x-a", b"caf\xe9"]]) == [("x-a", "caf\xe9")]
 
 
-def test_what_is_not_fit_for_the_wire_is_refused() -> None:
+def test_a_value_that_cannot_be_sent_on_the_wire_is_refused() -> None:
     with pytest.raises(LocalProtocolError):
         str_headers_to_byte_headers([("x", "a\r\nb: c")])
     with pytest.raises(LocalProtocolError):
