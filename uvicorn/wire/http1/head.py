@@ -55,21 +55,21 @@ _SINGULAR: Final = frozenset(
 
 # Fields that decide where a request goes and came from; and those that decide how it is framed, and what becomes of the
 # connection.
-_HARMLESS: Final = (b"host", b"x-forwarded-for", b"x-forwarded-proto")
+_ROUTING: Final = (b"host", b"x-forwarded-for", b"x-forwarded-proto")
 _DECISIVE: Final = frozenset(
-    (*_HARMLESS, b"content-length", b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade", b"expect")
+    (*_ROUTING, b"content-length", b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade", b"expect")
 )
 
 
 class _Shape(NamedTuple):
-    """What the names of a head's fields tell, whatever the values."""
+    """What follows from the names of a head's fields, whatever their values."""
 
     #: In lower case.
     names: tuple[bytes, ...]
     #: Names of decisive fields, in lower case and as they were spelled.
     decisive: tuple[tuple[bytes, bytes], ...]
-    #: How the three that leave framing alone were spelled, b"" for one that is absent, if no other is decisive.
-    harmless: tuple[bytes, bytes, bytes] | None
+    #: How the fields of _ROUTING were spelled, b"" for an absent one; None without Host, or if others are decisive.
+    routing: tuple[bytes, bytes, bytes] | None
     #: Whether two names differ in case only.
     has_repetition: bool
 
@@ -119,24 +119,22 @@ class RequestHead:
         self.method = METHODS[method]
         self.target = target
         self.http_version = "1.1" if minor == b"1" else "1.0"
-        seen = self._take_apart(head)
-        spellings = tuple(seen)
-        names, decisive, harmless, has_repetition = _SHAPES.get(spellings) or _shape_of(spellings)
         # The request line and the empty line make two.
         count = head.count(b"\n") - 2
+        seen = self._take_apart(head, count)
+        spellings = tuple(seen)
+        names, decisive, routing, has_repetition = _SHAPES.get(spellings) or _shape_of(spellings)
         if count != len(names) or has_repetition:
             self._apply_fields(self._read_repeated_fields(head, count), b"")
             return False
-        if count > self._limits.max_header_fields:
-            raise self._too_many_fields()
         self.fields = names, tuple(seen.values())
-        if harmless is not None and seen.get(harmless[0]) == self._good_host and minor == b"1":
+        if routing is not None and seen.get(routing[0]) == self._good_host and minor == b"1":
             # What `_apply_fields` does, as most requests have it: 0.4 us less.
             self.content_length = 0
             self.keep_alive = True
             self.expect_continue = False
             self.upgrade = b""
-            _, forwarded_for, proto = harmless
+            _, forwarded_for, proto = routing
             self.forwarded = (seen.get(forwarded_for, b""), seen.get(proto, b"")) if forwarded_for or proto else None
             return True
         self._apply_fields({name: seen[spelling] for name, spelling in decisive}, b"")
@@ -148,12 +146,10 @@ class RequestHead:
         lines = head.count(b"\r\n")
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
             raise RemoteProtocolError(BARE_LINE_END)
-        seen = self._take_apart(head)
-        fields = {LOWER_NAMES.get(name) or name.lower(): value.rstrip(b" \t") for name, value in seen.items()}
         count = lines - 2
+        seen = self._take_apart(head, count)
+        fields = {LOWER_NAMES.get(name) or name.lower(): value.rstrip(b" \t") for name, value in seen.items()}
         if len(fields) == count:
-            if count > self._limits.max_header_fields:
-                raise self._too_many_fields()
             self.fields = tuple(fields), tuple(fields.values())
         else:
             fields = self._read_repeated_fields(head, count)
@@ -165,8 +161,8 @@ class RequestHead:
         self.fields = (), ()
         self._seen.clear()
 
-    def _take_apart(self, head: bytes) -> dict[bytes, bytes]:
-        """Have llhttp check a head and find its fields; return them by the names as they were spelled."""
+    def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
+        """Have llhttp check a head of `count` fields and find them; return them by the names as they were spelled."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -180,15 +176,12 @@ class RequestHead:
             self._llhttp = None
         except httptools.HttpParserError as error:
             raise RemoteProtocolError(f"malformed head: {error}") from None
+        if count > self._limits.max_header_fields:
+            raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
         return seen
-
-    def _too_many_fields(self) -> RemoteProtocolError:
-        return RemoteProtocolError(f"more than {self._limits.max_header_fields} header fields", 431)
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
         """Read a head again that has a field name more than once; return the values by name, lists joined."""
-        if count > self._limits.max_header_fields:
-            raise self._too_many_fields()
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # The head has passed once; an upgrade is reported again.
@@ -317,11 +310,12 @@ def check_first_byte(head: bytes | bytearray) -> None:
 def _shape_of(spellings: tuple[bytes, ...]) -> _Shape:
     names = tuple(LOWER_NAMES.get(name) or name.lower() for name in spellings)
     decisive = tuple(pair for pair in zip(names, spellings, strict=True) if pair[0] in _DECISIVE)
-    harmless = None
-    if set(dict(decisive)) <= set(_HARMLESS) and b"host" in names:
-        host, forwarded_for, proto = (dict(decisive).get(name, b"") for name in _HARMLESS)
-        harmless = host, forwarded_for, proto
-    shape = _Shape(names, decisive, harmless, len(set(names)) < len(names))
+    spelled = dict(decisive)
+    routing = None
+    if b"host" in spelled and spelled.keys() <= set(_ROUTING):
+        host, forwarded_for, proto = (spelled.get(name, b"") for name in _ROUTING)
+        routing = host, forwarded_for, proto
+    shape = _Shape(names, decisive, routing, len(set(names)) < len(names))
     if len(names) <= _SHAPE_NAMES and sum(map(len, names)) <= _SHAPE_BYTES:
         if len(_SHAPES) >= _MOST_SHAPES:
             _SHAPES.clear()
