@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.corpus import chunked, request
+from tests.corpus import HANDSHAKE, chunked, request
 from tests.helpers import Conversation, Recorder, hello, settle, until
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
@@ -248,6 +248,27 @@ async def test_C7_a_warning_about_a_malformed_head_names_the_peer(caplog: pytest
     assert [record.getMessage() for record in caplog.records] == [
         "127.0.0.1:51234 refused: malformed request line (400)"
     ]
+    await conversation.lose()
+
+
+@pytest.mark.parametrize("interface", ["channels", "asgi3"])
+async def test_C7_a_websocket_has_the_client_and_the_scheme_behind_the_proxy(interface: str) -> None:
+    seen: list[tuple[object, object]] = []
+
+    async def channels(message: Any, channels: Any) -> None:
+        if message["channel"] == "websocket.connect":
+            seen.append((message["client"], message["scheme"]))
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["client"], scope["scheme"]))
+
+    conversation = Conversation(
+        channels if interface == "channels" else asgi, interface=interface, forwarded_allow_ips="*"
+    )
+    forwarded = (b"x-forwarded-for: 1.2.3.4:5", b"x-forwarded-proto: https")
+    conversation.send(request(b"GET / HTTP/1.1", *HANDSHAKE, *forwarded))
+    await settle()
+    assert seen == [(("1.2.3.4", 5), "wss")]
     await conversation.lose()
 
 
