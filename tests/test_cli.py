@@ -203,7 +203,7 @@ def test_a_port_in_use_is_one_line(run: Run) -> None:
             2,
             "",
             f"uvicorn: cannot listen on 127.0.0.1:{port}: the address is in use by another program; "
-            "stop that, or choose another with --bind\n",
+            "stop it, or choose another address with --bind\n",
         )
 
 

@@ -296,7 +296,7 @@ async def test_written_file_is_sent_as_content_and_ends_the_response(file: FileI
 
 async def test_file_that_is_too_short_aborts_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
-    with pytest.raises(LocalProtocolError, match="the file has 1 bytes less than when it was opened"):
+    with pytest.raises(LocalProtocolError, match="the file is 1 bytes shorter than when it was opened"):
         await made.write_file(file, len(CONTENT) + 1)
     assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
 

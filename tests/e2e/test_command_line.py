@@ -371,7 +371,7 @@ def test_the_log_counts_the_requests_that_were_reset(patient: Path) -> None:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")
         server.stop()
-        assert "requests broken off after a second signal: 1" in server.stderr
+        assert "requests aborted after a second signal: 1" in server.stderr
 
 
 def test_requests_that_outlast_the_grace_period_are_reset(patient: Path) -> None:
@@ -492,7 +492,7 @@ def test_a_port_in_use_is_one_helpful_line(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         assert mistake(folder, "app:hello", "--port", str(server.port)) == (
             f"cannot listen on 127.0.0.1:{server.port}: the address is in use by another program; "
-            "stop that, or choose another with --bind"
+            "stop it, or choose another address with --bind"
         )
 
 

@@ -116,7 +116,7 @@ def test_a_worker_that_is_reloaded_while_it_starts_makes_room_for_the_next(tmp_p
         for count in (2, 3):
             server.send_signal(signal.SIGHUP)
             server.wait_for_line("startup begins", "stdout", count)
-        server.wait_for_line("told to stop before the application's startup had finished")
+        server.wait_for_line("stopped before the application's startup was complete")
         while is_child(server.process.pid, server.workers[1]):
             os.sched_yield()
         server.send_signal(signal.SIGHUP)
@@ -231,7 +231,7 @@ def test_TERM_resets_requests_that_outlast_the_grace_period() -> None:
     with running_gunicorn(HOSTED, "app:app", "--graceful-timeout", "1") as server, Held(server) as held:
         assert server.stop() == 0
         assert held.receive() == b""
-        assert "requests broken off after 0.5 seconds: 1" in server.stderr
+        assert "requests aborted after 0.5 seconds: 1" in server.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

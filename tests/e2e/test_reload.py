@@ -143,7 +143,7 @@ def test_a_touched_file_causes_a_reload(server: ServerProcess, folder: Path) -> 
 
 def test_reload_with_several_workers_is_rejected(server: ServerProcess) -> None:
     server.send_signal(signal.SIGTTIN)
-    server.wait_for_line("with --reload there is one worker")
+    server.wait_for_line("--reload uses one worker")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -121,7 +121,7 @@ def test_D13_a_handler_that_hangs_is_cancelled_at_the_end_of_the_grace_period(fo
             connection.sendall(GET)
             server.wait_for_line("begun", "stdout")
             assert server.stop(signal.SIGTERM) == 1
-        assert "requests broken off after 0.2 seconds: 1" in server.stderr
+        assert "requests aborted after 0.2 seconds: 1" in server.stderr
 
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])

@@ -87,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_change_reload_serves_and_returns_after_ctrl_c(folder: Path) -> None:
+def test_run_of_change_reload_serves_and_returns_after_ctrl_c(folder: Path) -> None:
     (folder / "main.py").write_text(RELOADING)
     with running_server(folder, program=["main.py"]) as server:
         assert server.get()[0] == 200

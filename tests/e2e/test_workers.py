@@ -207,7 +207,7 @@ def test_one_worker_is_the_least(folder: Path) -> None:
         server.send_signal(signal.SIGTTOU)
         server.wait_for_line("INFO    workers: 1")
         server.send_signal(signal.SIGTTOU)
-        server.wait_for_line("one worker is the least there can be")
+        server.wait_for_line("cannot remove the last worker")
 
 
 class Load(threading.Thread):
@@ -259,7 +259,7 @@ def test_hangup_replaces_them_one_by_one_and_loses_no_request(server: ServerProc
 def test_a_new_application_that_does_not_start_leaves_the_old_one(server: ServerProcess, folder: Path) -> None:
     (folder / "app.py").write_text("syntax error")
     server.send_signal(signal.SIGHUP)
-    server.wait_for_line("the others go on as they are")
+    server.wait_for_line("the old workers continue")
     assert answering(server) in workers(server)
 
 
@@ -311,7 +311,7 @@ def test_a_worker_that_has_served_enough_is_replaced_first(folder: Path) -> None
         finally:
             load.finish()
         assert load.failures == []
-        assert "is to be replaced: Maximum request limit of " in server.stderr
+        assert "asks to be replaced: Maximum request limit of " in server.stderr
 
 
 def test_the_only_process_ends_when_it_has_served_enough(folder: Path) -> None:

@@ -94,8 +94,8 @@ async def test_content_beyond_content_length_is_warned_about_once_per_applicatio
         await until(lambda count=count: len(conversation.responses()) == count)  # type: ignore[misc]
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage().partition(": ")[2] for record in warnings] == [
-        "the application has more content than its content-length; dropping the rest, and that of further responses "
-        "without a warning"
+        "the application sends more content than its content-length; the rest is dropped "
+        "(logged once: later responses are cut without a warning)"
     ]
     await conversation.lose()
     await conversation.interface.shutdown(1)

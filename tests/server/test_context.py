@@ -124,7 +124,7 @@ def _equal(found: object, expected: object) -> None:
 
 def test_a_dropped_response_field_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: context.dropped_fields((b"connection",)))
-    assert caplog.messages == ["the application sends connection, which is the server's to decide; left out"]
+    assert caplog.messages == ["the application sends connection, which only the server may send; dropping it"]
 
 
 def test_a_dropped_response_field_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -609,4 +609,4 @@ async def test_a_connection_whose_tick_fails_does_not_cost_the_others_theirs(
     conversation.clock.advance(12)
     assert conversation.transport.closing
     assert transport.closing
-    assert caplog.text.count("a connection failed and is reset") == 1
+    assert caplog.text.count("a connection failed; resetting it") == 1

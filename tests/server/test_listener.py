@@ -188,7 +188,7 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
         port = sock.getsockname()[1]
         assert complaint(Address("127.0.0.1", port)) == (
             f"cannot listen on 127.0.0.1:{port}: the address is in use by another program; "
-            "stop that, or choose another with --bind"
+            "stop it, or choose another address with --bind"
         )
 
 
@@ -351,7 +351,7 @@ def test_missing_permissions_are_reported_as_such(folder: Path, monkeypatch: pyt
 
     # Tests may run as root, who is refused nothing.
     monkeypatch.setattr(os, "chmod", refuse)
-    assert "permission denied; ports below 1024 and foreign folders need rights" in complaint(
+    assert "permission denied; ports below 1024 and other users' folders need privileges" in complaint(
         Address(path=str(folder / "web.sock"))
     )
 

@@ -70,7 +70,7 @@ def test_a_worker_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptu
     worker.deadline = time.monotonic() - 1
     for _ in range(3):
         supervisor._look_after()
-    assert caplog.text.count("does not end and is killed") == 1
+    assert caplog.text.count("does not stop; killing it") == 1
     assert worker.process.wait(30) == -9
 
 

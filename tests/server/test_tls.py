@@ -74,7 +74,7 @@ def test_a_tls_key_of_another_certificate_is_reported(made: Certificates) -> Non
     chain = made.chain.read_bytes()
     made.issue()
     made.chain.write_bytes(chain)
-    with pytest.raises(ConfigError, match="do not belong together"):
+    with pytest.raises(ConfigError, match="do not match"):
         context_of(ssl_certfile=made.chain, ssl_keyfile=made.key)
 
 

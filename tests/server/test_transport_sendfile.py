@@ -176,7 +176,7 @@ async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> N
         os.truncate(file, 1 << 20)
         data += await conversation.read(1 << 30)
         assert not parse_responses(data, closed=True)[0].complete
-    assert "bytes less than when it was opened" in str(app.errors[0])
+    assert "bytes shorter than when it was opened" in str(app.errors[0])
 
 
 async def test_a_client_that_takes_nothing_of_a_file_is_reset(file: Path) -> None:

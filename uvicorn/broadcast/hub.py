@@ -252,7 +252,10 @@ class Hub:
                 self._outage.succeeded()
 
     def _check_outage(self) -> None:
-        """Log the count of the last minute; or the end of the outage, if nothing was sent that would have shown it."""
+        """Log how many messages failed since the last line.
+
+        If the backend is connected again, also end the outage: no message has been sent since that would have ended it.
+        """
         self._outage_timer = None
         if self._outage:
             self._outage.count()

@@ -93,7 +93,7 @@ class HTTPGateway:
         while count and exchange.state is STREAMING:
             content = await loop.run_in_executor(None, file.read, min(count, _FILE_BYTES))
             if not content:
-                raise LocalProtocolError(f"the file has {count} bytes less than when it was opened")
+                raise LocalProtocolError(f"the file is {count} bytes shorter than when it was opened")
             count -= len(content)
             exchange.write(content)
             await exchange.drain()

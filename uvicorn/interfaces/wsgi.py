@@ -33,7 +33,11 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class _OfThread(threading.local):
-    """State of each thread; most never set it, and an attribute that is not there costs an exception."""
+    """State per thread.
+
+    The defaults are class attributes: most threads never set their own, and looking up a missing attribute would raise
+    an exception each time.
+    """
 
     rest = ""
     is_logging = False
@@ -311,7 +315,7 @@ class WSGIInterface(ThreadedInterface):
         """Log, once, that the application sends more content than its content-length; from any thread."""
         if self._unwarned.acquire(blocking=False):
             logger.warning(
-                "%s: the application has more content than its content-length; dropping the rest, "
-                "and that of further responses without a warning",
+                "%s: the application sends more content than its content-length; the rest is dropped "
+                "(logged once: later responses are cut without a warning)",
                 exchange,
             )

@@ -1,4 +1,4 @@
-"""Sockets, time and processes: everything between the kernel and the waist."""
+"""The asyncio server: sockets, event loops, timeouts and processes around the sans-IO protocol code."""
 
 from __future__ import annotations
 

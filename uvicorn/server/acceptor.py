@@ -1,8 +1,8 @@
-"""Accepts connections and starts each: its transport, its TLS handshake, its protocol object.
+"""Accept connections and set each up: transport, TLS handshake, protocol object.
 
-uvloop's own servers accept one connection on each turn of the event loop: while 200 busy connections make a turn last
-7 ms, the last of 100 new clients waits for a second. asyncio's accept all that wait, so that one of several processes
-may take them all. This one accepts a bounded number on each turn, on either loop.
+uvloop's own servers accept one connection on each turn of the event loop: if 200 busy connections make a turn last 7
+ms, the last of 100 new clients waits for a second. asyncio's servers accept all waiting connections at once, so one of
+several processes may take them all. This acceptor takes a bounded number on each turn, on either loop.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _RETRY_SECONDS: Final = 0.1
 
 @final
 class Acceptor:
-    """One listening socket. What it has accepted is in `context.arriving` until its transport is there.
+    """Accepts the connections of one listening socket. `context.arriving` has each until its transport is made.
 
-    With TLS that is the end of the handshake. Only connections that the limit has room for get a handshake, whose
-    buffers take 300 KiB each on asyncio.
+    With TLS, the transport is made after the handshake. A connection over the limit gets no handshake, because its
+    buffers take 300 KiB on asyncio.
     """
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -55,24 +55,24 @@ class Acceptor:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening socket, as `asyncio.Server.sockets` has it; empty after `close`."""
+        """The listening socket in a tuple, like `asyncio.Server.sockets`; empty after `close`."""
         return (self._sock,) if self._is_open else ()
 
     def start(self) -> None:
-        """Listen, and accept connections from now on."""
+        """Listen and start accepting connections."""
         self._sock.setblocking(False)
         self._sock.listen(self._context.settings.backlog)
         self._is_open = True
         self._resume()
 
     def close(self) -> None:
-        """Accept the connections that wait, then close the listening socket, which would reset them."""
+        """Accept the connections in the kernel's queue, then close the listening socket, which would reset them."""
         if self._is_open:
             self._accept(self._context.settings.backlog)
             self.abort()
 
     def abort(self) -> None:
-        """Close the listening socket; the kernel resets the connections that wait."""
+        """Close the listening socket; the kernel resets the connections in its queue."""
         if self._is_open:
             self._is_open = False
             self._pause()
@@ -89,7 +89,7 @@ class Acceptor:
             self._retry = None
 
     def _accept(self, most: int) -> None:
-        """Accept up to `most` of the connections that wait."""
+        """Accept up to `most` connections from the kernel's queue."""
         for _ in range(most):
             # An accept that fails takes 7 us, asking first 1 us; processes that share the socket wake up together.
             if not self._poll.poll(0):
@@ -114,7 +114,7 @@ class Acceptor:
             self._start(sock)
 
     def _is_over_limit(self) -> bool:
-        """Return whether one connection more exceeds `limit_concurrency`."""
+        """Return whether one more connection would exceed `limit_concurrency`."""
         context = self._context
         return 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving)
 

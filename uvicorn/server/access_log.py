@@ -1,6 +1,6 @@
-"""Lines about clients: one for each response, and a bounded number about clients that misbehave.
+"""Log lines about clients: the access log, and a bounded number of warnings about faulty or slow clients.
 
-What a client sent is escaped and cut: no line end, no terminal escape and no megabyte of it reaches a log.
+Text from a client is escaped and truncated, so that it cannot end a line, control a terminal or fill the log.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WARNINGS_A_SECOND: Final = 10
 
 
 def printable(text: str | bytes) -> str:
-    r"""`text` cut to 1,000 characters, with `\xNN` in place of quotes, backslashes and all but printable ASCII."""
+    r"""Truncate `text` to 1,000 characters; escape quotes, backslashes and all but printable ASCII as `\xNN`."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     cut = data[:_LONGEST]
     shown = cut.decode("ascii") if _HARMLESS.fullmatch(cut) else "".join(map(_ESCAPED.__getitem__, cut))
@@ -37,7 +37,7 @@ def printable(text: str | bytes) -> str:
 
 
 def peer_name(client: tuple[str, int] | None) -> str:
-    """A client as logs call it."""
+    """Return a client's name for log lines."""
     if client is None:
         return "a local client"
     host, port = client
@@ -57,10 +57,10 @@ def log_access(
 ) -> None:
     """Log one line for a response that has ended.
 
-    `sent` is the bytes of its content, `seconds` the time it took, `outcome` why it is not complete; empty if it is.
+    `sent` is the number of content bytes, `seconds` the duration, `outcome` why the response is incomplete, or empty.
 
-    The record's arguments are the five that formatters of the field take apart; size, duration and outcome are
-    attributes too.
+    `record.args` has five values, client, method, target, HTTP version and status, because other servers' access
+    formatters unpack exactly these. Size, duration and outcome are attributes of the record.
     """
     target = raw_path + b"?" + query_string if query_string else raw_path
     milliseconds = seconds * 1000
@@ -101,14 +101,14 @@ AccessLog: TypeAlias = Callable[[HTTPExchange, int, float, str], None]
 
 
 class ClientWarnings:
-    """Warnings about clients, at most ten a second; a flood of bad requests is not to become a flood of lines."""
+    """Logs at most ten warnings a second, so that a flood of bad requests does not flood the log."""
 
     def __init__(self) -> None:
         self._left = _WARNINGS_A_SECOND
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log that `client` did `what`, or count it."""
+        """Log `what` about `client`, or count it if this second's ten have been logged."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)
@@ -116,7 +116,7 @@ class ClientWarnings:
             self._held_back += 1
 
     def tick(self) -> None:
-        """Begin a new second."""
+        """Log how many warnings were left out in the last second, and begin a new one."""
         if self._held_back:
             server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
             self._held_back = 0

@@ -1,6 +1,6 @@
-"""The server's time: one tick a second, on which everything that waits is looked at.
+"""The server's clock: one tick a second, on which all connections check their deadlines.
 
-A timer for each request would cost more than the request's own dispatch; deadlines of seconds do not need one.
+A timer for each request would cost more than calling the application; deadlines of seconds do not need one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """`now` is monotonic seconds as of the last tick, `elapsed` what had passed since the one before.
+    """`now` is the monotonic time of the last tick, `elapsed` the seconds between that tick and the one before.
 
-    Deadlines are counted from `now`, which may be a tick old; so they are kept a tick late rather than early.
+    Deadlines count from `now`, which may be a tick old. They are checked so that they expire late rather than early.
     """
 
     def __init__(self) -> None:
@@ -33,33 +33,36 @@ class Clock:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_tick(self, callback: Callable[[], None]) -> None:
-        """Have `callback()` called on each tick."""
+        """Call `callback()` on each tick."""
         self._ticked.append(callback)
 
     def start(self) -> None:
-        """Begin to tick on the running event loop."""
+        """Start ticking on the running event loop."""
         self._schedule()
 
     def stop(self) -> None:
-        """Tick no more."""
+        """Stop ticking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Whether `seconds` have passed for certain since `now` was `since`, which was as old as a tick can be."""
+        """Return whether at least `seconds` have passed since an event at which `now` was `since`.
+
+        `since` may be one tick older than the event, so the longest recent tick is added to `seconds`.
+        """
         return self.now - since >= seconds + self._longest
 
     def monotonic(self) -> float:
-        """Seconds that only go forward. Tests move them by hand."""
+        """Return the monotonic time; tests override this."""
         return time.monotonic()
 
     def unix_seconds(self) -> float:
-        """The time of day."""
+        """Return the time of day in seconds since 1970."""
         return time.time()
 
     def jitter(self) -> float:
-        """A random figure from 0 to 1, by which things that would fall due together are spread."""
+        """Return a random number from 0 to 1, which spreads deadlines that would otherwise expire together."""
         return random.random()
 
     def tick(self) -> None:

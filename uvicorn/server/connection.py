@@ -1,6 +1,6 @@
-"""What every connection does with its transport: write flow control, the write timeout, the lingering close.
+"""The part of every connection that handles its transport: write flow control, write timeout, lingering close.
 
-A base class and not an object of its own, so that a request costs no extra call.
+A base class instead of a separate object, which would cost each request extra calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uvicorn.server.slow_clients import (
 
 
 class TransportConnection:
-    """The half of a connection that is the same for HTTP/1.1 and WebSocket."""
+    """The part of a connection that HTTP/1.1 and WebSocket share."""
 
     __slots__ = (
         "_context",
@@ -64,7 +64,7 @@ class TransportConnection:
     # Write flow control
 
     def pause_writing(self) -> None:
-        """The unsent bytes exceed the high-water mark."""
+        """Note that the unsent bytes exceed the high-water mark."""
         self.write_paused = True
 
     async def drain(self) -> None:
@@ -75,7 +75,7 @@ class TransportConnection:
             await self._drainers.wait(self._drainers.add())
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for an application that awaits its last send; None while writing is not paused."""
+        """Return the callback for an application that awaits its last send, or None if writing is not paused."""
         if not self.write_paused:
             return None
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
@@ -110,7 +110,7 @@ class TransportConnection:
             self._close()
 
     def _has_lingered(self) -> bool:
-        """Return whether the client has had the time to read the last bytes that were sent."""
+        """Return whether the client has had time to read the last bytes sent to it."""
         context = self._context
         settings = context.settings
         if self._pace is None:

@@ -1,4 +1,4 @@
-"""What all connections of one server share."""
+"""State that all connections of a server share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """What a server asks of the interface that it is handed, and never imports."""
+    """The interface to the application that a server is given, and does not import."""
 
     name: str
     #: Whether it serves websockets; if not, an offer to upgrade is ignored.
@@ -50,28 +50,32 @@ class ServedInterface(Protocol):
 
 
 class Connection(Protocol):
-    """What a server asks of its connections, whatever protocol they speak."""
+    """A connection as the server calls it, HTTP/1.1 or WebSocket."""
 
     def tick(self) -> None:
-        """A second has passed: see whether something is overdue."""
+        """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """The server is stopping: close as soon as no request is lost by it."""
+        """Close as soon as no request is lost by it: the server is stopping."""
 
     def reset(self) -> None:
-        """Break the connection off now."""
+        """Reset the connection now."""
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep a few freed MiB instead of giving them back and having them back a moment later, page by page.
+    """Have glibc keep a few freed MiB instead of returning them to the kernel and requesting them again page by page.
 
-    It gives back what is free at the end of the heap above twice the largest block that was ever freed on its own.
+    glibc returns free memory at the end of the heap above a threshold: twice the largest mmapped block that was ever
+    freed.
     """
     bytes(_KEPT_BYTES // 2)
 
 
 class ServerContext:
-    """One per server. The receive buffer is shared: it is filled and emptied within one callback."""
+    """The state that the connections of one server share.
+
+    They even share the receive buffer, which is filled and emptied within one callback.
+    """
 
     def __init__(
         self, interface: ServedInterface, settings: Settings, clock: Clock, access_log: AccessLog = log_exchange
@@ -118,11 +122,11 @@ class ServerContext:
 
     @property
     def requests(self) -> int:
-        """Exchanges whose response has not ended."""
+        """The number of exchanges whose response has not ended."""
         return self.begun - self.ended
 
     def tick(self) -> None:
-        """Called by the clock."""
+        """Check the deadlines of all connections. Called by the clock."""
         self.defaults.update(self.clock.unix_seconds())
         self.warnings.tick()
         self.last_frame.forget()
@@ -132,18 +136,18 @@ class ServerContext:
                 connection.tick()
             except Exception:
                 # One connection's trouble must not cost the others their deadlines.
-                logger.exception("a connection failed and is reset")
+                logger.exception("a connection failed; resetting it")
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log, once for each field, that the application sent a field that only the server may send."""
+        """Log, once for each name, that the application sends a field reserved to the server."""
         for name in names:
             if name not in self._told:
                 self._told.add(name)
-                logger.warning("the application sends %s, which is the server's to decide; left out", name.decode())
+                logger.warning("the application sends %s, which only the server may send; dropping it", name.decode())
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-        """The event loop's exception handler: log everything except the exit of a task, which the loop raises."""
+        """Handle exceptions of the event loop: log all except a task's SystemExit, which the loop also raises."""
         if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
             return
         if self.loop_handler is not None:
@@ -152,7 +156,7 @@ class ServerContext:
             loop.default_exception_handler(report)
 
     def accept_failed(self, error: OSError) -> None:
-        """Log that no connection could be accepted; one line a second if the system has run out of something."""
+        """Log that a connection cannot be accepted; once a second at most if a system limit is reached."""
         if error.errno not in _EXHAUSTED:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:

@@ -1,4 +1,4 @@
-"""Handlers that go on although their response is complete: each is cancelled after a time, or at a stop."""
+"""Handlers that continue after their response is complete; each is cancelled after a time limit or at shutdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 
 @final
 class ContinuingHandler:
-    """One of them. `cancel` may be called at any time, and more than once."""
+    """A handler that continues. `cancel` may be called at any time, and more than once."""
 
     __slots__ = ("_cancel", "_handlers", "_timer")
 
@@ -19,14 +19,14 @@ class ContinuingHandler:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
 
     def cancel(self) -> None:
-        """Cancel the handler; it counts until it has ended."""
+        """Cancel the handler; it is counted until it has ended."""
         self._timer.cancel()
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel()
 
     def ended(self) -> None:
-        """The handler has ended."""
+        """Note that the handler has ended."""
         self._timer.cancel()
         self._cancel = None
         self._handlers.discard(self)
@@ -34,7 +34,7 @@ class ContinuingHandler:
 
 @final
 class ContinuingHandlers:
-    """Those of one server."""
+    """The continuing handlers of one server."""
 
     def __init__(self) -> None:
         self._running: set[ContinuingHandler] = set()
@@ -44,17 +44,17 @@ class ContinuingHandlers:
         return len(self._running)
 
     def add(self, cancel: Callable[[], object], seconds: float) -> ContinuingHandler:
-        """Have `cancel()` called after `seconds`, or when the server stops."""
+        """Add a handler: call its `cancel()` after `seconds` or when the server stops, if it still runs."""
         handler = ContinuingHandler(self, cancel, 0 if self._stopping else seconds)
         self._running.add(handler)
         return handler
 
     def discard(self, handler: ContinuingHandler) -> None:
-        """Forget a handler that has ended."""
+        """Remove a handler that has ended."""
         self._running.discard(handler)
 
     def stop(self) -> None:
-        """Cancel all handlers, and from now on each at once."""
+        """Cancel all handlers, and each one added from now on at once."""
         self._stopping = True
         for handler in tuple(self._running):
             handler.cancel()

@@ -1,12 +1,11 @@
 """One HTTP/1.1 connection: a transport on one side, the parser, the encoder and the exchange on the other.
 
-Requests are answered one at a time and in order. While one is being answered, what a client pipelines behind it
-waits unparsed, at most `read_buffer_bytes` of it before reading pauses: a bound on bytes holds whatever the size
-of the requests, and a request that is refused cannot overtake the answer to the one before it.
+Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
+unparsed, and reading pauses above `read_buffer_bytes`. So the memory is bounded for any size of requests, and an error
+response to a malformed request cannot overtake the response before it.
 
-The phases, and what each event does in them. A cell names the effects, then the next phase; without one the phase
-stays. `-` never happens. All ways to CLOSED are a reset, except `switch` and `client gone`.
-tests/server/test_http1_phases.py reads this table.
+The table shows each phase and event: the effects, then the next phase; without one the phase stays. `-` never happens.
+Every way to CLOSED is a reset, except `switch` and `client gone`. tests/server/test_http1_phases.py reads this table.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop
@@ -30,9 +29,8 @@ tests/server/test_http1_phases.py reads this table.
     stop                     CLOSING         CLOSING         ignore          ignore     ignore     ignore   ignore
     reset                    CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   ignore
 
-`head` and `malformed` count when the parser reads them: input is held, unparsed, until the phase is HEAD or IDLE.
-An unread response is one before the end of the request's content; a last response is one after which the
-connection closes.
+`head` and `malformed` happen when the parser reads them; until the phase is HEAD or IDLE, input is held unparsed.
+"Before content": before the end of the request's content. "Last": the connection closes after this response.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 @final
 class HTTP1Connection(HTTP1Gateway):
-    """The protocol object that the event loop drives. It serves one request after another."""
+    """The protocol object of one connection, called by the event loop. It serves one request after another."""
 
     __slots__ = (
         "_advancing",
@@ -77,7 +75,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Start serving a new connection."""
         self._transport = cast(asyncio.Transport, transport)
         context = self._context
         settings = context.settings
@@ -102,17 +100,17 @@ class HTTP1Connection(HTTP1Gateway):
         self._over_limit = 0 < settings.limit_concurrency < len(context.connections)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop may put what it reads: the same place for all connections."""
+        """Return the buffer that the event loop reads into, which all connections share."""
         # Half of it behind content that waits, so that no more than the whole of it ever waits.
         return self._context.buffer if self.phase is not BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """`nbytes` have been read."""
+        """Copy `nbytes` of input from the shared buffer."""
         # A copy, so that the shared buffer is free again when this returns.
         self.data_received(self._context.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
+        """Parse `data` from the client."""
         # Compared by identity where every request passes: `>=` of an enum takes five times as long.
         phase = self.phase
         if phase is not IDLE and phase >= LINGERING:
@@ -146,7 +144,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self.phase is BUSY and self._endpoint.scheme == "http"
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The transport is gone."""
+        """Notify the application that the connection is closed."""
         self.phase = CLOSED
         self._context.connections.discard(self)
         self._disconnect()
@@ -155,7 +153,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._endpoint.context = None
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Continue sending: the unsent bytes have fallen below the low-water mark."""
         self.write_paused = False
         self._unsent = None
         self._wake_drainers()
@@ -166,7 +164,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the parser calls
 
     def on_request(self) -> None:
-        """A head is complete."""
+        """Create the exchange of a request whose head is complete."""
         parser = self._parser
         has_content = parser.content_length != 0
         self._exchange = exchange = HTTPExchange(
@@ -185,13 +183,13 @@ class HTTP1Connection(HTTP1Gateway):
             self._pace = None
 
     def on_content(self, content: bytes) -> None:
-        """Some content of the current request."""
+        """Pass a piece of request content to the exchange."""
         self._received += len(content)
         if self._exchange is not None and self.phase is not DRAINING:
             self._exchange.content.feed(content)
 
     def on_message_complete(self) -> None:
-        """The content of the current request is whole."""
+        """Note that the request content is complete."""
         self._content_done = True
         if self._exchange is not None:
             self._exchange.content.feed_eof()
@@ -199,7 +197,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the exchange calls
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """The response is out, or never will be."""
+        """Log the ended response and go on to the next request, or close."""
         context = self._context
         context.ended += 1
         if context.access_log is not None and exchange.status:
@@ -240,7 +238,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self._transport.is_closing()
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Let go of the transport, for another protocol to go on with what has arrived behind the request."""
+        """Hand the transport over to another protocol, with the bytes received after the request."""
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)
@@ -258,10 +256,10 @@ class HTTP1Connection(HTTP1Gateway):
     # One exchange after another
 
     def _advance(self, fault: RemoteProtocolError | None = None) -> None:
-        """Serve what has arrived, and what was pipelined behind it for as long as it is answered at once.
+        """Serve the current request, then pipelined ones as long as each is answered immediately.
 
-        Applications run here, never inside the parser. A fault in a request's content comes after its head: the
-        application is called before the fault is acted on, as it is when they come one by one.
+        Applications are called here, never inside the parser. If a request's content is malformed, the application is
+        called before `fault` is handled, just as if head and content had arrived separately.
         """
         context = self._context
         self._advancing = True
@@ -315,16 +313,16 @@ class HTTP1Connection(HTTP1Gateway):
             self._update_reading()
 
     def _is_handshake(self) -> bool:
-        """Return whether the current request asks for a websocket, and the application serves websockets."""
+        """Return whether the current request asks for a WebSocket and the application serves WebSockets."""
         return self._parser.upgrade == b"websocket" and self._context.serves_websockets
 
     def _is_too_much(self) -> bool:
-        """Whether there are more connections or requests at this time than there may be."""
+        """Return whether connections or requests exceed `limit_concurrency`."""
         context = self._context
         return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
-        """Response and content are complete: go on to the next request, or wait for it."""
+        """Go on to the next request, or wait for it: response and request content are complete."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):
@@ -342,17 +340,17 @@ class HTTP1Connection(HTTP1Gateway):
             self._advance_soon()
 
     def _advance_soon(self) -> None:
-        """Go on, but not from within the handler that has just replied, nor in its context."""
+        """Go on to the next request outside the replying handler and its context variables."""
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _drained(self) -> None:
-        """Serve the next request if the unread content is complete."""
+        """Go on to the next request if the unread content has been discarded."""
         if self._content_done:
             self.phase = BUSY
             self._exchange_done()
 
     def _await_head(self) -> None:
-        """Part of a head may have arrived: from its first byte on it is to be completed in time."""
+        """Start the deadline of the next head if its first bytes have arrived."""
         if self._eof:
             self._close()
         elif self._parser.buffer:
@@ -361,5 +359,5 @@ class HTTP1Connection(HTTP1Gateway):
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:
-    """A socket's address as messages carry it; None for Unix sockets. IPv6 ones have two items more."""
+    """Return a socket's address as messages contain it, or None for Unix sockets. IPv6 has two more items."""
     return (name[0], name[1]) if isinstance(name, (tuple, list)) and len(name) >= 2 else None

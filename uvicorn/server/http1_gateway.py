@@ -1,4 +1,4 @@
-"""What an exchange calls on its HTTP/1.1 connection: send a response, ask for request content."""
+"""The calls of an exchange to its HTTP/1.1 connection: send a response, request content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COPY_BYTES: Final = 65536
 
 
 class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
-    """The gateway of a connection's exchanges. `HTTP1Connection` adds the requests."""
+    """The gateway of a connection's exchanges; the subclass `HTTP1Connection` adds the requests."""
 
     __slots__ = ("_content_sent", "sends_files")
 
@@ -32,7 +32,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Write the head, and the content that is at hand, at once."""
+        """Write the head together with the content that is available."""
         encoder = self._encoder
         keep_alive = self._parser.keep_alive and not self._context.stopping
         if not self._content_done or self._continue_due:
@@ -135,7 +135,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """The application waits for content: ask for it, and read on."""
+        """Send "100 Continue" if the client waits for it, and resume reading: the application waits for content."""
         if exchange is not self._exchange:
             return
         if self._continue_due:
@@ -148,7 +148,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._update_reading()
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """There is room for more content, and a client that leaves meanwhile is to be noticed."""
+        """Resume reading for more content and to notice a disconnect: the application has taken content."""
         if exchange is self._exchange:
             # What was taken has been sent, whether or not it was asked for.
             self._continue_due = False
@@ -156,7 +156,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._update_reading()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """The response cannot be finished: reset the connection."""
+        """Reset the connection, because the response cannot be completed."""
         if exchange is self._exchange:
             self._aborted = reason
             self.reset()
@@ -164,7 +164,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     # Flow and pace
 
     def _has_room(self, size: int) -> bool:
-        """Whether a slow client may be sent `size` bytes of content more; warns if not."""
+        """Return whether `size` more bytes of content may be sent to a slow client; warn if not."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         unsent = self._track_unsent(buffered)
@@ -181,7 +181,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._content_sent += count
 
     def _update_reading(self) -> None:
-        """Pause reading while more is held for the application than it has asked for; else read."""
+        """Pause reading while more than `read_buffer_bytes` are buffered; otherwise resume it."""
         # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
         if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:
@@ -192,7 +192,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._transport.resume_reading()
 
     def _held(self) -> int:
-        """Bytes that wait for the application, or for the next request's turn."""
+        """Return the number of bytes buffered for the application or for the next request."""
         held = len(self._parser.buffer)
         exchange = self._exchange
         return held if exchange is None else max(held, exchange.content.buffered_bytes)

@@ -1,4 +1,4 @@
-"""The deadlines of an HTTP/1.1 connection, and its end: by refusal, by closing with or without patience, by a reset."""
+"""Deadlines and end of an HTTP/1.1 connection: error response, lingering close, close, reset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class HTTP1Phase(IntEnum):
-    """What a connection is doing; its deadlines depend on it. The docstring of `http1` has the transitions."""
+    """The phase of a connection, which determines its deadlines. The docstring of `http1` has the transitions."""
 
     HEAD = 0  # waiting for the first head, or for the rest of one
     IDLE = 1  # kept alive between requests
@@ -54,7 +54,7 @@ _RECENT_SECONDS: Final = 0.5
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     """Deadlines and end of an HTTP/1.1 connection. `HTTP1Gateway` adds responses, `HTTP1Connection` requests.
 
-    Base classes instead of objects of their own, so that a request costs no extra call.
+    Base classes instead of separate objects, which would cost each request extra calls.
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         elif phase is HEAD:
             if is_over(self._since, settings.header_seconds):
                 if self._parser.buffer:
-                    self._refuse(RemoteProtocolError(f"no whole head within {settings.header_seconds:g} seconds", 408))
+                    self._refuse(RemoteProtocolError(f"no full head within {settings.header_seconds:g} seconds", 408))
                 else:
                     self._close()
         elif phase is DRAINING:
@@ -134,7 +134,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """The server is stopping. Called again until the connection is closed."""
+        """Close the connection if it is idle: the server is stopping. Called again until the connection is closed."""
         if self.phase is BUSY:
             self._end_idle_stream()
         if self.phase is IDLE or (self.phase is HEAD and not self._parser.buffer):
@@ -142,7 +142,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
                 self._close()
 
     def reset(self) -> None:
-        """Break the connection off, so that a response that ends with it does not look complete."""
+        """Reset the connection, so that a truncated response does not look complete."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._parser.stop()
@@ -183,7 +183,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _end_idle_stream(self) -> None:
-        """End an event stream that has been silent for some time: its client opens another one by itself."""
+        """End an event stream that has been idle for some time; its client reconnects by itself."""
         exchange = self._exchange
         if (
             exchange is not None
@@ -206,7 +206,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
     def _refuse(self, error: RemoteProtocolError) -> None:
-        """Answer with an error if there is still room for one, and close. Nothing more is read as a request."""
+        """Close with an error response, unless a response has begun. Further input is discarded."""
         if self.phase >= LINGERING:
             return
         exchange = self._exchange
@@ -227,14 +227,14 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _linger(self) -> None:
-        """Close after a refusal, but not before the client has had the time to read it.
+        """Close after an error response, once the client has had time to read it.
 
         Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
         """
         self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
 
     def _linger_upload(self) -> None:
-        """Close after an answer that came before the request was whole: the client may read it only behind the rest."""
+        """Close after a response to an incomplete request: many clients read it only after sending all content."""
         left = self._parser.content_left
         if left < 0:
             left = self._context.settings.limits.max_content_bytes or sys.maxsize
@@ -260,7 +260,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _check_lingering(self) -> None:
-        """Close when the client has had the time to read what it was sent."""
+        """Close if the client has had time to read the bytes sent to it."""
         if self._transport.get_write_buffer_size():
             # The time counts from the last byte; a client that takes none meets the write timeout.
             self._since = self._context.clock.now
@@ -268,7 +268,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._close()
 
     def _close(self) -> None:
-        """Close when everything has been sent."""
+        """Close after the unsent bytes have been sent."""
         if self.phase < CLOSING:
             self.phase = CLOSING
             self._parser.stop()
@@ -277,7 +277,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Too slow
 
     def _check_pace(self) -> None:
-        """Reject a client whose content arrives too slowly, unless the server has paused it."""
+        """Reject a client that sends content too slowly, unless the server has paused reading."""
         if self._reading_paused or self._continue_due:
             return
         if self._pace is None:
@@ -294,16 +294,16 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         unsent = self._transport.get_write_buffer_size() + self._file_left
         if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
             least = self._context.settings.min_response_rate
-            self._warn(f"reset: took less than {least} bytes per second of a response that holds a thread")
+            self._warn(f"reset: read less than {least} bytes per second of a response that occupies a thread")
             self._break_off("response rate")
             return
         if self._has_stalled(unsent):
             seconds = self._context.settings.write_stall_seconds
-            self._warn(f"reset: took no byte of a response for {seconds:g} seconds")
+            self._warn(f"reset: read no byte of a response for {seconds:g} seconds")
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
-        """Whether the client takes a response too slowly for the thread that it holds (`min_response_rate`)."""
+        """Return whether the client reads too slowly a response that occupies a thread (`min_response_rate`)."""
         exchange = self._exchange
         thread_held = exchange.thread_held if exchange is not None else None
         if exchange is None or thread_held is None or not thread_held():

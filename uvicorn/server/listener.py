@@ -1,4 +1,4 @@
-"""Listening sockets: what `--bind` means, and making it so."""
+"""Listening sockets: parse `--bind` and open the sockets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UDS_MODE: Final = 0o666
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One thing to listen on: a host and port, a Unix socket's path, or an inherited descriptor."""
+    """An address to listen on: a host and port, a Unix socket's path, or an inherited descriptor."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
@@ -33,7 +33,7 @@ class Address:
 
     @property
     def is_tcp(self) -> bool:
-        """Return whether the address to listen on is given by host and port."""
+        """Return whether this is a host and port."""
         return not self.path and self.descriptor < 0
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket whose file we made, and remove, unless another server has put its own in that place."""
+    """A Unix socket whose file this process made. It removes the file, unless another server has replaced it."""
 
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
@@ -60,7 +60,7 @@ class _OwnUnixSocket(socket.socket):
 
 
 def parse_bind(text: str) -> Address:
-    """The address that `text` means, in gunicorn's syntax: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N.
+    """Parse `text` in gunicorn's syntax: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N.
 
     Raises ConfigError with the text and the expected form.
     """
@@ -68,12 +68,12 @@ def parse_bind(text: str) -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
-            raise ConfigError(f"bind {text!r} names no path; {expected}")
+            raise ConfigError(f"bind {text!r} has no path; {expected}")
         return Address(path=path)
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")
         if not (number.isascii() and number.isdigit() and len(number) < 7):
-            raise ConfigError(f"bind {text!r} names no descriptor; {expected}")
+            raise ConfigError(f"bind {text!r} has no descriptor; {expected}")
         return Address(descriptor=int(number))
     match = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]/]*))(?::(?P<port>[^:]*))?", text)
     if match is None:
@@ -86,7 +86,7 @@ def parse_bind(text: str) -> Address:
 
 
 def parse_mode(text: str) -> int | None:
-    """The permissions that `text` means, such as 660; None if it is empty.
+    """Parse octal permissions such as 660; return None for an empty text.
 
     Raises ConfigError for anything but three octal digits, with or without zeros or 0o in front.
     """
@@ -99,11 +99,11 @@ def parse_mode(text: str) -> int | None:
 
 
 def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | None = None) -> list[socket.socket]:
-    """Listening sockets, non-blocking, for all of `addresses`; all or none.
+    """Open non-blocking listening sockets on all `addresses`; if one fails, close them all.
 
-    Unix sockets get the permissions `uds_mode`, or else those that the path has, or else 0666.
+    The permissions of a Unix socket are `uds_mode`, by default those of the existing path, otherwise 0666.
 
-    Raises ConfigError, which names the address, the reason, and what to do.
+    Raises ConfigError, which names the address, the reason, and the remedy.
     """
     sockets: list[socket.socket] = []
     try:
@@ -124,7 +124,7 @@ def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | Non
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
-    """Close them, and remove the files of the Unix sockets that we made."""
+    """Close the sockets, and remove the files of Unix sockets that this process made."""
     for sock in sockets:
         if isinstance(sock, _OwnUnixSocket):
             sock.remove_file()
@@ -132,7 +132,7 @@ def close_sockets(sockets: Sequence[socket.socket]) -> None:
 
 
 def describe(sock: socket.socket, scheme: str = "http") -> str:
-    """Where to point a browser, or what to give to a proxy."""
+    """Return the address of a socket as a URL for a browser or a proxy."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
@@ -141,7 +141,7 @@ def describe(sock: socket.socket, scheme: str = "http") -> str:
 
 
 def running_on(sock: socket.socket, scheme: str = "http") -> str:
-    """Return where a server listens, for the line `RUNNING`."""
+    """Return the address and scheme of a listening socket, for the log line `RUNNING`."""
     return f"unix socket {sock.getsockname()}" if sock.family == socket.AF_UNIX else describe(sock, scheme)
 
 
@@ -247,9 +247,9 @@ def _answers(path: str) -> bool:
 
 def _advice(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the address is in use by another program; stop that, or choose another with --bind"
+        return "the address is in use by another program; stop it, or choose another address with --bind"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "permission denied; ports below 1024 and foreign folders need rights, choose another with --bind"
+        return "permission denied; ports below 1024 and other users' folders need privileges; --bind sets another"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; 0.0.0.0 means all of its addresses"
     return f"{error.strerror or error}; choose another address with --bind"

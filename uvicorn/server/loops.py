@@ -1,4 +1,4 @@
-"""Event loops: uvloop where it is installed, asyncio's own otherwise."""
+"""Event loops: uvloop if it is installed, otherwise asyncio's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the factory of the event loop called `name`, or the one that 'module:factory' names.
+    """Return the factory of the event loop called `name`, which may be 'module:factory'.
 
     Raises ConfigError if it is unknown or not installed.
     """
@@ -46,9 +46,9 @@ def _imported(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
-    """Run `main` to its end on a new event loop of the kind called `name`.
+    """Run `main` to completion on a new event loop of the kind called `name`.
 
-    A SystemExit or KeyboardInterrupt of another task ends that task, and not the loop.
+    A SystemExit or KeyboardInterrupt in another task ends only that task.
     """
     try:
         factory = loop_factory(name)
@@ -73,4 +73,4 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
                 ):
                     raise
-                logger.warning("%.200r in a task; the event loop goes on", error)
+                logger.warning("%.200r in a task; the event loop continues", error)

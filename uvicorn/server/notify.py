@@ -1,4 +1,4 @@
-"""`callback_notify`: a coroutine function of the program that embeds the server, called every so often."""
+"""`callback_notify`: a coroutine function that a program embedding the server has called at intervals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LAST_SECONDS: Final = 0.1
 async def notifying(
     callback: Callable[[], Awaitable[object]] | None, seconds: float, on_failure: Callable[[], object]
 ) -> AsyncIterator[None]:
-    """Meanwhile await `callback()` at once and every `seconds`; one call at a time.
+    """While the context is active, await `callback()` at once and then every `seconds`, one call at a time.
 
-    Calls `on_failure()` if it raises; the exception is raised when the context ends.
+    If it raises, call `on_failure()`, and raise the exception again at the end of the context.
     """
     if callback is None:
         yield

@@ -1,7 +1,7 @@
-"""The end of a process that is ours: no thread of the application keeps it for longer than the grace period.
+"""End of the command's processes: threads of the application cannot keep one alive beyond the grace period.
 
-Python waits for every thread that is not a daemon, and for every job of a ThreadPoolExecutor, before it exits. Only
-the `uvicorn` command and its workers are ended here; a program that calls `uvicorn.run` ends itself.
+Before it exits, Python waits for every non-daemon thread and for every job of a ThreadPoolExecutor. Only the `uvicorn`
+command and its workers are ended here; a program that calls `uvicorn.run` ends by itself.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _MOST_THREADS: Final = 20
 
 
 class ProcessEnd:
-    """Ends the process with `status` if threads keep it after `begin`; `leave` is what ends it.
+    """Calls `leave(status)` if threads keep the process alive after the grace period.
 
-    The interpreter is left to end in its own way. A daemon thread watches it, for the main thread may be inside of
-    asyncio's or Python's own wait for other threads.
+    Until then the interpreter may exit normally. A daemon thread watches, because the main thread may be blocked while
+    asyncio or Python waits for other threads.
     """
 
     def __init__(self, leave: Callable[[int], object] = os._exit) -> None:
@@ -51,7 +51,7 @@ class ProcessEnd:
         self._last_words: threading.Thread | None = None
 
     def begin(self, status: int, seconds: float = 0.0) -> None:
-        """Start the clock: the server has stopped, and `seconds` of its grace period are left."""
+        """Start the deadline: the server has stopped with `seconds` of its grace period left."""
         self.status = status
         if self._deadline:
             return
@@ -61,7 +61,7 @@ class ProcessEnd:
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """The main thread leaves our code, with `error`; what keeps the process from now on is other threads."""
+        """Note that the main thread has returned, or raised `error`: now only other threads keep it alive."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 
@@ -71,7 +71,7 @@ class ProcessEnd:
                 return
 
     def look(self) -> bool:
-        """Time is up: end the process if something keeps it. Return whether it has been ended."""
+        """End the process if threads keep it alive after the deadline. Return whether it was ended."""
         threads = foreign_threads()
         if not threads and self._main_has_returned:
             # Such as a profiler that writes its report.
@@ -89,7 +89,7 @@ class ProcessEnd:
     def _say(self, threads: Sequence[threading.Thread]) -> None:
         with suppress(Exception):
             logger.warning(
-                "threads still run after the server has stopped, and end with the process: %s",
+                "threads still run after the server has stopped; ending the process with them: %s",
                 places(threads or [threading.main_thread()]),
             )
         with suppress(BaseException):
@@ -110,13 +110,13 @@ class ProcessEnd:
 
 
 def foreign_threads() -> list[threading.Thread]:
-    """Threads that Python waits for before it exits."""
+    """Return the threads that Python waits for before it exits."""
     known = (threading.main_thread(), threading.current_thread())
     return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
 
 
 def places(threads: Sequence[threading.Thread]) -> str:
-    """Name each thread and the line that it is at."""
+    """Name each thread and the line that it executes."""
     frames = sys._current_frames()
     listed = []
     for thread in threads[:_MOST_THREADS]:
@@ -133,7 +133,7 @@ def places(threads: Sequence[threading.Thread]) -> str:
 
 
 def _status_of(error: BaseException) -> int:
-    """The exit code that Python gives a process which ends with `error`."""
+    """Return the exit code that Python gives a process ended by `error`."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     if not isinstance(error, SystemExit):

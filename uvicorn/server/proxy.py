@@ -1,8 +1,7 @@
-"""Whom to believe about the client: X-Forwarded-For and X-Forwarded-Proto, from trusted peers only.
+"""The client's address and scheme behind proxies: X-Forwarded-For and X-Forwarded-Proto, from trusted peers only.
 
-Each proxy appends to X-Forwarded-For whom it was called by, so the list is read from its right end: what a trusted
-proxy wrote is believed, up to and including the first address that is not a trusted proxy's own. What stands left of
-that is the client's to make up.
+Each proxy appends the address of its own peer to X-Forwarded-For, so the list is read from its right end, up to and
+including the first address that is not a trusted proxy. Addresses further left may be forged by the client.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TrustedPeers:
-    """Addresses, networks, `unix:` for every Unix socket, `unix:PATH` for one, `*` for everybody; comma-separated."""
+    """Trusted peers, comma-separated: addresses, networks, `unix:` (any Unix socket), `unix:PATH`, `*` (all peers)."""
 
     def __init__(self, text: str, guarded_sockets: bool = False) -> None:
-        """With `guarded_sockets`, trust peers on Unix sockets with restricted permissions, too."""
+        """Parse `text`; with `guarded_sockets`, also trust peers on Unix sockets with restricted permissions."""
         self._everybody = False
         self._guarded_sockets = guarded_sockets
         self._sockets: set[str] = set()
@@ -59,7 +58,7 @@ class TrustedPeers:
                     ) from None
 
     def trusts(self, client: tuple[str, int] | None, socket_path: str = "") -> bool:
-        """Whether a peer is a trusted proxy; `socket_path` is that of the Unix socket that it came in by."""
+        """Return whether a peer is trusted; `socket_path` is the path of the Unix socket that it connected to."""
         if self._everybody:
             return True
         if client is None:
@@ -78,9 +77,9 @@ class TrustedPeers:
     def client(
         self, forwarded_for: bytes, forwarded_proto: bytes, peer: tuple[str, int] | None, scheme: str
     ) -> tuple[tuple[str, int] | None, str]:
-        """Return address and scheme of the client behind the trusted `peer`, as far as trusted proxies vouch for them.
+        """Return address and scheme of the client behind the trusted `peer`, as far as the proxies are trusted.
 
-        The first two are the values of the fields, several of a kind joined with commas, or empty.
+        The first two arguments are the values of the fields, repeated fields joined with commas, or empty.
         """
         if forwarded_proto:
             scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), scheme)
@@ -112,13 +111,13 @@ class TrustedPeers:
 
 
 def build_trusted_peers(text: str) -> TrustedPeers:
-    """From the setting, or from what stands for it if it is empty."""
+    """Build the trusted peers from the setting, or from its default if it is empty."""
     said = text or os.environ.get("FORWARDED_ALLOW_IPS")
     return TrustedPeers(said) if said else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
 
 
 def everybody_may_open(path: str) -> bool:
-    """Whether every user of the machine may connect to the Unix socket at `path`; so too if that cannot be known."""
+    """Return whether every user of the machine may connect to the Unix socket at `path`, or True if that is unknown."""
     try:
         if not path or not os.stat(path).st_mode & stat.S_IWOTH:
             return not path
@@ -135,7 +134,7 @@ def _address(text: str) -> _Address | None:
 
 
 def _host_and_port(hop: bytes) -> tuple[_Address, int] | None:
-    """What `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5` mean; the port is 0 if it is not said."""
+    """Parse `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5`; the port is 0 if it is missing."""
     text = hop.decode("latin-1")
     port = ""
     if text.startswith("["):

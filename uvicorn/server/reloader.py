@@ -1,8 +1,8 @@
-"""`--reload`: one worker, started anew when a file has changed.
+"""`--reload`: one worker, restarted when a file changes.
 
-Who watches the files is a library: watchfiles where it is installed, else werkzeug's reloader, which looks every 0.3
-seconds. What is ours: the worker that is stopped and started, with its socket kept open in between, so that a request
-that comes meanwhile waits instead of failing; and that several changes at a time are one.
+A library watches the files: watchfiles if it is installed, otherwise werkzeug's reloader, which scans every 0.3
+seconds. This module restarts the worker, keeps its socket open meanwhile so that requests wait instead of failing, and
+combines changes at about the same time into one restart.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ EXCLUDED: Final = (".*", ".py[cod]", ".sw.*", "~*")
 
 
 class Selection:
-    """Which files count: those in `folders` whose name or path fits one of `includes` and none of `excludes`.
+    """The files to watch: those in `folders` whose name or path matches one of `includes` and none of `excludes`.
 
-    A pattern that is the path of a folder means all that is in it.
+    A pattern that is the path of a folder matches all files in it.
     """
 
     def __init__(self, folders: Sequence[str], includes: Sequence[str], excludes: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class Selection:
         self._includes = [pattern for pattern in self._includes if pattern not in excludes]
 
     def included(self) -> Iterator[str]:
-        """Files that are there now, and are included by name rather than by default."""
+        """Return the existing files that match `includes` of the user, without the default patterns."""
         for folder in self.folders:
             for pattern in self.includes:
                 yield from (str(path) for path in folder.rglob(pattern.removeprefix("/")))
@@ -63,7 +63,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Keeps one worker, and starts it anew after each change; a worker that cannot start waits for the next one."""
+    """Restarts its one worker after each change. If a worker cannot start, it waits for the next change."""
 
     kind = "reloader"
 
@@ -116,12 +116,12 @@ class Reloader(Supervisor):
                 self._stop(worker)
 
     def _change_count(self, by: int) -> None:
-        logger.warning("with --reload there is one worker")
+        logger.warning("--reload uses one worker only")
 
     def _has_ended(self, worker: Worker, status: int) -> None:
         if worker.stopped or self._stopping:
             return
-        logger.error("the application has ended with exit code %d; waiting for a file to change", status)
+        logger.error("the worker has ended with exit code %d; waiting for a file to change", status)
         self._broken = True
 
 
@@ -163,7 +163,7 @@ def _watch_by_events(
                         changed(name)
     except OSError as error:
         # The system may watch so many files and no more.
-        logger.warning("files are looked at one by one, for they cannot be watched: %s", error)
+        logger.warning("cannot watch files: %s; scanning them one by one instead", error)
         _watch_by_looking(selection, interval, changed, stop)
 
 

@@ -42,7 +42,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class ServerConfig(Protocol):
-    """What a server asks of its configuration; `uvicorn.Config` is one."""
+    """The configuration that a server needs; `uvicorn.Config` is one."""
 
     @property
     def settings(self) -> Settings: ...
@@ -98,7 +98,7 @@ class Server:
 
     @property
     def should_exit(self) -> bool:
-        """Set it to stop the server; from any thread."""
+        """Whether to stop; may be set by any thread."""
         return self._should_exit
 
     @should_exit.setter
@@ -119,13 +119,13 @@ class Server:
 
     @property
     def taken(self) -> int:
-        """Requests, and messages of websockets, that have come so far."""
+        """The number of requests and WebSocket messages received so far."""
         return self._context.begun + self._context.messages if self._context is not None else 0
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Load the application, listen, serve, drain. `sockets` are listening ones to use instead of the config's.
+        """Load the application, listen, serve, drain. `sockets` are listening sockets to use instead of the config's.
 
-        Raises ConfigError before anything is served, and StartupError if the application's own startup fails.
+        Raises ConfigError before the first connection is accepted, and StartupError if the application's startup fails.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -237,7 +237,7 @@ class Server:
         self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """`serve`, on an event loop of its own."""
+        """Run `serve` on a new event loop."""
         self._is_alone = True
         # Before there is a loop, which would hold a Ctrl-C back until the import is over.
         self.lifespan = self.config.load()
@@ -248,7 +248,7 @@ class Server:
                 gc.unfreeze()
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """The application's own startup; a signal ends it, for there is nothing yet that could be lost."""
+        """Run the application's startup; a signal cancels it at once, since no requests are in flight yet."""
         assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
@@ -266,7 +266,7 @@ class Server:
         if not starting.done():
             starting.cancel()
             await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
-            raise StartupError("told to stop before the application's startup had finished")
+            raise StartupError("stopped before the application's startup was complete")
         error = starting.exception()
         if error is not None:
             logger.error("Application startup failed. Exiting.", exc_info=error)
@@ -295,7 +295,7 @@ class Server:
         self.broken_off = context.requests
         if self.broken_off:
             cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
-            logger.warning("requests broken off after %s: %d", cause, self.broken_off)
+            logger.warning("requests aborted after %s: %d", cause, self.broken_off)
         for connection in tuple(context.connections):
             connection.reset()
         await self._shut_down(0 if self._force_exit else max(left, 0))
@@ -304,7 +304,7 @@ class Server:
             self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
 
     async def _shut_down(self, seconds: float) -> None:
-        """The application's own shutdown, once after its startup; handlers that still run get `seconds`."""
+        """Run the application's shutdown, once, if its startup succeeded; running handlers have `seconds` to finish."""
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
@@ -319,7 +319,7 @@ class Server:
         finally:
             if not ending.done():
                 self.broken_off = self.broken_off or 1
-                logger.error("the application's shutdown has not ended, and is broken off")
+                logger.error("the application's shutdown has not ended in time; cancelling it")
                 ending.cancel()
                 await asyncio.wait((ending,), timeout=_STOP_POLL_SECONDS)
         error = ending.exception() if ending.done() and not ending.cancelled() else None
@@ -329,7 +329,7 @@ class Server:
             logger.info("Application shutdown complete.")
 
     async def _pause(self) -> None:
-        """Wait a moment for clients, or for the next `on_tick`; a signal cuts it short."""
+        """Wait a moment for connections to close, or until the next `on_tick`; a signal ends the wait."""
         assert self._changed is not None
         self._changed.clear()
         try:
@@ -375,14 +375,14 @@ class Server:
             self._loop.call_soon_threadsafe(self._read_certificates)
 
     def _read_certificates(self) -> None:
-        """SIGHUP: read the certificates again; a mistake in them leaves the old ones in use."""
+        """Reload the certificates after SIGHUP; if they are invalid, keep the old ones."""
         if self._tls is not None:
             try:
                 load_certificates(self._tls, self.config.settings)
             except ConfigError as error:
-                logger.error("certificates are kept as they were: %s", error)
+                logger.error("cannot reload certificates: %s; keeping the old ones", error)
             else:
-                logger.info("certificates have been read again")
+                logger.info("certificates reloaded")
 
     def _restore_signal_handlers(self) -> None:
         own = (self.handle_exit, self._on_hangup)
@@ -402,7 +402,7 @@ class Server:
                 signal.raise_signal(number)
 
     def _close(self) -> None:
-        """Leave nothing open, however serving has ended."""
+        """Close all sockets and connections, whether serving has ended normally or not."""
         servers, self.servers = self.servers, []
         for acceptor in servers:
             acceptor.abort()

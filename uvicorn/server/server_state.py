@@ -1,4 +1,4 @@
-"""`Server.server_state`: what the server is busy with, under the public release's names."""
+"""`Server.server_state`: counts and connections of a running server, under the public release's names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ServerState:
-    """A view of a running server; everything is empty before it has started."""
+    """A view of a running server; empty until it has started."""
 
     def __init__(self, context: ServerContext | None = None) -> None:
         self.context = context
@@ -20,7 +20,7 @@ class ServerState:
 
     @property
     def total_requests(self) -> int:
-        """Requests so far."""
+        """The number of requests so far."""
         return self.context.begun if self.context is not None else 0
 
     @property

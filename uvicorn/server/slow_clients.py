@@ -1,4 +1,4 @@
-"""Find clients that are too slow. Sans-IO: called on each tick with the elapsed time and the byte counts."""
+"""Detect slow clients. Sans-IO: called on each tick with the elapsed time and the byte counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RATE_AFTER_SECONDS: Final = 10.0
 
 
 class MinimumRate:
-    """Check how fast request content arrives, over the time in which the server waits for the client."""
+    """Measure how fast request content arrives, counting only the time in which the server reads."""
 
     __slots__ = ("_idle", "_received", "_seconds")
 
@@ -26,7 +26,7 @@ class MinimumRate:
         self._received = 0
 
     def check(self, elapsed: float, received: int, idle_seconds: float, least_rate: int) -> str:
-        """Return why the client is too slow, or an empty string. `received` is the count of bytes so far."""
+        """Return the reason to reject a slow client, or an empty string. `received` is the number of bytes so far."""
         self._seconds += elapsed
         self._idle = 0.0 if received > self._received else self._idle + elapsed
         self._received = received
@@ -42,7 +42,7 @@ _RESPONSE_RATE_SECONDS: Final = 60.0
 
 
 class ResponseRate:
-    """How fast a client takes a response, over the time in which some of it is unsent."""
+    """Measure how fast a client reads a response, counting only the time in which bytes are unsent."""
 
     __slots__ = ("_bytes", "_seconds", "_taken")
 
@@ -52,9 +52,9 @@ class ResponseRate:
         self._bytes = 0
 
     def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
-        """Whether the client was too slow, on average of the last minute of such time. Called while bytes are unsent.
+        """Return whether the client was too slow over the last minute. Call it while bytes are unsent.
 
-        `taken` is the count of bytes that the client has had; it does not matter what it begins with.
+        `taken` is the number of bytes that the client has received; only its increase counts.
         """
         before, self._taken = self._taken, taken
         if before is None:
@@ -69,12 +69,12 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Nothing is unsent: until something is, neither time nor bytes count."""
+        """Stop counting time and bytes until the next check: all bytes have been sent."""
         self._taken = None
 
 
 class WriteTimeout:
-    """Measure for how long a client has taken none of the unsent bytes."""
+    """Measure how long a client has received none of the unsent bytes."""
 
     __slots__ = ("_seconds", "_taken")
 
@@ -83,9 +83,9 @@ class WriteTimeout:
         self._seconds = 0.0
 
     def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Seconds without progress, given how many bytes are unsent, and how many were written since the first check.
+        """Return the seconds without progress, given the numbers of unsent and of written bytes.
 
-        It does not matter what `written` begins with.
+        Of `written`, only the increase counts.
         """
         taken = written - unsent
         self._seconds = self._seconds + elapsed if taken == self._taken else 0.0

@@ -52,7 +52,7 @@ _NOT_STARTED: Final = (2, 3)
 
 
 class Supervisor:
-    """Keeps `count` workers running; `command` and `payload` are those of `start_worker`."""
+    """Keeps `count` workers running; `start_worker` is called with `command` and `payload`."""
 
     #: What this process is called in the log.
     kind = "parent"
@@ -120,7 +120,7 @@ class Supervisor:
         return self._status
 
     def wake(self) -> None:
-        """Have the next round begin now; from any thread."""
+        """Begin the next round now; may be called from any thread."""
         try:
             self._waking.send(b"\0")
         except OSError:
@@ -132,7 +132,11 @@ class Supervisor:
     # Workers come and go
 
     def _fill_up(self) -> None:
-        """Start missing workers and stop surplus ones; the others wait for the first, which may fail to start."""
+        """Start missing workers, stop surplus ones.
+
+        Until the first worker is ready, only one is started, so that an error in its startup is logged once rather than
+        by each worker.
+        """
         if self._stopping:
             return
         running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
@@ -151,7 +155,7 @@ class Supervisor:
         try:
             worker = start_worker(self._command, self._payload, self._sockets, replaces)
         except OSError as error:
-            logger.error("a worker cannot be started: %s", error.strerror)
+            logger.error("cannot start a worker: %s", error.strerror)
             if not self._announced:
                 self._status = BROKEN_OFF
                 self._stop_all()
@@ -187,7 +191,7 @@ class Supervisor:
             elif word == "retiring" and not (worker.stopped or self._stopping or self._is_being_replaced(worker)):
                 # It asks once a second, and so again if there is a pause after a successor that has failed.
                 if time.monotonic() >= self._not_before:
-                    logger.info("worker %d is to be replaced: %s", worker.process.pid, rest)
+                    logger.info("worker %d asks to be replaced: %s", worker.process.pid, rest)
                     self._to_replace.append(worker)
                     self._replace_next()
 
@@ -216,7 +220,7 @@ class Supervisor:
         self._replace_next()
 
     def _replace_next(self) -> None:
-        """One at a time, so that there is never more than one worker too many."""
+        """Start the next replacement, unless one is starting: never run more than one additional worker."""
         if any(worker.replaces is not None for worker in self._workers):
             return
         while self._to_replace and not self._stopping:
@@ -227,7 +231,7 @@ class Supervisor:
                 return
 
     def _stop(self, worker: Worker) -> None:
-        """Send `worker` the signal for a graceful shutdown, once."""
+        """Send `worker` SIGTERM for a graceful shutdown, once."""
         if worker.stopped:
             return
         worker.stopped = time.monotonic()
@@ -261,11 +265,11 @@ class Supervisor:
                 other.replaces = None
         if worker.stopped:
             if status and worker.ready:
-                logger.warning("worker %d, which was told to stop, %s", pid, how)
+                logger.warning("worker %d, which was being stopped, %s", pid, how)
                 self._status = self._status or BROKEN_OFF * self._stopping
             return
         if worker.replaces is not None:
-            logger.error("worker %d, which was to replace another, %s; the others go on as they are", pid, how)
+            logger.error("worker %d, the replacement of another, %s; the old workers continue", pid, how)
             self._to_replace.clear()
             self._crashes += 1
             self._pause_before_next()
@@ -306,7 +310,7 @@ class Supervisor:
 
     def _change_count(self, by: int) -> None:
         if self._count + by < 1:
-            logger.warning("one worker is the least there can be")
+            logger.warning("cannot remove the last worker")
             return
         if by > 0:
             logger.info("Received SIGTTIN, increasing the number of processes.")
@@ -338,7 +342,7 @@ class Supervisor:
                 worker.heard += passed
                 worker.deadline += passed * bool(worker.deadline)
             elif worker.deadline and now > worker.deadline:
-                logger.error("worker %d does not end and is killed", worker.process.pid)
+                logger.error("worker %d does not stop; killing it", worker.process.pid)
                 worker.deadline = math.inf
                 self._status = self._status or BROKEN_OFF * self._stopping
                 worker.process.kill()
@@ -346,7 +350,7 @@ class Supervisor:
                 continue
             elif worker.ready:
                 logger.error(
-                    "worker %d has not been heard of for %.0f seconds and is replaced; its stack follows",
+                    "worker %d has not reported for %.0f seconds; replacing it, its stack follows",
                     worker.process.pid,
                     silent,
                 )
@@ -358,7 +362,7 @@ class Supervisor:
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
-        """Seconds until something may be due: a second, or less."""
+        """Return the seconds until the next deadline, at most one."""
         now = time.monotonic()
         dues = [worker.deadline - now for worker in self._workers if worker.deadline]
         if self._not_before > now and not self._stopping:

@@ -1,4 +1,4 @@
-"""A worker ends with its supervisor, even when its event loop is blocked.
+"""End a worker whose supervisor has died, even if its event loop is blocked.
 
 The kernel's PR_SET_PDEATHSIG is no substitute: it follows the thread that forked, and gives no grace period.
 """
@@ -30,9 +30,9 @@ def _kill() -> None:
 
 
 class SupervisorWatch:
-    """Waits, in a thread, for the supervisor's end of `channel` to close; then `grace` seconds; then kills.
+    """A thread that waits until the supervisor's end of `channel` closes, then `grace` seconds, then calls `kill`.
 
-    `wait` waits for an event, for so many seconds, as `threading.Event.wait` does.
+    `wait(event, seconds)` is `threading.Event.wait`, unless a test replaces it.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class SupervisorWatch:
         self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch; before the application is imported, for that may block too."""
+        """Start watching. Call it before importing the application, which may block too."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Close the channel: the event loop has ended. If the supervisor has died before, the watch goes on."""
+        """Close the channel, because the event loop has ended. If the supervisor has died already, keep watching."""
         self._finished.set()
         try:
             # Closing alone would not wake the thread, and the supervisor would not see it as long as that waits.
@@ -79,7 +79,7 @@ class SupervisorWatch:
             self.supervisor_has_died()
 
     def supervisor_has_died(self) -> None:
-        """Give the event loop its grace period, then end the process."""
+        """Wait the grace period for the event loop to stop, then kill the process."""
         self._wait(self._never, self._grace)
         if self.noticed.is_set():
             self._wait(self._never, STOPPING_SECONDS)
@@ -90,6 +90,6 @@ class SupervisorWatch:
 
     def _say(self) -> None:
         logger.critical(
-            "the supervisor has died, and this worker does not stop; it is killed, at %s",
+            "the supervisor has died, and this worker does not stop; killing it, at %s",
             places([threading.main_thread()]),
         )

@@ -1,7 +1,6 @@
-"""TLS for the listening sockets: what `--ssl-*` says, as one `ssl.SSLContext`.
+"""TLS for the listening sockets: an `ssl.SSLContext` built from the `--ssl-*` settings.
 
-TLS 1.2 is the oldest version that is spoken (RFC 8996), and renegotiation is off. The only protocol that is offered
-by ALPN is HTTP/1.1.
+TLS 1.2 is the oldest supported version (RFC 8996), and renegotiation is off. ALPN offers HTTP/1.1 only.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from uvicorn.settings import Settings
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """The context that `settings` describe; None if they name no certificate.
+    """Build the context that `settings` describe; return None if they name no certificate.
 
-    Raises ConfigError, which names the option, what was found, and what was expected.
+    Raises ConfigError, which names the option, the value found, and the value expected.
     """
     if not settings.ssl_certfile:
         for name in ("ssl_keyfile", "ssl_ca_certs"):
@@ -26,7 +25,7 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
     if settings.ssl_version not in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS):
         raise ConfigError(
             f"ssl_version: expected {ssl.PROTOCOL_TLS_SERVER:d}, which is TLS 1.2 and later, "
-            f"got {settings.ssl_version}; older versions are not spoken (RFC 8996)"
+            f"got {settings.ssl_version}; older versions are not supported (RFC 8996)"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -54,14 +53,14 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
                 f"ssl_ca_certs: no certificates can be read from {settings.ssl_ca_certs!r}: {error}; expected PEM"
             ) from None
     elif context.verify_mode is not ssl.CERT_NONE:
-        raise ConfigError("ssl_cert_reqs asks for client certificates; expected --ssl-ca-certs, which says whose")
+        raise ConfigError("ssl_cert_reqs asks for client certificates; expected --ssl-ca-certs as well")
     return context
 
 
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Read certificate and key, again if they have been read before: connections that are open keep theirs.
+    """Load or reload certificate and key; open connections keep the old ones.
 
-    Raises ConfigError; the context then has what it had, so they are tried on another one first.
+    Raises ConfigError without changing the context: the files are tried on another context first.
     """
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
@@ -74,7 +73,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
     except ssl.SSLError as error:
         what = f"the certificate {settings.ssl_certfile!r} and the key {key!r}"
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ConfigError(f"{what} do not belong together") from None
+            raise ConfigError(f"{what} do not match") from None
         if not error.reason or "DECRYPT" in error.reason or "PASSWORD" in error.reason:
             hint = "is wrong" if settings.ssl_keyfile_password else "may be missing"
             raise ConfigError(f"{what} cannot be read: expected PEM; --ssl-keyfile-password {hint}") from None

@@ -1,4 +1,4 @@
-"""What asyncio's transports do not offer: a reset, the client's side of a connection, a file sent by the kernel."""
+"""Operations that asyncio's transports lack: reset, state of the client's side, sendfile on any event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once and drop the unsent bytes; with a TCP reset, except on Unix sockets."""
+    """Close at once and drop the unsent bytes; on TCP, send a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
         try:
@@ -39,7 +39,9 @@ _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def peer_state(transport: asyncio.Transport) -> int:
-    """Ask the kernel whether the client has closed its side: while reading is paused, the event loop does not."""
+    """Ask the kernel whether the client has closed its side, which the event loop does not notice while reading is
+    paused.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0:
         return CONNECTED
@@ -60,7 +62,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of descriptor `file` from `start` on the socket `connected`, as fast as the client takes them.
+    """Send `count` bytes of descriptor `file` from `start` on the socket `connected`, as fast as the client reads.
 
     uvloop has no `loop.sendfile`. The socket is used through a duplicate of its descriptor, since event loops reject
     writers for one that belongs to a transport. Raises OSError if the client has gone, LocalProtocolError if the file
@@ -90,7 +92,7 @@ async def send_file(
                     loop.remove_writer(duplicate)
                 continue
             if not taken:
-                raise LocalProtocolError(f"the file has {count - sent} bytes less than when it was opened")
+                raise LocalProtocolError(f"the file is {count - sent} bytes shorter than when it was opened")
             sent += taken
             on_sent(taken)
             await asyncio.sleep(0)
@@ -99,10 +101,10 @@ async def send_file(
 
 
 def unacknowledged_bytes(sock: Any) -> int:
-    """Bytes that were written to the socket and that its client has not acknowledged; 0 where that is not known.
+    """Return the number of written bytes that the client has not acknowledged; 0 if unknown.
 
-    A slow client's socket takes more in lumps, of up to a third of what the kernel holds for it (Linux), so that what
-    it takes in a minute is not what the client does.
+    On Linux, the socket of a slow client accepts bytes in bursts of up to a third of the kernel's buffer. So the bytes
+    that the socket accepts in a minute differ from those that the client receives.
     """
     try:
         taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))

@@ -32,19 +32,19 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 
 class Upgrading(Protocol):
-    """What is asked of the connection that carried the handshake."""
+    """The HTTP connection that carried the handshake, as its WebSocket needs it."""
 
     @property
     def is_closing(self) -> bool:
         """Return whether the connection has ended, or is about to."""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Let go of the transport; returned with what has arrived behind the handshake."""
+        """Hand over the transport, with the bytes received after the handshake."""
 
 
 @final
 class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
-    """The protocol object that the event loop drives, and the gateway of its session."""
+    """The protocol object that the event loop calls, and the gateway of its session."""
 
     __slots__ = (
         "_handshake",
@@ -65,7 +65,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     # What the event loop calls
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
+        """Decode `data` from the client."""
         if self.phase is OPEN:
             self._since = self._context.clock.now
             self._pinged = False
@@ -78,14 +78,14 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._refuse(error)
 
     def eof_received(self) -> bool:
-        """The client has closed its side; without a close frame before it, the connection is broken."""
+        """Close: the client has closed its side. Without a close frame before, it is an abnormal closure."""
         if self.phase is FAILING:
             self._close_faulty()
         self._close()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The transport is gone."""
+        """Notify the application that the connection is closed."""
         self.phase = CLOSED
         self._context.connections.discard(self)
         self._codec.stop()
@@ -95,7 +95,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.session.endpoint.context = None
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Continue sending: the unsent bytes have fallen below the low-water mark."""
         self.write_paused = False
         self._unsent = None
         pong, self._last_pong = self._last_pong, None
@@ -106,29 +106,29 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     # What the codec calls
 
     def on_text(self, text: str) -> None:
-        """A text message."""
+        """Pass a text message to the application."""
         if self.phase is OPEN:
             self._context.messages += 1
             self.session.listener.on_text(text)  # type: ignore[union-attr]
 
     def on_bytes(self, data: bytes) -> None:
-        """A binary message."""
+        """Pass a binary message to the application."""
         if self.phase is OPEN:
             self._context.messages += 1
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
 
     def on_ping(self, data: bytes) -> None:
-        """Answer; to a client that does not read its pongs only the latest is owed (section 5.5.3)."""
+        """Send a pong; while writing is paused, keep only the latest for later (section 5.5.3)."""
         if self.write_paused:
             self._last_pong = data
         elif self.phase is OPEN:
             self._write(self._codec.encode_pong(data))
 
     def on_pong(self, data: bytes) -> None:
-        """The client is alive; `data_received` has noted it."""
+        """Do nothing: `data_received` has noted that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """The client's close frame: answer it if it is not an answer itself, and close (section 5.5.1)."""
+        """Handle the client's close frame: reply unless it is a reply itself, and close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # First, so that what the application sends now is dropped: nothing may follow a close frame.
@@ -142,7 +142,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._close()
 
     def on_busy(self) -> None:
-        """Let other connections run before reading on: this client sends without a pause."""
+        """Pause reading for a turn of the event loop, because this client sends without pause."""
         self._pause()
         self.resume_receiving()
 
@@ -194,19 +194,19 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self._send(self._codec.encode_bytes(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Send our close frame, and wait for the client's."""
+        """Send a close frame, and wait for the client's."""
         self.phase = CLOSING
         self._since = self._context.clock.now
         self._write(self._codec.encode_close(code, reason))
         self.resume_receiving()
 
     def pause_receiving(self) -> None:
-        """The application is behind: hold the input that has arrived, and pause reading."""
+        """Keep received input and pause reading: too many messages wait for the application."""
         if self.phase is OPEN:
             self._pause()
 
     def resume_receiving(self) -> None:
-        """The application has caught up."""
+        """Resume reading: the application has caught up."""
         if self._receiving_paused and not self._resuming:
             self._resuming = True
             self._context.loop.call_soon(self._resume_reading, context=self._context.variables)
@@ -228,7 +228,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._written += len(data)
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a slow client may be sent a message of `size` more bytes; warn if not."""
+        """Return whether a message of `size` bytes may be sent to a slow client; warn if not."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         shortage = self._track_unsent(buffered).shortage(
@@ -236,7 +236,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         )
         if shortage:
             self._context.warnings.warn(
-                self.session.request.client, f"websocket closed: it does not read what it is sent, {shortage} (1013)"
+                self.session.request.client, f"websocket closed: it reads too slowly, {shortage} (1013)"
             )
         return not shortage
 

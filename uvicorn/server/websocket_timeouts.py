@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.frames import WebSocketCodec
 
 
 class WebSocketPhase(IntEnum):
-    """What a connection is doing; its deadlines depend on it. See the docstring of `websocket`."""
+    """The phase of a connection, which determines its deadlines. See the docstring of `websocket`."""
 
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1
@@ -40,7 +40,7 @@ _LINGER_DRAINS: Final = 4
 
 
 class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
-    """Deadlines and end. `WebSocketConnection` adds frames and messages."""
+    """Deadlines and end of a WebSocket connection. `WebSocketConnection` adds frames and messages."""
 
     __slots__ = (
         "_close_code",
@@ -103,14 +103,14 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Notify the application that the server is stopping, then the client."""
+        """Notify first the application, then the client, that the server is stopping."""
         if self.phase is OPEN:
             self._close_code = 1012
             self._report_disconnect()
             self._send_close_and_linger(1012, "")
 
     def reset(self) -> None:
-        """Reset the connection, and notify the application at once: the server may stop next."""
+        """Reset the connection, and notify the application now, because the server may stop next."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._codec.stop()
@@ -118,7 +118,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._report_disconnect()
 
     def _write(self, data: bytes) -> None:
-        """Write a frame of the connection's own."""
+        """Write a control frame: ping, pong or close."""
         # After a failed write the loop would log each further one: up to 256 pongs before it reports the end.
         if self._transport.is_closing():
             return
@@ -139,12 +139,12 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         context.loop.call_soon(self._close_faulty, context=context.variables)
 
     def _close_faulty(self) -> None:
-        """Close after a violation of the protocol."""
+        """Close after the client has violated the protocol."""
         if self.phase < LINGERING:
             self._fail(self._close_code, self._close_reason)
 
     def _fail(self, code: int, reason: str) -> None:
-        """Close without waiting for the client's consent (section 7.1.7)."""
+        """Send a close frame and close, without waiting for the client's close frame (section 7.1.7)."""
         self._close_code, self._close_reason = code, reason
         self._send_close_and_linger(code, reason)
         self._report_disconnect()
@@ -172,9 +172,9 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._transport.write_eof()
 
     def _look_for_end(self) -> None:
-        """Reset if the client has disconnected; while reading is paused, the loop does not report it.
+        """Reset if the client has disconnected, which the event loop does not report while reading is paused.
 
-        After a FIN the application has the time of a half-closed client to take the messages that have arrived.
+        After a FIN, the application has `half_closed_seconds` to receive the remaining messages.
         """
         end = peer_state(self._transport)
         clock = self._context.clock
@@ -186,7 +186,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self.reset()
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent, within the time of the closing handshake."""
+        """Close after the unsent bytes have been sent; the deadline is that of the closing handshake."""
         if self.phase < LINGERING:
             self.phase = LINGERING
             self._since = self._context.clock.now
@@ -207,7 +207,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         if self._has_stalled(self._transport.get_write_buffer_size()):
             seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(
-                self.session.request.client, f"websocket reset: took no byte for {seconds:g} seconds"
+                self.session.request.client, f"websocket reset: read no byte for {seconds:g} seconds"
             )
             self.reset()
 

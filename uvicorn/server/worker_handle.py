@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class Worker:
-    """A process, and the supervisor's end of the socket pair between them."""
+    """A worker process and the supervisor's end of the socket pair."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, replaces: Worker | None) -> None:
         self.process = process
@@ -32,10 +32,10 @@ class Worker:
 def start_worker(
     command: Sequence[str], payload: bytes, sockets: Sequence[socket.socket], replaces: Worker | None
 ) -> Worker:
-    """A new process, which inherits `sockets`. Raises OSError if the system has no more to give.
+    """Start a process that inherits `sockets`. Raises OSError if the system has no resources left.
 
-    The descriptors of the sockets, and then that of its end of the socket pair, are appended to `command`, separated by
-    commas. It reads `payload` from there.
+    The descriptors of the sockets and of the worker's end of the socket pair, comma-separated, are the last argument of
+    `command`. The worker reads `payload` from its end.
     """
     ours, theirs = socket.socketpair()
     try:
@@ -55,7 +55,7 @@ def start_worker(
 
 
 def describe_end(status: int) -> str:
-    """How a process with this exit code has ended."""
+    """Describe how a process with this exit code has ended."""
     if status >= 0:
         return f"has ended with exit code {status}"
     try:

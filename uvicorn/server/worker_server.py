@@ -41,7 +41,7 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Serve, and report it to the supervisor."""
+        """Start serving, and report it to the supervisor."""
         await super().startup(sockets)
         self._tell("ready")
 
@@ -51,19 +51,22 @@ class WorkerServer(Server):
         await super().shutdown(sockets)
 
     def announce(self, sock: socket.socket) -> None:
-        """Log nothing: the supervisor logs it once for all workers."""
+        """Do nothing: the supervisor logs the addresses once for all workers."""
 
     def retire(self, reason: str) -> None:
         """Ask for a successor, once a second, and serve until it is ready."""
         self._tell(f"retiring {reason}")
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Report to the supervisor that this worker is alive. Called once a second."""
         super().tick()
         self._tell("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop. A second SIGTERM changes nothing: systemd sends one to all processes, and the supervisor another."""
+        """Stop gracefully; a further SIGTERM does not force the exit.
+
+        systemd sends one to all processes, and the supervisor then sends another.
+        """
         self.should_exit = True
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
@@ -88,4 +91,4 @@ class WorkerServer(Server):
 
 
 def do_nothing(number: int, frame: FrameType | None) -> None:
-    """Take a signal, and leave it to the supervisor."""
+    """Ignore a signal that the supervisor acts on."""

@@ -8,7 +8,7 @@ from uvicorn.workers.worker import UvicornWorker
 
 
 class UvicornH11Worker(UvicornWorker):
-    """A name of other servers: the same worker on asyncio's own event loop."""
+    """A worker on asyncio's own event loop, under the name that existing configurations use."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio", "http": "h11"}
 

@@ -94,11 +94,11 @@ class ObservedInterface(Interface):
         self.checks_origin = interface.checks_origin
 
     async def startup(self) -> None:
-        """As the interface's own."""
+        """Start the wrapped interface."""
         await self._interface.startup()
 
     async def shutdown(self, seconds: float) -> None:
-        """As the interface's own."""
+        """Shut down the wrapped interface."""
         await self._interface.shutdown(seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
@@ -113,7 +113,7 @@ class ObservedInterface(Interface):
         self._interface.serve_http(exchange)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """As the interface's own."""
+        """Pass the session to the wrapped interface."""
         self._interface.serve_websocket(session)
 
 

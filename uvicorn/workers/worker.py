@@ -40,9 +40,9 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process some time after its arbiter has died, if a blocked event loop keeps it from ending by itself.
+    """Kill this process some time after its arbiter has died, if a blocked event loop keeps it from exiting.
 
-    Runs in a thread. `noticed` is set by the event loop when it stops because of that.
+    Runs in a thread. `noticed` is set by the event loop when it stops because the arbiter has died.
     """
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
@@ -108,7 +108,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
         """Handle SIGABRT, which gunicorn sends when the event loop is blocked for longer than its timeout.
 
-        A plain signal handler, since the loop does not run. The SystemExit interrupts the blocking call.
+        This must be a plain signal handler, since the loop does not run. Its SystemExit interrupts the blocking call.
         """
         self.alive = False
         self._status = 1
