@@ -1,4 +1,4 @@
-"""An asyncio server, and a bridge between the synchronous and the asynchronous web."""
+"""An asyncio server, and a bridge between synchronous and asynchronous web applications."""
 
 from __future__ import annotations
 

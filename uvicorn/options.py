@@ -1,6 +1,6 @@
 """The keywords of `uvicorn.run` and `Config`, for type checkers.
 
-The settings of `uvicorn.settings` stand here again, because a type checker cannot derive them; a test compares them.
+These repeat the settings of `uvicorn.settings`, because a type checker cannot derive them; a test compares both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SettingOptions(TypedDict, total=False):
-    """Keywords that are settings, and keywords of other servers. None means the default."""
+    """Keywords that are settings, and the keywords of other servers. None means the default."""
 
     access_log: bool | None
     backlog: int | None

@@ -54,9 +54,9 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
-    """Return a line to log if `value` asks for another implementation than ours. Raise ConfigError for an unknown one.
+    """Return a line to log if `value` names another implementation than ours. Raise ConfigError for an unknown one.
 
-    A class, or 'module:class', of this package is a name that programs import; there is nothing else behind it.
+    Classes of this package, also as 'module:class', are accepted without effect, because programs import and pass them.
     """
     if value in _OURS[option]:
         return []
@@ -130,7 +130,7 @@ SSL_PROTOCOL_VERSION: Final = 17
 
 
 class UvicornDeprecationWarning(UserWarning):
-    """For warning filters that name it; this server does not issue it."""
+    """A warning category that users' warning filters may name; this server never issues it."""
 
 
 def create_ssl_context(

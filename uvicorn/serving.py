@@ -76,7 +76,7 @@ def serve_as_worker(
 
 
 def _report(channel: socket, target: Callable[..., object]) -> None:
-    """Report to the supervisor once a second, as a server of ours does itself."""
+    """Report `alive` to the supervisor once a second, as `WorkerServer` does."""
     line = f"ready {getattr(target, '__qualname__', type(target).__qualname__)}\n"
     try:
         while True:

@@ -27,7 +27,7 @@ class ReplyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique among all channels of all processes; for groups."""
+        """The channel's name, unique among all channels of all processes; for groups."""
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a response, a chunk of it, or a WebSocket message. Awaiting the result is optional.
@@ -44,7 +44,7 @@ class BodyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique among all channels of all processes."""
+        """The channel's name, unique among all channels of all processes."""
 
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
@@ -65,7 +65,7 @@ class GroupsChannel(Protocol):
         """Send `{'group': name}` with any of the keys `add`, `discard` (a channel's name) and `send` (a message)."""
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Have `callback(event)` called when messages may be missing."""
+        """Call `callback(event)` when messages may be missing."""
 
 
 class Channels(TypedDict):
@@ -110,7 +110,7 @@ class GroupMember(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique among all channels of all processes."""
+        """The channel's name, unique among all channels of all processes."""
 
     @property
     def is_ready(self) -> bool:

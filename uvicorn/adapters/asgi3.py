@@ -125,7 +125,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Have the application answer, and send its messages. Raises its exception, as `deliver` does."""
+        """Have the application respond, and send its messages. Raises its exception, as `deliver` does."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
@@ -165,9 +165,9 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def _half_close(self) -> None:
-        """The client has closed its side: it may still read, for a bounded time, what is under way.
+        """Handle http.disconnect: the client may still read, so let the response continue for a bounded time.
 
-        A host whose client is gone drops what it is sent, or raises OSError.
+        After a real disconnect, the host drops messages or raises OSError.
         """
         exchange = self.exchange
         exchange.half_close()

@@ -25,7 +25,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
-    """Carries the events of one connection. Until it is accepted, the handshake is an HTTP exchange."""
+    """Transfers the events of one connection. Until it is accepted, the handshake is an HTTP exchange."""
 
     __slots__ = (
         "_backlog",
@@ -69,7 +69,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self.session = WebSocketSession(self, request, list(scope.get("subprotocols") or ()))
 
     async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
-        """Let the application accept or reject, then carry messages until the connection is closed."""
+        """Let the application accept or reject, then transfer messages until the connection is closed."""
         event = await self._receive()
         session = self.session
         if event["type"] != "websocket.connect":
@@ -109,7 +109,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes that wait for the host exceed the high-water mark."""
+        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
@@ -156,7 +156,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         await self._backlog.wait(lambda: self.session.state is CLOSED)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for when the last send is awaited."""
+        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     # What the handshake's exchange calls: a response to it rejects the handshake

@@ -1,8 +1,8 @@
-"""A WSGI application that answers a request of our own server, for a channels application that has passed it on.
+"""Direct call of a WSGI application for a request of our own server that a channels application passed on.
 
-Answered as messages, such a request needs a second exchange, copies of its head and a queue: a site that sends some
-of its paths to a WSGI application answered a third as many requests of it as that application alone, and answers two
-thirds this way (bench/wsgi.py, `mixed`).
+Passed on as messages, such a request needs a second exchange, copies of its head, and a queue. A site that did this
+reached a third of the requests per second of the WSGI application alone; with direct calls it reaches two thirds
+(bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 
 
 async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
-    """Have `interface` answer `exchange`; raise what the application raises, as `ASGIAdapter` does.
+    """Have `interface` respond to `exchange`; raise the application's exception, as `ASGIAdapter` does.
 
-    Once this has been cancelled or has raised, the call no longer answers: the caller may.
+    After this is cancelled or has raised, the call no longer responds: the caller may.
     """
     call = DirectCall(interface, exchange)
     interface.queue(call, exchange)
@@ -44,7 +44,7 @@ async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> N
 
 @final
 class DirectCall(WSGICall):
-    """A call of the application whose failure is raised where it is awaited."""
+    """A call of the application. Awaiting it raises the application's exception."""
 
     __slots__ = ("failure", "outcome")
 
@@ -56,7 +56,7 @@ class DirectCall(WSGICall):
         self.failure: Exception | None = None
 
     def end(self) -> None:
-        """Let go of the exchange: the application's next send raises, unless its response is complete."""
+        """Release the exchange: the application's next send raises, unless its response is complete."""
         if self.exchange.state < COMPLETE:
             self._give_up()
         if self.failure is not None:

@@ -88,7 +88,7 @@ class MessageGateway(HTTPGateway):
             await waiter
 
     def all_sent(self) -> None:
-        """Called when all queued messages are sent and the response is incomplete."""
+        """Wait or act when all queued messages are sent and the response is incomplete."""
 
     def end(self) -> None:
         """End the exchange: stop sending and receiving."""
@@ -102,7 +102,7 @@ class MessageGateway(HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes that wait for the host exceed the high-water mark."""
+        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
@@ -138,7 +138,7 @@ class MessageGateway(HTTPGateway):
         await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for when the last send is awaited."""
+        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     def _has_room(self, size: int) -> bool:
@@ -155,7 +155,7 @@ class MessageGateway(HTTPGateway):
             self._wake()
 
     def _fail_with(self, fault: Exception) -> None:
-        """Make `deliver` raise `fault`, which the caller raises in the application too."""
+        """Make `deliver` raise `fault`. The caller also raises it in the application."""
         self._fault = weakref.ref(fault)
         self._fail(fault)
 
@@ -166,7 +166,7 @@ class MessageGateway(HTTPGateway):
         self._wake()
 
     def _wake(self) -> None:
-        """Wake `deliver`, which checks again what there is to do."""
+        """Wake `deliver`, which checks its queue and state again."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -169,7 +169,9 @@ class WSGIGateway(HTTPGateway):
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:
-        """Return the next value from the loop; read request content that it asks for. Raise its failure."""
+        """Return the next value from the loop, reading the request content that it asks for. Raise the failure, if
+        any.
+        """
         while True:
             while not self._queue:
                 self._waker.wait()
@@ -239,7 +241,7 @@ class WSGIGateway(HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes that wait for the host exceed the high-water mark."""
+        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_response(
@@ -302,7 +304,7 @@ class WSGIGateway(HTTPGateway):
             await self._backlog.wait(lambda: exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for when the last send is awaited."""
+        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:

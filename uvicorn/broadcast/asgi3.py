@@ -38,20 +38,20 @@ class ASGI3Reply:
 
     @property
     def name(self) -> str:
-        """Unique among all channels of all processes."""
+        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("reply", self)
         return self._name
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the connection is over; at once if it is."""
+        """Call `callback()` once when the connection is over; at once if it is already."""
         if self._over:
             callback()
         else:
             self._callbacks.append(callback)
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
-        """Send an event of the application, for which this is its `send`."""
+        """Send an event of the application, which gets this method as its `send`."""
         if self._is_broken_off:
             raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)
@@ -63,11 +63,13 @@ class ASGI3Reply:
 
     @property
     def is_ready(self) -> bool:
-        """False: ASGI cannot tell, so every message is awaited."""
+        """Whether a message would be sent without waiting: False, since ASGI does not report it; each message is
+        awaited.
+        """
         return False
 
     def offer_text(self, text: str) -> bool:
-        """Return False, for the same reason."""
+        """Return False: every message is awaited."""
         return False
 
     async def wait_ready(self) -> None:
@@ -101,7 +103,7 @@ class ASGI3Reply:
                 await self._send(event)
 
     def close(self) -> None:
-        """End: the connection is over."""
+        """Note that the connection is over."""
         self._over = True
         # Release tasks that wait for it to open.
         self._opened.set()

@@ -1,4 +1,4 @@
-"""From a URL to its backend."""
+"""Creates the backend of a broadcast URL."""
 
 from __future__ import annotations
 

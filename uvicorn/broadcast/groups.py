@@ -70,9 +70,9 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Have `callback(event)` called, and awaited if it returns an awaitable, for each gap of this client.
+        """Call `callback(event)`, and await its result if possible, for each gap of this client.
 
-        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback a
+        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, a
         channels application is called with it. Raises LocalProtocolError if there is no reply channel.
         """
         self._hub.gap_callbacks[self.name] = callback

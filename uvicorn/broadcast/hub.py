@@ -1,6 +1,6 @@
-"""The groups of one event loop: its local members, the messages that they are sent, and those that it publishes.
+"""The groups of one event loop: local members, messages delivered to them, and messages published by them.
 
-Only the thread of its event loop touches a hub.
+Only the thread of its event loop accesses a hub.
 """
 
 from __future__ import annotations

@@ -41,14 +41,14 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """Messages of `groups` may be missing at this point; none before `since` is."""
+    """A point in a client's queue where messages of `groups` may be missing, none of them sent before `since`."""
 
     groups: set[str]
     reason: str
     since: float
 
     def merge(self, other: Gap) -> None:
-        """Join a gap that follows without a message in between."""
+        """Merge the next gap into this one: no message is queued between them."""
         self.groups |= other.groups
         self.since = min(self.since, other.since)
 
@@ -89,7 +89,7 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class MemberContext:
-    """Shared by the members of a hub."""
+    """State that the members of a hub share."""
 
     queueing: Queueing
     metrics: DeliveryMetrics

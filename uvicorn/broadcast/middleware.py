@@ -156,7 +156,7 @@ class BroadcastMiddleware:
 
     @property
     def wants_http_disconnect(self) -> bool:
-        """The application's own setting (interface rule R8)."""
+        """The attribute of the wrapped application (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
 
     @property

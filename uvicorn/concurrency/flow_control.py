@@ -63,7 +63,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for when something awaits the last send; None below the high-water mark."""
+        """Return the callback to call when the last send is awaited; None below the high-water mark."""
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
             return None

@@ -11,7 +11,7 @@ from typing import final
 
 @final
 class LoopCalls:
-    """Calls that worker threads post to an event loop: made in order, with one wake-up of the loop for many."""
+    """Calls that worker threads post to an event loop. They run in order, and share wake-ups of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -21,7 +21,9 @@ class LoopCalls:
         self._context = Context()
 
     def post(self, call: Callable[[], None]) -> bool:
-        """Have `call()` made on the loop's thread; from any thread. Return False if the loop has been closed."""
+        """Call `call()` on the loop's thread; may be called from any thread. Return False if the loop has been
+        closed.
+        """
         self._calls.append(call)
         if not self._woken:
             self._woken = True
@@ -34,7 +36,7 @@ class LoopCalls:
         return True
 
     def flush(self) -> None:
-        """Make the calls that have been posted so far; on the loop's thread."""
+        """Run the calls posted so far; on the loop's thread."""
         calls = self._calls
         for _ in range(len(calls)):
             # One of them may have flushed too.

@@ -1,6 +1,6 @@
 """One event loop in a thread of its own, shared by all adapters of a process.
 
-Started on first use, which is after the forks of a pre-forking host, and again after a fork.
+It is started on first use, which is after the forks of a pre-forking host, and again in a process forked later.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller runs on this loop's thread, and so must not wait for it."""
+        """Whether the caller runs on this loop's thread, and so must not block."""
         return threading.get_ident() == self._ident
 
     @property
@@ -60,11 +60,11 @@ class LoopThread:
         return self._stopping
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `coroutine` on the loop; its outcome may be waited for from any other thread."""
+        """Run `coroutine` on the loop; return its future, which any other thread may wait for."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def post(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called on the loop, after what was posted before; from any thread.
+        """Call `callback` on the loop, in the order of posts; may be called from any thread.
 
         Raises RuntimeError if the loop has stopped; the callback may be called all the same.
         """
@@ -79,11 +79,13 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner` in this process: a lost thread could hold an inherited one."""
+        """Return the lock of `owner` in this process. A lock inherited by a fork may be held by a thread that no longer
+        exists.
+        """
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have `hook` awaited before the loop stops."""
+        """Await `hook()` before the loop stops."""
         self._hooks.append(hook)
 
     def stop(self) -> None:
@@ -182,7 +184,7 @@ _current: LoopThread | None = None
 
 
 def loop_thread() -> LoopThread:
-    """The loop of this process."""
+    """Return the loop thread of this process."""
     global _current
     current = _current
     if current is None or current.process != os.getpid() or current.is_stopped:

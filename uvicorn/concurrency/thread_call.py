@@ -1,4 +1,4 @@
-"""One call of a blocking application: it runs on a worker thread, and what it sends crosses to the event loop."""
+"""One call of a blocking application on a worker thread, whose content is passed to the event loop."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 
 
 class ThreadCall:
-    """A call that answers `exchange`: `run` or `cancel` is called, once. Methods named `_on_loop_*` are the loop's.
+    """A call that responds to `exchange`; `run` or `cancel` is called, once. `_on_loop_*` methods run on the event
+    loop.
 
-    Once the client has gone (`_over`), the application's next send raises. After a response that was complete before
-    the application had ended it (`_answered`), what it still sends is dropped, and it may go on for `seconds`.
+    After the client has disconnected (`_over`), the application's next send raises. If the response is complete before
+    the application has ended it (`_answered`), further content is dropped, and the call may continue for `seconds`.
     """
 
     __slots__ = (
@@ -62,7 +63,7 @@ class ThreadCall:
     # On a worker thread
 
     def run(self) -> None:
-        """Call the application and see to what it leaves undone. Never raises."""
+        """Call the application; respond and log if it fails. Never raises."""
         try:
             if not self._over:
                 self._run()
@@ -88,15 +89,15 @@ class ThreadCall:
             self._loop_calls.post(last)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call it; return what is left to do on the loop."""
+        """Call the application; return a callback to run on the loop, or None."""
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
-        """Return whether the application has yet to return."""
+        """Return whether the call still occupies a thread."""
         return not self._returned
 
     def _wait_for_room(self) -> None:
-        """Wait while the content handed over and not sent is above the high-water mark."""
+        """Wait while the content not yet sent is above the high-water mark."""
         if self._sent - self._taken > self.high_water_bytes:
             room = threading.Lock()
             room.acquire()
@@ -106,13 +107,13 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Called instead of `run` if no worker will make the call: the pool has been shut down before its turn."""
+        """Respond 503. Called instead of `run` if the pool is shut down before the call."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """The response has ended, perhaps not as the application meant it."""
+        """Handle the end of the exchange: let the application continue for a time, or raise at its next send."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._give_up()
@@ -130,11 +131,11 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log and answer what the application has raised, or what it has sent and cannot be sent."""
+        """Log and respond to an exception of the application, or to invalid content."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
-        """Begin the response, or go on with it; dropped if it could not be sent so far."""
+        """Begin or continue the response; drop the content if an earlier part could not be sent."""
         exchange = self.exchange
         try:
             if head is not None:

@@ -1,7 +1,8 @@
-"""Wakes a waiting thread from another one.
+"""Wake-up of a thread by another one.
 
-A lock or a queue wakes the waiting thread while the waking one still holds the GIL, so that it blocks again at once.
-Writing to a descriptor releases the GIL first: on one CPU a round trip takes two switches instead of six.
+A lock or a queue wakes the waiting thread while the waking one still holds the GIL, so that the woken thread blocks
+again at once. Writing to a descriptor releases the GIL first: on one CPU a round trip takes two switches instead of
+six.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Waker(Protocol):
 
 @final
 class EventWaker:
-    """A Linux eventfd, closed with the last reference to the waker."""
+    """A waker on a Linux eventfd, which is closed with the last reference to the waker."""
 
     __slots__ = ("_descriptor",)
 
@@ -46,7 +47,7 @@ class EventWaker:
 
 @final
 class QueueWaker:
-    """For systems without eventfd."""
+    """A waker for systems without eventfd."""
 
     __slots__ = ("_queue",)
 
@@ -72,7 +73,7 @@ def new_waker() -> Waker:
 
 @final
 class WakerPool:
-    """Reusable wakers of one process; a forked child would share the descriptors, and needs a pool of its own."""
+    """Reusable wakers of one process. A forked child needs its own pool, because it would share the descriptors."""
 
     def __init__(self) -> None:
         self._idle: list[Waker] = []
@@ -85,6 +86,6 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Take `waker` back. A late `wake` of it is a spurious one for its next user."""
+        """Return `waker` to the pool. A late `wake` is a spurious wake-up for its next user."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

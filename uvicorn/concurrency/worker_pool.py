@@ -1,8 +1,8 @@
 """Threads that run blocking applications, off the event loop.
 
-One worker is awake and takes every job for as long as it makes headway: handing jobs from thread to thread costs more
-than a short job itself. Another one is woken when jobs wait and, for a moment, none has been taken or little has been
-computed, which is what blocked workers look like; then that one goes on, and so forth until all are awake.
+One worker takes all jobs as long as it makes progress, because handing a job to another thread costs more than a short
+job itself. If jobs wait and, for a moment, none has been taken or little CPU time has been used, the awake workers are
+probably blocked. Then another worker is woken, and so on until all are awake.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class PoolFull(Exception):
 
 
 class Job(Protocol):
-    """Work for one worker: either method is called, once."""
+    """Work for one worker: `run` or `cancel` is called, once."""
 
     def run(self) -> object:
-        """Called by a worker."""
+        """Run the job. Called by a worker."""
 
     def cancel(self) -> object:
-        """Called instead if the pool is shut down first."""
+        """Cancel the job. Called instead of `run` if the pool is shut down first."""
 
 
 @final
 class WorkerPool(Executor):
-    """An executor of long-lived threads, which are started when they are first needed.
+    """An executor of long-lived threads, which are started on demand.
 
-    `post` is the short way in, for the thread of an event loop; `submit` is every executor's, for any thread.
+    `post` is fast and for the event loop's thread; `submit` is the standard method, for any thread.
     """
 
     def __init__(self, threads: int = 16, queue: int = 1000) -> None:
-        """At most `threads` jobs run at a time, and at most `queue` wait."""
+        """Run at most `threads` jobs at a time; at most `queue` jobs wait."""
         if threads < 1:
             raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads
@@ -60,7 +60,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Begin with no threads: a new pool, or one in a forked process, to which its parent's have not come along."""
+        """Begin without threads: the pool is new, or this is a forked process, which does not inherit threads."""
         self._forks = forks.forks
         # The old one may have been held by a thread of the parent.
         self._lock = threading.Lock()
@@ -83,16 +83,16 @@ class WorkerPool(Executor):
 
     @property
     def waiting(self) -> int:
-        """Jobs that no worker has taken yet."""
+        """The number of jobs that no worker has taken yet."""
         return len(self._jobs)
 
     @property
     def alive(self) -> int:
-        """Workers that have not ended."""
+        """The number of workers that have not ended."""
         return sum(worker.is_alive() for worker in self._workers)
 
     def post(self, job: Job) -> None:
-        """Have `job` run by a worker. PoolFull if too many wait; RuntimeError after `shutdown`."""
+        """Have a worker run `job`. Raise PoolFull if too many wait, and RuntimeError after `shutdown`."""
         if self._forks != forks.forks:
             self._renew()
         jobs = self._jobs
@@ -127,13 +127,13 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Raise `error`, unless the job has been taken or cancelled in the meantime."""
+        """Remove the job and raise `error`, unless the job has been taken or cancelled meanwhile."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """`Executor.submit`; wakes a worker for each job, since there may be no event loop to watch over headway."""
+        """Implement `Executor.submit`; wake a worker for each job, since no event loop may be checking the progress."""
         if self._forks != forks.forks:
             self._renew()
         job: _Submitted[T] = _Submitted(fn, args, kwargs)
@@ -171,7 +171,7 @@ class WorkerPool(Executor):
                 worker.join()
 
     def _wake_first(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake a worker for what has been posted while none was awake."""
+        """Wake a worker for jobs that were posted while no worker was awake."""
         self._waker = None
         with self._lock:
             if self._jobs and self._awake == 0:
@@ -187,7 +187,7 @@ class WorkerPool(Executor):
         loop.call_later(_HEADWAY_SECONDS, self._check_headway, loop)
 
     def _check_headway(self, loop: asyncio.AbstractEventLoop) -> None:
-        """If jobs wait, and workers have made no headway since the last look, wake one more."""
+        """Wake one more worker if jobs wait and the workers have made no progress since the last check."""
         if self._watcher is not loop:
             return
         self._watcher = None
@@ -203,7 +203,7 @@ class WorkerPool(Executor):
             self._watch(loop)
 
     def _wake_one(self) -> bool:
-        """Wake an idle worker, or start one, if there may be more; the lock is held."""
+        """Wake an idle worker, or start one unless the maximum is reached. The caller holds the lock."""
         if self._idle:
             self._awake += 1
             self._idle.pop().release()
@@ -258,14 +258,14 @@ class WorkerPool(Executor):
 
 @final
 class _Submitted(Generic[T]):
-    """A call with a future for its outcome."""
+    """A job with a future for its result."""
 
     def __init__(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.future: Future[T] = Future()
         self._call = fn, args, kwargs
 
     def run(self) -> None:
-        """Called by a worker."""
+        """Run the call and set the future. Called by a worker."""
         if self.future.set_running_or_notify_cancel():
             fn, args, kwargs = self._call
             try:
@@ -276,6 +276,6 @@ class _Submitted(Generic[T]):
                 self.future.set_result(result)
 
     def cancel(self) -> None:
-        """Called instead if the pool is shut down first."""
+        """Cancel the future. Called instead of `run` if the pool is shut down first."""
         self.future.cancel()
         self.future.set_running_or_notify_cancel()

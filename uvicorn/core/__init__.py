@@ -1,1 +1,1 @@
-"""What stands between hosts and applications: exchanges (HTTP) and sessions (WebSocket)."""
+"""Exchanges (HTTP) and sessions (WebSocket), which connect hosts and applications."""

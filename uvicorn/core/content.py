@@ -1,4 +1,4 @@
-"""The content of a request, between the gateway that feeds it and the application that receives it.
+"""Request content, fed by the gateway and received by the application.
 
 Content is OPEN, then WHOLE or BROKEN.
 """
@@ -34,14 +34,14 @@ class ContentTaker(Protocol):
         """Take `content`. Return the number of bytes buffered above the high-water mark."""
 
     def end_content(self, whole: bool) -> None:
-        """The content has ended; `whole` is false if it ended early."""
+        """Handle the end of the content; `whole` is false if it ended early."""
 
 
 @final
 class RequestContent:
-    """Content that has arrived, until the application takes it. Knows no gateway: the exchange asks for more.
+    """Buffers arriving content for the application. It does not know the gateway: the exchange asks that for more.
 
-    Once it is WHOLE or BROKEN, content that is fed is dropped.
+    Once the content is WHOLE or BROKEN, further content is dropped.
     """
 
     __slots__ = ("_pieces", "_receivers", "_taker", "asked", "buffered_bytes", "state")
@@ -59,7 +59,7 @@ class RequestContent:
     # For gateways
 
     def feed(self, content: bytes) -> None:
-        """Some content has arrived."""
+        """Buffer content that has arrived, or pass it to the taker."""
         if self.state is OPEN:
             if self._taker is not None:
                 self.buffered_bytes = self._taker.take_content(content)
@@ -73,11 +73,11 @@ class RequestContent:
                 self._receivers.wake()
 
     def feed_eof(self) -> None:
-        """The content is whole."""
+        """Note that the content is complete."""
         self._end(WHOLE)
 
     def break_off(self) -> None:
-        """The content has ended early."""
+        """Note that the content has ended early."""
         self._end(BROKEN)
 
     def _end(self, state: ContentState) -> None:
@@ -94,7 +94,8 @@ class RequestContent:
     def take(self) -> tuple[bytes, bool] | None:
         """Return content that has arrived, and whether more follows; `(b"", False)` after the last piece.
 
-        None until some arrives. Raises ClientDisconnected, after the last piece, if the content ended early.
+        Returns None if no content has arrived. Raises ClientDisconnected after the last piece if the content ended
+        early.
         """
         pieces = self._pieces
         if pieces is None:
@@ -115,7 +116,7 @@ class RequestContent:
         return content, self.state is not WHOLE
 
     def take_whole(self) -> bytes | None:
-        """Return all of the content; None unless it is WHOLE."""
+        """Return all content, or None unless it is WHOLE."""
         if self.state is not WHOLE:
             return None
         content = b"".join(self._pieces or ())
@@ -124,13 +125,13 @@ class RequestContent:
         return content
 
     def receivers(self) -> Waiters:
-        """Return the coroutines that wait for content."""
+        """Return the Waiters for content."""
         if self._receivers is None:
             self._receivers = Waiters()
         return self._receivers
 
     def pass_to(self, taker: ContentTaker) -> None:
-        """Pass `taker` the content that has arrived, all that follows, and the end."""
+        """Pass `taker` the content that has arrived, all further content, and the end."""
         pieces, self._pieces = self._pieces, None
         for piece in pieces or ():
             self.buffered_bytes = taker.take_content(piece)
@@ -147,7 +148,7 @@ NO_CONTENT.asked = True
 
 
 def as_bytes(content: Any) -> bytes:
-    """Return the content of a response. Raise LocalProtocolError unless it is of bytes."""
+    """Return the content of a response. Raise LocalProtocolError unless it is bytes."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")

@@ -1,4 +1,4 @@
-"""The two ends of a connection."""
+"""The addresses of a connection's two ends, and its event loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """To be made on the thread of `loop`, the event loop that serves the connection."""
+        """Create it on the thread of `loop`, the event loop that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has cut the root path off the targets: yes, no, or auto: off those that do not begin with it.
@@ -61,7 +61,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether this process was forked after the connection was made, and so must not touch it."""
+        """Whether the connection belongs to the parent process, from which this one was forked."""
         return self.forks != forks.forks
 
     @property
@@ -70,7 +70,7 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has cut the root path off `path`."""
+        """Return whether a proxy has removed the root path from `path`."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"

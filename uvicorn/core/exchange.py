@@ -60,7 +60,7 @@ ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-co
 
 
 class HTTPGateway:
-    """The left side: subclassed once for each way of hosting."""
+    """The host's side of exchanges; each way of hosting has a subclass."""
 
     __slots__ = ()
 
@@ -74,15 +74,15 @@ class HTTPGateway:
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Begin the response. Raises LocalProtocolError, having sent nothing, if it cannot be sent honestly."""
+        """Begin the response. Raises LocalProtocolError, with nothing sent, for an invalid response."""
         raise NotImplementedError
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Go on with the response. Raises LocalProtocolError, having ended the connection, for wrong content."""
+        """Continue the response. Raises LocalProtocolError, with the connection ended, for invalid content."""
         raise NotImplementedError
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
-        """End the response, with fields behind its content where the protocol allows."""
+        """End the response with trailers, where the protocol allows them."""
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
@@ -99,21 +99,21 @@ class HTTPGateway:
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """The application waits for content: read on, and send 100 Continue if the client expects it."""
+        """Resume reading, and send 100 Continue if the client expects it: the application waits for content."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """The application has taken the content that had arrived."""
+        """Resume reading: the application has taken the content that had arrived."""
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """The response is COMPLETE or CLOSED."""
+        """Handle the end of the exchange, which is COMPLETE or CLOSED."""
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """The response cannot be finished: make sure that it never looks complete."""
+        """End the connection so that the response does not look complete."""
         raise NotImplementedError
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """As `abort`, for a client that does not read: drop unsent bytes."""
+        """Like `abort`, but drop the unsent bytes: the client does not read."""
         self.abort(exchange, reason)
 
     def handler_continues(
@@ -123,20 +123,20 @@ class HTTPGateway:
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise the application's error in the caller of an adapter; False without one: the interface logs it."""
+        """Raise the application's error in the caller of an adapter, or return False if there is no caller."""
         return False
 
     async def drain(self) -> None:
-        """Wait until `write_paused` is false or the client has gone."""
+        """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for when something awaits the last send; until then it counts as unawaited (`unsent`)."""
+        """Return the callback to call when the last send is awaited; until then it counts as unawaited (`unsent`)."""
         return None
 
 
 @final
 class HTTPExchange(RequestHead, ExchangeEnd):
-    """One request and its response. The head's attributes are set once and never change."""
+    """One request and its response. The attributes of the head never change."""
 
     __slots__ = (
         "_warned",
@@ -205,7 +205,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
 
     @property
     def write_paused(self) -> bool:
-        """Whether the client takes the response more slowly than the application makes it."""
+        """Whether the application sends faster than the client reads."""
         return self.gateway.write_paused
 
     # For interfaces
@@ -213,7 +213,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     async def receive(self) -> tuple[bytes, bool]:
         """Wait for content; return it, and whether more follows. After the last piece, return `(b"", False)`.
 
-        Raises ClientDisconnected if the content ended early, or was given up because the response was complete.
+        Raises ClientDisconnected if the content ended early, or was discarded because the response is complete.
         """
         while (received := self.receive_now()) is None:
             # Before the gateway is asked, which may feed the content at once.
@@ -223,7 +223,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         return received
 
     def receive_now(self) -> tuple[bytes, bool] | None:
-        """As `receive`, without waiting: None if no content has arrived since, nor its end."""
+        """Like `receive`, but return None instead of waiting."""
         if not self.content.asked:
             self._ask()
         received = self.content.take()
@@ -232,14 +232,14 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         return received
 
     def receive_whole(self) -> bytes | None:
-        """Return the whole content; None while some has yet to arrive. Requests without content have b""."""
+        """Return the whole content, or None until it has arrived. Requests without content have b""."""
         content = self.content.take_whole()
         if content is not None and self.has_content:
             self.gateway.content_taken(self)
         return content
 
     def pass_content(self, taker: ContentTaker) -> None:
-        """Pass `taker` the content that has arrived and all that follows; instead of `receive`."""
+        """Pass `taker` the content that has arrived and all further content; use it instead of `receive`."""
         if not self.content.asked:
             self._ask()
         self.content.pass_to(taker)
@@ -255,9 +255,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     def respond(
         self, status: int, headers: Headers = (), content: bytes = b"", more_content: bool = False, reason: bytes = b""
     ) -> None:
-        """Begin the response, and end it unless `more_content`. Dropped if the client has gone.
+        """Begin the response, and end it unless `more_content`. Dropped if the client has disconnected.
 
-        Raises LocalProtocolError if one has begun, or if this one cannot be sent honestly: then another may be tried.
+        Raises LocalProtocolError if a response has begun, or if this one is invalid; then another may be sent instead.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -282,7 +282,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
                 self._end()
 
     def write(self, content: bytes, more_content: bool = True) -> None:
-        """Go on with the response, and end it unless `more_content`. Dropped if the client has gone.
+        """Continue the response, and end it unless `more_content`. Dropped if the client has disconnected.
 
         Raises LocalProtocolError before `respond`, and when content contradicts content-length.
         """
@@ -306,9 +306,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """As a last `write`, with fields behind the content, or without where they cannot be sent.
+        """End the response with trailers, which are left out if the framing does not allow any.
 
-        Raises LocalProtocolError for fields that must not stand there, too.
+        Raises LocalProtocolError as `write` does, and for fields forbidden in trailers.
         """
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
@@ -322,9 +322,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """End a response that has begun with `count` bytes of a file, from `start`; nothing else may write meanwhile.
+        """End a response that has begun with `count` bytes of a file, from `start`; write nothing else meanwhile.
 
-        Otherwise as `write`. Aborts the response on any error, such as a file that is too short, or if it is cancelled.
+        Raises as `write` does. Aborts the response on any error, such as a file that is too short, and when cancelled.
         """
         if self.state is STREAMING:
             try:
@@ -335,18 +335,18 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.write(b"", more_content=False)
 
     def finish(self) -> None:
-        """End a response that has begun, as if the application had ended it; what it still sends is dropped."""
+        """End a response that has begun; content that the application sends afterwards is dropped."""
         if self.state is STREAMING:
             self.ended_early = True
             self.write(b"", more_content=False)
 
     def switch_protocols(self) -> None:
-        """The connection goes on in another protocol (RFC 9110, section 15.2.2): this one sends nothing more."""
+        """End the exchange: the connection continues in another protocol (RFC 9110, section 15.2.2)."""
         self.status, self.state = 101, COMPLETE
         self._end()
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough of the response, or has gone."""
+        """Wait until the client has read enough of the response, or has disconnected."""
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
@@ -357,13 +357,13 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """Break the connection off, so that the response does not look complete."""
+        """Abort the connection, so that the response does not look complete."""
         if self.state < COMPLETE:
             self.gateway.abort(self, reason)
             self.disconnect()
 
     def break_off(self, reason: str) -> None:
-        """As `abort`, for a client that is too slow: what it has not read is lost."""
+        """Like `abort`, for a client that reads too slowly: unsent bytes are dropped."""
         if self.state < COMPLETE:
             self.gateway.abandon(self, reason)
             self.disconnect()
@@ -371,13 +371,13 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """The client has closed its side, but may still read. `content_follows`: the gateway has yet to feed some."""
+        """Note that the client has closed its side but may read; with `content_follows`, more content will be fed."""
         if not content_follows:
             self.content.break_off()
         self._client_closed()
 
     def disconnect(self) -> None:
-        """The client has gone: what the application still sends is dropped."""
+        """Note that the client has disconnected: further sends of the application are dropped."""
         self.content.break_off()
         if self.state < COMPLETE:
             self.state = CLOSED

@@ -13,7 +13,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ExchangeState(IntEnum):
-    """State of a response; the docstring of `exchange` has the transitions."""
+    """The state of a response; the docstring of `exchange` has the transitions."""
 
     WAITING = 0
     STREAMING = 1
@@ -25,9 +25,9 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 
 
 class ExchangeEnd:
-    """How an exchange notifies others of its end, and of a client that closes its side before.
+    """Callbacks for the end of an exchange, and for a client that closes its side before.
 
-    A base of `HTTPExchange` and not an object of its own, so that a request costs no extra object.
+    A base of `HTTPExchange` instead of a separate object, which would cost each request more.
     """
 
     __slots__ = ("_close_callbacks", "_end_callbacks", "_watchers", "half_closed", "state")
@@ -40,7 +40,7 @@ class ExchangeEnd:
     _watchers: Waiters | None
 
     def on_end(self, callback: Callable[[Self], object]) -> None:
-        """Have `callback(exchange)` called once, when the response is complete or the client has gone."""
+        """Call `callback(exchange)` once, when the response is complete or the client has disconnected."""
         if self.state >= _COMPLETE:
             callback(self)
         elif self._end_callbacks is None:
@@ -49,7 +49,7 @@ class ExchangeEnd:
             self._end_callbacks.append(callback)
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once: when the exchange ends, or the client closes its side before."""
+        """Call `callback()` once, when the exchange ends or the client closes its side."""
         if self.state >= _COMPLETE or self.half_closed:
             callback()
         elif self._close_callbacks is None:

@@ -1,4 +1,4 @@
-"""What follows from the attributes of a request's head, worked out for the applications that ask for it."""
+"""Attributes of a request that are derived from its head on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uvicorn.fields import Fields
 
 
 class RequestHead:
-    """A base of `HTTPExchange`, which sets the attributes."""
+    """Derives attributes; the subclass `HTTPExchange` sets those that they are derived from."""
 
     __slots__ = ()
 
@@ -25,15 +25,17 @@ class RequestHead:
 
     @property
     def headers(self) -> list[list[bytes]]:
-        """The header fields, `[name, value]` each: fresh lists, which an application may change."""
+        """The header fields as `[name, value]` lists; new lists on each access, so that applications may change
+        them.
+        """
         return [[name, value] for name, value in zip(*self.fields)]  # noqa: B905
 
     @property
     def client(self) -> tuple[str, int] | None:
-        """Address of the client; None for a Unix socket."""
+        """The address of the client; None for a Unix socket."""
         return self.endpoint.client if self.forwarded is None else self.forwarded[0]
 
     @property
     def scheme(self) -> str:
-        """`http` or `https`, as the client sees it."""
+        """`http` or `https`, as the client uses it."""
         return self.endpoint.scheme if self.forwarded is None else self.forwarded[1]

@@ -1,7 +1,7 @@
 """Limits on the unsent bytes and messages of a slow client (interface rule R17).
 
-A send counts as unawaited until something awaits what it returned. The limit on unawaited sends is low; the limit on
-awaited ones is higher, because their senders stop while they wait. A client above a limit is disconnected.
+A send counts as unawaited until its result is awaited. The limit on unawaited sends is low. The limit on awaited sends
+is higher, because their senders stop while they wait. A client above a limit is disconnected.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The sends to one client since it became slow; to be dropped when it has caught up.
+    """The sends to one client since it became slow; drop this object when the client has caught up.
 
-    `unsent`, in all methods, is the number of bytes that the connection has buffered at that moment. What is written
-    leaves in order, so a send is known by the position in the output at which it ends. A method is called before a send
-    is written to ask for room, and `add` after it.
+    In all methods, `unsent` is the number of bytes that the connection has buffered at the moment of the call. Bytes
+    leave in order, so a send is identified by the position in the output at which it ends. Before a send is written,
+    call a method that asks for room; after it, call `add`.
     """
 
     __slots__ = (
@@ -59,21 +59,21 @@ class UnsentSends:
             self._large_end, self._large_bytes, self._large_awaited = self._position, size, False
 
     def add_other(self, size: int) -> None:
-        """Count `size` bytes of the server's own, such as a ping."""
+        """Count `size` bytes of the server itself, such as a ping."""
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return the callback for when something awaits the last send."""
+        """Return the callback to call when the last send is awaited."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
-        """Return which limit a send of `size` bytes would exceed, for warnings; empty if none."""
+        """Return the limit that a send of `size` bytes would exceed, for warnings; empty if none."""
         return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
             size, unsent, most_unawaited, most
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """As `shortage`, for unawaited sends: `most` bytes, and `most_messages` unless that is 0.
+        """Like `shortage`, for unawaited sends: `most` bytes, and `most_messages` unless that is 0.
 
         A single send above the limit is not counted, so that it never disconnects a client by itself.
         """
@@ -90,7 +90,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """As `shortage`, for all sends: `most` bytes, or one larger send and what nothing awaits."""
+        """Like `shortage`, for all sends: `most` bytes; or one larger send together with unawaited ones."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"

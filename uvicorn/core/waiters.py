@@ -1,4 +1,4 @@
-"""Coroutines that wait until something has changed."""
+"""Coroutines that wait for a change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Waiters:
-    """True while a coroutine waits. For the event loop's thread."""
+    """The waiting coroutines; true if there are any. For the event loop's thread only."""
 
     __slots__ = ("_futures",)
 
@@ -25,7 +25,7 @@ class Waiters:
         return future
 
     async def wait(self, future: asyncio.Future[None]) -> None:
-        """Wait for a future that `add` has returned, and forget it if the wait is cancelled."""
+        """Wait for a future returned by `add`; if cancelled, remove it."""
         try:
             await future
         except asyncio.CancelledError:
@@ -34,7 +34,7 @@ class Waiters:
             raise
 
     def wake(self) -> None:
-        """Wake all coroutines that wait."""
+        """Wake all waiting coroutines."""
         futures, self._futures = self._futures, ()
         for future in futures:
             if not future.done():

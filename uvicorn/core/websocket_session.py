@@ -36,7 +36,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class SessionState(IntEnum):
-    """State of a connection; the docstring of this module has the transitions."""
+    """The state of a connection; the docstring of this module has the transitions."""
 
     CONNECTING = 0
     OPEN = 1
@@ -52,7 +52,7 @@ _REASON_BYTES: Final = 123
 
 
 class WebSocketGateway:
-    """The left side: subclassed once for each way of hosting."""
+    """The host's side of sessions; each way of hosting has a subclass."""
 
     __slots__ = ()
 
@@ -60,7 +60,7 @@ class WebSocketGateway:
     write_paused = False
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
-        """Open the connection. Raises LocalProtocolError, having sent nothing, for what cannot be sent."""
+        """Open the connection. Raises LocalProtocolError, with nothing sent, for invalid arguments."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:
@@ -72,7 +72,7 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def send_close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; the disconnect follows when it is over, or has taken too long."""
+        """Start the closing handshake. When it ends or takes too long, the disconnect is reported."""
         raise NotImplementedError
 
     def pause_receiving(self) -> None:
@@ -82,10 +82,10 @@ class WebSocketGateway:
         """Pass on messages again."""
 
     async def drain(self) -> None:
-        """Wait until `write_paused` is false or the client has gone."""
+        """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for when something awaits the last send; until then it counts as unawaited (`unsent`)."""
+        """Return the callback to call when the last send is awaited; until then it counts as unawaited (`unsent`)."""
         return None
 
 
@@ -94,20 +94,20 @@ _GONE: Final = WebSocketGateway()
 
 
 class WebSocketListener:
-    """The right side, as sessions see it: the events of one connection."""
+    """The application's side of sessions: it receives the events of one connection."""
 
     __slots__ = ()
 
     def on_text(self, text: str) -> None:
-        """A text message has arrived."""
+        """Receive a text message."""
         raise NotImplementedError
 
     def on_bytes(self, data: bytes) -> None:
-        """A binary message has arrived."""
+        """Receive a binary message."""
         raise NotImplementedError
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """An accepted connection has ended; 1006 if the client sent no close frame (section 7.1.5)."""
+        """Handle the end of an accepted connection; `code` is 1006 without a close frame (section 7.1.5)."""
         raise NotImplementedError
 
 
@@ -118,7 +118,7 @@ class WebSocketSession:
     __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
-        """`request` is the opening handshake, `subprotocols` what the client offers, in its order."""
+        """`request` is the opening handshake, `subprotocols` the client's offers, in its order."""
         #: For interfaces that make the checks of `send_text` themselves.
         self.gateway = gateway
         self.request = request
@@ -134,13 +134,13 @@ class WebSocketSession:
 
     @property
     def write_paused(self) -> bool:
-        """Whether the client takes messages more slowly than the application sends them."""
+        """Whether the application sends faster than the client reads."""
         return self.gateway.write_paused
 
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """Open the connection. Raises LocalProtocolError if it is open, or if the answer cannot be sent."""
+        """Open the connection. Raises LocalProtocolError if it is open, or if the arguments are invalid."""
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
@@ -150,7 +150,7 @@ class WebSocketSession:
             self.state = OPEN
 
     def send_text(self, text: str) -> None:
-        """Send a text message; dropped once the connection closes."""
+        """Send a text message; dropped once the connection is closing."""
         if self.state is OPEN:
             if not isinstance(text, str):
                 raise _no_text(text)
@@ -159,7 +159,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message; dropped once the connection closes."""
+        """Send a binary message; dropped once the connection is closing."""
         if self.state is OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _no_bytes(data)
@@ -185,11 +185,11 @@ class WebSocketSession:
         self.gateway.resume_receiving()
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough of what it was sent, or has gone."""
+        """Wait until the client has read enough messages, or has disconnected."""
         await self.gateway.drain()
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, however the connection ends, accepted or not."""
+        """Call `callback()` once when the connection ends for any reason, accepted or not."""
         if self.state is CLOSED:
             callback()
         else:
@@ -198,7 +198,7 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """The connection has ended: notify the listener, once, if it had been accepted."""
+        """End the session: the connection has ended. Notify the listener, once, if it was accepted."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:

@@ -1,1 +1,1 @@
-"""How an application of each kind is called."""
+"""Interfaces: how the server calls each kind of application."""

@@ -1,4 +1,6 @@
-"""ASGI, version 3: `async def app(scope, receive, send)`; and version 2, its double callable."""
+"""ASGI version 3, `async def app(scope, receive, send)`, and version 2, `app(scope)` which returns a coroutine
+function.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +65,10 @@ class HTTPCall:
         self._exchange = exchange
 
     async def receive(self) -> Message:
-        """`http.request` with content, as long as there is some to come; then `http.disconnect`, when that is so.
+        """Return `http.request` until all content has been received, then wait for the disconnect and return
+        `http.disconnect`.
 
-        Content that has arrived comes before `http.disconnect`, though the client has gone meanwhile.
+        Content that arrived before the client disconnected is returned first.
         """
         exchange = self._exchange
         if not self._content_ended and exchange.state is not COMPLETE:
@@ -79,12 +82,12 @@ class HTTPCall:
         return {"type": "http.disconnect"}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Take an event of the response. Acts at once; awaiting what it returns waits while the client is slow.
+        """Send an event of the response at once; awaiting the result waits while the client is slow.
 
-        Raises LocalProtocolError for an event that cannot be sent now. The first event after
-        the client has gone is dropped, even if the client leaves while it waits. The second yields to tasks that listen
-        for http.disconnect, then raises ClientDisconnected, an OSError, as do further ones. After a response that was
-        over with its head, everything is dropped.
+        Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
+        the first event is dropped. The second yields to tasks that listen for http.disconnect, then raises
+        ClientDisconnected, an OSError; so do further ones. After a response that is complete with its head, further
+        events are dropped.
         """
         exchange = self._exchange
         kind = message.get("type")
@@ -158,14 +161,14 @@ class HTTPCall:
         return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
-        """Let tasks that listen for http.disconnect cancel this one, if there are any."""
+        """Let tasks that listen for http.disconnect cancel the caller first; otherwise raise ClientDisconnected."""
         await asyncio.sleep(0)
         raise ClientDisconnected("the client has gone")
 
     def flush(self) -> None:
-        """Send a start that is held back, when the application is suspended before its content.
+        """Send the head held back for the first content: the application was suspended before sending content.
 
-        Ignored if the application has returned: a start without content is not a response.
+        Does nothing if the application has returned: a head without content is not a response.
         """
         headers = self._headers
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
@@ -184,7 +187,7 @@ class HTTPCall:
         return self.offers_pathsend and begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
-        """End the response with a file. Unlike other events this one is sent when it is awaited."""
+        """End the response with a file. Unlike other events, this is sent only when awaited."""
         exchange = self._exchange
         # Taken now: the start is not to leave while the file is opened, which may fail.
         headers, self._headers = self._headers, None
@@ -218,7 +221,7 @@ class HTTPCall:
             await self._send_after_disconnect()
 
     def _misplaced(self, message: Message) -> Exception:
-        """Return the error for an event out of order."""
+        """Return the error for an event that is invalid in the current state."""
         exchange = self._exchange
         if self.fault is not None:
             fault, self.fault = self.fault, None
@@ -239,7 +242,7 @@ class HTTPCall:
 
 
 class ASGI3Interface(Interface):
-    """Calls `app(scope, receive, send)` for each exchange, for each websocket, and once for the process."""
+    """Calls `app(scope, receive, send)` for each exchange, for each WebSocket, and once for the lifespan."""
 
     name = "asgi3"
     expected = "async def app(scope, receive, send)"
@@ -255,7 +258,7 @@ class ASGI3Interface(Interface):
         self._state: dict[str, Any] | None = None
 
     async def startup(self) -> None:
-        """`lifespan.startup`, unless the settings say not to."""
+        """Send `lifespan.startup`, unless the setting `lifespan` is off."""
         if self.settings.lifespan != "off":
             lifespan = Lifespan(self.app, self._asgi(), must_work=self.settings.lifespan == "on")
             if await lifespan.startup():
@@ -263,13 +266,13 @@ class ASGI3Interface(Interface):
                 self._state = lifespan.state
 
     async def shutdown(self, seconds: float) -> None:
-        """Handlers that still run get `seconds` to finish; `lifespan.shutdown` follows."""
+        """Let handlers that still run finish within `seconds`, then send `lifespan.shutdown`."""
         await self.finish_handlers(seconds)
         if self._lifespan is not None:
             await self._lifespan.shutdown(self.settings.graceful_seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the application. Once it has returned, what it has not sent will not come."""
+        """Call the application. If it returns without a complete response, the exchange fails."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
@@ -332,7 +335,7 @@ class ASGI3Interface(Interface):
             _call_ended(call, exchange, task)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Start the application, which decides about the connection and talks over it."""
+        """Call the application, which accepts or rejects the handshake and then exchanges messages."""
         endpoint, request = session.endpoint, session.request
         scope: dict[str, Any] = {
             "type": "websocket",
@@ -365,7 +368,7 @@ class ASGI3Interface(Interface):
 
 
 class ASGI2Interface(ASGI3Interface):
-    """Calls `app(scope)`, and then what that returns with `(receive, send)`."""
+    """Calls `app(scope)`, then the returned coroutine function with `(receive, send)`."""
 
     name = "asgi2"
     version = "2.0"

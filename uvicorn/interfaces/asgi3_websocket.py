@@ -1,4 +1,4 @@
-"""WebSockets of ASGI: one call of the application for the life of a connection, which receives its events in turn."""
+"""ASGI WebSockets: one call of the application for each connection, which receives the events in order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WebSocketCall(WebSocketListener):
         session.on_end(self._receivers.wake)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
-        """The application runs as `task`."""
+        """Handle the end of `task`, which runs the application, and limit its time."""
         if task.done():
             self._ended(task)
         else:
@@ -53,7 +53,7 @@ class WebSocketCall(WebSocketListener):
             watch_handshake(task, self._session, self._settings)
 
     def failed(self, error: BaseException) -> None:
-        """The application has raised: 500 before it has accepted, 1011 after that."""
+        """Handle an exception of the application: respond 500 before accept, close with 1011 after it."""
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error)
@@ -66,22 +66,22 @@ class WebSocketCall(WebSocketListener):
     # What the session calls
 
     def on_text(self, text: str) -> None:
-        """A text message."""
+        """Queue a text message."""
         self._put(text)
 
     def on_bytes(self, data: bytes) -> None:
-        """A binary message."""
+        """Queue a binary message."""
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """The end."""
+        """Wake the calls of `receive`: the connection has ended."""
         self._disconnect = (code, reason)
         self._receivers.wake()
 
     # What the application calls
 
     async def receive(self) -> Message:
-        """`websocket.connect`, then a `websocket.receive` for each message, then `websocket.disconnect`."""
+        """Return `websocket.connect`, then `websocket.receive` for each message, then `websocket.disconnect`."""
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
@@ -99,10 +99,10 @@ class WebSocketCall(WebSocketListener):
         return {"type": "websocket.receive", "text": None, "bytes": message}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Take an event. Acts at once; awaiting what it returns waits while the client is slow.
+        """Send an event at once; awaiting the result waits while the client is slow.
 
-        Raises LocalProtocolError for an event that cannot be sent now, and ClientDisconnected, an OSError, once the
-        client has gone.
+        Raises LocalProtocolError for an event that is invalid in the current state, and ClientDisconnected, an OSError,
+        after the client has disconnected.
         """
         session = self._session
         kind = message.get("type")
@@ -133,7 +133,7 @@ class WebSocketCall(WebSocketListener):
         return DONE
 
     def _answer(self, kind: str | None, message: Message) -> None:
-        """An event before the handshake is over."""
+        """Handle an event before the handshake is complete."""
         session, request = self._session, self._session.request
         waiting = request.state is WAITING and self._denial is None
         if kind == "websocket.accept" and waiting:

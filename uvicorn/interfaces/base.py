@@ -1,4 +1,4 @@
-"""What every interface shares: one is made for each served application."""
+"""Base class of the interfaces; each served application has one interface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class Interface:
-    """How an application of one kind is called. Subclasses set `name` and implement `serve_http`."""
+    """Calls an application of one kind. Subclasses set `name` and implement `serve_http`."""
 
     name = ""
     #: Whether it serves websockets; if not, an offer to upgrade is ignored, as RFC 9110, section 7.8 allows.
@@ -36,13 +36,13 @@ class Interface:
         self.returns_awaitables = _is_coroutine_function(app)
 
     async def startup(self) -> None:
-        """Once per process, before the first exchange: the application's own `startup`, if it has one (rule R15)."""
+        """Run the application's own `startup`, if any, once per process before the first exchange (rule R15)."""
         await self._call_hook("startup")
 
     async def shutdown(self, seconds: float) -> None:
-        """Once per process, after the last exchange.
+        """Let handlers that still run finish within `seconds`, then cancel them and run the application's `shutdown`.
 
-        Handlers that still run get `seconds` to finish and are cancelled then; the application's `shutdown` follows.
+        Called once per process, after the last exchange.
         """
         await self.finish_handlers(seconds)
         await self._call_hook("shutdown")
@@ -56,11 +56,11 @@ class Interface:
             )
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Have the application answer `exchange`. Never raises: failures end the exchange."""
+        """Have the application respond to `exchange`. Never raises: a failure ends the exchange."""
         raise NotImplementedError
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Have the application decide about `session`, and listen to it. Never raises."""
+        """Have the application accept or reject `session` and receive its messages. Never raises."""
         raise NotImplementedError
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:

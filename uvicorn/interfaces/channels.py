@@ -40,9 +40,9 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ReplyChannel(HTTPReply):
-    """`channels['reply']` of one exchange: hashable, and the same object for as long as the exchange lives.
+    """`channels['reply']` of one exchange: hashable, and the same object throughout the exchange.
 
-    Usable from any task and any thread. After the response has ended a chunk is ignored with a warning.
+    Usable from any task and any thread. Chunks after the end of the response are ignored with a warning.
     """
 
     __slots__ = ()
@@ -55,11 +55,12 @@ class ReplyChannel(HTTPReply):
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
         (`content`, `more_content`).
 
-        Acts at once. Awaiting what it returns waits while the client is slow; from a task that is not this
-        client's own it never waits (rule R17). Once the client has gone, raises ChannelClosed in the client's own
-        tasks, and drops the message in others (rule R6).
+        The message is sent at once. Awaiting the result waits while the client is slow, but only in this client's own
+        tasks (rule R17). After the client has disconnected, raises ChannelClosed in the client's own tasks, and drops
+        the message in others (rule R6).
 
-        Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
+        Raises LocalProtocolError, which names the state and the message, for a message that is invalid in the current
+        state.
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
@@ -111,21 +112,21 @@ class ReplyChannel(HTTPReply):
         return self._exchange.endpoint.thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once: when the exchange ends, however it does, or the client closes its side before.
+        """Call `callback()` once when the exchange ends for any reason, or the client closes its side before.
 
-        At once if that has happened (rule R15).
+        If that has happened already, call it at once (rule R15).
         """
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, when the response is complete or broken off; at once if it is."""
+        """Call `callback()` once, when the response is complete or aborted; at once if it is already."""
         self._exchange.on_end(lambda exchange: callback())
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """Return the exchange, for an adapter to answer it without messages.
+        """Return the exchange, so that an adapter can respond without messages, or None.
 
-        None unless `message` is as it was made, there is no content, no response has begun, and the caller runs on the
-        event loop's thread.
+        It is None unless `message` is unchanged, the request has no content, no response has begun, and the caller runs
+        on the event loop's thread.
         """
         exchange = self._exchange
         endpoint = exchange.endpoint
@@ -152,7 +153,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send for another thread, which waits in every context."""
+        """Send for another thread, and wait while the client is slow, whichever client the thread serves."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:
@@ -184,16 +185,16 @@ class BodyChannel:
 
     @property
     def name(self) -> str:
-        """Unique among all channels of all processes."""
+        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("body")
         return self._name
 
     async def receive(self) -> Message:
-        """The next piece, `{'content': bytes, 'more_content': bool}`; the last one again and again after it.
+        """Return the next piece, `{'content': bytes, 'more_content': bool}`; after the last one, return that again.
 
-        If the client leaves first, `{'closed': True, 'more_content': False}`, in which reading `content` raises
-        ClientDisconnected: no loop that adds the pieces up can take a part for the whole (rule R7).
+        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading its `content` raises
+        ClientDisconnected, so that no loop mistakes the pieces so far for the whole content (rule R7).
         """
         try:
             # Without a second coroutine if there is no need to wait.
@@ -204,7 +205,7 @@ class BodyChannel:
 
 
 class ClosedChunk(dict[str, Any]):
-    """Body chunk for a request that the client aborted."""
+    """The chunk returned for a request whose client has disconnected early."""
 
     def __missing__(self, key: str) -> Never:
         if key == "content":
@@ -213,7 +214,7 @@ class ClosedChunk(dict[str, Any]):
 
 
 def message_template(endpoint: Endpoint) -> Message:
-    """What all request messages of a connection have in common, with every key, so that no copy of it has to grow."""
+    """Return a message with the keys that all requests of a connection have, so that copies need not grow."""
     template: Message = {
         "channel": "http.request",
         "http_version": "",
@@ -234,7 +235,7 @@ def message_template(endpoint: Endpoint) -> Message:
 
 @final
 class ChannelsInterface(Interface):
-    """Calls `app(message, channels)` for each exchange, as a task of its own."""
+    """Calls `app(message, channels)` for each exchange, in a task of its own."""
 
     name = "channels"
     serves_websockets = True
@@ -245,7 +246,7 @@ class ChannelsInterface(Interface):
         self._wants_disconnect = getattr(app, "wants_http_disconnect", False) is True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler. It may reply later than it returns, but not never: `reply_seconds` bounds that."""
+        """Start the handler. After it has returned, a reply must begin within `reply_seconds`."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
@@ -289,7 +290,7 @@ class ChannelsInterface(Interface):
         listener.on_connect()
 
     def _notify_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
-        """`http.disconnect`, to applications that ask for it with `wants_http_disconnect = True` (rule R8)."""
+        """Send `http.disconnect` to applications with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
         task.add_done_callback(partial(_disconnect_handled, exchange=exchange))

@@ -1,7 +1,7 @@
 """WebSockets of the project's own interface: one call of `app(message, channels)` for each event of a connection.
 
-`websocket.connect` decides, `websocket.receive` comes with each message, `websocket.disconnect` once at the end of what
-was accepted. Rules R1 to R17 are in docs/rules.md.
+`websocket.connect` decides on the handshake, `websocket.receive` has one message, and `websocket.disconnect` follows
+once after the end of an accepted connection. Rules R1 to R17 are in docs/rules.md.
 """
 
 from __future__ import annotations
@@ -70,20 +70,21 @@ class WebSocketReply:
 
     @property
     def name(self) -> str:
-        """Unique among all channels of all processes."""
+        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("reply", self)
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send any of `accept`, `text` or `bytes`, and `close`, in this order; `subprotocol`, `headers` and `reason`
-        go with them. Before the connection is accepted, a response (`status`, ...) denies it.
+        are their options. Before the connection is accepted, a response (`status`, ...) rejects it.
 
-        Acts at once. Awaiting what it returns waits while the client is slow; from a task that is not this client's
-        own it never waits (rule R17). Once the client has gone the message is dropped, and raises ChannelClosed in
-        the client's own tasks when its disconnect handler has ended (rule R6).
+        The message is sent at once. Awaiting the result waits while the client is slow, but only in this client's own
+        tasks (rule R17). After the client has disconnected, the message is dropped; once its disconnect handler has
+        ended, the client's own tasks get ChannelClosed (rule R6).
 
-        Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now.
+        Raises LocalProtocolError, which names the state and the message, for a message that is invalid in the current
+        state.
         """
         session = self._session
         # Which loop runs is known sooner than which thread this is; between two runs of the loop none does.
@@ -147,19 +148,19 @@ class WebSocketReply:
         return self._thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, however the connection ends, accepted or not (rule R15)."""
+        """Call `callback()` once when the connection ends for any reason, accepted or not (rule R15)."""
         self._session.on_end(callback)
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message sent now is not queued: the handshake is over, and the write buffer is low."""
+        """Whether a message would be sent without queueing: the connection is open, and writing is not paused."""
         return self._session.state is not CONNECTING and not self._session.gateway.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if it goes to the client now; return whether it did. For the loop's thread only, and
-        for groups, which check a message once for all of their members.
+        """Send `{'text': text}` if no waiting is needed; return whether it was sent.
 
-        Raises LocalProtocolError for text that cannot be sent.
+        Only for groups, which check a message once for all members, and only on the event loop's thread. Raises
+        LocalProtocolError for text that cannot be encoded.
         """
         session = self._session
         gateway = session.gateway
@@ -169,7 +170,7 @@ class WebSocketReply:
         return True
 
     async def wait_ready(self) -> None:
-        """Wait until `is_ready`, or the client has gone."""
+        """Wait until `is_ready`, or the client has disconnected."""
         session = self._session
         if session.state is CONNECTING:
             decided = asyncio.Event()
@@ -189,7 +190,7 @@ class WebSocketReply:
         return f"<WebSocketReply {self.name} of {self._session!r}>"
 
     def _deny(self, message: Message) -> Coroutine[Any, Any, None]:
-        """The answer to the handshake is a response, or goes on with one."""
+        """Reject the handshake with a response, or send the next chunk of that response."""
         request = self._session.request
         if request.state is WAITING:
             request.respond(
@@ -209,7 +210,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return what the sender awaits after many messages; tasks of other clients never wait."""
+        """Return the awaitable for a sender of many messages; tasks of other clients never wait."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -229,7 +230,7 @@ class WebSocketReply:
 
 @final
 class ChannelsListener(WebSocketListener):
-    """Turns what happens on one connection into calls of the application."""
+    """Calls the application for each event of one connection."""
 
     __slots__ = ("_app", "_handled", "_order", "_path", "_reply", "_running", "_session", "_settings", "_tasks")
 
@@ -248,7 +249,7 @@ class ChannelsListener(WebSocketListener):
         self._handled = 0
 
     def on_connect(self) -> None:
-        """Have the application decide."""
+        """Call the application with `websocket.connect`."""
         session = self._session
         endpoint, request = session.endpoint, session.request
         message: Message = {
@@ -274,7 +275,7 @@ class ChannelsListener(WebSocketListener):
             watch_handshake(task, session, self._settings)
 
     def on_text(self, text: str) -> None:
-        """A text message: one call of the application."""
+        """Call the application with a text message."""
         self._order += 1
         self._receive(
             {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": None, "order": self._order},
@@ -282,7 +283,7 @@ class ChannelsListener(WebSocketListener):
         )
 
     def on_bytes(self, data: bytes) -> None:
-        """A binary message: one call of the application."""
+        """Call the application with a binary message."""
         self._order += 1
         self._receive(
             {"channel": "websocket.receive", "path": self._path, "text": None, "bytes": data, "order": self._order},
@@ -290,7 +291,7 @@ class ChannelsListener(WebSocketListener):
         )
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """The end: one call of the application, and a last chance for the client's other tasks."""
+        """Call the application with `websocket.disconnect`, and limit the time of the client's handlers."""
         for running in self._running:
             cancel_later(running, self._settings.disconnect_seconds)
         self._order += 1
@@ -323,7 +324,7 @@ class ChannelsListener(WebSocketListener):
             self._session.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
-        """Start a handler; None if the call itself failed, which has been answered and logged."""
+        """Start a handler; return None if the call itself failed, which has been logged."""
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
@@ -372,7 +373,7 @@ class ChannelsListener(WebSocketListener):
         self._reply.over = True
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
-        """A failed message must not end a conversation (rule R16)."""
+        """Log the failure of a message's handler, which does not close the connection (rule R16)."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log_failure(self._session, error)
 
@@ -383,7 +384,7 @@ class ChannelsListener(WebSocketListener):
 
 
 def _check_keys(message: Message) -> None:
-    """Reject a message without any known key, such as one with a typing error."""
+    """Reject a message without any known key, such as one with a misspelled key."""
     if _MESSAGE_KEYS.isdisjoint(message):
         raise LocalProtocolError(
             f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"

@@ -1,4 +1,6 @@
-"""`--threads-per-client`: a client's requests above its share of the threads wait, and let those of others pass."""
+"""`--threads-per-client`: requests of a client beyond its share of the threads wait; other clients' requests pass
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,56 +15,59 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 @final
 class SharedJob:
-    """A job that takes a thread of its client's share, from when it is posted until it ends."""
+    """A job that counts toward its client's share of the threads from being posted to its end."""
 
     __slots__ = ("_job", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post` is called from any thread when a job that was held back has its turn; false if its loop has gone."""
+        """`post(job)` posts a job that was held back; it returns False if the event loop has closed.
+
+        It is called from any thread.
+        """
         self._job = job
         self._shares = shares
         self.client = client
         self.post = post
 
     def run(self) -> None:
-        """Called by a worker."""
+        """Run the job. Called by a worker."""
         try:
             self._job.run()
         finally:
             self.give_back()
 
     def cancel(self) -> None:
-        """Called instead if there will be no worker for it."""
+        """Cancel a posted job. Called if no worker will run it."""
         try:
             self._job.cancel()
         finally:
             self.give_back()
 
     def refuse(self) -> None:
-        """Called instead of either if it was held back to the end."""
+        """Cancel a job that was held back and will not be posted."""
         self._job.cancel()
 
     def give_back(self) -> None:
-        """Let the next job of the client take this one's place."""
+        """Post the next job of the client in place of this one."""
         self._shares.give_back(self)
 
     def forget(self) -> None:
-        """Do not post this job any more, if it is held back: its client has gone."""
+        """Remove the job if it is held back: its client has disconnected."""
         self._shares.forget(self)
 
 
 @final
 class ClientShares:
-    """How many threads each client has taken, and the jobs that wait for one of its own; for any thread."""
+    """Counts the threads that each client occupies, and holds further jobs back. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
-        """At most `most` jobs of a client are posted at a time, and at most `queue` more of it are held back."""
+        """Post at most `most` jobs of a client at a time, and hold at most `queue` more of them back."""
         self._most = most
         self._queue = queue
         self._renew()
 
     def _renew(self) -> None:
-        """Begin with no jobs: those of a parent process are not this one's."""
+        """Begin without jobs: after a fork, they belong to the parent process."""
         self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
@@ -71,11 +76,11 @@ class ClientShares:
 
     @property
     def clients(self) -> int:
-        """Clients that have a thread, or wait for one."""
+        """The number of clients that occupy a thread or wait for one."""
         return len(self._taken.keys() | self._waiting.keys())
 
     def take(self, job: SharedJob) -> bool:
-        """Whether `job` may be posted now; otherwise it is held back. PoolFull if too many of its client are."""
+        """Return whether `job` may be posted now, or hold it back. Raise PoolFull if too many are held back."""
         if self._forks != forks.forks:
             self._renew()
         client = job.client
@@ -91,13 +96,13 @@ class ClientShares:
             return False
 
     def give_back(self, job: SharedJob) -> None:
-        """A job has ended: post the next one of its client, which takes its place."""
+        """Post the client's next job, because `job` has ended."""
         while (following := self._next(job.client)) is not None:
             if following.post(following):
                 return
 
     def _next(self, client: str) -> SharedJob | None:
-        """The job that takes the place of one that has ended; None, and one place less is taken, if none waits."""
+        """Return the client's next job; without one, decrease the client's count and return None."""
         with self._lock:
             waiting = self._waiting.get(client)
             if waiting:
@@ -112,19 +117,19 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """Do not post `job` any more, if it is held back."""
+        """Remove `job` if it is held back."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)
 
     def take_back(self) -> list[SharedJob]:
-        """Every job that is held back; none of them will be posted."""
+        """Remove and return all jobs that are held back."""
         with self._lock:
             jobs = [job for waiting in self._waiting.values() for job in waiting]
             self._waiting.clear()
         return jobs
 
     def _tidy(self, client: str) -> None:
-        """Keep nothing of a client of which nothing waits."""
+        """Remove the queue of a client if it is empty."""
         if client in self._waiting and not self._waiting[client]:
             del self._waiting[client]

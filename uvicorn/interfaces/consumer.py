@@ -1,7 +1,7 @@
-"""The oldest interface, `app(message)`: one argument, which has everything in it (interface rule R9).
+"""The oldest interface, `app(message)`, with a single argument for everything (interface rule R9).
 
-`message` has the keys of a request, its whole content as `body`, and `reply_channel`, whose `send` acts at once,
-with or without `await`. Coroutine functions run on the event loop, others on workers (`consumer_sync`).
+`message` has the keys of a request, its whole content as `body`, and `reply_channel`, whose `send` sends at once,
+awaited or not. Coroutine functions run on the event loop, plain functions on worker threads (`consumer_sync`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from uvicorn.types import Message
 
 @final
 class ConsumerInterface(Interface):
-    """Calls the coroutine function `app(message)` for each exchange, as a task of its own."""
+    """Calls the coroutine function `app(message)` for each exchange, in a task of its own."""
 
     name = "consumer"
     expected = "async def app(message)"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler when all of the content is there; 413 if that is more than `max_inline_bytes`."""
+        """Start the handler when all content has arrived; respond 413 above `max_inline_bytes`."""
         reply = ReplyChannel(exchange)
         content = exchange.receive_whole()
         try:
@@ -53,9 +53,9 @@ class ConsumerInterface(Interface):
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
-    """Return the whole content; None if it was too large and the request was answered with 413.
+    """Return the whole content, or None if it was too large and 413 was sent.
 
-    Raises ClientDisconnected if the client leaves before it is whole.
+    Raises ClientDisconnected if the client disconnects before the content is complete.
     """
     if content is None:
         if _declared_length(exchange) > most:
@@ -76,9 +76,9 @@ async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: in
 
 
 def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Message:
-    """What a consumer is called with.
+    """Return the message for a consumer.
 
-    `content` was where the request's keys stood when this interface was new, and `message` before that.
+    The request's keys are also under `content` and `message`, where earlier versions of the interface had them.
     """
     endpoint = exchange.endpoint
     template = endpoint.template

@@ -1,7 +1,7 @@
-"""Consumers that are plain functions, run by a pool of threads: the seed's "traditional synchronous codebase".
+"""Consumers that are plain functions, run by a pool of worker threads.
 
-What a worker sends is posted to the event loop, and the worker goes on; it waits only if its client is slow. So a
-consumer streams while it runs, and what it sends is on its way before it returns.
+A worker posts its content to the event loop and continues; it waits only while its client is slow. So a consumer can
+stream, and the loop sends content before the consumer has returned.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ThreadReplyChannel(HTTPReply):
-    """`message['reply_channel']` of a consumer on a worker; usable from any thread, the event loop's too."""
+    """`message['reply_channel']` of a consumer on a worker thread; usable from any thread and the event loop."""
 
     __slots__ = ("_call",)
 
@@ -42,12 +42,12 @@ class ThreadReplyChannel(HTTPReply):
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
         (`content`, `more_content`).
 
-        Acts at once; what it returns may be awaited or dropped. While the client is slow it holds its thread up,
-        unless that is the event loop's. Once the client has gone, raises ChannelClosed in the consumer itself, and
-        drops the message elsewhere.
+        The message is sent at once; the result may be awaited or dropped. While the client is slow, this blocks the
+        calling thread, unless that is the event loop's. After the client has disconnected, raises ChannelClosed in the
+        consumer itself, and drops the message elsewhere.
 
-        Raises LocalProtocolError, which names the state and the message, for a message that cannot be sent now. One
-        that turns out to be unfit for the wire is answered for with 500, and logged.
+        Raises LocalProtocolError, which names the state and the message, for a message that is invalid in the current
+        state. A message that cannot be encoded is logged, and the response is 500.
         """
         return self._call.send(message)
 
@@ -57,12 +57,15 @@ class ThreadReplyChannel(HTTPReply):
         return self._call.exchange.endpoint.thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once on the event loop, however the exchange ends (rule R15)."""
+        """Call `callback()` once on the event loop when the exchange ends for any reason (rule R15)."""
         self._call.on_close(callback)
 
 
 class _Send:
-    """Content on its way to the event loop. `on_await()` is called when something awaits it, unless its thread does."""
+    """Content on its way to the event loop.
+
+    `on_await()` is called when a task awaits it. `awaited` means that its thread waits.
+    """
 
     __slots__ = ("awaited", "content", "more_content", "on_await")
 
@@ -77,7 +80,7 @@ class _Send:
 class ConsumerCall(ThreadCall):
     """One call of the application.
 
-    The reply channel refers to this, and nothing here to the channel, so that its end can be noticed.
+    The reply channel refers to the call, but not the call to the channel, so that the channel is collected when unused.
     """
 
     __slots__ = ("_interface", "_lock", "_message", "_state")
@@ -199,7 +202,7 @@ class ThreadedConsumerInterface(ThreadedInterface):
     name = "consumer"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call when all of the content is there: 413 if that is too much, 503 if too many are waiting."""
+        """Queue the call when all content has arrived; respond 413 if it is too large, 503 if the queue is full."""
         content = exchange.receive_whole()
         if content is not None and len(content) <= self.settings.max_inline_bytes:
             self.queue(ConsumerCall(self, exchange, content), exchange)

@@ -1,4 +1,4 @@
-"""Detects the interface of an application from its signature, and makes it."""
+"""Detect the interface of an application from its signature, and build it."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
 def check_interface(app: Any, name: str, source: str = "the application") -> None:
     """Raise InterfaceError if a call of `app` through interface `name` is sure to fail.
 
-    Checks the outermost function: a decorator may take other arguments than it passes on, and be a plain function
-    around a coroutine function.
+    Checks the outermost function: a decorator may take other arguments than the function it wraps, and may be a plain
+    function around a coroutine function.
     """
     if not callable(app):
         raise _not_callable(app, source)
@@ -116,11 +116,11 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
 
 
 def detect_interface(app: Any, source: str = "the application") -> str:
-    """The name of the interface that `app` speaks; `source` is how errors call the application.
+    """Return the name of the interface that `app` has; `source` names the application in errors.
 
-    An attribute `__uvicorn_interface__` decides. Otherwise the required positional parameters do: three of a
-    coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer,
-    or asgi2 if it is called scope.
+    An attribute `__uvicorn_interface__` takes precedence. Otherwise the required positional parameters decide: three of
+    a coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer, or
+    asgi2 if it is called scope.
 
     Raises InterfaceError, which names the parameters found and the interfaces to choose from.
     """
@@ -151,9 +151,10 @@ def detect_interface(app: Any, source: str = "the application") -> str:
 
 
 def _declared(app: Any) -> Any:
-    """The application's own `__uvicorn_interface__`: a name, or what makes an interface.
+    """Return the application's own `__uvicorn_interface__`: a name, or a factory of an interface.
 
-    Not one that a middleware hands on from the application inside it, which would be served past the middleware.
+    Ignores the attribute if a middleware forwards it from the wrapped application, because that would then be served
+    without the middleware.
     """
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
@@ -161,9 +162,9 @@ def _declared(app: Any) -> Any:
 
 
 def _wrapped_in_object(app: Any) -> Any:
-    """Return the application inside a middleware object with the same interface; None for any other object.
+    """Return the application inside a middleware object with the same interface, or None for any other object.
 
-    It is named by `__wrapped__`, as for decorated functions, which `inspect` unwraps.
+    The middleware names it as `__wrapped__`, as decorators do.
     """
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
@@ -185,7 +186,9 @@ def _not_callable(app: Any, source: str) -> InterfaceError:
 
 
 def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
-    """The function that a call of `app` runs in the end, as far as it can be seen, and whether it is a coroutine's."""
+    """Return the function that a call of `app` runs, as far as it can be seen, and whether it is a coroutine
+    function.
+    """
     while (inner := _wrapped_in_object(app)) is not None:
         app = inner
     function: Any = app
@@ -206,7 +209,7 @@ def _required_parameters(function: Callable[..., Any]) -> tuple[str, ...] | None
 
 
 def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
-    """What it takes besides, as it is written: middleware that passes on its arguments has no signature of its own."""
+    """Return the `*args` and `**kwargs` of a signature, for errors about middleware that has no other parameters."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return tuple(
         stars[parameter.kind] + parameter.name for parameter in signature.parameters.values() if parameter.kind in stars

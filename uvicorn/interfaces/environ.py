@@ -97,8 +97,8 @@ _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
     """Build the environ of a request, without the `wsgi.` keys that concern its content.
 
-    `own` has keys of the interface, the same for all requests of a connection.
-    Fields whose name has an underscore are left out: environ spells them like their dashed namesakes.
+    `own` has the keys that are the same for all requests of a connection. Fields whose name has an underscore are left
+    out, because their environ keys equal those of names with dashes.
     """
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
@@ -145,7 +145,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
 def exchange_from_environ(
     environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None
 ) -> HTTPExchange:
-    """The exchange that an environ describes, whose keys may be missing or odd. For the thread of `loop`."""
+    """Create an exchange from an environ with possibly missing or invalid keys. Call it on the thread of `loop`."""
     script_name = _octets(environ.get("SCRIPT_NAME", ""))
     path_info = _octets(environ.get("PATH_INFO", ""))
     if script_name and path_info and not path_info.startswith(b"/"):
@@ -189,15 +189,15 @@ def exchange_from_environ(
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that the host has added to an environ: neither the request's nor the process's."""
+    """Return the keys that the host has added to an environ, without those of the request and of the process."""
     return _own_of(environ, _shape_of(environ)[2])
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Bytes of content that an environ announces; or UNTIL_END, if it ends where `wsgi.input` does.
+    """Return the content length of an environ, or UNTIL_END if the content ends where `wsgi.input` ends.
 
-    UNREADABLE if there is content of unknown length: from a host that leaves chunked coding to the application, or
-    that passes on a malformed Content-Length.
+    UNREADABLE means content of unknown length: the host leaves chunked coding to the application, or passes on a
+    malformed Content-Length.
     """
     declared = environ.get("CONTENT_LENGTH")
     if declared:
@@ -214,12 +214,12 @@ def content_length(environ: Mapping[str, Any]) -> int:
 
 
 def parse_length(text: str) -> int | None:
-    """A content-length; None if it is not 1 to 18 digits."""
+    """Parse a content-length of 1 to 18 digits; return None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[list[bytes]]]:
-    """What `start_response` was given, as code, reason phrase and fields. LocalProtocolError if it cannot be."""
+    """Convert the arguments of `start_response` to code, reason phrase and fields. Raises LocalProtocolError."""
     code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
     try:
         return (
@@ -241,7 +241,7 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
 
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
-    """A response's head as `start_response` takes it; LocalProtocolError if a field is not fit for the wire."""
+    """Convert a response's head to arguments of `start_response`. Raises LocalProtocolError for an invalid field."""
     if reason and (not isinstance(reason, bytes) or has_controls(reason)):
         raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
     if not isinstance(status, int) or not 200 <= status <= 999:
@@ -262,7 +262,7 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
 
 
 def field_octets(part: object) -> bytes:
-    """A field's name or value. TypeError if it is not bytes: of a number, `bytes` makes that many zeros."""
+    """Convert a field's name or value to bytes. Raises TypeError for numbers, of which `bytes` would make zeros."""
     if not isinstance(part, (bytes, bytearray, memoryview)):
         raise TypeError(part)
     return bytes(part)
@@ -375,7 +375,7 @@ def _meaning_of(key: str) -> bytes:
 
 
 def _octets(text: Any) -> bytes:
-    """The bytes that a text of environ stands for; of one that breaks PEP 3333, by being proper text, its UTF-8."""
+    """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if the host has not followed that."""
     try:
         return text.encode("latin-1")  # type: ignore[no-any-return]
     except UnicodeEncodeError:

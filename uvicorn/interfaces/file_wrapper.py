@@ -12,9 +12,10 @@ _LEAST_BYTES: Final = 65536
 
 
 class FileWrapper:
-    """A file's content from its current position, a block at a time; closes the file.
+    """A file's content from its current position, in blocks; closes the file.
 
-    Its own iterator, and seekable if the file is: werkzeug answers a Range request by seeking in what `iter` returns.
+    Its own iterator, and seekable if the file is: werkzeug answers a Range request by calling `seek` on
+    `iter(wrapper)`.
     """
 
     def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
@@ -46,7 +47,7 @@ class FileWrapper:
         return self.filelike.tell()
 
     def close(self) -> None:
-        """Close the file, if it can be closed."""
+        """Close the file, if it has `close`."""
         close = getattr(self.filelike, "close", None)
         if close is not None:
             close()
@@ -61,10 +62,10 @@ class FilePart(NamedTuple):
 
 
 def part_to_send(filelike: Any) -> FilePart | None:
-    """Return the part of a regular file from the position of `filelike` to its end; None if it has to be read.
+    """Return the rest of a regular file from the position of `filelike`, or None if the file must be read.
 
-    The types are compared exactly: a subclass, a `GzipFile` or a `NamedTemporaryFile` has a `fileno` too, but may
-    read other bytes than those of that descriptor.
+    The types are compared exactly: a subclass, a `GzipFile` or a `NamedTemporaryFile` has a `fileno` too, but reading
+    it may return other bytes than that descriptor has.
     """
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:

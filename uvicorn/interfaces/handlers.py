@@ -1,4 +1,4 @@
-"""Handlers: started at once, kept alive, watched to their end; and what their end and their exchange's end mean."""
+"""Handlers: start them, and handle the end of each handler and of its exchange."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ _STARTS_EAGERLY: Final = sys.version_info >= (3, 12)
 
 @final
 class HandlerTasks:
-    """The handlers of one interface that are running."""
+    """The running handlers of one interface."""
 
     def __init__(self, expected: str = "async def") -> None:
-        """`expected` is how an application is written, for errors."""
+        """`expected` is the signature of an application, for errors."""
         self._expected = expected
         self._has_refused = False
         self._running: set[asyncio.Task[Any]] = set()
@@ -67,14 +67,14 @@ class HandlerTasks:
 
     @property
     def running(self) -> Collection[asyncio.Task[Any]]:
-        """The handlers' tasks."""
+        """The tasks of the handlers."""
         return self._running
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
         """Run `handler` for a client; on 3.12+ up to its first suspension before this returns.
 
-        Its context variables are a copy of those that the connection began with, and OWNER is `endpoint`. Must be
-        called on the event loop's thread.
+        Its context variables are a copy of the connection's initial ones, and OWNER is `endpoint`. Call it on the event
+        loop's thread.
         """
         context = endpoint.context
         if context is None:
@@ -113,7 +113,7 @@ class HandlerTasks:
         return task
 
     def as_coroutine(self, called: Any) -> Coroutine[Any, Any, Any]:
-        """What a call of the application has returned, as a task takes it: any awaitable. Raises NoAwaitable."""
+        """Return the awaitable result of an application's call as a coroutine for a task. Raises NoAwaitable."""
         if type(called) is CoroutineType or asyncio.iscoroutine(called):
             return called
         if hasattr(called, "__await__"):
@@ -126,7 +126,7 @@ class HandlerTasks:
         )
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all handlers to end, then cancel them; return how many had to be."""
+        """Wait up to `seconds` for all handlers to end, then cancel the others; return how many were cancelled."""
         if self._running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self._running, timeout=max(seconds, 0))
@@ -150,9 +150,9 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 
 
 class NoAwaitable(InterfaceError):
-    """A call of the application has returned something that cannot be awaited, as a plain function does.
+    """A call of the application returned an object that cannot be awaited, as plain functions do.
 
-    `is_first` is whether to log it: every call of such an application ends like this.
+    `is_first` is whether to log it: every call of such an application fails like this.
     """
 
     def __init__(self, message: str, is_first: bool) -> None:
@@ -165,9 +165,9 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Look after `exchange` when its handler has ended, and after the handler when the client has gone.
+    """Watch the end of the handler and of `exchange`: the end of either limits the time of the other.
 
-    `reply` is the channel that the handler was given.
+    `reply` is the channel that was passed to the handler.
     """
     if task.done():
         _handler_ended(exchange, reply, settings, task)
@@ -194,9 +194,9 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Wait for the reply of another task, to which the handler may have passed the channel (A10.3).
+    """Wait for a reply by another task that may have the channel: the handler has returned (A10.3).
 
-    The reply has to begin within `seconds`; a stream may go on for as long as its channel is referenced.
+    The reply must begin within `seconds`; a stream may go on for as long as its channel is referenced.
     """
     loop = asyncio.get_running_loop()
     # A handler that returns a response mistakes the interface.
@@ -231,7 +231,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
 
 def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
-    """Have `task`, which handles `exchange`, end within `seconds` after the end of the exchange (rule R6)."""
+    """Cancel `task`, which handles `exchange`, if it still runs `seconds` after the exchange has ended (rule R6)."""
     exchange.on_end(partial(_exchange_ended, task, seconds))
 
 
@@ -246,14 +246,14 @@ def _exchange_ended(task: asyncio.Task[Any], seconds: float, exchange: HTTPExcha
 
 
 def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
-    """Cancel a handler whose client has gone, unless it ends within `seconds` (rule R6)."""
+    """Cancel a handler whose client has disconnected, unless it ends within `seconds` (rule R6)."""
     if not task.done():
         timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
         task.add_done_callback(lambda task: timer.cancel())
 
 
 def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
-    """Have `task`, which decides about `session`, end after the connection; deny a handshake that is not decided."""
+    """Reject a handshake that `task` does not decide in time, and cancel `task` some time after the connection."""
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
@@ -267,10 +267,10 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` reports a disconnected client, as ours or as the exception of a framework.
+    """Return whether `error` reports a disconnected client, by our exception or a framework's.
 
-    Follows causes, not contexts: an error in the handling of a disconnect is a failure. An
-    exception that is raised again out of a group may be its own cause: hence `seen`.
+    Follows causes, not contexts: an error in the handling of a disconnect is a failure. An exception that is raised
+    again out of a group may be its own cause, hence `seen`.
     """
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -291,7 +291,7 @@ def is_reported(error: BaseException) -> bool:
 
 
 def log_failure(where: object, error: BaseException) -> None:
-    """Log what the application has raised while it served `where`, unless that has been reported."""
+    """Log an exception that the application raised while serving `where`, unless it has been reported."""
     if isinstance(error, MessageTooLarge):
         logger.warning("%s: %s", where, error)
     elif not isinstance(error, NoAwaitable):
@@ -302,7 +302,7 @@ def log_failure(where: object, error: BaseException) -> None:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
-    """The application has raised `error`: log it and answer the client, or pass it to the caller of an adapter."""
+    """Log `error`, raised by the application, and respond to the client, or pass it to the caller of an adapter."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

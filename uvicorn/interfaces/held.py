@@ -12,7 +12,7 @@ from uvicorn.types import Headers
 
 @final
 class HeldResponse(HTTPGateway):
-    """Stands in for the gateway of `exchange` while a plain function is called, and keeps what it sends."""
+    """Replaces the gateway of `exchange` while a plain function is called, and holds the sent response."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
@@ -69,9 +69,9 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a plain function with its response held; return what it returns.
+    """Call a plain function with its response held; return its result.
 
-    What it has sent is sent if it returns an awaitable or raises, and dropped otherwise.
+    The response is sent if the function returns an awaitable or raises, and dropped otherwise.
     """
     held = HeldResponse(exchange)
     try:

@@ -1,4 +1,4 @@
-"""ASGI's lifespan: one call of the application for the life of the process, with an event at either end."""
+"""ASGI lifespan: one call of the application for the life of the process, with a startup and a shutdown event."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _CANCEL_SECONDS: Final = 1.0
 
 @final
 class Lifespan:
-    """The call, and where it stands. `state` is what the application has put into `scope['state']`."""
+    """The lifespan call and its state. `state` is `scope['state']`, which the application fills."""
 
     def __init__(self, app: Callable[..., Any], asgi: dict[str, str], must_work: bool) -> None:
-        """`must_work`: raise StartupError for an application without lifespan support."""
+        """With `must_work`, raise StartupError for an application without lifespan support."""
         self.state: dict[str, Any] = {}
         self._app = app
         self._asgi = asgi
@@ -36,7 +36,7 @@ class Lifespan:
         self._received = False
 
     async def startup(self) -> bool:
-        """Whether the application takes part, and has started; StartupError if it has failed to."""
+        """Return whether the application supports lifespan and has started; raise StartupError if it failed."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         try:
             answer = await self._ask("startup")
@@ -104,7 +104,7 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """The application's answer; None if its call has ended without one."""
+        """Send an event and return the application's reply, or None if its call has ended without one."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()

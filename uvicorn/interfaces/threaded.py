@@ -1,6 +1,6 @@
 """Base of the interfaces of blocking applications, which run on worker threads.
 
-Worker threads answer through `LoopCalls`.
+Worker threads call the event loop through `LoopCalls`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POLL_SECONDS: Final = 0.01
 
 
 class ThreadedInterface(Interface):
-    """An interface that calls its application on a worker.
+    """Calls its application on a worker thread.
 
     `executor` replaces the pool of `settings.threads` workers.
     """
@@ -58,7 +58,7 @@ class ThreadedInterface(Interface):
         return loop_calls
 
     def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:
-        """Have a worker run `call`, which answers `exchange`; 503 if too many are waiting."""
+        """Have a worker run `call`, which responds to `exchange`; respond 503 if the queue is full."""
         if self._watches_rate:
             exchange.thread_held = call.holds_thread
         # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
@@ -68,7 +68,7 @@ class ThreadedInterface(Interface):
             exchange.on_end(call.on_end)
 
     def _queue_shared(self, call: ThreadCall, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
-        """The same if `client` has less than its share of the threads; otherwise as soon as it has."""
+        """Like `queue`, but hold the call back while `client` occupies its share of the threads."""
         loop_calls = self.loop_calls()
 
         def post(job: SharedJob) -> bool:
@@ -91,7 +91,7 @@ class ThreadedInterface(Interface):
         exchange.on_end(call.on_end)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Have a worker run `job`; if none can, refuse the request and return False."""
+        """Have a worker run `job`; if that is impossible, cancel the job and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)
@@ -108,7 +108,7 @@ class ThreadedInterface(Interface):
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """End the workers; calls that are running get `seconds`, and one more to close what they have open."""
+        """End the workers; running calls have `seconds` to finish, and one more second to close their resources."""
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
             job.refuse()

@@ -44,9 +44,9 @@ class _OfThread(threading.local):
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`: the whole lines of one `write` are one ERROR record of logger uvicorn.app.
+    """`wsgi.errors`: the complete lines of one `write` are one ERROR record of the logger uvicorn.app.
 
-    An unfinished line waits for its end, or for `flush`, per thread.
+    An incomplete line is buffered, per thread, until its end or `flush`.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class ErrorLog(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Log what this thread has written since its last line."""
+        """Log the incomplete line of this thread."""
         if self._of_thread.rest:
             self.write("\n")
 
@@ -153,7 +153,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the event loop send a file without reading it, and wait; False if it has to be read."""
+        """Have the event loop send a file without reading it, and wait; return False if it must be read."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -183,7 +183,7 @@ class WSGICall(ThreadCall):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """The `write` of `start_response`: hand over content; wait while above the high-water mark."""
+        """Send content and wait while above the high-water mark: the `write` that `start_response` returns."""
         if self._over and not self._ended:
             raise ClientDisconnected("the response is over: its end was sent, or the client has gone")
         # The head stays open to be replaced until there is content (PEP 3333).
@@ -191,9 +191,9 @@ class WSGICall(ThreadCall):
             raise LocalProtocolError("write: there is more content than content-length promised; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Hand over what content-length allows of `content`; whether there was more of it than that.
+        """Send `content` up to the content-length; return whether there was more.
 
-        The response is complete then (PEP 3333, "Handling the Content-Length Header").
+        At the content-length, the response is complete (PEP 3333, "Handling the Content-Length Header").
         """
         if not isinstance(content, bytes):
             raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
@@ -266,7 +266,7 @@ class WSGICall(ThreadCall):
 
 
 def _is_iterable(returned: object) -> bool:
-    """Whether it may be a response's content. A text that is not empty is one piece too few."""
+    """Return whether a value may be a response's content. A text that is not empty may not."""
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
@@ -298,7 +298,7 @@ class WSGIInterface(ThreadedInterface):
         self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call; 503 if too many are waiting."""
+        """Queue the call; respond 503 if the queue is full."""
         loop_calls = self.loop_calls()
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 

@@ -1,4 +1,4 @@
-"""`wsgi.input` of content that is still on its way."""
+"""`wsgi.input` for request content that is still arriving."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _AHEAD_BYTES: Final = 131072
 
 
 class ContentReader(io.BufferedIOBase):
-    """A file of what the client sends: reading it blocks a worker, never the loop.
+    """Request content as a file: reading it blocks a worker thread, never the event loop.
 
-    From the first read on, and not before, the loop puts here what arrives, until the response ends.
+    After the first read, the loop passes arriving content to this file until the response ends.
 
-    Not a raw file below an `io.BufferedReader`, which asks for most blocks in two parts, and copies the second twice.
+    This is no raw file below an `io.BufferedReader`, because that reads most blocks in two parts and copies the second
+    twice.
     """
 
     # Of the class until they are set: content that has arrived whole needs few of them, and most has.
@@ -44,7 +45,7 @@ class ContentReader(io.BufferedIOBase):
     _guard: asyncio.Task[None] | None = None
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
-        """`content` is all of the content, if all of it has arrived."""
+        """`content` is the whole content if it has arrived, otherwise None."""
         self._exchange = exchange
         self._loop_calls = loop_calls
         if content is None:
@@ -89,7 +90,7 @@ class ContentReader(io.BufferedIOBase):
         return self.read(end - self._at) if end else self._collect(size, is_line=True)
 
     def _collect(self, size: int, is_line: bool = False) -> bytes:
-        """The next bytes, from several pieces."""
+        """Return the next bytes, joined from several pieces."""
         parts: list[memoryview] = []
         while size and (self._at < len(self._piece) or self._next()):
             end = min(self._at + size, len(self._piece))
@@ -102,7 +103,7 @@ class ContentReader(io.BufferedIOBase):
         return b"".join(parts)
 
     def _next(self) -> bool:
-        """Go on to the next piece, waiting for it; whether there is one."""
+        """Wait for the next piece and go on to it; return whether there is one."""
         self._taken += len(self._piece)
         self._piece = b""
         self._at = 0
@@ -173,7 +174,10 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker after this turn of the loop, which may bring more: a woken worker takes the GIL from it."""
+        """Wake the worker after this turn of the loop, which may bring more content.
+
+        A woken worker takes the GIL from the loop.
+        """
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

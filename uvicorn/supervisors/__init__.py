@@ -97,7 +97,7 @@ class ChangeReload(Multiprocess):
     what = "reload"
 
     def prepare(self) -> None:
-        """Shorten the grace period."""
+        """Set the short grace period of a reloading server."""
         graceful = min(self.config.settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
         self.config.timeout_graceful_shutdown = graceful
 
@@ -123,7 +123,7 @@ BaseReload = ChangeReload
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Whether a worker process of ours does what `target` does: `Server(config).run`, or nothing was given."""
+    """Return whether our worker process does the same as `target`, which is `Server(config).run` or None."""
     if target is None:
         return True
     from uvicorn.server.server import Server

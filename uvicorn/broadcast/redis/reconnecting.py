@@ -74,7 +74,7 @@ class ReconnectingConnection:
         self._retry_now.set()
 
     def ready(self) -> None:
-        """Report that the connection is usable, which lets `start` return. `on_connected` calls this, or sees to it."""
+        """Report that the connection is usable, which lets `start` return. `on_connected` must cause this call."""
         self._tried.set()
         if self._failed_since:
             logger.log(self.log_level, "%s: back after %.1f s", self.where, time.monotonic() - self._failed_since)

@@ -116,7 +116,7 @@ class RedisPyConnection(RedisConnection):
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Return whether it is an error reply: only those have a code."""
+    """Return whether `error` is an error reply of Redis: only these have a code."""
     return getattr(error, "status_code", None) is not None
 
 
@@ -127,7 +127,7 @@ def _text(error: BaseException) -> str:
 
 
 def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
-    """Raises TypeError for an option that redis-py does not know, or that we set ourselves."""
+    """Build a connection. Raises TypeError for an option that redis-py does not know, or that we set ourselves."""
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return options.get("connection_class", Connection)(
         **others,

@@ -1,4 +1,4 @@
-"""What a process subscribes to, and the commands for it."""
+"""The subscriptions of a process, and the commands for them."""
 
 from __future__ import annotations
 

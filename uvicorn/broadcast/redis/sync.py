@@ -163,7 +163,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
     def _find_any(self, deadline: float) -> RedisAddress:
-        """Return the server that was right the last time, or any other, once connected to it."""
+        """Connect to a server of the cluster, trying the last usable one first, and return it."""
         reasons = []
         last = [] if self._last is None else [self._last]
         candidates = list(dict.fromkeys(last + self.addresses))
@@ -179,7 +179,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("; ".join(reasons))
 
     def _pass_over(self, address: RedisAddress) -> None:
-        """Try other servers first, the next time: one that hangs accepts connections, and may lose its slots."""
+        """Try this server last from now on: it may hang, or have lost its slots, and still accept connections."""
         self._last = None
         if address in self.addresses:
             self.addresses.remove(address)

@@ -6,13 +6,13 @@ from email.utils import formatdate
 
 
 class DefaultFields:
-    """`server`, `date` and the fields that the user has configured, as lines.
+    """`server`, `date` and the fields configured by the user, as lines.
 
     The connections of a server share one object. The server's clock calls `update` once a second.
     """
 
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
-        """`more` is the user's lines, checked; a `server` line in it replaces ours."""
+        """`more` are the user's lines, already checked; a `server` line in them replaces ours."""
         self._send_date = send_date
         lines = more.splitlines(keepends=True)
         given = b"".join(line for line in lines if line.startswith(b"server: "))

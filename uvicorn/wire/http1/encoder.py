@@ -67,8 +67,8 @@ class ContentTooLong(LocalProtocolError):
 class HTTP1ResponseEncoder:
     """Encodes the responses of one connection, one after another; `start` begins the next.
 
-    `start` sets two attributes: `keep_alive`, whether another response may follow on the connection, and `dropped`, the
-    names of the application's hop-by-hop fields that are not sent.
+    `start` sets two attributes. `keep_alive` is whether another response may follow on the connection. `dropped` are
+    the names of the application's hop-by-hop fields, which are not sent.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:

@@ -1,8 +1,8 @@
-"""Reads a request head (RFC 9112, sections 2 to 5; RFC 9110, section 5) that has arrived whole.
+"""Parses a complete request head (RFC 9112, sections 2 to 5; RFC 9110, section 5).
 
-A head of the usual form is checked by one regular expression, and by llhttp, which also takes it apart. Each checks
-line ends, names and values by itself: both have to be wrong in the same way before a request can be smuggled. A head
-of any other form is read line by line, which finds out what is wrong with it.
+A head of the usual form is checked by one regular expression, and by llhttp, which also splits it into fields. Both
+check line ends, names and values independently, so a request can be smuggled only if both err in the same way. A head
+of any other form is read line by line, which finds the error in it.
 """
 
 from __future__ import annotations
@@ -85,10 +85,9 @@ _SHAPE_NAMES: Final = 64
 
 
 class RequestHead:
-    """The request line and header section of the current request, and what follows from them.
+    """The request line and header section of the current request, and the attributes derived from them.
 
-    `target` is in origin-form, or `*`. `content_length` is -1 when
-    the content is chunked.
+    `target` is in origin-form, or `*`. `content_length` is -1 if the content is chunked.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -162,7 +161,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Have llhttp check a head of `count` fields and find them; return them by the names as they were spelled."""
+        """Have llhttp check a head and find its fields; return them by name, as spelled in the head."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -229,9 +228,9 @@ class RequestHead:
         return authority
 
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
-        """Check the fields that decide framing, connection and host, and set the attributes that follow from them.
+        """Check the fields that determine framing, connection and host, and set the attributes derived from them.
 
-        `fields` has the decisive ones at least, by name in lower case.
+        `fields` has at least these fields, by name in lower case.
         """
         modern = self.http_version == "1.1"
         host = fields.get(b"host")
@@ -324,7 +323,7 @@ def _shape_of(spellings: tuple[bytes, ...]) -> _Shape:
 
 
 def _is_host(value: bytes) -> bool:
-    """Whether `value` is a host, with or without a port (RFC 9110, section 7.2)."""
+    """Return whether `value` is a host, with or without a port (RFC 9110, section 7.2)."""
     match = _HOST.fullmatch(value)
     if match is None or match[1] is None:
         return match is not None

@@ -1,7 +1,7 @@
 """HTTP/1.1 requests: bytes in, calls out (RFC 9112).
 
 Heads are delimited here and read in head.py; content is read here and in chunked.py. Each decision depends only on the
-bytes of the stream so far, so any way of cutting a stream into pieces gives the same requests and refusals.
+bytes of the stream so far, so the requests and errors are the same for any split of the stream into pieces.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _AFTER_EMPTY_LINE: Final = 6
 
 
 class RequestSink(Protocol):
-    """What the parser calls; a call must not feed the parser again."""
+    """The methods that the parser calls. They must not call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """A head is complete: read it from the parser's attributes. Without content the request is whole with it."""
+        """Read a complete head from the parser's attributes. Without content, the request is complete too."""
 
     def on_content(self, content: bytes) -> None:
-        """Some content of the current request."""
+        """Receive a piece of the current request's content."""
 
     def on_message_complete(self) -> None:
-        """The content of the current request is whole."""
+        """Handle the end of the current request's content."""
 
 
 class _NullSink:
@@ -61,9 +61,9 @@ _NULL_SINK: Final = _NullSink()
 
 @final
 class HTTP1RequestParser(RequestHead):
-    """The requests of one connection, one at a time; until the next one the parser *is* the head.
+    """The requests of one connection, one at a time. The parser itself has the attributes of the current head.
 
-    A subclass of the head and not its owner, so that a request costs no object and no call more.
+    A subclass of the head instead of its owner, which would cost each request an object and a call.
     """
 
     def __init__(self, sink: RequestSink, limits: Limits) -> None:
@@ -83,14 +83,14 @@ class HTTP1RequestParser(RequestHead):
 
     @property
     def content_left(self) -> int:
-        """Bytes of content still to come; -1 if not known, because it is chunked."""
+        """The number of content bytes still to come; -1 if unknown, because the content is chunked."""
         return self._left if self._state != _CHUNKED else -1
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes off the wire; calls the sink.
+        """Parse bytes from the network and call the sink.
 
-        Stops after the end of a message and holds the rest until `next_message`. Raises RemoteProtocolError, after
-        which everything is ignored: nothing that follows a refused request is ever read as one.
+        Stops after the end of a message and keeps the rest until `next_message`. Raises RemoteProtocolError; after
+        that, all input is ignored, so that nothing after a rejected request is parsed as a request.
         """
         try:
             if self._state != _HEAD:
@@ -112,7 +112,7 @@ class HTTP1RequestParser(RequestHead):
             raise
 
     def next_message(self) -> None:
-        """Go on to the next request, when the current one is whole and has been answered."""
+        """Go on to the next request, after the current one is complete and answered."""
         if self._state == _REFUSED:
             return
         self._state = _HEAD
@@ -124,7 +124,7 @@ class HTTP1RequestParser(RequestHead):
             self.receive_data(data)
 
     def detach(self) -> None:
-        """Let go of the sink, which holds this parser in turn: nothing more will come."""
+        """Drop the sink, which refers to this parser in turn: no more input will come."""
         self.stop()
         self._sink = _NULL_SINK
 
@@ -166,7 +166,7 @@ class HTTP1RequestParser(RequestHead):
             self._check_unfinished_head(buffer, searched)
 
     def _check_unfinished_head(self, head: bytes | bytearray, searched: int = 0) -> None:
-        """Refuse what is too long or bound to be refused, as soon as that is certain."""
+        """Reject an incomplete head as soon as it is certain to be too long or malformed."""
         line_end = self._line_end
         if not line_end:
             check_first_byte(head)
@@ -187,7 +187,7 @@ class HTTP1RequestParser(RequestHead):
             raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
 
     def _take_head(self, head: bytes, match: re.Match[bytes] | None, rest: bytes) -> None:
-        """Read a head, which USUAL_HEAD matches or not; then the content in `rest`, or hold that for `next_message`."""
+        """Parse a head; then read the content in `rest`, or keep that for `next_message`."""
         if len(head) > self._small:
             self._check_unfinished_head(head)
             self._line_end = 0

@@ -1,12 +1,12 @@
-"""Frame cache, in a file of its own so that a server without WebSockets does not load the codec."""
+"""Frame cache, in a separate file so that a server without WebSockets does not load the codec."""
 
 from __future__ import annotations
 
 
 class FrameCache:
-    """The last message and its frame, for connections that are sent the same object next, as in a chat's loop.
+    """The last message and its frame, for sending the same object to the next connection, as chats do.
 
-    Holds only frames that may be sent on any connection: unmasked and uncompressed.
+    Contains only frames that may be sent on any connection: unmasked and uncompressed.
     """
 
     __slots__ = ("frame", "message")

@@ -1,8 +1,8 @@
 """Decodes WebSocket frames and messages, the server's side: bytes in, calls out (RFC 6455, sections 5 to 7).
 
-A fault is found at its byte, even inside an incomplete frame, and faults are found in the order of the stream: any way
-of cutting a stream into pieces gives the same calls and the same error. A frame's header is checked against the limits
-before any of its payload is kept.
+A fault is reported at its byte, even inside an incomplete frame, and faults are reported in the order of the stream:
+any split of the stream into pieces gives the same calls and the same error. A frame's header is checked against the
+limits before any of its payload is buffered.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def buffered_bytes(self) -> int:
-        """Number of bytes held of messages that have not been passed to the sink."""
+        """The number of buffered bytes of messages that have not been passed to the sink."""
         return len(self._buffer) - self._position + len(self._message)
 
     @property
     def announced_bytes(self) -> int:
-        """Number of bytes still to come of the current frame; after a fault, of the rejected frame."""
+        """The number of bytes still to come of the current frame; after a fault, of the rejected frame."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
