@@ -165,7 +165,7 @@ def test_a_startup_that_fails_ends_with_one_line(run: Run, folder: Path) -> None
         (("shop:hello", "--fd", "-1"), "-1"),
         (("shop:hello", "--bind", "127.0.0.1:http"), "expected a number from 0 to 65535"),
         (("shop:hello", "--bind", "::1:80"), "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
-        (("shop:hello", "--host", "0.0.0.0", "--bind", ":80"), "more than one way to say where to listen"),
+        (("shop:hello", "--host", "0.0.0.0", "--bind", ":80"), "more than one kind of address"),
         (("shop:hello", "--uds", "nowhere/web.sock"), "cannot listen on unix:nowhere/web.sock: "),
         (("shop:hello", "--log-level", "loud"), "'critical', 'error', 'warning', 'info', 'debug'"),
         (("shop:hello", "--loop", "trio"), "auto, uvloop, asyncio, or 'module:factory'"),

@@ -53,7 +53,7 @@ def test_a_closed_channel_is_not_held_up_by_except_exception() -> None:
 
 def test_a_closed_channel_ends_a_task_quietly() -> None:
     async def handler() -> None:
-        raise ChannelClosed("the client has gone")
+        raise ChannelClosed("the client has disconnected")
 
     async def main() -> bool:
         task = asyncio.create_task(handler())

@@ -132,7 +132,7 @@ def send_from_thread(
             asyncio.run_coroutine_threadsafe(on_loop(), loop).result()
         except CancelledError:
             # A ChannelClosed on the loop arrives here as CancelledError.
-            raise ChannelClosed("the client has gone") from None
+            raise ChannelClosed("the client has disconnected") from None
     return DONE
 
 

@@ -372,9 +372,7 @@ def _addresses(
     # Other servers take a host and a port beside these, and prefer these.
     tcp = uds is None and fd is None and (host is not None or port is not None)
     if sum((tcp, uds is not None, fd is not None, bool(binds))) > 1:
-        raise ConfigError(
-            "more than one way to say where to listen; expected --bind, --uds, --fd, or --host and --port"
-        )
+        raise ConfigError("more than one kind of address; expected --bind, --uds, --fd, or --host and --port")
     if uds is not None:
         return (Address(path=uds),)
     if fd is not None:

@@ -33,7 +33,7 @@ class Reply:
 
     async def send(self, message: dict[str, Any]) -> None:
         if len(self.sent) == self.limit:
-            raise ChannelClosed("the client has gone")
+            raise ChannelClosed("the client has disconnected")
         self.sent.append(message)
 
     @property
@@ -369,7 +369,7 @@ async def test_an_executor_without_submit_is_a_config_error(caplog: pytest.LogCa
         reply = Reply()
         await ASGIAdapter(wsgi_apps.app, executor=executor)({"method": "GET", "path": "/"}, {"reply": reply})
     assert reply.sent[0]["status"] == 503
-    assert "the executor has not made the call" in caplog.text
+    assert "the executor did not run the call" in caplog.text
 
 
 async def test_C9_a_blocked_application_holds_up_no_other_handler() -> None:

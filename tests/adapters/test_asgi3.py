@@ -479,7 +479,7 @@ async def test_failed_startup_is_retried_by_the_next_request() -> None:
 
 
 async def test_asgi3_adapter_rejects_an_ambiguous_application_when_it_is_made() -> None:
-    with pytest.raises(Exception, match="cannot tell which interface"):
+    with pytest.raises(Exception, match="cannot detect the interface"):
         ASGI3Adapter(lambda a, b, c, d: None)
 
 

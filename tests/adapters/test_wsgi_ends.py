@@ -250,7 +250,7 @@ def test_closing_frees_another_thread_of_the_host_that_waits_for_content() -> No
         iterating = thread.submit(iterate)
         waiting.wait(30)
         iterable.close()
-        with pytest.raises(ResponseAborted, match="broken off"):
+        with pytest.raises(ResponseAborted, match="aborted"):
             iterating.result(30)
 
 

@@ -60,7 +60,7 @@ def test_a_broadcast_url_without_a_scheme_is_rejected() -> None:
         ("redis+py://host?x", "broadcast URL: expected options as in \\?name=value"),
         ("redis+py://host?db=one", "expected the number of a database, .* got 'one'"),
         ("redis+py://host?tiemout=1", "option 'tiemout' is not known to redis-py"),
-        ("redis+py://host?protocol=3", "option 'protocol' is not known to redis-py, or is not yours to set"),
+        ("redis+py://host?protocol=3", "option 'protocol' is not known to redis-py, or is reserved"),
     ],
 )
 def test_the_error_for_an_unusable_redis_py_url_shows_what_was_expected(url: str, complaint: str) -> None:

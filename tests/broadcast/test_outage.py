@@ -38,10 +38,10 @@ def test_an_outage_is_logged_at_its_begin_each_minute_and_at_its_end(caplog: pyt
     outage.succeeded()
     outage.succeeded()
     assert caplog.messages == [
-        "messages to groups are not taken: Redis is down",
-        "messages to groups are still not taken: 60 since the last such line: Redis is down",
-        "messages to groups are still not taken: 60 since the last such line: Redis is down",
-        "messages to groups are taken again after 150.0 s; not taken: 150",
+        "messages to groups cannot be published: Redis is down",
+        "messages to groups still cannot be published: 60 failed since the last line: Redis is down",
+        "messages to groups still cannot be published: 60 failed since the last line: Redis is down",
+        "messages to groups are published again after 150.0 s; failed: 150",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -111,7 +111,7 @@ async def test_a_request_whose_publish_fails_is_a_500_without_a_traceback(
             client.send(GET)
             await until(partial(has_answered, client, count))
         assert client.statuses == [500, 500, 500]
-        assert caplog.messages == ["messages to groups are not taken: Redis is down"]
+        assert caplog.messages == ["messages to groups cannot be published: Redis is down"]
         await client.interface.shutdown(1)
 
 
@@ -122,7 +122,7 @@ async def test_a_websocket_whose_publish_fails_has_no_traceback(kind: str, caplo
         client = WebSocketConversation(app)
         await client.open()
         await settle()
-        assert caplog.messages == ["messages to groups are not taken: Redis is down"]
+        assert caplog.messages == ["messages to groups cannot be published: Redis is down"]
         await client.lose()
 
 
@@ -138,7 +138,7 @@ async def test_failed_publishes_of_websocket_messages_have_no_traceback(
         await client.open()
         backend.failure = BroadcastUnavailable("Redis is down")
         await client.say("a", "b", "c")
-        assert caplog.messages == ["messages to groups are not taken: Redis is down"]
+        assert caplog.messages == ["messages to groups cannot be published: Redis is down"]
         await client.lose()
 
 
@@ -158,7 +158,7 @@ async def test_a_gap_handler_whose_publish_fails_has_no_traceback(
         caplog.clear()
         backend.lose("chat")
         await settle()
-        assert len(caplog.messages) == 2 and caplog.messages[1].startswith("messages to groups are not taken")
+        assert len(caplog.messages) == 2 and caplog.messages[1].startswith("messages to groups cannot be published")
         await client.lose()
 
 
@@ -181,4 +181,4 @@ def test_a_publisher_without_a_loop_logs_an_outage_once(caplog: pytest.LogCaptur
                 publisher.publish("chat", {})
             assert caught.value.reported
     assert len(caplog.messages) == 1
-    assert "messages to groups are not taken: unix:///nowhere/redis.sock" in caplog.messages[0]
+    assert "messages to groups cannot be published: unix:///nowhere/redis.sock" in caplog.messages[0]

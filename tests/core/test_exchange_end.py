@@ -67,7 +67,7 @@ def fail() -> None:
 @pytest.mark.parametrize(
     ("register", "logged"),
     [
-        (lambda made, callback: made.on_end(lambda exchange: callback()), "a callback for its end failed"),
+        (lambda made, callback: made.on_end(lambda exchange: callback()), "exception in an on_end callback"),
         (lambda made, callback: made.on_close(callback), "exception in an on_close callback"),
     ],
     ids=["on_end", "on_close"],

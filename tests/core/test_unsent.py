@@ -32,10 +32,10 @@ class Client:
 def test_unsent_bytes_of_unawaited_sends_are_bounded() -> None:
     client = Client()
     assert client.shortage(900) == ""
-    assert client.shortage(901) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
     client.send(900)
     assert client.shortage() == ""
-    assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
 def test_unsent_messages_of_unawaited_sends_are_bounded() -> None:
@@ -43,7 +43,7 @@ def test_unsent_messages_of_unawaited_sends_are_bounded() -> None:
     for _ in range(5):
         assert client.shortage(1, messages=5) == ""
         client.send(1)
-    assert client.shortage(1, messages=5) == "over 5 unread messages that nothing awaits"
+    assert client.shortage(1, messages=5) == "over 5 unread messages that were not awaited"
     assert client.shortage(1) == ""
 
 
@@ -53,7 +53,7 @@ def test_awaited_send_counts_toward_neither_limit_of_unawaited_sends() -> None:
         assert client.shortage(400, messages=1) == ""
         client.send(400, awaited=True)
     assert client.shortage(900, messages=1) == ""
-    assert client.shortage(901) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
 
 
 def test_send_that_exceeded_the_high_water_mark_may_be_awaited_too() -> None:
@@ -66,8 +66,8 @@ def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
     client = Client()
     client.send(900)
     client.take(500)
-    assert client.shortage(500, messages=1) == "over 1 unread messages that nothing awaits"
-    assert client.shortage(501) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(500, messages=1) == "over 1 unread messages that were not awaited"
+    assert client.shortage(501) == "over 1000 unread bytes that were not awaited"
     client.take(500)
     assert client.shortage(1000, messages=1) == ""
 
@@ -78,7 +78,7 @@ def test_taken_part_of_an_awaited_send_is_deducted_once() -> None:
     client.send(900)
     client.take(100 + 4000)
     assert client.shortage(100) == ""
-    assert client.shortage(101) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(101) == "over 1000 unread bytes that were not awaited"
 
 
 def test_unsent_sends_may_be_awaited_late_and_in_another_order() -> None:
@@ -105,7 +105,7 @@ def test_awaiting_a_send_that_the_client_has_taken_changes_no_count() -> None:
     last()
     client.send(1000)
     assert client.shortage(messages=2) == ""
-    assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
 def test_bytes_of_the_servers_own_do_not_count_as_an_unsent_message() -> None:
@@ -133,7 +133,7 @@ def test_send_above_the_limit_leaves_room_for_unawaited_sends(awaited: bool) -> 
     client.take(30_000)
     assert client.shortage(1000) == ""
     client.send(1000)
-    assert client.shortage(1) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
 def test_of_unawaited_sends_above_the_limit_only_one_is_exempt() -> None:
@@ -141,7 +141,7 @@ def test_of_unawaited_sends_above_the_limit_only_one_is_exempt() -> None:
     for size in (2000, 3000):
         assert client.shortage(size) == ""
         client.send(size)
-    assert client.shortage(4000) == "over 1000 unread bytes that nothing awaits"
+    assert client.shortage(4000) == "over 1000 unread bytes that were not awaited"
 
 
 def test_send_above_the_limit_no_longer_counts_once_it_is_taken() -> None:

@@ -527,7 +527,7 @@ def test_an_attribute_that_cannot_be_called_is_one_helpful_line(folder: Path) ->
 def test_an_application_of_undetectable_interface_is_one_helpful_line(folder: Path) -> None:
     (folder / "app.py").write_text("def make_app(*arguments): ...\n")
     assert mistake(folder, "app:make_app") == (
-        "cannot tell which interface 'app:make_app' speaks: it takes (*arguments); "
+        "cannot detect the interface of 'app:make_app': it takes (*arguments); "
         "pass --interface channels, consumer, wsgi, asgi3 or asgi2"
     )
 

@@ -122,7 +122,7 @@ def test_an_application_may_be_made_by_a_factory() -> None:
 def test_an_application_of_no_kind_stops_gunicorn_with_a_reason() -> None:
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:neither")
     assert code == 4
-    assert "cannot tell which interface 'app:neither' speaks: it takes (settings, database, cache)" in said
+    assert "cannot detect the interface of 'app:neither': it takes (settings, database, cache)" in said
     assert "Traceback" not in said
 
 

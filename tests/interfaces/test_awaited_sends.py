@@ -397,7 +397,8 @@ def test_tasks_that_await_their_sends_of_a_response_to_a_slow_wsgi_host_lose_not
 
 
 @pytest.mark.parametrize(
-    ("awaits", "reason"), [(True, "over 1000000 unread bytes"), (False, "over 100000 unread bytes that nothing awaits")]
+    ("awaits", "reason"),
+    [(True, "over 1000000 unread bytes"), (False, "over 100000 unread bytes that were not awaited")],
 )
 def test_a_response_of_which_a_wsgi_host_takes_too_little_is_broken_off(
     awaits: bool, reason: str, caplog: pytest.LogCaptureFixture
@@ -431,4 +432,4 @@ async def test_a_response_behind_messages_that_nothing_awaits_is_broken_off_when
     # By a reset, or by 500 where handlers start at once and none of it has left.
     await until(taking(conversation, lambda: conversation.context.requests == 0))
     assert not conversation.received.endswith(b"0\r\n\r\n")
-    assert "over 100000 unread bytes that nothing awaits" in caplog.text
+    assert "over 100000 unread bytes that were not awaited" in caplog.text

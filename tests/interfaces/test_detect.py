@@ -177,7 +177,7 @@ def test_error_for_an_ambiguous_application_lists_the_interfaces() -> None:
 
 
 def test_error_for_an_ambiguous_application_has_the_name_that_the_user_gave() -> None:
-    assert undecided(make_app).startswith("cannot tell which interface 'app:make_app' speaks: ")
+    assert undecided(make_app).startswith("cannot detect the interface of 'app:make_app': ")
 
 
 def test_error_for_an_application_without_a_signature_says_so() -> None:
@@ -326,7 +326,7 @@ def test_error_for_an_unsupported_interface_lists_the_supported_ones() -> None:
     class Unknown:
         __uvicorn_interface__ = "telepathy"
 
-    with pytest.raises(InterfaceError, match=r"^'app:x' speaks telepathy, .* it serves .*\bchannels\b"):
+    with pytest.raises(InterfaceError, match=r"^'app:x' has interface telepathy, .* it supports .*\bchannels\b"):
         build_interface(Unknown(), Settings(), "'app:x'")
 
 

@@ -127,7 +127,7 @@ async def test_application_without_lifespan_support_is_served(
 
 @pytest.mark.parametrize("app", [stateless, returning])
 async def test_lifespan_on_requires_the_application_to_support_it(app: Any) -> None:
-    with pytest.raises(StartupError, match="takes no part in lifespan"):
+    with pytest.raises(StartupError, match="does not support lifespan"):
         await interface_of(app, lifespan="on").startup()
 
 

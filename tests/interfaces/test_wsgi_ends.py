@@ -189,7 +189,7 @@ async def test_write_after_the_end_of_the_response_raises() -> None:
         return [b"x"]
 
     response = await response_of(GET, app=app)
-    with pytest.raises(OSError, match="the response is over"):
+    with pytest.raises(OSError, match="the response has ended"):
         writers[0](b"late")
     assert response.content == b"x"
 

@@ -283,7 +283,7 @@ class WSGIGateway(HTTPGateway):
         self._backlog.wake()
         if exchange.state is not COMPLETE:
             # Another thread of the host may be waiting for content.
-            self._put("failure", ResponseAborted("the response was broken off"))
+            self._put("failure", ResponseAborted("the response was aborted"))
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Make the host's thread raise, so that the host aborts the connection."""

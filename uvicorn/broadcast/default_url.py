@@ -64,7 +64,7 @@ async def _probe(host: str, port: int) -> str:
             finally:
                 writer.transport.abort()
     except TimeoutError:
-        return f"nothing answered on {where} within {_PROBE_SECONDS:g} s"
+        return f"no response from {where} within {_PROBE_SECONDS:g} s"
     except (OSError, ValueError):
         return f"there is no Redis on {where}"
     if reply.startswith((b"+PONG", *_BUSY)):

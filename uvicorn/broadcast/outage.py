@@ -46,7 +46,7 @@ class Outage:
             if self._is_logged:
                 self.count()
             else:
-                logger.warning("messages to groups are not taken: %s", escaped(error))
+                logger.warning("messages to groups cannot be published: %s", escaped(error))
                 self._is_logged = True
                 self._counted -= 1
                 self._next_line = now + LOG_SECONDS
@@ -55,7 +55,9 @@ class Outage:
         """Log the number of failures since the last line, if any."""
         if self._counted:
             logger.warning(
-                "messages to groups are still not taken: %d since the last such line: %s", self._counted, self._error
+                "messages to groups still cannot be published: %d failed since the last line: %s",
+                self._counted,
+                self._error,
             )
             self._counted = 0
             self._next_line = self._clock() + LOG_SECONDS
@@ -66,5 +68,5 @@ class Outage:
         if since is not None and self._is_logged:
             self._counted = 0
             logger.warning(
-                "messages to groups are taken again after %.1f s; not taken: %d", self._clock() - since, self._total
+                "messages to groups are published again after %.1f s; failed: %d", self._clock() - since, self._total
             )

@@ -102,7 +102,7 @@ class RequestContent:
             if self.state is OPEN:
                 return None
             if self.state is BROKEN:
-                raise ClientDisconnected("the client went away before its request was complete")
+                raise ClientDisconnected("the client disconnected before its request was complete")
             return b"", False
         content = pieces[0]
         if len(pieces) > 1:

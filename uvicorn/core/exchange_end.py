@@ -77,7 +77,7 @@ class ExchangeEnd:
             try:
                 callback(self)
             except Exception:
-                logger.exception("%s: a callback for its end failed", self)
+                logger.exception("%s: exception in an on_end callback", self)
 
     def _call_close_callbacks(self) -> None:
         callbacks, self._close_callbacks = self._close_callbacks, None

@@ -79,14 +79,14 @@ class UnsentSends:
         """
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
-            return f"over {most_messages} unread messages that nothing awaits"
+            return f"over {most_messages} unread messages that were not awaited"
         unawaited = unsent
         if self._awaited:
             unawaited -= self._untaken(self._awaited_bytes, *self._awaited[0], unsent)
         if self._large_bytes > most and not self._large_awaited:
             unawaited -= self._untaken(self._large_bytes, self._large_end, self._large_bytes, unsent)
         if unawaited + (size if size <= most else 0) > most:
-            return f"over {most} unread bytes that nothing awaits"
+            return f"over {most} unread bytes that were not awaited"
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:

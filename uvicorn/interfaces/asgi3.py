@@ -136,7 +136,7 @@ class HTTPCall:
                 exchange.write_trailers(self._trailers)
         elif kind == BREAK_OFF:
             message["taken"] = True
-            exchange.break_off(message.get("reason") or "the application has broken the response off")
+            exchange.break_off(message.get("reason") or "the application aborted the response")
             return DONE
         else:
             raise self._misplaced(message)
@@ -163,7 +163,7 @@ class HTTPCall:
     async def _give_way(self) -> None:
         """Let tasks that listen for http.disconnect cancel the caller first; otherwise raise ClientDisconnected."""
         await asyncio.sleep(0)
-        raise ClientDisconnected("the client has gone")
+        raise ClientDisconnected("the client has disconnected")
 
     def flush(self) -> None:
         """Send the head held back for the first content: the application was suspended before sending content.
@@ -212,7 +212,7 @@ class HTTPCall:
             self._body_ended = exchange.state is not WAITING
             raise
         if exchange.state is CLOSED:
-            raise ClientDisconnected("the client has gone")
+            raise ClientDisconnected("the client has disconnected")
 
     async def _drain(self) -> None:
         await self._exchange.drain()
@@ -227,7 +227,7 @@ class HTTPCall:
             fault, self.fault = self.fault, None
             return fault
         if exchange.state is CLOSED:
-            return ClientDisconnected("the client has gone")
+            return ClientDisconnected("the client has disconnected")
         if exchange.state is COMPLETE:
             expected = "nothing after the end of the response"
         elif self._body_ended:

@@ -127,7 +127,7 @@ class WebSocketCall(WebSocketListener):
         elif session.state is CONNECTING:
             self._answer(kind, message)
         elif session.state is CLOSED and session.request.status in (0, 101):
-            raise ClientDisconnected("the client has gone")
+            raise ClientDisconnected("the client has disconnected")
         else:
             raise self._misplaced(message)
         return DONE
@@ -169,7 +169,7 @@ class WebSocketCall(WebSocketListener):
     async def _drain(self) -> None:
         await self._session.drain()
         if self._session.state is CLOSED:
-            raise ClientDisconnected("the client has gone")
+            raise ClientDisconnected("the client has disconnected")
 
     def _put(self, message: str | bytes) -> None:
         self._queue.append(message)

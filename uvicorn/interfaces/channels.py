@@ -163,12 +163,12 @@ class ReplyChannel(HTTPReply):
     async def _drain(self) -> None:
         await self._exchange.drain()
         if self._exchange.state is CLOSED:
-            raise ChannelClosed("the client has gone")
+            raise ChannelClosed("the client has disconnected")
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         exchange = self._exchange
         if OWNER.get() is exchange.endpoint:
-            raise ChannelClosed("the client has gone")
+            raise ChannelClosed("the client has disconnected")
         exchange.sends += 1
         return DONE if exchange.sends % DROPS_IN_A_ROW else LazyAwaitable(let_others_run)
 
@@ -209,7 +209,7 @@ class ClosedChunk(dict[str, Any]):
 
     def __missing__(self, key: str) -> Never:
         if key == "content":
-            raise ClientDisconnected("the client went away before its request was complete")
+            raise ClientDisconnected("the client disconnected before its request was complete")
         raise KeyError(key)
 
 

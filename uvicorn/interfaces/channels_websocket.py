@@ -222,7 +222,7 @@ class WebSocketReply:
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint
         if own and self.over:
-            raise ChannelClosed("the client has gone")
+            raise ChannelClosed("the client has disconnected")
         self._drops += 1
         # A client's own endless loop must not keep others from running; one over many clients must not be interrupted.
         return LazyAwaitable(let_others_run) if own or self._drops % DROPS_IN_A_ROW == 0 else DONE

@@ -162,7 +162,7 @@ class ConsumerCall(ThreadCall):
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         if OWNER.get() is self.exchange.endpoint:
-            raise ChannelClosed("the client has gone")
+            raise ChannelClosed("the client has disconnected")
         return LazyAwaitable(let_others_run) if threading.get_ident() == self.exchange.endpoint.thread else DONE
 
     # On the event loop's thread

@@ -63,7 +63,7 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
     served = INTERFACES.get(name)
     if served is None:
         raise InterfaceError(
-            f"{source} speaks {name}, which this version does not serve; it serves {', '.join(INTERFACES)}"
+            f"{source} has interface {name}, which this version does not support; it supports {', '.join(INTERFACES)}"
         )
     if not callable(app):
         raise _not_callable(app, source)
@@ -176,8 +176,7 @@ def _undecided(source: str, seen: str) -> InterfaceError:
     # What takes nothing is no application of any kind.
     factory = "--factory if it makes the application, or " if seen.endswith("takes ()") or "takes (**" in seen else ""
     return InterfaceError(
-        f"cannot tell which interface {source} speaks: {seen}; "
-        f"pass {factory}--interface {choices} or {INTERFACE_NAMES[-1]}"
+        f"cannot detect the interface of {source}: {seen}; pass {factory}--interface {choices} or {INTERFACE_NAMES[-1]}"
     )
 
 

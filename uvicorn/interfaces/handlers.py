@@ -257,7 +257,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
-            logger.error("%s: no decision within %g seconds; refused", session, settings.ws_accept_seconds)
+            logger.error("%s: no decision within %g seconds; rejected with 403", session, settings.ws_accept_seconds)
             session.request.respond(403)
 
     if session.state is CONNECTING:

@@ -55,11 +55,11 @@ class Lifespan:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
         if self._must_work:
             raise StartupError(
-                f"the application takes no part in lifespan: {reason}; --lifespan auto lets it"
+                f"the application does not support lifespan: {reason}; --lifespan auto allows that"
             ) from error
         if self._received and error is not None and not isinstance(error, LocalProtocolError):
             # It may well have failed to start. The specification has us go on, but not keep quiet.
-            logger.warning("lifespan: the application failed and is served without", exc_info=error)
+            logger.warning("lifespan: the application failed; serving it without lifespan", exc_info=error)
         else:
             logger.info("ASGI 'lifespan' protocol appears unsupported. (%s)", escaped(reason))
         return False

@@ -137,5 +137,5 @@ def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange)
         call.cancel()
     elif (error := future.exception()) is not None:
         # As that of an executor of processes, to which no call can be handed.
-        logger.error("%s: the executor has not made the call: %.200r; expected one of threads", exchange, error)
+        logger.error("%s: the executor did not run the call: %.200r; expected a thread pool", exchange, error)
         call.cancel()

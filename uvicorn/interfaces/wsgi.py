@@ -185,10 +185,10 @@ class WSGICall(ThreadCall):
     def _write(self, content: bytes) -> None:
         """Send content and wait while above the high-water mark: the `write` that `start_response` returns."""
         if self._over and not self._ended:
-            raise ClientDisconnected("the response is over: its end was sent, or the client has gone")
+            raise ClientDisconnected("the response has ended, or the client has disconnected")
         # The head stays open to be replaced until there is content (PEP 3333).
         if content != b"" and self._hand_over(content):
-            raise LocalProtocolError("write: there is more content than content-length promised; the rest is dropped")
+            raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
         """Send `content` up to the content-length; return whether there was more.
@@ -214,7 +214,7 @@ class WSGICall(ThreadCall):
         if self._sent - self._taken > self.high_water_bytes:
             self._wait_for_room()
             if self._over:
-                raise ClientDisconnected("the client has gone")
+                raise ClientDisconnected("the client has disconnected")
         return False
 
     def _send_last(self, content: bytes) -> None:

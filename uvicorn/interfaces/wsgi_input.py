@@ -130,7 +130,7 @@ class ContentReader(io.BufferedIOBase):
             elif self._whole:
                 return False
             else:
-                raise ClientDisconnected("the client went away before its request was complete")
+                raise ClientDisconnected("the client disconnected before its request was complete")
 
     def _post(self, message: Callable[[], None]) -> None:
         if not self._loop_calls.post(message):

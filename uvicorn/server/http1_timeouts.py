@@ -87,7 +87,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._content_done = True
         self._continue_due = False
         self._eof = False
-        # Why the response was broken off by us.
+        # Why this server aborted the response.
         self._aborted = ""
         # The fields of the last response that was streamed.
         self._stream_headers: Headers = ()

@@ -174,7 +174,7 @@ def driver_options(url: RedisURL) -> DriverOptions:
     except TypeError as error:
         # "...__init__() got an unexpected keyword argument 'name'", or "multiple values for" it.
         option = str(error).rpartition("argument ")[2]
-        raise ConfigError(f"broadcast URL: option {option} is not known to redis-py, or is not yours to set") from None
+        raise ConfigError(f"broadcast URL: option {option} is not known to redis-py, or is reserved") from None
     return options
 
 
