@@ -131,7 +131,7 @@ def test_r4_a_channel_name_has_its_kind_and_is_unique() -> None:
     assert len({name.split(".")[1] for name in made}) == 1
 
 
-def test_r4_two_makers_of_names_have_none_in_common() -> None:
+def test_r4_two_channel_name_factories_never_return_the_same_name() -> None:
     assert ChannelNames().new("reply") != ChannelNames().new("reply")
 
 
@@ -225,6 +225,6 @@ def test_a_name_without_a_channel_leads_nowhere() -> None:
     assert names.find(names.new("body")) is None
 
 
-def test_names_say_which_process_they_are_of() -> None:
+def test_channel_names_contain_the_process() -> None:
     names = ChannelNames()
     assert names.new("reply").split(".")[:2] == ["reply", names.process]

@@ -124,7 +124,7 @@ def test_a_server_that_was_interrupted_exits_0(run: Run, folder: Path) -> None:
     assert run("stopping", "--port", "0")[0] == 0
 
 
-def test_a_server_that_was_interrupted_says_so(run: Run, folder: Path) -> None:
+def test_interrupted_server_logs_its_shutdown(run: Run, folder: Path) -> None:
     (folder / "stopping.py").write_text(STOPPING_APP)
     lines = [line.partition(" INFO    ")[2] for line in run("stopping", "--port", "0")[2].splitlines()]
     assert (lines[0], lines[-1]) == tuple(f"{what} server process [{os.getpid()}]" for what in ("Started", "Finished"))
@@ -180,7 +180,7 @@ def test_a_startup_that_fails_ends_with_one_line(run: Run, folder: Path) -> None
         (("shop:hello", "--app-dir", "nowhere"), "nowhere"),
     ],
 )
-def test_a_mistake_is_one_line(run: Run, arguments: tuple[str, ...], line: str) -> None:
+def test_configuration_error_is_printed_on_one_line(run: Run, arguments: tuple[str, ...], line: str) -> None:
     code, output, errors = run(*arguments)
     assert (code, output, errors.count("\n")) == (2, "", 1)
     assert errors.startswith("uvicorn: ")

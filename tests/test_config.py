@@ -90,11 +90,11 @@ def test_a_value_of_another_type_is_rejected_for_every_number(value: Any) -> Non
     assert {name for name, text in complaints.items() if not text.startswith(f"{name}: expected a number ")} == set()
 
 
-def test_a_count_must_be_whole() -> None:
+def test_setting_that_is_a_count_must_be_an_integer() -> None:
     assert "backlog: expected a number" in complaint(backlog=2.5)
 
 
-def test_seconds_may_be_whole() -> None:
+def test_setting_in_seconds_may_be_an_integer() -> None:
     assert uvicorn.Config(hello, timeout_keep_alive=7).settings.keep_alive_seconds == 7
 
 
@@ -158,7 +158,7 @@ def test_several_binds_are_several_addresses() -> None:
     )
 
 
-def test_no_binds_are_the_default() -> None:
+def test_empty_bind_means_the_default_address() -> None:
     assert addresses(bind=()) == (Address("127.0.0.1", 8000),)
 
 
@@ -189,7 +189,7 @@ def test_uds_or_fd_wins_over_a_host_and_a_port(options: dict[str, Any], address:
         {"fd": 3, "bind": ":8002"},
     ],
 )
-def test_more_than_one_way_to_say_where_to_listen_is_refused(options: dict[str, Any]) -> None:
+def test_more_than_one_kind_of_address_is_rejected(options: dict[str, Any]) -> None:
     assert complaint(**options).startswith("more than one kind of address; ")
 
 
@@ -275,7 +275,7 @@ def test_the_error_for_a_misspelled_application_names_it() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_an_application_that_speaks_nothing_we_know_is_called_as_the_user_called_it() -> None:
+def test_error_for_an_unknown_interface_names_the_application_as_given() -> None:
     Path("mill.py").write_text("def grind(): ...\n")
     with pytest.raises(InterfaceError, match="'mill:grind'"):
         uvicorn.Config("mill:grind").load()
@@ -313,7 +313,7 @@ def test_less_severe_lines_are_left_out(level: str | int, capsys: pytest.Capture
     assert "hidden" not in output.out + output.err
 
 
-def test_information_is_logged_unless_said_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_lines_are_not_logged_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello).configure_logging()
     logging.getLogger("uvicorn.error").debug("hidden")
     assert capsys.readouterr().err == ""
@@ -369,7 +369,7 @@ def test_an_application_may_switch_one_of_our_loggers_off(switched_off: Callable
     assert [name for name in OURS if logging.getLogger(name).disabled] == ["uvicorn.access"]
 
 
-def test_loggers_that_were_not_ours_to_set_up_stay_as_they_are(switched_off: Callable[..., Any]) -> None:
+def test_disabled_loggers_stay_disabled_without_log_config(switched_off: Callable[..., Any]) -> None:
     uvicorn.Config(switched_off(*OURS), factory=True, log_config=None).load()
     assert [name for name in OURS if logging.getLogger(name).disabled] == OURS
 

@@ -234,7 +234,7 @@ def test_without_an_access_log_its_logger_has_no_handlers() -> None:
     assert logging.getLogger("uvicorn.access").handlers == []
 
 
-def test_the_loop_none_has_no_factory() -> None:
+def test_loop_factory_of_loop_none_is_none() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 

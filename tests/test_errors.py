@@ -39,11 +39,11 @@ def test_the_fault_of_the_application_is_not_the_fault_of_the_client() -> None:
     assert not issubclass(LocalProtocolError, RemoteProtocolError)
 
 
-def test_a_client_is_refused_with_400_unless_said_otherwise() -> None:
+def test_remote_protocol_error_has_status_400_by_default() -> None:
     assert RemoteProtocolError("malformed").status_hint == 400
 
 
-def test_a_client_is_refused_with_the_status_that_was_said() -> None:
+def test_remote_protocol_error_has_the_status_given() -> None:
     assert RemoteProtocolError("too long", 414).status_hint == 414
 
 

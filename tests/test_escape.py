@@ -25,7 +25,7 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert escaped(text) == shown
 
 
-def test_a_long_text_is_cut() -> None:
+def test_escaped_text_is_truncated() -> None:
     assert escaped("x" * 300) == "x" * 200 + "..."
 
 

@@ -286,7 +286,7 @@ def test_the_tests_that_stand_elsewhere_exist() -> None:
         ("main.py", "from uvicorn import middleware"),
     ],
 )
-def test_the_checker_catches(name: str, source: str) -> None:
+def test_layer_checker_reports_each_violation(name: str, source: str) -> None:
     assert len(violations(PurePosixPath(name), source)) == 1
 
 
@@ -303,7 +303,7 @@ def test_the_checker_catches(name: str, source: str) -> None:
         ("cli.py", "from uvicorn.server.server import Server\nfrom uvicorn import __version__"),
     ],
 )
-def test_the_checker_allows(name: str, source: str) -> None:
+def test_layer_checker_allows_correct_imports(name: str, source: str) -> None:
     assert violations(PurePosixPath(name), source) == []
 
 
@@ -313,6 +313,6 @@ def test_the_checker_catches_a_layer_that_is_not_in_the_table() -> None:
     ]
 
 
-def test_the_checker_says_which_line() -> None:
+def test_layer_checker_reports_the_line() -> None:
     source = "import re\n\nfrom uvicorn.server.clock import Clock\n"
     assert violations(PurePosixPath("wire/x.py"), source) == ["wire/x.py:3: wire must not import server"]

@@ -20,7 +20,7 @@ def test_a_stream_that_is_closed_is_no_terminal() -> None:
     assert not is_terminal(stream)
 
 
-def test_a_terminal_is_one() -> None:
+def test_is_terminal_is_true_for_a_terminal() -> None:
     leader, follower = os.openpty()
     with open(leader), open(follower) as stream:
         assert is_terminal(stream)

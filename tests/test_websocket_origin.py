@@ -82,7 +82,7 @@ def test_a_page_of_another_host_is_not(origin: str, host: str) -> None:
         ("https://evil.com", ("https://a.example",), False, False),
     ],
 )
-def test_what_is_allowed_is_the_host_s_own_pages_or_what_the_settings_list(
+def test_allowed_origins_are_the_requested_host_or_the_listed_ones(
     origin: str | None, allowed: tuple[str, ...], checks_origin: bool, may: bool
 ) -> None:
     assert is_allowed_origin(origin, "example.com", allowed, checks_origin) == may

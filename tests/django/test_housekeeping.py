@@ -25,7 +25,7 @@ def test_arguments_are_those_of_the_call_that_asgiref_submits() -> None:
 
 
 @pytest.mark.parametrize("function", [int, partial(int, "5"), partial(print, partial(int, "5")), partial(print, len)])
-def test_other_calls_may_leave_something(function: Any) -> None:
+def test_calls_of_other_functions_are_not_known_to_leave_nothing(function: Any) -> None:
     assert not leaves_nothing(function)
 
 

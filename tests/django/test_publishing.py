@@ -55,7 +55,7 @@ def test_message_is_sent_after_the_commit_of_the_database_that_is_named(publishe
 
 
 @pytest.mark.parametrize("savepoint", [False, True])
-def test_nobody_is_notified_after_a_rollback(published_messages: Published, savepoint: bool) -> None:
+def test_groups_get_no_message_after_a_rollback(published_messages: Published, savepoint: bool) -> None:
     with transaction.atomic():
         with transaction.atomic(savepoint=savepoint):
             publish_on_commit("news", {"text": "lost"})

@@ -319,7 +319,7 @@ def test_a_server_that_is_stopped_logs_it_without_a_traceback(folder: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_server_that_is_stopped_finishes_what_is_in_flight(patient: Path, number: int, loop: str) -> None:
+def test_stopped_server_finishes_requests_in_flight(patient: Path, number: int, loop: str) -> None:
     with running_server(patient, "app", "--loop", loop) as server, half_a_request(server) as client:
         server.send_signal(number)
         server.wait_for_line("Waiting for connections to close")

@@ -204,7 +204,7 @@ def conf(tmp_path: Path) -> Path:
 
 
 @covers("backlog", "keepalive", "limit_request_line", "limit_request_fields", "worker_connections", "config")
-def test_limits_are_gunicorns(conf: Path) -> None:
+def test_gunicorns_limits_are_applied_to_the_worker(conf: Path) -> None:
     conf.write_text(
         "backlog = 7\nkeepalive = 0\nlimit_request_line = 200\nlimit_request_fields = 5\nworker_connections = 2\n"
     )
@@ -377,7 +377,7 @@ def test_gunicorn_may_go_into_the_background(tmp_path: Path) -> None:
 
 @covers("workers", "threads")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_wsgi_multiprocess_says_whether_there_are_several_workers(tmp_path: Path, workers: int) -> None:
+def test_wsgi_multiprocess_is_true_with_several_workers(tmp_path: Path, workers: int) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [])\n"

@@ -126,7 +126,7 @@ def test_a_worker_that_is_reloaded_while_it_starts_makes_room_for_the_next(tmp_p
         assert server.get() == (200, "started")
 
 
-def test_a_worker_that_is_killed_loses_only_what_was_in_it() -> None:
+def test_killed_gunicorn_worker_loses_only_its_own_requests() -> None:
     with running_gunicorn(HOSTED, "app:app", workers=2) as server, Held(server) as first:
         # So that the other one takes the next.
         os.kill(first.worker, signal.SIGSTOP)
@@ -218,7 +218,7 @@ def test_a_change_of_the_code_reloads_it(changed: str, tmp_path: Path) -> None:
 # Stopping
 
 
-def test_TERM_finishes_what_is_in_flight() -> None:
+def test_TERM_finishes_requests_in_flight() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Waiting for connections to close")

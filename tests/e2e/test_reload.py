@@ -70,7 +70,7 @@ def save(folder: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", APPS)
-def test_what_is_saved_is_served(folder: Path, kind: str) -> None:
+def test_saved_file_is_served_after_a_reload(folder: Path, kind: str) -> None:
     with running_server(folder, f"{kind}:app", "--reload") as server:
         assert server.get()[1] == "one"
         save(folder, "text = 'two'")
@@ -78,7 +78,7 @@ def test_what_is_saved_is_served(folder: Path, kind: str) -> None:
         assert server.get()[1] == "two"
 
 
-def test_each_watcher_sees_what_is_saved(server: ServerProcess, folder: Path) -> None:
+def test_each_watcher_reports_saved_files(server: ServerProcess, folder: Path) -> None:
     save(folder, "text = 'two'")
     ready(server, 2)
     assert server.get()[1] == "two"

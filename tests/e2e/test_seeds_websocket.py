@@ -47,7 +47,7 @@ def test_echo(document: Path, loop: str) -> None:
                 assert client.recv(LONGEST_WAIT) == text
 
 
-def test_tick_tells_the_time_and_ends_with_its_client(document: Path, loop: str) -> None:
+def test_tick_example_sends_the_time_until_its_client_disconnects(document: Path, loop: str) -> None:
     for server in serving(document, "tick", loop):
         with talk(server) as client:
             assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(client.recv(LONGEST_WAIT)))

@@ -68,7 +68,7 @@ def test_workers_serve(server: ServerProcess) -> None:
     assert answering(server) in workers(server)
 
 
-def test_where_they_listen_is_said_once(server: ServerProcess) -> None:
+def test_address_of_several_workers_is_logged_once(server: ServerProcess) -> None:
     assert len(server.addresses) == 1
 
 
@@ -103,7 +103,7 @@ def test_a_signal_stops_them_all(server: ServerProcess, number: int) -> None:
     assert "Traceback" not in server.stderr
 
 
-def test_ctrl_c_reaches_the_whole_group_and_finishes_what_is_in_flight(folder: Path) -> None:
+def test_ctrl_c_to_the_whole_group_finishes_requests_in_flight(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -128,7 +128,7 @@ def test_a_second_signal_resets_requests_in_flight(server: ServerProcess) -> Non
             answer.result()
 
 
-def test_nobody_connects_any_more_while_workers_finish(server: ServerProcess, folder: Path) -> None:
+def test_connections_are_refused_while_workers_finish(server: ServerProcess, folder: Path) -> None:
     port = server.port
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.get, "/patient")
@@ -150,7 +150,7 @@ def test_D14_a_worker_that_is_killed_is_replaced(server: ServerProcess) -> None:
     assert f"Child process [{killed}] died: it was killed by SIGKILL, and is replaced" in server.stderr
 
 
-def test_D14_the_others_go_on(server: ServerProcess) -> None:
+def test_D14_other_workers_go_on_when_one_is_killed(server: ServerProcess) -> None:
     killed, other = workers(server)
     os.kill(killed, signal.SIGKILL)
     server.wait_for_line("was killed by SIGKILL")
@@ -201,7 +201,7 @@ def test_ttin_and_ttou_change_the_number(server: ServerProcess) -> None:
     assert answering(server) in workers(server)[:2]
 
 
-def test_one_worker_is_the_least(folder: Path) -> None:
+def test_last_worker_is_not_removed_by_ttou(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)
         server.send_signal(signal.SIGTTOU)
@@ -264,7 +264,7 @@ def test_a_new_application_that_does_not_start_leaves_the_old_one(server: Server
 
 
 @pytest.mark.parametrize(("source", "code"), [("syntax error", 2), ("import os\nos._exit(9)", 1)])
-def test_an_application_that_cannot_be_imported_is_told_once(folder: Path, source: str, code: int) -> None:
+def test_import_error_of_several_workers_is_logged_once(folder: Path, source: str, code: int) -> None:
     (folder / "app.py").write_text(source)
     ended = run_command(folder, "app:app", "--workers", "3", "--port", "0")
     assert ended.returncode == code
@@ -332,7 +332,7 @@ def test_messages_of_websockets_count(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_wsgi_multiprocess_says_whether_there_are_several_workers(tmp_path: Path, workers: int) -> None:
+def test_wsgi_multiprocess_is_true_with_several_workers(tmp_path: Path, workers: int) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [])\n"

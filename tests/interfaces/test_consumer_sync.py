@@ -380,7 +380,7 @@ async def test_calls_that_wait_when_the_pool_is_shut_down_are_answered_with_503(
     assert conversation.statuses == [200]
 
 
-async def test_a_call_whose_client_left_before_its_turn_is_not_made() -> None:
+async def test_queued_call_is_dropped_if_its_client_disconnects() -> None:
     begun, release = threading.Event(), threading.Event()
     paths: list[str] = []
 

@@ -180,7 +180,7 @@ def test_error_for_an_ambiguous_application_has_the_name_that_the_user_gave() ->
     assert undecided(make_app).startswith("cannot detect the interface of 'app:make_app': ")
 
 
-def test_error_for_an_application_without_a_signature_says_so() -> None:
+def test_error_for_an_application_without_a_readable_signature_names_the_reason() -> None:
     assert "its signature cannot be read" in undecided(dict)
 
 

@@ -57,7 +57,7 @@ def test_malformed_server_port_becomes_the_default_port_of_the_scheme(port: Any)
 
 
 @pytest.mark.parametrize("port", ["", "x", None])
-def test_a_client_whose_port_is_unknown_is_known_all_the_same(port: Any) -> None:
+def test_client_without_a_known_port_has_an_address(port: Any) -> None:
     exchange = read(REMOTE_ADDR="1.2.3.4", REMOTE_PORT=port)
     assert exchange.endpoint.client == ("1.2.3.4", 0)
     environ = build_environ(exchange)

@@ -156,7 +156,7 @@ async def test_application_that_takes_lifespan_for_http_counts_as_without_suppor
     assert "expected lifespan.startup.complete or .failed, got 'http.response.start'" in caplog.text
 
 
-async def test_a_startup_that_has_failed_stops_the_server_and_says_why() -> None:
+async def test_failed_lifespan_startup_raises_startup_error_with_the_reason() -> None:
     with pytest.raises(StartupError, match=r"^lifespan.startup.failed: the reason$"):
         await interface_of(App("lifespan.startup.failed", "lifespan.shutdown.complete")).startup()
 

@@ -234,7 +234,7 @@ async def test_B1_control_character_in_a_wsgi_header_raises_in_the_application(w
     assert raised
 
 
-async def test_wsgi_errors_joins_what_is_written_in_parts(caplog: pytest.LogCaptureFixture) -> None:
+async def test_wsgi_errors_joins_the_parts_of_a_line(caplog: pytest.LogCaptureFixture) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         errors = environ["wsgi.errors"]
         print("one", "line", file=errors)

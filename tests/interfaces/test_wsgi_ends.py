@@ -97,7 +97,7 @@ async def test_C10_a_generator_that_goes_beyond_its_length_stops_and_is_closed(w
     await until(lambda: kept.closed)
 
 
-async def test_C10_a_call_whose_client_left_before_its_turn_is_not_made() -> None:
+async def test_C10_queued_call_is_dropped_if_its_client_disconnects() -> None:
     calls: list[str] = []
     release = threading.Event()
 

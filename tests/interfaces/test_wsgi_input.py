@@ -197,7 +197,7 @@ async def test_lines_are_found_across_pieces_as_they_are_in_a_file() -> None:
     assert await reading.result() == [expected.readline(size) for size in sizes]
 
 
-async def test_read1_takes_what_is_there_and_no_more_than_asked() -> None:
+async def test_read1_returns_available_bytes_up_to_the_size_asked_for() -> None:
     reading = Reading(lambda reader: [reader.read1(size) for size in (0, 2, -1, 5, 5, 5)])
     for piece in (b"abcde", b"fgh", b"ij"):
         reading.exchange.content.feed(piece)

@@ -112,7 +112,9 @@ async def test_B2_a_streamed_response_that_is_too_long_is_cut_and_closed() -> No
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("status", [204, 304])
-async def test_B2_a_status_without_content_has_none(status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_B2_content_with_a_status_without_content_is_dropped(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     response = await response_to(replying(status=status, content=b"abc"))
     assert (response.content, response.header(b"content-length"), response.complete) == (b"", None, True)
     assert f"content of a {status} response" in caplog.text

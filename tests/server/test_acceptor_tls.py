@@ -98,7 +98,7 @@ async def test_D15_connections_that_are_served_leave_no_room_for_handshakes(made
         await writer.wait_closed()
 
 
-async def test_D15_as_many_handshakes_as_the_limit_says_are_held(made: Certificates) -> None:
+async def test_D15_tls_handshakes_are_limited_by_limit_concurrency(made: Certificates) -> None:
     async with serving(made, limit_concurrency=2) as server, contextlib.AsyncExitStack() as clients:
         for _ in range(20):
             await clients.enter_async_context(plain_client(server))

@@ -68,7 +68,7 @@ async def test_a_stream_that_is_ended_at_http_disconnect_says_that_the_client_le
     assert record.outcome == "client disconnected"  # type: ignore[attr-defined]
 
 
-async def test_a_response_that_the_application_breaks_off_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_line_of_a_failed_response_has_the_exception_as_outcome(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(begun, access_log=True)
     conversation.send(request(b"GET /fail HTTP/1.1"))

@@ -103,11 +103,11 @@ def test_B4_a_long_path_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     assert len(access_line(caplog, b"/" + b"x" * 100_000, b"y" * 100_000)) < 1100
 
 
-def test_B4_what_was_cut_is_marked() -> None:
+def test_B4_truncated_text_in_a_log_line_ends_with_dots() -> None:
     assert printable(b"x" * 1001) == "x" * 1000 + "..."
 
 
-def test_B4_what_was_not_cut_is_not_marked() -> None:
+def test_B4_complete_text_in_a_log_line_has_no_dots() -> None:
     assert printable(b"x" * 1000) == "x" * 1000
 
 

@@ -120,7 +120,7 @@ def test_jitter_is_from_0_to_1() -> None:
     assert all(0 <= clock.jitter() <= 1 for _ in range(1000))
 
 
-def test_jitter_spreads() -> None:
+def test_clock_jitter_returns_different_numbers() -> None:
     clock = Clock()
     assert len({clock.jitter() for _ in range(100)}) > 50
 

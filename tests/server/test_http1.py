@@ -336,7 +336,7 @@ async def test_an_address_is_host_and_port_or_nothing(name: Any, expected: Any) 
     assert (recorder.messages[0]["server"], recorder.messages[0]["client"]) == (expected, expected)
 
 
-async def test_D7_what_is_asked_by_a_client_that_does_not_read_is_not_answered() -> None:
+async def test_D7_requests_of_a_client_that_does_not_read_are_not_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -590,7 +590,7 @@ async def test_a_connection_is_freed_when_it_is_lost() -> None:
         gc.enable()
 
 
-async def test_a_connection_whose_tick_fails_does_not_cost_the_others_theirs(
+async def test_failed_tick_of_a_connection_does_not_prevent_ticks_of_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = Conversation(hello)

@@ -149,7 +149,9 @@ EVENTS: dict[str, Callable[[Scene], Any]] = {
 
 
 @pytest.mark.parametrize(("phase", "event", "effects", "after"), state_cases(http1, HTTP1Phase))
-async def test_the_phase_table_holds(phase: HTTP1Phase, event: str, effects: list[str], after: HTTP1Phase) -> None:
+async def test_connection_follows_the_phase_table(
+    phase: HTTP1Phase, event: str, effects: list[str], after: HTTP1Phase
+) -> None:
     scene = Scene(phase, event)
     EVENTS[event](scene)
     assert scene.connection.phase is after

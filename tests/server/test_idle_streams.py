@@ -96,7 +96,7 @@ async def test_other_responses_keep_the_whole_grace_period(headers: list[list[by
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_response_that_is_under_way_at_a_stop_hears_of_no_disconnect() -> None:
+async def test_response_in_flight_at_a_stop_gets_no_disconnect_event() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -401,7 +401,7 @@ def test_a_descriptor_that_is_no_socket_is_named() -> None:
         assert complaint(Address(descriptor=file.fileno())).startswith(f"cannot listen on fd://{file.fileno()}: ")
 
 
-def test_a_descriptor_that_is_no_socket_leaves_none_behind() -> None:
+def test_failed_listen_on_a_descriptor_closes_the_other_sockets() -> None:
     with tempfile.TemporaryFile() as file:
         with tempfile.TemporaryFile() as probe:
             lowest_free = probe.fileno()

@@ -101,7 +101,7 @@ class Transport(asyncio.Transport):
         super().__init__({"socket": sock})
 
 
-def test_the_kernel_tells_a_half_closed_client_from_one_that_is_there_and_one_that_has_reset() -> None:
+def test_peer_state_distinguishes_half_closed_connected_and_reset_clients() -> None:
     here, there = tcp_pair()
     transport = Transport(here)
     there.sendall(b"unread")

@@ -38,7 +38,7 @@ def test_C7_a_peer_that_is_listed_is_trusted(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.2", "11.0.0.0/8", "::1", "unix:", "unix:/run/app.sock"])
-def test_C7_any_other_is_not(text: str) -> None:
+def test_C7_peer_outside_the_trusted_ones_is_not_trusted(text: str) -> None:
     assert not TrustedPeers(text).trusts(PROXY)
 
 
@@ -122,7 +122,7 @@ def test_C7_the_client_is_the_last_that_is_no_trusted_proxy(forwarded_for: str, 
     assert client_of("10.0.0.0/8", forwarded_for) == client
 
 
-def test_C7_with_everybody_trusted_the_client_is_the_first() -> None:
+def test_C7_with_all_peers_trusted_the_client_is_the_first_address() -> None:
     assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
 
 
@@ -137,7 +137,7 @@ def test_C7_a_list_of_a_client_s_making_is_read_so_far_and_no_further() -> None:
         ((b"http, https",), "https"), ((b"https", b"http"), "http"), ((b"gopher",), "http"), ((b"",), "http"),
     ],
 )  # fmt: skip
-def test_C7_the_scheme_is_what_the_nearest_proxy_says(protocols: tuple[bytes, ...], scheme: str) -> None:
+def test_C7_scheme_is_that_of_the_nearest_proxy(protocols: tuple[bytes, ...], scheme: str) -> None:
     assert scheme_of(*protocols) == scheme
 
 
@@ -291,7 +291,7 @@ def test_C7_an_environ_has_the_client_behind_the_proxy_and_nothing_of_the_proxy(
     ("folder_mode", "mode", "trusted"),
     [(0o755, 0o660, True), (0o755, 0o666, False), (0o750, 0o666, True), (0o700, 0o600, True), (0o755, 0o662, False)],
 )
-def test_a_unix_socket_is_trusted_by_default_unless_everybody_may_open_it(
+def test_unix_socket_is_trusted_by_default_unless_open_to_all_users(
     folder_mode: int, mode: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
@@ -313,5 +313,5 @@ def test_a_unix_socket_that_cannot_be_looked_at_is_not_trusted_by_default(
     assert not build_trusted_peers("").trusts(None, path)
 
 
-def test_a_unix_socket_that_everybody_may_open_is_trusted_if_unix_was_given(tmp_path: Path) -> None:
+def test_unix_socket_open_to_all_users_is_trusted_with_unix_setting(tmp_path: Path) -> None:
     assert build_trusted_peers("unix:").trusts(None, "/run/app.sock")

@@ -13,16 +13,16 @@ from uvicorn.server.reloader import Selection, _watch_by_events
 
 
 @pytest.mark.parametrize("name", ["app.py", "package/module.py", "deep/er/still.py"])
-def test_python_files_count(tmp_path: Path, name: str) -> None:
+def test_reloader_watches_python_files(tmp_path: Path, name: str) -> None:
     assert str(tmp_path / name) in Selection([str(tmp_path)], [], [])
 
 
 @pytest.mark.parametrize("name", ["page.html", ".hidden.py", "app.pyc", "~app.py"])
-def test_others_do_not(tmp_path: Path, name: str) -> None:
+def test_reloader_does_not_watch_other_files_in_its_folder(tmp_path: Path, name: str) -> None:
     assert str(tmp_path / name) not in Selection([str(tmp_path)], [], [])
 
 
-def test_files_elsewhere_do_not(tmp_path: Path) -> None:
+def test_reloader_does_not_watch_files_outside_its_folders(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path / "folder")], [], [])
 
 

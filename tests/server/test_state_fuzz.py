@@ -186,7 +186,7 @@ KINDS: dict[str, tuple[Callable[..., Any], str, int]] = {
 
 @pytest.mark.parametrize("block", range(4))
 @pytest.mark.parametrize("kind", KINDS)
-async def test_no_conversation_leaves_anything_behind(kind: str, block: int) -> None:
+async def test_ended_connections_leave_no_objects_behind(kind: str, block: int) -> None:
     app, interface, count = KINDS[kind]
     for seed in range(block * count // 4, (block + 1) * count // 4):
         await converse(app, interface, seed)

@@ -37,7 +37,7 @@ async def test_a_client_of_a_unix_socket_sees_an_end() -> None:
 
 
 @pytest.mark.parametrize("sock", [None, FakeSocket(fails=True)], ids=["none", "gone"])
-async def test_a_connection_whose_socket_has_gone_is_aborted_all_the_same(sock: FakeSocket | None) -> None:
+async def test_connection_without_a_socket_is_aborted(sock: FakeSocket | None) -> None:
     transport = FakeTransport(cast(HTTP1Connection, asyncio.Protocol()), {"socket": sock})
     reset(transport)
     assert transport.aborted

@@ -155,7 +155,7 @@ async def test_a_stopping_server_notifies_the_handlers_and_closes_with_1012() ->
     assert conversation.close_code == 1012
 
 
-async def test_e10_what_is_sent_before_the_answer_is_bounded() -> None:
+async def test_e10_bytes_sent_before_the_handshake_response_are_bounded() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.get_running_loop().create_future()
 

@@ -44,7 +44,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_e9_a_client_that_talks_on_after_our_close_is_reset_in_time_all_the_same() -> None:
+async def test_e9_client_that_sends_on_after_our_close_frame_is_reset_in_time() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)
@@ -63,7 +63,7 @@ async def test_a_client_that_has_been_sent_everything_is_closed_and_not_reset() 
     await settle()
 
 
-async def test_after_its_last_words_a_client_that_takes_none_of_ours_is_reset() -> None:
+async def test_client_that_reads_nothing_after_its_close_frame_is_reset() -> None:
     conversation = await opened(timeout_linger=1.0, ws_close_timeout=3.0)
     conversation.transport.client_takes = False
     conversation.client.send_close(1000)
@@ -102,7 +102,7 @@ async def test_e7_a_client_that_is_owed_much_but_takes_some_is_not_given_up_for_
     await conversation.lose()
 
 
-async def test_e8_a_client_that_is_not_read_is_pinged_so_that_its_end_is_noticed() -> None:
+async def test_e8_client_is_pinged_while_reading_is_paused() -> None:
     conversation = await opened(Held("websocket.receive"), ws_handlers=1, ws_ping_interval=5.0, timeout_disconnect=0.0)
     await conversation.say("a")
     assert not conversation.transport.reading

@@ -71,7 +71,7 @@ async def test_a_handler_that_closes_and_goes_on_does_not_stop_the_client_s_answ
     await conversation.lose()
 
 
-async def test_our_close_lets_go_of_what_was_held_back() -> None:
+async def test_close_by_the_application_resumes_reading() -> None:
     app = Held("websocket.receive")
     recorder = Recorder(app)
     conversation = await opened(recorder, ws_handlers=1, timeout_disconnect=0.0)
@@ -160,7 +160,7 @@ async def test_waiting_for_a_client_that_keeps_up_is_over_at_once() -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 256), (1000, 10)])
-async def test_r17_a_client_is_owed_so_many_messages_and_bytes_and_no_more(size: int, most: int) -> None:
+async def test_r17_unsent_messages_and_bytes_of_a_client_are_limited(size: int, most: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_unsent_bytes=10_000)
     conversation.transport.client_takes = False

@@ -37,7 +37,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
         (handshake(b"Sec-WebSocket-Version: 13", KEY, b"Content-Length: 1") + b"x", 400),
     ],
 )
-async def test_e2_what_is_no_handshake_is_refused_before_the_application(stream: bytes, status: int) -> None:
+async def test_e2_malformed_handshake_is_rejected_before_the_application(stream: bytes, status: int) -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(stream)

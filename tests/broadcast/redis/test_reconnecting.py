@@ -62,7 +62,7 @@ def refuse() -> RedisConnection:
     raise ConnectFailed("refused")
 
 
-async def test_a_lost_connection_is_replaced() -> None:
+async def test_lost_redis_connection_is_replaced() -> None:
     reconnecting = Recorded(ObedientConnection)
     await reconnecting.start()
     first = reconnecting.current

@@ -113,7 +113,7 @@ def test_a_url_names_a_unix_socket() -> None:
         ("rediss://host?ssl_ca_certs=/does/not/exist", "ssl_ca_certs, ssl_certfile or ssl_keyfile: .*No such file"),
     ],
 )
-def test_the_error_for_an_unusable_url_shows_what_was_expected(url: str, complaint: str) -> None:
+def test_error_for_an_unusable_url_shows_the_expected_form(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         address_of(url)
 

@@ -15,7 +15,7 @@ def test_removing_a_default_field_that_is_switched_off_changes_nothing() -> None
     assert defaults.without(b"date", b"x") == b"x"
 
 
-def test_a_configured_server_field_replaces_ours() -> None:
+def test_configured_server_field_replaces_the_default_server_field() -> None:
     defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
     assert defaults.block == b"server: theirs\r\nx-a: b\r\n"
 

@@ -41,7 +41,7 @@ def pairs(parser: HTTP1RequestParser) -> list[list[bytes]]:
     return [[name, value] for name, value in zip(*parser.fields, strict=True)]
 
 
-def test_the_parser_is_the_head() -> None:
+def test_parser_has_the_attributes_of_the_head() -> None:
     parser, log = parse(request(b"PUT /a?b HTTP/1.1", b"Content-Length: 3", b"X-A:  b "))
     assert (parser.method, parser.target, parser.http_version) == ("PUT", b"/a?b", "1.1")
     assert pairs(parser) == [[b"host", b"x"], [b"content-length", b"3"], [b"x-a", b"b"]]
@@ -54,7 +54,7 @@ def test_chunked_content_has_no_known_length() -> None:
     assert (parser.content_length, parser.content_left) == (-1, -1)
 
 
-def test_the_parser_stops_after_a_message_until_it_is_told_to_go_on() -> None:
+def test_parser_stops_after_a_message_until_next_message() -> None:
     parser, log = parse(request() + request(b"GET /2 HTTP/1.1"))
     assert (log.calls, parser.target) == (["request"], b"/")
     parser.next_message()
@@ -83,7 +83,7 @@ def test_little_of_a_large_head_is_held_between_requests(stream: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_what_arrives_meanwhile_is_held() -> None:
+def test_parser_holds_input_that_arrives_before_next_message() -> None:
     parser, log = parse(request())
     parser.receive_data(request(b"GET /2 HTTP/1.1"))
     assert bytes(parser.buffer) == request(b"GET /2 HTTP/1.1")
