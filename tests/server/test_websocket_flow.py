@@ -71,7 +71,7 @@ async def test_a_handler_that_closes_and_goes_on_does_not_stop_the_client_s_answ
     await conversation.lose()
 
 
-async def test_close_by_the_application_resumes_reading() -> None:
+async def test_close_by_the_application_drops_held_messages_and_resumes_reading() -> None:
     app = Held("websocket.receive")
     recorder = Recorder(app)
     conversation = await opened(recorder, ws_handlers=1, timeout_disconnect=0.0)
