@@ -24,6 +24,7 @@ from tests.django.conftest import Admin
 from tests.django.site import TENANTS, Client, Row, django_site, event, execute, found, get, local, run, scope_of, until
 from tests.forks import exit_code_in_child
 from uvicorn.django import DjangoThreads, release_thread
+from uvicorn.django.lanes import Lane
 
 Make = Callable[..., DjangoThreads]
 
@@ -339,9 +340,12 @@ async def test_stream_whose_client_leaves_gives_its_thread_back(threads_of: Make
         return StreamingHttpResponse(rows())
 
     site = threads_of(django_site(view, TENANTS), threads=1)
+    site.lanes = site.lanes._replace(requests=Lane(1, wait=0))
     client.append(Client(site, user="reader"))
     await client[0].ask()
     await until(lambda: not site.lanes.requests.leases)
+    site.lanes.requests.close()
+    site.lanes.requests.join()
 
 
 async def test_connection_that_the_request_closes_is_opened_again_for_it(threads_of: Make) -> None:

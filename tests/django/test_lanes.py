@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 
 from tests.django.conftest import Admin
 from tests.django.site import execute
@@ -200,7 +200,6 @@ def test_event_keeps_its_thread_while_it_iterates(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = generate()
     first = lease.submit(submitted(next, iterator)).result()
-    lease.end()
     assert lease.submit(submitted(next, iterator)).result() == first
     assert lanes.calls.leases == 1
     assert lease.submit(submitted(next, iterator, 0)).result() == 0
@@ -214,6 +213,23 @@ def test_thread_is_given_back_when_an_unfinished_iterator_is_dropped(lanes: Lane
     assert lanes.calls.leases == 1
     del iterator
     wait_until_idle(lanes.calls)
+
+
+def test_rows_that_nobody_comes_back_for_are_not_the_next_owner_s(lanes: Lanes, admin: Admin) -> None:
+    def rows() -> Iterator[Any]:
+        with connections["kept"].chunked_cursor() as cursor:
+            cursor.execute("SELECT generate_series(1, 9)")
+            while True:
+                yield cursor.fetchone()
+
+    lease = Lease(lanes, is_request=True)
+    iterator = rows()
+    assert lease.submit(submitted(next, iterator)).result() == (1,)
+    lease.end()
+    wait_until_idle(lanes.requests)
+    # It has not been collected; its connection is closed, and the thread free.
+    assert lanes.requests.alive == 1
+    assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
 def test_transaction_left_open_by_a_request_is_rolled_back(

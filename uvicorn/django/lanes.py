@@ -207,7 +207,7 @@ class Lease(Executor):
             asks, self._is_served = not self._is_served, True
         if asks:
             try:
-                lane.run(self._serve)
+                lane.run(partial(self._serve, lane.wait))
             except RuntimeError:
                 call.take()
                 self._is_served = False
@@ -236,19 +236,24 @@ class Lease(Executor):
             # It waits on for a thread, which drops it.
             del call.function, call.future
 
-    def _serve(self) -> None:
-        """Make calls until the thread is not needed any more; called by a thread."""
+    def _serve(self, seconds: float) -> None:
+        """Make calls until the thread is not needed any more; called by a thread.
+
+        After the end it waits `seconds` for a task to go on with an iteration: one that was abandoned may be kept alive
+        by garbage that is not collected for long.
+        """
         self._thread = threading.get_ident()
         used = False
         while True:
             try:
-                call = self._calls.get(block=used and self._needs_thread())
+                call = self._calls.get(used and self._needs_thread(), seconds if self._ended else None)
             except Empty:
                 if used:
-                    if clean_connections():
+                    if clean_connections(closes=bool(self._iterators)):
                         # A task that goes on would save a part of what belongs together.
                         self._broken = partial(TransactionManagementError, "rolled back: it outlived its handler")
                     used = False
+                    self._iterators.clear()
                 with self._lock:
                     if self._calls.empty():
                         self._thread = 0
@@ -315,10 +320,10 @@ def _in_transaction(connection: Any) -> bool:
     return bool(connection.in_atomic_block or (is_open and connection.autocommit is False))
 
 
-def clean_connections() -> bool:
+def clean_connections(closes: bool = False) -> bool:
     """Have this thread's connections ready for another owner: none broken, none too old, none in a transaction.
 
-    Returns whether a transaction has been rolled back.
+    With `closes` none is kept: rows are left to be read on them. Returns whether a transaction has been rolled back.
     """
     rolled_back = False
     for connection in _opened():
@@ -331,6 +336,8 @@ def clean_connections() -> bool:
             if _in_transaction(connection):
                 connection.rollback()
             connection.close_if_unusable_or_obsolete()
+            if closes:
+                connection.close()
         except Exception as error:
             _drop(connection, repr(error))
     return rolled_back

@@ -78,7 +78,7 @@ class DjangoThreads:
         else:
             message, channels = arguments
             kind = message.get("channel", "http.request")
-            send = channels["reply"].send
+            send = getattr(channels.get("reply"), "send", None)
             has_response = kind in ("http.request", "websocket.connect")
         lease = Lease(self.lanes, is_request=kind in ("http", "http.request"))
         context = ThreadSensitiveContext()
@@ -136,7 +136,8 @@ class DjangoThreads:
 def release_thread() -> None:
     """Give the thread of this request back before its end: to be called before a long wait, or a long stream.
 
-    A transaction that is open is rolled back. Later ORM calls of the request have a thread for each call.
+    A transaction that is open is rolled back. Later ORM calls of the request have a thread for each call, on which what
+    middleware has left for the request is not to be found, and what others have left may be.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None
