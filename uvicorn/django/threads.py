@@ -13,8 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, final
-from weakref import WeakSet
+from typing import Any, final
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.urls import get_script_prefix, set_script_prefix
@@ -27,9 +26,6 @@ from uvicorn.interfaces.detect import detect_interface
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
-
-#: All that have been made in this process, for the system checks.
-made: Final[WeakSet[DjangoThreads]] = WeakSet()
 
 
 @final
@@ -67,7 +63,6 @@ class DjangoThreads:
         self.threads = threads
         self.lanes = Lanes(Lane(threads, wait), Lane(threads, wait))
         self._refusals = LogLimit()
-        made.add(self)
 
     async def __call__(self, *arguments: Any) -> Any:
         """Call the application, with `(scope, receive, send)` or `(message, channels)`."""
