@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import errno
 import logging
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -69,6 +71,19 @@ def keep_freed_memory() -> None:
     freed.
     """
     bytes(_KEPT_BYTES // 2)
+
+
+class ServerConfig(Protocol):
+    """The configuration that a server needs; `uvicorn.Config` is one."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def load(self) -> ServedInterface: ...
+
+    def ssl_context(self) -> ssl.SSLContext | None: ...
+
+    def open_sockets(self) -> list[socket.socket]: ...
 
 
 class ServerContext:

@@ -13,21 +13,20 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from uvicorn.errors import ConfigError, StartupError
+from uvicorn.errors import StartupError
 from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
-from uvicorn.server.context import ServedInterface, ServerContext
+from uvicorn.server.context import ServedInterface, ServerConfig, ServerContext
 from uvicorn.server.listener import RUNNING, close_sockets, describe, running_on
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
 from uvicorn.server.server_state import ServerState
-from uvicorn.server.tls import load_certificates
-from uvicorn.settings import Settings
+from uvicorn.server.tls import reload_certificates
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -39,19 +38,6 @@ _STOP_POLL_SECONDS: Final = 0.1
 _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class ServerConfig(Protocol):
-    """The configuration that a server needs; `uvicorn.Config` is one."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-    def load(self) -> ServedInterface: ...
-
-    def ssl_context(self) -> ssl.SSLContext | None: ...
-
-    def open_sockets(self) -> list[socket.socket]: ...
 
 
 class Server:
@@ -332,10 +318,8 @@ class Server:
         """Wait a moment for connections to close, or until the next `on_tick`; a signal ends the wait."""
         assert self._changed is not None
         self._changed.clear()
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), _STOP_POLL_SECONDS)
-        except TimeoutError:
-            pass
 
     def _wake(self) -> None:
         if self._loop is not None and self._changed is not None and not self._loop.is_closed():
@@ -375,14 +359,8 @@ class Server:
             self._loop.call_soon_threadsafe(self._read_certificates)
 
     def _read_certificates(self) -> None:
-        """Reload the certificates after SIGHUP; if they are invalid, keep the old ones."""
         if self._tls is not None:
-            try:
-                load_certificates(self._tls, self.config.settings)
-            except ConfigError as error:
-                logger.error("cannot reload certificates: %s; keeping the old ones", error)
-            else:
-                logger.info("certificates reloaded")
+            reload_certificates(self._tls, self.config.settings)
 
     def _restore_signal_handlers(self) -> None:
         own = (self.handle_exit, self._on_hangup)

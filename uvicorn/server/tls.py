@@ -5,11 +5,14 @@ TLS 1.2 is the oldest supported version (RFC 8996), and renegotiation is off. AL
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 
 from uvicorn.errors import ConfigError
 from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.error")
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -82,6 +85,16 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
         raise ConfigError(
             f"{settings.ssl_certfile!r} or {key!r} cannot be read: {error.strerror}; expected PEM files"
         ) from None
+
+
+def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
+    """Read the certificates again; if they are invalid, log why and keep the old ones."""
+    try:
+        load_certificates(context, settings)
+    except ConfigError as error:
+        logger.error("cannot reload certificates: %s; keeping the old ones", error)
+    else:
+        logger.info("certificates reloaded")
 
 
 def _check_file(name: str, path: str) -> None:

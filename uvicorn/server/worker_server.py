@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from uvicorn.server.server import Server, ServerConfig
+from uvicorn.server.context import ServerConfig
+from uvicorn.server.server import Server
 from uvicorn.server.supervisor_watch import SupervisorWatch
 
 logger = logging.getLogger("uvicorn.error")
