@@ -352,7 +352,7 @@ class Config:
         return loop_factory(self.settings.loop)
 
     def setup_event_loop(self) -> None:
-        """Do nothing, for programs that call it: pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`."""
+        """Do nothing; kept for its callers. Pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`."""
 
     def bind_socket(self) -> socket:
         """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""

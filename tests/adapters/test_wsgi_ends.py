@@ -70,7 +70,7 @@ def test_an_application_that_exits_ends_its_request_and_not_the_loop(error: Base
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_an_application_that_is_cancelled_before_its_response_is_500(late: bool) -> None:
+def test_cancelling_an_application_before_its_response_gives_500(late: bool) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if late:
             await asyncio.sleep(0)

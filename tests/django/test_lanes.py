@@ -247,7 +247,7 @@ def test_transaction_left_open_by_a_request_is_rolled_back(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_transaction_by_hand_left_open_by_a_request_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
+def test_manual_transaction_that_a_request_leaves_open_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     lease.submit(transaction.set_autocommit, False, "kept").result()
     lease.submit(execute, "CREATE TABLE of_an_open_transaction (number int)").result()

@@ -302,7 +302,7 @@ async def test_where_there_is_no_half_close_a_transport_is_closed_once_and_not_r
     assert app.messages[-1]["code"] == 1002
 
 
-async def test_a_transport_that_has_failed_is_not_read_on() -> None:
+async def test_reading_is_not_resumed_on_a_closing_transport() -> None:
     conversation = await opened()
     conversation.transport.half_closes = False
     connection = conversation.transport.protocol

@@ -71,9 +71,10 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        Raises the application's exception if the response is not complete, so that the host responds or aborts, and
-        logs it: unchanged, or as the cause of an ApplicationError if the host would misread it. Raises ResponseAborted
-        if the response is aborted. Raises StartupError if the application's startup fails; the next request retries.
+        If the response is not complete, raises the application's exception, which the host logs; it then responds or
+        aborts. If the host would misread that exception, raises ApplicationError with it as the cause. Raises
+        ResponseAborted if the response is aborted. Raises StartupError if the application's startup fails; the next
+        request retries.
         """
         kind = scope["type"]
         if kind == "lifespan":

@@ -60,7 +60,7 @@ class Encoded:
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """Serialize a message. Raises LocalProtocolError for values besides JSON and bytes, and MessageTooLarge."""
+    """Serialize a message. Raises MessageTooLarge; LocalProtocolError for a value that is neither JSON nor bytes."""
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
     bodies: list[bytes] = []

@@ -220,7 +220,7 @@ class Hub:
         return self.start_sending(self._publish(group, encoded, after))
 
     def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that is finished, not cancelled, when the hub stops."""
+        """Start a task that `stop` lets finish before it cancels the others."""
         task = self._begin(coroutine, None, self._publishing)
         # Retrieve the exception: otherwise the event loop logs it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())

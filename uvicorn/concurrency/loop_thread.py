@@ -66,7 +66,7 @@ class LoopThread:
     def post(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the loop, in the order of posts; may be called from any thread.
 
-        Raises RuntimeError if the loop has stopped; the callback may be called all the same.
+        Raises RuntimeError if the loop is stopping or has stopped. Even then, the callback may still run.
         """
         self._inbox.append(callback)
         if self._stopping:

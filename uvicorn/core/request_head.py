@@ -19,7 +19,7 @@ class RequestHead:
 
     @property
     def root_path(self) -> str:
-        """The endpoint's root path; empty for a request outside it: `OPTIONS *`, or an uncut path of another mount."""
+        """The endpoint's root path; empty if the path is not below it, as for `OPTIONS *` or under another mount."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 

@@ -42,7 +42,7 @@ _DEFAULTS: Final = frozenset(
 
 
 class Leaf(NamedTuple):
-    """An application of coroutines at the end of a chain of middleware, and the threads that it has on the way."""
+    """An async application at the end of a chain of middleware, and the `DjangoThreads` that wraps it, if any."""
 
     app: Any
     threads: DjangoThreads | None

@@ -44,7 +44,7 @@ def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
 
 
 def _inner(function: Callable[[], Any]) -> partial[Any] | None:
-    """Return the call that asgiref was asked for, which is the last argument of its own."""
+    """Return the call that asgiref was asked to make: the last argument of the partial that it submits."""
     inner = function.args[-1] if isinstance(function, partial) and function.args else None
     return inner if isinstance(inner, partial) else None
 

@@ -112,7 +112,7 @@ class ReplyChannel(HTTPReply):
         return self._exchange.endpoint.thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the exchange ends for any reason, or the client closes its side before.
+        """Call `callback()` once: when the exchange ends for any reason, or earlier, when the client closes its side.
 
         If that has happened already, call it at once (rule R15).
         """

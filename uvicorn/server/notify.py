@@ -1,4 +1,4 @@
-"""`callback_notify`: a coroutine function that a program embedding the server has called at intervals."""
+"""`callback_notify`: a coroutine function, passed by a program that embeds the server, and awaited at intervals."""
 
 from __future__ import annotations
 

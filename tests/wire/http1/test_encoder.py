@@ -323,7 +323,7 @@ def test_more_different_fields_than_the_cache_holds_are_sent() -> None:
     assert start(encoder(), headers=headers) == b"HTTP/1.1 200 OK\r\n" + expected + b"content-length: 0\r\n\r\n"
 
 
-def test_a_field_that_is_sent_again_is_the_same() -> None:
+def test_a_repeated_field_is_encoded_the_same_in_each_response() -> None:
     responses = [start(encoder(), headers=[(b"X-Same", b"1")]) for _ in range(2)]
     assert responses == [b"HTTP/1.1 200 OK\r\nx-same: 1\r\ncontent-length: 0\r\n\r\n"] * 2
 

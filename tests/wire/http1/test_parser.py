@@ -147,7 +147,7 @@ def test_an_absolute_target_adds_the_host_that_http_1_0_may_leave_out() -> None:
     assert (pairs(parser), parser.target) == ([[b"host", b"a"]], b"/b")
 
 
-def test_options_of_a_whole_server_in_absolute_form() -> None:
+def test_OPTIONS_in_absolute_form_without_a_path_has_the_target_asterisk() -> None:
     parser, log = parse(request(b"OPTIONS http://a HTTP/1.1"))
     assert parser.target == b"*"
 

@@ -48,7 +48,7 @@ class RedisPyConnection(RedisConnection):
 
     @property
     def is_reading(self) -> bool:
-        """Whether `lost` will be done."""
+        """Whether reading was started, so that the future `lost` gets a result when the connection ends."""
         return self._task is not None
 
     @property

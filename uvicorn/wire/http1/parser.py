@@ -187,7 +187,7 @@ class HTTP1RequestParser(RequestHead):
             raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
 
     def _take_head(self, head: bytes, match: re.Match[bytes] | None, rest: bytes) -> None:
-        """Parse a head; then read the content in `rest`, or keep that for `next_message`."""
+        """Parse a head, then read its content from `rest`. Without content, keep `rest` for `next_message`."""
         if len(head) > self._small:
             self._check_unfinished_head(head)
             self._line_end = 0

@@ -69,8 +69,8 @@ class PerMessageDeflate:
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
         """Inflate a part of a message, the last one if `final`, and yield it in pieces.
 
-        `room` is the number of bytes that the message may still have. One byte more is yielded if it has more; the
-        caller then rejects the message. Raises WebSocketProtocolError for malformed data.
+        `room` is the number of bytes left of the message's limit. If the message exceeds it, `room + 1` bytes are
+        yielded, and the caller rejects it. Raises WebSocketProtocolError for malformed data.
         """
         if final:
             data += _TAIL
