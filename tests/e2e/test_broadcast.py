@@ -204,7 +204,7 @@ def test_a_starlette_site_on_our_server_and_on_another(
     with running_server(
         tmp_path, "site_app:app", *options, env=carried_by(redis_server), program=program, addresses=0
     ) as server:
-        server.wait_for_line("istening")
+        server.wait_for_line("Listening at" if asgi_worker else "running on")
         port = int(re.findall(r"://127\.0\.0\.1:(\d+)", server.stderr)[0])
         with connect(f"ws://127.0.0.1:{port}/chat", open_timeout=LONGEST_WAIT) as client:
             client.send("hello")
