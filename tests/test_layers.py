@@ -210,6 +210,7 @@ TESTED_ELSEWHERE: Final = {
     "keywords.py": "test_config.py",
     "main.py": "test_public_names.py",
     "options.py": "test_config.py",
+    "django/cleaning.py": "django/test_lanes.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "server/continuing_handlers.py": "server/test_heads_only.py",
     "server/http1_gateway.py": "server/test_http1.py",

@@ -258,7 +258,10 @@ async def test_request_cancelled_in_a_transaction_leaves_none_open(threads_of: M
     await call(following)
 
 
-async def test_task_cannot_save_the_rest_of_a_transaction_whose_request_has_ended(threads_of: Make) -> None:
+@pytest.mark.parametrize("releases", [False, True], ids=["ended", "released"])
+async def test_task_cannot_save_the_rest_of_a_transaction_whose_request_has_ended(
+    releases: bool, threads_of: Make
+) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = []
 
@@ -272,6 +275,9 @@ async def test_task_cannot_save_the_rest_of_a_transaction_whose_request_has_ende
         await sync_to_async(atomic.__enter__)()
         await Row.objects.using("kept").acreate(number=1000)
         tasks.append(asyncio.create_task(late(atomic)))
+        if releases:
+            release_thread()
+            await until(lambda: not site.lanes.requests.leases)
 
     site = threads_of(app_of(begin))
     await call(site)
@@ -408,6 +414,27 @@ async def test_forked_child_of_a_call_has_connections_of_its_own(threads_of: Mak
     await call(threads_of(app_of(work)))
 
 
+@pytest.mark.parametrize(("returns", "code"), [(True, 1), (False, 7)], ids=["returns", "exits"])
+async def test_forked_child_of_a_call_does_not_go_on_with_the_connections_of_its_parent(
+    returns: bool, code: int, threads_of: Make, postgres: Any
+) -> None:
+    """It would close them at the end of the call, and wait for ever with the sockets of the server."""
+
+    def fork() -> int:
+        execute("SELECT 5", "default")
+        child = os.fork()
+        if child == 0 and not returns:
+            sys.exit(code)
+        return child
+
+    async def work() -> None:
+        child = await sync_to_async(fork)()
+        status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(status[1]) == code
+
+    await call(threads_of(app_of(work)), "websocket")
+
+
 async def test_event_loops_of_two_threads_share_the_threads_of_an_application(threads_of: Make) -> None:
     seen: list[set[str]] = []
 
@@ -466,9 +493,13 @@ async def test_request_within_a_request_is_refused_and_does_not_wait_for_itself(
 async def test_child_process_of_a_server_that_forks_begins_without_leases(threads_of: Make) -> None:
     site = threads_of(app_of(lambda: sync_to_async(int)("5")), threads=1)
     await call(site)
+    await until(lambda: not site.lanes.requests.leases)
 
     def child() -> None:
-        assert site.lanes.requests.alive == 1 or os.getpid()
+        assert site.lanes.requests.alive == site.lanes.requests.leases == 0
+        asyncio.run(site.startup())
         asyncio.run(call(site))
 
-    assert exit_code_in_child(child) == 0
+    # Another thread has a lock when the process forks.
+    with site.lanes.requests._lock:
+        assert exit_code_in_child(child) == 0

@@ -14,7 +14,7 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 
 from tests.django.conftest import Admin
-from tests.django.site import execute
+from tests.django.site import execute, until
 from tests.forks import exit_code_in_child
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy, once
 
@@ -174,6 +174,71 @@ async def test_cancelled_call_is_not_made_when_a_thread_becomes_free() -> None:
     assert not called
 
 
+async def test_call_that_waits_for_another_one_of_its_request_is_not_refused() -> None:
+    lane = Lane(1, wait=0)
+    blocker = Blocker(Lease(Lanes(lane, lane), is_request=True))
+    lease = Lease(Lanes(lane, lane), is_request=True)
+    begun, released = threading.Event(), threading.Event()
+    first = lease.submit(lambda: (begun.set(), released.wait()))
+    second = lease.submit(int, "5")
+    blocker.release()
+    begun.wait()
+    # The timers run out.
+    await asyncio.sleep(0.01)
+    released.set()
+    await asyncio.wrap_future(first)
+    assert await asyncio.wrap_future(second) == 5
+    lease.end()
+    lane.close()
+
+
+@pytest.mark.parametrize("is_request", [True, False])
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_calls_that_have_been_refused_are_not_kept_while_threads_are_busy(
+    lanes: Lanes, is_request: bool, cancels: bool
+) -> None:
+    blockers = take_all(lanes, is_request)
+    for _ in range(3):
+        lease = Lease(lanes, is_request=is_request)
+        first, second = lease.submit(thread), lease.submit(thread)
+        if cancels:
+            assert second.cancel()
+        await until(first.done)
+        await until(second.done)
+        lease.end()
+    await until(lambda: lanes.requests.leases + lanes.calls.leases == 2)
+    for blocker in blockers:
+        blocker.release()
+    await until(lambda: not lanes.requests.leases + lanes.calls.leases)
+    assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
+
+
+async def test_event_that_was_refused_waits_for_a_thread_again(lanes: Lanes) -> None:
+    blockers = take_all(lanes, False)
+    lease = Lease(lanes, is_request=False)
+    for _ in range(2):
+        with pytest.raises(ThreadsBusy):
+            await asyncio.wrap_future(lease.submit(thread))
+    for blocker in blockers:
+        blocker.release()
+    await until(lambda: not lanes.requests.leases + lanes.calls.leases)
+    assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
+
+
+def test_lane_that_was_closed_has_a_thread_for_each_lease_until_it_is_opened(lanes: Lanes) -> None:
+    """Tasks go on behind the shutdown, and a program may serve an application twice."""
+    lane = lanes.calls
+    for _ in range(3):
+        assert once(lanes).submit(int, "5").result() == 5
+        wait_until_idle(lane)
+        lane.close()
+        lane.join()
+    lane.open()
+    assert once(lanes).submit(int, "5").result() == 5
+    wait_until_idle(lane)
+    assert lane.alive == 1
+
+
 def test_forked_process_begins_with_threads_of_its_own(lanes: Lanes) -> None:
     once(lanes).submit(thread).result()
     assert exit_code_in_child(lambda: once(lanes).submit(int, "5").result()) == 0
@@ -213,6 +278,49 @@ def test_thread_is_given_back_when_an_unfinished_iterator_is_dropped(lanes: Lane
     assert lanes.calls.leases == 1
     del iterator
     wait_until_idle(lanes.calls)
+
+
+async def test_thread_is_not_given_back_before_a_dropped_iterator_has_closed_what_it_uses() -> None:
+    lane = Lane(1, wait=60)
+    closing, happened = threading.Event(), list[str]()
+
+    def generate() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            # Others have all the time in the world.
+            closing.wait(0.1)
+            happened.append("closed")
+
+    lease = Lease(Lanes(lane, lane), is_request=False)
+    iterator = generate()
+    await asyncio.wrap_future(lease.submit(submitted(next, iterator)))
+    following = Lease(Lanes(lane, lane), is_request=True).submit(happened.append, "next owner")
+    following.add_done_callback(lambda _: closing.set())
+    del iterator
+    await asyncio.wrap_future(following)
+    assert happened == ["closed", "next owner"]
+    lane.close()
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_connection_whose_housekeeping_raises_fails_no_later_call(
+    lanes: Lanes, admin: Admin, error: type[BaseException]
+) -> None:
+    def leave() -> None:
+        execute("SELECT 5")
+        connection: Any = connections["kept"]
+        close = connection.close
+
+        def fail() -> None:
+            close()
+            raise error
+
+        connection.close_if_unusable_or_obsolete = connection.close = fail
+
+    once(lanes).submit(leave).result()
+    wait_until_idle(lanes.calls)
+    assert once(lanes).submit(execute, "SELECT 5").result(timeout=10) == 5
 
 
 def test_rows_that_nobody_comes_back_for_are_not_the_next_owner_s(lanes: Lanes, admin: Admin) -> None:

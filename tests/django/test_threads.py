@@ -558,3 +558,10 @@ async def test_threads_end_at_shutdown() -> None:
     for lane in site.lanes:
         lane.join()
         assert lane.alive == 0
+    await event(site)
+    await until(lambda: not site.lanes.calls.alive)
+    await site.startup()
+    await event(site)
+    await until(lambda: not site.lanes.calls.leases)
+    assert site.lanes.calls.alive == 1
+    await site.shutdown()

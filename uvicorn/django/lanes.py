@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import weakref
 from collections import deque
@@ -26,12 +27,13 @@ from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from queue import Empty, SimpleQueue
 from types import GeneratorType
-from typing import Any, NamedTuple, TypeVar, final
+from typing import Any, Final, NamedTuple, TypeVar, final
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
 from uvicorn import forks
+from uvicorn.django.cleaning import clean_connections, in_transaction, opened
 from uvicorn.django.housekeeping import arguments_of, leaves_nothing
 from uvicorn.errors import UvicornError
 
@@ -59,17 +61,19 @@ class Lane:
         """`wait` is how many seconds a call waits for a thread before it is refused."""
         self.threads = threads
         self.wait = wait
-        self._renew()
+        self.renew()
+        _lanes.add(self)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Begin with no threads: a new lane, or one in a forked process, to which the threads have not come along."""
-        self._forks = forks.forks
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # Each idle thread waits for its next lease, or for None, which ends it.
         self._idle: list[SimpleQueue[Callable[[], None] | None]] = []
         self._closed = False
         self._threads: list[threading.Thread] = []
+        # Those that have not been told to end.
+        self._lasting = 0
         #: Leases that have a thread, or wait for one.
         self.leases = 0
 
@@ -81,25 +85,41 @@ class Lane:
     @property
     def is_full(self) -> bool:
         """Whether a lease waits for a thread."""
-        return self.leases > self.threads
+        return bool(self._waiting)
 
     def run(self, serve: Callable[[], None]) -> None:
         """Have a thread call `serve` as soon as one is free."""
-        if self._forks != forks.forks:
-            self._renew()
         with self._lock:
             if self._idle:
                 self._idle.pop().put(serve)
-            elif len(self._threads) == self.threads or not self._start_thread(serve):
+            elif self._lasting == self.threads or not self._start_thread(serve):
                 self._waiting.append(serve)
             self.leases += 1
 
+    def withdraw(self, serve: Callable[[], None]) -> bool:
+        """Return whether no thread will call `serve`, which has waited too long: it need not be kept any more."""
+        with self._lock:
+            if serve not in self._waiting:
+                return False
+            self._waiting.remove(serve)
+            self.leases -= 1
+            return True
+
+    def open(self) -> None:
+        """Keep threads that a lease gives back, also after `close`."""
+        with self._lock:
+            self._closed = False
+
     def close(self) -> None:
-        """End the threads, each when no lease has it or waits for it, and close their connections."""
+        """End the threads, each when no lease has it or waits for it, and close their connections.
+
+        Later leases have threads that end with them.
+        """
         with self._lock:
             self._closed = True
             while self._idle:
                 self._idle.pop().put(None)
+                self._lasting -= 1
 
     def join(self) -> None:
         """Wait until all threads have ended."""
@@ -108,16 +128,17 @@ class Lane:
 
     def _start_thread(self, serve: Callable[[], None]) -> bool:
         # A daemon: an application that blocks for ever must not keep the process from ending.
-        name = f"uvicorn-django-{len(self._threads) + 1}"
+        name = f"uvicorn-django-{self._lasting + 1}"
         # In a context of its own: some versions of Python have a thread inherit that of the request that starts it.
         thread = threading.Thread(target=Context().run, args=(self._work, serve), name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            if not self._threads:
+            if not self._lasting:
                 raise
             return False
-        self._threads.append(thread)
+        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+        self._lasting += 1
         return True
 
     def _work(self, serve: Callable[[], None] | None) -> None:
@@ -133,10 +154,23 @@ class Lane:
                 if serve is not None:
                     continue
                 if self._closed:
+                    self._lasting -= 1
                     break
                 self._idle.append(inbox)
             serve = inbox.get()
         connections.close_all()
+
+
+_lanes: Final[weakref.WeakSet[Lane]] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for lane in _lanes:
+        lane.renew()
+
+
+# At once: later two threads of the process could do it at the same time.
+os.register_at_fork(after_in_child=_renew_all)
 
 
 class Lanes(NamedTuple):
@@ -165,7 +199,7 @@ class _Call:
 class Lease(Executor):
     """The executor of a request or an event handler: runs its calls one at a time, in their order.
 
-    `submit` works from any thread, also after `end`, which is to be called once.
+    `submit` works from any thread, also after `end`.
     """
 
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
@@ -180,6 +214,10 @@ class Lease(Executor):
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         # Whether a thread serves the calls, or has been asked for.
         self._is_served = False
+        # What a thread that has been asked for is to call, until it does.
+        self._turn: Callable[[], None] | None = None
+        # Calls that may wait for it, and of which no timer has run out.
+        self._hopes = 0
         self._thread = 0
         # Iterators that have begun and not ended. Only the caller keeps them alive.
         self._iterators: set[weakref.ref[GeneratorType[Any, Any, Any]]] = set()
@@ -205,14 +243,19 @@ class Lease(Executor):
         with self._lock:
             self._calls.put(call)
             asks, self._is_served = not self._is_served, True
+            self._hopes += 1
         if asks:
+            self._turn = partial(self._serve, lane.wait)
             try:
-                lane.run(partial(self._serve, lane.wait))
+                lane.run(self._turn)
             except RuntimeError:
                 call.take()
-                self._is_served = False
+                self._is_served, self._turn = False, None
+                self._lose_hope()
                 raise
-        if not self._thread and lane.is_full:
+        if self._thread or not lane.is_full:
+            self._lose_hope()
+        else:
             with suppress(RuntimeError):
                 # Without an event loop only the caller waits.
                 asyncio.get_running_loop().call_later(lane.wait, self._refuse, call, lane)
@@ -220,6 +263,8 @@ class Lease(Executor):
 
     def end(self) -> None:
         """The request or the handler has ended: give the thread back as soon as it has made the calls it has."""
+        if self._ended:
+            return
         self._keeps_thread = False
         self._refusal = ThreadsBusy
         self._broken = None
@@ -227,14 +272,24 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
-        """Refuse a call that has waited too long, unless a thread has taken it."""
+        """Refuse a call that has waited too long, unless a thread has taken it or comes to it after others."""
+        self._lose_hope()
+        if self._thread:
+            return
         if call.take():
             refuse = partial(self._refusal, f"{lane.threads} threads were busy for {lane.wait:g} s")
             if self._keeps_thread:
                 self._broken = refuse
             call.future.set_exception(refuse())
-            # It waits on for a thread, which drops it.
             del call.function, call.future
+        with self._lock:
+            # Threads may be busy for hours, and calls be refused for as long.
+            if not self._hopes and self._turn is not None and lane.withdraw(self._turn):
+                self._is_served, self._turn = False, None
+
+    def _lose_hope(self) -> None:
+        with self._lock:
+            self._hopes -= 1
 
     def _serve(self, seconds: float) -> None:
         """Make calls until the thread is not needed any more; called by a thread.
@@ -243,6 +298,7 @@ class Lease(Executor):
         by garbage that is not collected for long.
         """
         self._thread = threading.get_ident()
+        self._turn = None
         used = False
         while True:
             try:
@@ -272,26 +328,40 @@ class Lease(Executor):
         function, future = call.function, call.future
         # A timer may still refer to it.
         del call.function
+        inherited = forks.forks
         iterators = [argument for argument in arguments_of(function) if isinstance(argument, GeneratorType)]
         try:
             result = function()
         except BaseException as error:
+            if inherited != forks.forks:
+                forks.end_fork(error)
             future.set_exception(error)
         else:
+            if inherited != forks.forks:
+                forks.end_fork(None)
             future.set_result(result)
         for iterator in iterators:
             if getgeneratorstate(iterator) == GEN_SUSPENDED:
                 self._iterators.add(weakref.ref(iterator, self._collected))
 
     def _collected(self, iterator: weakref.ref[GeneratorType[Any, Any, Any]]) -> None:
+        """Called before the iterator runs its `finally`, which closes its cursor: where it is collected, not here."""
+        try:
+            asyncio.get_running_loop().call_soon(self._forget, iterator)
+        except RuntimeError:
+            self._forget(iterator)
+
+    def _forget(self, iterator: weakref.ref[GeneratorType[Any, Any, Any]]) -> None:
+        self._iterators.discard(iterator)
         self._calls.put(None)
 
     def _needs_thread(self) -> bool:
-        if self._keeps_thread or (not self._ended and any(map(_in_transaction, _opened()))):
+        if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return True
-        for reference in tuple(self._iterators):
+        # In one step, for `_forget` may come at any time.
+        for reference in self._iterators.copy():
             iterator = reference()
-            if iterator is None or getgeneratorstate(iterator) != GEN_SUSPENDED:
+            if iterator is not None and getgeneratorstate(iterator) != GEN_SUSPENDED:
                 self._iterators.discard(reference)
         return bool(self._iterators)
 
@@ -302,51 +372,3 @@ def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:
     lease.end()
     lease._refusal = refusal
     return lease
-
-
-def _opened() -> list[Any]:
-    """The connections of this thread, and those that have been closed."""
-    try:
-        opened: list[Any] = connections.all(initialized_only=True)
-    except Exception:
-        # The settings cannot be used, as the call finds for itself.
-        return []
-    return opened
-
-
-def _in_transaction(connection: Any) -> bool:
-    """Whether a transaction is open, which `close_if_unusable_or_obsolete` would end."""
-    is_open = connection.connection is not None
-    return bool(connection.in_atomic_block or (is_open and connection.autocommit is False))
-
-
-def clean_connections(closes: bool = False) -> bool:
-    """Have this thread's connections ready for another owner: none broken, none too old, none in a transaction.
-
-    With `closes` none is kept: rows are left to be read on them. Returns whether a transaction has been rolled back.
-    """
-    rolled_back = False
-    for connection in _opened():
-        connection.queries_log.clear()
-        if _in_transaction(connection) and connection.settings_dict["AUTOCOMMIT"]:
-            _drop(connection, "a transaction was left open; it is rolled back")
-            rolled_back = True
-            continue
-        try:
-            if _in_transaction(connection):
-                connection.rollback()
-            connection.close_if_unusable_or_obsolete()
-            if closes:
-                connection.close()
-        except Exception as error:
-            _drop(connection, repr(error))
-    return rolled_back
-
-
-def _drop(connection: Any, reason: str) -> None:
-    """Close `connection` with whatever it is in the middle of."""
-    logger.warning("database %r: %s; its connection is closed", connection.alias, reason)
-    with suppress(Exception):
-        connection.close()
-    # The wrapper is never used again after it was closed in a transaction.
-    del connections[connection.alias]

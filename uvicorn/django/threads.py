@@ -98,6 +98,8 @@ class DjangoThreads:
 
     async def startup(self) -> None:
         """Start the application, if it has a `startup`."""
+        for lane in self.lanes:
+            lane.open()
         await self._call_hook("startup")
 
     async def shutdown(self) -> None:
