@@ -92,8 +92,8 @@ def test_application_is_that_of_the_setting(setting: str) -> None:
         assert [message.id for message in found()] == ["uvicorn.W001"]
 
 
-@pytest.mark.parametrize(("application", "expected"), [(f"{HERE}.nothing", ["uvicorn.E001"]), (f"{HERE}:bare", [])])
-def test_check_e001_application_that_cannot_be_imported(application: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(("application", "expected"), [(f"{HERE}.nothing", ["uvicorn.E004"]), (f"{HERE}:bare", [])])
+def test_check_e004_application_that_cannot_be_imported(application: str, expected: list[str]) -> None:
     assert ids(application) == expected
 
 

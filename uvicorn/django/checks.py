@@ -60,7 +60,7 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
     try:
         app = import_string(name.replace(":", "."))
     except ImportError as error:
-        return [Error(f"{name} cannot be imported: {error}", id="uvicorn.E001")]
+        return [Error(f"{name} cannot be imported: {error}", id="uvicorn.E004")]
     found = list(leaves(app))
     return [*_atomic_requests(found), *_no_threads(found), *_connections(found), *_middleware(found)]
 
