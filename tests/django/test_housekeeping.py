@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.signals import request_started
 from django.http import HttpRequest, HttpResponse
+from django.middleware.cache import FetchFromCacheMiddleware
+from django.middleware.csrf import CsrfViewMiddleware
+from django.test import override_settings
 from django.utils.deprecation import MiddlewareMixin
 
 from tests.django.site import TENANTS, django_site, get, run
@@ -17,6 +25,9 @@ from uvicorn.django import DjangoThreads
 from uvicorn.django.housekeeping import arguments_of, leaves_nothing
 
 Make = Callable[..., DjangoThreads]
+
+CHANGED = SessionStore()
+CHANGED["cart"] = 1
 
 
 def test_arguments_are_those_of_the_call_that_asgiref_submits() -> None:
@@ -35,6 +46,64 @@ class Hooked(MiddlewareMixin):
 
 def test_hook_of_a_site_may_leave_something() -> None:
     assert not leaves_nothing(partial(print, partial(Hooked(lambda request: None).process_request)))
+
+
+def hook(middleware: type, name: str, *arguments: Any) -> Any:
+    """Return the call of a hook as asgiref submits it."""
+    return partial(print, "loop", partial(getattr(middleware(lambda request: None), name), *arguments))
+
+
+def request_with(**attributes: Any) -> HttpRequest:
+    request = HttpRequest()
+    vars(request).update(attributes)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("attributes", "changed", "expected"),
+    [
+        ({}, {}, True),
+        ({"session": SessionStore("a" * 8)}, {}, True),
+        ({"session": SessionStore("a" * 8)}, {"SESSION_SAVE_EVERY_REQUEST": True}, False),
+        ({"session": SessionStore()}, {"SESSION_SAVE_EVERY_REQUEST": True}, True),
+        ({"session": CHANGED}, {}, False),
+        ({"session": object()}, {}, False),
+    ],
+)
+def test_session_middleware_may_leave_something_when_it_saves(
+    attributes: dict[str, Any], changed: dict[str, Any], expected: bool
+) -> None:
+    with override_settings(**changed):
+        assert leaves_nothing(hook(SessionMiddleware, "process_response", request_with(**attributes))) is expected
+
+
+@pytest.mark.parametrize(
+    ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
+)
+def test_messages_middleware_may_leave_something_when_it_stores(used: bool, added: bool, expected: bool) -> None:
+    request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
+    assert leaves_nothing(hook(MessageMiddleware, "process_response", request)) is expected
+    assert leaves_nothing(hook(MessageMiddleware, "process_response", request_with()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, True),
+        ({"CSRF_USE_SESSIONS": True}, False),
+        ({"CSRF_FAILURE_VIEW": "site.failed"}, False),
+        ({"FILE_UPLOAD_HANDLERS": ["site.Handler"]}, False),
+    ],
+)
+def test_csrf_middleware_may_leave_something_when_it_calls_the_site(changed: dict[str, Any], expected: bool) -> None:
+    with override_settings(**changed):
+        assert leaves_nothing(hook(CsrfViewMiddleware, "process_view", HttpRequest())) is expected
+
+
+@pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])
+def test_middleware_of_django_that_uses_the_database_may_leave_something(middleware: type) -> None:
+    name = "process_view" if middleware is LoginRequiredMiddleware else "process_request"
+    assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 
 
 async def test_views_that_use_no_database_hold_no_thread(threads_of: Make) -> None:

@@ -15,9 +15,16 @@ from typing import Any
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.signals import request_finished
 from django.db import DatabaseError, connections, transaction
+from django.db.models.signals import pre_save
 from django.db.transaction import TransactionManagementError
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import override_settings
 from django.utils import translation
 
 from tests.django.conftest import Admin
@@ -503,3 +510,65 @@ async def test_child_process_of_a_server_that_forks_begins_without_leases(thread
     # Another thread has a lock when the process forks.
     with site.lanes.requests._lock:
         assert exit_code_in_child(child) == 0
+
+
+def trace_left_by(user: str) -> Callable[..., Any]:
+    """Return a handler of events that leaves `user` on its thread."""
+
+    async def on_event(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await sync_to_async(leave_traces)(user)
+
+    return on_event
+
+
+class Backend(ModelBackend):
+    """Leaves the user that it has looked up where the rest of the request finds it."""
+
+    def get_user(self, user_id: int) -> Any:
+        user = super().get_user(user_id)
+        leave_traces(f"user{user_id}")
+        return user
+
+
+async def test_request_finds_the_user_that_the_login_middleware_has_looked_up(threads_of: Make) -> None:
+    def session_of_a_new_user() -> tuple[str, int]:
+        user = User.objects.create(username=f"new{User.objects.count()}")
+        session = SessionStore()
+        session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), f"{__name__}.Backend"
+        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        session.save()
+        return session.session_key, user.pk
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(" ".join(await sync_to_async(found)()))
+
+    with override_settings(AUTHENTICATION_BACKENDS=[f"{__name__}.Backend"]):
+        site = threads_of(django_site(view, "django.contrib.auth.middleware.LoginRequiredMiddleware"), threads=2)
+        sessions = [await sync_to_async(session_of_a_new_user)() for _ in range(3)]
+        for key, pk in sessions * 3:
+            assert await get(site, cookie=f"sessionid={key}") == (200, f"user{pk}")
+
+
+@pytest.mark.parametrize("what", ["the session is saved", "the request is finished"])
+async def test_what_an_event_has_left_is_not_there_when(what: str, threads_of: Make) -> None:
+    seen: list[Any] = []
+
+    def receive(**named: Any) -> None:
+        seen.append(getattr(local, "user", None))
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        if what == "the session is saved":
+            request.session["cart"] = 1
+        return HttpResponse("ok")
+
+    site = threads_of(django_site(view), threads=1)
+    websocket = DjangoThreads(trace_left_by("a websocket"))
+    websocket.lanes = site.lanes
+    signal = pre_save if what == "the session is saved" else request_finished
+    signal.connect(receive)
+    try:
+        await event(websocket)
+        assert await get(site) == (200, "ok")
+    finally:
+        signal.disconnect(receive)
+    assert seen == [None]
