@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.quick import is_left_out
+from uvicorn import process_count
 from uvicorn.server.loops import loop_factory
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -31,11 +32,13 @@ _finished = 0
 
 
 @pytest.fixture(autouse=True)
-def _loggers_restored() -> Iterator[None]:
-    # A configuration sets logging up when it is made.
+def _process_restored() -> Iterator[None]:
+    # A configuration sets logging up when it is made, and a server sets the number of processes.
+    processes = process_count.count
     loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access", "uvicorn.error", "uvicorn.asgi")]
     kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
+    process_count.count = processes
     for logger, handlers, level, propagate in kept:
         logger.handlers[:] = handlers
         logger.setLevel(level)

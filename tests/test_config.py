@@ -190,7 +190,7 @@ def test_uds_or_fd_wins_over_a_host_and_a_port(options: dict[str, Any], address:
     ],
 )
 def test_more_than_one_kind_of_address_is_rejected(options: dict[str, Any]) -> None:
-    assert complaint(**options).startswith("more than one kind of address; ")
+    assert complaint(**options).startswith("more than one kind of address: expected one of ")
 
 
 @pytest.mark.parametrize("port", [-1, 65536, "8000", True, 80.0])

@@ -371,8 +371,10 @@ def _addresses(
         raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
     # Other servers take a host and a port beside these, and prefer these.
     tcp = uds is None and fd is None and (host is not None or port is not None)
-    if sum((tcp, uds is not None, fd is not None, bool(binds))) > 1:
-        raise ConfigError("more than one kind of address; expected --bind, --uds, --fd, or --host and --port")
+    kinds = {"--host and --port": tcp, "--uds": uds is not None, "--fd": fd is not None, "--bind": bool(binds)}
+    if sum(kinds.values()) > 1:
+        found = " beside ".join(kind for kind, is_given in kinds.items() if is_given)
+        raise ConfigError(f"more than one kind of address: expected one of {', '.join(kinds)}, got {found}")
     if uds is not None:
         return (Address(path=uds),)
     if fd is not None:

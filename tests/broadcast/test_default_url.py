@@ -90,8 +90,6 @@ async def test_with_several_processes_memory_is_never_chosen(
     if source == "by the server":
         monkeypatch.setattr("uvicorn.process_count.count", 2)
     else:
-        # A server of an earlier test may have set it.
-        monkeypatch.setattr("uvicorn.process_count.count", 0)
         monkeypatch.setenv("WEB_CONCURRENCY", "2")
     assert await choose_url("127.0.0.1", 1) == "redis://127.0.0.1:1"
     assert "groups need Redis, since there are several processes" in caplog.text
@@ -99,7 +97,6 @@ async def test_with_several_processes_memory_is_never_chosen(
 
 @pytest.mark.parametrize("value", ["1", "many"])
 async def test_one_process_is_not_several(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uvicorn.process_count.count", 0)
     monkeypatch.setenv("WEB_CONCURRENCY", value)
     assert await choose_url("127.0.0.1", 1) == "memory://"
 

@@ -16,6 +16,7 @@ from django.db import DatabaseError, connections, transaction
 from tests.django.conftest import Admin
 from tests.django.site import execute, until
 from tests.forks import exit_code_in_child
+from tests.helpers import settle
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy, once
 
 
@@ -184,7 +185,7 @@ async def test_call_that_waits_for_another_one_of_its_request_is_not_refused() -
     blocker.release()
     begun.wait()
     # The timers run out.
-    await asyncio.sleep(0.01)
+    await settle()
     released.set()
     await asyncio.wrap_future(first)
     assert await asyncio.wrap_future(second) == 5

@@ -144,7 +144,7 @@ class WebSocketSession:
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(f"websocket: accepted in state {self.state.name}")
+            raise LocalProtocolError(f"websocket: accept is expected in state CONNECTING, got it in {self.state.name}")
         self.gateway.send_accept(self, subprotocol, headers)
         if self.request.state is COMPLETE:
             self.state = OPEN

@@ -24,8 +24,8 @@ _SESSIONS: Final = "django.contrib.sessions.middleware.SessionMiddleware"
 _MESSAGES: Final = "django.contrib.messages.middleware.MessageMiddleware"
 _CSRF: Final = "django.middleware.csrf.CsrfViewMiddleware"
 
-#: Middleware that uses no database, or only when `_is_quiet` says so. LoginRequiredMiddleware, for one, is none of it:
-#: it has the site's authentication backend look the user up.
+#: Middleware that uses no database, but for the cases that `_is_quiet` finds. LoginRequiredMiddleware is left out,
+#: because it has the site's authentication backend look the user up.
 _MIDDLEWARE: Final = frozenset(
     (
         _SESSIONS,

@@ -201,7 +201,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # The end
 
     def _warn(self, what: str) -> None:
-        """Log that the client of the current request, or the peer if there is none, did `what`."""
+        """Log `what` of the current request's client; between requests, of the connection's peer."""
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 

@@ -46,17 +46,15 @@ class RequestSink(Protocol):
 
 
 class _NullSink:
-    def on_request(self) -> None:
-        """Never called."""
+    """The sink of a parser that has been stopped: its methods are never called."""
 
-    def on_content(self, content: bytes) -> None:
-        """Never called."""
+    def _ignore(self, *arguments: object) -> None:
+        """Do nothing."""
 
-    def on_message_complete(self) -> None:
-        """Never called."""
+    on_request = on_content = on_message_complete = _ignore
 
 
-_NULL_SINK: Final = _NullSink()
+_NULL_SINK: Final[RequestSink] = _NullSink()
 
 
 @final
