@@ -43,25 +43,25 @@ class Endpoint:
         """Create it on the thread of `loop`, the event loop that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
-        #: Whether a proxy has cut the root path off the targets: yes, no, or auto: off those that do not begin with it.
+        #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).
         self.root_path_cut = root_path_cut
         self.server = server
         self.client = client
-        #: The interface's own: the part of its message, scope or environ that all requests of the connection share.
+        #: For the interface: the message or scope to copy for each request of the connection.
         self.template: dict[str, Any] | None = None
-        #: The same of its environs, and the interface's own keys in it: WSGI applications may be called for some paths.
+        #: For `build_environ`: its argument `own`, and the environ to copy for each request with that argument.
         self.environ_template: tuple[Mapping[str, Any], dict[str, Any]] | None = None
-        #: Keys that a WSGI host adds to its environ, for applications behind `WSGIAdapter`.
+        #: The keys that a WSGI host has added to the environ, for applications behind `WSGIAdapter`.
         self.environ: dict[str, Any] | None = None
         self.loop = loop
-        #: Context variables of the handlers of this connection, before each gets a copy of its own.
+        #: The context variables of the connection; each handler starts with a copy of them.
         self.context: Context | None = None
         self.thread = threading.get_ident()
         self.forks = forks.forks
 
     @property
     def is_parents(self) -> bool:
-        """Whether the connection belongs to the parent process, from which this one was forked."""
+        """Whether this process was forked after the connection was made: the connection is the parent's."""
         return self.forks != forks.forks
 
     @property
@@ -70,12 +70,12 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has removed the root path from `path`."""
+        """Return whether a proxy has removed the root path from `path`; auto: if `path` is not below the root path."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"
 
 
 def is_below(path: str, root_path: str) -> bool:
-    """Return whether `path` is `root_path` or lies below it, by whole segments: /apple is not below /app."""
+    """Return whether `path` is `root_path` or below it, by whole segments: /apple is not below /app."""
     return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")

@@ -1,6 +1,4 @@
-"""ASGI version 3, `async def app(scope, receive, send)`, and version 2, `app(scope)` which returns a coroutine
-function.
-"""
+"""ASGI 3, `async def app(scope, receive, send)`, and ASGI 2, `app(scope)`, which returns a coroutine function."""
 
 from __future__ import annotations
 
@@ -25,15 +23,15 @@ from uvicorn.types import BREAK_OFF, Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
 
-#: Of the document "HTTP & WebSocket ASGI Message Format", in the scopes of websockets and of the lifespan.
+#: `spec_version` in the scopes of WebSockets and of the lifespan.
 SPEC_VERSION: Final = "2.5"
 
-#: In the scopes of HTTP. From 2.4 on Starlette and FastAPI do not listen for http.disconnect while they stream, but
-#: wait for `send` to raise: a generator that has nothing to send would never be closed.
+#: `spec_version` in the scopes of HTTP. From 2.4 on, Starlette and FastAPI do not listen for http.disconnect while they
+#: stream, but wait for `send` to raise; then a generator that has nothing to send would never be closed.
 HTTP_SPEC_VERSION: Final = "2.3"
 
 
-# Dropped once the client has gone.
+# Events that are dropped after the client has disconnected.
 _RESPONSE_EVENTS: Final = frozenset(
     ("http.response.body", "http.response.trailers", "http.response.pathsend", "http.response.start")
 )
@@ -43,30 +41,29 @@ _RESPONSE_EVENTS: Final = frozenset(
 class HTTPCall:
     """`receive` and `send` of one exchange."""
 
-    # What most calls never change stands in the class: one is made for each request.
+    # Initial values are in the class, because most calls never change them, and each request makes a call.
 
-    #: The application; None until it is first suspended, when the interface calls `flush`.
+    #: The task of the application; None before its first suspension, at which the interface calls `flush`.
     task: asyncio.Task[Any] | None = None
-    #: Why the start that `flush` tried to send cannot be sent; raised by the application's next send.
+    #: The error of `flush` if it could not send the start of the response; the application's next send raises it.
     fault: LocalProtocolError | None = None
-    # A start that is held back, to leave in one piece with the first content.
+    # The start of the response, held until the first content so that both leave in one write.
     _headers: Headers | None = None
     _status = 0
-    # Fields to follow the content, if the start promised some.
+    # The trailers received so far; None if the start of the response has not announced any.
     _trailers: list[Any] | None = None
     _body_ended = False
     _content_ended = False
     #: Whether the scope offers `http.response.pathsend`.
     offers_pathsend = False
-    # Whether an event has been dropped because the client has gone.
+    # Whether an event has been dropped because the client has disconnected.
     _has_dropped = False
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
 
     async def receive(self) -> Message:
-        """Return `http.request` until all content has been received, then wait for the disconnect and return
-        `http.disconnect`.
+        """Return content in `http.request` events; after all content, wait, and return `http.disconnect`.
 
         Content that arrived before the client disconnected is returned first.
         """
@@ -85,9 +82,8 @@ class HTTPCall:
         """Send an event of the response at once; awaiting the result waits while the client is slow.
 
         Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
-        the first event is dropped. The second yields to tasks that listen for http.disconnect, then raises
-        ClientDisconnected, an OSError; so do further ones. After a response that is complete with its head, further
-        events are dropped.
+        the first event is dropped; each further event yields to tasks that listen for http.disconnect, then raises
+        ClientDisconnected, an OSError. After a response that is complete with its head, events are dropped.
         """
         exchange = self._exchange
         kind = message.get("type")
@@ -143,7 +139,7 @@ class HTTPCall:
         if exchange.state is COMPLETE:
             return DONE
         if exchange.state is CLOSED:
-            # The gateway has noticed that the client has gone.
+            # The gateway has noticed that the client has disconnected.
             return self._send_after_disconnect()
         exchange.sends += 1
         if exchange.write_paused:
@@ -154,21 +150,21 @@ class HTTPCall:
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         if not self._has_dropped:
-            # Without a suspension: a framework that listens for http.disconnect cancels the task that streams, and a
-            # generator is closed by that only where it is suspended itself. In here it would be left to the collector.
+            # Do not suspend here: a framework that listens for http.disconnect cancels the streaming task, which closes
+            # the application's generator only if the task is suspended in the generator, not in `send`.
             self._has_dropped = True
             return DONE
         return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
-        """Let tasks that listen for http.disconnect cancel the caller first; otherwise raise ClientDisconnected."""
+        """Yield, so that tasks that listen for http.disconnect may cancel the caller; then raise ClientDisconnected."""
         await asyncio.sleep(0)
         raise ClientDisconnected("the client has disconnected")
 
     def flush(self) -> None:
-        """Send the head held back for the first content: the application was suspended before sending content.
+        """Send the held start of the response: the application has been suspended before sending content.
 
-        Does nothing if the application has returned: a head without content is not a response.
+        Does nothing if the application has returned, because a start without content is not a response.
         """
         headers = self._headers
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
@@ -176,7 +172,6 @@ class HTTPCall:
             try:
                 self._exchange.respond(self._status, headers, b"", True)
             except LocalProtocolError as error:
-                # Raised by the application's next event, so that the traceback shows the call.
                 self.fault = error
 
     def _may_send_trailers(self) -> bool:
@@ -187,9 +182,9 @@ class HTTPCall:
         return self.offers_pathsend and begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
-        """End the response with a file. Unlike other events, this is sent only when awaited."""
+        """End the response with a file. Unlike other events, this one is sent only when it is awaited."""
         exchange = self._exchange
-        # Taken now: the start is not to leave while the file is opened, which may fail.
+        # Taken now, so that `flush` does not send the start while the file is opened: opening may fail.
         headers, self._headers = self._headers, None
         try:
             with await asyncio.get_running_loop().run_in_executor(None, FileIO, path) as file:
@@ -200,7 +195,7 @@ class HTTPCall:
                     if not lengths:
                         headers.append((b"content-length", str(count).encode()))
                     elif lengths[0].isdigit():
-                        # The file may have grown since.
+                        # The file may have grown since the application measured it.
                         declared = int(lengths[0])
                         if declared > count:
                             raise LocalProtocolError(f"content-length is {declared} but the file has {count} bytes")
@@ -208,7 +203,7 @@ class HTTPCall:
                     exchange.respond(self._status, headers, b"", True)
                 await exchange.write_file(file, count)
         except BaseException:
-            # Before the head is out, another response may be tried.
+            # If the start has not been sent, the application may send another response.
             self._body_ended = exchange.state is not WAITING
             raise
         if exchange.state is CLOSED:
@@ -217,7 +212,7 @@ class HTTPCall:
     async def _drain(self) -> None:
         await self._exchange.drain()
         if self._exchange.state is CLOSED:
-            # The event that waited is the one that was dropped.
+            # The event that waited counts as the dropped one.
             await self._send_after_disconnect()
 
     def _misplaced(self, message: Message) -> Exception:
@@ -266,7 +261,7 @@ class ASGI3Interface(Interface):
                 self._state = lifespan.state
 
     async def shutdown(self, seconds: float) -> None:
-        """Let handlers that still run finish within `seconds`, then send `lifespan.shutdown`."""
+        """Give handlers `seconds` to finish, cancel the others, and send `lifespan.shutdown`."""
         await self.finish_handlers(seconds)
         if self._lifespan is not None:
             await self._lifespan.shutdown(self.settings.graceful_seconds)
@@ -276,7 +271,7 @@ class ASGI3Interface(Interface):
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
-            # With every key, so that no copy of it has to grow.
+            # It has every key, so that no copy has to grow.
             template = endpoint.template = {
                 "type": "http",
                 "asgi": None,
@@ -305,7 +300,7 @@ class ASGI3Interface(Interface):
             scope["client"], scope["scheme"] = exchange.forwarded
         if endpoint.root_path:
             scope["root_path"] = exchange.root_path
-        # Tuples, as every other server has them: applications look for `(b"x", b"y") in scope["headers"]`.
+        # Tuples, as in other servers: applications evaluate `(b"x", b"y") in scope["headers"]`.
         scope["headers"] = list(zip(*exchange.fields))  # noqa: B905
         scope["extensions"] = {"http.response.trailers": {}}
         call = HTTPCall(exchange)
@@ -322,8 +317,7 @@ class ASGI3Interface(Interface):
             )
             task = self.tasks.start(self.tasks.as_coroutine(called), endpoint)
         except BaseException as error:
-            # Not called with three arguments after all; or SystemExit, which an eager start lets through and which
-            # ends the request, not the server.
+            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(exchange, error)
             return
         if not task.done():
@@ -378,7 +372,7 @@ class ASGI2Interface(ASGI3Interface):
 
 
 def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
-    # A failed task refers to the frame of `send`, and so to the call: a cycle, which would keep generators open.
+    # Break the reference cycle of a failed task, the frame of `send` and the call, which would keep generators open.
     call.task = None
     if task.cancelled():
         if exchange.state < COMPLETE:
@@ -389,7 +383,7 @@ def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any])
     if error is not None:
         answer_failure(exchange, error)
     elif exchange.state < COMPLETE and exchange.half_closed:
-        # It has received http.disconnect, and acted on it.
+        # The application has returned because it received http.disconnect.
         logger.debug("%s: the application returned after http.disconnect (client half-closed)", exchange)
         exchange.abort("client disconnected")
     elif exchange.state < COMPLETE:

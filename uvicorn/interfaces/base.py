@@ -21,34 +21,35 @@ class Interface:
     """Calls an application of one kind. Subclasses set `name` and implement `serve_http`."""
 
     name = ""
-    #: Whether it serves websockets; if not, an offer to upgrade is ignored, as RFC 9110, section 7.8 allows.
+    #: Whether WebSocket handshakes are served; if not, their `Upgrade` field is ignored (RFC 9110, section 7.8).
     serves_websockets = False
-    #: Whether a websocket is taken from pages of its own host only, unless settings say otherwise.
+    #: Whether only pages of the server's own host may open a WebSocket, unless the settings list other origins.
     checks_origin = True
-    #: How an application of this kind is written, where it is a coroutine function.
+    #: The signature of an application of this kind, for errors.
     expected = "async def"
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         self.app = app
         self.settings = settings
         self.tasks = HandlerTasks(self.expected)
-        # A plain function may be a thin middleware, which returns a coroutine, or a mistake.
-        self.returns_awaitables = _is_coroutine_function(app)
+        is_function = inspect.isroutine(app) or isinstance(app, partial)
+        # For a plain function, which may be middleware around a coroutine function, `call_plain` finds out.
+        self.returns_awaitables = inspect.iscoroutinefunction(app if is_function else type(app).__call__)
 
     async def startup(self) -> None:
-        """Run the application's own `startup`, if any, once per process before the first exchange (rule R15)."""
+        """Await the application's `startup` method, if there is one. Called once, before the first exchange (R15)."""
         await self._call_hook("startup")
 
     async def shutdown(self, seconds: float) -> None:
-        """Let handlers that still run finish within `seconds`, then cancel them and run the application's `shutdown`.
+        """Give handlers `seconds` to finish, cancel the others, and await the application's `shutdown` method.
 
-        Called once per process, after the last exchange.
+        Called once, after the last exchange.
         """
         await self.finish_handlers(seconds)
         await self._call_hook("shutdown")
 
     async def finish_handlers(self, seconds: float) -> None:
-        """Wait for handlers that still run, `seconds` at most, then cancel them."""
+        """Give handlers `seconds` to finish, then cancel the others."""
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
             logger.warning(
@@ -56,15 +57,15 @@ class Interface:
             )
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Have the application respond to `exchange`. Never raises: a failure ends the exchange."""
+        """Call the application, which responds to `exchange`. Never raises: a failure ends the exchange."""
         raise NotImplementedError
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Have the application accept or reject `session` and receive its messages. Never raises."""
+        """Call the application, which accepts or rejects `session` and receives its messages. Never raises."""
         raise NotImplementedError
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call an application that is a plain function and has returned no awaitable yet; see `call_held`."""
+        """Call a plain function that has not returned an awaitable before; its response is held (`call_held`)."""
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned
@@ -73,8 +74,3 @@ class Interface:
         hook = getattr(self.app, name, None)
         if inspect.iscoroutinefunction(hook):
             await hook()
-
-
-def _is_coroutine_function(app: Callable[..., Any]) -> bool:
-    is_function = inspect.isroutine(app) or isinstance(app, partial)
-    return inspect.iscoroutinefunction(app if is_function else type(app).__call__)

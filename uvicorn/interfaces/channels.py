@@ -1,7 +1,4 @@
-"""The project's own interface: `async def app(message, channels)`.
-
-The shapes of messages and channels, and rules R1 to R18 where they apply, are those of docs/rules.md.
-"""
+"""Channels applications: `async def app(message, channels)`. Rules R1 to R18 are in docs/rules.md."""
 
 from __future__ import annotations
 
@@ -40,10 +37,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ReplyChannel(HTTPReply):
-    """`channels['reply']` of one exchange: hashable, and the same object throughout the exchange.
-
-    Usable from any task and any thread. Chunks after the end of the response are ignored with a warning.
-    """
+    """`channels['reply']` of one exchange: hashable, always the same object, and usable from any task and thread."""
 
     __slots__ = ()
 
@@ -53,14 +47,13 @@ class ReplyChannel(HTTPReply):
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
-        (`content`, `more_content`).
+        (`content`, `more_content`); chunks after the end of the response are ignored with a warning.
 
-        The message is sent at once. Awaiting the result waits while the client is slow, but only in this client's own
-        tasks (rule R17). After the client has disconnected, raises ChannelClosed in the client's own tasks, and drops
-        the message in others (rule R6).
+        The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
+        this client (rule R17). After the client has disconnected, these tasks get ChannelClosed, and messages of other
+        tasks are dropped (rule R6).
 
-        Raises LocalProtocolError, which names the state and the message, for a message that is invalid in the current
-        state.
+        Raises LocalProtocolError for a message that is invalid in the current state; the error names both.
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
@@ -106,27 +99,19 @@ class ReplyChannel(HTTPReply):
             return LazyAwaitable(let_others_run)
         return DONE
 
-    @property
-    def loop_thread(self) -> int:
-        """The thread of the channel's event loop."""
-        return self._exchange.endpoint.thread
-
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once: when the exchange ends for any reason, or earlier, when the client closes its side.
-
-        If that has happened already, call it at once (rule R15).
-        """
+        """Call `callback()` once, when the exchange ends or the client closes its side; at once if it has (R15)."""
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the response is complete or aborted; at once if it is already."""
+        """Call `callback()` once, when the response is complete or aborted; at once if the response has ended."""
         self._exchange.on_end(lambda exchange: callback())
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """Return the exchange, so that an adapter can respond without messages, or None.
+        """Return the exchange for an adapter to respond to without messages, or None if messages are needed.
 
-        It is None unless `message` is unchanged, the request has no content, no response has begun, and the caller runs
-        on the event loop's thread.
+        Messages are needed if the application has changed `message`, the request has content, a response has begun, or
+        the caller is not on the event loop's thread.
         """
         exchange = self._exchange
         endpoint = exchange.endpoint
@@ -153,7 +138,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send for another thread, and wait while the client is slow, whichever client the thread serves."""
+        """Send for another thread, which waits while the client is slow, even if the thread serves another client."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:
@@ -175,7 +160,7 @@ class ReplyChannel(HTTPReply):
 
 @final
 class BodyChannel:
-    """`channels['body']`: the request's content, in pieces as they arrive."""
+    """`channels['body']`: receives the request's content, in pieces as they arrive."""
 
     __slots__ = ("_exchange", "_name")
 
@@ -191,13 +176,13 @@ class BodyChannel:
         return self._name
 
     async def receive(self) -> Message:
-        """Return the next piece, `{'content': bytes, 'more_content': bool}`; after the last one, return that again.
+        """Return the next piece, `{'content': bytes, 'more_content': bool}`; after the last piece, an empty one.
 
-        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading its `content` raises
-        ClientDisconnected, so that no loop mistakes the pieces so far for the whole content (rule R7).
+        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading `content` of it
+        raises ClientDisconnected, so that the application cannot mistake partial content for the whole (rule R7).
         """
         try:
-            # Without a second coroutine if there is no need to wait.
+            # `receive_now` first: it saves the coroutine of `receive` if there is no need to wait.
             content, more_content = self._exchange.receive_now() or await self._exchange.receive()
         except ClientDisconnected:
             return ClosedChunk(closed=True, more_content=False)
@@ -205,7 +190,7 @@ class BodyChannel:
 
 
 class ClosedChunk(dict[str, Any]):
-    """The chunk returned for a request whose client has disconnected early."""
+    """The result of `BodyChannel.receive` after the client has disconnected early."""
 
     def __missing__(self, key: str) -> Never:
         if key == "content":
@@ -214,7 +199,7 @@ class ClosedChunk(dict[str, Any]):
 
 
 def message_template(endpoint: Endpoint) -> Message:
-    """Return a message with the keys that all requests of a connection have, so that copies need not grow."""
+    """Return the message to copy for each request of a connection; it has every key, so that no copy has to grow."""
     template: Message = {
         "channel": "http.request",
         "http_version": "",
@@ -246,7 +231,7 @@ class ChannelsInterface(Interface):
         self._wants_disconnect = getattr(app, "wants_http_disconnect", False) is True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler. After it has returned, a reply must begin within `reply_seconds`."""
+        """Start the handler. After the handler has returned, the reply must begin within `reply_seconds`."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
@@ -272,8 +257,7 @@ class ChannelsInterface(Interface):
             )
             task = self.tasks.start(handler, endpoint)
         except BaseException as error:
-            # Not a coroutine function after all, or wrong parameters; or SystemExit, which an eager start lets through
-            # and which ends the request, not the server.
+            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(exchange, error)
             return
         if exchange.state is COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
@@ -297,7 +281,7 @@ class ChannelsInterface(Interface):
 
 
 def _disconnect_handled(task: asyncio.Task[Any], exchange: HTTPExchange) -> None:
-    # Not the exchange's handler: its outcome does not end the response.
+    # A failure of this handler does not end the response: the exchange has a handler of its own.
     error = None if task.cancelled() else task.exception()
     if error is not None and not is_disconnect(error) and not is_reported(error):
         logger.error("%s: exception in the application's handler of http.disconnect", exchange, exc_info=error)

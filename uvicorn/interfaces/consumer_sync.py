@@ -51,11 +51,6 @@ class ThreadReplyChannel(HTTPReply):
         """
         return self._call.send(message)
 
-    @property
-    def loop_thread(self) -> int:
-        """The thread of the channel's event loop."""
-        return self._call.exchange.endpoint.thread
-
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback()` once on the event loop when the exchange ends for any reason (rule R15)."""
         self._call.on_close(callback)

@@ -1,4 +1,4 @@
-"""Base class of the HTTP reply channels, on the event loop and on worker threads."""
+"""Base class of the reply channels of HTTP exchanges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uvicorn.core.exchange import HTTPExchange
 
 
 class HTTPReply:
-    """The reply channel of one exchange, as a group member; subclasses implement sending and set the attributes."""
+    """A reply channel that can be a group member. Subclasses add `send` and `on_close`, and set the attributes."""
 
     __slots__ = ("__weakref__", "_exchange", "_name")
 
@@ -22,6 +22,11 @@ class HTTPReply:
         return self._name
 
     @property
+    def loop_thread(self) -> int:
+        """The identifier of the event loop's thread."""
+        return self._exchange.endpoint.thread
+
+    @property
     def is_ready(self) -> bool:
         """Whether a message would be sent without queueing."""
         return not self._exchange.write_paused
@@ -31,11 +36,11 @@ class HTTPReply:
         return False
 
     async def wait_ready(self) -> None:
-        """Wait, on the event loop, until `is_ready`, or the client has disconnected."""
+        """Wait until `is_ready`, or the client has disconnected; call it on the event loop's thread."""
         await self._exchange.drain()
 
     def break_off(self, reason: str) -> None:
-        """Abort the response, on the event loop, so that it does not look complete; do nothing if it has ended."""
+        """Abort the response so that it does not look complete; call it on the event loop's thread."""
         self._exchange.break_off(reason)
 
     def __repr__(self) -> str:

@@ -33,20 +33,16 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class _OfThread(threading.local):
-    """State per thread.
-
-    The defaults are class attributes: most threads never set their own, and looking up a missing attribute would raise
-    an exception each time.
-    """
+    """The state of an ErrorLog in one thread; the class attributes are the initial values."""
 
     rest = ""
     is_logging = False
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`: the complete lines of one `write` are one ERROR record of the logger uvicorn.app.
+    """`wsgi.errors`: logs the complete lines of each `write` as one ERROR record on the logger uvicorn.app.
 
-    An incomplete line is buffered, per thread, until its end or `flush`.
+    Each thread buffers its incomplete line until the rest is written or `flush` is called.
     """
 
     def __init__(self) -> None:
@@ -58,8 +54,8 @@ class ErrorLog(io.TextIOBase):
     def write(self, text: str) -> int:
         mine = self._of_thread
         if logger.disabled or mine.is_logging:
-            # The application has disabled all loggers, or logs our own lines to `wsgi.errors`, which would recurse:
-            # examples of Flask's documentation do either.
+            # The application has disabled all loggers, or its own log handler writes to `wsgi.errors`, so that logging
+            # would recurse. Flask's documentation has examples of both.
             if sys.stderr is not None:
                 sys.stderr.write(text)
             return len(text)
@@ -88,7 +84,7 @@ class WSGICall(ThreadCall):
 
     __slots__ = ("_ended", "_environ", "_head", "_head_sent", "_interface", "_left", "_sending")
 
-    # With 64 KiB a worker thread waited at every other piece. At most one response per thread can have so much.
+    # 256 KiB: with 64 KiB a worker thread waited at every other piece. Each thread buffers one response at a time.
     high_water_bytes = 262144
 
     def __init__(
@@ -99,8 +95,9 @@ class WSGICall(ThreadCall):
         self._environ = environ
         self._head: Head | None = None
         self._head_sent = False
-        # Bytes of content that content-length still allows, -1 for any number; and whether the end was handed over.
+        # Bytes of content that content-length still allows; -1 without a content-length.
         self._left = -1
+        # Whether the end of the response has been posted.
         self._ended = False
 
     # On a worker thread
@@ -141,8 +138,7 @@ class WSGICall(ThreadCall):
         for content in iterable:
             if self._over or self._answered or self._ended:
                 return
-            # An iterable runs to its end at its content-length: a generator may commit behind its last piece. A file
-            # need not.
+            # At content-length, stop reading a file, but exhaust a generator: it may commit after its last piece.
             if content and self._hand_over(content):
                 self._interface.warn_of_excess(self.exchange)
                 return
@@ -153,7 +149,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the event loop send a file without reading it, and wait; return False if it must be read."""
+        """Have the kernel send a file, and wait until it is sent; return False if this thread has to read the file."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -183,17 +179,17 @@ class WSGICall(ThreadCall):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """Send content and wait while above the high-water mark: the `write` that `start_response` returns."""
+        """Send content, and wait while above the high-water mark. This is the `write` that `start_response` returns."""
         if self._over and not self._ended:
             raise ClientDisconnected("the response has ended, or the client has disconnected")
-        # The head stays open to be replaced until there is content (PEP 3333).
+        # Empty content does not send the head, which the application may still replace (PEP 3333).
         if content != b"" and self._hand_over(content):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Send `content` up to the content-length; return whether there was more.
+        """Send `content` up to content-length; return whether `content` exceeds it.
 
-        At the content-length, the response is complete (PEP 3333, "Handling the Content-Length Header").
+        At content-length the response is complete (PEP 3333, "Handling the Content-Length Header").
         """
         if not isinstance(content, bytes):
             raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
@@ -234,7 +230,7 @@ class WSGICall(ThreadCall):
         status, _, headers = self._head
         if self.exchange.method != "HEAD" and status != 204 and status != 304:
             for name, value in headers:
-                # The gateway rejects duplicate and malformed ones.
+                # The gateway rejects duplicate and malformed lengths.
                 if len(name) == 14 and name.lower() == b"content-length" and value.isdigit() and len(value) < 19:
                     self._left = int(value)
         return self._head
@@ -250,7 +246,7 @@ class WSGICall(ThreadCall):
         answer_failure(self.exchange, error)
 
     def _on_loop_send_file(self, head: Head | None, part: FilePart, sent: threading.Lock) -> None:
-        # Kept here too: the loop itself keeps tasks by weak references.
+        # Keep a reference to the task: the event loop holds only a weak one.
         self._sending = asyncio.get_running_loop().create_task(self._send_part(head, part))
         self._sending.add_done_callback(lambda task: sent.release())
 
@@ -266,7 +262,7 @@ class WSGICall(ThreadCall):
 
 
 def _is_iterable(returned: object) -> bool:
-    """Return whether a value may be a response's content. A text that is not empty may not."""
+    """Return whether an application may return this value as content: not a number, nor bytes or text with content."""
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
@@ -280,10 +276,7 @@ def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
 
 @final
 class WSGIInterface(ThreadedInterface):
-    """Calls `app(environ, start_response)` on a worker for each exchange.
-
-    `executor` replaces the pool of `settings.threads` workers.
-    """
+    """Calls `app(environ, start_response)` on a worker thread for each exchange."""
 
     name = "wsgi"
 
@@ -294,7 +287,7 @@ class WSGIInterface(ThreadedInterface):
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.multithread": self.calls_at_a_time != 1,
         }
-        # Taken by the first warning, from any thread.
+        # Acquired by the thread that logs the warning; later warnings are not logged.
         self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
@@ -306,7 +299,7 @@ class WSGIInterface(ThreadedInterface):
         """Return the environ of a request."""
         environ = build_environ(exchange, self._own)
         environ["wsgi.input"] = (
-            # Of one type whether all of the content has arrived or not: that depends on how packets were cut.
+            # Always a ContentReader if there is content: whether all of it has arrived depends on the packets.
             ContentReader(exchange, loop_calls, exchange.receive_whole()) if exchange.has_content else io.BytesIO()
         )
         return environ
