@@ -26,12 +26,7 @@ from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.escape import escaped
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
-from uvicorn.interfaces.environ import (
-    UNREADABLE,
-    UNTIL_END,
-    content_length,
-    exchange_from_environ,
-)
+from uvicorn.interfaces.environ import UNREADABLE, UNTIL_END, content_length, exchange_from_environ
 from uvicorn.settings import Settings
 from uvicorn.types import Headers
 
@@ -103,7 +98,7 @@ class WSGIAdapter:
 class WSGIGateway(HTTPGateway):
     """One request of a WSGI host. Comments name the thread that calls each group of methods."""
 
-    # Defaults of what most requests never change: one gateway is made for each.
+    # Class attributes, because most requests never change these.
 
     _exchange: HTTPExchange | None = None
     _checks: ResponseChecks
@@ -113,7 +108,7 @@ class WSGIGateway(HTTPGateway):
     _content_left: int | None = None
     # The application's exception, until it is raised on the host's thread.
     _failure: Exception | None = None
-    # Used on the loop: an error that is raised in the host and in the application.
+    # An error that is raised in both the host and the application. Only for the event loop's thread.
     _fault: weakref.ref[LocalProtocolError] | None = None
     _reads_some = True
 
@@ -169,9 +164,7 @@ class WSGIGateway(HTTPGateway):
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:
-        """Return the next value from the loop, reading the request content that it asks for. Raise the failure, if
-        any.
-        """
+        """Return the next value from the event loop, or raise the failure. Read request content when it is wanted."""
         while True:
             while not self._queue:
                 self._waker.wait()
@@ -210,7 +203,7 @@ class WSGIGateway(HTTPGateway):
             self._post(self._on_loop_broken)
 
     def _read_some(self, count: int) -> bytes:
-        """Prefer `read1`: `read` blocks for `count` bytes, which an interactive client may never send."""
+        """Read up to `count` bytes; with `read1`, since `read` waits for all of them, which may never arrive."""
         if self._reads_some and hasattr(self._input, "read1"):
             try:
                 return self._input.read1(count)  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
 """Accept connections and set each up: transport, TLS handshake, protocol object.
 
-uvloop's own servers accept one connection on each turn of the event loop: if 200 busy connections make a turn last 7
-ms, the last of 100 new clients waits for a second. asyncio's servers accept all waiting connections at once, so one of
-several processes may take them all. This acceptor takes a bounded number on each turn, on either loop.
+uvloop's own servers accept one connection in each iteration of the event loop: if 200 busy connections make it last
+7 ms, the last of 100 new clients waits for a second. asyncio's servers accept all waiting connections at once, so one
+of several processes may take them all. This acceptor accepts a bounded number in each iteration, on either loop.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from uvicorn import process_count
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 
-# Connections that are accepted on one turn, by all processes that share a socket: in one process, 3 ms of work.
+# The most connections accepted in one iteration of the event loop, divided by the processes that share the socket. 64
+# connections take 3 ms.
 _MOST_A_TURN: Final = 64
 
-# After an error, such as too few descriptors, an attempt at once would fail as well. Short, since clients that have
-# given up are still in the queue: accepting them takes one attempt for each set of descriptors that is free.
+# The pause after an error such as a lack of descriptors. Short, because connections of clients that have given up stay
+# in the queue until they are accepted, and each attempt accepts only as many as there are free descriptors.
 _RETRY_SECONDS: Final = 0.1
 
 
 @final
 class Acceptor:
-    """Accepts the connections of one listening socket. `context.arriving` has each until its transport is made.
+    """Accepts the connections of one listening socket. `context.arriving` has each until it has a transport.
 
-    With TLS, the transport is made after the handshake. A connection over the limit gets no handshake, because its
-    buffers take 300 KiB on asyncio.
+    With TLS, it has a transport after the handshake. A connection over the limit gets no handshake, because the buffers
+    take 300 KiB on asyncio.
     """
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -45,7 +46,7 @@ class Acceptor:
         self._options: dict[str, Any] = {}
         if tls is not None:
             settings = context.settings
-            # The handshake is a part of the time that a client has for its first head.
+            # The time for the first head includes the handshake.
             seconds = min(settings.ssl_handshake_seconds, settings.header_seconds)
             self._options = {
                 "ssl": tls,
@@ -91,7 +92,7 @@ class Acceptor:
     def _accept(self, most: int) -> None:
         """Accept up to `most` connections from the kernel's queue."""
         for _ in range(most):
-            # An accept that fails takes 7 us, asking first 1 us; processes that share the socket wake up together.
+            # All processes that share the socket wake up together. A failed accept takes 7 us, a poll 1 us.
             if not self._poll.poll(0):
                 return
             try:
@@ -125,7 +126,7 @@ class Acceptor:
             if self._options:
                 coroutine = self._connect(connection, sock)
             else:
-                # By itself: it has nothing to wait for but the next turn. `_connect` around it takes 3 us.
+                # Without `_connect`, which takes 3 us: there is no handshake to await.
                 coroutine = context.loop.connect_accepted_socket(lambda: connection, sock)
             task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
         else:
@@ -138,7 +139,7 @@ class Acceptor:
             await self._context.loop.connect_accepted_socket(lambda: connection, sock, **self._options)
         except BaseException as error:
             sock.close()
-            # A client that sends no TLS, takes too long or disconnects in its handshake is no error of ours.
+            # Ignore a failed TLS handshake: the client sent no TLS, took too long, or disconnected.
             if not (self._options and isinstance(error, OSError)):
                 raise
         finally:

@@ -101,12 +101,11 @@ class HTTP1Connection(HTTP1Gateway):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer that the event loop reads into, which all connections share."""
-        # Half of it behind content that waits, so that no more than the whole of it ever waits.
+        # Only half of it while input is held: the connection then never holds more than the whole buffer.
         return self._context.buffer if self.phase is not BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Copy `nbytes` of input from the shared buffer."""
-        # A copy, so that the shared buffer is free again when this returns.
+        """Copy `nbytes` of input from the shared buffer, which other connections use next."""
         self.data_received(self._context.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
@@ -134,13 +133,13 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """The client has closed its side. It may still read, so a response may continue for some time."""
+        """Handle a FIN: the client may still read, so a response may continue for some time."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()
             return False
         self._half_close()
-        # With TLS there is no half-close, and the loop warns if one is asked for.
+        # TLS has no half-close: the event loop would log a warning.
         return self.phase is BUSY and self._endpoint.scheme == "http"
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -148,7 +147,7 @@ class HTTP1Connection(HTTP1Gateway):
         self.phase = CLOSED
         self._context.connections.discard(self)
         self._disconnect()
-        # Freed now rather than when the garbage collector comes by.
+        # Break reference cycles.
         self._parser.detach()
         self._endpoint.context = None
 
@@ -158,7 +157,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._unsent = None
         self._wake_drainers()
         if self.phase is BUSY and self._exchange is None:
-            # The next request has been held back.
+            # The next request has been held back until the client had read.
             self._advance_soon()
 
     # What the parser calls
@@ -234,7 +233,7 @@ class HTTP1Connection(HTTP1Gateway):
 
     @property
     def is_closing(self) -> bool:
-        """Whether the connection has ended, or is about to."""
+        """Whether the transport is closed or closing."""
         return self._transport.is_closing()
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
@@ -272,7 +271,7 @@ class HTTP1Connection(HTTP1Gateway):
                     self._continuing.cancel()
                     self._continuing = None
                 if self._eof_since is not None:
-                    # What was true of the exchange before it is true of this one.
+                    # The client has closed its side during an earlier exchange.
                     exchange.half_close(content_follows=not self._eof)
                 if context.limit_concurrency and self._is_too_much():
                     self._parser.keep_alive = False
@@ -282,7 +281,7 @@ class HTTP1Connection(HTTP1Gateway):
                         # As if its client had closed its side during the handshake.
                         self._close()
                         break
-                    # Not before one is wanted: with what it imports, it takes 4 MiB.
+                    # Imported on first use, because it takes 4 MiB.
                     from uvicorn.server.websocket_upgrade import open_websocket
 
                     open_websocket(context, self, exchange)
@@ -332,7 +331,7 @@ class HTTP1Connection(HTTP1Gateway):
             if self._reading_paused:
                 self._update_reading()
         elif self.write_paused:
-            # A client that asks without reading is owed enough: what it asks next is not even parsed.
+            # Further requests stay unparsed until the client reads its responses.
             pass
         elif not parser.buffer:
             self._close()

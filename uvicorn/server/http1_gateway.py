@@ -13,7 +13,7 @@ from uvicorn.server.transport import send_file
 from uvicorn.types import Headers
 from uvicorn.wire.http1.encoder import CONTINUE, ContentTooLong
 
-# Content above this is written beside the head instead of being copied behind it.
+# Longer content is written separately, because joining it with the head copies it.
 _COPY_BYTES: Final = 65536
 
 
@@ -36,16 +36,15 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         encoder = self._encoder
         keep_alive = self._parser.keep_alive and not self._context.stopping
         if not self._content_done or self._continue_due:
-            # With 100 Continue due, the client may or may not send its content: the next bytes could be either.
-            # More unread content than is worth reading: closing is cheaper.
-            # A chunked rest may be of any length.
+            # Reading a long or chunked rest costs more than a new connection. If 100 Continue was not sent, the next
+            # bytes may be content or another request.
             left = self._parser.content_left
             wanted = 0 <= left <= self._context.settings.max_drain_bytes and not self._continue_due
             keep_alive = keep_alive and wanted and not self._eof
         elif self._eof:
             keep_alive = keep_alive and bool(self._parser.buffer)
         if more_content:
-            # Read when the server stops, and not before: most streams never see that.
+            # `_end_idle_stream` reads them when the server stops; an iterator could be read only once.
             if type(headers) is not list and hasattr(headers, "__iter__"):
                 headers = list(headers)
             self._stream_headers = headers
@@ -57,7 +56,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         if self._content_sent <= _COPY_BYTES:
             self._transport.write(b"".join(pieces))
         else:
-            # Not writelines: asyncio's does without flow control, and keeps on at a socket that has failed.
+            # Not `writelines`: asyncio's ignores flow control, and continues after the socket has failed.
             self._transport.write(b"".join(pieces[:-1]))
             self._transport.write(pieces[-1])
         if self._stall is not None:
@@ -106,7 +105,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._written += len(data)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Have the kernel send a file behind the unsent bytes; read it here if it has to be encrypted."""
+        """Have the kernel send a file after the unsent bytes; with TLS, read the file and send it as content."""
         transport = self._transport
         sock = transport.get_extra_info("socket")
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
@@ -126,7 +125,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         try:
             await send_file(exchange, sock.fileno(), file.fileno(), start, count, self._file_sent)
         except OSError:
-            # The loop has not noticed yet: the bytes did not pass through it.
+            # The event loop did not send these bytes, so it has not noticed the failure.
             self.reset()
             exchange.disconnect()
         finally:
@@ -141,8 +140,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         if self._continue_due:
             self._continue_due = False
             if exchange.state is WAITING:
-                # Even if content has arrived, which makes it optional: the responses must not depend on how packets
-                # were cut.
+                # Even if content has arrived, so that the responses do not depend on how the stream was split.
                 self._transport.write(CONTINUE)
         if self._reading_paused:
             self._update_reading()
@@ -150,7 +148,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     def content_taken(self, exchange: HTTPExchange) -> None:
         """Resume reading for more content and to notice a disconnect: the application has taken content."""
         if exchange is self._exchange:
-            # What was taken has been sent, whether or not it was asked for.
+            # The client did not wait for 100 Continue.
             self._continue_due = False
         if self._reading_paused:
             self._update_reading()
@@ -182,7 +180,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
 
     def _update_reading(self) -> None:
         """Pause reading while more than `read_buffer_bytes` are buffered; otherwise resume it."""
-        # Only while an exchange is under way does anything pile up; a head that arrives has limits of its own.
+        # In other phases the limits on heads suffice.
         if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:
                 self._reading_paused = True

@@ -41,13 +41,14 @@ LINGERING: Final[HTTP1Phase] = HTTP1Phase.LINGERING
 CLOSING: Final[HTTP1Phase] = HTTP1Phase.CLOSING
 CLOSED: Final[HTTP1Phase] = HTTP1Phase.CLOSED
 
-# Seconds in which unread content of up to `max_drain_bytes` has to arrive for the connection to be kept.
+# The connection is kept if unread content of up to `max_drain_bytes` arrives within this time.
 _DRAIN_SECONDS: Final = 1.0
 
-# Input that is dropped after a refusal: so many times `max_drain_bytes`. A client that sends more does not read.
+# After an error response, this many times `max_drain_bytes` of input are dropped. A client that sends more does not
+# read the response.
 _REFUSED_DRAINS: Final = 4
 
-# Idle for less than this when the server stops: a request may be on its way, so wait for it a little.
+# A stopping server keeps a connection that has been idle for less than this: a request may be on its way.
 _RECENT_SECONDS: Final = 0.5
 
 
@@ -109,7 +110,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
                 self._ticked = self._written
                 self._since = self._context.clock.now
             if self._eof_since is not None:
-                # To the nearest tick: what the handler may take after it is to begin on time.
+                # Rounded to the nearest tick, so that `timeout_disconnect` begins on time.
                 if self._context.clock.now - self._eof_since >= settings.half_closed_seconds - TICK_SECONDS / 2:
                     self._break_off("")
             elif self._reading_paused and self._look_for_end():
@@ -151,7 +152,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # The client's side of the end
 
     def _half_close(self, content_follows: bool = False) -> None:
-        """The client has closed its side: begin the time in which a response may continue."""
+        """Start the time in which a response may continue after the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.monotonic()
         if not self._context.settings.half_closed_seconds:
@@ -175,8 +176,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._disconnect()
 
     def _disconnect(self) -> None:
-        # What waits to send goes on before the end is reported. Otherwise a task that listens for it cancels the one
-        # that streams within `send`, and the generator behind that is left to the garbage collector.
+        # Wake the application's senders before it is notified. Otherwise a task of the application that waits for the
+        # disconnect may cancel a streaming task inside `send`, whose generator is then left to the garbage collector.
         self.resume_writing()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -201,7 +202,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # The end
 
     def _warn(self, what: str) -> None:
-        """Log `what` of the current request's client; between requests, of the connection's peer."""
+        """Log `what` about the client of the current request or, between requests, about the connection's peer."""
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
@@ -219,7 +220,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             pieces = self._encoder.start("GET", "1.1", False, error.status_hint, b"", ERROR_HEADERS, content, False)
             self._transport.write(b"".join(pieces))
             if exchange is not None:
-                # It has its line in the access log, as any response.
+                # For the access log, which has a line for this response too.
                 exchange.status = error.status_hint
                 self._aborted = f"refused: {error}"
         self._linger()
@@ -262,7 +263,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     def _check_lingering(self) -> None:
         """Close if the client has had time to read the bytes sent to it."""
         if self._transport.get_write_buffer_size():
-            # The time counts from the last byte; a client that takes none meets the write timeout.
+            # Count from the last byte sent; before that, the write timeout applies.
             self._since = self._context.clock.now
         elif self._has_lingered():
             self._close()

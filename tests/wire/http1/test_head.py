@@ -34,7 +34,7 @@ def test_a_host_field_is_found_however_it_is_spelled(line: bytes) -> None:
 
 def test_two_spellings_of_a_singular_field_are_a_repetition() -> None:
     stream = request(b"GET / HTTP/1.1", b"Host: a", b"HOST: b", host=None)
-    assert outcome(stream, (), Limits())[1] == (400, "a header field that must stand once is repeated")
+    assert outcome(stream, (), Limits())[1] == (400, "repeated header field that may occur only once")
 
 
 def test_shapes_without_end_are_not_all_remembered() -> None:

@@ -36,7 +36,7 @@ class ChunkedDecoder:
     """Decodes the content of one message. Call `decode` until `complete`; then `rest` has the bytes that follow."""
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """`field_bytes` and `field_count` are the size of the header section: trailers share its limits."""
+        """`field_bytes` and `field_count` measure the header section, whose limits include the trailers."""
         self._on_content = on_content
         self.complete = False
         self.rest = b""
@@ -58,7 +58,7 @@ class ChunkedDecoder:
         """
         line = self._line
         if line:
-            # A line is decided by its end, by a CR without LF, or by its length: otherwise do not parse it again.
+            # Parse the line again only if its end, a CR without LF, or its length can decide it.
             undecided = line[-1] != 13 and data.find(b"\n") < 0 and data.find(b"\r") < 0
             line += data
             if undecided and len(line) < self._line_limit:
@@ -155,10 +155,10 @@ class ChunkedDecoder:
         if self._field_bytes > self._limits.max_header_bytes:
             raise RemoteProtocolError(f"header and trailer sections over {self._limits.max_header_bytes} bytes", 431)
         if self._field_count > self._limits.max_header_fields:
-            raise RemoteProtocolError(f"more than {self._limits.max_header_fields} fields with trailers", 431)
+            raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header and trailer fields", 431)
         match = _FIELD_LINE.fullmatch(data, position, line_end)
         if match is None:
             raise RemoteProtocolError("malformed trailer field")
         if is_forbidden_trailer(match[1].lower()):
-            raise RemoteProtocolError("a field that is forbidden in trailers")
+            raise RemoteProtocolError("trailer section with a field that is forbidden in trailers")
         return line_end

@@ -12,7 +12,7 @@ class DefaultFields:
     """
 
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
-        """`more` are the user's lines, already checked; a `server` line in them replaces ours."""
+        """`more` has the user's checked field lines. A `server` line in it replaces ours."""
         self._send_date = send_date
         lines = more.splitlines(keepends=True)
         given = b"".join(line for line in lines if line.startswith(b"server: "))
@@ -28,6 +28,6 @@ class DefaultFields:
             self.block = self.server + self.date + self._more
 
     def without(self, name: bytes, block: bytes) -> bytes:
-        """Return `block` without the line of `name`, `server` or `date`: the application's own value replaces it."""
+        """Return `block` without its line of `name`, `server` or `date`, for an application that sends its own."""
         line = self.server if name == b"server" else self.date
         return block.replace(line, b"") if line else block

@@ -30,7 +30,7 @@ STATUS_LINES: Final[dict[int, bytes]] = {
 
 _REASONS: Final = {status: phrase.encode() for status, phrase in PHRASES.items()}
 
-# The last line of a head, for the lengths of most pages: formatting an int costs more than the rest of the line.
+# The last lines of a head, for short content: formatting an int costs more than the rest of the line.
 _LENGTH_LINES: Final = [b"content-length: %d\r\n\r\n" % length for length in range(2048)]
 
 # Cache of checked field lines, by name and value as the application gave them: most applications send the same few
@@ -65,10 +65,10 @@ class ContentTooLong(LocalProtocolError):
 
 @final
 class HTTP1ResponseEncoder:
-    """Encodes the responses of one connection, one after another; `start` begins the next.
+    """Encodes the responses of one connection, one after another.
 
-    `start` sets two attributes. `keep_alive` is whether another response may follow on the connection. `dropped` are
-    the names of the application's hop-by-hop fields, which are not sent.
+    `start` sets `keep_alive`, whether another response may follow on the connection, and `dropped`, the names of the
+    application's fields that are not sent.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:
@@ -91,13 +91,13 @@ class HTTP1ResponseEncoder:
         content: bytes,
         more_content: bool,
     ) -> list[bytes]:
-        """Begin a response and return pieces for the caller to join: its head, and last its content so far.
+        """Begin a response. Return the pieces that the caller joins and sends: the head, then the content so far.
 
         Framing is fixed here and cannot change later (RFC 9112, section 6): no content for HEAD, 204 and 304; the
         given content-length; the exact length when `more_content` is false; otherwise chunked, or until close on 1.0.
 
-        Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller then
-        writes nothing, and may call `start` again for another response.
+        Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
+        call `start` again with another response.
         """
         status_line = STATUS_LINES.get(status)
         if status_line is None:
@@ -227,7 +227,7 @@ class HTTP1ResponseEncoder:
         if lower in _SPECIAL:
             if lower == b"content-length":
                 if self._declared >= 0:
-                    raise LocalProtocolError("content-length is given twice")
+                    raise LocalProtocolError("header content-length: expected one, got another")
                 self._declared = _declared_length(value)
                 return b""
             if lower == b"connection":
@@ -254,7 +254,7 @@ def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in fields:
         lower = lower_name(name)
         if lower in _SPECIAL and lower != b"server":
-            raise LocalProtocolError(f"header {lower!r}: decided for each response, not for all of them")
+            raise LocalProtocolError(f"default header {lower!r}: only the server may set it, for each response")
         lines.append(encode_field_line(lower, value))
     return b"".join(lines)
 

@@ -17,8 +17,8 @@ from uvicorn.wire.http1.head import BARE_LINE_END, USUAL_HEAD, RequestHead, chec
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 _BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
 
-# A head up to this size is kept to be compared with the next: an idle connection is to stay small. A field costs 100
-# bytes besides its own.
+# The largest head that is kept to be compared with the next, which bounds the memory of an idle connection. A field
+# takes 100 bytes more than its text.
 _MEMO_BYTES: Final = 1024
 _MEMO_FIELDS: Final = 32
 
@@ -27,7 +27,7 @@ _LENGTH: Final = 1
 _CHUNKED: Final = 2
 _COMPLETE: Final = 3
 _REFUSED: Final = 4
-# Before a head, after the CR of an empty line, and after the whole of one.
+# Before a head, after the CR of an empty line or after a complete one.
 _AFTER_CR: Final = 5
 _AFTER_EMPTY_LINE: Final = 6
 
@@ -45,28 +45,16 @@ class RequestSink(Protocol):
         """Handle the end of the current request's content."""
 
 
-class _NullSink:
-    """The sink of a parser that has been stopped: its methods are never called."""
-
-    def _ignore(self, *arguments: object) -> None:
-        """Do nothing."""
-
-    on_request = on_content = on_message_complete = _ignore
-
-
-_NULL_SINK: Final[RequestSink] = _NullSink()
-
-
 @final
 class HTTP1RequestParser(RequestHead):
     """The requests of one connection, one at a time. The parser itself has the attributes of the current head.
 
-    A subclass of the head instead of its owner, which would cost each request an object and a call.
+    A subclass of `RequestHead`, because a separate object would cost each request another call.
     """
 
     def __init__(self, sink: RequestSink, limits: Limits) -> None:
         super().__init__(limits)
-        #: Whether part of a head, or a whole pipelined request, is held here.
+        #: Unparsed input: part of a head, or pipelined requests.
         self.buffer = bytearray()
         self._sink = sink
         self._state = _HEAD
@@ -74,7 +62,7 @@ class HTTP1RequestParser(RequestHead):
         self._chunked: ChunkedDecoder | None = None
         # Where the request line of a head that is still arriving ends; 0 until it has been checked.
         self._line_end = 0
-        # The last head, if it had no content: many clients send the same one again and again, which saves 3 us.
+        # The last head, if its request had no content. A client that repeats it saves the server 3 us.
         self._last_head: bytes | None = None
         # A head no longer than this cannot exceed either limit, so its parts need not be measured.
         self._small = min(limits.max_request_line_bytes, limits.max_header_bytes)
@@ -122,9 +110,9 @@ class HTTP1RequestParser(RequestHead):
             self.receive_data(data)
 
     def detach(self) -> None:
-        """Drop the sink, which refers to this parser in turn: no more input will come."""
+        """Stop, and break the reference cycle with the sink."""
         self.stop()
-        self._sink = _NULL_SINK
+        self._sink = None  # type: ignore[assignment]  # Never called in this state.
 
     def stop(self) -> None:
         """Ignore all further bytes: the connection is about to be closed."""
@@ -143,7 +131,7 @@ class HTTP1RequestParser(RequestHead):
         if buffer[:1] == b"\r":
             # One empty line before a request is a known mistake of old clients (RFC 9112, section 2.2).
             if len(buffer) == 1 and self._state == _HEAD:
-                # A state rather than a byte in the buffer: no part of a request has arrived yet.
+                # Not kept in the buffer, where it would count as part of a request.
                 self._state = _AFTER_CR
                 buffer.clear()
                 return
@@ -189,14 +177,14 @@ class HTTP1RequestParser(RequestHead):
         if len(head) > self._small:
             self._check_unfinished_head(head)
             self._line_end = 0
-        # What is set for a usual head without content holds for its repetition, too.
+        # A repetition of a usual head without content sets the same attributes.
         self._last_head = None
         if match is None:
             self._read_head(head)
         elif self._read_usual_head(match, head) and len(head) <= _MEMO_BYTES and len(self.fields[0]) <= _MEMO_FIELDS:
             self._last_head = head
         if not self.keep_alive:
-            # llhttp will not read on after it.
+            # llhttp accepts no head after it.
             self._llhttp = None
         if self.content_length == 0:
             self._state = _COMPLETE
