@@ -82,28 +82,28 @@ def test_site_that_names_no_application_is_not_checked() -> None:
     assert ids(None, databases={"default": {"CONN_MAX_AGE": 60}}) == []
 
 
-def test_application_of_another_kind_is_not_checked() -> None:
+def test_wsgi_and_invalid_applications_are_not_checked() -> None:
     assert ids(f"{HERE}.wsgi") == ids(f"{HERE}.unreadable") == []
 
 
 @pytest.mark.parametrize("setting", ["UVICORN_APPLICATION", "ASGI_APPLICATION"])
-def test_application_is_that_of_the_setting(setting: str) -> None:
+def test_application_named_by_either_setting_is_checked(setting: str) -> None:
     with override_settings(**{setting: f"{HERE}.bare", "DATABASES": {"default": {"CONN_MAX_AGE": 60}}}):
         assert [message.id for message in found()] == ["uvicorn.W001"]
 
 
 @pytest.mark.parametrize(("application", "expected"), [(f"{HERE}.nothing", ["uvicorn.E004"]), (f"{HERE}:bare", [])])
-def test_check_e004_application_that_cannot_be_imported(application: str, expected: list[str]) -> None:
+def test_check_e004_reports_an_application_that_cannot_be_imported(application: str, expected: list[str]) -> None:
     assert ids(application) == expected
 
 
 @pytest.mark.parametrize(("urls", "expected"), [(Refused, ["uvicorn.E002"]), (Accepted, [])])
-def test_check_e002_asynchronous_view_with_atomic_requests(urls: Any, expected: list[str]) -> None:
+def test_check_e002_reports_an_asynchronous_view_with_atomic_requests(urls: Any, expected: list[str]) -> None:
     databases = {"default": {"ATOMIC_REQUESTS": True}}
     assert ids(f"{HERE}.django_in_threads", databases=databases, ROOT_URLCONF=urls) == expected
 
 
-def test_check_e002_names_the_view_and_the_cure() -> None:
+def test_check_e002_names_the_view_and_the_decorator_it_needs() -> None:
     with override_settings(
         UVICORN_APPLICATION=f"{HERE}.django", DATABASES={"default": {"ATOMIC_REQUESTS": True}}, ROOT_URLCONF=Refused
     ):
@@ -111,22 +111,22 @@ def test_check_e002_names_the_view_and_the_cure() -> None:
     assert f"{HERE}.view" in message.msg and "@transaction.non_atomic_requests" in message.hint
 
 
-def test_check_e002_is_not_about_sites_without_atomic_requests() -> None:
+def test_check_e002_ignores_asynchronous_views_without_atomic_requests() -> None:
     assert ids(f"{HERE}.django_in_threads", ROOT_URLCONF=Refused) == []
 
 
 @pytest.mark.parametrize("age", [60, None])
 @pytest.mark.parametrize("application", ["bare", "decorated", "django"])
-def test_check_w001_coroutines_whose_kept_connections_nothing_looks_after(application: str, age: int | None) -> None:
+def test_check_w001_reports_coroutines_outside_django_threads_with_persistent_connections(
+    application: str, age: int | None
+) -> None:
     assert ids(f"{HERE}.{application}", databases={"default": {"CONN_MAX_AGE": age}}) == ["uvicorn.W001"]
 
 
 @pytest.mark.parametrize(
     ("application", "age"), [("in_threads", 60), ("django_in_threads", None), ("bare", 0), ("in_more_threads", 60)]
 )
-def test_check_w001_is_not_about_coroutines_in_threads_or_connections_that_are_not_kept(
-    application: str, age: int | None
-) -> None:
+def test_check_w001_ignores_django_threads_and_connections_without_max_age(application: str, age: int | None) -> None:
     databases = {"default": {"CONN_MAX_AGE": age, "ENGINE": "django.db.backends.sqlite3"}}
     assert ids(f"{HERE}.{application}", databases=databases) == []
 
@@ -146,14 +146,14 @@ def test_check_w001_is_not_about_coroutines_in_threads_or_connections_that_are_n
         ("bare", "50", {"default": {}}, []),
     ],
 )
-def test_check_w002_more_connections_than_postgresql_takes(
+def test_check_w002_reports_more_connections_than_postgresql_accepts(
     application: str, processes: str, databases: Any, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", processes)
     assert ids(f"{HERE}.{application}", databases=databases) == expected
 
 
-def test_check_w002_says_how_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_w002_shows_how_the_number_of_connections_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "6")
     monkeypatch.setenv("UVICORN_THREADS", "20")
     with override_settings(UVICORN_APPLICATION=f"{HERE}.in_threads", DATABASES={"default": {}}):
@@ -169,7 +169,7 @@ def test_check_w002_says_how_many_connections(monkeypatch: pytest.MonkeyPatch) -
         ("in_threads", "SyncOnly", ["uvicorn.W004"]),
     ],
 )
-def test_check_w003_middleware_that_makes_an_asynchronous_view_hold_a_thread(
+def test_check_w003_reports_synchronous_middleware_around_asynchronous_views(
     application: str, middleware: str, expected: list[str]
 ) -> None:
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[f"{HERE}.{middleware}"]) == expected
@@ -184,7 +184,7 @@ def test_check_w003_middleware_that_makes_an_asynchronous_view_hold_a_thread(
         ("django_in_threads", "django.contrib.auth.middleware.LoginRequiredMiddleware", []),
     ],
 )
-def test_check_w004_middleware_that_does_not_run_for_coroutines_outside_of_django(
+def test_check_w004_reports_middleware_that_does_not_run_for_coroutines_outside_django(
     application: str, middleware: str, expected: list[str]
 ) -> None:
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected

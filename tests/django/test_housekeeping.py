@@ -30,13 +30,13 @@ CHANGED = SessionStore()
 CHANGED["cart"] = 1
 
 
-def test_arguments_are_those_of_the_call_that_asgiref_submits() -> None:
+def test_arguments_of_returns_those_of_the_call_that_asgiref_submits() -> None:
     assert arguments_of(partial(print, "loop", partial(int, "5"))) == ("5",)
     assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 
 
 @pytest.mark.parametrize("function", [int, partial(int, "5"), partial(print, partial(int, "5")), partial(print, len)])
-def test_calls_of_other_functions_are_not_known_to_leave_nothing(function: Any) -> None:
+def test_call_of_an_unknown_function_may_leave_state_on_its_thread(function: Any) -> None:
     assert not leaves_nothing(function)
 
 
@@ -44,7 +44,7 @@ class Hooked(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> None: ...
 
 
-def test_hook_of_a_site_may_leave_something() -> None:
+def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
     assert not leaves_nothing(partial(print, partial(Hooked(lambda request: None).process_request)))
 
 
@@ -70,7 +70,7 @@ def request_with(**attributes: Any) -> HttpRequest:
         ({"session": object()}, {}, False),
     ],
 )
-def test_session_middleware_may_leave_something_when_it_saves(
+def test_session_middleware_may_leave_state_on_its_thread_when_it_saves(
     attributes: dict[str, Any], changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
@@ -80,7 +80,9 @@ def test_session_middleware_may_leave_something_when_it_saves(
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_messages_middleware_may_leave_something_when_it_stores(used: bool, added: bool, expected: bool) -> None:
+def test_messages_middleware_may_leave_state_on_its_thread_when_it_stores(
+    used: bool, added: bool, expected: bool
+) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
     assert leaves_nothing(hook(MessageMiddleware, "process_response", request)) is expected
     assert leaves_nothing(hook(MessageMiddleware, "process_response", request_with()))
@@ -95,13 +97,15 @@ def test_messages_middleware_may_leave_something_when_it_stores(used: bool, adde
         ({"FILE_UPLOAD_HANDLERS": ["site.Handler"]}, False),
     ],
 )
-def test_csrf_middleware_may_leave_something_when_it_calls_the_site(changed: dict[str, Any], expected: bool) -> None:
+def test_csrf_middleware_may_leave_state_on_its_thread_when_it_calls_code_of_the_site(
+    changed: dict[str, Any], expected: bool
+) -> None:
     with override_settings(**changed):
         assert leaves_nothing(hook(CsrfViewMiddleware, "process_view", HttpRequest())) is expected
 
 
 @pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])
-def test_middleware_of_django_that_uses_the_database_may_leave_something(middleware: type) -> None:
+def test_middleware_of_django_that_uses_the_database_may_leave_state_on_its_thread(middleware: type) -> None:
     name = "process_view" if middleware is LoginRequiredMiddleware else "process_request"
     assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 
@@ -119,7 +123,7 @@ async def test_views_that_use_no_database_hold_no_thread(threads_of: Make) -> No
 
 
 @pytest.mark.parametrize("uses", ["a middleware of the site", "a receiver of the site", "a query"])
-async def test_thread_is_the_request_s_once_something_may_be_left_on_it(uses: str, threads_of: Make) -> None:
+async def test_request_keeps_its_thread_once_it_may_have_left_state_on_it(uses: str, threads_of: Make) -> None:
     def receive(**named: Any) -> None: ...
 
     async def view(request: HttpRequest) -> HttpResponse:

@@ -55,7 +55,7 @@ def app_of(work: Callable[[], Any]) -> Callable[..., Any]:
     return app
 
 
-async def test_120_requests_at_once_find_only_their_own_tenant_beside_websocket_events(threads_of: Make) -> None:
+async def test_120_concurrent_requests_beside_websocket_events_find_only_their_own_tenant(threads_of: Make) -> None:
     # All threads are taken before any request reads back what its middleware has left.
     together = asyncio.Barrier(4)
 
@@ -75,7 +75,7 @@ async def test_120_requests_at_once_find_only_their_own_tenant_beside_websocket_
     assert answers == [(200, user) for user in USERS]
 
 
-async def test_120_requests_at_once_unlock_what_they_have_locked_in_the_database(threads_of: Make) -> None:
+async def test_120_concurrent_requests_release_their_own_advisory_locks(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def view(request: HttpRequest) -> HttpResponse:
@@ -121,7 +121,7 @@ async def test_requests_find_their_own_user_in_a_gather_in_tasks_and_through_bot
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_context_that_a_request_opens_by_itself_is_still_its_own(threads_of: Make) -> None:
+async def test_thread_sensitive_context_that_a_request_opens_runs_on_its_own_thread(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def view(request: HttpRequest) -> HttpResponse:
@@ -134,7 +134,7 @@ async def test_context_that_a_request_opens_by_itself_is_still_its_own(threads_o
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_task_that_outlives_its_request_is_on_no_thread_of_a_request(threads_of: Make) -> None:
+async def test_task_that_outlives_its_request_runs_on_no_thread_of_another_request(threads_of: Make) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[int]] = []
 
@@ -161,7 +161,7 @@ async def test_task_that_outlives_its_request_is_on_no_thread_of_a_request(threa
     assert of_requests
 
 
-async def test_context_of_an_ended_request_leads_to_no_thread_of_a_request(threads_of: Make) -> None:
+async def test_context_of_an_ended_request_runs_calls_on_no_thread_of_another_request(threads_of: Make) -> None:
     kept: list[contextvars.Context] = []
 
     async def keep() -> None:
@@ -181,7 +181,7 @@ async def test_context_of_an_ended_request_leads_to_no_thread_of_a_request(threa
     await call(following)
 
 
-async def test_language_of_a_request_is_not_the_next_one_s_on_its_thread(threads_of: Make) -> None:
+async def test_language_that_a_request_activates_is_not_active_in_the_next_request(threads_of: Make) -> None:
     languages: list[str | None] = []
 
     async def activate() -> None:
@@ -196,7 +196,7 @@ async def test_language_of_a_request_is_not_the_next_one_s_on_its_thread(threads
     assert languages == ["en-us", "de"] * 2
 
 
-async def test_context_of_the_caller_is_as_it_was_before(threads_of: Make) -> None:
+async def test_context_variables_of_the_caller_are_restored_after_a_request(threads_of: Make) -> None:
     before = set(contextvars.copy_context())
     await call(threads_of(app_of(lambda: run("SELECT 1"))))
     from asgiref.sync import SyncToAsync
@@ -240,7 +240,7 @@ async def test_request_cancelled_in_a_query_keeps_its_thread_until_the_query_end
     await waiting
 
 
-async def test_request_cancelled_in_a_transaction_leaves_none_open(threads_of: Make, admin: Admin) -> None:
+async def test_transaction_of_a_cancelled_request_does_not_stay_open(threads_of: Make, admin: Admin) -> None:
     entered = asyncio.Event()
 
     async def stay() -> None:
@@ -266,7 +266,7 @@ async def test_request_cancelled_in_a_transaction_leaves_none_open(threads_of: M
 
 
 @pytest.mark.parametrize("releases", [False, True], ids=["ended", "released"])
-async def test_task_cannot_save_the_rest_of_a_transaction_whose_request_has_ended(
+async def test_task_cannot_commit_half_of_a_transaction_whose_request_has_ended(
     releases: bool, threads_of: Make
 ) -> None:
     ended = asyncio.Event()
@@ -308,7 +308,7 @@ async def test_failed_statement_in_a_transaction_does_not_reach_the_next_request
     await call(following)
 
 
-async def test_rows_that_an_abandoned_iteration_has_not_read_do_not_reach_the_next_request(threads_of: Make) -> None:
+async def test_unread_rows_of_an_abandoned_iteration_do_not_reach_the_next_request(threads_of: Make) -> None:
     async def abandon() -> None:
         async for _ in Row.objects.using("kept").aiterator(chunk_size=2):
             break
@@ -325,7 +325,7 @@ async def test_rows_that_an_abandoned_iteration_has_not_read_do_not_reach_the_ne
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_rows_are_read_to_the_end_on_one_thread_while_others_use_theirs(
+async def test_iteration_stays_on_one_thread_while_other_requests_use_theirs(
     kind: str, threads_of: Make, admin: Admin
 ) -> None:
     """CONN_MAX_AGE is 0: a connection that was given back would be closed with the rows on it."""
@@ -341,7 +341,7 @@ async def test_rows_are_read_to_the_end_on_one_thread_while_others_use_theirs(
     await asyncio.gather(*(call(site, kind) for _ in range(9)))
 
 
-async def test_stream_whose_client_leaves_gives_its_thread_back(threads_of: Make) -> None:
+async def test_streaming_response_gives_its_thread_back_when_its_client_disconnects(threads_of: Make) -> None:
     client: list[Client] = []
 
     async def rows() -> AsyncIterator[str]:
@@ -361,7 +361,7 @@ async def test_stream_whose_client_leaves_gives_its_thread_back(threads_of: Make
     site.lanes.requests.join()
 
 
-async def test_connection_that_the_request_closes_is_opened_again_for_it(threads_of: Make) -> None:
+async def test_request_that_closes_its_connection_gets_another_one_in_its_next_call(threads_of: Make) -> None:
     async def close() -> None:
         await sync_to_async(leave_traces)("x")
         await sync_to_async(connections.close_all)()
@@ -372,7 +372,7 @@ async def test_connection_that_the_request_closes_is_opened_again_for_it(threads
     await call(site)
 
 
-async def test_released_thread_has_no_transaction_of_the_request_that_goes_on(threads_of: Make) -> None:
+async def test_release_thread_rolls_back_the_open_transaction_of_the_request(threads_of: Make) -> None:
     async def stream() -> None:
         await sync_to_async(transaction.atomic("kept").__enter__)()
         release_thread()
@@ -391,7 +391,7 @@ async def test_released_thread_has_no_transaction_of_the_request_that_goes_on(th
 # Threads, processes and event loops
 
 
-async def test_exit_of_a_call_ends_neither_the_thread_nor_the_next_request(threads_of: Make) -> None:
+async def test_system_exit_in_a_call_ends_neither_the_thread_nor_the_next_request(threads_of: Make) -> None:
     async def leave() -> None:
         with pytest.raises(SystemExit):
             await sync_to_async(sys.exit)(3)
@@ -402,7 +402,7 @@ async def test_exit_of_a_call_ends_neither_the_thread_nor_the_next_request(threa
     assert site.lanes.requests.alive == 1
 
 
-async def test_forked_child_of_a_call_has_connections_of_its_own(threads_of: Make, postgres: Any) -> None:
+async def test_child_process_forked_in_a_call_opens_connections_of_its_own(threads_of: Make, postgres: Any) -> None:
     def fork() -> int:
         process = execute("SELECT pg_backend_pid()")
 
@@ -422,7 +422,7 @@ async def test_forked_child_of_a_call_has_connections_of_its_own(threads_of: Mak
 
 
 @pytest.mark.parametrize(("returns", "code"), [(True, 1), (False, 7)], ids=["returns", "exits"])
-async def test_forked_child_of_a_call_does_not_go_on_with_the_connections_of_its_parent(
+async def test_child_process_forked_in_a_call_does_not_use_the_connections_of_its_parent(
     returns: bool, code: int, threads_of: Make, postgres: Any
 ) -> None:
     """It would close them at the end of the call, and wait for ever with the sockets of the server."""
@@ -442,7 +442,7 @@ async def test_forked_child_of_a_call_does_not_go_on_with_the_connections_of_its
     await call(threads_of(app_of(work)), "websocket")
 
 
-async def test_event_loops_of_two_threads_share_the_threads_of_an_application(threads_of: Make) -> None:
+async def test_event_loops_on_two_threads_share_the_threads_of_one_application(threads_of: Make) -> None:
     seen: list[set[str]] = []
 
     async def app(message: Any, channels: Any) -> None:
@@ -459,7 +459,7 @@ async def test_event_loops_of_two_threads_share_the_threads_of_an_application(th
     assert seen == [set()] * 80
 
 
-async def test_application_called_by_a_plain_function_of_another_request_keeps_to_its_own(threads_of: Make) -> None:
+async def test_application_called_by_a_plain_function_of_another_request_has_its_own_thread(threads_of: Make) -> None:
     """`async_to_sync` gives the inner application the caller's thread, as tests with transactions need it."""
     threads: list[int] = []
 
@@ -479,7 +479,9 @@ async def test_application_called_by_a_plain_function_of_another_request_keeps_t
     assert threads[0] == threads[1]
 
 
-async def test_request_within_a_request_is_refused_and_does_not_wait_for_itself(threads_of: Make) -> None:
+async def test_request_within_a_request_is_refused_when_its_outer_request_holds_the_only_thread(
+    threads_of: Make,
+) -> None:
     depth: list[int] = []
     sent: list[dict[str, Any]] = []
 
@@ -497,7 +499,7 @@ async def test_request_within_a_request_is_refused_and_does_not_wait_for_itself(
     assert sent[0]["status"] == 503
 
 
-async def test_child_process_of_a_server_that_forks_begins_without_leases(threads_of: Make) -> None:
+async def test_process_forked_while_another_thread_holds_the_lane_lock_begins_without_leases(threads_of: Make) -> None:
     site = threads_of(app_of(lambda: sync_to_async(int)("5")), threads=1)
     await call(site)
     await until(lambda: not site.lanes.requests.leases)
@@ -550,7 +552,7 @@ async def test_request_finds_the_user_that_the_login_middleware_has_looked_up(th
 
 
 @pytest.mark.parametrize("what", ["the session is saved", "the request is finished"])
-async def test_what_an_event_has_left_is_not_there_when(what: str, threads_of: Make) -> None:
+async def test_state_that_an_event_has_left_on_its_thread_is_not_found_when(what: str, threads_of: Make) -> None:
     seen: list[Any] = []
 
     def receive(**named: Any) -> None:

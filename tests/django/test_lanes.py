@@ -70,7 +70,7 @@ def test_request_has_one_thread_to_itself(lanes: Lanes) -> None:
     assert threads[:2] == threads[2:] and threads[0] != threads[1]
 
 
-def test_last_used_thread_is_used_first_so_that_few_hold_connections(lanes: Lanes) -> None:
+def test_thread_that_was_used_last_is_lent_first(lanes: Lanes) -> None:
     threads = set()
     for _ in range(5):
         lease = Lease(lanes, is_request=True)
@@ -80,14 +80,14 @@ def test_last_used_thread_is_used_first_so_that_few_hold_connections(lanes: Lane
     assert len(threads) == 1
 
 
-def test_calls_of_events_give_their_thread_back_after_each(lanes: Lanes) -> None:
+def test_event_gives_its_thread_back_after_each_call(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     lease.submit(thread).result()
     wait_until_idle(lanes.calls)
     assert lanes.calls.alive == 1
 
 
-def test_calls_after_the_end_have_a_thread_for_each(lanes: Lanes) -> None:
+def test_call_after_the_end_of_a_request_runs_on_another_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     of_the_request = lease.submit(thread).result()
     lease.end()
@@ -96,7 +96,7 @@ def test_calls_after_the_end_have_a_thread_for_each(lanes: Lanes) -> None:
     wait_until_idle(lanes.calls)
 
 
-def test_call_that_runs_at_the_end_keeps_the_thread_from_others(lanes: Lanes) -> None:
+def test_call_that_still_runs_when_its_request_ends_keeps_the_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     blocker = Blocker(lease)
     lease.end()
@@ -106,14 +106,14 @@ def test_call_that_runs_at_the_end_keeps_the_thread_from_others(lanes: Lanes) ->
     wait_until_idle(lanes.requests)
 
 
-def test_exception_of_a_call_is_its_future_s_and_the_thread_continues(lanes: Lanes) -> None:
+def test_exception_of_a_call_is_set_on_its_future_and_the_thread_continues(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     assert isinstance(lease.submit(int, "x").exception(), ValueError)
     assert lease.submit(int, "5").result() == 5
     lease.end()
 
 
-def test_call_of_an_event_loop_on_the_thread_itself_does_not_wait_for_that_thread(lanes: Lanes) -> None:
+def test_call_from_an_event_loop_on_the_lease_s_thread_runs_on_another_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
 
     def run_a_loop() -> int:
@@ -143,7 +143,7 @@ async def test_call_that_finds_no_thread_in_time_is_refused(
         blocker.release()
 
 
-async def test_refused_request_is_refused_at_once_when_it_calls_again(lanes: Lanes) -> None:
+async def test_second_call_of_a_refused_request_is_refused_at_once(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     lease = Lease(lanes, is_request=True)
     with pytest.raises(RequestRefused):
@@ -175,7 +175,7 @@ async def test_cancelled_call_is_not_made_when_a_thread_becomes_free() -> None:
     assert not called
 
 
-async def test_call_that_waits_for_another_one_of_its_request_is_not_refused() -> None:
+async def test_call_that_waits_behind_another_call_of_its_request_is_not_refused() -> None:
     lane = Lane(1, wait=0)
     blocker = Blocker(Lease(Lanes(lane, lane), is_request=True))
     lease = Lease(Lanes(lane, lane), is_request=True)
@@ -195,7 +195,7 @@ async def test_call_that_waits_for_another_one_of_its_request_is_not_refused() -
 
 @pytest.mark.parametrize("is_request", [True, False])
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_calls_that_have_been_refused_are_not_kept_while_threads_are_busy(
+async def test_refused_calls_are_freed_while_all_threads_are_busy(
     lanes: Lanes, is_request: bool, cancels: bool
 ) -> None:
     blockers = take_all(lanes, is_request)
@@ -214,7 +214,7 @@ async def test_calls_that_have_been_refused_are_not_kept_while_threads_are_busy(
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_event_that_was_refused_waits_for_a_thread_again(lanes: Lanes) -> None:
+async def test_call_of_an_event_that_was_refused_before_waits_for_a_thread_again(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -226,7 +226,7 @@ async def test_event_that_was_refused_waits_for_a_thread_again(lanes: Lanes) -> 
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-def test_lane_that_was_closed_has_a_thread_for_each_lease_until_it_is_opened(lanes: Lanes) -> None:
+def test_closed_lane_ends_its_thread_after_each_lease_until_it_is_opened_again(lanes: Lanes) -> None:
     """Tasks go on behind the shutdown, and a program may serve an application twice."""
     lane = lanes.calls
     for _ in range(3):
@@ -272,7 +272,7 @@ def test_event_keeps_its_thread_while_it_iterates(lanes: Lanes) -> None:
     wait_until_idle(lanes.calls)
 
 
-def test_thread_is_given_back_when_an_unfinished_iterator_is_dropped(lanes: Lanes) -> None:
+def test_event_gives_its_thread_back_when_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = (number for number in range(9))
     lease.submit(submitted(next, iterator)).result()
@@ -281,7 +281,7 @@ def test_thread_is_given_back_when_an_unfinished_iterator_is_dropped(lanes: Lane
     wait_until_idle(lanes.calls)
 
 
-async def test_thread_is_not_given_back_before_a_dropped_iterator_has_closed_what_it_uses() -> None:
+async def test_event_keeps_its_thread_until_a_freed_iterator_has_run_its_finally_block() -> None:
     lane = Lane(1, wait=60)
     closing, happened = threading.Event(), list[str]()
 
@@ -305,7 +305,7 @@ async def test_thread_is_not_given_back_before_a_dropped_iterator_has_closed_wha
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-def test_connection_whose_housekeeping_raises_fails_no_later_call(
+def test_connection_that_fails_to_close_does_not_fail_a_later_call(
     lanes: Lanes, admin: Admin, error: type[BaseException]
 ) -> None:
     def leave() -> None:
@@ -324,7 +324,9 @@ def test_connection_whose_housekeeping_raises_fails_no_later_call(
     assert once(lanes).submit(execute, "SELECT 5").result(timeout=10) == 5
 
 
-def test_rows_that_nobody_comes_back_for_are_not_the_next_owner_s(lanes: Lanes, admin: Admin) -> None:
+def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_thread(
+    lanes: Lanes, admin: Admin
+) -> None:
     def rows() -> Iterator[Any]:
         with connections["kept"].chunked_cursor() as cursor:
             cursor.execute("SELECT generate_series(1, 9)")
@@ -366,7 +368,7 @@ def test_manual_transaction_that_a_request_leaves_open_is_rolled_back(lanes: Lan
     assert following.submit(execute, "SELECT to_regclass('of_an_open_transaction')").result() is None
 
 
-def test_call_without_an_owner_leaves_no_transaction_open(lanes: Lanes, admin: Admin) -> None:
+def test_transaction_left_open_by_a_single_call_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
     once(lanes).submit(transaction.atomic(using="kept").__enter__).result()
     wait_until_idle(lanes.calls)
     assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False

@@ -46,7 +46,7 @@ def test_message_is_sent_at_once_without_a_transaction(published_messages: Publi
     assert published_messages == [("news", {"text": "saved"})]
 
 
-def test_message_is_sent_after_the_commit_of_the_database_that_is_named(published_messages: Published) -> None:
+def test_message_is_sent_after_the_commit_of_the_database_that_using_names(published_messages: Published) -> None:
     with transaction.atomic("kept"):
         with transaction.atomic():
             publish_on_commit("news", {"text": "saved"}, using="kept")
@@ -55,7 +55,7 @@ def test_message_is_sent_after_the_commit_of_the_database_that_is_named(publishe
 
 
 @pytest.mark.parametrize("savepoint", [False, True])
-def test_groups_get_no_message_after_a_rollback(published_messages: Published, savepoint: bool) -> None:
+def test_message_is_dropped_after_a_rollback(published_messages: Published, savepoint: bool) -> None:
     with transaction.atomic():
         with transaction.atomic(savepoint=savepoint):
             publish_on_commit("news", {"text": "lost"})
@@ -65,7 +65,7 @@ def test_groups_get_no_message_after_a_rollback(published_messages: Published, s
     assert published_messages == []
 
 
-def test_message_is_what_it_was_when_it_was_given(published_messages: Published) -> None:
+def test_message_that_the_caller_changes_before_the_commit_is_sent_unchanged(published_messages: Published) -> None:
     with transaction.atomic():
         message = {"text": "saved"}
         publish_on_commit("news", message)
@@ -89,7 +89,7 @@ def nothing_listens(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def test_save_succeeds_while_redis_is_down_with_one_log_line(
+def test_save_while_redis_is_down_succeeds_with_one_log_line(
     nothing_listens: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -98,7 +98,7 @@ def test_save_succeeds_while_redis_is_down_with_one_log_line(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_named_carrier_is_not_overridden_by_the_fixture(
+def test_pytest_fixture_keeps_the_broadcast_url_that_the_environment_names(
     nothing_listens: str, published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})
@@ -106,12 +106,16 @@ def test_named_carrier_is_not_overridden_by_the_fixture(
     assert published_messages and caplog.records
 
 
-def test_process_without_clients_logs_nothing(published_messages: Published, caplog: pytest.LogCaptureFixture) -> None:
+def test_publish_on_commit_in_a_process_without_clients_logs_no_warning(
+    published_messages: Published, caplog: pytest.LogCaptureFixture
+) -> None:
     publish_on_commit("news", {"text": "saved"})
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
-def test_other_outages_are_one_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_messages_after_commits_are_logged_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://localhost")
     monkeypatch.setattr(publishing, "_lost", LogLimit())
 
@@ -126,7 +130,7 @@ def test_other_outages_are_one_line_a_minute(monkeypatch: pytest.MonkeyPatch, ca
     ]
 
 
-async def test_clients_of_this_process_are_notified(published_messages: Published) -> None:
+async def test_publish_on_commit_reaches_a_client_of_the_same_process(published_messages: Published) -> None:
     received = asyncio.Event()
 
     class Client(Reply):
@@ -232,7 +236,7 @@ def project(tmp_path: Path) -> Path:
         (["pytest", "-q", "-p", "no:cacheprovider"], "2 passed"),
     ],
 )
-def test_tests_of_a_site_pass_without_redis(
+def test_pytest_plugin_lets_tests_of_a_site_pass_without_redis(
     project: Path, nothing_listens: str, command: list[str], outcome: str
 ) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False)

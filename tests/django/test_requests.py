@@ -56,7 +56,9 @@ def source(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
 # request_of
 
 
-def test_request_has_what_came_with_it(source: Callable[..., dict[str, Any]]) -> None:
+def test_request_of_has_the_method_query_cookies_and_fields_of_the_message(
+    source: Callable[..., dict[str, Any]],
+) -> None:
     headers = {"cookie": "a=1; b=2", "user-agent": "test", "accept-language": "de"}
     request = request_of(source(headers=headers, query_string=b"x=%C3%BC", path="/live"))
     assert request.method == "GET" and request.path == "/live" and request.GET["x"] == "ü"
@@ -65,7 +67,7 @@ def test_request_has_what_came_with_it(source: Callable[..., dict[str, Any]]) ->
     assert request.LANGUAGE_CODE == "de"
 
 
-def test_request_of_an_unknown_host_is_rejected_when_it_is_asked_for() -> None:
+def test_request_of_raises_for_an_unknown_host_when_get_host_is_called() -> None:
     assert request_of(message_of()).get_host() == "site.example"
     request = request_of(message_of(headers={"host": "other.example"}))
     with pytest.raises(DisallowedHost):
@@ -80,7 +82,7 @@ def test_request_of_a_handshake_is_a_get_of_the_scheme_of_its_page(scheme: str, 
     assert request.method == "GET" and request.is_secure() is secure
 
 
-def test_content_is_parsed_as_a_form() -> None:
+def test_request_of_parses_a_form_from_the_content() -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
     assert request_of(message_of(method="POST", headers=headers), b"a=1").POST["a"] == "1"
     assert request_of(message_of(method="POST", headers=headers, body=b"a=2")).POST["a"] == "2"
@@ -94,7 +96,9 @@ def test_content_is_parsed_as_a_form() -> None:
         ("/old", "/older", "/older", "/login/"),
     ],
 )
-async def test_urls_are_right_below_a_root_path(root_path: str, path: str, path_info: str, url: str) -> None:
+async def test_reverse_includes_the_root_path_after_request_of(
+    root_path: str, path: str, path_info: str, url: str
+) -> None:
     request = request_of(message_of(root_path=root_path, path=path))
     assert request.path_info == path_info and reverse("login") == url
 
@@ -108,13 +112,13 @@ async def test_script_prefix_is_restored_when_the_request_has_ended(threads_of: 
     assert get_script_prefix() == "/"
 
 
-async def test_user_is_that_of_the_session(session_key: str) -> None:
+async def test_user_of_a_request_is_the_user_of_its_session(session_key: str) -> None:
     request = request_of(message_of(headers={"cookie": f"sessionid={session_key}"}))
     assert (await request.auser()).username == "ada"
 
 
 @pytest.mark.parametrize("cookie", ["", "sessionid=", "sessionid=unknown"])
-async def test_user_without_a_session_is_anonymous(cookie: str, postgres: Path) -> None:
+async def test_user_of_a_request_without_a_session_is_anonymous(cookie: str, postgres: Path) -> None:
     assert (await request_of(message_of(headers={"cookie": cookie})).auser()).is_anonymous
 
 
@@ -126,7 +130,7 @@ async def test_session_signed_with_an_earlier_secret_is_valid_and_keeps_its_key(
     assert await sync_to_async(SessionStore().exists)(session_key)
 
 
-def test_request_of_a_site_without_sessions_has_none() -> None:
+def test_request_of_a_site_without_sessions_has_no_session_attribute() -> None:
     with override_settings(INSTALLED_APPS=["django.contrib.contenttypes"]):
         assert not hasattr(request_of(message_of()), "session")
 
@@ -166,7 +170,7 @@ async def ask(kind: str, **keys: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", ["http", "http.request"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_page_sends_strangers_to_its_login(kind: str, method: str) -> None:
+async def test_login_required_redirects_an_anonymous_request_to_the_login_page(kind: str, method: str) -> None:
     start = (await ask(kind, method=method, path="/page", query_string=b"a=1"))[0]
     assert start["status"] == 302
     assert (b"location", b"/login/?next=%2Fpage%3Fa%3D1") in start["headers"]
@@ -174,20 +178,20 @@ async def test_page_sends_strangers_to_its_login(kind: str, method: str) -> None
 
 
 @pytest.mark.parametrize(("kind", "rejection"), [("websocket", "websocket.close"), ("websocket.connect", None)])
-async def test_handshake_of_a_stranger_is_rejected(kind: str, rejection: str | None) -> None:
+async def test_login_required_rejects_an_anonymous_handshake(kind: str, rejection: str | None) -> None:
     (sent,) = await ask(kind)
     assert sent == ({"type": rejection, "code": 1008} if rejection else {"accept": False})
 
 
 @pytest.mark.parametrize("kind", ["http", "http.request"])
-async def test_page_is_called_with_its_user(kind: str, session_key: str) -> None:
+async def test_login_required_passes_the_user_to_the_handler(kind: str, session_key: str) -> None:
     sent = await ask(kind, headers={"cookie": f"sessionid={session_key}"})
     assert sent[0]["status"] == 200 and (b"vary", b"Cookie") in sent[0]["headers"]
     assert b"ada" in (sent[0].get("content"), sent[-1].get("body"))
 
 
 @pytest.mark.parametrize("kind", ["websocket", "websocket.connect"])
-async def test_handshake_of_a_user_is_accepted(kind: str, session_key: str) -> None:
+async def test_login_required_accepts_the_handshake_of_a_user(kind: str, session_key: str) -> None:
     (sent,) = await ask(kind, headers={"cookie": f"sessionid={session_key}"})
     assert sent.get("accept") or sent["type"] == "websocket.accept"
 
@@ -200,7 +204,9 @@ async def csrf_headers(session_key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["http", "http.request"])
-async def test_post_needs_the_token_of_the_site(kind: str, session_key: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_login_required_answers_403_to_a_post_without_the_csrf_token(
+    kind: str, session_key: str, caplog: pytest.LogCaptureFixture
+) -> None:
     headers = await csrf_headers(session_key)
     assert (await ask(kind, method="POST", headers=headers))[0]["status"] == 200
     del headers["x-csrftoken"]
@@ -208,14 +214,14 @@ async def test_post_needs_the_token_of_the_site(kind: str, session_key: str, cap
     assert rejected["status"] == 403 and (b"vary", b"Cookie") in rejected["headers"]
 
 
-async def test_handler_that_is_exempt_needs_no_token(session_key: str) -> None:
+async def test_csrf_exempt_handler_needs_no_token(session_key: str) -> None:
     reply = Reply()
     message = message_of(method="POST", headers={"cookie": f"sessionid={session_key}"})
     await login_required(csrf_exempt(handler))(message, {"reply": reply})
     assert reply.messages[0]["status"] == 200
 
 
-async def test_vary_is_not_repeated_and_chunks_pass(session_key: str) -> None:
+async def test_login_required_adds_vary_once_and_passes_chunks_unchanged(session_key: str) -> None:
     async def app(message: Any, channels: Any) -> None:
         # Other attributes of the reply channel are its own.
         assert channels["reply"].messages == []
@@ -229,7 +235,7 @@ async def test_vary_is_not_repeated_and_chunks_pass(session_key: str) -> None:
     assert reply.messages[1] == {"content": b"end"}
 
 
-async def test_other_events_reach_the_handler() -> None:
+async def test_login_required_passes_events_after_the_handshake_to_the_handler() -> None:
     received = []
 
     async def app(message: Any, channels: Any) -> None:
@@ -240,11 +246,11 @@ async def test_other_events_reach_the_handler() -> None:
 
 
 @pytest.mark.parametrize(("app", "name"), [(handler, "channels"), (asgi_handler, "asgi3")])
-def test_interface_is_that_of_the_handler(app: Any, name: str) -> None:
+def test_login_required_keeps_the_interface_of_the_handler(app: Any, name: str) -> None:
     assert detect_interface(login_required(app)) == name
 
 
-async def test_login_is_checked_on_the_thread_of_the_request(threads_of: Make, session_key: str) -> None:
+async def test_login_required_checks_the_user_on_the_thread_of_the_request(threads_of: Make, session_key: str) -> None:
     site = threads_of(login_required(handler), threads=1)
     keys = message_of(headers={"cookie": f"sessionid={session_key}"})
     del keys["channel"], keys["path"]

@@ -105,7 +105,7 @@ def places(*, owners_only: bool = False) -> pytest.MarkDecorator:
 
 @pytest.mark.any_loop
 @places()
-async def test_rows_come_in_chunks(do: Do, alias: str) -> None:
+async def test_asynchronous_iteration_reads_all_rows_in_chunks(do: Do, alias: str) -> None:
     async def work() -> list[int]:
         rows = Row.objects.using(alias).order_by("number").aiterator(chunk_size=5)
         return [row.number async for row in rows]
@@ -115,7 +115,7 @@ async def test_rows_come_in_chunks(do: Do, alias: str) -> None:
 
 @pytest.mark.any_loop
 @places()
-async def test_rows_of_two_iterations_in_one_another_are_not_mixed_up(do: Do, alias: str) -> None:
+async def test_nested_asynchronous_iterations_each_read_their_own_rows(do: Do, alias: str) -> None:
     async def work() -> int:
         pairs = 0
         async for row in Row.objects.using(alias).filter(number__lt=7).aiterator(chunk_size=3):
@@ -182,7 +182,7 @@ async def test_locked_rows_stay_locked_over_an_await(do: Do, alias: str, admin: 
 
 @pytest.mark.any_loop
 @places()
-async def test_all_of_a_gather_are_answered(do: Do, alias: str) -> None:
+async def test_all_queries_of_a_gather_return_their_results(do: Do, alias: str) -> None:
     async def work() -> list[int]:
         return await asyncio.gather(*(run(f"SELECT {number}", alias) for number in range(20)))
 
@@ -286,7 +286,7 @@ async def test_released_thread_is_free_while_the_request_goes_on(threads_of: Mak
     await call(site)
 
 
-async def test_nothing_is_released_outside_of_a_request() -> None:
+async def test_release_thread_outside_of_a_request_does_nothing() -> None:
     release_thread()
 
 
@@ -295,7 +295,7 @@ async def test_nothing_is_released_outside_of_a_request() -> None:
 
 @pytest.mark.parametrize(("alias", "most"), [("default", 0), ("kept", 1), ("checked", 0), ("pooled", 1)])
 @pytest.mark.parametrize("place", ["asgi", "django", "event"])
-async def test_lost_connections_fail_one_call_each_at_most(
+async def test_each_lost_connection_fails_at_most_one_call(
     alias: str, most: int, place: str, threads_of: Make, admin: Admin
 ) -> None:
     failures = 0
@@ -395,7 +395,7 @@ async def check_overload(site: DjangoThreads, work: Holding, caplog: pytest.LogC
     work.release.set()
     assert await holder != 503
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(warnings) == 1 and "1 answered with 503" in warnings[0]
+    assert len(warnings) == 1 and "1 requests answered with 503" in warnings[0]
 
 
 async def get_or_nothing(app: Any) -> tuple[int, str]:
@@ -480,12 +480,12 @@ async def hello_asgi(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 @pytest.mark.parametrize(("app", "name"), [(hello, "channels"), (hello_asgi, "asgi3")])
-def test_interface_is_that_of_the_application(app: Any, name: str) -> None:
+def test_django_threads_has_the_interface_of_its_application(app: Any, name: str) -> None:
     assert detect_interface(DjangoThreads(app)) == name
     assert build_interface(DjangoThreads(app), Settings()).name == name
 
 
-def test_interface_of_django_is_asgi3() -> None:
+def test_django_threads_around_django_has_the_interface_asgi3() -> None:
     assert detect_interface(DjangoThreads(django_site(lambda request: None))) == "asgi3"  # type: ignore[arg-type,return-value]
 
 
@@ -496,29 +496,29 @@ def wsgi(environ: Any, start_response: Any) -> None: ...
 
 
 @pytest.mark.parametrize(("app", "name"), [(consumer, "consumer"), (wsgi, "wsgi")])
-def test_application_with_threads_of_its_own_is_rejected(app: Any, name: str) -> None:
+def test_django_threads_rejects_wsgi_applications_and_plain_functions(app: Any, name: str) -> None:
     with pytest.raises(ConfigError, match=f"got a {name} one"):
         DjangoThreads(app)
 
 
-def test_what_cannot_be_called_is_rejected() -> None:
+def test_django_threads_rejects_an_object_that_is_not_callable() -> None:
     with pytest.raises(InterfaceError, match="not callable"):
         DjangoThreads("app")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("threads", [0, True, "4"])
-def test_invalid_number_of_threads_is_rejected(threads: Any) -> None:
+def test_django_threads_rejects_an_invalid_number_of_threads(threads: Any) -> None:
     with pytest.raises(ConfigError, match="threads: expected a number not below 1"):
         DjangoThreads(hello, threads)
 
 
 @pytest.mark.parametrize("wait", [-1, "5", float("inf")])
-def test_invalid_wait_is_rejected(wait: Any) -> None:
+def test_django_threads_rejects_an_invalid_wait(wait: Any) -> None:
     with pytest.raises(ConfigError, match="wait: expected seconds"):
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_that_passes_its_arguments_on_is_called_with_them(threads_of: Make) -> None:
+async def test_middleware_with_variable_arguments_is_called_with_those_of_its_interface(threads_of: Make) -> None:
     class Middleware:
         async def __call__(self, *arguments: Any) -> None:
             called.append(len(arguments))
@@ -529,7 +529,7 @@ async def test_middleware_that_passes_its_arguments_on_is_called_with_them(threa
     assert called == [3, 2]
 
 
-async def test_startup_and_shutdown_are_handed_on() -> None:
+async def test_django_threads_calls_startup_and_shutdown_of_its_application() -> None:
     called = []
 
     class App:
@@ -549,7 +549,7 @@ async def test_startup_and_shutdown_are_handed_on() -> None:
     assert called == ["startup", "shutdown"] and site.wants_http_disconnect
 
 
-async def test_threads_end_at_shutdown() -> None:
+async def test_threads_of_an_application_end_at_its_shutdown() -> None:
     site = DjangoThreads(on_event(lambda: sync_to_async(int)("5")))
     await event(site)
     await event(site, "http.request")

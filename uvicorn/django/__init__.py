@@ -1,6 +1,6 @@
-"""What coroutines need of Django: its databases, its requests, and messages after a commit.
+"""Django for coroutines: its databases, its requests, and broadcast messages after a commit.
 
-An application for INSTALLED_APPS, whose system checks then run. Nothing else in `uvicorn` imports Django.
+An application for INSTALLED_APPS, which adds system checks. No other part of `uvicorn` imports Django.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What INSTALLED_APPS finds."""
+"""The Django application that INSTALLED_APPS names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from django.core.checks import register
 
 
 class UvicornConfig(AppConfig):
-    """Has the system checks run."""
+    """Registers the system checks."""
 
     name = "uvicorn.django"
-    # `django` would be the framework's own.
+    # The default label would be `django`.
     label = "uvicorn_django"
 
     def ready(self) -> None:

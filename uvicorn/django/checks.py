@@ -1,12 +1,12 @@
 """System checks of `manage.py check`, for the application that UVICORN_APPLICATION or ASGI_APPLICATION names.
 
-They look at settings, at the URL configuration and at how the application is put together; not at its source.
+The checks read settings, the URL configuration and the application object. They do not read source code.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple
 
@@ -22,12 +22,11 @@ from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.detect import detect_interface
 from uvicorn.settings import Settings
 
-#: What PostgreSQL takes unless it was told otherwise, without those that it keeps for administrators.
+#: PostgreSQL's default `max_connections`, 100, without the 3 that it reserves for superusers.
 MAX_CONNECTIONS: Final = 97
 
-_LOGIN_REQUIRED: Final = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 
-#: Those of `startproject`: `request_of` stands in for some, and others are for pages.
+#: Middleware of `startproject`, which W004 ignores: `request_of` does the work of some, and the others concern pages.
 _DEFAULTS: Final = frozenset(
     (
         "django.middleware.security.SecurityMiddleware",
@@ -42,7 +41,7 @@ _DEFAULTS: Final = frozenset(
 
 
 class Leaf(NamedTuple):
-    """An async application at the end of a chain of middleware, and the `DjangoThreads` that wraps it, if any."""
+    """The asynchronous application inside all middleware, and the `DjangoThreads` around it, if there is one."""
 
     app: Any
     threads: DjangoThreads | None
@@ -53,7 +52,7 @@ class Leaf(NamedTuple):
 
 
 def check_application(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
-    """Return what is wrong with the application that the settings name; nothing if they name none."""
+    """Return the errors and warnings about the application that the settings name."""
     name = getattr(settings, "UVICORN_APPLICATION", None) or getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         return []
@@ -61,32 +60,30 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
         app = import_string(name.replace(":", "."))
     except ImportError as error:
         return [Error(f"{name} cannot be imported: {error}", id="uvicorn.E004")]
-    found = list(leaves(app))
-    return [*_atomic_requests(found), *_no_threads(found), *_connections(found), *_middleware(found)]
+    leaf = _leaf(app)
+    if leaf is None:
+        return []
+    return [*_atomic_requests(leaf), *_no_threads(leaf), *_connections(leaf), *_middleware(leaf)]
 
 
-def leaves(app: Any, threads: DjangoThreads | None = None) -> Iterator[Leaf]:
-    """The applications of coroutines that `app` consists of."""
-    threads = app if isinstance(app, DjangoThreads) else threads
-    inner = getattr_static(app, "__wrapped__", None)
-    if inner is not None and not iscoroutinefunction(app):
-        yield from leaves(app.__wrapped__, threads)
-        return
+def _leaf(app: Any) -> Leaf | None:
+    threads = None
+    while getattr_static(app, "__wrapped__", None) is not None and not iscoroutinefunction(app):
+        threads = app if isinstance(app, DjangoThreads) else threads
+        app = app.__wrapped__
     try:
-        interface = detect_interface(app)
+        return Leaf(app, threads) if detect_interface(app) in ("asgi3", "channels") else None
     except InterfaceError:
-        return
-    if interface in ("asgi3", "channels"):
-        yield Leaf(app, threads)
+        return None
 
 
-def _atomic_requests(found: Sequence[Leaf]) -> Iterator[CheckMessage]:
+def _atomic_requests(leaf: Leaf) -> Iterator[CheckMessage]:
     aliases = {alias for alias, database in settings.DATABASES.items() if database.get("ATOMIC_REQUESTS")}
-    if aliases and any(leaf.is_django for leaf in found):
+    if aliases and leaf.is_django:
         for name, view in _async_views(get_resolver()):
             if missing := aliases - getattr(view, "_non_atomic_requests", set()):
                 yield Error(
-                    f"{name} is a coroutine function, which Django refuses to call with ATOMIC_REQUESTS of"
+                    f"{name} is a coroutine function. Django refuses to call it because ATOMIC_REQUESTS is set for"
                     f" {', '.join(sorted(missing))}.",
                     hint="Decorate the view with @transaction.non_atomic_requests.",
                     id="uvicorn.E002",
@@ -101,25 +98,24 @@ def _async_views(resolver: URLResolver) -> Iterator[tuple[str, Any]]:
             yield entry.lookup_str, entry.callback
 
 
-def _no_threads(found: Sequence[Leaf]) -> Iterator[CheckMessage]:
+def _no_threads(leaf: Leaf) -> Iterator[CheckMessage]:
     kept = [alias for alias, database in settings.DATABASES.items() if database.get("CONN_MAX_AGE", 0) != 0]
-    for leaf in found:
-        if kept and leaf.threads is None:
-            yield Warning(
-                f"{_name(leaf.app)} runs coroutines outside of DjangoThreads, and CONN_MAX_AGE of {', '.join(kept)} is"
-                " not 0: connections that break or leak are not looked after.",
-                hint="Wrap it: DjangoThreads(app). Silence this if it uses no database.",
-                id="uvicorn.W001",
-            )
+    if kept and leaf.threads is None:
+        yield Warning(
+            f"{_name(leaf.app)} runs coroutines outside of DjangoThreads, and CONN_MAX_AGE of {', '.join(kept)} is"
+            " not 0: broken connections are not replaced, and leaked ones are not closed.",
+            hint="Wrap the application: DjangoThreads(app). Silence this check if it uses no database.",
+            id="uvicorn.W001",
+        )
 
 
-def _connections(found: Sequence[Leaf]) -> Iterator[CheckMessage]:
-    own = {id(leaf.threads): leaf.threads.threads for leaf in found if leaf.threads is not None}
-    if not own:
+def _connections(leaf: Leaf) -> Iterator[CheckMessage]:
+    if leaf.threads is None:
         return
+    own = leaf.threads.threads
     processes = _number("WEB_CONCURRENCY", 1)
     pool = _number("UVICORN_THREADS", Settings().threads)
-    threads = pool + 2 * sum(own.values())
+    threads = pool + 2 * own
     total = 0
     for database in settings.DATABASES.values():
         limits = database.get("OPTIONS", {}).get("pool")
@@ -131,9 +127,10 @@ def _connections(found: Sequence[Leaf]) -> Iterator[CheckMessage]:
     if total > MAX_CONNECTIONS:
         yield Warning(
             f"Up to {total} database connections: {processes} processes x ({pool} threads of WSGI + 2 x"
-            f" {sum(own.values())} of DjangoThreads) x {len(settings.DATABASES)} databases. PostgreSQL takes"
-            f" {MAX_CONNECTIONS} by default.",
-            hint="Lower them, raise max_connections, or use OPTIONS['pool']. Silence this if the server takes more.",
+            f" {own} of DjangoThreads) x {len(settings.DATABASES)} databases. PostgreSQL accepts {MAX_CONNECTIONS} by"
+            " default.",
+            hint="Lower these numbers, raise max_connections of PostgreSQL, or use OPTIONS['pool']. Silence this check"
+            " if your database accepts more.",
             id="uvicorn.W002",
         )
 
@@ -143,22 +140,20 @@ def _number(variable: str, default: int) -> int:
     return int(text) if text.isdecimal() else default
 
 
-def _middleware(found: Sequence[Leaf]) -> Iterator[CheckMessage]:
-    if any(leaf.is_django for leaf in found):
+def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:
+    if leaf.is_django:
         sync_only = [name for name in settings.MIDDLEWARE if not getattr(import_string(name), "async_capable", False)]
         if sync_only:
             yield Warning(
                 f"{', '.join(sync_only)}: this middleware is synchronous only, so each request holds a thread for as"
                 " long as its asynchronous view runs.",
-                hint="Use one with async_capable = True, or raise DjangoThreads(threads=...).",
+                hint="Use middleware with async_capable = True, or raise DjangoThreads(threads=...).",
                 id="uvicorn.W003",
             )
-    skipped = [name for name in settings.MIDDLEWARE if name not in _DEFAULTS or name == _LOGIN_REQUIRED]
-    bare = [_name(leaf.app) for leaf in found if not leaf.is_django]
-    if skipped and bare:
+    elif skipped := [name for name in settings.MIDDLEWARE if name not in _DEFAULTS]:
         yield Warning(
-            f"{', '.join(skipped)}: this middleware does not run for {', '.join(bare)}, which is outside of Django.",
-            hint="Make it an asynchronous view, or see that it needs no protection (login_required of uvicorn.django).",
+            f"{', '.join(skipped)}: this middleware does not run for {_name(leaf.app)}, which is outside of Django.",
+            hint="Make the application an asynchronous view of Django, or protect it (uvicorn.django.login_required).",
             id="uvicorn.W004",
         )
 

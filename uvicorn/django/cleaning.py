@@ -1,4 +1,4 @@
-"""What a thread does to its connections before they are another owner's."""
+"""Prepares a thread's database connections for their next owner."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ logger = logging.getLogger("uvicorn.app")
 
 
 def opened() -> list[Any]:
-    """The connections of this thread, and those that have been closed."""
+    """Return this thread's connection wrappers, also those that are closed."""
     try:
-        opened: list[Any] = connections.all(initialized_only=True)
+        return list(connections.all(initialized_only=True))
     except Exception:
-        # The settings cannot be used, as the call finds for itself.
+        # The settings are invalid; a call that uses the database raises the same error.
         return []
-    return opened
 
 
 def in_transaction(connection: Any) -> bool:
-    """Whether a transaction is open, which `close_if_unusable_or_obsolete` would end."""
+    """Return whether `connection` is in `atomic`, or open with autocommit off."""
     is_open = connection.connection is not None
     return bool(connection.in_atomic_block or (is_open and connection.autocommit is False))
 
 
 def clean_connections(closes: bool = False) -> bool:
-    """Have this thread's connections ready for another owner: none broken, none too old, none in a transaction.
+    """Close this thread's broken and expired connections, and roll back transactions that are left open.
 
-    With `closes` none is kept: rows are left to be read on them. Returns whether a transaction has been rolled back.
+    With `closes`, close every connection: an iterator has rows left to read. Returns whether an `atomic` block was
+    rolled back.
     """
     rolled_back = False
     for connection in opened():
         connection.queries_log.clear()
         if in_transaction(connection) and connection.settings_dict["AUTOCOMMIT"]:
-            _drop(connection, "a transaction was left open; it is rolled back")
+            _drop(connection, "a transaction was left open and is rolled back")
             rolled_back = True
             continue
         try:
@@ -51,10 +51,9 @@ def clean_connections(closes: bool = False) -> bool:
 
 
 def _drop(connection: Any, reason: str) -> None:
-    """Close `connection` with whatever it is in the middle of."""
-    logger.warning("database %r: %s; its connection is closed", connection.alias, reason)
-    # Whatever it is: the call that comes next would never be made.
+    logger.warning("database %r: %s; the connection is closed", connection.alias, reason)
+    # Even SystemExit is suppressed: it would end the thread before its next call.
     with suppress(BaseException):
         connection.close()
-    # The wrapper is never used again after it was closed in a transaction.
+    # Django does not reopen a wrapper that was closed in a transaction; the next call makes another one.
     del connections[connection.alias]

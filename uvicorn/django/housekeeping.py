@@ -1,9 +1,8 @@
-"""Which calls of asgiref leave nothing on their thread that another call of the request could come back to.
+"""Recognises calls that neither use the database nor call code of the site.
 
-Django makes some for each request: its signals, and the hooks of its own middleware. Were they to take a thread for the
-request, an asynchronous view that never uses the database would hold one. What they do is seen from the function that
-asgiref is given; a call in which it is not found is not one of these. Nor is a hook that may use the database, or call
-code of the site: what an event has left on the thread is not for them.
+Django sends its signals and runs hooks of its own middleware for each request. If they took a thread for the request,
+an asynchronous view that never uses the database would hold one. A call is recognised by the function that is passed
+to asgiref; an unknown function counts as one that uses the database.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _SESSIONS: Final = "django.contrib.sessions.middleware.SessionMiddleware"
 _MESSAGES: Final = "django.contrib.messages.middleware.MessageMiddleware"
 _CSRF: Final = "django.middleware.csrf.CsrfViewMiddleware"
 
-#: Middleware that uses no database, but for the cases that `_is_quiet` finds. LoginRequiredMiddleware is left out,
-#: because it has the site's authentication backend look the user up.
+#: Middleware that uses no database, except in the cases that `_is_quiet` finds. LoginRequiredMiddleware is not listed:
+#: it calls the site's authentication backend.
 _MIDDLEWARE: Final = frozenset(
     (
         _SESSIONS,
@@ -44,8 +43,11 @@ _MIDDLEWARE: Final = frozenset(
 
 
 def leaves_nothing(function: Callable[[], Any]) -> bool:
-    """Return whether `function`, as asgiref submits it, is a hook of Django's own middleware that uses no database, or
-    a signal or the end of a response with no other receivers than Django's."""
+    """Return whether the call that `function` makes leaves no state on its thread. `function` is as asgiref submits it.
+
+    Such a call is a hook of Django's own middleware that uses no database, or a signal or `response.close()` whose
+    receivers are all part of Django.
+    """
     inner = _inner(function)
     if inner is None:
         return False
@@ -65,22 +67,22 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments of the call that `function`, as asgiref submits it, makes in the end; () if unsure."""
+    """Return the arguments that asgiref calls with by `function`; () for a function that asgiref has not made."""
     inner = _inner(function)
     return () if inner is None else inner.args
 
 
 def _inner(function: Callable[[], Any]) -> partial[Any] | None:
-    """Return the call that asgiref was asked to make: the last argument of the partial that it submits."""
+    # asgiref submits a partial whose last argument is the partial that it was asked to call.
     inner = function.args[-1] if isinstance(function, partial) and function.args else None
     return inner if isinstance(inner, partial) else None
 
 
 def _is_quiet(middleware: type, hook: str, arguments: tuple[Any, ...]) -> bool:
-    """Whether the hook uses no database and calls no code of the site."""
+    """Return whether the hook uses no database and calls no code of the site."""
     name = f"{middleware.__module__}.{middleware.__qualname__}"
     if name == _CSRF:
-        # It answers by the view that the settings name, and reads what was uploaded by the handlers they name.
+        # The middleware calls the failure view and the upload handlers of the settings.
         named = (settings.CSRF_FAILURE_VIEW, *settings.FILE_UPLOAD_HANDLERS)
         return not settings.CSRF_USE_SESSIONS and all(each.startswith("django.") for each in named)
     if hook == "process_response" and name == _SESSIONS:

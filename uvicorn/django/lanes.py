@@ -1,14 +1,14 @@
-"""Threads with Django's connections on them, and which of them runs the calls of a request or of an event.
+"""Lends threads to requests and events, so that their ORM calls find the database connections they have used before.
 
-Django keeps a connection on the thread, and sites keep a tenant or a user there. So nobody else may come to a thread
-for as long as its owner may come back to what it has left:
+Django stores connections on a thread, and sites store a tenant or a user there. A thread therefore has one owner while
+that owner may need this state again:
 
 - A request keeps its thread from its first call to its end.
-- Other code (an event of a WebSocket, a task that has outlived its request) has a thread for one call, and keeps it
-  while it has a transaction open, or an iterator over rows.
+- Other code (a WebSocket event, a task that has outlived its request) has a thread for one call. It keeps the thread
+  while a transaction is open, or an iterator over rows is unfinished.
 
-A thread closes connections that are broken or too old before its first call and after its last one, as Django does at
-the beginning and at the end of a request. A transaction that is still open then is rolled back with its connection.
+Before the first call of an owner and after the last one, the thread closes broken and expired connections, as Django
+does around a request, and rolls back a transaction that is still open.
 """
 
 from __future__ import annotations
@@ -47,39 +47,41 @@ class ThreadsBusy(UvicornError):
 
 
 class RequestRefused(BaseException):
-    """A request found no free thread in time: it ends with this, and is answered with 503.
+    """A request found no free thread in time; it is answered with 503.
 
-    Not an Exception, like a cancellation: Django would log it as a fault of the view and send mail about it.
+    A BaseException, because Django logs and mails an Exception as a fault of the view.
     """
 
 
 @final
 class Lane:
-    """Threads for leases: at most so many, started when they are needed; the one that was used last goes first."""
+    """A pool of at most `threads` threads, started when needed. The thread that was used last is lent first.
+
+    A call that finds no free thread within `wait` seconds is refused.
+    """
 
     def __init__(self, threads: int, wait: float) -> None:
-        """`wait` is how many seconds a call waits for a thread before it is refused."""
         self.threads = threads
         self.wait = wait
         self.renew()
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Begin with no threads: a new lane, or one in a forked process, to which the threads have not come along."""
+        """Begin without threads. Called for a new lane, and in a forked process, where threads do not survive."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
-        # Each idle thread waits for its next lease, or for None, which ends it.
+        # The inboxes of idle threads. None ends the thread.
         self._idle: list[SimpleQueue[Callable[[], None] | None]] = []
         self._closed = False
         self._threads: list[threading.Thread] = []
-        # Those that have not been told to end.
+        # The number of threads that are not about to end.
         self._lasting = 0
-        #: Leases that have a thread, or wait for one.
+        #: The number of leases that have a thread or wait for one.
         self.leases = 0
 
     @property
     def alive(self) -> int:
-        """Threads that have not ended."""
+        """The number of threads that have not ended."""
         return sum(thread.is_alive() for thread in self._threads)
 
     @property
@@ -88,7 +90,7 @@ class Lane:
         return bool(self._waiting)
 
     def run(self, serve: Callable[[], None]) -> None:
-        """Have a thread call `serve` as soon as one is free."""
+        """Call `serve` on a thread as soon as one is free."""
         with self._lock:
             if self._idle:
                 self._idle.pop().put(serve)
@@ -97,7 +99,7 @@ class Lane:
             self.leases += 1
 
     def withdraw(self, serve: Callable[[], None]) -> bool:
-        """Return whether no thread will call `serve`, which has waited too long: it need not be kept any more."""
+        """Remove `serve`, which has waited too long, from the queue. Return False if a thread has already called it."""
         with self._lock:
             if serve not in self._waiting:
                 return False
@@ -106,14 +108,14 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Keep threads that a lease gives back, also after `close`."""
+        """Undo `close`: keep threads again when a lease gives them back."""
         with self._lock:
             self._closed = False
 
     def close(self) -> None:
-        """End the threads, each when no lease has it or waits for it, and close their connections.
+        """End the threads and close their connections, each thread when no lease has it or waits for it.
 
-        Later leases have threads that end with them.
+        A later lease gets a thread that ends with the lease.
         """
         with self._lock:
             self._closed = True
@@ -127,9 +129,9 @@ class Lane:
             thread.join()
 
     def _start_thread(self, serve: Callable[[], None]) -> bool:
-        # A daemon: an application that blocks for ever must not keep the process from ending.
+        # A daemon thread, so that the process can end while an application blocks.
         name = f"uvicorn-django-{self._lasting + 1}"
-        # In a context of its own: some versions of Python have a thread inherit that of the request that starts it.
+        # An empty context: from Python 3.14 on, a thread may inherit the context of the request that starts it.
         thread = threading.Thread(target=Context().run, args=(self._work, serve), name=name, daemon=True)
         try:
             thread.start()
@@ -147,7 +149,7 @@ class Lane:
             try:
                 serve()
             except BaseException:
-                logger.exception("DjangoThreads: a thread has failed; it continues")
+                logger.exception("DjangoThreads: serving a request failed; the thread continues")
             with self._lock:
                 self.leases -= 1
                 serve = self._waiting.popleft() if self._waiting else None
@@ -169,19 +171,19 @@ def _renew_all() -> None:
         lane.renew()
 
 
-# At once: later two threads of the process could do it at the same time.
+# Right after the fork, because the process has one thread then.
 os.register_at_fork(after_in_child=_renew_all)
 
 
 class Lanes(NamedTuple):
-    """Of one application. Code that has a thread for a call never waits behind requests, which keep theirs."""
+    """The lanes of one application. A single call never waits behind requests, which keep their threads for long."""
 
     requests: Lane
     calls: Lane
 
 
 class _Call:
-    """A call, and the future of its outcome. Either a thread takes it, to run it, or a timer, to refuse it."""
+    """A call and the future of its outcome. A thread takes it to run it, or a timer takes it to refuse it."""
 
     __slots__ = ("_untaken", "function", "future")
 
@@ -191,13 +193,13 @@ class _Call:
         self._untaken = threading.Lock()
 
     def take(self) -> bool:
-        """Return whether the call is the caller's to run or to refuse: it has not been taken, nor cancelled."""
+        """Take the call. Return False if it has been taken before, or is cancelled."""
         return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
 
 
 @final
 class Lease(Executor):
-    """The executor of a request or an event handler: runs its calls one at a time, in their order.
+    """The executor of a request or an event handler: runs its calls one at a time, in the order of `submit`.
 
     `submit` works from any thread, also after `end`.
     """
@@ -205,32 +207,31 @@ class Lease(Executor):
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
         self._lanes = lanes
         self._keeps_thread = is_request
-        # What a call raises that finds no thread.
+        # The exception of a call that finds no thread.
         self._refusal: type[BaseException] = RequestRefused if is_request else ThreadsBusy
         self._ended = False
         self._lock = threading.Lock()
-        # None wakes the thread, which then looks whether it is still needed. The garbage collector may put one in the
-        # middle of another `put`, which this kind of queue allows.
+        # None wakes the thread, which then checks whether it is still needed. A SimpleQueue, because the garbage
+        # collector may call `put` in the middle of another `put`.
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        # Whether a thread serves the calls, or has been asked for.
+        # Whether a thread serves the calls, or has been requested from the lane.
         self._is_served = False
-        # What a thread that has been asked for is to call, until it does.
-        self._turn: Callable[[], None] | None = None
-        # Calls that may wait for it, and of which no timer has run out.
-        self._hopes = 0
+        # The request for a thread, until a thread begins to serve.
+        self._thread_request: Callable[[], None] | None = None
+        # The number of calls whose wait for a thread has not timed out.
+        self._waiting_calls = 0
         self._thread = 0
-        # Iterators that have begun and not ended. Only the caller keeps them alive.
+        # Unfinished iterators. Only the caller keeps them alive.
         self._iterators: set[weakref.ref[GeneratorType[Any, Any, Any]]] = set()
-        # Makes what every later call raises.
+        # Makes the exception of every later call.
         self._broken: Callable[[], BaseException] | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have the thread of this lease call `fn`; if none is free in time, the future raises RequestRefused or
-        ThreadsBusy."""
+        """Call `fn` on this lease's thread. The future raises RequestRefused or ThreadsBusy if none is free in time."""
         if args or kwargs:
             return self.submit(partial(fn, *args, **kwargs))
         if threading.get_ident() == self._thread:
-            # That thread runs an event loop of its own, which would wait for a call that waits for the loop's end.
+            # The thread runs an event loop: a call to this thread would wait until that loop ends.
             return once(self._lanes).submit(fn)
         if self._keeps_thread and not self._is_served and leaves_nothing(fn):
             return once(self._lanes, self._refusal).submit(fn)
@@ -243,26 +244,26 @@ class Lease(Executor):
         with self._lock:
             self._calls.put(call)
             asks, self._is_served = not self._is_served, True
-            self._hopes += 1
+            self._waiting_calls += 1
         if asks:
-            self._turn = partial(self._serve, lane.wait)
+            self._thread_request = partial(self._serve, lane.wait)
             try:
-                lane.run(self._turn)
+                lane.run(self._thread_request)
             except RuntimeError:
                 call.take()
-                self._is_served, self._turn = False, None
-                self._lose_hope()
+                self._is_served, self._thread_request = False, None
+                self._stop_waiting()
                 raise
         if self._thread or not lane.is_full:
-            self._lose_hope()
+            self._stop_waiting()
         else:
             with suppress(RuntimeError):
-                # Without an event loop only the caller waits.
+                # Without an event loop the call waits without limit.
                 asyncio.get_running_loop().call_later(lane.wait, self._refuse, call, lane)
         return call.future
 
     def end(self) -> None:
-        """The request or the handler has ended: give the thread back as soon as it has made the calls it has."""
+        """Give the thread back after the calls that have been submitted: the request or the handler has ended."""
         if self._ended:
             return
         self._keeps_thread = False
@@ -272,33 +273,33 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
-        """Refuse a call that has waited too long, unless a thread has taken it or comes to it after others."""
-        self._lose_hope()
+        """Refuse a call that has waited too long, unless this lease has a thread by now."""
+        self._stop_waiting()
         if self._thread:
             return
         if call.take():
-            refuse = partial(self._refusal, f"{lane.threads} threads were busy for {lane.wait:g} s")
+            refuse = partial(self._refusal, f"all {lane.threads} threads were busy for {lane.wait:g} s")
             if self._keeps_thread:
                 self._broken = refuse
             call.future.set_exception(refuse())
             del call.function, call.future
         with self._lock:
-            # Threads may be busy for hours, and calls be refused for as long.
-            if not self._hopes and self._turn is not None and lane.withdraw(self._turn):
-                self._is_served, self._turn = False, None
+            # Without this, refused leases would accumulate in the lane while its threads are busy.
+            if not self._waiting_calls and self._thread_request is not None and lane.withdraw(self._thread_request):
+                self._is_served, self._thread_request = False, None
 
-    def _lose_hope(self) -> None:
+    def _stop_waiting(self) -> None:
         with self._lock:
-            self._hopes -= 1
+            self._waiting_calls -= 1
 
     def _serve(self, seconds: float) -> None:
-        """Make calls until the thread is not needed any more; called by a thread.
+        """Make calls on the calling thread, until this lease needs it no more.
 
-        After the end it waits `seconds` for a task to go on with an iteration: one that was abandoned may be kept alive
-        by garbage that is not collected for long.
+        After `end`, a thread with an unfinished iterator waits `seconds` for the next call: an abandoned iterator may
+        not be garbage-collected for a long time.
         """
         self._thread = threading.get_ident()
-        self._turn = None
+        self._thread_request = None
         used = False
         while True:
             try:
@@ -306,7 +307,7 @@ class Lease(Executor):
             except Empty:
                 if used:
                     if clean_connections(closes=bool(self._iterators)):
-                        # A task that goes on would save a part of what belongs together.
+                        # A task that continues would commit only the second half of the transaction.
                         self._broken = partial(TransactionManagementError, "rolled back: it outlived its handler")
                     used = False
                     self._iterators.clear()
@@ -321,12 +322,12 @@ class Lease(Executor):
                     clean_connections()
                     used = True
                 self._make(call)
-            # Not kept while the thread waits.
+            # Let the call be freed while the thread waits.
             del call
 
     def _make(self, call: _Call) -> None:
         function, future = call.function, call.future
-        # A timer may still refer to it.
+        # The timer may still refer to the call.
         del call.function
         inherited = forks.forks
         iterators = [argument for argument in arguments_of(function) if isinstance(argument, GeneratorType)]
@@ -345,7 +346,7 @@ class Lease(Executor):
                 self._iterators.add(weakref.ref(iterator, self._collected))
 
     def _collected(self, iterator: weakref.ref[GeneratorType[Any, Any, Any]]) -> None:
-        """Called before the iterator runs its `finally`, which closes its cursor: where it is collected, not here."""
+        # The iterator's `finally`, which closes its cursor on this thread, runs only after this callback.
         try:
             asyncio.get_running_loop().call_soon(self._forget, iterator)
         except RuntimeError:
@@ -358,7 +359,7 @@ class Lease(Executor):
     def _needs_thread(self) -> bool:
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return True
-        # In one step, for `_forget` may come at any time.
+        # A copy, because `_forget` may be called at any time.
         for reference in self._iterators.copy():
             iterator = reference()
             if iterator is not None and getgeneratorstate(iterator) != GEN_SUSPENDED:
@@ -367,7 +368,7 @@ class Lease(Executor):
 
 
 def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:
-    """Return a lease for one call, which leaves nothing open behind it."""
+    """Return a lease for one call. A transaction that the call leaves open is rolled back."""
     lease = Lease(lanes, is_request=False)
     lease.end()
     lease._refusal = refusal

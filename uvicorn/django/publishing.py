@@ -1,4 +1,4 @@
-"""Messages to groups that are sent when what they report is in the database."""
+"""`publish_on_commit`: broadcast messages that are sent when a transaction has been committed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _lost: Final = LogLimit()
 def publish_on_commit(group: str, message: Message, using: str | None = None) -> None:
     """Send `message` to all members of `group` when the transaction of the database `using` has been committed.
 
-    At once if there is no transaction; never if it is rolled back. A message that cannot be sent is one line in the
-    log, not the failure of what has been saved. To be called where the database may be used: in views, signal
-    receivers, commands; from a coroutine by `sync_to_async`.
+    Without a transaction the message is sent at once; after a rollback it is dropped. An outage of the broadcast
+    backend is logged and raises nothing, because the data has already been saved. Call this where Django allows
+    synchronous database access: in views, signal receivers and commands, or from a coroutine by `sync_to_async`.
 
-    Raises LocalProtocolError for a message that cannot be sent.
+    Raises LocalProtocolError for an invalid group name or message.
     """
-    # Here, and not in the middle of a commit.
+    # Checked here, because an exception after the commit would come too late.
     group_name(group)
     encode(message)
-    # The caller may go on with its own.
+    # The caller may change its dictionary before the commit.
     copy = dict(message)
 
     def send() -> None:
@@ -46,10 +46,10 @@ def publish_on_commit(group: str, message: Message, using: str | None = None) ->
 
 def _log(group: str, error: BroadcastUnavailable) -> None:
     if error.reported:
-        # By the outage that it is part of.
+        # The backend has already logged the outage.
         return
     if named_url().startswith(MEMORY) and running_hub(None) is None:
-        # Tests, and commands of a site of one process: there is no client.
+        # A test, or a command of a site that runs as one process.
         logger.debug("group %r: no client is connected to this process", group)
     elif count := _lost.admits():
         logger.warning("group %r: %d messages not sent after a commit: %s", group, count, error)

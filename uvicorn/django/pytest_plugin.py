@@ -13,8 +13,10 @@ Published = list[tuple[str, Message]]
 
 @pytest.fixture
 def published_messages(monkeypatch: pytest.MonkeyPatch) -> Published:
-    """Groups and messages that `publish_on_commit` has sent. Without a carrier that is named by
-    UVICORN_BROADCAST_URL they stay in the process."""
+    """List the groups and messages that `publish_on_commit` has sent.
+
+    If UVICORN_BROADCAST_URL names no backend, messages stay in the process.
+    """
     if not named_url():
         monkeypatch.setenv(VARIABLE, MEMORY)
     published: Published = []

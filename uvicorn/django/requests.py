@@ -1,4 +1,4 @@
-"""Django's request for coroutines outside of Django's handler: `request_of`, and `login_required` for handlers."""
+"""Requests and logins of Django for coroutines outside of Django's handler: `request_of` and `login_required`."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from uvicorn.types import Message
 
 Handler = Callable[..., Awaitable[Any]]
 
-# Django checks no token for these (RFC 9110, section 9.2.1).
+# Django checks no CSRF token for safe methods (RFC 9110, section 9.2.1).
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 
-#: The names under which channels and ASGI announce what `login_required` decides about.
+#: Types of scopes (ASGI) and names of messages (channels) for which `login_required` checks the user.
 _HANDSHAKES: Final = frozenset(("websocket", "websocket.connect"))
 _REQUESTS: Final = frozenset(("http", "http.request"))
 
 
 def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
-    """Return Django's request of a message or an ASGI scope, of HTTP or of a WebSocket's handshake.
+    """Return a Django request made of a message or an ASGI scope, of an HTTP request or a WebSocket handshake.
 
-    It has META, COOKIES and GET, LANGUAGE_CODE, and where they are installed `session` and `auser()`; the database is
-    read when these are used. `get_host()` obeys ALLOWED_HOSTS. The session is there to be read: no cookie would tell
-    the client of changes. `body` is the content, for POST and FILES; without it, that of the message.
+    The request has META, COOKIES, GET and LANGUAGE_CODE, and `session` and `auser()` if these applications are
+    installed; the database is read when they are used. `get_host()` obeys ALLOWED_HOSTS. Do not change the session:
+    the client gets no cookie. `body` is the content for POST and FILES; the default is the content of the message.
 
-    Sets the script prefix of the calling task, so that `reverse()` is right below a root path.
+    Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """
     path, root_path = message["path"], message.get("root_path") or ""
     scheme = message.get("scheme") or "http"
     scope = {
         **message,
-        # A handshake is a GET.
+        # The message of a handshake has no method.
         "method": message.get("method") or "GET",
         "scheme": {"ws": "http", "wss": "https"}.get(scheme, scheme),
-        # Django cuts the root path off wherever a path begins with its letters.
+        # Django would cut the root path "/app" off the path "/apple".
         "root_path": root_path if is_below(path, root_path) else "",
         "headers": [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers") or ()],
     }
@@ -58,7 +58,7 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
     if apps.is_installed("django.contrib.sessions"):
         request.session = _session_class(settings.SESSION_ENGINE)(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
         if apps.is_installed("django.contrib.auth"):
-            # It needs models, which are not there yet when this module is imported.
+            # This import needs Django's models, which are not yet loaded when this module is imported.
             from django.contrib.auth.middleware import AuthenticationMiddleware
 
             AuthenticationMiddleware(_no_response).process_request(request)
@@ -69,16 +69,16 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 def login_required(handler: Handler) -> Handler:
     """Call `handler`, `async def handler(message, channels)` or an ASGI application, only for users that are logged in.
 
-    The message or scope of a request or a handshake then has `request` and `user`. Others are answered with 302 to
-    LOGIN_URL, handshakes with 403, as are POST and other unsafe methods that Django's CsrfViewMiddleware rejects: it
-    looks for the token in the X-CSRFToken field. All answers of HTTP have `Vary: Cookie`.
+    The message or scope of a request or a handshake then has the keys `request` and `user`. Without a login, a request
+    is redirected to LOGIN_URL with 302, and a handshake is rejected with 403. Unsafe methods, such as POST, need the
+    CSRF token in the field X-CSRFToken; without it they are answered with 403. Each HTTP response has `Vary: Cookie`.
 
-    A login is checked once: an open WebSocket outlives a logout.
+    The login is checked once: a WebSocket stays open after a logout.
     """
 
     @wraps(handler)
     async def checked(message: Message, *others: Any) -> Any:
-        # A message has its kind under another name than a scope.
+        # channels messages have "channel"; ASGI scopes have "type".
         kind = message.get("channel") or message.get("type") or "http.request"
         if kind not in _REQUESTS and kind not in _HANDSHAKES:
             return await handler(message, *others)
@@ -114,14 +114,14 @@ async def _send(kind: str, response: HttpResponse, send: Callable[[Message], Awa
 
 
 def _login_redirect(request: HttpRequest) -> HttpResponse:
-    """As `django.contrib.auth.views.redirect_to_login`, which cannot be imported before models are."""
+    # A copy of `django.contrib.auth.views.redirect_to_login`, which cannot be imported before models are loaded.
     url = resolve_url(settings.LOGIN_URL)
     mark = "&" if "?" in url else "?"
     return HttpResponseRedirect(f"{url}{mark}{urlencode({REDIRECT_FIELD_NAME: request.get_full_path()})}")
 
 
 def _csrf_failure(request: HttpRequest, handler: Handler) -> HttpResponse | None:
-    """Return the answer of Django's middleware to a request that it rejects. On a thread: it may read the session."""
+    """Return CsrfViewMiddleware's response to a request that it rejects. Runs on a thread: it may read the session."""
     middleware = CsrfViewMiddleware(_no_response)
     middleware.process_request(request)
     rejection: HttpResponse | None = middleware.process_view(request, handler, (), {})
@@ -134,20 +134,23 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 @lru_cache(maxsize=8)
 def _session_class(engine: str) -> Any:
-    """The site's sessions, whose keys stay what they are: a session that was signed with one of SECRET_KEY_FALLBACKS
-    gets a new key from `auser()`, of which the client would not learn."""
+    """Return a subclass of the session store that never changes a session's key.
+
+    `auser()` changes the key of a session that was signed with one of SECRET_KEY_FALLBACKS, and the client would not
+    get the new key.
+    """
     store = import_module(engine).SessionStore
 
     async def acycle_key(self: Any) -> None: ...
 
-    # The key that sessions are signed with is made of the name.
+    # Django signs sessions with a key derived from the qualified name of the class.
     same = {"__qualname__": store.__qualname__, "__module__": store.__module__}
     return type(store.__name__, (store,), {**same, "cycle_key": lambda self: None, "acycle_key": acycle_key})
 
 
 @final
 class _VaryingSend:
-    """`send` whose response has `Vary: Cookie`."""
+    """`send` that adds `Vary: Cookie` to a response."""
 
     def __init__(self, send: Callable[[Message], Awaitable[Any]]) -> None:
         self._send = send
@@ -160,7 +163,7 @@ class _VaryingSend:
 
 @final
 class _VaryingReply:
-    """`channels['reply']` whose response has `Vary: Cookie`."""
+    """`channels['reply']` that adds `Vary: Cookie` to a response."""
 
     def __init__(self, reply: Any) -> None:
         self._reply = reply

@@ -1,11 +1,11 @@
-"""`DjangoThreads`: lets coroutines use Django's ORM on a bounded number of threads, each request on its own.
+"""`DjangoThreads`: runs the ORM calls of coroutines on a bounded number of threads, each request on its own thread.
 
-Django runs the ORM calls of coroutines by asgiref, on the executor that belongs to the `ThreadSensitiveContext` of the
-calling task: one for all of them unless there is such a context. `DjangoThreads` gives each request, and each event of
-a channels application or WebSocket, a context whose executor is a `Lease` of one of its threads.
+Django passes the ORM calls of coroutines to asgiref, which runs them on the executor of the task's
+`ThreadSensitiveContext`. Without such a context, all tasks share one thread. `DjangoThreads` gives each request, and
+each event of a WebSocket or channels application, a context whose executor is a `Lease` of one of its threads.
 
-The context is set, and not entered: tasks that outlive a context that was left can make no calls. Django's own handler
-opens a context as well, which asgiref ignores inside of ours.
+The context variable is set, but the context is not entered: a task that outlives its request could make no more calls
+after the context's exit. Django's own handler enters another context, which asgiref ignores inside of ours.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class DjangoThreads:
-    """`DjangoThreads(app)` is `app`, an ASGI or a channels application, whose coroutines may use Django's ORM.
+    """Middleware for an ASGI or a channels application whose coroutines use Django's ORM.
 
-    A request has one of `threads` threads to itself, with the connections on it, from its first ORM call to its end.
-    Events of channels handlers, WebSockets, and tasks that outlive their request have one for each call, of as many
-    others. So there are at most twice `threads` connections to each database. A request that finds no free thread for
-    `wait` seconds is answered with 503; a call of other code raises ThreadsBusy.
+    A request has one of `threads` threads, with its database connections, to itself from its first ORM call to its end.
+    WebSocket events and tasks that outlive their request have a thread for each call, from a second pool of `threads`
+    threads. So there are at most twice `threads` connections to each database. A request that finds no free thread
+    within `wait` seconds is answered with 503; in other code, the call raises ThreadsBusy.
 
-    Raises ConfigError for what cannot be used.
+    Raises ConfigError for an application of another kind, or an invalid `threads` or `wait`.
     """
 
     def __init__(self, app: Callable[..., Any], threads: int = 4, *, wait: float = 5.0) -> None:
@@ -50,16 +50,15 @@ class DjangoThreads:
         except InterfaceError:
             if not callable(app):
                 raise
-            # Middleware that passes its arguments on; each call has as many as its interface.
+            # Middleware that takes *arguments: the number of arguments of each call shows the interface.
             interface = "asgi3"
         if interface not in ("asgi3", "channels"):
             raise ConfigError(
                 f"DjangoThreads: expected an ASGI 3 or a channels application, got a {interface} one; WSGI applications"
                 " and plain functions have threads of their own"
             )
-        self.app = app
-        #: The application inside, for tools that read signatures.
-        self.__wrapped__ = app
+        #: Interface detection reads `__wrapped__`.
+        self.app = self.__wrapped__ = app
         self.threads = threads
         self.lanes = Lanes(Lane(threads, wait), Lane(threads, wait))
         self._refusals = LogLimit()
@@ -91,19 +90,19 @@ class DjangoThreads:
             self._log_refusal(refusal)
         finally:
             lease.end()
-            # Of tasks that call the application themselves. One that is closed, not ended, is in another context.
+            # ValueError: the coroutine is closed from another context than it ran in.
             with suppress(ValueError):
                 SyncToAsync.thread_sensitive_context.reset(token)
                 set_script_prefix(script_prefix)
 
     async def startup(self) -> None:
-        """Start the application, if it has a `startup`."""
+        """Call the application's `startup`, if it has one."""
         for lane in self.lanes:
             lane.open()
         await self._call_hook("startup")
 
     async def shutdown(self) -> None:
-        """Shut the application down, then end the threads and close their connections."""
+        """Call the application's `shutdown`, if it has one, then end the threads and close their connections."""
         try:
             await self._call_hook("shutdown")
         finally:
@@ -112,14 +111,14 @@ class DjangoThreads:
 
     @property
     def wants_http_disconnect(self) -> bool:
-        """Whether the application does (interface rule R8)."""
+        """The attribute of the application (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
 
     def _log_refusal(self, refusal: BaseException) -> None:
         if count := self._refusals.admits():
             logger.warning(
-                "DjangoThreads: %d answered with 503, the last one because %s; raise threads=, or hold them for less"
-                " time: a request keeps its thread from its first ORM call to its end",
+                "DjangoThreads: %d requests answered with 503, the last one because %s; raise threads=, or shorten the"
+                " requests: each keeps its thread from its first ORM call to its end",
                 count,
                 str(refusal),
             )
@@ -131,10 +130,10 @@ class DjangoThreads:
 
 
 def release_thread() -> None:
-    """Give the thread of this request back before its end: to be called before a long wait, or a long stream.
+    """Give the thread of this request back before the request ends. Call this before a long wait or a long stream.
 
-    A transaction that is open is rolled back. Later ORM calls of the request have a thread for each call, on which what
-    middleware has left for the request is not to be found, and what others have left may be.
+    An open transaction is rolled back. Later ORM calls of the request run on any thread: state that middleware has left
+    on the request's thread is not found, and state that other requests have left may be found.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None
@@ -160,7 +159,7 @@ async def _answer(kind: str, send: Callable[[Message], Awaitable[None]]) -> bool
 
 
 def _refusal_in(error: BaseException) -> BaseException | None:
-    """Return the refusal that `error` is, or that a group of tasks has failed with."""
+    """Return `error` if it is a refusal, or the first refusal in an exception group."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_refusal_in, error.exceptions)), None)
     return error if isinstance(error, (RequestRefused, ThreadsBusy)) else None
