@@ -39,8 +39,10 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
     "core": CORE,
     "concurrency": CORE | {"concurrency"},
     "interfaces": CORE | {"concurrency", "interfaces"},
+    # An interface that owns interfaces.
+    "routing": CORE | {"interfaces", "routing"},
     "server": CORE | {"wire", "server"},
-    "adapters": CORE | {"concurrency", "interfaces", "adapters"},
+    "adapters": CORE | {"concurrency", "interfaces", "routing", "adapters"},
     "broadcast": GROUND | {"broadcast"},
     # Nothing imports it, and nothing else imports Django.
     "django": CORE | {"interfaces", "broadcast", "django"},

@@ -1,0 +1,1 @@
+"""One table of applications of every kind: `Router`, `Route`, `Mount`."""

@@ -1,0 +1,204 @@
+"""The entries of a Router: `Route` and `Mount`. Both are immutable, and checked when they are made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.interfaces.threaded import ThreadedInterface
+from uvicorn.routing.table import HTTP, WEBSOCKET
+from uvicorn.settings import Settings
+
+_METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+# A name, an IPv4 address, or an IPv6 address in brackets; without port.
+_HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+
+# Never in a decoded path, or a sign of a table that is written for another router.
+_WRONG: Final = (
+    (re.compile(r"[{<]"), "a path has no parameters; write '/prefix/*', and let the application read the rest"),
+    (re.compile(r"%"), "paths are compared decoded; write the character itself"),
+    (re.compile(r"\?"), "a path has no query; the application reads it"),
+    (re.compile(r"[\x00-\x1f\x7f-\x9f]"), "a path has no control characters"),
+    (re.compile("[\ufffd\ud800-\udfff]"), "a path is valid Unicode text"),
+    (re.compile(r"/\.\.?(/|$)"), "a path has no '.' or '..' segments, which clients resolve"),
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Entry:
+    """An application, and the requests that it is called for."""
+
+    path: str
+    app: Any
+    #: The path without `/*`.
+    prefix: str
+    is_exact: bool
+    host: str | None
+    protocol: str | None
+    methods: frozenset[str] | None
+    threads: int | None
+    interface: str
+    name: str | None
+
+    #: Whether the prefix becomes a part of the application's root path.
+    moves_root = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
+            raise ConfigError(f"{self!r}: threads: expected a number not below 1, got {self.threads!r}")
+        if self.name is not None and (not isinstance(self.name, str) or not self.name):
+            raise ConfigError(f"{self!r}: name: expected text, got {self.name!r}")
+        # Built to be checked: a mistake is an error when the module is imported.
+        interface = self.build(Settings())
+        if self.threads is not None and not isinstance(interface, ThreadedInterface):
+            raise ConfigError(
+                f"{self!r}: threads: only WSGI applications and consumers that are plain functions run on threads"
+            )
+
+    def build(self, settings: Settings) -> Interface:
+        """Return a new interface of the application. Raises InterfaceError, which names the entry."""
+        settings = replace(settings, interface=self.interface, threads=self.threads or settings.threads)
+        try:
+            return build_interface(self.app, settings)
+        except InterfaceError as error:
+            raise InterfaceError(f"{self!r}: {error}") from None
+
+    def __str__(self) -> str:
+        return self.name or self.path
+
+    def __repr__(self) -> str:
+        given = [repr(self.path)]
+        given += [f"{name}={value!r}" for name in ("host", "protocol") if (value := getattr(self, name)) is not None]
+        if self.methods is not None:
+            given.append(f"methods={tuple(sorted(self.methods))!r}")
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+class Route(Entry):
+    """`Route("/a/b", app)` takes exactly this path; `Route("/a/*", app)` takes `/a` and everything below it.
+
+    The application sees the request as it would without a Router: its root path stays. With `host`, `protocol`
+    (`"http"` or `"websocket"`) or `methods` it takes such requests only; GET includes HEAD. `threads` gives a WSGI
+    application, or a consumer that is a plain function, a pool of that many threads for this entry. `interface` names
+    the kind of the application, which is detected by default. `name` stands for the path in log lines.
+
+    Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        app: Any,
+        *,
+        host: str | None = None,
+        protocol: str | None = None,
+        methods: Iterable[str] | None = None,
+        threads: int | None = None,
+        interface: str = "auto",
+        name: str | None = None,
+    ) -> None:
+        where = f"Route({path!r:.200})"
+        check_path(where, path)
+        prefix = path.removesuffix("/*")
+        if "*" in prefix:
+            raise ConfigError(f"{where}: '*' stands for everything below, and only at the end: '/prefix/*'")
+        is_exact = prefix == path
+        protocol, methods = check_protocol(where, protocol, methods)
+        super().__init__(
+            path, app, prefix, is_exact, check_host(where, host), protocol, methods, threads, interface, name
+        )
+
+
+class Mount(Entry):
+    """`Mount("/shop", app)` takes `/shop` and everything below it, and moves the application's root path there.
+
+    `SCRIPT_NAME` and `root_path` end with the prefix: for an application that does not know where it lives. The
+    keywords are those of `Route`.
+    """
+
+    moves_root = True
+
+    def __init__(
+        self,
+        prefix: str,
+        app: Any = None,
+        *,
+        host: str | None = None,
+        protocol: str | None = None,
+        methods: Iterable[str] | None = None,
+        threads: int | None = None,
+        interface: str = "auto",
+        name: str | None = None,
+        routes: object = None,
+    ) -> None:
+        where = f"Mount({prefix!r:.200})"
+        if routes is not None:
+            raise ConfigError(
+                f"{where}: routes is an argument of Starlette's Mount; import that one, or mount an application: "
+                "Mount('/prefix', app)"
+            )
+        if prefix in ("", "/", "/*"):
+            raise ConfigError(f"{where}: every path lies below it; write Route('/*', app), or default=app")
+        check_path(where, prefix)
+        if "*" in prefix:
+            raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")
+        if prefix.endswith("/"):
+            raise ConfigError(f"{where}: a prefix has no slash at its end; write Mount({prefix.rstrip('/')!r}, app)")
+        protocol, methods = check_protocol(where, protocol, methods)
+        super().__init__(
+            prefix, app, prefix, False, check_host(where, host), protocol, methods, threads, interface, name
+        )
+
+
+class Default(Entry):
+    """The application for all requests that no entry takes."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__("*", app, "", False, None, None, None, None, "auto", None)
+
+    def __repr__(self) -> str:
+        return "Router(default=...)"
+
+
+def check_path(where: str, path: object) -> None:
+    """Raise ConfigError unless some request may have `path`, or its beginning."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ConfigError(f"{where}: expected a path that begins with '/', such as '/search' or '/search/*'")
+    for pattern, reason in _WRONG:
+        if found := pattern.search(path):
+            raise ConfigError(f"{where}: got {found[0]!r}; {reason}")
+
+
+def check_host(where: str, host: object) -> str | None:
+    """Return the host in lower case without its final dot. Raise ConfigError for what is not the name of a host."""
+    if host is None:
+        return None
+    text = host.lower().removesuffix(".") if isinstance(host, str) else ""
+    if not _HOST.fullmatch(text):
+        raise ConfigError(
+            f"{where}: host: expected a name such as 'shop.example', without port and wildcards, got {host!r:.200}"
+        )
+    return text
+
+
+def check_protocol(
+    where: str, protocol: str | None, methods: Iterable[str] | None
+) -> tuple[str | None, frozenset[str] | None]:
+    """Return the protocol and the methods, with HEAD if there is GET. Raise ConfigError for invalid ones."""
+    if protocol not in (None, HTTP, WEBSOCKET):
+        raise ConfigError(f"{where}: protocol: expected 'http' or 'websocket', got {protocol!r:.100}")
+    if methods is None:
+        return protocol, None
+    names = [] if isinstance(methods, (str, bytes)) or not isinstance(methods, Iterable) else list(methods)
+    if not names or not all(isinstance(name, str) and _METHOD.fullmatch(name) for name in names):
+        raise ConfigError(
+            f"{where}: methods: expected names in upper case, such as ('GET', 'POST'), got {methods!r:.200}"
+        )
+    if protocol == WEBSOCKET:
+        raise ConfigError(f"{where}: an entry with methods takes no websocket; leave out methods or protocol")
+    return protocol, frozenset(names) | ({"HEAD"} if "GET" in names else frozenset())
