@@ -11,7 +11,8 @@ from tests.helpers import Recorder, settle
 from tests.websocket_client import Held, WebSocketConversation
 from tests.websocket_streams import PING, RSV1, TEXT, close, frame
 from uvicorn.server.websocket import WebSocketConnection
-from uvicorn.wire.websocket.encoder import frame_text
+from uvicorn.wire.websocket.encoder import TEXT_FRAME
+from uvicorn.wire.websocket.encoder import frame as encode_frame
 
 #: The first byte of a frame that no client may send.
 RESERVED = 0x83
@@ -212,7 +213,7 @@ async def test_a_message_that_others_were_sent_before_is_compressed_or_not_as_wa
 
     conversation = WebSocketConversation(app, compression=compression)
     last = conversation.context.last_frame
-    last.message, last.frame = text, frame_text(text)
+    last.message, last.frame = text, encode_frame(TEXT_FRAME, text.encode())
     await conversation.open()
     start = conversation.transport.writes[-1][0]
     assert bool(start & RSV1) is (compression and length > 1000)

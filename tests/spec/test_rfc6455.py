@@ -24,7 +24,7 @@ from tests.websocket_streams import (
 )
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.wire.http1.default_fields import DefaultFields
-from uvicorn.wire.websocket.encoder import frame_text
+from uvicorn.wire.websocket.encoder import MessageEncoder
 
 
 def refused(section: str) -> list[str]:
@@ -69,7 +69,7 @@ def test_5_1_a_frame_without_a_mask_is_refused(name: str) -> None:
 
 
 def test_5_1_the_server_masks_nothing() -> None:
-    assert frame_text("a")[1] & 0x80 == 0
+    assert MessageEncoder().encode_text("a")[1] & 0x80 == 0
 
 
 @pytest.mark.parametrize("name", refused("5.2"))

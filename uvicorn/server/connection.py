@@ -49,14 +49,14 @@ class TransportConnection:
         self._reading_paused = False
         # When the client was found to have closed its side; None while it has not.
         self._eof_since: float | None = None
-        # Calls of `drain` that wait. Made for the first of them: idle connections need no such object.
+        # Callers of `drain`. Created for the first one, because most connections never have any.
         self._drainers: Waiters | None = None
-        # The bytes that a slow client has yet to take; None while writing is not paused.
+        # The unsent bytes of a slow client; None while writing is not paused.
         self._unsent: UnsentSends | None = None
-        # Bytes written. Counted for `_stall`, so it may stand still while that is None.
+        # The number of bytes written. It need not be counted while `_stall` is None.
         self._written = 0
         self._stall: WriteTimeout | None = None
-        # Bytes read and dropped so far, the most that may be, and their minimum rate if they were announced.
+        # In a lingering close: the bytes dropped so far, their limit, and their minimum rate if they were announced.
         self._discarded = 0
         self._linger_bytes = 0
         self._pace: MinimumRate | None = None
@@ -81,7 +81,7 @@ class TransportConnection:
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
 
     def _track_unsent(self, buffered: int) -> UnsentSends:
-        """Return the record of unsent bytes; start it with `buffered` on the first call."""
+        """Return the record of the unsent bytes; create it with `buffered` bytes if there is none."""
         if self._unsent is None:
             self._unsent = UnsentSends(buffered)
         return self._unsent
@@ -92,7 +92,7 @@ class TransportConnection:
             drainers.wake()
 
     def _has_stalled(self, unsent: int) -> bool:
-        """Return whether the client has taken none of `unsent` bytes for as long as the write timeout."""
+        """Return whether the client has received none of `unsent` bytes for as long as the write timeout."""
         if not unsent:
             self._stall = None
             return False
@@ -102,6 +102,16 @@ class TransportConnection:
         return self._stall.check(context.clock.elapsed, unsent, self._written) >= context.settings.write_stall_seconds
 
     # Lingering close
+
+    def _begin_discarding(self, most: int, pace: MinimumRate | None) -> None:
+        """Drop all further input, at most `most` bytes, and close our side of the connection."""
+        self._since = self._context.clock.now
+        self._discarded = 0
+        self._linger_bytes = most
+        self._pace = pace
+        self._read_on()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
         """Drop `count` bytes of input; close if the client sends more than the lingering close reads."""
@@ -120,6 +130,12 @@ class TransportConnection:
         else:
             seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
         return context.clock.is_over(self._since, seconds)
+
+    def _read_on(self) -> None:
+        # A closing transport does not read, and a TLS transport may already have dropped its state.
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     def _close(self) -> None:
         """Close after the unsent bytes have been sent. Safe to call again."""

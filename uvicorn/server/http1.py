@@ -53,14 +53,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 class HTTP1Connection(HTTP1Gateway):
     """The protocol object of one connection, called by the event loop. It serves one request after another."""
 
-    __slots__ = (
-        "_advancing",
-        "_began",
-        "_continuing",
-        "_over_limit",
-        "_trusted",
-        "__weakref__",
-    )
+    __slots__ = ("_advancing", "_began", "_continuing", "_over_limit", "_trusted", "__weakref__")
 
     def __init__(self, context: ServerContext) -> None:
         super().__init__(context)

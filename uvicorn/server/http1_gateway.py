@@ -68,7 +68,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         """Write a piece of content."""
         transport = self._transport
         if transport.is_closing():
-            # A write has failed; the loop reports it on its next turn, which a busy handler may delay.
+            # A write has failed. The event loop reports it in its next iteration, which a busy handler may delay.
             exchange.disconnect()
             return
         if self.write_paused and not self._has_room(len(content)):

@@ -239,26 +239,18 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         left = self._parser.content_left
         if left < 0:
             left = self._context.settings.limits.max_content_bytes or sys.maxsize
-        self._begin_lingering(max(left, _REFUSED_DRAINS * self._context.settings.max_drain_bytes))
-        self._pace = MinimumRate()
+        most = max(left, _REFUSED_DRAINS * self._context.settings.max_drain_bytes)
+        self._begin_lingering(most, MinimumRate())
 
-    def _begin_lingering(self, most: int) -> None:
+    def _begin_lingering(self, most: int, pace: MinimumRate | None = None) -> None:
         if self.phase >= LINGERING:
             return
         if self._eof:
             self._close()
             return
         self.phase = LINGERING
-        self._since = self._context.clock.now
-        self._pace = None
-        self._discarded = 0
-        self._linger_bytes = most
         self._parser.stop()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._begin_discarding(most, pace)
 
     def _check_lingering(self) -> None:
         """Close if the client has had time to read the bytes sent to it."""

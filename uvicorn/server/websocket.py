@@ -46,20 +46,14 @@ class Upgrading(Protocol):
 class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     """The protocol object that the event loop calls, and the gateway of its session."""
 
-    __slots__ = (
-        "_handshake",
-        "_http",
-        "_last",
-        "_last_pong",
-        "_resuming",
-    )
+    __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
 
     def __init__(self, context: ServerContext, http: Upgrading, handshake: WebSocketHandshake) -> None:
         super().__init__(context)
         self._http: Upgrading | None = http
         self._handshake: WebSocketHandshake | None = handshake
         self._last_pong: bytes | None = None
-        # Whether held input is about to be handed over.
+        # Whether `_resume_reading` is scheduled.
         self._resuming = False
 
     # What the event loop calls
@@ -78,7 +72,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._refuse(error)
 
     def eof_received(self) -> bool:
-        """Close: the client has closed its side. Without a close frame before, it is an abnormal closure."""
+        """Close, because the client has closed its side; without its close frame, with code 1006."""
         if self.phase is FAILING:
             self._close_faulty()
         self._close()
@@ -91,7 +85,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self._codec.stop()
         self.resume_writing()
         self._report_disconnect()
-        # A cycle, which the garbage collector would otherwise have to find.
+        # Break a reference cycle.
         self.session.endpoint.context = None
 
     def resume_writing(self) -> None:
@@ -131,40 +125,40 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         """Handle the client's close frame: reply unless it is a reply itself, and close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
-            # First, so that what the application sends now is dropped: nothing may follow a close frame.
+            # Set first, so that messages that the application sends now are dropped: none may follow a close frame.
             self.phase = CLOSING
             self._write(self._codec.encode_close(code, ""))
         self._report_disconnect()
         if self._transport.can_write_eof():
             self._linger()
         else:
-            # TLS has no half-close: the client would wait. It sends nothing after its close frame, so nothing is lost.
+            # Without half-close, which TLS lacks, the client would wait. It sends nothing after its close frame.
             self._close()
 
     def on_busy(self) -> None:
-        """Pause reading for a turn of the event loop, because this client sends without pause."""
+        """Pause reading for one iteration of the event loop, because this client sends without pause."""
         self._pause()
         self.resume_receiving()
 
     # What the session calls
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
-        """Answer the handshake and take the transport over."""
+        """Respond to the handshake and take the transport over."""
         context = self._context
         settings = context.settings
         assert self._http is not None and self._handshake is not None
         if self._http.is_closing:
-            # A closing TLS transport reports its end to the HTTP connection, whatever its protocol is set to.
+            # A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced.
             session.request.disconnect()
             return
         answer, deflate = self._handshake.accept(
             subprotocol, headers, context.defaults, settings.ws_per_message_deflate
         )
         self._transport, received = self._http.switch()
-        # Freed, since thousands of idle connections would keep them.
+        # Freed, because there may be thousands of idle connections.
         self._http = self._handshake = None
         self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate, context.last_frame)
-        # A compressing codec has to encode each message itself.
+        # A connection with compression does not share frames.
         self._last = context.last_frame if deflate is None else FrameCache()
         self.phase = OPEN
         self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
@@ -172,7 +166,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self._transport.set_protocol(self)
         self._write(answer)
         if received:
-            # Read before later input, but not within the handler that has just accepted.
+            # Decode it before later input, but not inside the application's accept.
             self.pause_receiving()
             self._codec.receive_data(received)
             self.resume_receiving()
@@ -216,7 +210,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     def _send(self, data: bytes) -> None:
         transport = self._transport
         if transport.is_closing():
-            # A write has failed; the loop reports it on its next turn.
+            # A write has failed, which the event loop reports in its next iteration.
             return
         if self.write_paused:
             if not self._has_room(len(data)):

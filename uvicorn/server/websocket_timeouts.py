@@ -21,7 +21,7 @@ class WebSocketPhase(IntEnum):
 
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1
-    FAILING = 2  # the client has broken the protocol; the close frame is sent on the next turn of the event loop
+    FAILING = 2  # the client has broken the protocol; the next iteration of the event loop sends the close frame
     CLOSING = 3  # our close frame has been sent, the client's is awaited
     LINGERING = 4  # everything has been sent; input is dropped until the client has closed
     CLOSED = 5
@@ -35,34 +35,26 @@ CLOSING: Final[WebSocketPhase] = WebSocketPhase.CLOSING
 LINGERING: Final[WebSocketPhase] = WebSocketPhase.LINGERING
 CLOSED: Final[WebSocketPhase] = WebSocketPhase.CLOSED
 
-# What a lingering close drops, beside the rest of a message that has begun: so many times `max_drain_bytes`.
+# A lingering close drops up to this many times `max_drain_bytes` of input, besides the rest of an incomplete message.
 _LINGER_DRAINS: Final = 4
 
 
 class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
     """Deadlines and end of a WebSocket connection. `WebSocketConnection` adds frames and messages."""
 
-    __slots__ = (
-        "_close_code",
-        "_close_reason",
-        "_codec",
-        "_pinged",
-        "_receiving_paused",
-        "phase",
-        "session",
-    )
+    __slots__ = ("_close_code", "_close_reason", "_codec", "_pinged", "_receiving_paused", "phase", "session")
 
     _codec: WebSocketCodec
     session: WebSocketSession
 
     def __init__(self, context: ServerContext) -> None:
-        # `_since`: when something last came from the client; when closing, when that began.
+        # `_since` is the time of the last input or, while closing, of the begin of that phase.
         super().__init__(context, 0.0)
         self.phase = OPENING
         self._pinged = False
         self._close_code = 1006
         self._close_reason = ""
-        # `_reading_paused` lasts longer: held input is handed over before more is read.
+        # `_reading_paused` lasts longer, because held input is decoded before more is read.
         self._receiving_paused = False
 
     # What the server calls
@@ -83,10 +75,10 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
                 elif is_over(self._since, settings.ws_ping_timeout):
                     self._fail(1011, "keepalive ping timeout")
             elif settings.ws_ping_interval and is_over(self._since, settings.ws_ping_interval):
-                # Behind many unsent bytes a ping would arrive late; the write timeout checks such a client.
+                # A ping would arrive late behind many unsent bytes; the write timeout applies to such a client.
                 if not self.write_paused:
                     self._since = self._context.clock.now
-                    # While receiving is paused no pong is awaited; writing still detects that the client has gone.
+                    # While receiving is paused no pong is awaited, but the write detects a client that has gone.
                     self._pinged = not self._receiving_paused
                     self._write(self._codec.encode_ping(b""))
         elif self.phase is CLOSING:
@@ -103,14 +95,14 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Notify first the application, then the client, that the server is stopping."""
+        """Notify the application, then the client, that the server is stopping."""
         if self.phase is OPEN:
             self._close_code = 1012
             self._report_disconnect()
             self._send_close_and_linger(1012, "")
 
     def reset(self) -> None:
-        """Reset the connection, and notify the application now, because the server may stop next."""
+        """Reset the connection, and notify the application before the server stops."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._codec.stop()
@@ -119,7 +111,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         """Write a control frame: ping, pong or close."""
-        # After a failed write the loop would log each further one: up to 256 pongs before it reports the end.
+        # The event loop would log each further write after a failed one, which may be 256 pongs.
         if self._transport.is_closing():
             return
         self._transport.write(data)
@@ -132,8 +124,8 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         context = self._context
         context.warnings.warn(self.session.request.client, f"websocket closed: {error}")
         self._close_code, self._close_reason = error.code, error.reason
-        # Handlers of the messages before it may not have begun: what they answer at once is still sent, however the
-        # stream was cut.
+        # Handlers of earlier messages may not have started. Send their immediate replies, whatever the split of the
+        # stream, before the close frame.
         if self.phase is OPEN:
             self.phase = FAILING
         context.loop.call_soon(self._close_faulty, context=context.variables)
@@ -158,18 +150,14 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         """Drop further input: closing a socket with unread input resets it, which may destroy the last frames."""
         settings = self._context.settings
         self.phase = LINGERING
-        self._since = self._context.clock.now
         announced = self._codec.announced_bytes
-        self._linger_bytes = _LINGER_DRAINS * settings.max_drain_bytes
-        if announced:
-            # A client in the middle of a message may read our close frame only behind it.
-            self._linger_bytes += min(announced, settings.limits.max_content_bytes or announced)
-            self._pace = MinimumRate()
         self._codec.stop()
         self._receiving_paused = False
-        self._read_on()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        # A client may not read our close frame before it has sent the rest of its message.
+        most = _LINGER_DRAINS * settings.max_drain_bytes + min(
+            announced, settings.limits.max_content_bytes or announced
+        )
+        self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
         """Reset if the client has disconnected, which the event loop does not report while reading is paused.
@@ -191,7 +179,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self.phase = LINGERING
             self._since = self._context.clock.now
             self._codec.stop()
-        # Only once: the second time asyncio's TLS transports drop their state, and cannot be aborted any more.
+        # Only once: after a second close, asyncio's TLS transports cannot be aborted any more.
         if not self._transport.is_closing():
             self._transport.close()
         self._report_disconnect()
@@ -210,9 +198,3 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
                 self.session.request.client, f"websocket reset: read no byte for {seconds:g} seconds"
             )
             self.reset()
-
-    def _read_on(self) -> None:
-        # A closing transport does not read, and a TLS transport may already have dropped its state.
-        if self._reading_paused and not self._transport.is_closing():
-            self._reading_paused = False
-            self._transport.resume_reading()

@@ -13,8 +13,6 @@ from uvicorn.wire.websocket.encoder import (
     control_frame,
     encode_utf8,
     frame,
-    frame_bytes,
-    frame_text,
     is_close_code,
     parse_close,
 )
@@ -33,8 +31,8 @@ from uvicorn.wire.websocket.frame_cache import FrameCache
 )
 def test_a_frame_has_its_length_in_the_shortest_form(length: int, start: bytes) -> None:
     data = b"a" * length
-    assert frame(0x81, data) == frame_text("a" * length) == b"\x81" + start + data
-    assert frame(0x82, data) == frame_bytes(data) == b"\x82" + start + data
+    assert frame(0x81, data) == b"\x81" + start + data
+    assert frame(0x82, data) == b"\x82" + start + data
 
 
 def test_a_control_frame_holds_125_bytes() -> None:
@@ -74,7 +72,7 @@ def test_a_malformed_close_frame_is_refused(payload: bytes, code: int) -> None:
 def test_forget_clears_frame_and_message_of_the_cache() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
-    cache.message, cache.frame = "a", frame_text("a")
+    cache.message, cache.frame = "a", frame(0x81, b"a")
     cache.forget()
     assert cache.frame == b""
 
@@ -95,8 +93,8 @@ def test_forget_clears_frame_and_message_of_the_cache() -> None:
 )
 def test_a_message_is_sent_in_one_frame_without_a_mask(length: int, start: bytes) -> None:
     codec = MessageEncoder()
-    assert codec.encode_text("a" * length) == frame_text("a" * length) == b"\x81" + start + b"a" * length
-    assert codec.encode_bytes(b"a" * length) == frame_bytes(b"a" * length) == b"\x82" + start + b"a" * length
+    assert codec.encode_text("a" * length) == frame(0x81, b"a" * length) == b"\x81" + start + b"a" * length
+    assert codec.encode_bytes(b"a" * length) == frame(0x82, b"a" * length) == b"\x82" + start + b"a" * length
 
 
 def test_text_is_sent_as_utf_8() -> None:
@@ -151,7 +149,7 @@ def test_a_message_sent_on_several_connections_is_framed_once(length: int) -> No
     one, other = (MessageEncoder(None, cache) for _ in range(2))
     text, data = "a" * length, b"a" * length
     assert one.encode_text(text) is other.encode_text(text)
-    assert one.encode_bytes(data) is other.encode_bytes(data) == frame_bytes(data)
+    assert one.encode_bytes(data) is other.encode_bytes(data) == frame(0x82, data)
 
 
 def test_a_different_message_is_never_sent_as_the_cached_frame() -> None:
@@ -186,7 +184,7 @@ def test_only_uncompressed_frames_are_shared_between_connections(compress_first:
 def test_a_shared_message_is_framed_once_and_never_compressed(length: int) -> None:
     text, data, cache = SharedText("x" * length), SharedBytes(b"x" * length), FrameCache()
     plain, compressing = (MessageEncoder(deflate, cache) for deflate in (None, agreed()))
-    assert compressing.encode_text(text) == frame_text("x" * length)
+    assert compressing.encode_text(text) == frame(0x81, b"x" * length)
     assert plain.encode_text(text) is compressing.encode_text(text)
-    assert compressing.encode_bytes(data) == frame_bytes(b"x" * length)
+    assert compressing.encode_bytes(data) == frame(0x82, b"x" * length)
     assert plain.encode_bytes(data) is compressing.encode_bytes(data)

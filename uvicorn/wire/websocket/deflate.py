@@ -18,26 +18,26 @@ from websockets.typing import ExtensionHeader, ExtensionName
 
 from uvicorn.errors import WebSocketProtocolError
 
-#: Shorter messages are sent uncompressed. Within one TCP segment the network gains little, compressing costs more than
-#: the rest of a frame, and a connection that only sends short messages needs no compressor (32 KiB).
+#: Shorter messages are sent uncompressed. They fit into one TCP segment, so compression saves little; it takes longer
+#: than the rest of the encoding, and the compressor of a connection takes 32 KiB.
 MIN_COMPRESSED_BYTES: Final = 1024
 
-#: The reason given for every fault inside compressed data. A call of zlib that fails withholds the bytes that it has
-#: inflated, so which fault is found first, in the compression or in the text, depends on how the stream is cut.
+#: The close reason for all faults inside compressed data. It does not distinguish them, because a failed zlib call
+#: withholds inflated bytes: whether it finds a fault of the compression or of the text first depends on the split.
 INVALID_COMPRESSED: Final = "compressed data does not inflate to a valid message"
 
 # The end of each compressed message, removed on the wire (section 7.2.1).
 _TAIL: Final = b"\x00\x00\xff\xff"
 
-# Size of a step of inflating: zlib copies its remaining input after each, and memory grows by one step at a time.
+# Most bytes of a step of inflating: zlib copies its remaining input after each step, and memory grows with each.
 _STEP_IN: Final = 16384
 _STEP_OUT: Final = 65536
 
-# Bytes that one byte inflates to at most: 258 for each two bits.
+# The most bytes that one byte can inflate to: 258 for each two bits.
 _MAX_RATIO: Final = 1032
 
-# Deflate streams that may end within one message (section 7.2.3.4). Each costs a new decompressor, and a hostile
-# message could end one every two bytes.
+# The most deflate streams that may end within one message (section 7.2.3.4). Each end takes a new decompressor, and a
+# hostile message could have one every two bytes.
 _MAX_STREAM_ENDS: Final = 64
 
 # The library's defaults: 4 KiB windows suffice for the usual small messages, and with this memory level a connection
@@ -48,9 +48,9 @@ _FACTORY: Final = ServerPerMessageDeflateFactory(
 )
 _NAME: Final = ExtensionName("permessage-deflate")
 
-# The largest window, whatever was negotiated. With a smaller one, whether zlib accepts data that refers further back
-# depends on how the stream is cut; and clients send it: zlib compresses with 9 bits when asked for 8. A window takes
-# 32 KiB instead of 4, from the first compressed message of a client on.
+# The largest window, whatever was negotiated. Clients refer further back than a smaller one reaches (zlib compresses
+# with 9 bits when asked for 8), and whether zlib accepts that depends on the split of the stream. It takes 32 KiB
+# instead of 4, from a client's first compressed message on.
 _INFLATE_BITS: Final = -zlib.MAX_WBITS
 
 
@@ -83,14 +83,14 @@ class PerMessageDeflate:
         while position < len(data) or full:
             part = data[position : position + width]
             step = min(_STEP_OUT, room + 1)
-            # The message may exceed its limit before a fault, and a call of zlib that fails withholds its output.
+            # A failed zlib call withholds its output, with which the message may exceed its limit: prepare a retry.
             retry = decompressor.copy() if len(part) > 1 and room < (len(part) + 8) * _MAX_RATIO else None
             try:
                 piece = decompressor.decompress(part, step)
             except zlib.error:
                 if retry is None:
                     raise WebSocketProtocolError(1007, INVALID_COMPRESSED) from None
-                # Byte by byte, the first of both is found, however the stream is cut.
+                # Byte by byte, to find which comes first: the limit or the fault.
                 decompressor = retry
                 width = 1
                 continue

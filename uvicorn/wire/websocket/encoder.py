@@ -78,7 +78,7 @@ class MessageEncoder:
         if self._deflate is not None and length >= MIN_COMPRESSED_BYTES and not plain:
             return frame(BINARY_FRAME | RSV1, self._deflate.deflate(data))
         cache.frame = whole = SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
-        # A mutable object may have changed the next time.
+        # A mutable object may change before the next call.
         cache.message = data if kind is bytes or kind is SharedBytes else None
         return whole
 
@@ -105,22 +105,6 @@ class MessageEncoder:
         if len(data) > 123:
             raise LocalProtocolError(f"close reason: expected at most 123 bytes of UTF-8, got {len(data)}")
         return control_frame(CLOSE, code.to_bytes(2) + data)
-
-
-def frame_text(text: str) -> bytes:
-    """Return a text message as an uncompressed frame, which can be sent to many clients.
-
-    Raises LocalProtocolError for a lone surrogate.
-    """
-    data = encode_utf8(text)
-    length = len(data)
-    return SHORT_TEXT[length] + data if length < 126 else frame(TEXT_FRAME, data)
-
-
-def frame_bytes(data: bytes) -> bytes:
-    """Return a binary message as an uncompressed frame, like `frame_text`."""
-    length = len(data)
-    return SHORT_BINARY[length] + data if length < 126 else frame(BINARY_FRAME, data)
 
 
 def encode_utf8(text: str) -> bytes:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 
 class FrameCache:
-    """The last message and its frame, for sending the same object to the next connection, as chats do.
-
-    Contains only frames that may be sent on any connection: unmasked and uncompressed.
-    """
+    """The last message and its frame, uncompressed, for an application that sends the same object to many clients."""
 
     __slots__ = ("frame", "message")
 

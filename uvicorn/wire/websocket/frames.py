@@ -1,8 +1,7 @@
 """Decodes WebSocket frames and messages, the server's side: bytes in, calls out (RFC 6455, sections 5 to 7).
 
-A fault is reported at its byte, even inside an incomplete frame, and faults are reported in the order of the stream:
-any split of the stream into pieces gives the same calls and the same error. A frame's header is checked against the
-limits before any of its payload is buffered.
+A fault is reported at its byte, even inside an incomplete frame, so any split of the stream into pieces gives the same
+calls and the same error. A frame's header is checked against the limits before any of its payload is buffered.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from uvicorn.wire.websocket.encoder import (
     parse_close,
 )
 from uvicorn.wire.websocket.frame_cache import FrameCache
-from uvicorn.wire.websocket.sink import NULL_SINK, WebSocketSink
+from uvicorn.wire.websocket.sink import WebSocketSink
 
 try:
     from websockets.speedups import apply_mask
@@ -42,7 +41,7 @@ _OPCODES: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 # Payloads from this length on are unmasked through a memoryview, which then costs less than a copy.
 _VIEW_BYTES: Final = 16384
 
-# Frames read in a row before `on_busy`. A short message costs 5 to 20 microseconds; one read may bring 100,000.
+# Frames read in a row before `on_busy`. A short message takes 5 to 20 us, and one read may contain 100,000.
 _FRAMES_IN_A_ROW: Final = 256
 
 _NOT_UTF8: Final = "text is not valid UTF-8"
@@ -80,10 +79,10 @@ class WebSocketCodec(MessageEncoder):
         self._limit = max_message_bytes
         self._max_fragments = max_fragments
         self.state: CodecState = _OPEN
-        # Whether a frame that begins a message comes next, and the buffer is empty: the usual case.
+        # Whether the buffer is empty and the next frame begins a message, which is the usual case.
         self._between = True
 
-        # Unread bytes from `_position` on: part of a header, an incomplete control frame or, when paused, everything.
+        # Unread from `_position` on: part of a header, an incomplete control frame or, when paused, all input.
         self._buffer = bytearray()
         self._position = 0
         self._reading = False
@@ -173,10 +172,10 @@ class WebSocketCodec(MessageEncoder):
                 self._read(self._buffer)
 
     def stop(self) -> None:
-        """Ignore all further input, and drop the sink, which refers to this codec in turn."""
+        """Ignore all further input, and break the reference cycle with the sink."""
         self.state = _ENDED
         self._between = False
-        self._sink = NULL_SINK
+        self._sink = None  # type: ignore[assignment]  # Never called in this state.
         self._buffer = bytearray()
         self._position = 0
         self._message = bytearray()
@@ -184,7 +183,7 @@ class WebSocketCodec(MessageEncoder):
     # Reading
 
     def _read(self, data: bytes | bytearray) -> None:
-        """Decode `data`, which is new input or the buffer itself; keep the rest that is incomplete."""
+        """Decode `data`, which is new input or the buffer itself; keep an incomplete rest."""
         self._between = False
         self._reading = True
         try:

@@ -31,15 +31,15 @@ _RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 class WebSocketHandshake:
     """The checked request of a client.
 
-    `subprotocols` are those offered, in the client's order. `origin` is the origin of a browser's page, None for other
-    clients. `host` is as the client sent it.
+    `subprotocols` has the offered names in the client's order, `host` the Host field. `origin` is None for clients that
+    are not browsers.
     """
 
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
         """Check a request to upgrade to websocket; names of `headers` are in lower case.
 
-        Raises RemoteProtocolError: with 426 for a version other than 13, to which the caller responds with
-        `sec-websocket-version: 13` (section 4.4), otherwise with 400.
+        Raises RemoteProtocolError, with status 426 for a version other than 13, otherwise 400. The caller adds the
+        field `sec-websocket-version: 13` to a 426 (section 4.4).
         """
         if method != "GET":
             raise RemoteProtocolError("websocket handshake with a method other than GET")
@@ -73,7 +73,7 @@ class WebSocketHandshake:
         """Return the response that opens the WebSocket, and its compression if `compression` allows the client's offer.
 
         `headers` are the application's. Raises LocalProtocolError for a subprotocol that was not offered, for an
-        invalid field, and for one that only the server may set; then `accept` may be called again.
+        invalid field, and for one that only the server may set. `accept` may then be called again.
         """
         if subprotocol is not None and subprotocol not in self.subprotocols:
             raise LocalProtocolError(

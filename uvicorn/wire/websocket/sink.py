@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 
 class WebSocketSink(Protocol):
@@ -24,16 +24,4 @@ class WebSocketSink(Protocol):
         """Close the connection, as the client asks; code 1005 if it gives none. No call follows this one."""
 
     def on_busy(self) -> None:
-        """Pause the codec here, if other connections should have a turn: many frames have been read in a row."""
-
-
-class NullSink:
-    """The sink of a codec that has been stopped: its methods are never called."""
-
-    def _ignore(self, *arguments: Any, **named: Any) -> None:
-        """Do nothing."""
-
-    on_text = on_bytes = on_ping = on_pong = on_close = on_busy = _ignore
-
-
-NULL_SINK: Final[WebSocketSink] = NullSink()
+        """Pause the codec if other connections should be served first: many frames have been read in a row."""
