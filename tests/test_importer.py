@@ -163,9 +163,23 @@ def test_a_module_and_a_colon_mean_the_module_alone(write: Write) -> None:
 # What is no module:attribute at all
 
 
-@pytest.mark.parametrize("source", ["", ":app", "./shop", "-x", "shop..main:app", "1shop:app"])
+@pytest.mark.parametrize("source", ["", ":app", "-x", "shop..main:app", "1shop:app"])
 def test_the_error_for_a_malformed_module_name_shows_a_valid_one(source: str) -> None:
     assert complaint(source) == f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'"
+
+
+@pytest.mark.parametrize(
+    ("source", "meant"),
+    [
+        ("shop/main:app", "shop.main:app"),
+        ("./shop/main.py:app", "shop.main:app"),
+        ("shop/main", "shop.main"),
+        ("./shop", "shop"),
+        ("shop.py", "shop"),
+    ],
+)
+def test_the_error_for_a_path_suggests_the_module_it_would_be(source: str, meant: str) -> None:
+    assert complaint(source).endswith(f", expected 'module:attribute'; did you mean {meant!r}?")
 
 
 # No such module

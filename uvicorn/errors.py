@@ -22,7 +22,9 @@ ChannelClosed is a CancelledError instead: it ends a handler without a traceback
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.escape import escaped
 
@@ -133,6 +135,32 @@ class ClientDisconnected(UvicornError, ConnectionError):
 
     Also an OSError, which frameworks expect when they read from a disconnected client.
     """
+
+
+_OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
+
+
+def without_our_frames(error: BaseException) -> TracebackType | None:
+    """Return the traceback of `error` for the log, without the frames of this package; None if there are no others.
+
+    They stay if the fault is in one of them: an exception raised there that is not a UvicornError.
+    """
+    traces = []
+    trace = error.__traceback__
+    while trace is not None:
+        traces.append(trace)
+        trace = trace.tb_next
+    if traces and not isinstance(error, UvicornError) and _is_ours(traces[-1]):
+        return error.__traceback__
+    shown = None
+    for trace in reversed(traces):
+        if not _is_ours(trace):
+            shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+    return shown
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_code.co_filename.startswith(_OUR_FOLDER)
 
 
 def __getattr__(name: str) -> Any:

@@ -36,11 +36,13 @@ def import_from_string(source: Any) -> Any:
     """
     if not isinstance(source, str):
         return source
-    module_name, _, attribute = source.partition(":")
-    if module_name.endswith(".py"):
-        name = module_name.removesuffix(".py").lstrip("./").replace("/", ".")
+    module_name, colon, attribute = source.partition(":")
+    if module_name.endswith(".py") or os.sep in module_name:
+        name = module_name.removesuffix(".py").lstrip("./").replace(os.sep, ".")
+        what = "file" if module_name.endswith(".py") else "path"
         raise ImportFromStringError(
-            f"cannot import {source!r}: that is a file, expected 'module:attribute'; did you mean {name!r}?"
+            f"cannot import {source!r}: that is a {what}, expected 'module:attribute'; "
+            f"did you mean {name + colon + attribute!r}?"
         )
     if not module_name or any(not part.isidentifier() for part in module_name.split(".")):
         raise ImportFromStringError(f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'")

@@ -171,7 +171,7 @@ async def test_an_unreported_broadcast_error_has_a_traceback(
     client = Conversation(app)
     client.send(GET)
     await settle()
-    assert "exception in the application" in caplog.text and "of my own" in caplog.text
+    assert "WAITING>: of my own" in caplog.text and "Traceback" in caplog.text
 
 
 def test_a_publisher_without_a_loop_logs_an_outage_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from uvicorn.errors import ApplicationError, ResponseAborted
-
-logger = logging.getLogger("uvicorn.app")
+from uvicorn.interfaces.handlers import log_failure
 
 
 def crossing(error: BaseException) -> Exception:
@@ -19,4 +16,4 @@ def crossing(error: BaseException) -> Exception:
 def log_uncaught(where: str, error: Exception) -> None:
     """Log an exception that the caller no longer receives. An aborted response has been logged already."""
     if not isinstance(error, ResponseAborted):
-        logger.error("%s: exception in the application", where, exc_info=error)
+        log_failure(where, error)

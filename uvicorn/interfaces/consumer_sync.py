@@ -18,6 +18,7 @@ from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.core.content import as_bytes
 from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
+from uvicorn.fields import encode_field_line, lower_name
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply, watch_handler
 from uvicorn.interfaces.http_reply import HTTPReply
@@ -127,6 +128,7 @@ class ConsumerCall(ThreadCall):
             # A copy: the application may go on to change what it has sent.
             content = as_bytes(content or b"")
             more_content = bool(message.get("more_content", False))
+            head = _head_of(message) if state is WAITING else None
             if state is not COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
                 if self._answered:
@@ -134,9 +136,6 @@ class ConsumerCall(ThreadCall):
             self._sent += len(content) + self.message_bytes
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
             send = _Send(content, more_content, awaited=not on_loop)
-            head: Head | None = None
-            if state is WAITING:
-                head = (message["status"], message.get("status_text") or b"", message.get("headers") or ())
             posted = self._loop_calls.post(lambda: self._on_loop_message(head, send))
         if not posted:
             self._over = True
@@ -188,6 +187,21 @@ class ConsumerCall(ThreadCall):
             answer_failure(self.exchange, error)
             return
         watch_handler(task, self.exchange, reply, self._interface.settings)
+
+
+def _head_of(message: Message) -> Head:
+    """Return the head of a response. Raise LocalProtocolError for a wrong type here, in the application's own call."""
+    status, given = message["status"], message.get("headers") or ()
+    if not isinstance(status, int):
+        raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
+    try:
+        headers = [(name, value) for name, value in given]
+    except (TypeError, ValueError):
+        raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {given!r:.200}") from None
+    for name, value in headers:
+        if not (isinstance(name, bytes) and isinstance(value, bytes)):
+            encode_field_line(lower_name(name), value)
+    return status, message.get("status_text") or b"", headers
 
 
 @final

@@ -108,9 +108,14 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
         other = detect_interface(app, source)
     except InterfaceError:
         other = name
+    keywords = [
+        f"*, {parameter.name}"
+        for parameter in signature.parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    ][:1]
     hint = "" if other == name else f"; interface {other!r} would fit"
     raise InterfaceError(
-        f"{source} cannot be called as {name}: it is {kind} that takes ({', '.join(names)}), "
+        f"{source} cannot be called as {name}: it is {kind} that takes ({', '.join((*names, *keywords))}), "
         f"expected {wanted}({', '.join(expected)}){hint}"
     )
 
@@ -141,6 +146,9 @@ def detect_interface(app: Any, source: str = "the application") -> str:
         return by_names
     if inspect.isclass(app):
         raise _undecided(source, f"it is a class that takes ({', '.join(names)})")
+    if len(names) == 3 and names[:2] in _BY_PARAMETER_NAMES:
+        # One parameter too many, which `check_interface` reports.
+        return _BY_PARAMETER_NAMES[names[:2]]
     if len(names) == 3 and is_coroutine:
         return "asgi3"
     if len(names) == 2:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Awaitable, Collection, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, TracebackType
 from typing import Any, Final, final
 
 from uvicorn.channel import shape
@@ -23,6 +23,8 @@ from uvicorn.errors import (
     InterfaceError,
     MessageTooLarge,
     ResponseAborted,
+    UvicornError,
+    without_our_frames,
 )
 from uvicorn.escape import escaped
 from uvicorn.forks import end_fork
@@ -43,6 +45,12 @@ _DISCONNECTS: Final = frozenset(
         "WebSocketDisconnected",
     )
 )
+
+# Of `channels`, which some applications take for granted.
+_MISSING_CHANNELS: Final = {
+    "groups": "channels['groups'] exists only in a BroadcastMiddleware: app = BroadcastMiddleware(app)",
+    "body": "channels['body'] exists only if the request has content: use channels.get('body')",
+}
 
 #: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
 #: Separates a client's own handlers, which wait for that client, from others, which never do.
@@ -296,9 +304,28 @@ def log_failure(where: object, error: BaseException) -> None:
         logger.warning("%s: %s", where, error)
     elif not isinstance(error, NoAwaitable):
         level = logging.DEBUG if is_reported(error) else logging.ERROR
-        logger.log(level, "%s: exception in the application", where, exc_info=error)
+        trace = without_our_frames(error)
+        logger.log(level, "%s: %s", where, _sentence(error, trace), exc_info=trace and (type(error), error, trace))
     elif error.is_first:
         logger.error("%s: %s", where, escaped(error, 1000))
+
+
+def _sentence(error: BaseException, trace: TracebackType | None) -> str:
+    """Return what is wrong, if the exception is one of ours or its cause is known."""
+    if isinstance(error, UvicornError):
+        return escaped(error, 1000)
+    if type(error) is KeyError and trace is not None:
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        for name, hint in _MISSING_CHANNELS.items():
+            if error.args == (name,) and any(map(partial(_lacks, name), trace.tb_frame.f_locals.values())):
+                return hint
+    return "exception in the application"
+
+
+def _lacks(name: str, value: object) -> bool:
+    """Whether `value` is the `channels` of a handler, without the channel `name`."""
+    return isinstance(value, dict) and "reply" in value and name not in value
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:

@@ -99,9 +99,10 @@ class HTTP1ResponseEncoder:
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.
         """
-        status_line = STATUS_LINES.get(status)
-        if status_line is None:
-            raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
+        try:
+            status_line = STATUS_LINES[status]
+        except (KeyError, TypeError):
+            raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}") from None
         # Most applications that give a reason phrase give the registered one.
         if reason and reason != _REASONS.get(status):
             status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))

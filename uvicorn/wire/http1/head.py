@@ -301,6 +301,9 @@ class RequestHead:
 def check_first_byte(head: bytes | bytearray) -> None:
     """Raise RemoteProtocolError unless `head` begins with a byte that a method may begin with."""
     if not is_token(bytes(head[:1])):
+        if head[:1] == b"\x16":
+            # The first byte of a TLS handshake.
+            raise RemoteProtocolError("TLS on a port for plain HTTP: connect to http://, or pass --ssl-certfile")
         raise RemoteProtocolError("a request must begin with its method")
 
 
