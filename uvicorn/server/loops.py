@@ -64,10 +64,10 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
                 if inherited != forks.forks:
-                    # A child of the application's: the loop is its parent's.
+                    # This is a forked child of the application: the event loop belongs to its parent.
                     forks.end_fork(error)
-                # A task's comes out here, and its own callbacks hear of it when the loop goes on. Unless it is the
-                # task's that we run, or a Ctrl-C that nobody has taken over.
+                # Stop if `main` has ended, or at Ctrl-C if Python's own handler is installed. Otherwise another task
+                # has raised: when the event loop continues, it ends that task only.
                 if task.done() or (
                     isinstance(error, KeyboardInterrupt)
                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
