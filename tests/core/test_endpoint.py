@@ -26,5 +26,7 @@ def test_path_is_below_a_root_path_by_whole_segments(path: str, below: bool) -> 
     ("root_path_cut", "path", "cut"),
     [("auto", "/x", True), ("auto", "/app/x", False), ("yes", "/app/x", True), ("no", "/x", False)],
 )
-def test_root_path_is_added_to_targets_that_a_proxy_has_cut(root_path_cut: str, path: str, cut: bool) -> None:
+def test_root_path_is_added_to_request_targets_from_which_a_proxy_removed_it(
+    root_path_cut: str, path: str, cut: bool
+) -> None:
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
