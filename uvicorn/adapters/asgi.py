@@ -104,7 +104,7 @@ class ASGIAdapter:
             interface = self._message_interface()
             if self._starting is None or not self._starting.succeeded:
                 await self.startup()
-                # A shutdown meanwhile has ended the one that was started.
+                # A concurrent shutdown may have replaced it.
                 interface = self._message_interface()
             reply = channels["reply"]
             if type(reply) is ReplyChannel and type(interface) is WSGIInterface and "body" not in channels:
@@ -150,7 +150,7 @@ class ChannelsGateway(MessageGateway):
             self.exchange.content.feed(inline)
         if self._body is None:
             self.exchange.content.feed_eof()
-        # Channels of other hosts may lack both. Ours distinguish a half-closed client from a disconnected one.
+        # Other hosts' reply channels may lack both methods. Ours distinguish half-closed and disconnected clients.
         on_close, on_end = getattr(reply, "on_close", None), getattr(reply, "on_end", None)
         if on_end is not None:
             on_end(self._closed)

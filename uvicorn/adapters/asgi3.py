@@ -131,7 +131,7 @@ class ASGI3Gateway(MessageGateway):
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
         except OSError:
-            # How hosts say that the client has gone.
+            # Hosts raise OSError when the client has disconnected.
             pass
         finally:
             self.end()
@@ -184,7 +184,7 @@ class ASGI3Gateway(MessageGateway):
                     self._half_close()
                     return
                 if self._content_ended:
-                    # The one event of a request without content.
+                    # The only event of a request without content.
                     continue
                 content = event.get("body") or b""
                 if content:
@@ -192,7 +192,7 @@ class ASGI3Gateway(MessageGateway):
                 if not event.get("more_body", False):
                     self._content_ended = True
                     exchange.content.feed_eof()
-                    # Let `deliver` see to it that a disconnect is waited for.
+                    # `deliver` then waits for http.disconnect.
                     self._wake()
                 if content or self._content_ended:
                     return
@@ -204,7 +204,7 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Whether the request announces content. HTTP/2 announces it by a frame that the scope does not show."""
+    """Return whether the request announces content. HTTP/2 does so in a frame that the scope does not show."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

@@ -121,10 +121,10 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             )
         fields = encode_fields(ResponseChecks("GET").start(200, b"", headers, b"", True)[1])
         for name, _ in fields:
-            # A host would either fail after the application considers the connection open, or send the field.
+            # A host would send the field, or fail when the application already considers the connection open.
             if name.startswith(b"sec-websocket-") or name == b"content-length":
                 instead = "; expected the subprotocol in 'subprotocol'" if name == b"sec-websocket-protocol" else ""
-                raise LocalProtocolError(f"header {name!r}: belongs to the handshake, which is the host's{instead}")
+                raise LocalProtocolError(f"header {name!r}: only the host may set it in a handshake{instead}")
         self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
         session.request.switch_protocols()
 

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,12 +36,12 @@ class Selection:
         self.folders = [Path(folder).resolve() for folder in folders or (".",)]
         self.includes = includes
         self._includes = [*INCLUDED, *includes]
-        # As with today's users' tool: what is included by name is no longer excluded by default.
+        # As in the public release, the user's `includes` replace equal default `excludes`.
         self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
         self._includes = [pattern for pattern in self._includes if pattern not in excludes]
 
     def included(self) -> Iterator[str]:
-        """Return the existing files that match `includes` of the user, without the default patterns."""
+        """Yield the existing files that match the user's `includes`."""
         for folder in self.folders:
             for pattern in self.includes:
                 yield from (str(path) for path in folder.rglob(pattern.removeprefix("/")))
@@ -98,18 +99,18 @@ class Reloader(Supervisor):
         self._changes.append(path)
         self.wake()
 
-    def _fill_up(self) -> None:
+    def _adjust_workers(self) -> None:
         if self._workers or self._stopping:
             return
         if self._broken and not self._changes:
             return
-        # What has changed until now is what the new worker reads.
+        # The new worker reads all files that have changed until now.
         self._changes.clear()
         self._broken = False
-        super()._fill_up()
+        super()._adjust_workers()
 
-    def _look_after(self) -> None:
-        super()._look_after()
+    def _check_workers(self) -> None:
+        super()._check_workers()
         for worker in self._workers:
             if self._changes and not worker.stopped:
                 logger.warning("%s detected changes in %r. Reloading...", self._watcher_name, _shown(self._changes[0]))
@@ -158,11 +159,11 @@ def _watch_by_events(
                 if path in selection:
                     changed(path)
                 else:
-                    # A new folder: what was put into it before it was watched has no event of its own.
+                    # A new folder: files that were added before it was watched have no events.
                     for name in filter(selection.__contains__, map(str, Path(path).rglob("*"))):
                         changed(name)
     except OSError as error:
-        # The system may watch so many files and no more.
+        # The system limits the number of watched files.
         logger.warning("cannot watch files: %s; scanning them one by one instead", error)
         _watch_by_looking(selection, interval, changed, stop)
 
@@ -183,14 +184,14 @@ def _watch_by_looking(
                     selected.add(name)
                     if known:
                         changed(name)
-            # What has been moved away is new when it is moved back.
+            # A file that is moved away and back counts as new.
             for name in [name for name in selected if not os.path.exists(name)]:
                 selected.remove(name)
                 self.mtimes.pop(name, None)
                 changed(name)
 
         def trigger_reload(self, filename: str) -> None:
-            # What it does otherwise is to exit.
+            # The base class would exit.
             self.mtimes[filename] = os.stat(filename).st_mtime
             if filename in selected:
                 changed(filename)
@@ -200,11 +201,10 @@ def _watch_by_looking(
     for folder in map(str, selection.folders):
         if folder.startswith(tuple(prefixes)):
             logger.warning(
-                "changes in %s, which is below Python's own folders, are not seen; install watchfiles", folder
+                "changes in %s are not detected, because it is below Python's own folders; install watchfiles", folder
             )
     with Looking(extra_files=map(str, selection.folders)) as loop:
         while not stop.wait(interval):
-            try:
+            # OSError if a file was removed during the scan.
+            with suppress(OSError):
                 loop.run_step()
-            except OSError:
-                pass  # A file has gone while it was looked at.
