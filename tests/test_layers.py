@@ -194,7 +194,6 @@ TESTED_ELSEWHERE: Final = {
     "adapters/response_checks.py": "adapters/test_asgi3.py",
     "adapters/startup_once.py": "adapters/test_asgi.py",
     "broadcast/host_reply.py": "broadcast/test_slow_members.py",
-    "broadcast/hub_registry.py": "broadcast/test_publisher.py",
     "broadcast/redis/cluster.py": "broadcast/test_cluster.py",
     "broadcast/redis/driver.py": "broadcast/redis/test_standalone.py",
     "broadcast/redis/redis_py.py": "broadcast/test_conformance.py",
