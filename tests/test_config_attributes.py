@@ -207,7 +207,7 @@ def test_function_without_parameters_is_called_as_a_factory_with_a_warning(
 
     assert uvicorn.Config(make, log_config=None).load_app() is hello
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "is called as a factory" in caplog.text
+    assert "ASGI app factory detected." in caplog.text
 
 
 def test_class_without_parameters_is_called_as_a_factory() -> None:
@@ -220,7 +220,32 @@ def test_class_without_parameters_is_called_as_a_factory() -> None:
 def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         made = config(reload=True, workers=4)
-    assert (made.workers, caplog.messages) == (1, ["workers has no effect with reload"])
+    assert (made.workers, caplog.messages) == (1, ['"workers" flag is ignored when reloading is enabled.'])
+
+
+def test_folders_to_watch_are_paths(tmp_path: Path) -> None:
+    made = uvicorn.Config("shop:app", reload=True, reload_dirs=[str(tmp_path)], log_config=None)
+    assert made.reload_dirs == [tmp_path.resolve()]
+
+
+@pytest.mark.parametrize(
+    ("app", "reload"),
+    [("shop:app", False), (hello, True)],
+    ids=["without reload", "with an application that cannot be imported again"],
+)
+def test_folders_to_watch_have_no_effect_unless_the_server_reloads(
+    app: Any, reload: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="uvicorn.error"):
+        made = uvicorn.Config(app, reload=reload, reload_dirs=[str(tmp_path)], log_config=None)
+    assert (made.reload_dirs, len(caplog.messages)) == ([], 1)
+    assert caplog.messages[0].startswith("Current configuration will not reload")
+
+
+@pytest.mark.parametrize("variable", ["0", ""])
+def test_no_workers_mean_one(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", variable)
+    assert (config().workers, config(workers=0).workers) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"])

@@ -1,8 +1,7 @@
 """`--reload`: one worker, restarted when a file changes.
 
-A library watches the files: watchfiles if it is installed, otherwise werkzeug's reloader, which scans every 0.3
-seconds. This module restarts the worker, keeps its socket open meanwhile so that requests wait instead of failing, and
-combines changes at about the same time into one restart.
+watchfiles watches the files if it is installed; otherwise they are scanned every 0.25 seconds. The worker's socket
+stays open during a restart, so that requests wait instead of failing. Changes at about the same time cause one restart.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -26,25 +24,46 @@ INCLUDED: Final = ("*.py",)
 EXCLUDED: Final = (".*", ".py[cod]", ".sw.*", "~*")
 
 
+def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
+    """Return the folders to watch, resolved: those given and those among `includes`, without subfolders of others.
+
+    Folders that do not exist, and folders among `excludes`, are left out. The default is the current folder.
+    """
+    watched = {*_resolved(folders), *_folders_among(includes)}
+    excluded = _folders_among(excludes)
+    watched = {path for path in watched if excluded.isdisjoint((path, *path.parents))}
+    watched = {path for path in watched if watched.isdisjoint(path.parents)}
+    if folders and not watched:
+        logger.warning(
+            "Provided reload directories %s did not contain valid directories, watching current working directory.",
+            list(map(os.fspath, folders)),
+        )
+    return sorted(watched) or [Path.cwd()]
+
+
+def _folders_among(patterns: Sequence[str]) -> set[Path]:
+    matches = [
+        path for pattern in patterns if pattern and not os.path.isabs(pattern) for path in Path.cwd().glob(pattern)
+    ]
+    return _resolved([*patterns, *(path for path in matches if not path.name.startswith("."))])
+
+
+def _resolved(folders: Sequence[Any]) -> set[Path]:
+    return {Path(folder).resolve() for folder in folders if os.path.isdir(folder)}
+
+
 class Selection:
     """The files to watch: those in `folders` whose name or path matches one of `includes` and none of `excludes`.
 
     A pattern that is the path of a folder matches all files in it.
     """
 
-    def __init__(self, folders: Sequence[str], includes: Sequence[str], excludes: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
         self.folders = [Path(folder).resolve() for folder in folders or (".",)]
-        self.includes = includes
         self._includes = [*INCLUDED, *includes]
         # As in the public release, the user's `includes` replace equal default `excludes`.
         self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
         self._includes = [pattern for pattern in self._includes if pattern not in excludes]
-
-    def included(self) -> Iterator[str]:
-        """Yield the existing files that match the user's `includes`."""
-        for folder in self.folders:
-            for pattern in self.includes:
-                yield from (str(path) for path in folder.rglob(pattern.removeprefix("/")))
 
     def __contains__(self, name: str) -> bool:
         path = Path(name)
@@ -171,40 +190,27 @@ def _watch_by_events(
 def _watch_by_looking(
     selection: Selection, interval: float, changed: Callable[[str], None], stop: threading.Event
 ) -> None:
-    from werkzeug._reloader import StatReloaderLoop
-
-    class Looking(StatReloaderLoop):
-        def run_step(self) -> None:
-            if selection.includes:
-                self.extra_files = {*map(str, selection.folders), *selection.included()}
-            known = set(self.mtimes)
-            super().run_step()
-            for name in self.mtimes.keys() - known:
-                if name in selection:
-                    selected.add(name)
-                    if known:
-                        changed(name)
-            # A file that is moved away and back counts as new.
-            for name in [name for name in selected if not os.path.exists(name)]:
-                selected.remove(name)
-                self.mtimes.pop(name, None)
+    chosen: dict[str, bool] = {}
+    before = dict(_times(selection, chosen))
+    while not stop.wait(interval):
+        now = dict(_times(selection, chosen))
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
                 changed(name)
+        before = now
 
-        def trigger_reload(self, filename: str) -> None:
-            # The base class would exit.
-            self.mtimes[filename] = os.stat(filename).st_mtime
-            if filename in selected:
-                changed(filename)
 
-    selected: set[str] = set()
-    prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-    for folder in map(str, selection.folders):
-        if folder.startswith(tuple(prefixes)):
-            logger.warning(
-                "changes in %s are not detected, because it is below Python's own folders; install watchfiles", folder
-            )
-    with Looking(extra_files=map(str, selection.folders)) as loop:
-        while not stop.wait(interval):
-            # OSError if a file was removed during the scan.
-            with suppress(OSError):
-                loop.run_step()
+def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
+    """Return each selected file and when it was changed; `chosen` keeps which files are selected."""
+    for top in selection.folders:
+        for folder, folders, files in os.walk(top):
+            # Installed packages: there are thousands, and they change in installations only.
+            folders[:] = [name for name in folders if not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))]
+            for name in files:
+                path = os.path.join(folder, name)
+                if path not in chosen:
+                    chosen[path] = path in selection
+                if chosen[path]:
+                    # OSError if it has been removed since, or is a broken link.
+                    with suppress(OSError):
+                        yield path, os.stat(path).st_mtime_ns

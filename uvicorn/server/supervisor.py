@@ -311,7 +311,7 @@ class Supervisor:
 
     def _change_count(self, by: int) -> None:
         if self._count + by < 1:
-            logger.warning("cannot remove the last worker; ignoring SIGTTOU")
+            logger.info("Already reached one process, cannot decrease the number of processes anymore.")
             return
         if by > 0:
             logger.info("Received SIGTTIN, increasing the number of processes.")
