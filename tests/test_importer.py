@@ -11,7 +11,8 @@ import pytest
 
 # Loaded before any test, whose modules are forgotten with all that they have loaded.
 import uvicorn.adapters
-import uvicorn.interfaces.detect  # noqa: F401
+import uvicorn.interfaces.detect
+import uvicorn.routing  # noqa: F401
 from uvicorn.errors import ImportFromStringError
 from uvicorn.importer import import_from_string
 
@@ -107,6 +108,37 @@ def test_application_and_app_of_different_kinds_are_rejected_and_named(write: Wr
         "cannot import 'shop': module 'shop' has 'application' (wsgi) and 'app' (channels), which are different "
         "applications; name one, 'shop:application' or 'shop:app'"
     )
+
+
+ROUTER_OF_APP = (
+    "from uvicorn import Mount, Route, Router, WSGIAdapter\n"
+    "def pages(environ, start_response): ...\n"
+    "async def live(message, channels): ...\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "served"),
+    [
+        ("app = pages; application = Router(Route('/live', live), default=pages)", "application"),
+        ("application = pages; app = Router(Mount('/old', Router(default=pages)), default=live)", "app"),
+        ("app = Router(default=pages); application = WSGIAdapter(app)", "app"),
+    ],
+)
+def test_M35_a_router_of_the_other_is_served(
+    write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("shop.py", ROUTER_OF_APP + names)
+    with caplog.at_level(logging.INFO):
+        found = import_from_string("shop")
+    assert found is getattr(sys.modules["shop"], served)
+    assert type(found).__name__ == "Router"
+    assert len(caplog.records) == 1 and repr(served) in caplog.text
+
+
+def test_M35_a_router_and_another_application_are_refused(write: Write) -> None:
+    write("shop.py", ROUTER_OF_APP + "app = pages; application = Router(default=live)")
+    assert "'application' (router) and 'app' (wsgi), which are different applications" in complaint("shop")
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,16 @@ class ASGIAdapter:
             return WSGIInterface(self.app, settings, self._executor)
         return build_interface(self.app, settings)
 
+    @property
+    def __uvicorn_adapted__(self) -> tuple[Any, object]:
+        """The application and the pool that it asks for, by which a Router sees which applications are equal."""
+        pool = self._threads, self._executor
+        return self.app, None if pool == (None, None) else pool
+
+    def mapped(self, wrap: Callable[[Any], Any]) -> ASGIAdapter:
+        """Return an adapter of `wrap(app)`: middleware for applications of every kind goes inside."""
+        return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
+
     async def startup(self) -> None:
         """Start the application once per process, before the first request (interface rule R15)."""
         self._message_interface()
@@ -126,7 +136,7 @@ class ASGIAdapter:
                 interface = self._interface
                 if interface is None:
                     interface = self.__uvicorn_interface__(Settings())
-                    interface.tasks.contains_exits = True
+                    interface.contain_exits()
                     self._starting = StartupOnce(interface)
                     if isinstance(interface, ThreadedInterface):
                         atexit.register(interface.end_workers)

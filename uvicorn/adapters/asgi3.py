@@ -65,7 +65,7 @@ class ASGI3Adapter:
         self._settings = settings if threads is None else replace(settings, threads=threads)
         # Built now, so that a configuration error is raised when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
-        self._interface.tasks.contains_exits = True
+        self._interface.contain_exits()
         self._starting = StartupOnce(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
 from uvicorn.errors import LocalProtocolError, ResponseAborted
 from uvicorn.interfaces.base import Interface
+from uvicorn.routing.interface import Refusal
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 from uvicorn.websocket_origin import is_allowed_origin
@@ -73,6 +74,12 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         event = await self._receive()
         session = self.session
         if event["type"] != "websocket.connect":
+            return
+        interface = interface.at(session.request)
+        session.endpoint = session.request.endpoint
+        if isinstance(interface, Refusal):
+            interface.serve_http(session.request)
+            await self._pump()
             return
         if not interface.serves_websockets or not self._is_allowed(interface, allowed_origins):
             session.request.respond(403)

@@ -81,7 +81,7 @@ class WSGIAdapter:
             with thread.lock_of(self):
                 if self._thread is not thread or self._interface is None:
                     interface = build_interface(self.app, self._settings)
-                    interface.tasks.contains_exits = True
+                    interface.contain_exits()
                     starting = thread.submit(interface.startup())
                     try:
                         error = starting.exception()
@@ -228,7 +228,7 @@ class WSGIGateway(HTTPGateway):
             self._interface.serve_http(exchange)
             if exchange.state >= COMPLETE:
                 # The context refers to the endpoint: break the reference cycle, no handler will start in it.
-                exchange.endpoint.context = None
+                exchange.endpoint.release()
         except BaseException as error:
             self._put("failure", crossing(error))
 

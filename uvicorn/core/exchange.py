@@ -384,7 +384,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def __repr__(self) -> str:
-        return f"<{escaped(self.method, 40)} {self.path!r:.200} {self.state.name}>"
+        return f"<{escaped(self.method, 40)} {self.path!r:.200}{self.endpoint.via} {self.state.name}>"
 
     def _end(self) -> None:
         if self.content.state is OPEN:

@@ -205,7 +205,7 @@ class WebSocketSession:
             listener.on_disconnect(code, reason)
 
     def __repr__(self) -> str:
-        return f"<websocket {self.request.path!r:.200} {self.state.name}>"
+        return f"<websocket {self.request.path!r:.200}{self.endpoint.via} {self.state.name}>"
 
     def _handshake_ended(self, request: HTTPExchange) -> None:
         if request.status != 101:

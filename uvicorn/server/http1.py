@@ -142,7 +142,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._disconnect()
         # Break reference cycles.
         self._parser.detach()
-        self._endpoint.context = None
+        self._endpoint.release()
 
     def resume_writing(self) -> None:
         """Continue sending: the unsent bytes have fallen below the low-water mark."""
@@ -228,6 +228,10 @@ class HTTP1Connection(HTTP1Gateway):
     def is_closing(self) -> bool:
         """Whether the transport is closed or closing."""
         return self._transport.is_closing()
+
+    def ignore_upgrade(self) -> None:
+        """Treat the current request as if it did not ask for a WebSocket."""
+        self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Hand the transport over to another protocol, with the bytes received after the request."""

@@ -38,6 +38,9 @@ class Upgrading(Protocol):
     def is_closing(self) -> bool:
         """Return whether the connection has ended, or is about to."""
 
+    def ignore_upgrade(self) -> None:
+        """Treat the handshake as a GET from now on."""
+
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Hand over the transport, with the bytes received after the handshake."""
 
@@ -86,7 +89,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.resume_writing()
         self._report_disconnect()
         # Break a reference cycle.
-        self.session.endpoint.context = None
+        self.session.endpoint.release()
 
     def resume_writing(self) -> None:
         """Continue sending: the unsent bytes have fallen below the low-water mark."""

@@ -99,6 +99,11 @@ class ObservedInterface(Interface):
         """Shut down the wrapped interface."""
         await self._interface.shutdown(seconds)
 
+    def at(self, exchange: HTTPExchange) -> Interface:
+        """Return the interface that the wrapped one names, observed as well."""
+        interface = self._interface.at(exchange)
+        return self if interface is self._interface else ObservedInterface(interface, self._observer)
+
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Serve an exchange through an observed gateway, after `pre_request`."""
         gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
