@@ -170,7 +170,6 @@ class ChannelsGateway(MessageGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Queue the head and the first content."""
         self._put(
             {
                 "status": status,
@@ -183,7 +182,6 @@ class ChannelsGateway(MessageGateway):
         )
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Queue a piece of content."""
         if self._has_room(len(content)):
             self._put({"content": content, "more_content": more_content}, content)
 
@@ -239,7 +237,7 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         message.get("root_path") or "",
         _address(message.get("server")),
         _address(message.get("client")),
-        _running_loop(),
+        asyncio._get_running_loop(),
     )
     fields = copied_fields(message.get("headers", ()), "message['headers']")
     for field in fields:
@@ -274,10 +272,3 @@ def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
 def _address(pair: Sequence[Any] | None) -> tuple[str, int] | None:
     """Return an endpoint's (host, port), or None for a Unix socket."""
     return (pair[0], pair[1]) if pair and pair[1] is not None else None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -144,14 +144,12 @@ class ASGI3Gateway(MessageGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Queue the head and the first content."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         self._put({"type": "http.response.start", "status": int(status), "headers": encode_fields(fields)}, b"")
         if content or not more_content:
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Queue a piece of content."""
         try:
             content = self._checks.count(content, more_content)
         except Exception as error:
@@ -161,7 +159,6 @@ class ASGI3Gateway(MessageGateway):
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Receive the next piece."""
         if not self._content_ended:
             self._read_on()
 

@@ -116,7 +116,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
@@ -136,11 +135,9 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         session.request.switch_protocols()
 
     def send_text(self, text: str) -> None:
-        """Send a text message."""
         self._put_message({"type": "websocket.send", "text": text}, len(text))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message."""
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
@@ -155,15 +152,12 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._resumed.clear()
 
     def resume_receiving(self) -> None:
-        """Resume receiving."""
         self._resumed.set()
 
     async def drain(self) -> None:
-        """Wait until the unsent bytes are below the high-water mark, or the connection is closed."""
         await self._backlog.wait(lambda: self.session.state is CLOSED)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     # What the handshake's exchange calls: a response to it rejects the handshake
@@ -180,7 +174,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Send more content of a rejection."""
         try:
             content = self._checks.count(content, more_content)
         except Exception as error:

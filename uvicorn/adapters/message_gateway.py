@@ -102,7 +102,6 @@ class MessageGateway(HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
@@ -134,11 +133,9 @@ class MessageGateway(HTTPGateway):
             self._sending.cancel()
 
     async def drain(self) -> None:
-        """Wait until the unsent bytes are below the high-water mark, or the exchange has ended."""
         await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     def _has_room(self, size: int) -> bool:

@@ -23,7 +23,13 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
     Raises ConfigError if it is unknown or not installed.
     """
     if ":" in name:
-        return _imported(name)
+        try:
+            factory: Callable[[], asyncio.AbstractEventLoop] = resolve_name(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"loop {name!r} cannot be imported: {error}; expected 'module:factory'") from None
+        if not callable(factory):
+            raise ConfigError(f"loop {name!r}: expected a callable that returns an event loop, got {factory!r:.60}")
+        return factory
     if name not in LOOP_NAMES:
         raise ConfigError(f"loop: expected one of {', '.join(LOOP_NAMES)}, or 'module:factory', got {name!r}")
     if name == "asyncio" or (name == "auto" and find_spec("uvloop") is None):
@@ -33,16 +39,6 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError as error:
         raise ConfigError(f"loop 'uvloop' cannot be used: {error}; install uvloop, or pass --loop asyncio") from None
     return uvloop.new_event_loop
-
-
-def _imported(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        factory: Callable[[], asyncio.AbstractEventLoop] = resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"loop {name!r} cannot be imported: {error}; expected 'module:factory'") from None
-    if not callable(factory):
-        raise ConfigError(f"loop {name!r}: expected a callable that returns an event loop, got {factory!r:.60}")
-    return factory
 
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:

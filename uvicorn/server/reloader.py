@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +92,7 @@ class Reloader(Supervisor):
         super().__init__(*arguments, **more)
         self._selection = selection
         self._interval = interval
-        self._watch = _watcher()
+        self._watch = _watch_by_events if find_spec("watchfiles") else _watch_by_looking
         self._watcher_name = "WatchFiles" if self._watch is _watch_by_events else "StatReload"
         self._changes: list[str] = []
         self._broken = False
@@ -147,14 +148,6 @@ class Reloader(Supervisor):
 
 def _shown(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def _watcher() -> Callable[[Selection, float, Callable[[str], None], threading.Event], None]:
-    try:
-        import watchfiles  # noqa: F401
-    except ImportError:
-        return _watch_by_looking
-    return _watch_by_events
 
 
 def _watch_by_events(

@@ -383,10 +383,10 @@ class Server:
         if self._clock is not None:
             self._clock.stop()
         context = self._context
-        if context is not None and context.loop_handler is not None:
-            if context.loop.get_exception_handler() == context.loop_exception:
-                context.loop.set_exception_handler(context.loop_handler)
         if context is not None:
+            loop = context.loop
+            if context.loop_handler is not None and loop.get_exception_handler() == context.loop_exception:
+                loop.set_exception_handler(context.loop_handler)
             for task in tuple(context.arriving.values()):
                 task.cancel()
             # Connections are left only after a failure or a cancellation.

@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from logging import getLogger
 from typing import Final
 
@@ -60,11 +61,10 @@ class SupervisorWatch:
     def finish(self) -> None:
         """Close the channel, because the event loop has ended. If the supervisor has died already, keep watching."""
         self._finished.set()
-        try:
-            # `close` alone does not wake the thread, and the supervisor does not see it while the thread waits.
+        # `close` alone does not wake the thread, and the supervisor does not see it while the thread waits. OSError if
+        # the supervisor has died.
+        with suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # The supervisor has died.
         self._woken.wait(_LOG_SECONDS)
         self._channel.close()
 
