@@ -249,7 +249,7 @@ async def test_content_that_ends_before_its_length_breaks_the_response_off_and_i
 
     [response] = await Site(app).responses()
     assert (response.content, response.complete) == (b"half", False)
-    assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
+    assert caplog.text.count("Traceback") == 1
 
 
 async def test_an_application_that_reports_a_disconnect_before_its_response_is_answered_with_400() -> None:

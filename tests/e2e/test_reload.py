@@ -37,10 +37,10 @@ async def app(scope, receive, send):
 """,
 }
 
-# Without watchfiles our own scan looks.
+# Without watchfiles it is werkzeug that looks.
 PROGRAMS = {
     "watchfiles": ("-m", "uvicorn"),
-    "scan": ("-c", "import sys; sys.modules['watchfiles'] = None; from uvicorn.cli import main; main()"),
+    "werkzeug": ("-c", "import sys; sys.modules['watchfiles'] = None; from uvicorn.cli import main; main()"),
 }
 
 

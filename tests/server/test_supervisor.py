@@ -23,10 +23,10 @@ def supervisor() -> Iterator[Supervisor]:
     standard_input = os.dup(0)
     os.dup2(ours, 0)
     try:
-        made._adjust_workers()
+        made._fill_up()
         [worker] = made._workers
         worker.channel.setblocking(True)
-        made._read_reports(worker)
+        made._hear(worker)
         yield made
     finally:
         os.dup2(standard_input, 0)
@@ -43,24 +43,24 @@ def supervisor() -> Iterator[Supervisor]:
 
 def test_a_worker_that_is_silent_for_too_long_is_sent_the_abort_signal(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
-    worker.last_report -= 10
-    supervisor._check_workers()
+    worker.heard -= 10
+    supervisor._look_after()
     assert worker.process.wait(30) == -6
 
 
 def test_time_in_which_the_supervisor_was_halted_does_not_count_as_worker_silence(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
-    worker.last_report -= 10
-    supervisor._last_check -= 10
-    supervisor._check_workers()
+    worker.heard -= 10
+    supervisor._looked -= 10
+    supervisor._look_after()
     assert not worker.deadline
 
 
 def test_time_in_which_the_supervisor_was_halted_does_not_count_towards_the_grace(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 5
-    supervisor._last_check -= 10
-    supervisor._check_workers()
+    supervisor._looked -= 10
+    supervisor._look_after()
     with pytest.raises(subprocess.TimeoutExpired):
         worker.process.wait(0)
 
@@ -69,7 +69,7 @@ def test_a_worker_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptu
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 1
     for _ in range(3):
-        supervisor._check_workers()
+        supervisor._look_after()
     assert caplog.text.count("does not stop; killing it") == 1
     assert worker.process.wait(30) == -9
 
@@ -77,7 +77,7 @@ def test_a_worker_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptu
 def test_a_worker_that_has_hung_up_is_to_end_soon(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.process.kill()
-    supervisor._read_reports(worker)
+    supervisor._hear(worker)
     assert worker.deadline
     assert worker.channel.fileno() == -1
 
@@ -85,7 +85,7 @@ def test_a_worker_that_has_hung_up_is_to_end_soon(supervisor: Supervisor) -> Non
 def test_a_worker_that_starts_slowly_is_logged_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
     [worker] = supervisor._workers
     worker.ready = 0.0
-    worker.last_report -= 10
+    worker.heard -= 10
     for _ in range(3):
-        supervisor._check_workers()
+        supervisor._look_after()
     assert caplog.text.count("is still starting, after 10 seconds") == 1

@@ -1,7 +1,8 @@
 """Direct call of a WSGI application for a request of our own server that a channels application passed on.
 
-Messages would need a second exchange, copies of the head, and a queue: such a site reached a third of the requests per
-second of the WSGI application alone. With direct calls it reaches two thirds (bench/wsgi.py, `mixed`).
+Passed on as messages, such a request needs a second exchange, copies of its head, and a queue. A site that did this
+reached a third of the requests per second of the WSGI application alone; with direct calls it reaches two thirds
+(bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
     """Have `interface` respond to `exchange`; raise the application's exception, as `ASGIAdapter` does.
 
-    After it has raised or was cancelled, the caller may respond itself.
+    After this is cancelled or has raised, the call no longer responds: the caller may.
     """
     call = DirectCall(interface, exchange)
     interface.queue(call, exchange)
     if exchange.state >= COMPLETE:
-        # The interface has rejected the call, because too many wait for a worker thread.
+        # Refused: no worker thread can make the call.
         return
     try:
         await call.outcome
@@ -67,7 +68,7 @@ class DirectCall(WSGICall):
         self._loop_calls.post(self._on_loop_cancelled)
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        # A cancelled caller may have sent its own response.
+        # A caller that was cancelled may have answered itself.
         if not self.outcome.done():
             super().on_end(exchange)
             self.outcome.set_result(None)

@@ -1,11 +1,11 @@
-"""Broadcast: messages to groups of connections, in all processes."""
+"""Messages to groups of connections, across processes."""
 
 from __future__ import annotations
 
 from uvicorn.broadcast.middleware import BroadcastMiddleware
 from uvicorn.broadcast.publisher import Publisher, publish
 
-#: The first documents of the project use both spellings.
+#: The first documents spell it both ways.
 BroadCastMiddleware = BroadcastMiddleware
 
 __all__ = ["BroadCastMiddleware", "BroadcastMiddleware", "Publisher", "publish"]

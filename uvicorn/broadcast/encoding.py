@@ -1,33 +1,33 @@
-"""Encodes messages as payloads, and decodes them. The first byte of a payload is its format:
+"""The payloads of messages. The first byte is the format:
 
-- `{`: plain JSON, for a message without bytes values. The additional key `_uvicorn` has the sender and its sequence
-  number in the group. The key is optional, so that any client of Redis can publish JSON.
-- 1: an envelope, for a message with bytes values. Four bytes are the length of a header; the header is JSON with
+- `{`: a message without bytes, as plain JSON with one more key, `_uvicorn`: the sender and its sequence number in the
+  group. The key is optional, so any client of Redis can publish JSON, and any can subscribe.
+- 1: an envelope of a message with bytes. Four bytes are the length of a header; the header is JSON with
   `{"_uvicorn_bytes": length}` in place of each bytes value; the bytes values follow, in order.
 
-Pickle is not used: any client of Redis could run code in every subscribed process.
+Not pickle: any client of Redis could then run code in every subscribed process.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, final
 
 from uvicorn.errors import LocalProtocolError, MessageTooLarge, UvicornError
 from uvicorn.types import Message, SharedBytes, SharedText
 
-#: 1 MiB: the limit of a WebSocket message, and the limit in the draft of the channels interface.
+#: 1 MiB: the limit of a WebSocket message, and that of the draft of the channels interface.
 MAX_MESSAGE_BYTES: Final = 1 << 20
-#: The limit of a group's name in UTF-8: enough for a path or two hashes.
+#: Of a group's name in UTF-8: enough for a path or two hashes.
 MAX_GROUP_BYTES: Final = 512
 
-#: The prefix of control groups, through which processes send requests to each other. Applications cannot use it.
+#: Prefix of control groups, through which processes send each other requests; rejected as an application's group name.
 PROCESS_GROUPS: Final = "uvicorn.process."
 
-# The sender, the sequence number and the envelope add fewer bytes to a message.
+# What sender, sequence number and envelope may add to a message.
 _OVERHEAD_BYTES: Final = 1024
 
-# The memory of a list or dict and of the reference to it.
+# Memory of a list or dict, and of its place in another one.
 _OBJECT_BYTES: Final = 72
 _FEW_KEYS: Final = 16
 
@@ -37,29 +37,30 @@ _plain: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators
 
 
 class MalformedMessage(UvicornError):
-    """A payload that cannot be decoded: another program or a later version has published it."""
+    """A payload that is not a message: from another program, or a later version."""
 
 
-class Encoded(NamedTuple):
+@final
+class Encoded:
     """A serialized message, before its sequence number is assigned."""
 
-    header: bytes
-    body: bytes | None
+    __slots__ = ("_body", "_header")
+
+    def __init__(self, header: bytes, body: bytes | None) -> None:
+        self._header = header
+        self._body = body
 
     def numbered(self, sender: str, sequence: int) -> bytes:
-        """Return the payload. `sender` is plain ASCII."""
-        comma = b"," if len(self.header) > 2 else b""
-        header = b'%b%b"_uvicorn":["%b",%d]}' % (self.header[:-1], comma, sender.encode(), sequence)
-        if self.body is None:
+        """Return the payload; `sender` is plain ASCII."""
+        comma = b"," if len(self._header) > 2 else b""
+        header = b'%b%b"_uvicorn":["%b",%d]}' % (self._header[:-1], comma, sender.encode(), sequence)
+        if self._body is None:
             return header
-        return b"".join((_ENVELOPE, len(header).to_bytes(4), header, self.body))
+        return b"".join((_ENVELOPE, len(header).to_bytes(4), header, self._body))
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """Serialize a message.
-
-    Raises MessageTooLarge, or LocalProtocolError for a value that is neither JSON nor bytes.
-    """
+    """Serialize a message. Raises MessageTooLarge; LocalProtocolError for a value that is neither JSON nor bytes."""
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
@@ -86,19 +87,21 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
 
 
 def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str, int]:
-    """Return the message, its sender ('' if unknown) and its sequence number. Raises MalformedMessage."""
+    """Return the message, its sender and its sequence number; '' and 0 if it has none. Raises MalformedMessage."""
     if len(payload) > most + _OVERHEAD_BYTES:
-        raise MalformedMessage(f"expected {most} bytes at most, got {len(payload)}")
+        raise MalformedMessage(f"{len(payload)} bytes, more than {most}")
     header, restore = payload, None
     if payload[:1] == _ENVELOPE:
         start = 5 + int.from_bytes(payload[1:5])
         if start > len(payload):
-            raise MalformedMessage("the envelope is truncated")
+            raise MalformedMessage("a truncated envelope")
         header, restore = payload[5:start], _Restorer(payload[start:])
     try:
         message = json.loads(header, object_hook=restore)
     except (ValueError, RecursionError) as error:
-        raise MalformedMessage(f"expected JSON or an envelope of this version, got a {type(error).__name__}") from None
+        raise MalformedMessage(
+            f"neither JSON nor an envelope that this version knows: {type(error).__name__}"
+        ) from None
     if not isinstance(message, dict):
         raise MalformedMessage(f"expected a JSON object, got {type(message).__name__}")
     match message.pop("_uvicorn", None):
@@ -108,7 +111,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """Mark text and bytes as shared, so that their WebSocket frame is encoded once for all clients."""
+    """Mark text and bytes as shared, so that one frame is encoded for all clients."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)
@@ -118,28 +121,31 @@ def share(message: Message) -> Message:
 
 
 def only_text(message: Message) -> str | None:
-    """Return the text of a message that has no other keys, or None."""
+    """Return the text of a message without other keys."""
     text = message.get("text") if len(message) == 1 else None
     return text if isinstance(text, str) else None
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Estimate the memory of a queued message in bytes: 1 MB of JSON that consists of empty lists takes 30 MB."""
+    """Return the bytes that a queued message counts for: those of its payload and of the objects in it.
+
+    1 MB of empty lists takes 30 MB of memory.
+    """
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))
 
 
 def group_name(group: Any) -> str:
-    """Return `group` if it is a valid name: text of 1 to 512 bytes in UTF-8. Raises LocalProtocolError."""
+    """Return `group` if it is valid: any text of up to 512 bytes. Raises LocalProtocolError."""
     if not isinstance(group, str) or not group:
         raise LocalProtocolError(f"groups.send: expected 'group' to be the name of a group, got {group!r:.100}")
     if group.startswith(PROCESS_GROUPS):
-        raise LocalProtocolError(f"groups.send: the prefix {PROCESS_GROUPS!r} is reserved, got {group!r:.100}")
+        raise LocalProtocolError(f"groups.send: names that begin with {PROCESS_GROUPS!r} are not for applications")
     try:
         size = len(group.encode())
     except UnicodeEncodeError:
-        raise LocalProtocolError(f"groups.send: expected a name that UTF-8 can encode, got {group!r:.100}") from None
+        raise LocalProtocolError(f"groups.send: expected a name that UTF-8 can hold, got {group!r:.100}") from None
     if size > MAX_GROUP_BYTES:
         raise LocalProtocolError(f"groups.send: expected a name of {MAX_GROUP_BYTES} bytes at most, got {size}")
     return group
@@ -153,7 +159,7 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Replaces each `{"_uvicorn_bytes": length}` by its bytes. The JSON parser calls it for these in their order."""
+    """Restores bytes values. The JSON parser finishes their objects, which are not nested, in order."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -164,6 +170,6 @@ class _Restorer:
             return value
         end = self._start + value[_BYTES] if type(value[_BYTES]) is int and value[_BYTES] >= 0 else -1
         if not self._start <= end <= len(self._body):
-            raise ValueError("the lengths of bytes values do not match")
+            raise ValueError("lengths that do not match")
         piece, self._start = self._body[self._start : end], end
         return piece

@@ -1,4 +1,4 @@
-"""Calls of blocking applications on worker threads; the event loop sends their content."""
+"""One call of a blocking application on a worker thread, whose content is passed to the event loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.forks import end_fork
 
-#: Status, reason phrase and fields of a response, as a worker thread passes them to the event loop.
+#: Status, reason phrase and fields of a response, as the worker thread hands them over.
 Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 
 
 class ThreadCall:
-    """One call of an application, which responds to `exchange`. Call `run` on a worker thread, or `cancel`, once.
+    """A call that responds to `exchange`; `run` or `cancel` is called, once. `_on_loop_*` methods run on the event
+    loop.
 
     After the client has disconnected (`_over`), the application's next send raises. If the response is complete before
     the application has ended it (`_answered`), further content is dropped, and the call may continue for `seconds`.
@@ -36,26 +37,26 @@ class ThreadCall:
         "exchange",
     )
 
-    #: High-water mark of the content that was passed to the event loop and has not been sent.
+    #: High-water mark of the content that was handed over and has not been sent.
     high_water_bytes = 65536
-    #: Bytes that each message counts in addition to its content: empty messages must not fill the memory.
+    #: What a message counts for beside its content: messages without content must not fill the memory.
     message_bytes = 0
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, seconds: float) -> None:
         self.exchange = exchange
         self._loop_calls = loop_calls
         self._seconds = seconds
-        # With the variables that middleware has set for this request, such as a trace identifier.
+        # The application sees the variables that a middleware has set for this request, such as a trace.
         self._context = copy_context()
-        # Set by the event loop's thread.
+        # Set by the loop.
         self._over = False
         self._answered = False
-        # Whether the response could not be sent, and the failure has been answered; for the event loop's thread only.
+        # The loop's: the response could not be sent, and the failure has been answered.
         self._failed = False
-        # Set by the worker thread.
+        # Set by the worker.
         self._returned = False
         self._forget: Callable[[], object] | None = None
-        # Bytes that the sending threads have passed to the loop, and bytes that the loop has sent.
+        # Bytes: the first is the sending threads' to write, the second the loop's.
         self._sent = 0
         self._taken = 0
 
@@ -67,7 +68,7 @@ class ThreadCall:
             if not self._over:
                 self._run()
         finally:
-            # Set `_returned`, then check `_answered`; the loop sets `_answered` first, so that either sees the other's.
+            # First this, then the check; the loop does it the other way round, so that one of them sees the other.
             self._returned = True
             if self._answered:
                 self._loop_calls.post(self._on_loop_end)
@@ -79,7 +80,7 @@ class ThreadCall:
         except BaseException as error:
             if endpoint.is_parents:
                 end_fork(error)
-            # SystemExit and KeyboardInterrupt too end the request, not the worker thread.
+            # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
             self._loop_calls.post(lambda error=error: self._on_loop_failed(error))  # type: ignore[misc]
             return
         if endpoint.is_parents:
@@ -88,15 +89,15 @@ class ThreadCall:
             self._loop_calls.post(last)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call the application; return a callback for the event loop to run, or None."""
+        """Call the application; return a callback to run on the loop, or None."""
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
-        """Return whether the call has not ended, and so occupies a thread."""
+        """Return whether the call still occupies a thread."""
         return not self._returned
 
     def _wait_for_room(self) -> None:
-        """Wait while unsent content is above the high-water mark."""
+        """Wait while the content not yet sent is above the high-water mark."""
         if self._sent - self._taken > self.high_water_bytes:
             room = threading.Lock()
             room.acquire()
@@ -106,13 +107,13 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503. Called instead of `run` if the pool is shut down first."""
+        """Respond 503. Called instead of `run` if the pool is shut down before the call."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange: let the application continue for `seconds`, or raise at its next send."""
+        """Handle the end of the exchange: let the application continue for a time, or raise at its next send."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._give_up()
@@ -130,7 +131,7 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log an exception of the application, or the error for an invalid response, and respond."""
+        """Log and respond to an exception of the application, or to invalid content."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
@@ -161,6 +162,6 @@ class ThreadCall:
 
 
 def refuse(exchange: HTTPExchange) -> None:
-    """Respond 503, because no worker thread can make the call."""
+    """Respond with 503: no worker thread can make the call."""
     if exchange.state is WAITING:
         exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")

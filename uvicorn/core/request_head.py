@@ -1,20 +1,24 @@
-"""Attributes that are computed from a request head on demand."""
+"""Attributes of a request that are derived from its head on demand."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from uvicorn.core.endpoint import Endpoint, is_below
 from uvicorn.fields import Fields
 
 
 class RequestHead:
-    """Base class of `HTTPExchange`: attributes that are computed on demand."""
+    """Derives attributes; the subclass `HTTPExchange` sets those that they are derived from."""
 
     __slots__ = ()
 
     endpoint: Endpoint
     path: str
     fields: Fields
-    #: Address and scheme of the client, if a trusted proxy has made the connection and forwards them.
+    #: The fields as pairs if they are at hand, otherwise None: making them costs more than reading `fields`.
+    pairs: Sequence[tuple[bytes, bytes]] | None
+    #: Address and scheme of the client behind a trusted proxy, which the connection is from.
     forwarded: tuple[tuple[str, int] | None, str] | None
 
     @property
@@ -25,8 +29,10 @@ class RequestHead:
 
     @property
     def headers(self) -> list[list[bytes]]:
-        """The header fields as `[name, value]` lists: new ones on each access, which the application may change."""
-        return [[name, value] for name, value in zip(*self.fields)]  # noqa: B905
+        """The header fields as `[name, value]` lists; new lists on each access, so that applications may change
+        them.
+        """
+        return [[name, value] for name, value in self.pairs or zip(*self.fields)]  # noqa: B905
 
     @property
     def client(self) -> tuple[str, int] | None:

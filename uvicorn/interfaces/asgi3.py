@@ -301,7 +301,7 @@ class ASGI3Interface(Interface):
         if endpoint.root_path:
             scope["root_path"] = exchange.root_path
         # Tuples, as in other servers: applications evaluate `(b"x", b"y") in scope["headers"]`.
-        scope["headers"] = list(zip(*exchange.fields))  # noqa: B905
+        scope["headers"] = list(exchange.pairs or zip(*exchange.fields))  # noqa: B905
         scope["extensions"] = {"http.response.trailers": {}}
         call = HTTPCall(exchange)
         if self.settings.pathsend:

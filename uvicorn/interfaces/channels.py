@@ -244,7 +244,8 @@ class ChannelsInterface(Interface):
         message["query_string"] = exchange.query_string
         if endpoint.root_path:
             message["root_path"] = exchange.root_path
-        message["headers"] = [[name, value] for name, value in zip(*exchange.fields)]  # noqa: B905
+        # As `exchange.headers`, without the call.
+        message["headers"] = [[name, value] for name, value in exchange.pairs or zip(*exchange.fields)]  # noqa: B905
         if exchange.forwarded is not None:
             message["client"], message["scheme"] = exchange.forwarded
         reply = ReplyChannel(exchange)

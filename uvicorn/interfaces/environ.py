@@ -126,7 +126,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     environ["QUERY_STRING"] = exchange.query_string.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = exchange.target.decode("latin-1")
     environ["SERVER_PROTOCOL"] = "HTTP/" + exchange.http_version
-    for name, value in zip(*exchange.fields):  # noqa: B905
+    for name, value in exchange.pairs or zip(*exchange.fields):  # noqa: B905
         key = _COMMON_KEYS.get(name)
         if key is None:
             if b"_" in name or name in _NEVER:

@@ -107,7 +107,7 @@ class HandlerTasks:
                 task = loop.create_task(handler, context=context.copy())
                 if inner is not None:
                     # A task that is cancelled before its first step would leave it without an await.
-                    task.add_done_callback(lambda task: inner.close())
+                    task.add_done_callback(partial(_close, inner))
         except TypeError:
             if asyncio.iscoroutine(handler):
                 raise  # pragma: no cover (a fault of the event loop itself)
@@ -145,6 +145,10 @@ class HandlerTasks:
             # One more second for handlers that clean up; one that swallows the cancellation is abandoned.
             await asyncio.wait(running, timeout=1)
         return len(running)
+
+
+def _close(handler: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
+    handler.close()
 
 
 async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
@@ -305,9 +309,7 @@ def log_failure(where: object, error: BaseException) -> None:
     elif not isinstance(error, NoAwaitable):
         level = logging.DEBUG if is_reported(error) else logging.ERROR
         trace = without_our_frames(error)
-        # An exception of ours that no line of the application has raised needs no more than its sentence.
-        described = (type(error), error, trace) if trace or not isinstance(error, UvicornError) else None
-        logger.log(level, "%s: %s", where, _sentence(error, trace), exc_info=described)
+        logger.log(level, "%s: %s", where, _sentence(error, trace), exc_info=trace and (type(error), error, trace))
     elif error.is_first:
         logger.error("%s: %s", where, escaped(error, 1000))
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
 
 class Worker:
@@ -18,8 +17,7 @@ class Worker:
         self.channel = channel
         #: The worker that stops as soon as this one is ready.
         self.replaces = replaces
-        #: When its last report came.
-        self.last_report = time.monotonic()
+        self.heard = time.monotonic()
         #: When it reported that it was ready; 0 until then.
         self.ready = 0.0
         #: When the supervisor asked it to stop; 0 until then.
@@ -48,9 +46,10 @@ def start_worker(
         raise
     finally:
         theirs.close()
-    # OSError if the worker has died, which the supervisor sees later.
-    with suppress(OSError):
+    try:
         ours.sendall(payload)
+    except OSError:
+        pass  # It has died; that is seen soon enough.
     ours.setblocking(False)
     return Worker(process, ours, replaces)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
+from http import HTTPStatus
 from io import FileIO
 from typing import Any, final
 
@@ -22,7 +23,8 @@ from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.handlers import answer_failure
 from uvicorn.server.access_log import printable
 from uvicorn.types import Headers
-from uvicorn.wire.http1.encoder import PHRASES
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @final
@@ -49,7 +51,7 @@ class Response:
 
     def __init__(self, status: int, headers: Headers, sent: int) -> None:
         self.status_code = status
-        self.status = f"{status} {PHRASES.get(status, '')}".rstrip()
+        self.status = f"{status} {_PHRASES.get(status, '')}".rstrip()
         self.headers = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
         self.sent = self.response_length = sent
 
@@ -99,11 +101,6 @@ class ObservedInterface(Interface):
         """Shut down the wrapped interface."""
         await self._interface.shutdown(seconds)
 
-    def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface that the wrapped one names, observed as well."""
-        interface = self._interface.at(exchange)
-        return self if interface is self._interface else ObservedInterface(interface, self._observer)
-
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Serve an exchange through an observed gateway, after `pre_request`."""
         gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
@@ -140,7 +137,7 @@ class ObservedGateway(HTTPGateway):
     def environ(self) -> dict[str, Any]:
         """The environ (PEP 3333), with the path escaped for a log line."""
         endpoint = self._exchange.endpoint
-        # Restored below, because the interface may have added keys to it.
+        # Kept for the interface, which may have keys of its own in it.
         template = endpoint.environ_template
         environ = build_environ(self._exchange)
         if template is not None:
@@ -191,7 +188,7 @@ class ObservedGateway(HTTPGateway):
         before = self._sent
         await self._gateway.send_file(exchange, file, count, start)
         if exchange.state is STREAMING:
-            # With TLS, `send_content` has counted the file already.
+            # Under TLS the file is sent as content, which has been counted: replace that count.
             self._sent = before + count
 
     def last_send(self) -> Callable[[], object] | None:
@@ -224,7 +221,7 @@ class ObservedGateway(HTTPGateway):
 
 
 def _writes_access_log(cfg: Any) -> bool:
-    """Return whether gunicorn writes access lines, by the conditions of gunicorn's logger."""
+    """Whether gunicorn writes access lines, by the same conditions as gunicorn's logger."""
     return bool(
         cfg.accesslog
         or cfg.logconfig

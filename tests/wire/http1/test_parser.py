@@ -224,6 +224,18 @@ def test_what_a_head_means_does_not_depend_on_the_heads_before_it() -> None:
             assert meaning(parser) == alone[stream]
 
 
+def test_pairs_of_a_repeated_head_are_its_fields_and_never_those_of_another_head() -> None:
+    first, second = request(), request(b"GET / HTTP/1.1", b"Cookie: a=b")
+    parser, log = parse(first)
+    pairs_of_each = [parser.pairs]
+    for stream in (first, first, second, second, first):
+        parser.next_message()
+        parser.receive_data(stream)
+        pairs_of_each.append(parser.pairs)
+    host = (b"host", b"x")
+    assert pairs_of_each == [None, [host], [host], None, [host, (b"cookie", b"a=b")], None]
+
+
 @pytest.mark.parametrize("target", [b"/", b"http://x/"])
 def test_more_fields_than_the_limit_are_rejected_with_431(target: bytes) -> None:
     fields = [b"x-%d: 1" % number for number in range(5)]

@@ -46,7 +46,6 @@ class SyncClient:
     """Publishes on one connection, which is kept and, if the server has closed it, replaced."""
 
     verb = b"PUBLISH"
-    failures = FAILURES
 
     def __init__(self, addresses: list[RedisAddress]) -> None:
         self.addresses = addresses

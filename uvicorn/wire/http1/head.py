@@ -93,6 +93,8 @@ class RequestHead:
         self.target = b""
         self.http_version = ""
         self.fields: Fields = (), ()
+        #: The fields as pairs if the head repeats the last one, otherwise None.
+        self.pairs: list[tuple[bytes, bytes]] | None = None
         self.content_length = 0
         self.keep_alive = True
         self.expect_continue = False

@@ -18,9 +18,9 @@ _BARE_CR: Final = re.compile(rb"\r[^\n]")
 _BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
 
 # The largest head that is kept to be compared with the next, which bounds the memory of an idle connection. A field
-# takes 100 bytes more than its text.
+# takes 170 bytes more than its text. Browsers send up to 18, and proxies add 5.
 _MEMO_BYTES: Final = 1024
-_MEMO_FIELDS: Final = 32
+_MEMO_FIELDS: Final = 24
 
 _HEAD: Final = 0
 _LENGTH: Final = 1
@@ -84,6 +84,9 @@ class HTTP1RequestParser(RequestHead):
             elif self.buffer:
                 self._receive_part_of_head(data)
             elif data == self._last_head:
+                if self.pairs is None:
+                    # Once for all repetitions: reading `fields` costs each 0.2 us more, of 5.2.
+                    self.pairs = list(zip(*self.fields, strict=True))
                 self._state = _COMPLETE
                 self._sink.on_request()
             elif (match := USUAL_HEAD.match(data)) is None:
@@ -178,7 +181,7 @@ class HTTP1RequestParser(RequestHead):
             self._check_unfinished_head(head)
             self._line_end = 0
         # A repetition of a usual head without content sets the same attributes.
-        self._last_head = None
+        self._last_head = self.pairs = None
         if match is None:
             self._read_head(head)
         elif self._read_usual_head(match, head) and len(head) <= _MEMO_BYTES and len(self.fields[0]) <= _MEMO_FIELDS:
