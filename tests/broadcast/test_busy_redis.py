@@ -116,7 +116,7 @@ async def test_a_group_joined_while_redis_is_busy_is_subscribed_later_without_a_
     async with subscribed(site) as (backend, recorder):
         await site.hold_up()
         joining = asyncio.create_task(backend.subscribe(["new"]))
-        await until(lambda: "for the moment: BUSY" in caplog.text)
+        await until(lambda: "SUBSCRIBE: BUSY" in caplog.text)
         await site.let_go()
         await joining
         await backend.publish("new", b"x")

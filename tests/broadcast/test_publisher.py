@@ -222,7 +222,7 @@ def test_a_publisher_follows_the_sentinels_to_the_master(tmp_path: Path) -> None
             with listening(replica, "news") as listener:
                 publisher.publish("news", {"text": "after"})
                 assert listener.receive()["text"] == "after"
-        with pytest.raises(BroadcastUnavailable, match="unknown service 'other'"):
+        with pytest.raises(BroadcastUnavailable, match="does not know the service 'other'"):
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 

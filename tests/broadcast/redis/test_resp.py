@@ -108,8 +108,8 @@ def test_a_payload_at_the_limit_is_parsed() -> None:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n", "begins with b'H'"),
-        (b"\r\n", r"begins with b'\\r'"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "unknown type of reply b'H'"),
+        (b"\r\n", r"unknown type of reply b'\\r'"),
         (b"$+5\r\nhello\r\n", "malformed length b'\\+5'"),
         (b"$5_0\r\n", "malformed length b'5_0'"),
         (b"$-2\r\n", "malformed length b'-2'"),
@@ -117,11 +117,11 @@ def test_a_payload_at_the_limit_is_parsed() -> None:
         (b"*-5\r\n", "malformed length b'-5'"),
         (b":1.5\r\n", "malformed number b'1.5'"),
         (b":\r\n", "malformed number b''"),
-        (b"$3\r\nabcde\r\n", "does not end with CRLF"),
-        (b"$1001\r\n", "1001 bytes in one piece"),
-        (b"*65\r\n", "65 items, 1 levels deep"),
-        (b"*1\r\n" * 5, "1 items, 5 levels deep"),
-        (b"+" + b"x" * 20000, "a line of more than 16384 bytes"),
+        (b"$3\r\nabcde\r\n", "expected CRLF at the end of a bulk string"),
+        (b"$1001\r\n", "bytes at most, got 1001"),
+        (b"*65\r\n", "at most, got 65 and 1"),
+        (b"*1\r\n" * 5, "at most, got 1 and 5"),
+        (b"+" + b"x" * 20000, "expected a line of 16384 bytes at most"),
     ],
 )
 def test_malformed_resp_raises_not_redis(data: bytes, complaint: str) -> None:

@@ -1,4 +1,4 @@
-"""One connection to Redis, independent of the driver: replies, liveness and its end."""
+"""One connection to Redis, independent of the driver: replies, liveness check and loss."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, Final, TypeAlias
 
 from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
 
-#: Makes a connection that is authenticated, has its database selected, and has replied to PING.
+#: Makes a connection that is authenticated, has selected its database, and has replied to PING.
 Connect: TypeAlias = Callable[[], "Awaitable[RedisConnection]"]
 
-#: Silence is counted in steps, not read from a clock: an event loop that was blocked for seconds takes one step for all
-#: of them, and reads what has arrived before the next.
+#: Silence is counted in steps instead of seconds: an event loop that was blocked for seconds counts one step, and reads
+#: the bytes that have arrived before it counts the next step.
 _STEP_SECONDS: Final = 0.5
-#: 1 s without a byte: send PING.
+#: Send PING after 1 s without a byte.
 _STEPS_UNTIL_PING: Final = 2
-#: 3 s without a byte, even after PING: lost. Redis replies within milliseconds; 2 s are for retransmitted packets.
+#: The connection is lost after 3 s without a byte. Redis replies within milliseconds; packets may be retransmitted.
 _STEPS_UNTIL_LOST: Final = 6
 
-#: Error replies to PING, besides transient ones, of a Redis that delivers messages: narrow rights, and a full disk.
-#: One that replies with NOAUTH, DENIED or "ERR max number of clients reached" does not.
+#: Error replies to PING of a Redis that delivers messages, besides transient ones: the user lacks the right to PING, or
+#: the disk is full.
 _ALIVE: Final = ("NOPERM", "MISCONF")
 
-#: An aborted connection ends at the next turn of the loop; the limit is for drivers that fail to notice.
+#: The limit for drivers that do not report the end of an aborted connection.
 CLOSE_SECONDS: Final = 1.0
 
 
 class ConnectFailed(Exception):
-    """No usable connection could be made; the message gives the reason, without the password.
+    """An attempt to connect has failed. The message never shows a password.
 
-    `denied`: Redis rejects the user's rights or password.
+    `denied`: Redis has rejected the user's rights or password.
     """
 
     def __init__(self, reason: str, denied: bool = False) -> None:
@@ -41,11 +41,11 @@ class ConnectFailed(Exception):
 
 
 class ConnectionLost(Exception):
-    """The connection ended before the reply."""
+    """The connection was lost before the reply."""
 
 
 def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
-    """Return the ConnectFailed for what was raised while connecting, in reply to `command`; None for other errors."""
+    """Return the ConnectFailed for an error reply to `command`, or for a lost connection; None for other errors."""
     if isinstance(error, RedisRefusal):
         command = "AUTH" if error.code == "WRONGPASS" else command
         return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
@@ -53,17 +53,17 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 class RedisConnection:
-    """A connection. At first every `execute` has one reply, in order; `receive_pushes` ends that.
+    """A connection to Redis. Each `execute` has one reply, in order, until `receive_pushes` is called.
 
-    Drivers implement `send` and `abort_transport`, and call `connection_made`, `bytes_received`, `reply_received` and
-    `connection_lost`.
+    Drivers implement `send`, `abort_transport`, `unsent_bytes` and `fileno`. They call `connection_made`,
+    `bytes_received`, `reply_received` and `connection_lost`.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        #: Done when the connection has ended, with the reason.
+        #: Done when the connection has ended. The result is the reason.
         self.lost: asyncio.Future[str] = self._loop.create_future()
-        #: In `time.monotonic()`: uvloop's own clock may stand still for a whole turn.
+        #: A `time.monotonic()`: uvloop updates its own clock only once in each iteration of the event loop.
         self.last_byte_at = time.monotonic()
         self._replies: deque[asyncio.Future[Reply]] = deque()
         self._on_push: Callable[[Reply], None] | None = None
@@ -89,7 +89,10 @@ class RedisConnection:
         raise NotImplementedError
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
-        """Send a command; return its reply, RedisRefusal or ConnectionLost. Cancelling it affects no other command."""
+        """Send a command. The future returns its reply, or raises RedisRefusal or ConnectionLost.
+
+        Cancelling the future affects no other command.
+        """
         reply: asyncio.Future[Reply] = self._loop.create_future()
         if self.lost.done():
             reply.set_exception(ConnectionLost(self.lost.result()))
@@ -99,9 +102,9 @@ class RedisConnection:
         return reply
 
     async def check_alive(self) -> None:
-        """Wait for a reply: the kernel accepts connections for a Redis that hangs.
+        """Wait for a reply to PING. Raises RedisRefusal or ConnectionLost.
 
-        Raises RedisRefusal or ConnectionLost.
+        A connection alone proves nothing: the kernel accepts connections for a Redis that hangs.
         """
         try:
             await self.execute(b"PING")
@@ -110,19 +113,19 @@ class RedisConnection:
                 raise
 
     def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
-        """Pass every reply to `on_push` from now on, and call `ping` after a second of silence."""
+        """From now on pass every reply to `on_push`, and call `ping` after a second of silence."""
         self._on_push = on_push
         self._ping = ping
 
     def abort(self, reason: str) -> None:
-        """Abort the connection; `lost` gets `reason`."""
+        """Abort the connection. The result of `lost` is the `reason` of the first call."""
         self._reason = self._reason or reason
         self.abort_transport()
 
     async def close(self, reason: str) -> None:
-        """Abort, and wait for the end."""
+        """Abort the connection, and wait for its end."""
         self.abort(reason)
-        # `wait` does not cancel `lost` when it is cancelled itself.
+        # `wait` does not cancel `lost` if this task is cancelled.
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
 
     # For drivers.
@@ -132,7 +135,7 @@ class RedisConnection:
         raise NotImplementedError
 
     def abort_transport(self) -> None:
-        """Abort now; call `reply_received` no more."""
+        """Abort the transport. Do not call `reply_received` any more."""
         raise NotImplementedError
 
     def connection_made(self) -> None:
@@ -140,7 +143,7 @@ class RedisConnection:
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
     def bytes_received(self) -> None:
-        """Note that the connection is alive."""
+        """Restart the count of silent steps."""
         self.last_byte_at = time.monotonic()
         self._silent_steps = 0
 
@@ -150,13 +153,12 @@ class RedisConnection:
             self._on_push(reply)
             return
         if not self._replies:
-            # Redis sends an error reply on its own when it has too many clients.
+            # Redis sends an error reply without a command if it has too many clients.
             is_refusal = isinstance(reply, RedisRefusal)
             self.abort(f"Redis refuses: {reply}" if is_refusal else "unexpected reply from Redis")
             return
         future = self._replies.popleft()
-        if future.done():
-            # Its caller was cancelled.
+        if future.cancelled():
             return
         if isinstance(reply, RedisRefusal):
             future.set_exception(reply)
@@ -164,7 +166,7 @@ class RedisConnection:
             future.set_result(reply)
 
     def connection_lost(self, reason: str) -> None:
-        """Fail all commands without a reply."""
+        """Raise ConnectionLost from all commands without a reply."""
         if self._step is not None:
             self._step.cancel()
         self._on_push = None

@@ -15,10 +15,10 @@ from uvicorn.broadcast.redis.url import RedisAddress
 
 
 class _Protocol(RedisProtocol):  # type: ignore[misc]
-    """The package's protocol with its reading replaced.
+    """The protocol of asyncio_redis with our parser.
 
-    The original starts a task for each push, queues pushes without bound, cannot parse acknowledgements and PONG in
-    subscribed mode, loses authentication errors in a task, and fails on a reply to a cancelled command.
+    The original parser starts a task for each push, queues pushes without bound, cannot parse acknowledgements and PONG
+    in subscribed mode, loses authentication errors in a task, and fails on a reply to a cancelled command.
     """
 
     def __init__(self, connection: AsyncioRedisConnection) -> None:
@@ -28,7 +28,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
         self._reader = RedisReader(connection.reply_received)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not asserted: uvloop's transports do not derive from it.
+        # A cast instead of an assertion, because uvloop's transports do not subclass asyncio.Transport.
         self.transport = cast(asyncio.Transport, transport)
         self._is_connected = True
         self._connection.connection_made()
@@ -41,7 +41,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
             self._connection.abort(f"the server does not speak Redis' protocol: {error}")
 
     def eof_received(self) -> None:
-        # None: the transport closes, and `connection_lost` follows.
+        # The result None lets the transport close, and `connection_lost` follows.
         pass
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,14 +82,14 @@ class AsyncioRedisConnection(RedisConnection):
 
 
 async def connect(address: RedisAddress) -> AsyncioRedisConnection:
-    """Make a `Connect` connection. Raises ConnectFailed or OSError; call it under a timeout."""
+    """Connect as `Connect` describes. Raises ConnectFailed or OSError. Call it with a timeout."""
     loop = asyncio.get_running_loop()
     connection = AsyncioRedisConnection()
     if address.path:
         await loop.create_unix_connection(lambda: connection.protocol, address.path)
     else:
         await loop.create_connection(lambda: connection.protocol, address.host, address.port, ssl=address.tls)
-        # A hint for middleboxes; liveness does not depend on it.
+        # For middleboxes. The liveness check does not depend on it.
         connection.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     command = b"PING"
     try:

@@ -1,4 +1,4 @@
-"""The publishing connection of a process."""
+"""The connection on which a process publishes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 10,000 publishes, or 16 MiB that the kernel has not taken: further ones are rejected, not queued.
+#: Messages are rejected while 10,000 publishes are unanswered, or 16 MiB wait for the kernel.
 MAX_UNANSWERED: Final = 10_000
 MAX_UNSENT_BYTES: Final = 16 << 20
-#: The part of the publish timeout before the first check. A reply that is late because our event loop was blocked is in
-#: the kernel already, and has been read by the second check.
+#: The first check for a late reply comes after this part of the publish timeout. If only our event loop was late, it
+#: reads the reply from the kernel before the second check, at the end of the timeout.
 _FIRST_CHECK: Final = 0.95
 
-#: Denied groups that are logged, each once; clients may choose the names of groups.
+#: The limit of denied groups that are logged; clients may choose the names of groups.
 _MAX_DENIALS_LOGGED: Final = 100
 
-#: 50 ms after a transient error reply, doubling up to 0.4 s: a publish timeout of 1 s has four attempts.
+#: The delay of a retry after a transient error reply. It doubles up to 0.4 s: four attempts within a timeout of 1 s.
 FIRST_RETRY_SECONDS: Final = 0.05
 LONGEST_RETRY_SECONDS: Final = 0.4
 
 
 @final
 class _Held:
-    """A message that got a transient error reply, or waits behind one that did."""
+    """A message that got a transient error reply, or that waits behind such a message."""
 
     __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
 
@@ -44,21 +44,21 @@ class _Held:
         self.number = number
         self.command = command
         self.size = sum(map(len, command))
-        #: The outcome: None, or the error to raise.
+        #: The result is None, or the error to raise.
         self.outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.refusal = refusal
-        #: Done when the retry was refused too.
+        #: Done when Redis has refused the retry too.
         self.refused_again: asyncio.Future[None] = self.outcome.get_loop().create_future()
         self.is_sent = False
-        #: Whether it is in the list of held messages.
+        #: Whether the message is in the list of held messages.
         self.is_held = True
 
 
 class RedisPublisher(ReconnectingConnection):
     """Publishes within the publish timeout, or raises. A missing reply ends the connection: replies come in order.
 
-    While Redis gives transient error replies (BUSY, LOADING) all messages are held, each until its timeout: the oldest
-    is retried, and when Redis accepts it the others follow in order.
+    While Redis gives transient error replies (BUSY, LOADING), all messages are held, each until its timeout. The oldest
+    is retried; when Redis accepts it, the others follow in order.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class RedisPublisher(ReconnectingConnection):
         self._timer: asyncio.TimerHandle | None = None
         self._checked_once = False
         self._numbers = 0
-        # In the order of publishing. While there are any, later messages wait behind them.
+        # In the order of publishing. Later messages wait behind held ones.
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._resending: asyncio.Task[None] | None = None
         self._denials_logged: set[bytes] = set()
 
     async def publish(self, verb: bytes, channel: bytes, payload: bytes) -> None:
-        """Publish; raise BroadcastUnavailable unless Redis confirms it."""
+        """Publish. Raises BroadcastUnavailable unless Redis confirms it."""
         try:
             await self._publish(verb, channel, payload)
         except BroadcastUnavailable:
@@ -124,7 +124,7 @@ class RedisPublisher(ReconnectingConnection):
     # Held messages.
 
     async def _hold(self, message: _Held, deadline: float) -> None:
-        """Hold a message until Redis accepts it. Raises BroadcastUnavailable at `deadline`."""
+        """Wait until Redis accepts a message. Raises BroadcastUnavailable at `deadline`."""
         if len(self._held) >= MAX_UNANSWERED or (self._held and self._held_bytes + message.size > MAX_UNSENT_BYTES):
             raise BroadcastUnavailable(
                 f"{self.where}: {len(self._held)} messages, {self._held_bytes} bytes, are waiting for Redis (at most"
@@ -147,17 +147,17 @@ class RedisPublisher(ReconnectingConnection):
     def _insert(self, message: _Held) -> None:
         insort(self._held, message, key=lambda held: held.number)
         if self._resending is None:
-            # In an empty context: the task does not belong to the client that starts it.
+            # In an empty context, because the task does not belong to the client that publishes.
             self._resending = asyncio.get_running_loop().create_task(self._resend(), context=Context())
 
     async def _resend(self) -> None:
-        """Retry the oldest message until Redis accepts it; then send the others."""
+        """Retry the oldest message until Redis accepts it. Then send the others."""
         delay = FIRST_RETRY_SECONDS
         try:
             while self._held:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LONGEST_RETRY_SECONDS)
-                # Replies to commands that were sent before may add earlier messages.
+                # Error replies to commands that have been sent may add earlier messages.
                 while unanswered := [reply for _, reply in self._deadlines if not reply.done()]:
                     await asyncio.wait(unanswered)
                 self._held = [held for held in self._held if not held.outcome.done()]
@@ -213,7 +213,7 @@ class RedisPublisher(ReconnectingConnection):
             message.outcome.set_result(error)
 
     def _on_accepted(self, number: int, channel: bytes) -> None:
-        """Give up earlier messages of the group that are held: to send them now would break the order."""
+        """Drop earlier messages of the group that are held: sending them now would break the order."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
                 self._settle(
@@ -224,7 +224,7 @@ class RedisPublisher(ReconnectingConnection):
                 )
 
     def _send(self, *command: bytes) -> asyncio.Future[object]:
-        """Send a command; return its reply, RedisRefusal or ConnectionLost. Raises BroadcastUnavailable."""
+        """Send a command; return the future of its reply. Raises BroadcastUnavailable."""
         connection = self.current
         if connection is None:
             raise BroadcastUnavailable(f"{self.where}: no connection: {self.failure_reason}; the message was not sent")
@@ -245,7 +245,7 @@ class RedisPublisher(ReconnectingConnection):
         return reply
 
     async def stop(self) -> None:
-        """Wait for outstanding replies within the publish timeout; then close."""
+        """Wait for outstanding replies within the publish timeout. Then close."""
         waiting: list[asyncio.Future[Any]] = [reply for _, reply in self._deadlines if not reply.done()]
         waiting += [held.outcome for held in self._held if not held.outcome.done()]
         if waiting:

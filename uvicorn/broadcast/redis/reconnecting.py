@@ -1,4 +1,4 @@
-"""A connection to Redis that is replaced whenever it is lost."""
+"""A connection to Redis that reconnects whenever it is lost."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, Connect, ConnectFa
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 50 ms: how long a restart of Redis takes.
+#: 50 ms: the duration of a restart of Redis.
 _FIRST_DELAY_SECONDS: Final = 0.05
-#: 0.8 s: all groups are subscribed again within 1 s of Redis' return. A refused attempt is cheap.
+#: 0.8 s: all groups are subscribed again within 1 s after Redis has started.
 _LONGEST_DELAY_SECONDS: Final = 0.8
-#: A shorter connection counts as another failed attempt: Redis may be dropping us.
+#: A connection that ends earlier counts as another failed attempt.
 _STEADY_SECONDS: Final = 1.0
-#: 30 s: an administrator has to correct a wrong password, and each attempt adds to Redis' log.
+#: 30 s: an administrator has to correct a wrong password, and Redis logs each attempt.
 DENIED_SECONDS: Final = 30.0
-#: Reasons logged in one outage.
+#: The limit of reasons that are logged in one outage.
 _MAX_REASONS: Final = 10
 
 
 class ReconnectingConnection:
-    """A connection and its successors. Subclasses implement `on_connected` and `on_lost`.
+    """A connection that is replaced when it is lost. Subclasses implement `on_connected` and `on_lost`.
 
     `where` names the server in messages, without a password.
     """
@@ -41,7 +41,7 @@ class ReconnectingConnection:
         self._connect_timeout = connect_timeout
         self.where = where
         self.current: RedisConnection | None = None
-        #: Why there is no connection.
+        #: The reason why `current` is None.
         self.failure_reason = "not started"
         self._tried = asyncio.Event()
         self._retry_now = asyncio.Event()
@@ -52,10 +52,10 @@ class ReconnectingConnection:
         self._logged_reasons: set[str] = set()
 
     async def start(self) -> None:
-        """Start connecting; return when the first attempt has succeeded or failed."""
+        """Connect. Return when the first attempt has succeeded or failed."""
         self.failure_reason = "not connected yet"
         self._task = asyncio.create_task(self._run(), name=f"uvicorn broadcast: {self.where}")
-        # Each step of an attempt has its own limit; this one is for drivers that exceed theirs.
+        # Each step of an attempt has a timeout of its own. This one is for drivers that ignore theirs.
         with suppress(TimeoutError):
             async with asyncio.timeout(self._connect_timeout + CLOSE_SECONDS):
                 await self._tried.wait()
@@ -70,24 +70,24 @@ class ReconnectingConnection:
                 logger.error("%s: the connection's task did not stop; leaving it running: %.500r", self.where, task)
 
     def retry_now(self) -> None:
-        """Make the next attempt now: it is likely to succeed."""
+        """Skip the delay before the next attempt."""
         self._retry_now.set()
 
     def ready(self) -> None:
-        """Report that the connection is usable, which lets `start` return. `on_connected` must cause this call."""
+        """Report that the connection is usable, which lets `start` return. `on_connected` must lead to this call."""
         self._tried.set()
         if self._failed_since:
-            logger.log(self.log_level, "%s: back after %.1f s", self.where, time.monotonic() - self._failed_since)
+            logger.log(self.log_level, "%s: connected after %.1f s", self.where, time.monotonic() - self._failed_since)
             self._failed_since = 0.0
             self._logged_reasons.clear()
         self.on_change()
 
     def on_connected(self, connection: RedisConnection) -> None:
-        """Use a new connection, which is `self.current` until `on_lost`."""
+        """Use a new connection, which is `self.current` until `on_lost` is called."""
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:
-        """Handle the loss of the connection, which was last known to work at `since`, a `time.time()`."""
+        """Handle the loss of the connection. Its last byte arrived at `since`, a `time.time()`."""
         raise NotImplementedError
 
     async def _run(self) -> None:
@@ -112,7 +112,7 @@ class ReconnectingConnection:
             except OSError as error:
                 self._fail(str(error) or type(error).__name__)
             except Exception as error:
-                # A bug of ours or of a driver: without this the process would receive nothing any more, unnoticed.
+                # A fault of ours or of a driver. Without a retry the process would receive no messages any more.
                 logger.exception("%s: unexpected error; reconnecting", self.where)
                 if self.current is not None:
                     self.current.abort(repr(error))
@@ -121,7 +121,7 @@ class ReconnectingConnection:
             self._tried.set()
             if is_cancelled():
                 break
-            # Shortened at random by up to half, so that the processes of a site do not reconnect all at once.
+            # Shortened at random by up to half, so that the processes of a site reconnect at different times.
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
                     await self._retry_now.wait()
@@ -129,12 +129,12 @@ class ReconnectingConnection:
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
     async def _use(self, connection: RedisConnection) -> None:
-        """Wait until the connection is lost; close it if this is cancelled."""
+        """Wait until the connection is lost. On cancellation, close it."""
         self.current = connection
         self.failure_reason = ""
         try:
             self.on_connected(connection)
-            # `wait` does not cancel `lost` when it is cancelled itself.
+            # `wait` does not cancel `lost` if this task is cancelled.
             await asyncio.wait([connection.lost])
         except asyncio.CancelledError:
             self.current = None
@@ -149,7 +149,7 @@ class ReconnectingConnection:
         self._fail(reason)
 
     def _fail(self, reason: str, *, denied: bool = False) -> None:
-        # Each reason once: an outage may have thousands of attempts.
+        # Log each reason once: an outage may have thousands of attempts.
         if reason not in self._logged_reasons and len(self._logged_reasons) < _MAX_REASONS:
             self._logged_reasons.add(reason)
             level, retry = self.log_level, "retrying until connected"
@@ -164,21 +164,21 @@ class ReconnectingConnection:
 
 
 def is_cancelled() -> bool:
-    """Whether the current task was cancelled, even if a CancelledError was swallowed.
+    """Return whether the current task was cancelled, even if redis-py has swallowed the CancelledError.
 
-    Before Python 3.12 redis-py swallows it in `asyncio.wait_for`; waiting for the task would then never end.
+    It does so before Python 3.12, in `asyncio.wait_for`; waiting for the task would never end.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-#: The parent's connections in a forked process. Kept, because deleting them would change the parent's event loop
-#: through the selector that both processes share.
+#: The parent's connections in a forked process. Freeing them would remove their sockets from the selector, which the
+#: child shares with the parent's event loop.
 _inherited: Final[list[ReconnectingConnection]] = []
 
 
 def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
-    """Close the parent's sockets in a forked process: otherwise Redis would not notice the parent's end."""
+    """Close the parent's sockets in a forked process. Otherwise Redis would not notice the end of the parent."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for reconnecting in inherited:
         if reconnecting.current is not None:

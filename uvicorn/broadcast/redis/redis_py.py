@@ -1,4 +1,4 @@
-"""`redis+py://`, and connections by redis-py."""
+"""`redis+py://`, and connections of redis-py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DriverOptions: TypeAlias = dict[str, Any]
 
 
 class RedisPyConnection(RedisConnection):
-    """A connection by redis-py, without its clients: those retry, and would publish twice."""
+    """A connection of redis-py. Its clients are not used, because they retry and would publish twice."""
 
     def __init__(self, connection: Connection, place: str = "") -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class RedisPyConnection(RedisConnection):
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect, authenticate and select the database; then start reading."""
+        """Connect, authenticate, select the database, and start reading."""
         try:
             await self._connection.connect()
         except BaseException:
@@ -48,7 +48,7 @@ class RedisPyConnection(RedisConnection):
 
     @property
     def is_reading(self) -> bool:
-        """Whether reading was started, so that the future `lost` gets a result when the connection ends."""
+        """Whether `open` has succeeded. Only then does `lost` get a result when the connection ends."""
         return self._task is not None
 
     @property
@@ -60,7 +60,7 @@ class RedisPyConnection(RedisConnection):
         return int(self._transport().get_extra_info("socket").fileno())
 
     def send(self, *command: bytes) -> None:
-        # Not `send_command`, which may suspend: commands must reach the wire in order.
+        # `send_command` may suspend, and commands of several tasks would change their order.
         writer = self._connection._writer
         if writer is not None and not writer.transport.is_closing():
             writer.writelines(self._connection.pack_command(*command))
@@ -73,7 +73,7 @@ class RedisPyConnection(RedisConnection):
         return self._connection._writer.transport
 
     def _watch_bytes(self) -> None:
-        """Report bytes, not only complete replies: a long reply on a slow line exceeds the liveness limit."""
+        """Report bytes before their reply is complete: a long reply on a slow line exceeds the limit of silence."""
         reader: Any = self._connection._reader
         feed = reader.feed_data
 
@@ -104,46 +104,46 @@ class RedisPyConnection(RedisConnection):
                 disable_decoding=True, timeout=math.inf, disconnect_on_error=False
             )
         except RedisError as error:
-            # redis-py treats some error replies as the end of the connection, such as LOADING and NOAUTH.
+            # redis-py raises some error replies, such as LOADING and NOAUTH, as connection errors.
             if isinstance(error, ResponseError) or _is_reply(error):
                 return RedisRefusal(_text(error))
             raise
         if isinstance(reply, list) and len(reply) == 3 and reply[0] in (b"message", b"smessage"):
             if len(reply[2]) > MAX_PAYLOAD_BYTES:
-                # Only our own reader saves the memory, but the limit holds.
                 reply[2] = None
         return reply
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Return whether `error` is an error reply of Redis: only these have a code."""
+    """Return whether `error` is an error reply of Redis. Other errors have no code."""
     return getattr(error, "status_code", None) is not None
 
 
 def _text(error: BaseException) -> str:
-    """Return the text of an error reply, with the code that redis-py removes."""
+    """Return the text of an error. An error reply begins with its code, which redis-py removes."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)
 
 
 def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
-    """Build a connection. Raises TypeError for an option that redis-py does not know, or that we set ourselves."""
+    """Build a connection. Raises TypeError for an option that redis-py does not know, or that is set here."""
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return options.get("connection_class", Connection)(
         **others,
         **({} if "path" in options else place),
-        # The default, 3, is four times slower for long messages, and its pushes differ.
+        # redis-py parses long messages of RESP3 four times slower.
         protocol=2,
         retry=Retry(NoBackoff(), 0),
-        # We check liveness and limit connecting ourselves. Without driver_info no right to CLIENT SETINFO is needed.
+        # RedisConnection checks liveness, and ReconnectingConnection limits the time to connect.
         socket_timeout=None,
         socket_connect_timeout=None,
+        # Otherwise the user needs the right to CLIENT SETINFO.
         driver_info=None,
     )
 
 
 async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyConnection:
-    """Make a `Connect` connection. Raises ConnectFailed or OSError; call it under a timeout."""
+    """Connect as `Connect` describes. Raises ConnectFailed or OSError. Call it with a timeout."""
     connection = RedisPyConnection(_build_connection(options, host=host, port=port), f"{host}:{port}")
     try:
         await connection.open()
@@ -162,17 +162,17 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyCon
 
 
 def driver_options(url: RedisURL) -> DriverOptions:
-    """Return what redis-py makes of a URL, without its hosts. Raises ConfigError."""
+    """Return the options of a URL for redis-py. Raises ConfigError."""
     given = {"path": url.path, "username": url.username, "password": url.password, "db": url.database}
     try:
-        # For the types of options, and for TLS.
+        # redis-py converts the types of options, and chooses the class for TLS.
         parsed = parse_url(f"{url.base}://?{urlencode(url.options)}")
         options = {**parsed, **{name: value for name, value in given.items() if value}}
         _build_connection(options)
     except ValueError as error:
         raise ConfigError(f"broadcast URL: {error}") from None
     except TypeError as error:
-        # "...__init__() got an unexpected keyword argument 'name'", or "multiple values for" it.
+        # The message ends with "unexpected keyword argument 'name'" or "multiple values for keyword argument 'name'".
         option = str(error).rpartition("argument ")[2]
         raise ConfigError(f"broadcast URL: option {option} is not known to redis-py, or is reserved") from None
     return options

@@ -8,41 +8,41 @@ from typing import Any, Final, TypeAlias
 #: bytes, int, None, RedisRefusal, or a list of these.
 Reply: TypeAlias = Any
 
-#: 4 MiB: four times the largest message that we publish. Longer payloads of other publishers are skipped, not stored.
+#: 4 MiB: four times the largest message that we publish. Longer payloads of other publishers are skipped.
 MAX_PAYLOAD_BYTES: Final = 4 << 20
 
-# Lines are numbers, statuses and errors; arrays are pushes of three items, and ROLE. Anything larger is not Redis.
+# Redis exceeds none of these: lines are numbers, statuses and errors; arrays are pushes of three items, and ROLE.
 _MAX_LINE_BYTES: Final = 16 << 10
 _MAX_ITEMS: Final = 64
 _MAX_DEPTH: Final = 4
 _MESSAGES: Final = (b"message", b"smessage")
 
-# Codes of error replies that end by themselves or with a failover, and of those that an administrator has to resolve.
+# Error codes that end by themselves or after a failover.
 _TRANSIENT: Final = frozenset(("BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"))
+# Error codes that an administrator has to resolve.
 _DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
 
 
 class RedisRefusal(Exception):
-    """An error reply: `str()` is the text from Redis, which begins with a code such as NOAUTH."""
+    """An error reply. `str()` is its text, which begins with a code such as NOAUTH."""
 
     @property
     def code(self) -> str:
-        """The first word."""
         return str(self).partition(" ")[0]
 
     @property
     def is_transient(self) -> bool:
-        """Whether Redis has not executed the command and will accept it later."""
+        """Whether Redis rejected the command for the moment, without executing it."""
         return self.code in _TRANSIENT
 
     @property
     def is_denied(self) -> bool:
-        """Whether the user's rights or password were rejected."""
+        """Whether Redis rejected the user's rights or password."""
         return self.code in _DENIED
 
     @property
     def redirection(self) -> tuple[str, int] | None:
-        """Host ('' if it is the server that replied) and port of a MOVED or ASK reply, as in "MOVED 3999 host:6381"."""
+        """Host and port of a MOVED or ASK reply, as in "MOVED 3999 host:6381". Host '' is the server that replied."""
         words = str(self).split(" ")
         if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
             return None
@@ -63,17 +63,14 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """More bytes are needed: at least up to `need`, unless that is 0."""
+    """More bytes are needed. If `need` is not 0, parsing is useless before that many bytes have arrived."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need
 
 
 class RedisReader:
-    """Parses bytes and calls `on_reply` with each reply.
-
-    A payload of a message that is longer than `max_payload_bytes` is replaced by None.
-    """
+    """Parses bytes, and calls `on_reply` with each reply. A payload longer than `max_payload_bytes` becomes None."""
 
     def __init__(self, on_reply: Callable[[Reply], None], max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
         self._on_reply = on_reply
@@ -85,7 +82,7 @@ class RedisReader:
         self._closed = False
 
     def close(self) -> None:
-        """Stop calling `on_reply`, even for bytes that were fed already."""
+        """Stop calling `on_reply`, also for bytes that have been fed."""
         self._closed = True
         self._pieces.clear()
 
@@ -116,17 +113,17 @@ class RedisReader:
         self._have = len(data) - at
 
     def _parse(self, data: bytes, at: int, depth: int) -> tuple[Reply, int]:
-        """Return the reply that begins at `at`, and the end of it."""
+        """Return the reply that begins at `at`, and its end."""
         end = data.find(b"\r\n", at)
         if end < 0:
             if len(data) - at > _MAX_LINE_BYTES:
-                raise NotRedis(f"a line of more than {_MAX_LINE_BYTES} bytes")
+                raise NotRedis(f"expected a line of {_MAX_LINE_BYTES} bytes at most")
             raise _Incomplete
         kind, line, at = data[at : at + 1], data[at + 1 : end], end + 2
         if kind == b"$":
             length = _length(line)
             if length > self._max_payload_bytes:
-                raise NotRedis(f"{length} bytes in one piece")
+                raise NotRedis(f"expected a string of {self._max_payload_bytes} bytes at most, got {length}")
             return _bulk(data, at, length)
         if kind == b"*":
             return self._parse_items(data, at, _length(line), depth + 1)
@@ -136,19 +133,19 @@ class RedisReader:
             return line, at
         if kind == b"-":
             return RedisRefusal(line.decode("utf-8", "backslashreplace")), at
-        raise NotRedis(f"a reply that begins with {kind!r}")
+        raise NotRedis(f"unknown type of reply {kind!r}")
 
     def _parse_items(self, data: bytes, at: int, count: int, depth: int) -> tuple[Reply, int]:
         if count < 0:
             return None, at
         if count > _MAX_ITEMS or depth > _MAX_DEPTH:
-            raise NotRedis(f"{count} items, {depth} levels deep")
+            raise NotRedis(f"expected {_MAX_ITEMS} items and {_MAX_DEPTH} levels at most, got {count} and {depth}")
         items: list[Reply] = []
         for index in range(count):
             if index == 2 and items[0] in _MESSAGES:
                 end = data.find(b"\r\n", at)
                 if end >= 0 and _length(data[at + 1 : end]) > self._max_payload_bytes:
-                    # The payload is the last item, so its end is the end of the message.
+                    # The payload is the last item: the message ends where the payload ends.
                     return [*items, None], end + 2 + _length(data[at + 1 : end]) + 2
             item, at = self._parse(data, at, depth)
             items.append(item)
@@ -162,7 +159,7 @@ def _bulk(data: bytes, at: int, length: int) -> tuple[bytes | None, int]:
     if len(data) < end + 2:
         raise _Incomplete(end + 2)
     if data[end : end + 2] != b"\r\n":
-        raise NotRedis("a bulk string that does not end with CRLF")
+        raise NotRedis("expected CRLF at the end of a bulk string")
     return data[at:end], end + 2
 
 
@@ -181,7 +178,7 @@ def _number(line: bytes) -> int:
     return int(line)
 
 
-#: What is wrong with a server that sentinels name, unless `is_master`.
+#: The error for a server that fails `is_master`.
 NOT_MASTER: Final = "the server that the sentinels name is not the master"
 
 

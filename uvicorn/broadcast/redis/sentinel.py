@@ -75,7 +75,7 @@ class SentinelBackend(RedisBackend):
 
 
 async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyConnection:
-    """Connect to the master. Raises ConnectFailed or OSError; call it under a timeout."""
+    """Connect to the master. Raises ConnectFailed or OSError. Call it with a timeout."""
     sentinel = Sentinel(
         url.hosts,
         sentinel_kwargs={

@@ -1,4 +1,4 @@
-"""The subscribed connection of a process: subscriptions, acknowledgements, messages and gaps."""
+"""The connection on which a process subscribes: acknowledgements, messages and gaps."""
 
 from __future__ import annotations
 
@@ -20,27 +20,26 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 50 ms after a transient error reply, doubling up to 0.8 s, as for connections.
+#: The delay of a retry after a transient error reply. It doubles up to 0.8 s, like the delay of reconnects.
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 0.8
-#: 5 s: a script that blocks Redis for longer is usually killed. After that `subscribe` returns, and the gap is reported
-#: when the group is subscribed.
+#: The limit of a call of `subscribe`. Administrators usually kill a script that blocks Redis for longer.
 SUBSCRIBE_SECONDS: Final = 5.0
-#: Denied groups that are logged, each once; clients may choose the names of groups.
+#: The limit of denied groups that are logged; clients may choose the names of groups.
 _MAX_DENIALS_LOGGED: Final = 100
 
-#: Error replies of a cluster whose slots are moving.
+#: Error replies of a cluster while slots move.
 _REDIRECTIONS: Final = ("MOVED", "CLUSTERDOWN", "TRYAGAIN")
 
-#: Groups in one command: an error reply concerns all of them, and Redis serves no other client meanwhile.
+#: The limit of groups in one command: an error reply concerns all of them, and other clients of Redis wait for it.
 _GROUPS_IN_COMMAND: Final = 500
 
 
 class Subscriber(ReconnectingConnection):
-    """Keeps groups subscribed and reports each gap once.
+    """Keeps groups subscribed, and reports each gap once.
 
-    A refused subscription is retried: soon after a transient error reply (BUSY, LOADING), every 30 s after any other.
-    Until it is active the group has a gap.
+    A refused subscription is retried: soon after a transient error reply (BUSY, LOADING), every 30 s after other error
+    replies. Until the subscription is active, the group has a gap.
     """
 
     log_level = logging.WARNING
@@ -65,15 +64,16 @@ class Subscriber(ReconnectingConnection):
         self._on_moved = on_moved
         self._by_channel: dict[bytes, Subscription] = {}
         self._commands: deque[Command] = deque()
-        # Active again after a gap that has not been reported yet.
+        # Subscriptions whose gap has ended and has not been reported yet.
         self._ended_gaps: list[Subscription] = []
         self._made_before = False
         #: Whether all groups are active, except denied ones.
         self.all_subscribed = False
-        # Whether Redis has replied to every command that was sent on connect.
+        # Whether Redis has replied to every command that `on_connected` sent.
         self._caught_up = False
-        # Refused by a transient error reply, until they are acknowledged; and what the next retry sends.
+        # Subscriptions that got a transient error reply and no acknowledgement since.
         self._busy: dict[bytes, Subscription] = {}
+        # The commands of the next retry.
         self._subscribe_again: dict[bytes, Subscription] = {}
         self._unsubscribe_again: dict[bytes, Subscription] = {}
         self._retry: asyncio.TimerHandle | None = None
@@ -86,7 +86,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions; return when each is acknowledged or denied, after 5 s, or at once without a connection."""
+        """Add subscriptions. Return when each is acknowledged or denied, or after 5 s; at once if not connected."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
@@ -99,7 +99,7 @@ class Subscriber(ReconnectingConnection):
         if not waiting:
             return
         since = time.time()
-        # `wait` does not cancel futures that other callers await too.
+        # `wait` does not cancel the futures, which other callers may await.
         await asyncio.wait([acknowledged for _, acknowledged in waiting], timeout=SUBSCRIBE_SECONDS)
         for known, acknowledged in waiting:
             if not acknowledged.done():
@@ -112,34 +112,33 @@ class Subscriber(ReconnectingConnection):
             if self.current is None:
                 entry.begin_gap(time.time())
         if self.current is not None:
-            self._send_subscribe(self.current, subscriptions)
+            self._send_all(self.current, self._verbs.subscribe, subscriptions)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
-        """Remove subscriptions; their messages are dropped from now on."""
-        gone = [entry for entry in (self._by_channel.pop(channel, None) for channel in channels) if entry is not None]
-        for entry in gone:
-            entry.active = False
-            self._forget_refusal(entry)
-            entry.settle()
+        """Remove subscriptions. Drop their messages from now on."""
+        gone = [self._remove(channel) for channel in channels if channel in self._by_channel]
         if self.current is not None:
-            self._send_unsubscribe(self.current, gone)
+            self._send_all(self.current, self._verbs.unsubscribe, gone)
             self._check_all_subscribed()
 
     def release(self, channel: bytes) -> Subscription:
-        """Remove a subscription, which now has a gap, so that another subscriber can adopt it."""
+        """Remove a subscription, so that another subscriber can adopt it. Its gap begins now."""
+        entry = self._remove(channel)
+        entry.begin_gap(time.time())
+        return entry
+
+    def _remove(self, channel: bytes) -> Subscription:
         entry = self._by_channel.pop(channel)
         entry.active = False
-        entry.begin_gap(time.time())
         self._forget_refusal(entry)
         entry.settle()
         return entry
 
     @property
     def channels(self) -> Collection[bytes]:
-        """The channels of all subscriptions."""
         return self._by_channel.keys()
 
-    # The connection is made, and lost.
+    # Connects and disconnects.
 
     async def stop(self) -> None:
         await super().stop()
@@ -152,11 +151,12 @@ class Subscriber(ReconnectingConnection):
         self._metrics.reconnects += self._made_before
         self._made_before = True
         connection.receive_pushes(self._on_push, lambda: self._send(connection, Command(b"PING")))
-        # Denied ones one by one: an error reply concerns all groups of a command.
-        self._send_subscribe(connection, [entry for entry in self._by_channel.values() if not entry.denied])
-        for entry in [entry for entry in self._by_channel.values() if entry.denied]:
-            self._send_subscribe(connection, [entry])
-        # Replies come in order: with this one all groups have been acknowledged or refused.
+        entries = self._by_channel.values()
+        self._send_all(connection, self._verbs.subscribe, [entry for entry in entries if not entry.denied])
+        # Each denied group has a command of its own, because an error reply concerns all groups of a command.
+        for entry in [entry for entry in entries if entry.denied]:
+            self._send(connection, Command(self._verbs.subscribe, [entry]))
+        # Replies come in order, so this reply comes after those for all groups.
         self._send(connection, Command(b"PING", then=self._on_caught_up))
 
     def on_lost(self, since: float) -> None:
@@ -180,15 +180,11 @@ class Subscriber(ReconnectingConnection):
                 self.all_subscribed = True
                 self.ready()
 
-    def _send_unsubscribe(self, connection: RedisConnection, entries: list[Subscription]) -> None:
-        for start in range(0, len(entries), _GROUPS_IN_COMMAND):
-            self._send(connection, Command(self._verbs.unsubscribe, entries[start : start + _GROUPS_IN_COMMAND]))
-
-    def _send_subscribe(self, connection: RedisConnection, subscriptions: Collection[Subscription]) -> None:
+    def _send_all(self, connection: RedisConnection, verb: bytes, subscriptions: Iterable[Subscription]) -> None:
         entries = list(subscriptions)
-        size = 1 if self._verbs is SHARDED else _GROUPS_IN_COMMAND
+        size = 1 if verb == SHARDED.subscribe else _GROUPS_IN_COMMAND
         for start in range(0, len(entries), size):
-            self._send(connection, Command(self._verbs.subscribe, entries[start : start + size]))
+            self._send(connection, Command(verb, entries[start : start + size]))
 
     def _send(self, connection: RedisConnection, command: Command) -> None:
         self._commands.append(command)
@@ -215,7 +211,7 @@ class Subscriber(ReconnectingConnection):
     def _on_message_push(self, channel: bytes, payload: bytes | None) -> None:
         entry = self._by_channel.get(channel)
         if entry is None or not entry.active:
-            # Unsubscribed, but the command has not reached Redis yet.
+            # The command to unsubscribe has not reached Redis yet.
             return
         if self._ended_gaps:
             self._report_gaps()
@@ -238,7 +234,7 @@ class Subscriber(ReconnectingConnection):
             return
         if not command.subscriptions:
             self._commands.popleft()
-        # Identity: the group may have been unsubscribed and subscribed again since.
+        # `is`, because the group may have been unsubscribed and subscribed again since the command.
         if verb == self._verbs.subscribe and self._by_channel.get(channel) is entry:
             entry.active = True
             entry.denied = ""
@@ -250,7 +246,7 @@ class Subscriber(ReconnectingConnection):
             entry.settle()
 
     def _on_removal(self, verb: bytes, channel: bytes) -> None:
-        """Handle the end of a subscription by Redis itself: in a cluster the group has moved to another server."""
+        """Handle an unexpected acknowledgement. A cluster sends one when the group has moved to another server."""
         entry = self._by_channel.get(channel)
         if verb == SHARDED.unsubscribe and self._on_moved is not None:
             if entry is not None and entry.active:
@@ -271,7 +267,7 @@ class Subscriber(ReconnectingConnection):
         elif refusal.is_transient and not redirects:
             self._retry_busy(entries, command.verb, refusal)
         elif len(command.subscriptions) > 1:
-            # One of them was refused, and the rest with it.
+            # Subscribe them one by one, because only one of the groups may have been refused.
             for entry in entries:
                 self._send(self.current, Command(self._verbs.subscribe, [entry]))
         elif redirects:
@@ -282,27 +278,23 @@ class Subscriber(ReconnectingConnection):
     # Refusals.
 
     def _retry_busy(self, entries: list[Subscription], verb: bytes, refusal: RedisRefusal) -> None:
-        """Retry soon: Redis is busy."""
+        """Retry soon, because Redis is busy."""
         if not self._busy:
-            logger.warning(
-                "%s: Redis refuses %s for the moment: %s; retrying until it accepts",
-                self.where,
-                verb.decode(),
-                escaped(refusal),
-            )
+            name = verb.decode()
+            logger.warning("%s: Redis refuses %s: %s; retrying until it accepts", self.where, name, escaped(refusal))
         for entry in entries:
             self._busy[entry.channel] = self._subscribe_again[entry.channel] = entry
             if entry.acknowledged is None:
                 entry.begin_gap(time.time())
         self._schedule_retry()
-        # The first attempt is over.
+        # Let `start` return: the first attempt has ended.
         self._tried.set()
         if self.all_subscribed:
             self.all_subscribed = False
             self.on_change()
 
     def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
-        """Retry every 30 s: an administrator has to grant rights."""
+        """Retry every 30 s, because an administrator has to grant the rights."""
         reason, logged = str(refusal), self._denials_logged
         if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
             self._denials_logged.add(entry.channel)
@@ -336,16 +328,16 @@ class Subscriber(ReconnectingConnection):
         added, self._subscribe_again = self._subscribe_again, {}
         removed, self._unsubscribe_again = self._unsubscribe_again, {}
         if self.current is not None:
-            self._send_unsubscribe(self.current, [e for e in removed.values() if e.channel not in self._by_channel])
-            self._send_subscribe(self.current, tuple(added.values()))
+            still_removed = [entry for entry in removed.values() if entry.channel not in self._by_channel]
+            self._send_all(self.current, self._verbs.unsubscribe, still_removed)
+            self._send_all(self.current, self._verbs.subscribe, added.values())
 
     def _on_denied_retry(self) -> None:
         self._denied_retry = None
-        entries = tuple(self._denied.values())
-        for entry in entries:
+        for entry in tuple(self._denied.values()):
             self._forget_refusal(entry)
             if self.current is not None:
-                self._send_subscribe(self.current, [entry])
+                self._send(self.current, Command(self._verbs.subscribe, [entry]))
 
     def _forget_refusal(self, entry: Subscription) -> None:
         channel = entry.channel
@@ -357,7 +349,7 @@ class Subscriber(ReconnectingConnection):
             self._metrics.denied_groups -= 1
 
     def _forget_refusals(self) -> None:
-        """Forget refusals: all groups are subscribed anew on the next connection."""
+        """Forget all refusals, because the next connection subscribes all groups again."""
         for timer in (self._retry, self._denied_retry):
             if timer is not None:
                 timer.cancel()

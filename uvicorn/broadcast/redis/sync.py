@@ -1,7 +1,4 @@
-"""Publishing to Redis over blocking sockets, without an event loop.
-
-Clients of a server, of the master that sentinels name, and of a cluster have the same methods. Not thread-safe.
-"""
+"""Publishes to Redis on blocking sockets. Not thread-safe."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import select
 import socket
 import time
 from collections import deque
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, final
 
@@ -16,18 +14,18 @@ from uvicorn.broadcast.redis.resp import NOT_MASTER, NotRedis, RedisReader, Redi
 from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url, split_url
 from uvicorn.errors import ConfigError
 
-#: Accepted schemes; `+py`, which selects a driver, is ignored.
+#: URL schemes. `+py`, which selects a driver of the event loop, is ignored.
 SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 
-# A moving slot may cause several redirections; more are a fault.
+# A moving slot may cause several redirections. More of them are a fault of the cluster.
 _MAX_REDIRECTIONS: Final = 5
 
-#: Errors of the network and of Redis; a later attempt may succeed.
+#: Errors of the network and of Redis. A later attempt may succeed.
 FAILURES: Final = (OSError, RedisRefusal)
 
 
 def open_client(url: str) -> SyncClient:
-    """Make a client, which connects when it is first used. Raises ConfigError for a URL that cannot be used."""
+    """Make the client for a URL. It connects when it is first used. Raises ConfigError for an invalid URL."""
     scheme = split_url(url).scheme.removesuffix("+py")
     if scheme not in SCHEMES:
         raise ConfigError(
@@ -43,7 +41,7 @@ def open_client(url: str) -> SyncClient:
 
 
 class SyncClient:
-    """Publishes on one connection, which is kept and, if the server has closed it, replaced."""
+    """Publishes to one server. Keeps the connection, and replaces it if the server has closed it."""
 
     verb = b"PUBLISH"
 
@@ -52,19 +50,19 @@ class SyncClient:
         self._connections: dict[RedisAddress, SyncConnection] = {}
 
     def prepare(self, deadline: float) -> None:
-        """Connect, unless connected. Raises FAILURES; nothing has been published then."""
+        """Connect, unless connected. Raises FAILURES."""
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish. Raises FAILURES; never retries a publish that may have arrived."""
+        """Publish, without retries: the message may have arrived. Raises FAILURES."""
         self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
-        """Return the server to publish to."""
+        """Return the address of the server to publish to."""
         return self.addresses[0]
 
     def connection(self, address: RedisAddress, deadline: float) -> SyncConnection:
-        """Return a connection to a server."""
+        """Return an open connection to a server."""
         connection = self._connections.get(address)
         if connection is not None and connection.is_stale():
             self._connections.pop(address).close()
@@ -74,7 +72,7 @@ class SyncClient:
         return connection
 
     def close(self) -> None:
-        """Close all connections; the next publish opens new ones."""
+        """Close all connections. The next publish opens new ones."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             connection.close()
@@ -85,7 +83,7 @@ class SyncClient:
 
 @final
 class SentinelClient(SyncClient):
-    """Asks the sentinels for the master of `service` whenever it has no connection to one."""
+    """Publishes to the master of `service`. Asks the sentinels for its address before each new connection."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
         super().__init__(sentinels)
@@ -95,7 +93,7 @@ class SentinelClient(SyncClient):
 
     def find(self, deadline: float) -> RedisAddress:
         connection = self._connections.get(self._master) if self._master is not None else None
-        # A deposed master closes its connections.
+        # A deposed master closes its connections, so an open one leads to the master.
         if self._master is None or connection is None or connection.is_stale():
             self._master = self._ask_sentinels(deadline)
             if not is_master(self.connection(self._master, deadline).execute(deadline, b"ROLE")):
@@ -108,25 +106,22 @@ class SentinelClient(SyncClient):
             sentinel = replace(address, username="", password=self._password, database=0)
             try:
                 until = share_of(deadline, len(self.addresses) - place)
-                connection = connect(sentinel, until)
-                try:
+                with closing(connect(sentinel, until)) as connection:
                     reply = connection.execute(until, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
-                finally:
-                    connection.close()
             except FAILURES as error:
                 reasons.append(f"{sentinel!r}: {error or type(error).__name__}")
                 continue
             if reply is not None:
-                # First, the next time: those before it may be hanging.
+                # Ask this sentinel first the next time, because those before it may hang.
                 self.addresses.insert(0, self.addresses.pop(place))
                 return replace(address, host=reply[0].decode(), port=int(reply[1]))
-            reasons.append(f"{sentinel!r}: unknown service {self._service!r}")
+            reasons.append(f"{sentinel!r}: the sentinel does not know the service {self._service!r}")
         raise ConnectionError("; ".join(reasons))
 
 
 @final
 class ClusterClient(SyncClient):
-    """Publishes to the server that owns the channel's slot; any server of the cluster redirects to it."""
+    """Publishes to the server that owns the channel's slot. Any server of the cluster redirects to it."""
 
     verb = b"SPUBLISH"
 
@@ -134,13 +129,9 @@ class ClusterClient(SyncClient):
         super().__init__(addresses)
         self._last: RedisAddress | None = None
 
-    def prepare(self, deadline: float) -> None:
-        """Connect to any server."""
-        self._find_any(deadline)
-
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish; follow redirections, by which a server reports that it has not published. Raises FAILURES."""
-        address = self._find_any(deadline)
+        """Publish. Follow redirections: a server that redirects has not published the message. Raises FAILURES."""
+        address = self.find(deadline)
         asking = False
         try:
             for _ in range(_MAX_REDIRECTIONS):
@@ -162,8 +153,8 @@ class ClusterClient(SyncClient):
             raise
         raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
-    def _find_any(self, deadline: float) -> RedisAddress:
-        """Connect to a server of the cluster, trying the last usable one first, and return it."""
+    def find(self, deadline: float) -> RedisAddress:
+        """Connect to a server of the cluster, and return its address. Try the last usable server first."""
         reasons = []
         last = [] if self._last is None else [self._last]
         candidates = list(dict.fromkeys(last + self.addresses))
@@ -179,7 +170,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("; ".join(reasons))
 
     def _pass_over(self, address: RedisAddress) -> None:
-        """Try this server last from now on: it may hang, or have lost its slots, and still accept connections."""
+        """Try this server last from now on. It may hang or have no slots, and still accept connections."""
         self._last = None
         if address in self.addresses:
             self.addresses.remove(address)
@@ -188,7 +179,7 @@ class ClusterClient(SyncClient):
 
 @final
 class SyncConnection:
-    """A connection: one command, one reply."""
+    """A blocking connection to a server."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -196,7 +187,7 @@ class SyncConnection:
         self._reader = RedisReader(self._replies.append)
 
     def execute(self, deadline: float, *command: bytes) -> Any:
-        """Send a command and return the reply. Raises FAILURES."""
+        """Send a command, and return its reply. Raises FAILURES."""
         self._socket.settimeout(left(deadline))
         self._socket.sendall(encode_command(*command))
         while not self._replies:
@@ -214,18 +205,17 @@ class SyncConnection:
         return reply
 
     def is_stale(self) -> bool:
-        """Return whether the server has closed the connection, or sent something unexpected."""
+        """Return whether the server has closed the connection, or has sent bytes without a command."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(self._replies) or bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close at once."""
         self._socket.close()
 
 
 def connect(address: RedisAddress, deadline: float) -> SyncConnection:
-    """Connect and log in. Raises FAILURES."""
+    """Connect, authenticate and select the database. Raises FAILURES."""
     if address.path:
         sock = socket.socket(socket.AF_UNIX)
     else:
@@ -256,5 +246,5 @@ def left(deadline: float) -> float:
 
 
 def share_of(deadline: float, candidates: int) -> float:
-    """Return the deadline of the next of several candidates: a hanging one must leave time for the others."""
+    """Return the deadline of the next of several candidates, so that a hanging one leaves time for the others."""
     return time.monotonic() + left(deadline) / candidates

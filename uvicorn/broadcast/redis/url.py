@@ -1,6 +1,6 @@
-"""Redis URLs; no other module parses them.
+"""Parses Redis URLs.
 
-An error never shows part of a malformed URL: an unescaped `/` in a password makes the rest of it look like a port.
+Errors show no part of a malformed URL: after an unescaped `/` the rest of a password looks like a port.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from uvicorn.errors import ConfigError
 
@@ -18,7 +18,7 @@ HOW_TO_ESCAPE: Final = "in a password, / ? # @ : [ ] % are written as %2F %3F %2
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """One Redis server and our identity there: a Unix socket if `path` is set, otherwise `host` and `port`."""
+    """A Redis server, and the credentials for it. If `path` is '', the server is at `host` and `port`."""
 
     host: str = "localhost"
     port: int = 6379
@@ -43,13 +43,13 @@ class RedisAddress:
 
 @dataclass(frozen=True, slots=True)
 class RedisURL:
-    """A parsed URL:
+    """A parsed URL of one of these forms:
 
     - `redis://user:password@host:port/database`, `unix://user:password@/path?db=0`; with `+py` by redis-py
     - `redis+sentinel://user:password@host:port,host:port/service/database?sentinel_password=…`
     - `redis+cluster://user:password@host:port,host:port`
 
-    `rediss` instead of `redis` is the same over TLS.
+    `rediss` instead of `redis` uses TLS.
     """
 
     scheme: str
@@ -58,25 +58,24 @@ class RedisURL:
     username: str = ""
     password: str = ""
     database: int = 0
-    #: The sentinels' name for the servers that they watch, and our password at the sentinels.
+    #: The name by which sentinels know the master and its replicas.
     service: str = ""
     sentinel_password: str = ""
     #: The rest of the query.
     options: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        # Goes into logs and errors: no password.
-        kind = self.kind
-        return _shown(self.scheme, self.username, self.path, self.hosts, self.service if kind else str(self.database))
+        tail = self.service if self.kind else str(self.database)
+        return _shown(self.scheme, self.username, self.path, self.hosts, tail)
 
     @property
     def base(self) -> str:
-        """The scheme before the +."""
+        """The part of the scheme before the +."""
         return self.scheme.partition("+")[0]
 
     @property
     def kind(self) -> str:
-        """The scheme behind the +, or ''."""
+        """The part of the scheme after the +, or ''."""
         return self.scheme.partition("+")[2]
 
     def addresses(self) -> list[RedisAddress]:
@@ -88,7 +87,7 @@ class RedisURL:
         options = dict(self.options)
         tls = _tls_context(options) if self.base == "rediss" else None
         if options:
-            raise ConfigError(f"broadcast URL: option {min(options)!r} is not known for {self.base}://")
+            raise ConfigError(f"broadcast URL: unknown option {min(options)!r} for {self.base}://")
         return [
             RedisAddress(host, port, self.path, self.username, self.password, self.database, tls)
             for host, port in self.hosts
@@ -107,13 +106,13 @@ def parse_redis_url(url: str) -> RedisURL:
     if base == "unix":
         if not parts.path:
             raise ConfigError("broadcast URL: expected the path of a socket, as in unix:///run/redis.sock")
-        # unix://run/redis.sock parses as a host and a path; users mean a path.
+        # unix://run/redis.sock parses as the host `run` and a path, but the user means a path.
         path = unquote(places + parts.path)
     else:
         default_port = 26379 if kind == "sentinel" else 6379
         hosts = tuple(_host(place, default_port) for place in (places or "localhost").split(","))
         if len(hosts) > 1 and kind not in ("sentinel", "cluster"):
-            raise ConfigError("broadcast URL: several hosts; expected one, or redis+cluster://, or redis+sentinel://")
+            raise ConfigError("broadcast URL: expected one host, or redis+cluster://, or redis+sentinel://")
         database = parts.path.strip("/")
     if kind == "sentinel":
         service, _, database = database.partition("/")
@@ -132,33 +131,27 @@ def split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ConfigError(f"broadcast URL: the host cannot be read; {HOW_TO_ESCAPE}") from None
+        raise ConfigError(f"broadcast URL: malformed host; {HOW_TO_ESCAPE}") from None
     if parts.fragment:
-        raise ConfigError(f"broadcast URL: nothing is expected behind a #; {HOW_TO_ESCAPE}")
+        raise ConfigError(f"broadcast URL: unexpected #; {HOW_TO_ESCAPE}")
     return parts
 
 
 def _host(place: str, default_port: int) -> tuple[str, int]:
-    # Not split at the colon: an IPv6 address has several.
+    # urlsplit, because an IPv6 address has several colons.
     parts = split_url(f"//{place}")
     try:
         port = parts.port
     except ValueError:
-        raise ConfigError(
-            f"broadcast URL: expected a port from 0 to 65535 behind the host's colon; {HOW_TO_ESCAPE}"
-        ) from None
+        raise ConfigError(f"broadcast URL: expected a port from 0 to 65535 after the host; {HOW_TO_ESCAPE}") from None
     return parts.hostname or "localhost", default_port if port is None else port
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
-    """Return the query; of several values of a name, the last."""
     try:
-        found = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        return dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
-        raise ConfigError(
-            f"broadcast URL: expected options as in ?name=value&name=value behind the question mark; {HOW_TO_ESCAPE}"
-        ) from None
-    return {name: values[-1] for name, values in found.items()}
+        raise ConfigError(f"broadcast URL: expected options as in ?name=value&name=value; {HOW_TO_ESCAPE}") from None
 
 
 def _database(text: str) -> int:
