@@ -79,7 +79,7 @@ async def environ_of(message: dict[str, Any]) -> dict[str, Any]:
     return seen[0]
 
 
-async def test_a_websocket_is_refused() -> None:
+async def test_asgi_adapter_rejects_a_websocket() -> None:
     reply = Reply()
     await ASGIAdapter(wsgi_apps.app)({"channel": "websocket.connect"}, {"reply": reply})
     assert reply.sent == [{"accept": False}]
@@ -95,7 +95,7 @@ async def test_asgi_adapter_serves_a_message_with_only_required_keys() -> None:
     assert reply.content == b"POST inline"
 
 
-async def test_content_may_begin_inline_and_go_on_in_the_channel() -> None:
+async def test_content_may_begin_in_the_message_and_continue_in_the_body_channel() -> None:
     body = Body({"content": b"", "more_content": True}, {"content": b"b", "more_content": True}, {"content": b"c"})
     reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "body": b"a"}, body=body)
     assert reply.content == b"POST abc"
@@ -104,7 +104,7 @@ async def test_content_may_begin_inline_and_go_on_in_the_channel() -> None:
 @pytest.mark.parametrize(
     "end", [{"closed": True}, {"closed": True, "content": b"", "more_content": False}, OSError("x")]
 )
-async def test_C11_a_body_channel_that_breaks_off_raises_in_the_application(end: Any) -> None:
+async def test_C11_interrupted_body_channel_raises_in_the_application(end: Any) -> None:
     body = Body({"content": b"a", "more_content": True}, end)
     assert (await answer(wsgi_apps.app, {"method": "POST", "path": "/echo"}, body=body)).sent[0]["status"] == 400
 
@@ -115,7 +115,7 @@ async def test_path_changed_by_a_middleware_replaces_the_raw_path() -> None:
 
 
 @pytest.mark.parametrize(("path", "raw_path"), [("/a/b", b"/a%2Fb"), ("/%41", b"/%2541"), ("/\ufffd", b"/%ff")])
-async def test_C4_a_raw_path_that_is_that_of_the_path_is_kept(path: str, raw_path: bytes) -> None:
+async def test_C4_raw_path_that_matches_the_path_is_kept(path: str, raw_path: bytes) -> None:
     environ = await environ_of({"path": path, "raw_path": raw_path})
     assert environ["RAW_URI"] == raw_path.decode()
 
@@ -124,24 +124,24 @@ async def test_C4_a_path_is_not_decoded_twice() -> None:
     assert (await environ_of({"path": "/%41", "raw_path": b"/%41"}))["PATH_INFO"] == "/%41"
 
 
-async def test_C6_a_mount_is_split_off_the_path() -> None:
+async def test_C6_root_path_is_split_off_the_path() -> None:
     environ = await environ_of({"path": "/app/x", "raw_path": b"/app/x", "root_path": "/app"})
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
 
 
-async def test_C3_names_in_any_case_are_the_same_fields() -> None:
+async def test_C3_field_names_in_messages_are_case_insensitive() -> None:
     environ = await environ_of({"headers": [(b"Content-Type", b"a/b"), (b"PROXY", b"evil")]})
     assert environ["CONTENT_TYPE"] == "a/b"
     assert not [key for key in environ if key in ("HTTP_CONTENT_TYPE", "HTTP_PROXY")]
 
 
-async def test_C3_the_hosts_environ_brings_no_fields_and_nothing_of_the_request() -> None:
+async def test_C3_environ_of_the_host_does_not_override_fields_of_the_request() -> None:
     environ = await environ_of({"environ": {"REMOTE_USER": "me", "HTTP_X": "evil", "PATH_INFO": "/evil", "wsgi.x": 1}})
     assert environ["REMOTE_USER"] == "me"
     assert (environ["PATH_INFO"], environ.get("HTTP_X"), environ.get("wsgi.x")) == ("/", None, None)
 
 
-async def test_C10_a_client_that_leaves_stops_the_application_and_closes_it() -> None:
+async def test_C10_disconnect_stops_the_iteration_and_closes_the_iterable() -> None:
     wsgi_apps.closed.clear()
     with pytest.raises(asyncio.CancelledError):
         await answer(wsgi_apps.app, {"path": "/endless"}, reply=Reply(limit=3))
@@ -149,7 +149,7 @@ async def test_C10_a_client_that_leaves_stops_the_application_and_closes_it() ->
     assert wsgi_apps.closed == ["endless"]
 
 
-async def test_exception_midway_is_raised_after_the_content_before_it_was_sent(
+async def test_exception_midway_is_raised_after_the_earlier_content_was_sent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reply = Reply()
@@ -159,7 +159,7 @@ async def test_exception_midway_is_raised_after_the_content_before_it_was_sent(
     assert caplog.text.count("Traceback") == 0
 
 
-async def test_a_failure_behind_the_adapter_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_behind_the_asgi_adapter_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     adapter = ASGIAdapter(wsgi_apps.app, threads=1)
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ async def test_a_slow_reply_channel_slows_the_application() -> None:
     assert len(reply.content) == 100 * 65536
 
 
-async def test_a_middleware_may_change_the_messages_of_a_long_response() -> None:
+async def test_middleware_may_change_the_messages_of_a_long_response() -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         return iter([b"x" * 65536] * 10)
@@ -234,7 +234,7 @@ def test_asgi_adapter_follows_the_settings_of_each_server() -> None:
     assert [pool.threads for pool in pools] == [2, 3]
 
 
-def test_the_adapters_own_number_of_threads_wins() -> None:
+def test_threads_of_the_asgi_adapter_override_the_servers_setting() -> None:
     interface: Any = build_interface(ASGIAdapter(wsgi_apps.app, threads=5), Settings(threads=2))
     assert interface.executor.threads == 5
 
@@ -317,7 +317,7 @@ class AtOnce:
         return status
 
 
-def test_several_event_loops_may_begin_at_once() -> None:
+def test_several_event_loops_may_call_the_adapter_at_the_same_time() -> None:
     # Often, for they have to meet in a few instructions.
     assert [AtOnce(wsgi_apps.hello, threads=1).statuses for _ in range(50)] == [[200] * 4] * 50
 
@@ -342,7 +342,7 @@ def test_several_event_loops_wait_for_one_startup() -> None:
 trace: ContextVar[str] = ContextVar("trace", default="none")
 
 
-async def test_context_variables_that_a_middleware_has_set_are_the_applications_to_see() -> None:
+async def test_application_sees_context_variables_that_a_middleware_has_set() -> None:
     seen: list[str] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -372,7 +372,7 @@ async def test_an_executor_without_submit_is_a_config_error(caplog: pytest.LogCa
     assert "the executor did not run the call" in caplog.text
 
 
-async def test_C9_a_blocked_application_holds_up_no_other_handler() -> None:
+async def test_C9_blocked_application_does_not_delay_other_handlers() -> None:
     begun, release = threading.Event(), threading.Event()
 
     def blocking(environ: Any, start_response: Any) -> list[bytes]:
@@ -421,7 +421,7 @@ async def test_asgi_adapter_does_not_wait_for_unread_content() -> None:
     await conversation.lose()
 
 
-async def test_C10_a_handler_that_is_cancelled_frees_an_application_that_reads() -> None:
+async def test_C10_cancelled_handler_releases_an_application_that_waits_for_content() -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 
@@ -481,7 +481,7 @@ async def test_asgi_adapter_starts_once_before_its_first_requests() -> None:
     assert app.events == ["startup", "request", "request", "request", "shutdown"]
 
 
-async def test_a_startup_that_fails_is_tried_again_with_the_next_request() -> None:
+async def test_failed_startup_of_the_asgi_adapter_is_retried_by_the_next_request() -> None:
     app = WithStartup(failures=1)
     adapter = ASGIAdapter(app)
     with pytest.raises(StartupError):
@@ -491,7 +491,7 @@ async def test_a_startup_that_fails_is_tried_again_with_the_next_request() -> No
     assert app.events == ["startup", "startup", "request", "shutdown"]
 
 
-async def test_an_adapter_that_was_shut_down_starts_anew() -> None:
+async def test_adapter_starts_again_after_its_shutdown() -> None:
     app = WithStartup()
     adapter = ASGIAdapter(app)
     for _ in range(2):
@@ -536,12 +536,12 @@ asyncio.run(main())
 """
 
 
-def test_iterables_of_an_adapter_that_is_never_shut_down_are_closed_at_exit() -> None:
+def test_iterables_are_closed_at_exit_if_the_adapter_is_never_shut_down() -> None:
     process = subprocess.run([sys.executable, "-c", WITHOUT_SHUTDOWN], capture_output=True, text=True, timeout=60)
     assert (process.stdout, process.stderr) == ("closed\n", "")
 
 
-async def test_an_adapter_of_an_application_without_workers_is_shut_down_too() -> None:
+async def test_adapter_of_an_asynchronous_application_is_shut_down() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

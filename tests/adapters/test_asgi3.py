@@ -149,7 +149,7 @@ async def test_asgi3_adapter_sends_a_response_as_events() -> None:
     ]
 
 
-async def test_a_streamed_response_begins_at_once() -> None:
+async def test_asgi3_adapter_sends_the_start_of_a_streamed_response_at_once() -> None:
     async def app(message: Message, channels: Message) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await for_ever(message, channels)
@@ -162,7 +162,7 @@ async def test_a_streamed_response_begins_at_once() -> None:
     await host.adapter._interface.shutdown(0)
 
 
-async def test_an_empty_piece_is_not_sent() -> None:
+async def test_empty_piece_of_content_is_not_sent_to_the_asgi_host() -> None:
     host = Host(Recorder({"status": 200, "more_content": True}, {"content": b"", "more_content": True}, {}), HTTP)
     await host.task
     assert [event["more_body"] for event in host.sent[1:]] == [False]
@@ -177,7 +177,7 @@ async def test_an_empty_piece_is_not_sent() -> None:
         ("GET", 304, [[b"content-length", b"9"]], [(b"content-length", b"9")]),
     ],
 )
-async def test_a_response_that_has_no_content_is_sent_without(
+async def test_content_of_a_response_that_must_not_have_any_is_not_sent_to_the_asgi_host(
     method: str, status: int, headers: list[list[bytes]], sent: list[tuple[bytes, bytes]]
 ) -> None:
     app = Recorder({"status": status, "headers": headers, "content": b"hello"})
@@ -198,7 +198,7 @@ async def test_wrong_content_length_of_a_response_is_raised_to_the_host(length: 
 
 
 @pytest.mark.parametrize("last", [b"", b"too much"])
-async def test_content_beyond_its_content_length_aborts_the_response(last: bytes, caplog: Log) -> None:
+async def test_content_longer_than_content_length_aborts_the_response(last: bytes, caplog: Log) -> None:
     start = {"status": 200, "headers": [[b"content-length", b"5"]], "content": b"hel", "more_content": True}
     host = Host(Recorder(start, {"content": last}), HTTP)
     with pytest.raises(LocalProtocolError, match="content-length is 5 but the app sent"):
@@ -208,7 +208,7 @@ async def test_content_beyond_its_content_length_aborts_the_response(last: bytes
     assert caplog.messages == []
 
 
-async def test_an_application_that_fails_midway_breaks_the_response_off() -> None:
+async def test_exception_midway_aborts_the_response_of_the_asgi_host() -> None:
     async def app(message: Message, channels: Message) -> None:
         await channels["reply"].send({"status": 200, "content": b"x", "more_content": True})
         raise ValueError("boom")
@@ -219,7 +219,7 @@ async def test_an_application_that_fails_midway_breaks_the_response_off() -> Non
     assert host.types == ["start", "body"]
 
 
-async def test_content_comes_in_pieces_when_it_is_asked_for() -> None:
+async def test_asgi3_adapter_receives_content_when_the_application_asks_for_it() -> None:
     received = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -254,7 +254,7 @@ async def test_asgi3_adapter_receives_no_content_that_the_application_does_not_r
         ("2", "GET", [], False),
     ],
 )
-async def test_content_is_expected_where_it_is_announced(
+async def test_scope_with_content_length_transfer_encoding_or_http_2_has_content(
     version: str, method: str, headers: list[tuple[bytes, bytes]], has_content: bool
 ) -> None:
     app = Recorder()
@@ -276,7 +276,7 @@ async def test_asgi3_adapter_reports_a_client_that_leaves_during_its_upload() ->
 
 
 @pytest.mark.parametrize("end", [{"type": "http.disconnect"}, RuntimeError("a host's own failure")])
-async def test_a_client_that_leaves_ends_the_call(end: Any) -> None:
+async def test_http_disconnect_ends_the_call_of_the_asgi3_adapter(end: Any) -> None:
     host = Host(for_ever, HTTP, {"type": "http.request", "body": b"", "more_body": False}, timeout_half_closed=0)
     await settle()
     host.put(end)
@@ -284,7 +284,7 @@ async def test_a_client_that_leaves_ends_the_call(end: Any) -> None:
     await host.adapter._interface.shutdown(0)
 
 
-async def test_a_client_that_leaves_after_its_content_ends_the_call() -> None:
+async def test_http_disconnect_after_the_content_ends_the_call_of_the_asgi3_adapter() -> None:
     async def app(message: Message, channels: Message) -> None:
         await channels["body"].receive()
         await for_ever(message, channels)
@@ -318,7 +318,7 @@ async def test_an_invalid_timeout_half_closed_is_rejected_when_the_adapter_is_ma
         ASGI3Adapter(for_ever, timeout_half_closed=seconds)
 
 
-async def test_a_response_that_is_under_way_when_the_client_closes_its_side_is_sent() -> None:
+async def test_response_sent_after_http_disconnect_reaches_the_host() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:
@@ -342,14 +342,14 @@ async def test_handler_that_returns_without_answering_a_half_closed_client_sends
     assert host.sent == []
 
 
-async def test_a_host_whose_send_raises_has_lost_its_client() -> None:
+async def test_os_error_of_the_hosts_send_counts_as_a_disconnect() -> None:
     host = Host(Recorder(), HTTP)
     host.gone = True
     await host.task
     assert host.sent == []
 
 
-async def test_sending_waits_for_a_slow_host() -> None:
+async def test_send_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -369,7 +369,7 @@ async def test_sending_waits_for_a_slow_host() -> None:
 
 
 @pytest.mark.parametrize("scope", [HTTP, WEBSOCKET], ids=["http", "websocket"])
-async def test_a_middleware_may_change_what_is_sent(scope: Message) -> None:
+async def test_middleware_may_change_the_events_of_the_asgi3_adapter(scope: Message) -> None:
     async def app(message: Message, channels: Message) -> None:
         if message["channel"] == "http.request":
             await channels["reply"].send({"status": 200, "more_content": True})
@@ -407,7 +407,7 @@ def wsgi(environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes
     return [environ["wsgi.input"].read()]
 
 
-async def test_a_wsgi_application_is_served() -> None:
+async def test_asgi3_adapter_serves_a_wsgi_application() -> None:
     host = Host(wsgi, POST, {"type": "http.request", "body": b"abcd"})
     await host.task
     assert host.sent[1]["body"] == b"abcd"
@@ -531,7 +531,7 @@ async def test_wait_for_the_hosts_disconnect_event_is_bounded() -> None:
     assert app.messages[1]["code"] == 1006
 
 
-async def test_a_close_is_sent_to_a_host_that_cannot_while_it_is_asked_for_events() -> None:
+async def test_websocket_close_is_sent_while_no_receive_is_pending() -> None:
     """As granian: one that is receiving has the connection to itself."""
     asked = asyncio.Lock()
     events: asyncio.Queue[Message] = asyncio.Queue()
@@ -627,20 +627,20 @@ async def test_handshake_answer_that_the_host_would_reject_raises_and_may_be_rep
     assert host.sent == [{"type": "websocket.accept", "subprotocol": "chat", "headers": []}]
 
 
-async def test_a_client_that_leaves_during_the_handshake_ends_the_call() -> None:
+async def test_websocket_disconnect_during_the_handshake_ends_the_call() -> None:
     host = Host(for_ever, WEBSOCKET, CONNECT, {"type": "websocket.disconnect", "code": 1006})
     await host.task
     assert host.sent == []
     await host.adapter._interface.shutdown(0)
 
 
-async def test_a_host_that_begins_with_something_else_is_not_served() -> None:
+async def test_websocket_that_does_not_begin_with_connect_is_not_served() -> None:
     host = Host(Recorder(), WEBSOCKET, {"type": "websocket.disconnect", "code": 1006})
     await host.task
     assert host.sent == []
 
 
-async def test_a_host_whose_receive_fails_has_lost_its_client() -> None:
+async def test_exception_of_the_hosts_receive_counts_as_a_disconnect() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     await settle()
@@ -649,7 +649,7 @@ async def test_a_host_whose_receive_fails_has_lost_its_client() -> None:
     assert app.messages[1]["code"] == 1006
 
 
-async def test_a_host_whose_websocket_send_raises_has_lost_its_client() -> None:
+async def test_os_error_of_the_hosts_websocket_send_counts_as_a_disconnect() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     host.gone = True
@@ -663,7 +663,7 @@ ORIGIN: Message = {**WEBSOCKET, "headers": [(b"host", b"example.org"), (b"origin
 @pytest.mark.parametrize(
     ("allowed", "types"), [((), ["start", "body"]), (("https://evil.example",), ["accept"]), (("*",), ["accept"])]
 )
-async def test_E1_a_page_of_another_host_is_refused_unless_it_is_listed(
+async def test_E1_websocket_of_a_page_of_another_host_is_rejected_unless_listed(
     allowed: tuple[str, ...], types: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     host = Host(Recorder({"accept": True}), ORIGIN, CONNECT, allowed_origins=allowed)
@@ -697,7 +697,7 @@ async def test_asgi3_adapter_receives_no_websocket_messages_while_handlers_are_b
     await host.task
 
 
-async def test_sending_waits_for_a_host_that_is_slow_with_messages() -> None:
+async def test_send_waits_for_an_asgi_host_that_sends_websocket_messages_slowly() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -717,7 +717,7 @@ async def test_sending_waits_for_a_host_that_is_slow_with_messages() -> None:
     await host.task
 
 
-async def test_a_client_that_does_not_read_is_closed() -> None:
+async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None:
     async def app(message: Message, channels: Message) -> None:
         if message["channel"] == "websocket.connect":
             for _ in range(600):
@@ -734,7 +734,7 @@ async def test_a_client_that_does_not_read_is_closed() -> None:
 # Responses without content
 
 
-async def test_HEAD_of_an_endless_stream_ends_the_call_and_later_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_HEAD_of_an_endless_stream_ends_the_call_and_then_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[type[BaseException]] = []
 
     async def app(message: Message, channels: Message) -> None:

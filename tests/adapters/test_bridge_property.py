@@ -170,7 +170,9 @@ def bridges() -> Iterator[Bridges]:
     suppress_health_check=list(HealthCheck),
 )
 @given(exchanges())
-def test_P3_double_and_triple_bridge_are_invisible(bridges: Bridges, exchange: tuple[Request, Script]) -> None:
+def test_P3_application_behind_two_or_three_adapters_behaves_like_the_application_alone(
+    bridges: Bridges, exchange: tuple[Request, Script]
+) -> None:
     request, script = exchange
     bare, *others = bridges.kinds
     expected = bridges.serve(bare, request, script)
@@ -181,7 +183,7 @@ def test_P3_double_and_triple_bridge_are_invisible(bridges: Bridges, exchange: t
     assert not reports, f"reached the loop's exception handler: {reports}"
 
 
-def test_bridges_leave_no_thread_behind() -> None:
+def test_nested_adapters_leave_no_thread_behind() -> None:
     made = Bridges()
     before = set(threading.enumerate())
     for bridge in made.kinds:

@@ -56,7 +56,7 @@ def test_response_that_has_begun_does_not_become_500(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_the_host_put_into_environ_reappears(way: str) -> None:
+def test_environ_keys_of_the_host_reappear_in_the_applications_environ(way: str) -> None:
     own = object()
     _, seen = serve(Script(calls=(Start(),)), Request(own=(("test.own", own), ("REMOTE_USER", "me"))), way)
     assert (seen.environ.get("test.own"), seen.environ.get("REMOTE_USER")) == (own, "me")
@@ -64,13 +64,13 @@ def test_what_the_host_put_into_environ_reappears(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("start", [Start(headers=(("Content-Length", "1"),)), Start("204 No Content")])
-def test_an_endless_generator_whose_response_is_over_is_stopped(start: Start, way: str) -> None:
+def test_endless_generator_is_stopped_after_its_response_has_ended(start: Start, way: str) -> None:
     _, seen = serve(Script("endless", (start,), (Yield(1),)), way=way)
     assert (seen.returned, seen.closed) == (1, 1)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_content_that_is_read_after_a_response_without_content_is_not_waited_for(way: str) -> None:
+def test_read_of_content_after_a_response_without_content_does_not_block(way: str) -> None:
     request = Request("POST", content_bytes=9, ended_by="length")
     _, seen = serve(Script(calls=(Start("204 No Content"), Write(1), Read("read()"))), request, way, seconds=3600)
     assert seen.closed == 0 and seen.content != request.content
@@ -84,18 +84,18 @@ def test_headers_named_like_content_keys_of_environ_change_nothing(key: str) -> 
     assert key not in seen.environ
 
 
-def test_a_host_that_does_not_say_the_port_of_its_client_is_not_quoted_with_one() -> None:
+def test_environ_has_no_remote_port_if_the_host_gave_none() -> None:
     _, seen = serve(Script(calls=(Start(),)), Request(fields=(("REMOTE_ADDR", "1.2.3.4"),)))
     assert "REMOTE_PORT" not in seen.environ
 
 
-def test_the_host_s_input_is_not_read_past_the_content() -> None:
+def test_wsgi_input_of_the_host_is_not_read_beyond_the_content() -> None:
     # It goes on with another request; see _Input.
     _, seen = serve(Script(calls=(Read("read()"), Start())), Request("POST", content_bytes=9, ended_by="length"))
     assert seen.content == Request(content_bytes=9).content
 
 
-def test_a_raw_target_that_is_not_ascii_is_the_path_that_it_encodes() -> None:
+def test_raw_target_outside_ascii_becomes_the_path_that_it_encodes() -> None:
     paths: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -153,11 +153,11 @@ def test_C4_every_path_of_two_bytes_is_in_environ_as_wsgiref_has_it(source: Call
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_C4_no_path_is_decoded_twice(source: Callable[[bytes], HTTPExchange]) -> None:
+def test_C4_path_behind_nested_adapters_is_not_decoded_twice(source: Callable[[bytes], HTTPExchange]) -> None:
     assert build_environ(source(b"/%41%252F/..//"))["PATH_INFO"] == "/%41%252F/..//"
 
 
-def test_C6_every_script_name_of_two_bytes_is_split_off_where_it_was() -> None:
+def test_C6_script_name_of_any_two_bytes_is_kept_behind_nested_adapters() -> None:
     wrong = []
     for path in all_paths_of_two_bytes():
         environ = build_environ(from_a_host_that_has_split_it(path))
@@ -168,6 +168,6 @@ def test_C6_every_script_name_of_two_bytes_is_split_off_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("key", ["HTTP_X_\N{EURO SIGN}", "HTTP_CAF\xc9"])
-def test_an_environ_key_that_no_field_can_have_is_left_out(key: str) -> None:
+def test_environ_key_that_is_no_valid_field_name_is_left_out_of_the_headers(key: str) -> None:
     exchange = exchange_from_environ({"PATH_INFO": "/", "HTTP_X_A": "1", key: "2"}, HTTPGateway(), None)
     assert exchange.headers == [[b"x-a", b"1"]]

@@ -98,7 +98,9 @@ def raising_wsgi(error: BaseException) -> Callable[..., Any]:
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_an_exception_crosses_unchanged_and_is_not_logged_here(way: Way, late: bool, begun: bool, caplog: Log) -> None:
+def test_exception_is_raised_to_the_host_unchanged_and_not_logged(
+    way: Way, late: bool, begun: bool, caplog: Log
+) -> None:
     error = Unpleasant("boom")
     with pytest.raises(Unpleasant) as raised:
         way(raising(error, late, begun))
@@ -107,7 +109,7 @@ def test_an_exception_crosses_unchanged_and_is_not_logged_here(way: Way, late: b
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_exception_of_a_wsgi_application_crosses_unchanged(way: Way, caplog: Log) -> None:
+def test_exception_of_a_wsgi_application_is_raised_to_the_host_unchanged(way: Way, caplog: Log) -> None:
     error = Unpleasant("boom")
     with pytest.raises(Unpleasant) as raised:
         way(raising_wsgi(error), interface="wsgi")
@@ -129,7 +131,7 @@ def test_an_exception_of_a_wsgi_application_crosses_unchanged(way: Way, caplog: 
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_an_exception_that_hosts_misread_crosses_as_the_cause_of_another(
+def test_os_error_and_stop_iteration_are_raised_as_the_cause_of_an_application_error(
     way: Way, error: BaseException, late: bool, begun: bool, caplog: Log
 ) -> None:
     with pytest.raises(ApplicationError, match=f"the application raised {type(error).__name__}") as raised:
@@ -140,7 +142,9 @@ def test_an_exception_that_hosts_misread_crosses_as_the_cause_of_another(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), OSError("disk"), StopIteration("none")])
-def test_an_exit_on_a_worker_thread_crosses_as_the_cause_of_another(way: Way, error: BaseException) -> None:
+def test_system_exit_on_a_worker_thread_is_raised_as_the_cause_of_an_application_error(
+    way: Way, error: BaseException
+) -> None:
     with pytest.raises(ApplicationError) as raised:
         way(raising_wsgi(error), interface="wsgi")
     assert raised.value.__cause__ is error
@@ -152,7 +156,7 @@ def test_disconnect_of_the_client_is_not_raised_to_the_host(way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_exception_after_the_whole_response_is_logged_here(way: Way, caplog: Log) -> None:
+def test_exception_after_the_complete_response_is_logged_by_the_adapter(way: Way, caplog: Log) -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"whole"})
         raise Unpleasant("boom")
@@ -171,7 +175,7 @@ def test_the_message_of_an_application_error_is_one_short_line() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_an_exit_does_not_reach_the_loop_of_the_host(error: BaseException) -> None:
+def test_system_exit_of_an_application_does_not_end_the_hosts_event_loop(error: BaseException) -> None:
     async def serve() -> None:
         host = Host(raising(error, late=True), HTTP)
         with pytest.raises(ApplicationError):
@@ -182,7 +186,7 @@ def test_an_exit_does_not_reach_the_loop_of_the_host(error: BaseException) -> No
     asyncio.run(serve())
 
 
-async def test_a_handler_that_is_cancelled_is_still_cancelled_where_exits_are_contained() -> None:
+async def test_cancelled_handler_behind_the_asgi3_adapter_gives_500() -> None:
     ended = asyncio.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -199,7 +203,7 @@ async def test_a_handler_that_is_cancelled_is_still_cancelled_where_exits_are_co
     assert host.sent[0]["status"] == 500
 
 
-async def test_a_failure_that_the_host_does_not_wait_for_is_logged_here(caplog: Log) -> None:
+async def test_exception_after_the_host_has_cancelled_the_call_is_logged_by_the_adapter(caplog: Log) -> None:
     go_on = asyncio.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -219,7 +223,7 @@ async def test_a_failure_that_the_host_does_not_wait_for_is_logged_here(caplog: 
     assert caplog.text.count("Unpleasant: boom") == 1
 
 
-def test_a_failure_after_a_wsgi_host_has_given_up_is_logged_here(caplog: Log) -> None:
+def test_exception_after_a_wsgi_host_has_closed_the_iterable_is_logged_by_the_adapter(caplog: Log) -> None:
     failed = threading.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -241,7 +245,7 @@ async def raising_nothing(message: Message, channels: dict[str, Any]) -> None:
     await channels["reply"].send({"status": 200})
 
 
-def test_an_exception_that_has_crossed_is_not_kept_by_a_cycle() -> None:
+def test_exception_raised_to_the_host_is_freed_without_the_garbage_collector() -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:
         # Not at its first step: Python's own eager tasks make a cycle of their failure.
         await asyncio.sleep(0)
@@ -295,7 +299,7 @@ def test_the_error_middleware_of_starlette_shows_the_exception_of_the_applicatio
     assert "Unpleasant: boom" in answer.text
 
 
-async def test_a_middleware_around_an_adapter_may_answer_instead() -> None:
+async def test_middleware_may_respond_to_an_exception_of_the_adapter() -> None:
     adapter = ASGIAdapter(raising_wsgi(Unpleasant("boom")), threads=1)
     reply = Reply()
 
@@ -311,7 +315,7 @@ async def test_a_middleware_around_an_adapter_may_answer_instead() -> None:
     assert (host.sent[0]["status"], host.sent[1]["body"], reply.sent) == (503, b"boom", [])
 
 
-def test_exception_of_a_wsgi_iterable_before_its_first_content_crosses() -> None:
+def test_exception_of_a_wsgi_iterable_before_its_first_content_is_raised_to_the_host() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         raise Unpleasant("boom")

@@ -36,7 +36,7 @@ def entries(host: Host, error: str) -> int:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_exception_before_the_response_is_500_and_one_log_entry(host: Host, error: str) -> None:
+def test_exception_before_the_response_is_500_and_logged_once_on_every_host(host: Host, error: str) -> None:
     before = entries(host, error)
     assert ask(host.port, f"/{error}").status == 500
     assert ask(host.port, "/").content == b"half"
@@ -45,7 +45,7 @@ def test_an_exception_before_the_response_is_500_and_one_log_entry(host: Host, e
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_exception_in_the_middle_breaks_off_and_is_one_log_entry(host: Host, error: str) -> None:
+def test_exception_midway_aborts_the_response_and_is_logged_once_on_every_host(host: Host, error: str) -> None:
     before = entries(host, error)
     assert not ask(host.port, f"/{error}-midway").complete
     assert ask(host.port, "/").content == b"half"

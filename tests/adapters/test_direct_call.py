@@ -98,7 +98,7 @@ def breaks(error: Exception) -> Callable[..., Any]:
     return app
 
 
-async def test_the_environ_is_that_of_an_application_served_alone() -> None:
+async def test_environ_of_a_direct_call_equals_that_of_the_application_served_alone() -> None:
     data = request(
         b"GET /a%20b?c=d HTTP/1.1",
         b"x-own: 1",
@@ -115,7 +115,7 @@ async def test_the_environ_is_that_of_an_application_served_alone() -> None:
     await alone.interface.shutdown(0)
 
 
-async def test_two_adapters_of_one_connection_have_environs_of_their_own() -> None:
+async def test_two_adapters_on_one_connection_have_separate_environs() -> None:
     one, several = ASGIAdapter(wsgi_apps.show, threads=1), ASGIAdapter(wsgi_apps.show, threads=2)
 
     async def app(message: Message, channels: Message) -> None:
@@ -154,7 +154,7 @@ async def test_a_request_that_a_middleware_has_changed_is_served_as_changed(
     assert shown in response.content
 
 
-async def test_a_malformed_field_that_a_middleware_has_added_is_reported_to_the_site() -> None:
+async def test_malformed_request_field_added_by_a_middleware_raises_in_the_caller() -> None:
     class Malforming(Site):
         async def change(self, message: Message, channels: Message) -> None:
             message["headers"][0] = 7
@@ -180,7 +180,7 @@ async def test_a_reply_channel_that_a_middleware_has_replaced_is_not_bypassed() 
     assert response.content == b"HELLO"
 
 
-async def test_content_that_the_site_has_received_in_part_reaches_the_application_from_there() -> None:
+async def test_application_gets_the_content_that_its_caller_has_not_received() -> None:
     class Reading(Site):
         async def change(self, message: Message, channels: Message) -> None:
             assert (await channels["body"].receive())["content"] == b"one"
@@ -190,7 +190,7 @@ async def test_content_that_the_site_has_received_in_part_reaches_the_applicatio
     assert response.content == b"POST two"
 
 
-async def test_a_response_that_the_site_has_begun_is_not_begun_again() -> None:
+async def test_direct_call_raises_if_its_caller_has_begun_the_response() -> None:
     class Begun(Site):
         async def change(self, message: Message, channels: Message) -> None:
             await channels["reply"].send({"status": 200, "content": b"from the site", "more_content": True})
@@ -203,7 +203,7 @@ async def test_a_response_that_the_site_has_begun_is_not_begun_again() -> None:
     assert (response.content, type(site.raised[0])) == (b"from the site", LocalProtocolError)
 
 
-async def test_what_the_application_raises_is_raised_in_the_site_which_may_answer_instead() -> None:
+async def test_caller_of_a_direct_call_gets_the_exception_and_may_respond_itself() -> None:
     class FallingBack(Site):
         async def fall_back(self, channels: Message) -> None:
             await ok(channels)
@@ -215,13 +215,13 @@ async def test_what_the_application_raises_is_raised_in_the_site_which_may_answe
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), FileNotFoundError("gone")])
-async def test_what_a_host_would_misread_is_raised_as_the_cause_of_an_application_error(error: BaseException) -> None:
+async def test_os_error_in_a_direct_call_is_raised_as_the_cause_of_an_application_error(error: BaseException) -> None:
     site = Site(raises(error))
     [response] = await site.responses()
     assert (response.status, type(site.raised[0]), site.raised[0].__cause__) == (500, ApplicationError, error)
 
 
-async def test_a_failure_in_the_middle_of_a_response_breaks_it_off_and_is_logged_once(
+async def test_exception_midway_in_a_direct_call_aborts_the_response_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site = Site(breaks(ValueError("boom")))
@@ -230,7 +230,7 @@ async def test_a_failure_in_the_middle_of_a_response_breaks_it_off_and_is_logged
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_a_malformed_field_of_a_response_is_reported_to_the_site() -> None:
+async def test_malformed_response_field_in_a_direct_call_raises_in_the_caller() -> None:
     def app(environ: Message, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "x")])
         return [b"x"]
@@ -240,7 +240,7 @@ async def test_a_malformed_field_of_a_response_is_reported_to_the_site() -> None
     assert (response.status, type(site.raised[0])) == (500, LocalProtocolError)
 
 
-async def test_content_that_ends_before_its_length_breaks_the_response_off_and_is_logged_once(
+async def test_content_shorter_than_content_length_aborts_the_response_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(environ: Message, start_response: Any) -> Iterator[bytes]:
@@ -252,24 +252,24 @@ async def test_content_that_ends_before_its_length_breaks_the_response_off_and_i
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_an_application_that_reports_a_disconnect_before_its_response_is_answered_with_400() -> None:
+async def test_client_disconnected_raised_before_the_response_of_a_direct_call_is_400() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
 
 
-async def test_an_application_that_reports_a_disconnect_within_its_response_has_it_aborted() -> None:
+async def test_client_disconnected_raised_within_the_response_of_a_direct_call_aborts_it() -> None:
     site = Site(breaks(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
 
 
-async def test_a_response_to_head_ends_with_its_head() -> None:
+async def test_direct_call_for_a_head_request_ends_with_the_response_head() -> None:
     [response] = await Site(wsgi_apps.generator).responses(request(b"HEAD / HTTP/1.1"))
     assert (response.status, response.content, response.complete) == (201, b"", True)
 
 
-async def test_a_client_that_leaves_ends_the_call_and_closes_the_content() -> None:
+async def test_disconnect_ends_a_direct_call_and_closes_its_iterable() -> None:
     wsgi_apps.closed.clear()
     app = wsgi_apps.of_body(wsgi_apps.endless, "left")
     site = Site(app)
@@ -281,14 +281,14 @@ async def test_a_client_that_leaves_ends_the_call_and_closes_the_content() -> No
     await site.end()
 
 
-async def test_a_call_that_the_executor_rejects_is_answered_with_503() -> None:
+async def test_direct_call_that_the_executor_rejects_is_503() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     [response] = await Site(wsgi_apps.hello, executor=executor).responses()
     assert response.status == 503
 
 
-async def test_a_call_that_waits_when_the_adapter_shuts_down_is_answered_with_503() -> None:
+async def test_waiting_direct_call_is_503_when_the_adapter_shuts_down() -> None:
     app = Blocking()
     site = Site(app)
     first, _ = site.conversation.connect()
@@ -325,13 +325,13 @@ class Impatient(Site):
 
 
 @pytest.mark.parametrize("app", [wsgi_apps.hello, wsgi_apps.generator, wsgi_apps.file])
-async def test_what_an_application_sends_after_its_caller_was_cancelled_is_dropped(app: Callable[..., Any]) -> None:
+async def test_content_sent_after_the_caller_of_a_direct_call_was_cancelled_is_dropped(app: Callable[..., Any]) -> None:
     blocking = Blocking(app)
     [response] = await Impatient(blocking).cancelled(blocking)
     assert response.content == b"from the site"
 
 
-async def test_a_file_that_an_application_sends_after_its_caller_was_cancelled_is_dropped(tmp_path: Path) -> None:
+async def test_file_sent_after_the_caller_of_a_direct_call_was_cancelled_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"x" * (1 << 20))
 
@@ -344,13 +344,15 @@ async def test_a_file_that_an_application_sends_after_its_caller_was_cancelled_i
     assert response.content == b"from the site"
 
 
-async def test_a_failure_after_the_caller_was_cancelled_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_after_the_caller_of_a_direct_call_was_cancelled_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     blocking = Blocking(raises(ValueError("late")))
     await Impatient(blocking).cancelled(blocking)
     assert caplog.text.count("ValueError: late") == 1
 
 
-async def test_a_call_that_waits_when_its_caller_is_cancelled_is_not_answered_at_the_shutdown() -> None:
+async def test_waiting_direct_call_of_a_cancelled_caller_gets_no_response_at_the_shutdown() -> None:
     app = Blocking()
     site = Impatient(app)
     first, _ = site.conversation.connect()
@@ -370,7 +372,7 @@ async def test_a_call_that_waits_when_its_caller_is_cancelled_is_not_answered_at
     assert [response.content for response in site.conversation.responses()] == [b"from the site"]
 
 
-async def test_a_failure_that_a_cancelled_caller_never_gets_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_that_a_cancelled_caller_never_gets_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     exchange = HTTPExchange(
         HTTPGateway(), Endpoint(loop=asyncio.get_running_loop()), "GET", b"/", "1.1", ((), ()), has_content=False
     )

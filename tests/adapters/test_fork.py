@@ -27,26 +27,26 @@ def ended_child(host: str, app: str, target: str) -> bytes:
 
 
 @pytest.mark.parametrize(("host", "app"), [*_BY_THREADS, *_ON_A_LOOP])
-def test_C12_a_child_that_exits_from_an_application_ends(host: str, app: str) -> None:
+def test_C12_child_process_that_exits_in_an_application_ends(host: str, app: str) -> None:
     assert ended_child(host, app, "/?exit") == b"5"
 
 
 @pytest.mark.parametrize(("host", "app"), _ON_A_LOOP)
-def test_C12_a_child_that_exits_from_a_task_ends(host: str, app: str) -> None:
+def test_C12_child_process_that_exits_in_a_task_ends(host: str, app: str) -> None:
     assert ended_child(host, app, "/late?exit") == b"5"
 
 
 @pytest.mark.parametrize(("host", "app"), [_BY_THREADS[0], _ON_A_LOOP[0]])
-def test_C12_a_child_that_raises_in_an_application_ends(host: str, app: str) -> None:
+def test_C12_child_process_that_raises_in_an_application_ends(host: str, app: str) -> None:
     assert ended_child(host, app, "/?raise") == b"1"
 
 
-def test_C12_child_that_exits_with_a_message_has_failed() -> None:
+def test_C12_child_process_that_exits_with_a_message_has_exit_code_1() -> None:
     assert ended_child(*_BY_THREADS[0], "/?exit-with-a-word") == b"1"
 
 
 @pytest.mark.parametrize(("host", "app"), _BY_THREADS)
-def test_C12_child_that_returns_from_an_application_serves_no_requests(host: str, app: str) -> None:
+def test_C12_child_process_that_returns_from_an_application_serves_no_requests(host: str, app: str) -> None:
     assert ended_child(host, app, "/?return") == b"1"
 
 
@@ -88,7 +88,7 @@ assert answers()
 
 
 @pytest.mark.parametrize("name", ["gunicorn --preload", "uwsgi"])
-def test_C12_an_adapter_that_its_master_has_used_works_in_the_workers(name: str) -> None:
+def test_C12_adapter_used_before_the_fork_works_in_the_workers(name: str) -> None:
     with hosted(name, "tests.adapters.hosted_apps:wsgi", {"USED_BEFORE": "1"}) as host:
         for _ in range(10):
             assert ask(host.port, "/a").content == b"GET /a  "
@@ -106,7 +106,7 @@ def test_C12_an_adapter_that_its_master_has_used_works_in_the_workers(name: str)
     ],
     ids=["child", "grandchild", "again", "midway"],
 )
-def test_C12_a_process_may_fork_when_its_loop_runs(script: str) -> None:
+def test_C12_process_may_fork_while_its_event_loop_runs(script: str) -> None:
     ended = run_command(ROOT, "-c", FORKING + script, program=())
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
@@ -138,14 +138,14 @@ assert content_of(app) == b"started"
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
 
-def test_C12_a_child_that_exits_as_any_process_does_leaves_its_parent_alone() -> None:
+def test_C12_normal_exit_of_a_child_process_does_not_affect_its_parent() -> None:
     script = "child = os.fork()\nif child == 0: answers(); sys.exit(3)\n"
     script += "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3\nassert answers()"
     ended = run_command(ROOT, "-c", FORKING + script, program=())
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
 
-def test_C12_multiprocessing_may_fork_too() -> None:
+def test_C12_application_may_fork_by_multiprocessing() -> None:
     script = "import multiprocessing\ncontext = multiprocessing.get_context('fork')\n"
     script += "with context.Pool(1) as pool: assert pool.apply(answers)"
     ended = run_command(ROOT, "-c", FORKING + script, program=())

@@ -75,14 +75,14 @@ CASES: Final = [(way, name) for way in OURS for name in REQUESTS if (way, name) 
 
 
 @pytest.mark.parametrize(("way", "name"), CASES)
-def test_every_request_is_answered_as_under_gunicorn(site: Site, way: str, name: str) -> None:
+def test_every_request_gets_the_same_response_as_under_gunicorn(site: Site, way: str, name: str) -> None:
     compare(site, way, name, REQUESTS[name])
 
 
 @pytest.mark.parametrize("site", ["django"], indirect=True)
 @pytest.mark.parametrize("name", DJANGO_REQUESTS)
 @pytest.mark.parametrize("way", OURS)
-def test_every_conversation_with_django_goes_as_under_gunicorn(site: Site, way: str, name: str) -> None:
+def test_every_conversation_with_django_is_the_same_as_under_gunicorn(site: Site, way: str, name: str) -> None:
     compare(site, way, name, DJANGO_REQUESTS[name])
 
 

@@ -57,12 +57,12 @@ def test_host_sends_a_whole_response(host: Host) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 3000000])
-def test_host_passes_content_in_and_out(host: Host, size: int) -> None:
+def test_host_passes_request_and_response_content(host: Host, size: int) -> None:
     assert ask(host.port, "/", method="POST", content=b"x" * size).content == b"POST /  " + b"x" * size
 
 
 @on(_VALID)
-def test_the_validator_around_the_adapter_is_content(host: Host) -> None:
+def test_wsgiref_validator_around_the_adapter_finds_no_fault(host: Host) -> None:
     content = b"x" * 300000
     assert ask(host.port, "/validated/a?b").content == b"GET /validated/a b "
     assert ask(host.port, "/validated/a", method="POST", content=content).content == b"POST /validated/a  " + content
@@ -72,20 +72,20 @@ def test_the_validator_around_the_adapter_is_content(host: Host) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "double"])
 @on(_VALID)
-def test_the_validator_around_the_application_is_content(host: Host, name: str) -> None:
+def test_wsgiref_validator_around_the_application_finds_no_fault(host: Host, name: str) -> None:
     assert ask(host.port, f"/{name}/echo", method="POST", content=b"content").content == b"content"
     assert ask(host.port, f"/{name}/write").content == b"written returned"
     assert ask(host.port, f"/{name}/empty").status == 204
 
 
 @on(_CHUNKED)
-def test_host_passes_chunked_content_in(host: Host) -> None:
+def test_host_passes_chunked_request_content(host: Host) -> None:
     answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000, b"b", b"c" * 50000])
     assert answer.content == b"POST /  " + b"a" * 100000 + b"b" + b"c" * 50000
 
 
 @on([name for name in _WSGI_HOSTS if name not in _CHUNKED])
-def test_chunked_content_that_the_host_does_not_decode_is_refused(host: Host) -> None:
+def test_chunked_content_that_the_host_does_not_decode_is_rejected(host: Host) -> None:
     answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000])
     assert answer.status in (400, 411, 501)
 
@@ -104,16 +104,16 @@ def test_host_sends_a_streamed_response_of_a_declared_length(host: Host) -> None
     assert (answer.values("content-length"), answer.content) == (["100000"], b"x" * 100000)
 
 
-def test_a_broken_response_does_not_look_complete(host: Host) -> None:
+def test_aborted_response_does_not_look_complete(host: Host) -> None:
     assert not ask(host.port, "/broken").complete
 
 
 @on(_FRAMED)
-def test_a_broken_response_of_no_known_length_does_not_look_complete(host: Host) -> None:
+def test_aborted_response_of_unknown_length_does_not_look_complete(host: Host) -> None:
     assert not ask(host.port, "/broken-stream").complete
 
 
-def test_a_response_survives_a_client_that_reads_little_at_a_time(host: Host) -> None:
+def test_response_to_a_slow_client_arrives_complete(host: Host) -> None:
     content = bytes(range(256)) * 4000
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -159,7 +159,7 @@ def test_host_sends_204_without_content(host: Host, status: int) -> None:
     assert (answer.status, answer.values("etag"), answer.content, answer.complete) == (status, ['"e"'], b"", True)
 
 
-def test_host_serves_many_requests_at_a_time(host: Host) -> None:
+def test_host_serves_concurrent_requests(host: Host) -> None:
     answers: list[bytes] = []
     threads = [
         threading.Thread(target=lambda number=number: answers.append(ask(host.port, f"/{number}").content))
@@ -182,7 +182,7 @@ class TestAnApplicationThatRaises:
     def test_response_that_fails_midway_does_not_look_complete(self, host: Host, error: str) -> None:
         assert not ask(host.port, f"/{error}-midway").complete
 
-    def test_application_that_fails_after_its_response_has_answered(self, host: Host, error: str) -> None:
+    def test_exception_after_the_complete_response_does_not_affect_it(self, host: Host, error: str) -> None:
         answer = ask(host.port, f"/{error}-after")
         assert (answer.status, answer.content, answer.complete) == (200, b"whole", True)
 
@@ -209,7 +209,7 @@ class TestAnApplicationThatRaises:
             assert read_answer(waiting).content == b"waited"
 
 
-def test_C10_application_is_notified_that_its_client_has_left(host: Host) -> None:
+def test_C10_application_is_notified_of_a_disconnect_on_every_host(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("GET", "/endless?streamer"))
         connection.recv(1000)
@@ -218,7 +218,7 @@ def test_C10_application_is_notified_that_its_client_has_left(host: Host) -> Non
 
 
 @on([name for name in _WSGI_HOSTS if name not in _BUFFERING])
-def test_C11_an_upload_that_is_cut_off_is_never_taken_for_the_whole(host: Host) -> None:
+def test_C11_truncated_upload_is_never_taken_for_complete(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("POST", "/upload?cut", [("Content-Length", "100")]) + b"x" * 12)
         connection.shutdown(socket.SHUT_WR)
@@ -226,7 +226,7 @@ def test_C11_an_upload_that_is_cut_off_is_never_taken_for_the_whole(host: Host) 
 
 
 @on([name for name in _CHUNKED if name not in _BUFFERING])
-def test_C11_a_chunked_upload_that_is_cut_off_is_never_taken_for_the_whole(host: Host) -> None:
+def test_C11_truncated_chunked_upload_is_never_taken_for_complete(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("POST", "/upload?chunk", [("Transfer-Encoding", "chunked")]) + b"64\r\nhalf")
         connection.shutdown(socket.SHUT_WR)

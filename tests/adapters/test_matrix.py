@@ -75,7 +75,7 @@ def test_get_is_answered_by_every_kind_on_every_host(cell: Host) -> None:
 
 
 @only(OURS)
-def test_a_whole_response_has_its_length(cell: Host) -> None:
+def test_complete_response_of_every_kind_has_its_content_length(cell: Host) -> None:
     assert ask(cell.port, "/get").values("content-length") == ["3"]
 
 

@@ -19,13 +19,13 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_application_that_raises_before_its_response_is_500(host: Host, error: str) -> None:
+def test_exception_before_the_response_is_500(host: Host, error: str) -> None:
     assert ask(host.port, f"/{error}-before").status == 500
 
 
 @pytest.mark.parametrize("when", ["midway", "after"])
 @pytest.mark.parametrize("error", ERRORS)
-def test_iterable_of_an_application_that_raises_later_is_closed(host: Host, error: str, when: str) -> None:
+def test_iterable_is_closed_if_the_application_raises_later(host: Host, error: str, when: str) -> None:
     ask(host.port, f"/{error}-{when}?{error}-{when}")
     host.wait_for_line(f"{error}-{when} ended")
 
@@ -59,7 +59,7 @@ def test_other_requests_survive_an_application_that_exits(host: Host, error: str
         assert left <= 0
 
 
-def test_C10_a_client_that_leaves_ends_an_endless_response(host: Host) -> None:
+def test_C10_disconnect_ends_an_endless_response(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("GET", "/endless?left"))
         connection.recv(1000)

@@ -79,17 +79,17 @@ def test_wsgi_adapter_returns_a_whole_response() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 200000])
-def test_wsgi_adapter_passes_content_in_and_out(size: int) -> None:
+def test_wsgi_adapter_passes_request_and_response_content(size: int) -> None:
     content = b"x" * size
     assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
 
 
-def test_content_without_a_length_is_read_to_its_end_if_the_host_says_that_it_has_one() -> None:
+def test_content_of_unknown_length_is_read_to_its_end_with_wsgi_input_terminated() -> None:
     environ = environ_of("/", "POST", **{"wsgi.input": io.BytesIO(b"chunked"), "wsgi.input_terminated": True})
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / chunked"
 
 
-def test_input_is_read_only_as_the_application_asks() -> None:
+def test_wsgi_adapter_reads_wsgi_input_only_when_the_application_asks() -> None:
     class Watched(io.BytesIO):
         reads = 0
 
@@ -102,7 +102,7 @@ def test_input_is_read_only_as_the_application_asks() -> None:
     assert Watched.reads == 0
 
 
-def test_a_streamed_response_comes_in_its_pieces() -> None:
+def test_wsgi_adapter_yields_the_pieces_of_a_streamed_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         for number in range(3):
@@ -112,7 +112,7 @@ def test_a_streamed_response_comes_in_its_pieces() -> None:
     assert call(WSGIAdapter(app), validate=False).chunks == [b"0", b"1", b"2"]
 
 
-def test_a_slow_client_slows_the_application() -> None:
+def test_slow_wsgi_host_slows_the_application() -> None:
     sent = 0
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ def _on_the_loop(callback: Any) -> None:
     loop_thread().loop.call_soon_threadsafe(callback)
 
 
-def test_a_truncated_upload_is_never_taken_for_the_whole() -> None:
+def test_truncated_upload_is_never_taken_for_complete() -> None:
     raised = threading.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -179,14 +179,14 @@ async def echo_pieces(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_content_is_read_as_it_arrives_where_the_input_offers_read1(known: bool) -> None:
+def test_content_is_read_as_it_arrives_if_wsgi_input_has_read1(known: bool) -> None:
     more = {"CONTENT_LENGTH": "19"} if known else {"wsgi.input_terminated": True}
     environ = environ_of("/", "POST", **{"wsgi.input": Arriving(b"first,", b"second,", b"third.")}, **more)
     answer = call(WSGIAdapter(echo_pieces, interface="asgi3"), environ, validate=False)
     assert [chunk for chunk in answer.chunks if chunk] == [b"first,", b"second,", b"third."]
 
 
-def test_content_is_read_with_read_where_read1_is_not_supported() -> None:
+def test_content_is_read_by_read_if_read1_is_not_supported() -> None:
     class ReadOnly(Arriving):
         read1 = io.BufferedIOBase.read1
 
@@ -194,7 +194,7 @@ def test_content_is_read_with_read_where_read1_is_not_supported() -> None:
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / first"
 
 
-def test_no_more_is_read_than_the_request_has_where_the_input_offers_read1() -> None:
+def test_read1_of_wsgi_input_is_not_called_beyond_the_content() -> None:
     source = io.BytesIO(b"mine, next request")
     call(WSGIAdapter(echo), environ_of("/", "POST", CONTENT_LENGTH="5", **{"wsgi.input": source}), validate=False)
     assert source.read() == b" next request"
@@ -209,7 +209,7 @@ def test_failing_wsgi_input_of_the_host_counts_as_a_disconnect() -> None:
     assert call(WSGIAdapter(echo), environ, validate=False).status == "400 Bad Request"
 
 
-def test_an_application_that_fails_after_output_makes_the_host_break_off() -> None:
+def test_exception_midway_is_raised_by_the_iterable_of_the_wsgi_adapter() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
         raise ValueError("boom")
@@ -218,7 +218,7 @@ def test_an_application_that_fails_after_output_makes_the_host_break_off() -> No
         call(WSGIAdapter(app), validate=False)
 
 
-def test_a_response_that_ends_short_of_its_length_makes_the_host_break_off() -> None:
+def test_content_shorter_than_content_length_is_raised_by_the_iterable() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         headers = [[b"content-length", b"5"]]
         await channels["reply"].send({"status": 200, "headers": headers, "content": b"ab", "more_content": True})
@@ -228,7 +228,7 @@ def test_a_response_that_ends_short_of_its_length_makes_the_host_break_off() -> 
         call(WSGIAdapter(app), validate=False)
 
 
-def test_B1_a_control_character_never_reaches_the_host() -> None:
+def test_B1_control_character_in_a_header_never_reaches_the_host() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "headers": [[b"x-a", b"a\r\nevil: 1"]]})
 
@@ -253,7 +253,7 @@ def test_application_behind_wsgi_adapter_is_notified_of_a_disconnect() -> None:
     assert ended.wait(10)
 
 
-def test_startup_is_awaited_once_and_before_the_first_request() -> None:
+def test_wsgi_adapter_awaits_startup_once_before_the_first_request() -> None:
     calls: list[str] = []
 
     class App:
@@ -270,7 +270,7 @@ def test_startup_is_awaited_once_and_before_the_first_request() -> None:
     assert calls == ["startup", "request", "request"]
 
 
-def test_all_adapters_of_a_process_share_one_loop() -> None:
+def test_all_wsgi_adapters_of_a_process_share_one_event_loop() -> None:
     loops: set[Any] = set()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -282,7 +282,7 @@ def test_all_adapters_of_a_process_share_one_loop() -> None:
     assert len(loops) == 1
 
 
-def test_C12_a_forked_process_has_a_loop_of_its_own() -> None:
+def test_C12_forked_process_has_its_own_event_loop() -> None:
     adapter = WSGIAdapter(hello)
     call(adapter)
 
@@ -298,7 +298,7 @@ def test_wsgi_adapter_rejects_an_ambiguous_application_when_it_is_made() -> None
 
 
 @pytest.mark.parametrize("path", ["/hello", "/generator", "/write", "/empty", "/replaced", "/closed", "/big"])
-def test_P3_the_double_bridge_is_invisible(path: str) -> None:
+def test_P3_application_behind_two_adapters_behaves_like_the_application_alone(path: str) -> None:
     bare = call(wsgi_apps.app, environ_of(path), validate=False)
     bridged = call(WSGIAdapter(ASGIAdapter(wsgi_apps.app)), environ_of(path), validate=False)
     assert bridged.status == bare.status
@@ -307,7 +307,7 @@ def test_P3_the_double_bridge_is_invisible(path: str) -> None:
     assert [field for field in bridged.headers if field in wanted] == wanted
 
 
-def test_P3_environ_keys_of_the_host_reappear_behind_a_double_bridge() -> None:
+def test_P3_environ_keys_of_the_host_reappear_behind_two_adapters() -> None:
     seen: dict[str, Any] = {}
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -322,7 +322,7 @@ def test_P3_environ_keys_of_the_host_reappear_behind_a_double_bridge() -> None:
 
 
 @pytest.mark.parametrize("octets", [b"/\xff", b"/\xe2\x82\xac", b"/%41", b"//a/../b", b"/a;b?c", b"/\0"])
-def test_C4_a_path_is_byte_for_byte_the_same_behind_a_double_bridge(octets: bytes) -> None:
+def test_C4_path_is_byte_for_byte_the_same_behind_two_adapters(octets: bytes) -> None:
     seen: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -356,7 +356,7 @@ def test_application_is_disconnected_when_start_response_of_the_host_raises() ->
 trace: ContextVar[str] = ContextVar("trace", default="none")
 
 
-def test_context_variables_that_the_hosts_middleware_has_set_are_the_applications_to_see() -> None:
+def test_application_sees_context_variables_of_the_wsgi_hosts_middleware() -> None:
     seen: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -373,7 +373,7 @@ def test_context_variables_that_the_hosts_middleware_has_set_are_the_application
     assert seen == ["the middleware's", "none"]
 
 
-def test_context_variables_that_the_hosts_middleware_has_set_are_a_plain_consumers_to_see() -> None:
+def test_synchronous_consumer_sees_context_variables_of_the_wsgi_hosts_middleware() -> None:
     seen: list[str] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -391,7 +391,7 @@ def test_context_variables_that_the_hosts_middleware_has_set_are_a_plain_consume
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="handlers start a turn later, and keep their context for it")
-def test_a_call_leaves_nothing_for_the_garbage_collector() -> None:
+def test_call_of_the_wsgi_adapter_leaves_no_reference_cycles() -> None:
     app = WSGIAdapter(hello)
     call(app, validate=False)
     gc.collect()

@@ -37,7 +37,7 @@ def call(app: Callable[..., Any], environ: dict[str, Any] | None = None) -> Answ
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_an_application_that_exits_is_left_to_the_host_to_log(
+def test_system_exit_of_an_application_is_raised_to_the_host_and_not_logged(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -53,7 +53,9 @@ def test_an_application_that_exits_is_left_to_the_host_to_log(
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_an_application_that_exits_ends_its_request_and_not_the_loop(error: BaseException, late: bool) -> None:
+def test_system_exit_of_an_application_ends_its_request_and_not_the_event_loop(
+    error: BaseException, late: bool
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if late:
             await asyncio.sleep(0)
@@ -79,7 +81,7 @@ def test_cancelling_an_application_before_its_response_gives_500(late: bool) -> 
     assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
 
 
-def test_an_application_that_exits_after_output_makes_the_host_break_off() -> None:
+def test_system_exit_midway_is_raised_by_the_iterable_of_the_wsgi_adapter() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
         await asyncio.sleep(0)
@@ -89,7 +91,7 @@ def test_an_application_that_exits_after_output_makes_the_host_break_off() -> No
         call(WSGIAdapter(app))
 
 
-def test_an_application_that_stops_the_loop_does_not_stop_it_for_others() -> None:
+def test_application_that_stops_the_event_loop_does_not_affect_other_requests() -> None:
     async def app(message: Message, channels: Channels) -> None:
         asyncio.get_running_loop().stop()
         await channels["reply"].send({"status": 200})
@@ -98,7 +100,7 @@ def test_an_application_that_stops_the_loop_does_not_stop_it_for_others() -> Non
         assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_a_second_answer_after_one_of_a_wrong_length_reaches_the_host() -> None:
+def test_response_after_a_rejected_one_of_wrong_length_reaches_the_host() -> None:
     async def app(message: Message, channels: Channels) -> None:
         try:
             await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
@@ -109,7 +111,7 @@ def test_a_second_answer_after_one_of_a_wrong_length_reaches_the_host() -> None:
 
 
 @pytest.mark.parametrize("headers", [[[b"content-length", b"x"]], [[b"content-length", b"0"]] * 2])
-def test_B2_a_malformed_length_is_raised_to_the_host(headers: list[list[bytes]]) -> None:
+def test_B2_malformed_content_length_of_a_response_is_raised_to_the_host(headers: list[list[bytes]]) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 
@@ -159,7 +161,7 @@ def test_application_may_send_all_content_of_a_response_without_content(method: 
     assert ended == [None]
 
 
-def test_204_has_no_length_and_HEAD_has_that_of_GET() -> None:
+def test_204_has_no_content_length_and_HEAD_has_that_of_GET() -> None:
     async def app(message: Message, channels: Channels) -> None:
         status = int(message["query_string"])
         await channels["reply"].send({"status": status, "headers": [[b"content-length", b"3"]], "content": b"abc"})
@@ -169,7 +171,7 @@ def test_204_has_no_length_and_HEAD_has_that_of_GET() -> None:
     assert (answer.headers, answer.content) == ([("content-length", "3")], b"")
 
 
-def test_HEAD_of_a_stream_is_the_same_as_of_a_whole_response() -> None:
+def test_HEAD_of_a_streamed_response_equals_that_of_a_complete_response() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["reply"].send({"content": b"abc"})
@@ -195,7 +197,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_C10_a_host_that_closes_without_iterating_frees_the_application(times: int) -> None:
+def test_C10_close_without_iteration_disconnects_the_application(times: int) -> None:
     app = Watched()
     iterable: Any = WSGIAdapter(app)(environ_of(), ignore)
     for _ in range(times):
@@ -205,7 +207,7 @@ def test_C10_a_host_that_closes_without_iterating_frees_the_application(times: i
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
-def test_C10_a_middleware_that_forgets_to_close_frees_the_application(taken: int) -> None:
+def test_C10_dropped_iterable_that_was_not_closed_disconnects_the_application(taken: int) -> None:
     app = Watched()
 
     def middleware(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
@@ -225,13 +227,13 @@ def test_C10_a_middleware_that_forgets_to_close_frees_the_application(taken: int
     assert isinstance(app.error, ChannelClosed)
 
 
-def test_a_host_may_iterate_from_another_thread() -> None:
+def test_wsgi_host_may_iterate_on_another_thread() -> None:
     iterable = WSGIAdapter(ASGIAdapter(wsgi_apps.app))(environ_of("/generator"), ignore)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
 
 
-def test_closing_frees_another_thread_of_the_host_that_waits_for_content() -> None:
+def test_close_wakes_another_thread_of_the_host_that_waits_for_content() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": b"first", "more_content": True})
         await asyncio.Event().wait()
@@ -288,7 +290,7 @@ def run_python(source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
 
 
-def test_a_host_whose_signal_handler_raises_gets_its_exception_and_frees_the_application() -> None:
+def test_exception_of_the_hosts_signal_handler_is_raised_and_disconnects_the_application() -> None:
     process = run_python(GUNICORN_LIKE)
     assert process.stdout == "7 and the application has ended: True\n", process.stderr
 
@@ -322,7 +324,7 @@ for app in App(), ASGIAdapter(blocking):
 """
 
 
-def test_C12_a_process_that_ends_cancels_what_runs_and_leaves_no_traceback() -> None:
+def test_C12_exit_of_the_process_cancels_running_applications_without_a_traceback() -> None:
     process = run_python(EXIT_WHILE_RUNNING)
     assert (process.stdout, process.returncode) == ("cancelled\nshut down\n", 0)
     assert "Traceback" not in process.stderr, process.stderr
@@ -381,7 +383,7 @@ def test_wsgi_adapter_called_on_its_own_loop_raises() -> None:
     assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_a_request_that_cannot_be_read_is_the_hosts_to_answer_and_to_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_environ_raises_to_the_host_and_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AttributeError):
         WSGIAdapter(hello)({"SERVER_PROTOCOL": None}, ignore)
     assert caplog.messages == []
@@ -409,7 +411,7 @@ def test_C9_adapters_nested_both_ways_do_not_block_each_other_with_one_thread_ea
         assert [one.result(60).content for one in calls] == [b"0\n1\n2\n3\n4\n"] * 16
 
 
-def test_a_failure_behind_three_bridges_is_raised_to_the_host(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_behind_three_nested_adapters_is_raised_to_the_host(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="boom"):
         call(nested(wsgi_apps.app, 3), environ_of("/failing"))
     assert caplog.messages == []
@@ -428,7 +430,7 @@ def test_P3_environ_keys_of_the_host_are_passed_in_messages() -> None:
     assert b"'REMOTE_USER': 'me'" in answer.content
 
 
-def test_C11_chunked_content_that_the_host_has_not_decoded_is_not_taken_for_content() -> None:
+def test_C11_chunked_content_that_the_host_has_not_decoded_raises_in_the_application() -> None:
     raised: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -473,7 +475,7 @@ def test_announced_content_without_wsgi_input_counts_as_a_disconnect() -> None:
     assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
 
 
-def test_an_adapter_goes_on_after_its_loop_was_stopped() -> None:
+def test_wsgi_adapter_starts_a_new_event_loop_after_the_old_one_was_stopped() -> None:
     adapter = WSGIAdapter(hello)
     call(adapter)
     loop_thread().stop()
@@ -506,7 +508,7 @@ async def nothing() -> None:
     pass
 
 
-def test_a_loop_that_was_stopped_can_be_stopped_again() -> None:
+def test_stopping_a_stopped_loop_thread_does_nothing() -> None:
     thread = LoopThread()
     thread.submit(nothing()).result(30)
     thread.stop()

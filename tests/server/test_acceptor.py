@@ -81,14 +81,14 @@ def listening(**options: Any) -> socket.socket:
 
 
 @pytest.mark.usefixtures("one_process")
-async def test_a_hundred_waiting_clients_are_accepted_in_two_turns_of_the_event_loop() -> None:
+async def test_hundred_waiting_clients_are_accepted_in_two_iterations_of_the_event_loop() -> None:
     with listening() as sock, waiting_clients(sock, 100):
         async with accepting(sock) as (_, context):
             assert await accepted_on_each_turn(context, 100) == [64, 36]
 
 
 @pytest.mark.parametrize(("processes", "most"), [(0, 64), (4, 16), (65, 1)])
-async def test_processes_that_share_a_socket_share_what_is_accepted_on_a_turn(
+async def test_processes_that_share_a_socket_divide_the_connections_accepted_per_iteration(
     processes: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_count, "count", processes)
@@ -106,7 +106,7 @@ async def test_clients_of_a_unix_socket_are_accepted(tmp_path: Path) -> None:
                 await until(lambda: len(context.connections) == 3)
 
 
-async def test_an_accepted_connection_sends_small_packets_at_once() -> None:
+async def test_accepted_connection_sends_small_packets_without_delay() -> None:
     (sock,) = open_sockets([Address(port=0)], 10)
     with sock, waiting_clients(sock, 1):
         async with accepting(sock) as (_, context):
@@ -134,14 +134,14 @@ class FailingSocket(socket.socket):
         return super().accept()
 
 
-async def test_the_connection_behind_one_that_its_client_has_reset_is_accepted_on_the_same_turn() -> None:
+async def test_connection_queued_behind_a_reset_one_is_accepted_in_the_same_iteration() -> None:
     with FailingSocket(errno.ECONNABORTED) as sock, waiting_clients(sock, 3):
         async with accepting(sock) as (_, context):
             assert await accepted_on_each_turn(context, 3) == [3]
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-async def test_D10_a_server_that_has_run_out_pauses_and_logs_one_line(
+async def test_D10_server_without_free_descriptors_stops_accepting_and_logs_one_line(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with FailingSocket(*[number] * 100) as sock, waiting_clients(sock, 3):
@@ -154,7 +154,7 @@ async def test_D10_a_server_that_has_run_out_pauses_and_logs_one_line(
     ]
 
 
-async def test_D10_a_server_that_cannot_accept_for_another_reason_pauses_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_D10_accepting_pauses_after_any_os_error(caplog: pytest.LogCaptureFixture) -> None:
     with FailingSocket(*[errno.EPERM] * 100) as sock, waiting_clients(sock, 3):
         async with accepting(sock):
             await settle()
@@ -162,14 +162,14 @@ async def test_D10_a_server_that_cannot_accept_for_another_reason_pauses_too(cap
     assert caplog.messages == ["cannot accept connections: [Errno 1] EPERM"]
 
 
-async def test_D10_a_server_that_had_run_out_accepts_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_D10_server_without_free_descriptors_accepts_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0)
     with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 3):
         async with accepting(sock) as (_, context):
             await until(lambda: len(context.connections) == 3)
 
 
-async def test_an_acceptor_that_was_closed_in_its_pause_does_not_accept_again() -> None:
+async def test_acceptor_closed_during_its_pause_does_not_accept_again() -> None:
     with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 1):
         async with accepting(sock) as (acceptor, _):
             await until(lambda: sock.attempts)
@@ -179,14 +179,14 @@ async def test_an_acceptor_that_was_closed_in_its_pause_does_not_accept_again() 
             assert retry.cancelled()
 
 
-async def test_the_clients_that_wait_when_an_acceptor_is_closed_are_accepted() -> None:
+async def test_clients_in_the_queue_of_a_closed_acceptor_are_accepted() -> None:
     with listening() as sock, waiting_clients(sock, 100):
         async with accepting(sock) as (acceptor, context):
             acceptor.close()
             await until(lambda: len(context.connections) == 100)
 
 
-async def test_an_acceptor_that_is_closed_leaves_no_reader_to_the_event_loop() -> None:
+async def test_closed_acceptor_leaves_no_reader_in_the_event_loop() -> None:
     with listening() as sock:
         number = sock.fileno()
         async with accepting(sock) as (acceptor, context):
@@ -194,7 +194,7 @@ async def test_an_acceptor_that_is_closed_leaves_no_reader_to_the_event_loop() -
             assert not context.loop.remove_reader(number)
 
 
-async def test_an_acceptor_names_its_listening_socket_until_it_is_closed() -> None:
+async def test_sockets_of_an_acceptor_has_its_listening_socket_until_it_is_closed() -> None:
     with listening() as sock:
         async with accepting(sock) as (acceptor, _):
             before = acceptor.sockets
@@ -202,7 +202,7 @@ async def test_an_acceptor_names_its_listening_socket_until_it_is_closed() -> No
             assert (before, acceptor.sockets) == ((sock,), ())
 
 
-async def test_clients_that_wait_to_be_accepted_when_the_server_is_stopped_are_answered() -> None:
+async def test_clients_waiting_in_the_queue_of_a_stopping_server_get_a_response() -> None:
     sock = listening()
     server = uvicorn.Server(uvicorn.Config(hello, log_config=None, access_log=False))
     task = asyncio.create_task(server.serve([sock]))
@@ -217,7 +217,7 @@ async def test_clients_that_wait_to_be_accepted_when_the_server_is_stopped_are_a
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 100
 
 
-async def test_a_connection_that_is_closed_on_its_first_turn_closes_its_descriptor_once() -> None:
+async def test_connection_closed_in_its_first_iteration_closes_its_descriptor_once() -> None:
     class Closing(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport.close()

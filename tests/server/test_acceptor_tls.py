@@ -89,7 +89,7 @@ async def test_D15_a_connection_above_the_limit_is_closed_before_its_tls_handsha
             assert await end_of(reader) == b""
 
 
-async def test_D15_connections_that_are_served_leave_no_room_for_handshakes(made: Certificates) -> None:
+async def test_D15_served_connections_count_towards_the_limit_for_tls_handshakes(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
         async with plain_client(server) as (reader, _):
@@ -106,7 +106,7 @@ async def test_D15_tls_handshakes_are_limited_by_limit_concurrency(made: Certifi
         await until(lambda: handshakes(server) == 2)
 
 
-async def test_D15_a_client_that_gives_its_handshake_up_makes_room_for_the_next(made: Certificates) -> None:
+async def test_D15_abandoned_tls_handshake_makes_room_for_the_next_client(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         async with plain_client(server):
             await until(lambda: handshakes(server))
@@ -114,7 +114,7 @@ async def test_D15_a_client_that_gives_its_handshake_up_makes_room_for_the_next(
         assert (await ask(server, made)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_D15_a_handshake_that_fails_makes_room_for_the_next(made: Certificates) -> None:
+async def test_D15_failed_tls_handshake_makes_room_for_the_next_client(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         async with plain_client(server) as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -123,7 +123,7 @@ async def test_D15_a_handshake_that_fails_makes_room_for_the_next(made: Certific
         assert (await ask(server, made)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_D15_a_connection_that_is_served_is_counted_once(made: Certificates) -> None:
+async def test_D15_tls_connection_counts_once_towards_limit_concurrency(made: Certificates) -> None:
     async with serving(made, limit_concurrency=2) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
         await until(lambda: not handshakes(server))
@@ -132,22 +132,22 @@ async def test_D15_a_connection_that_is_served_is_counted_once(made: Certificate
         await writer.wait_closed()
 
 
-async def test_D15_without_a_limit_any_number_of_handshakes_is_held(made: Certificates) -> None:
+async def test_D15_number_of_tls_handshakes_is_unlimited_without_limit_concurrency(made: Certificates) -> None:
     async with serving(made) as server, plain_client(server), plain_client(server), plain_client(server):
         await until(lambda: handshakes(server) == 3)
 
 
-async def test_D15_a_handshake_ends_with_the_deadline_of_the_request_head(made: Certificates) -> None:
+async def test_D15_tls_handshake_ends_at_the_deadline_of_the_request_head(made: Certificates) -> None:
     async with serving(made, timeout_header=0.1) as server, plain_client(server) as (reader, _):
         assert await end_of(reader) == b""
 
 
-async def test_D15_a_handshake_ends_with_its_own_deadline_if_that_is_shorter(made: Certificates) -> None:
+async def test_D15_tls_handshake_ends_at_its_own_deadline_if_that_is_shorter(made: Certificates) -> None:
     async with serving(made, ssl_handshake_timeout=0.1) as server, plain_client(server) as (reader, _):
         assert await end_of(reader) == b""
 
 
-async def test_D15_a_connection_that_is_closed_before_its_handshake_is_logged(
+async def test_D15_connection_closed_before_its_tls_handshake_is_logged(
     made: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(made, limit_concurrency=1) as server, plain_client(server):
@@ -158,7 +158,7 @@ async def test_D15_a_connection_that_is_closed_before_its_handshake_is_logged(
     assert f"{host}:{port} closed before its TLS handshake: over 1 connections" in caplog.messages
 
 
-async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(made: Certificates) -> None:
+async def test_request_sent_together_with_the_end_of_the_tls_handshake_gets_a_response(made: Certificates) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = made.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
     async with serving(made) as server, plain_client(server) as (reader, writer):
@@ -180,7 +180,7 @@ async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(ma
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_tls_handshakes_are_aborted_when_the_server_is_forced_to_exit(made: Certificates) -> None:
+async def test_tls_handshakes_are_aborted_by_force_exit(made: Certificates) -> None:
     async with serving(made) as server, plain_client(server) as (reader, _):
         await until(lambda: handshakes(server))
         server.force_exit = True
@@ -196,7 +196,7 @@ async def break_off(made: Certificates) -> None:
             await until(lambda: handshakes(server))
 
 
-async def test_a_socket_is_closed_if_its_handshake_is_broken_off(made: Certificates) -> None:
+async def test_socket_is_closed_if_its_tls_handshake_is_aborted(made: Certificates) -> None:
     # The first time the event loop makes what it keeps.
     await break_off(made)
     await settle()

@@ -23,7 +23,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "uvicorn.access"]
 
 
-async def test_a_complete_response_is_one_line_with_its_outcome(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_line_of_a_complete_response_has_the_outcome_complete(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(hello, access_log=True)
     conversation.send(GET)
@@ -33,7 +33,7 @@ async def test_a_complete_response_is_one_line_with_its_outcome(caplog: pytest.L
     assert record.getMessage().endswith("ms")
 
 
-async def test_a_response_whose_client_leaves_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_response_whose_client_disconnects_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(begun, access_log=True)
     conversation.send(GET)
@@ -49,7 +49,7 @@ async def test_a_response_whose_client_leaves_is_one_line(caplog: pytest.LogCapt
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_stream_that_is_ended_at_http_disconnect_says_that_the_client_left(
+async def test_access_line_of_a_stream_ended_at_http_disconnect_reports_the_disconnect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -77,7 +77,7 @@ async def test_access_line_of_a_failed_response_has_the_exception_as_outcome(cap
     assert record.outcome == "exception in the application"  # type: ignore[attr-defined]
 
 
-async def test_an_upload_that_is_refused_in_the_middle_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_upload_rejected_midway_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["body"].receive()
         await asyncio.sleep(3600)
@@ -96,7 +96,7 @@ async def test_an_upload_that_is_refused_in_the_middle_is_one_line(caplog: pytes
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_request_that_never_got_a_response_has_no_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_request_without_a_response_has_no_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.sleep(3600)
 
@@ -109,7 +109,7 @@ async def test_a_request_that_never_got_a_response_has_no_line(caplog: pytest.Lo
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_percent_sign_in_an_outcome_does_not_break_the_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_percent_sign_in_the_outcome_appears_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         channels["reply"].break_off("50% of it\n")

@@ -23,50 +23,50 @@ def access_line(
     return record.getMessage()
 
 
-def test_a_response_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_has_client_request_status_size_and_duration(caplog: pytest.LogCaptureFixture) -> None:
     assert access_line(caplog, b"/shop/tea%20pot") == '192.0.2.7:51234 - "GET /shop/tea%20pot HTTP/1.1" 200 1234 5.6ms'
 
 
-def test_a_response_is_logged_as_information_for_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_is_logged_at_info_by_uvicorn_access(caplog: pytest.LogCaptureFixture) -> None:
     access_line(caplog)
     assert [(record.name, record.levelname) for record in caplog.records] == [("uvicorn.access", "INFO")]
 
 
-def test_size_and_duration_are_attributes_of_the_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_record_has_size_and_duration_as_attributes(caplog: pytest.LogCaptureFixture) -> None:
     access_line(caplog)
     assert vars(caplog.records[0])["size"] == 1234
     assert vars(caplog.records[0])["duration"] == pytest.approx(5.6)
 
 
-def test_the_arguments_of_the_record_are_those_that_formatters_know(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_record_has_the_five_arguments_that_formatters_unpack(caplog: pytest.LogCaptureFixture) -> None:
     access_line(caplog)
     assert caplog.records[0].args == ("192.0.2.7:51234", "GET", "/", "1.1", 200)
 
 
-def test_the_query_is_part_of_the_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_has_the_query_string(caplog: pytest.LogCaptureFixture) -> None:
     assert '"GET /shop?page=2 HTTP/1.1"' in access_line(caplog, b"/shop", b"page=2")
 
 
-def test_a_client_of_a_unix_socket_has_a_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_names_a_client_on_a_unix_socket_a_local_client(caplog: pytest.LogCaptureFixture) -> None:
     assert access_line(caplog, client=None).startswith("a local client - ")
 
 
-def test_a_client_is_named_by_host_and_port() -> None:
+def test_peer_name_of_an_ipv4_client_is_host_and_port() -> None:
     assert peer_name(CLIENT) == "192.0.2.7:51234"
 
 
-def test_an_ipv6_client_is_named_as_in_an_url() -> None:
+def test_peer_name_of_an_ipv6_client_has_the_host_in_brackets() -> None:
     assert peer_name(("2001:db8::7", 51234)) == "[2001:db8::7]:51234"
 
 
 # Escapes
 
 
-def test_plain_text_is_left_as_it_is() -> None:
+def test_printable_leaves_plain_text_unchanged() -> None:
     assert printable("/shop?page=2&q=%41~") == "/shop?page=2&q=%41~"
 
 
-def test_B4_every_octet_is_shown_in_printable_ascii() -> None:
+def test_B4_printable_shows_every_octet_in_printable_ascii() -> None:
     assert set(printable(bytes(range(256)))) <= PRINTABLE
 
 
@@ -74,59 +74,59 @@ def test_B4_every_octet_is_shown_in_printable_ascii() -> None:
     ("octets", "shown"),
     [(b"\r\n", r"\x0d\x0a"), (b"\x1b[31m", r"\x1b[31m"), (b"\0", r"\x00"), (b"\x7f", r"\x7f"), (b"\t", r"\x09")],
 )
-def test_B4_control_octets_are_shown_as_escapes(octets: bytes, shown: str) -> None:
+def test_B4_printable_escapes_control_octets(octets: bytes, shown: str) -> None:
     assert printable(b"/" + octets) == "/" + shown
 
 
-def test_B4_an_octet_that_is_not_ascii_is_shown_as_itself() -> None:
+def test_B4_printable_escapes_octets_outside_ascii() -> None:
     assert printable(b"/\xe9\xff") == r"/\xe9\xff"
 
 
-def test_B4_text_that_is_not_ascii_is_shown_as_its_octets() -> None:
+def test_B4_printable_escapes_the_utf_8_octets_of_text_outside_ascii() -> None:
     assert printable("/\u00e9\u202e") == r"/\xc3\xa9\xe2\x80\xae"
 
 
-def test_B4_half_a_character_does_not_fail() -> None:
+def test_B4_printable_accepts_a_lone_surrogate() -> None:
     assert set(printable("/\ud800")) <= PRINTABLE
 
 
-def test_B4_a_path_cannot_begin_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_line_break_in_a_path_does_not_begin_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     line = access_line(caplog, b'/\r\n192.0.2.9:1 - "GET /forged HTTP/1.1" 200', b"\r\n\x1b[2J")
     assert set(line) <= PRINTABLE
 
 
-def test_B4_a_percent_sign_of_a_client_is_no_format(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_percent_sign_in_a_path_is_not_a_format_directive(caplog: pytest.LogCaptureFixture) -> None:
     assert "/%s%d%n" in access_line(caplog, b"/%s%d%n")
 
 
-def test_B4_a_long_path_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_long_path_is_truncated_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
     assert len(access_line(caplog, b"/" + b"x" * 100_000, b"y" * 100_000)) < 1100
 
 
-def test_B4_truncated_text_in_a_log_line_ends_with_dots() -> None:
+def test_B4_printable_ends_truncated_text_with_dots() -> None:
     assert printable(b"x" * 1001) == "x" * 1000 + "..."
 
 
-def test_B4_complete_text_in_a_log_line_has_no_dots() -> None:
+def test_B4_printable_adds_no_dots_to_complete_text() -> None:
     assert printable(b"x" * 1000) == "x" * 1000
 
 
 # Storms
 
 
-def test_a_warning_names_the_client(caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_about_a_client_names_the_client(caplog: pytest.LogCaptureFixture) -> None:
     ClientWarnings().warn(CLIENT, "refused: malformed head (400)")
     assert caplog.messages == ["192.0.2.7:51234 refused: malformed head (400)"]
 
 
-def test_B4_a_storm_of_bad_requests_is_ten_lines_a_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_ten_thousand_warnings_in_a_second_are_ten_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(10_000):
         warnings.warn(CLIENT, "refused")
     assert len(caplog.messages) == 10
 
 
-def test_B4_a_storm_of_bad_requests_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_next_tick_logs_the_number_of_suppressed_warnings(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(10_000):
         warnings.warn(CLIENT, "refused")
@@ -134,7 +134,7 @@ def test_B4_a_storm_of_bad_requests_is_summed_up(caplog: pytest.LogCaptureFixtur
     assert caplog.messages[10:] == ["9990 more clients were refused or dropped within a second"]
 
 
-def test_B4_a_storm_is_summed_up_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_number_of_suppressed_warnings_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(11):
         warnings.warn(CLIENT, "refused")
@@ -143,7 +143,7 @@ def test_B4_a_storm_is_summed_up_once(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == 11
 
 
-def test_B4_the_next_second_has_its_own_ten_lines(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_each_second_has_its_own_ten_warnings(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(3):
         for _ in range(100):
@@ -152,7 +152,7 @@ def test_B4_the_next_second_has_its_own_ten_lines(caplog: pytest.LogCaptureFixtu
     assert len(caplog.messages) == 3 * (10 + 1)
 
 
-def test_ten_warnings_are_not_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_ten_warnings_in_a_second_cause_no_summary_line(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(10):
         warnings.warn(CLIENT, "refused")

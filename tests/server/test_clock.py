@@ -26,14 +26,14 @@ def test_now_is_the_time_of_the_last_tick() -> None:
     assert clock.now == 1000.0
 
 
-def test_a_tick_reads_the_time() -> None:
+def test_tick_sets_now_to_the_current_time() -> None:
     clock = HandClock()
     clock.seconds = 1001.5
     clock.tick()
     assert clock.now == 1001.5
 
 
-def test_elapsed_is_what_has_passed_between_two_ticks() -> None:
+def test_elapsed_is_the_time_between_the_last_two_ticks() -> None:
     clock = HandClock()
     for clock.seconds in (1001.5, 1004.0):
         clock.tick()
@@ -59,7 +59,7 @@ def test_a_tick_callback_sees_the_new_time() -> None:
 
 
 @pytest.mark.parametrize(("later", "is_over"), [(0.0, False), (5.0, False), (5.9, False), (6.0, True), (20.0, True)])
-def test_a_deadline_is_kept_a_tick_late_rather_than_early(later: float, is_over: bool) -> None:
+def test_deadline_expires_up_to_a_tick_late_and_never_early(later: float, is_over: bool) -> None:
     clock = HandClock()
     began = clock.now
     for clock.seconds in (*(began + second for second in range(1, int(later))), began + later):
@@ -67,7 +67,7 @@ def test_a_deadline_is_kept_a_tick_late_rather_than_early(later: float, is_over:
     assert clock.is_over(began, 5.0) is is_over
 
 
-def test_a_late_tick_does_not_end_a_deadline_that_began_just_before_it() -> None:
+def test_late_tick_does_not_expire_a_deadline_that_began_just_before_it() -> None:
     clock = HandClock()
     began = clock.now
     clock.seconds += 10
@@ -81,7 +81,7 @@ def test_a_late_tick_does_not_end_a_deadline_that_began_just_before_it() -> None
     assert clock.is_over(began, 5.0)
 
 
-def test_a_late_tick_is_forgotten() -> None:
+def test_late_tick_extends_deadlines_for_a_limited_time() -> None:
     clock = HandClock()
     clock.seconds += 10
     for _ in range(12):
@@ -94,7 +94,7 @@ def test_a_late_tick_is_forgotten() -> None:
     assert clock.is_over(began, 5.0)
 
 
-def test_a_deadline_is_never_over_before_its_time_has_passed() -> None:
+def test_deadline_does_not_expire_before_its_time_has_passed() -> None:
     # Begun just before a tick, when `now` is nearly a tick old.
     clock = HandClock()
     clock.seconds += TICK_SECONDS - 0.001
@@ -105,17 +105,17 @@ def test_a_deadline_is_never_over_before_its_time_has_passed() -> None:
     assert clock.seconds - really_began >= 5.0
 
 
-def test_monotonic_is_the_time_that_only_goes_forward() -> None:
+def test_monotonic_returns_the_monotonic_time() -> None:
     before = time.monotonic()
     assert before <= Clock().monotonic() <= time.monotonic()
 
 
-def test_unix_seconds_are_the_time_of_day() -> None:
+def test_unix_seconds_returns_the_time_of_day() -> None:
     before = time.time()
     assert before <= Clock().unix_seconds() <= time.time()
 
 
-def test_jitter_is_from_0_to_1() -> None:
+def test_jitter_returns_a_number_from_0_to_1() -> None:
     clock = Clock()
     assert all(0 <= clock.jitter() <= 1 for _ in range(1000))
 
@@ -125,7 +125,7 @@ def test_clock_jitter_returns_different_numbers() -> None:
     assert len({clock.jitter() for _ in range(100)}) > 50
 
 
-def test_a_started_clock_ticks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_started_clock_ticks_repeatedly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "TICK_SECONDS", 0.0)
 
     async def main() -> None:
@@ -146,7 +146,7 @@ def test_a_started_clock_ticks_again_and_again(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(main())
 
 
-def test_a_clock_ticks_on_after_a_callback_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_continues_after_a_callback_has_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "TICK_SECONDS", 0.0)
 
     async def main() -> None:
@@ -185,7 +185,7 @@ def test_a_stopped_clock_does_not_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ticks == []
 
 
-def test_a_clock_that_does_not_run_may_be_stopped() -> None:
+def test_stopping_a_stopped_clock_does_nothing() -> None:
     clock = HandClock()
     clock.stop()
     clock.tick()

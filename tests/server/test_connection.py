@@ -63,14 +63,14 @@ async def test_a_cancelled_drain_call_leaves_no_waiter_behind() -> None:
     assert not connection._drainers
 
 
-async def test_only_a_slow_client_has_a_last_send_to_await() -> None:
+async def test_last_send_is_none_unless_writing_is_paused() -> None:
     connection = PlainConnection(Conversation(hello))
     assert connection.last_send() is None
     connection.pause_writing()
     assert connection.last_send() is not None
 
 
-async def test_a_client_that_takes_no_byte_has_stalled_after_the_write_timeout() -> None:
+async def test_client_that_receives_no_byte_has_stalled_after_the_write_timeout() -> None:
     conversation = Conversation(hello, timeout_write_stall=5.0)
     connection = PlainConnection(conversation)
     stalled = []
@@ -80,7 +80,7 @@ async def test_a_client_that_takes_no_byte_has_stalled_after_the_write_timeout()
     assert stalled == [False] * 5 + [True] * 2
 
 
-async def test_a_client_that_is_owed_no_byte_has_not_stalled() -> None:
+async def test_client_without_unsent_bytes_has_not_stalled() -> None:
     conversation = Conversation(hello, timeout_write_stall=5.0)
     connection = PlainConnection(conversation)
     for unsent in (10, 10, 10, 0, 10, 10, 10, 10):
@@ -98,7 +98,7 @@ async def test_input_above_the_limit_of_a_lingering_close_closes_the_connection(
     assert closes == [0, 1]
 
 
-async def test_a_lingering_close_ends_after_its_time() -> None:
+async def test_lingering_close_ends_after_linger_seconds() -> None:
     conversation = Conversation(hello)
     connection = PlainConnection(conversation)
     assert not connection.has_lingered()
@@ -106,7 +106,7 @@ async def test_a_lingering_close_ends_after_its_time() -> None:
     assert connection.has_lingered()
 
 
-async def test_closing_is_left_to_the_subclass() -> None:
+async def test_close_of_the_base_class_raises_not_implemented_error() -> None:
     conversation = Conversation(hello)
     connection = TransportConnection(conversation.context, 0.0)
     with pytest.raises(NotImplementedError):

@@ -54,7 +54,7 @@ class TickingConnection:
     def reset(self) -> None: ...
 
 
-def test_each_tick_reaches_every_connection() -> None:
+def test_tick_of_the_context_ticks_every_connection() -> None:
     def use(context: ServerContext) -> None:
         connections = [TickingConnection(context) for _ in range(3)]
         context.clock.tick()
@@ -63,7 +63,7 @@ def test_each_tick_reaches_every_connection() -> None:
     with_context(use)
 
 
-def test_a_connection_may_go_on_a_tick() -> None:
+def test_connection_may_be_removed_during_a_tick() -> None:
     def use(context: ServerContext) -> None:
         connections = [TickingConnection(context, leave_after=1) for _ in range(3)]
         context.clock.tick()
@@ -73,7 +73,7 @@ def test_a_connection_may_go_on_a_tick() -> None:
     with_context(use)
 
 
-def test_the_date_is_fresh_on_each_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tick_updates_the_date_field(monkeypatch: pytest.MonkeyPatch) -> None:
     def use(context: ServerContext) -> None:
         monkeypatch.setattr(context.clock, "unix_seconds", lambda: 784111777.0)
         context.clock.tick()
@@ -82,15 +82,15 @@ def test_the_date_is_fresh_on_each_tick(monkeypatch: pytest.MonkeyPatch) -> None
     with_context(use)
 
 
-def test_the_server_is_named() -> None:
+def test_default_fields_have_the_server_field() -> None:
     with_context(lambda context: _equal(context.defaults.server, b"server: uvicorn\r\n"))
 
 
-def test_the_server_field_is_left_out_when_switched_off() -> None:
+def test_default_fields_have_no_server_field_when_switched_off() -> None:
     with_context(lambda context: _equal(context.defaults.server, b""), server_header=False)
 
 
-def test_the_date_field_is_left_out_when_switched_off() -> None:
+def test_default_fields_have_no_date_field_when_switched_off() -> None:
     def use(context: ServerContext) -> None:
         context.clock.tick()
         assert context.defaults.block == b"server: uvicorn\r\n"
@@ -98,7 +98,7 @@ def test_the_date_field_is_left_out_when_switched_off() -> None:
     with_context(use, date_header=False)
 
 
-def test_the_last_frame_is_not_kept_for_longer_than_a_tick() -> None:
+def test_tick_frees_the_cached_websocket_frame() -> None:
     def use(context: ServerContext) -> None:
         text = "hello"
         frame = WebSocketCodec(cast(WebSocketSink, Client()), 1000, 10, None, context.last_frame).encode_text(text)
@@ -109,7 +109,7 @@ def test_the_last_frame_is_not_kept_for_longer_than_a_tick() -> None:
     with_context(use)
 
 
-def test_handlers_start_from_the_context_variables_of_the_server() -> None:
+def test_handlers_start_with_the_context_variables_of_the_server() -> None:
     user = contextvars.ContextVar("user", default="nobody")
     user.set("the server")
     with_context(lambda context: _equal(context.variables[user], "the server"))
@@ -145,7 +145,9 @@ def run_out(context: ServerContext, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_D10_running_out_is_one_line_however_often_it_is_tried(number: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_repeated_lack_of_descriptors_is_logged_once_a_second(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
     def use(context: ServerContext) -> None:
         for _ in range(10_000):
             run_out(context, number)
@@ -156,12 +158,12 @@ def test_D10_running_out_is_one_line_however_often_it_is_tried(number: int, capl
     ]
 
 
-def test_D10_running_out_is_an_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_lack_of_descriptors_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: run_out(context, errno.EMFILE))
     assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.error", logging.ERROR)]
 
 
-def test_D10_running_out_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
         for _ in range(3):
             run_out(context, errno.EMFILE)
@@ -180,7 +182,7 @@ def test_D10_running_out_of_descriptors_is_logged_again_in_the_next_second(caplo
         {"message": "something else"},
     ],
 )
-def test_D10_reports_of_other_failures_are_logged_by_the_event_loop(
+def test_D10_other_exceptions_are_logged_by_the_event_loops_default_handler(
     report: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))
@@ -188,7 +190,7 @@ def test_D10_reports_of_other_failures_are_logged_by_the_event_loop(
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_the_event_loop_does_not_report_a_task_that_exits_a_second_time(
+def test_system_exit_of_a_task_is_not_logged_again_by_the_exception_handler(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     report = {"message": "Task exception was never retrieved", "exception": error}
@@ -197,7 +199,7 @@ def test_the_event_loop_does_not_report_a_task_that_exits_a_second_time(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how other allocators give memory back is their own")
-def test_memory_for_content_is_not_given_back_between_two_turns_of_the_loop() -> None:
+def test_freed_memory_for_content_is_kept_between_iterations_of_the_event_loop() -> None:
     script = """if True:
         import resource, sys
         from uvicorn.server.context import keep_freed_memory

@@ -21,7 +21,7 @@ async def answered(data: bytes = LARGE, **settings: Any) -> Conversation:
     return conversation
 
 
-async def test_an_upload_that_is_answered_early_is_read_and_dropped_to_its_announced_end() -> None:
+async def test_upload_answered_early_is_read_and_dropped_up_to_its_content_length() -> None:
     conversation = await answered()
     for _ in range(122):
         conversation.send(PIECE)
@@ -31,7 +31,7 @@ async def test_an_upload_that_is_answered_early_is_read_and_dropped_to_its_annou
     assert [(response.status, response.complete) for response in conversation.responses()] == [(200, True)]
 
 
-async def test_a_chunked_upload_that_is_answered_early_is_dropped_up_to_the_largest_content_allowed() -> None:
+async def test_chunked_upload_answered_early_is_dropped_up_to_max_content_bytes() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=1_000_000)
     assert conversation.responses()[0].header(b"connection") == b"close"
     for _ in range(15):
@@ -41,7 +41,7 @@ async def test_a_chunked_upload_that_is_answered_early_is_dropped_up_to_the_larg
     assert conversation.transport.closing
 
 
-async def test_a_chunked_upload_without_a_limit_is_dropped_until_the_time_is_over() -> None:
+async def test_chunked_upload_answered_early_without_a_limit_is_dropped_for_a_limited_time() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=0)
     for _ in range(29):
         conversation.send(PIECE * 20)
@@ -53,7 +53,7 @@ async def test_a_chunked_upload_without_a_limit_is_dropped_until_the_time_is_ove
     assert conversation.transport.closing
 
 
-async def test_a_chunked_upload_that_is_whole_when_it_is_answered_keeps_the_connection() -> None:
+async def test_chunked_upload_that_is_complete_when_answered_keeps_the_connection() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n0\r\n\r\n"))
     assert conversation.responses()[0].header(b"connection") is None
     conversation.send(GET)
@@ -61,7 +61,7 @@ async def test_a_chunked_upload_that_is_whole_when_it_is_answered_keeps_the_conn
     assert conversation.statuses == [200, 200]
 
 
-async def test_an_upload_that_was_answered_and_falls_silent_is_given_up() -> None:
+async def test_connection_is_closed_if_an_upload_answered_early_pauses_too_long() -> None:
     conversation = await answered()
     conversation.send(PIECE)
     conversation.clock.advance(4)
@@ -70,7 +70,7 @@ async def test_an_upload_that_was_answered_and_falls_silent_is_given_up() -> Non
     assert conversation.transport.closing
 
 
-async def test_an_upload_that_was_answered_and_goes_on_too_slowly_is_given_up() -> None:
+async def test_connection_is_closed_if_an_upload_answered_early_is_too_slow() -> None:
     conversation = await answered(min_content_rate=1000)
     for _ in range(9):
         conversation.send(bytes(900))
@@ -82,7 +82,7 @@ async def test_an_upload_that_was_answered_and_goes_on_too_slowly_is_given_up() 
     assert conversation.transport.closing
 
 
-async def test_an_upload_that_was_answered_is_given_up_soon_once_the_server_stops() -> None:
+async def test_stopping_server_soon_closes_the_connection_of_an_upload_answered_early() -> None:
     conversation = await answered()
     conversation.context.stopping = True
     for _ in range(3):
@@ -91,7 +91,7 @@ async def test_an_upload_that_was_answered_is_given_up_soon_once_the_server_stop
     assert conversation.transport.closing
 
 
-async def test_a_refused_head_is_lingered_for_as_before() -> None:
+async def test_rejected_head_is_followed_by_a_short_lingering_close() -> None:
     conversation = await answered(b"\0\r\n\r\n")
     for _ in range(4):
         conversation.send(PIECE)
@@ -100,7 +100,7 @@ async def test_a_refused_head_is_lingered_for_as_before() -> None:
     assert conversation.transport.closing
 
 
-async def test_input_behind_an_upload_that_was_answered_early_is_never_served_as_a_request() -> None:
+async def test_input_after_an_upload_answered_early_is_not_served_as_a_request() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 100000"))
@@ -112,7 +112,7 @@ async def test_input_behind_an_upload_that_was_answered_early_is_never_served_as
 
 
 @pytest.mark.parametrize("status", [401, 413, 302])
-async def test_a_wsgi_application_that_answers_early_has_its_answer_sent_before_the_upload_ends(status: int) -> None:
+async def test_early_response_of_a_wsgi_application_is_sent_before_the_upload_ends(status: int) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response(f"{status} Early", [])
         return [b"early"]

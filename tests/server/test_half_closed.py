@@ -63,7 +63,7 @@ async def test_on_close_registered_after_the_client_closed_its_side_is_called_at
 
 
 @pytest.mark.parametrize("begins", [False, True])
-async def test_an_exchange_is_broken_off_when_the_time_after_the_half_close_is_over(begins: bool) -> None:
+async def test_exchange_is_aborted_when_timeout_half_closed_has_passed(begins: bool) -> None:
     app = Waiting(begins=begins)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -78,7 +78,7 @@ async def test_an_exchange_is_broken_off_when_the_time_after_the_half_close_is_o
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_half_closed_connection_is_broken_off_at_once_if_the_time_for_it_is_zero() -> None:
+async def test_half_closed_connection_is_reset_at_once_with_timeout_half_closed_0() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_half_closed=0)
     conversation.send(GET)
@@ -89,7 +89,7 @@ async def test_a_half_closed_connection_is_broken_off_at_once_if_the_time_for_it
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_handler_is_cancelled_some_time_after_a_half_closed_exchange_was_broken_off() -> None:
+async def test_handler_is_cancelled_after_timeout_disconnect_when_its_half_closed_exchange_was_aborted() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(GET)
@@ -100,7 +100,7 @@ async def test_a_handler_is_cancelled_some_time_after_a_half_closed_exchange_was
     assert app.ended == [asyncio.CancelledError]
 
 
-async def test_a_response_that_ends_in_time_reaches_a_half_closed_client_whole() -> None:
+async def test_half_closed_client_gets_a_complete_response_that_ends_in_time() -> None:
     go = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ async def test_a_response_that_ends_in_time_reaches_a_half_closed_client_whole()
     assert [(response.content, response.complete) for response in conversation.responses()] == [(b"ab", True)]
 
 
-async def test_content_that_arrived_whole_is_delivered_before_the_disconnect() -> None:
+async def test_complete_content_of_a_half_closed_client_is_delivered_before_the_disconnect() -> None:
     events: list[dict[str, Any]] = []
     go = asyncio.Event()
 
@@ -135,7 +135,7 @@ async def test_content_that_arrived_whole_is_delivered_before_the_disconnect() -
     assert events == [{"type": "http.request", "body": b"ab", "more_body": False}, {"type": "http.disconnect"}]
 
 
-async def test_http_disconnect_comes_when_an_asgi_client_closes_its_side() -> None:
+async def test_asgi_application_receives_http_disconnect_when_the_client_closes_its_side() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -153,7 +153,7 @@ async def test_http_disconnect_comes_when_an_asgi_client_closes_its_side() -> No
     assert conversation.statuses == [200]
 
 
-async def test_a_channels_application_that_asks_for_http_disconnect_gets_it_at_the_half_close_and_once() -> None:
+async def test_channels_application_gets_one_http_disconnect_message_at_the_half_close() -> None:
     messages: list[str] = []
 
     class App:
@@ -176,7 +176,7 @@ async def test_a_channels_application_that_asks_for_http_disconnect_gets_it_at_t
     await conversation.interface.tasks.finish(0)
 
 
-async def test_an_http_disconnect_handler_that_returns_does_not_end_a_response_that_is_under_way() -> None:
+async def test_return_of_the_http_disconnect_handler_does_not_end_a_streamed_response() -> None:
     go = asyncio.Event()
 
     class App:
@@ -197,7 +197,7 @@ async def test_an_http_disconnect_handler_that_returns_does_not_end_a_response_t
     assert conversation.statuses == [200]
 
 
-async def test_a_pipelined_request_is_half_closed_when_its_turn_comes() -> None:
+async def test_pipelined_request_of_a_half_closed_client_begins_half_closed() -> None:
     """Its missing content raises, instead of being waited for until the server stops."""
     outcomes: list[object] = []
 
@@ -220,7 +220,7 @@ async def test_a_pipelined_request_is_half_closed_when_its_turn_comes() -> None:
     assert conversation.context.requests == 0
 
 
-async def test_no_pipelined_request_is_begun_after_the_time_of_a_half_closed_client() -> None:
+async def test_pipelined_request_is_not_served_after_timeout_half_closed_has_passed() -> None:
     app = Waiting()
     conversation = Conversation(app)
     conversation.send(GET * 3)
@@ -232,7 +232,7 @@ async def test_no_pipelined_request_is_begun_after_the_time_of_a_half_closed_cli
     await conversation.interface.tasks.finish(0)
 
 
-async def test_one_clock_runs_for_all_requests_of_a_half_closed_client() -> None:
+async def test_timeout_half_closed_covers_all_pipelined_requests_together() -> None:
     replies: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -250,7 +250,7 @@ async def test_one_clock_runs_for_all_requests_of_a_half_closed_client() -> None
 
 
 @pytest.mark.parametrize("yields", [b"", b"x"])
-async def test_a_wsgi_worker_is_released_at_its_next_yield_whatever_it_yields(yields: bytes) -> None:
+async def test_worker_thread_of_a_half_closed_wsgi_stream_is_released_at_its_next_yield(yields: bytes) -> None:
     go = threading.Event()
     closed = threading.Event()
 
@@ -293,7 +293,7 @@ async def test_wsgi_input_of_a_pipelined_request_raises_when_the_client_has_clos
     await conversation.interface.shutdown(0)
 
 
-async def test_the_fault_of_a_pipelined_head_after_a_half_close_is_refused() -> None:
+async def test_malformed_pipelined_head_of_a_half_closed_client_gets_an_error_response() -> None:
     conversation = Conversation(hello)
     conversation.send(GET + b"\0\r\n\r\n")
     conversation.send_eof()

@@ -79,7 +79,7 @@ class ASGIEndless:
 
 
 @pytest.mark.parametrize(("asked", "status"), WITHOUT_CONTENT)
-async def test_a_response_without_content_is_complete_with_its_head(asked: bytes, status: int) -> None:
+async def test_response_without_content_is_complete_after_its_head(asked: bytes, status: int) -> None:
     app = Endless(status)
     conversation = Conversation(app)
     conversation.send(asked)
@@ -92,7 +92,7 @@ async def test_a_response_without_content_is_complete_with_its_head(asked: bytes
 
 @pytest.mark.parametrize(("asked", "status"), WITHOUT_CONTENT)
 @pytest.mark.parametrize("kind", [Endless, ASGIEndless])
-async def test_the_next_request_is_served_and_ends_the_handler_that_goes_on(
+async def test_next_request_cancels_the_handler_that_continues_after_a_response_without_content(
     kind: Any, asked: bytes, status: int
 ) -> None:
     app = kind(status)
@@ -106,7 +106,7 @@ async def test_the_next_request_is_served_and_ends_the_handler_that_goes_on(
     assert (app.running, len(conversation.context.continuing)) == (0, 0)
 
 
-async def test_a_pipelined_request_ends_the_handler_that_goes_on() -> None:
+async def test_pipelined_request_cancels_the_handler_that_continues_after_a_response_without_content() -> None:
     app = Endless()
     conversation = Conversation(app)
     conversation.send(HEAD * 20 + request(b"GET /whole HTTP/1.1"))
@@ -114,7 +114,7 @@ async def test_a_pipelined_request_ends_the_handler_that_goes_on() -> None:
     assert (app.running, len(conversation.responses(*["HEAD"] * 20, "GET"))) == (0, 21)
 
 
-async def test_content_sent_after_the_response_to_head_is_dropped_without_an_error_or_a_warning(
+async def test_content_sent_after_a_response_to_head_is_dropped_without_a_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Endless()
@@ -126,7 +126,7 @@ async def test_content_sent_after_the_response_to_head_is_dropped_without_an_err
     await conversation.interface.tasks.finish(0)
 
 
-async def test_asgi_receive_returns_http_disconnect_once_the_head_is_out() -> None:
+async def test_asgi_receive_returns_http_disconnect_after_a_response_without_content() -> None:
     app = ASGIEndless()
     conversation = Conversation(app)
     conversation.send(HEAD)
@@ -136,7 +136,7 @@ async def test_asgi_receive_returns_http_disconnect_once_the_head_is_out() -> No
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_handler_that_goes_on_is_cancelled_after_the_time_for_it() -> None:
+async def test_handler_that_continues_after_its_response_is_cancelled_after_timeout_disconnect() -> None:
     app = Endless()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(HEAD)
@@ -147,7 +147,7 @@ async def test_a_handler_that_goes_on_is_cancelled_after_the_time_for_it() -> No
     await conversation.lose()
 
 
-async def test_a_handler_that_goes_on_is_cancelled_when_the_server_stops() -> None:
+async def test_handler_that_continues_after_its_response_is_cancelled_when_the_server_stops() -> None:
     app = Endless()
     conversation = Conversation(app)
     conversation.send(HEAD)
@@ -160,7 +160,7 @@ async def test_a_handler_that_goes_on_is_cancelled_when_the_server_stops() -> No
     await conversation.lose()
 
 
-async def test_a_handler_that_goes_on_counts_for_the_limit_of_concurrency_until_it_ends() -> None:
+async def test_handler_that_continues_after_its_response_counts_towards_limit_concurrency() -> None:
     app = Endless()
     conversation = Conversation(app, limit_concurrency=2)
     conversation.send(HEAD)
@@ -179,7 +179,7 @@ async def test_a_handler_that_goes_on_counts_for_the_limit_of_concurrency_until_
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_wsgi_iterable_is_closed_after_the_head() -> None:
+async def test_wsgi_iterable_is_closed_after_a_response_without_content() -> None:
     closed = threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -199,7 +199,7 @@ async def test_a_wsgi_iterable_is_closed_after_the_head() -> None:
     await conversation.interface.shutdown(0)
 
 
-async def test_write_of_a_wsgi_application_drops_after_the_head_and_raises_once_it_is_given_up() -> None:
+async def test_wsgi_write_after_a_response_to_head_drops_content_and_raises_once_cancelled() -> None:
     writes = 0
     raised: list[type[BaseException]] = []
 
@@ -228,7 +228,7 @@ async def test_write_of_a_wsgi_application_drops_after_the_head_and_raises_once_
     await conversation.interface.shutdown(0)
 
 
-async def test_a_plain_consumer_goes_on_after_the_head_and_ends_once_it_is_given_up() -> None:
+async def test_synchronous_consumer_continues_after_a_response_to_head_until_cancelled() -> None:
     sent = 0
     raised: list[type[BaseException]] = []
 
@@ -259,7 +259,7 @@ async def test_a_plain_consumer_goes_on_after_the_head_and_ends_once_it_is_given
     await conversation.interface.shutdown(0)
 
 
-async def test_a_coroutine_consumer_goes_on_after_the_head_until_the_next_request() -> None:
+async def test_coroutine_consumer_continues_after_a_response_to_head_until_the_next_request() -> None:
     running = 0
 
     async def app(message: dict[str, Any]) -> None:

@@ -14,14 +14,14 @@ from tests.corpus import HANDSHAKE, POST, chunked, request
 from tests.helpers import GET, Conversation, Recorder, echo, hello, settle
 
 
-async def test_a_single_reply_is_one_write() -> None:
+async def test_complete_response_is_one_write() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
     assert len(conversation.transport.writes) == 1
 
 
-async def test_the_content_of_a_large_reply_is_not_copied() -> None:
+async def test_content_of_a_large_response_is_not_copied() -> None:
     content = b"x" * 1_000_000
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ async def test_the_content_of_a_large_reply_is_not_copied() -> None:
     assert conversation.responses()[0].content == content
 
 
-async def test_the_head_of_a_streamed_reply_is_sent_at_once() -> None:
+async def test_head_of_a_streamed_response_is_sent_at_once() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await asyncio.Event().wait()
@@ -47,7 +47,7 @@ async def test_the_head_of_a_streamed_reply_is_sent_at_once() -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_http_1_0_is_closed_unless_it_asks_to_be_kept() -> None:
+async def test_http_1_0_connection_is_closed_unless_the_client_requests_keep_alive() -> None:
     conversation = Conversation(hello)
     conversation.send(request(b"GET / HTTP/1.0", b"connection: keep-alive"))
     await settle()
@@ -58,7 +58,7 @@ async def test_http_1_0_is_closed_unless_it_asks_to_be_kept() -> None:
     assert conversation.statuses == [200, 200]
 
 
-async def test_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
+async def test_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         await channels["reply"].send({"content": b"b"})
@@ -71,7 +71,7 @@ async def test_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
     assert conversation.transport.closing
 
 
-async def test_a_stream_to_http_1_0_that_fails_is_reset_since_closing_would_end_it() -> None:
+async def test_failed_stream_to_an_http_1_0_client_is_reset_so_that_it_looks_incomplete() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         raise ValueError("boom")
@@ -82,7 +82,7 @@ async def test_a_stream_to_http_1_0_that_fails_is_reset_since_closing_would_end_
     assert conversation.transport.aborted
 
 
-async def test_an_answer_to_head_is_followed_by_the_next_response() -> None:
+async def test_response_to_head_is_followed_by_the_next_response() -> None:
     conversation = Conversation(echo)
     conversation.send(request(b"HEAD / HTTP/1.1") + GET)
     await settle()
@@ -90,7 +90,7 @@ async def test_an_answer_to_head_is_followed_by_the_next_response() -> None:
     assert (first.content, second.content) == (b"", b"GET / ")
 
 
-async def test_content_is_read_while_the_response_is_under_way() -> None:
+async def test_request_content_is_read_while_the_response_is_streamed() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         while True:
@@ -108,7 +108,7 @@ async def test_content_is_read_while_the_response_is_under_way() -> None:
     assert conversation.responses()[0].content == b"abcd"
 
 
-async def test_malformed_content_while_the_response_is_under_way_resets_it() -> None:
+async def test_malformed_request_content_during_a_streamed_response_resets_the_connection() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         while (await channels["body"].receive())["more_content"]:
@@ -123,7 +123,7 @@ async def test_malformed_content_while_the_response_is_under_way_resets_it() -> 
     assert conversation.context.requests == 0
 
 
-async def test_100_continue_is_too_late_once_the_response_has_begun() -> None:
+async def test_100_continue_is_not_sent_after_the_response_has_begun() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["body"].receive()
@@ -138,7 +138,7 @@ async def test_100_continue_is_too_late_once_the_response_has_begun() -> None:
     await conversation.lose()
 
 
-async def test_asking_for_content_of_an_ended_request_leaves_the_next_one_alone() -> None:
+async def test_receive_of_an_ended_exchange_does_not_affect_the_next_request() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 1", content=b"x"))
@@ -150,7 +150,7 @@ async def test_asking_for_content_of_an_ended_request_leaves_the_next_one_alone(
     await conversation.lose()
 
 
-async def test_two_tasks_that_wait_in_send_are_both_woken() -> None:
+async def test_all_tasks_that_wait_in_send_are_woken() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         reply.send({"status": 200, "content": b"x" * 100000, "more_content": True})
@@ -167,7 +167,7 @@ async def test_two_tasks_that_wait_in_send_are_both_woken() -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_a_failed_write_is_noticed_even_by_a_handler_that_never_waits() -> None:
+async def test_handler_that_never_waits_is_notified_of_a_failed_write() -> None:
     sends = 0
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ async def test_a_failed_write_is_noticed_even_by_a_handler_that_never_waits() ->
     conversation.connection.connection_lost(None)
 
 
-async def test_a_request_that_was_cut_off_when_the_client_closed_its_side_is_closed_silently() -> None:
+async def test_connection_is_closed_silently_if_the_client_ends_in_the_middle_of_a_head() -> None:
     conversation = Conversation(hello)
     conversation.send(GET + b"GET / HT")
     await settle()
@@ -195,7 +195,7 @@ async def test_a_request_that_was_cut_off_when_the_client_closed_its_side_is_clo
     assert conversation.statuses == [200]
 
 
-async def test_a_pipelined_request_that_was_cut_off_is_closed_after_the_answer_before_it() -> None:
+async def test_connection_with_an_incomplete_pipelined_head_is_closed_after_the_response_before() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -211,7 +211,7 @@ async def test_a_pipelined_request_that_was_cut_off_is_closed_after_the_answer_b
     assert conversation.transport.closing
 
 
-async def test_a_malformed_pipelined_request_is_refused_after_the_answer_before_it() -> None:
+async def test_malformed_pipelined_request_is_rejected_after_the_response_before_it() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -228,7 +228,7 @@ async def test_a_malformed_pipelined_request_is_refused_after_the_answer_before_
     await conversation.lose()
 
 
-async def test_reading_resumes_for_a_refused_client_so_that_it_reads_the_response() -> None:
+async def test_paused_reading_resumes_during_the_lingering_close_of_a_rejected_request() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(chunked(b"11170\r\n" + b"x" * 70000 + b"\r\n"), piece=1 << 20)
     assert not conversation.transport.reading
@@ -238,7 +238,7 @@ async def test_reading_resumes_for_a_refused_client_so_that_it_reads_the_respons
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_client_that_closes_while_it_is_being_refused_is_closed() -> None:
+async def test_lingering_close_ends_when_the_client_closes_its_side() -> None:
     conversation = Conversation(hello)
     conversation.send(b"\n")
     assert not conversation.transport.closing
@@ -246,14 +246,14 @@ async def test_a_client_that_closes_while_it_is_being_refused_is_closed() -> Non
     assert conversation.transport.closing
 
 
-async def test_a_client_that_lingers_is_closed_in_time() -> None:
+async def test_lingering_close_ends_after_its_timeout() -> None:
     conversation = Conversation(hello)
     conversation.send(b"\n")
     conversation.clock.advance(2)
     assert conversation.transport.closing
 
 
-async def test_a_connection_may_be_reset_twice() -> None:
+async def test_second_reset_of_a_connection_does_nothing() -> None:
     conversation = Conversation(hello)
     conversation.connection.reset()
     conversation.connection.reset()
@@ -261,7 +261,7 @@ async def test_a_connection_may_be_reset_twice() -> None:
     assert conversation.transport.aborted
 
 
-async def test_a_socket_that_rejects_the_reset_option_is_aborted() -> None:
+async def test_connection_whose_socket_rejects_so_linger_is_aborted() -> None:
     class Gone:
         family = socket.AF_INET
 
@@ -275,7 +275,9 @@ async def test_a_socket_that_rejects_the_reset_option_is_aborted() -> None:
     assert conversation.transport.aborted
 
 
-async def test_a_transport_that_cannot_close_half_is_closed_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transport_without_half_close_is_closed_after_the_lingering_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     conversation = Conversation(hello)
     monkeypatch.setattr(conversation.transport, "can_write_eof", lambda: False)
     conversation.send(b"\n")
@@ -284,7 +286,7 @@ async def test_a_transport_that_cannot_close_half_is_closed_whole_in_time(monkey
     assert conversation.transport.closing
 
 
-async def test_a_stalled_client_whose_response_is_under_way_frees_its_handler() -> None:
+async def test_write_timeout_of_a_streamed_response_disconnects_its_handler() -> None:
     ended: list[bool] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -304,7 +306,7 @@ async def test_a_stalled_client_whose_response_is_under_way_frees_its_handler() 
     assert (conversation.transport.aborted, ended) == (True, [True])
 
 
-async def test_the_connection_over_the_limit_is_answered_with_503_and_closed() -> None:
+async def test_connection_above_limit_concurrency_gets_503_and_is_closed() -> None:
     conversation = Conversation(hello, limit_concurrency=1)
     connection, transport = conversation.connect()
     connection.data_received(request(POST, b"content-length: 5", content=b"he"))
@@ -326,7 +328,7 @@ async def test_the_connection_over_the_limit_is_answered_with_503_and_closed() -
         (None, None),
     ],
 )
-async def test_an_address_is_host_and_port_or_nothing(name: Any, expected: Any) -> None:
+async def test_address_of_a_socket_is_host_and_port_or_none(name: Any, expected: Any) -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.transport._extra.update(sockname=name, peername=name)  # type: ignore[attr-defined]
@@ -336,7 +338,7 @@ async def test_an_address_is_host_and_port_or_nothing(name: Any, expected: Any) 
     assert (recorder.messages[0]["server"], recorder.messages[0]["client"]) == (expected, expected)
 
 
-async def test_D7_requests_of_a_client_that_does_not_read_are_not_served() -> None:
+async def test_D7_pipelined_requests_of_a_client_that_does_not_read_are_not_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -349,7 +351,7 @@ async def test_D7_requests_of_a_client_that_does_not_read_are_not_served() -> No
     assert conversation.statuses == [200] * 100
 
 
-async def test_D7_the_same_holds_for_requests_that_come_one_by_one() -> None:
+async def test_D7_later_requests_of_a_client_that_does_not_read_are_not_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -366,7 +368,7 @@ async def test_D7_the_same_holds_for_requests_that_come_one_by_one() -> None:
     assert conversation.transport.closing
 
 
-async def test_D7_a_malformed_request_behind_those_is_refused_when_its_turn_comes() -> None:
+async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_responses_before_it() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET + b"\0")
@@ -379,7 +381,7 @@ async def test_D7_a_malformed_request_behind_those_is_refused_when_its_turn_come
     await conversation.lose()
 
 
-async def test_D7_a_client_that_asks_and_goes_leaves_nothing_behind() -> None:
+async def test_D7_connection_that_is_lost_while_requests_are_held_back_serves_none_of_them() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET * 3)
@@ -392,7 +394,7 @@ async def stream_first(message: dict[str, Any], channels: dict[str, Any]) -> Non
     await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
 
 
-async def test_an_exchange_that_the_gateway_has_given_up_ends_once() -> None:
+async def test_exchange_whose_connection_was_reset_ends_once() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -410,7 +412,7 @@ async def test_an_exchange_that_the_gateway_has_given_up_ends_once() -> None:
     assert conversation.transport.aborted
 
 
-async def test_a_dead_client_is_not_served_what_it_had_pipelined() -> None:
+async def test_pipelined_requests_are_not_served_after_the_client_has_disconnected() -> None:
     recorder = Recorder(stream_first)
     conversation = Conversation(recorder)
     conversation.send(GET + request(b"POST /2 HTTP/1.1"))
@@ -441,7 +443,7 @@ async def test_a_stream_continues_while_its_reply_channel_is_referenced() -> Non
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_A15_content_that_was_held_back_is_drained_too() -> None:
+async def test_A15_unread_content_is_drained_although_reading_was_paused() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -460,7 +462,7 @@ async def test_A15_content_that_was_held_back_is_drained_too() -> None:
     assert conversation.statuses == [200, 200]
 
 
-async def test_a_pipelined_head_larger_than_the_read_buffer_arrives_whole() -> None:
+async def test_pipelined_head_larger_than_the_read_buffer_is_served() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -478,7 +480,7 @@ async def test_a_pipelined_head_larger_than_the_read_buffer_arrives_whole() -> N
     assert conversation.statuses == [200, 200]
 
 
-async def test_reading_goes_on_once_the_application_has_taken_what_had_piled_up() -> None:
+async def test_reading_resumes_when_the_application_has_received_the_buffered_content() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.sleep(0)
         await channels["body"].receive()
@@ -493,7 +495,7 @@ async def test_reading_goes_on_once_the_application_has_taken_what_had_piled_up(
     await conversation.interface.tasks.finish(0)
 
 
-async def test_a_client_that_still_takes_its_response_is_not_cut_off_for_what_it_sends() -> None:
+async def test_lingering_close_waits_while_the_client_still_receives_its_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"x" * 1000000})
 
@@ -511,7 +513,7 @@ async def test_a_client_that_still_takes_its_response_is_not_cut_off_for_what_it
     assert conversation.transport.closing
 
 
-async def test_a_client_that_takes_less_than_it_is_sent_is_not_stalled() -> None:
+async def test_client_that_reads_slower_than_the_application_sends_has_not_stalled() -> None:
     recorder = Recorder(stream_first)
     conversation = Conversation(recorder)
     conversation.transport.client_takes = False
@@ -525,7 +527,7 @@ async def test_a_client_that_takes_less_than_it_is_sent_is_not_stalled() -> None
     await conversation.lose()
 
 
-async def test_a_fault_behind_a_request_whose_handler_broke_off_changes_nothing() -> None:
+async def test_malformed_input_after_an_aborted_response_has_no_effect() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await stream_first(message, channels)
         conversation.connection.reset()
@@ -540,14 +542,14 @@ async def test_a_fault_behind_a_request_whose_handler_broke_off_changes_nothing(
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("host", [None, b"host: a/b@c d"])
-async def test_A11_an_absolute_target_does_not_make_up_for_a_bad_host(host: bytes | None) -> None:
+async def test_A11_malformed_host_field_is_rejected_despite_an_absolute_target(host: bytes | None) -> None:
     conversation = Conversation(hello)
     conversation.send(request(b"GET http://x/ HTTP/1.1", host=host))
     assert conversation.statuses == [400]
     await conversation.lose()
 
 
-async def test_A18_a_websocket_offered_among_others_is_one() -> None:
+async def test_A18_websocket_among_other_upgrade_protocols_is_a_handshake() -> None:
     conversation = Conversation(hello)
     conversation.send(
         request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket, x", *HANDSHAKE[2:]) + GET
@@ -557,7 +559,7 @@ async def test_A18_a_websocket_offered_among_others_is_one() -> None:
     await conversation.lose()
 
 
-async def test_a_half_closed_client_is_not_too_slow_with_what_it_will_not_send() -> None:
+async def test_minimum_content_rate_does_not_apply_to_a_half_closed_client() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -573,7 +575,7 @@ async def test_a_half_closed_client_is_not_too_slow_with_what_it_will_not_send()
     assert conversation.statuses == [200]
 
 
-async def test_a_connection_is_freed_when_it_is_lost() -> None:
+async def test_lost_connection_is_freed_without_the_garbage_collector() -> None:
     conversation = Conversation(hello)
     connection, transport = conversation.connect()
     connection.data_received(GET)

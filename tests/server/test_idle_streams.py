@@ -44,7 +44,7 @@ async def stopping(app: Any, data: bytes = GET, **settings: Any) -> Conversation
     return conversation
 
 
-async def test_a_silent_event_stream_is_ended_with_its_last_chunk_and_its_handler_cancelled() -> None:
+async def test_stopping_server_ends_an_idle_event_stream_with_its_last_chunk_and_cancels_its_handler() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app)
     conversation.clock.advance(4)
@@ -54,7 +54,7 @@ async def test_a_silent_event_stream_is_ended_with_its_last_chunk_and_its_handle
     assert (app.raised, conversation.transport.closing) == ([asyncio.CancelledError], True)
 
 
-async def test_an_event_stream_to_http_1_0_is_ended_by_closing() -> None:
+async def test_stopping_server_ends_an_idle_event_stream_to_http_1_0_by_closing() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app, request(b"GET / HTTP/1.0"))
     conversation.clock.advance(4)
@@ -63,7 +63,7 @@ async def test_an_event_stream_to_http_1_0_is_ended_by_closing() -> None:
     assert (conversation.transport.closing, conversation.transport.aborted) == (True, False)
 
 
-async def test_an_event_stream_that_was_busy_a_moment_ago_is_left_alone() -> None:
+async def test_stopping_server_does_not_end_an_event_stream_that_has_just_sent() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app)
     for _ in range(5):
@@ -85,7 +85,7 @@ async def test_an_event_stream_that_was_busy_a_moment_ago_is_left_alone() -> Non
         [*EVENTS, [b"content-length", b"1000"]],
     ],
 )
-async def test_other_responses_keep_the_whole_grace_period(headers: list[list[bytes]]) -> None:
+async def test_idle_streams_of_other_content_types_keep_the_whole_grace_period(headers: list[list[bytes]]) -> None:
     app = Stream(headers)
     conversation = await stopping(app)
     conversation.clock.advance(20)
@@ -112,7 +112,7 @@ async def test_response_in_flight_at_a_stop_gets_no_disconnect_event() -> None:
     await conversation.lose()
 
 
-async def test_a_wsgi_event_stream_is_ended_and_closed_at_its_next_yield() -> None:
+async def test_stopping_server_closes_the_iterable_of_a_wsgi_event_stream_at_its_next_yield() -> None:
     go = threading.Event()
     closed = threading.Event()
 

@@ -75,7 +75,7 @@ def folder() -> Iterator[Path]:
         ("fd://0", Address(descriptor=0)),
     ],
 )
-def test_an_address_is_read_as_gunicorn_reads_it(text: str, address: Address) -> None:
+def test_parse_bind_reads_addresses_in_gunicorns_syntax(text: str, address: Address) -> None:
     assert parse_bind(text) == address
 
 
@@ -105,7 +105,7 @@ def test_an_address_is_read_as_gunicorn_reads_it(text: str, address: Address) ->
         "fd://99999999",
     ],
 )
-def test_a_malformed_proxy_address_is_quoted_in_the_error_with_the_expected_form(text: str) -> None:
+def test_malformed_bind_address_is_quoted_in_the_error_with_the_expected_form(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_bind(text)
     message = str(caught.value)
@@ -114,14 +114,14 @@ def test_a_malformed_proxy_address_is_quoted_in_the_error_with_the_expected_form
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8001", "[::1]:8001", "unix:/run/web.sock", "fd://3"])
-def test_an_address_is_shown_as_it_was_given(text: str) -> None:
+def test_text_of_an_address_is_the_bind_that_it_was_parsed_from(text: str) -> None:
     assert str(parse_bind(text)) == text
 
 
 # Listening
 
 
-def test_a_port_is_listened_on() -> None:
+def test_socket_of_a_port_accepts_connections() -> None:
     with listening(ANY_PORT) as [sock], socket.create_connection(sock.getsockname(), timeout=30):
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
@@ -136,7 +136,7 @@ def test_a_listening_socket_may_be_inherited_by_worker_processes() -> None:
         assert os.get_inheritable(sock.fileno())
 
 
-def test_a_port_can_be_taken_again_at_once() -> None:
+def test_port_can_be_opened_again_at_once() -> None:
     with listening(ANY_PORT) as [first]:
         name = first.getsockname()
         with socket.create_connection(name, timeout=30):
@@ -147,19 +147,19 @@ def test_a_port_can_be_taken_again_at_once() -> None:
         assert second.getsockname() == name
 
 
-def test_every_address_is_listened_on(folder: Path) -> None:
+def test_socket_is_opened_for_every_address(folder: Path) -> None:
     with listening(ANY_PORT, Address(path=str(folder / "web.sock")), ANY_PORT) as sockets:
         assert [sock.family for sock in sockets] == [socket.AF_INET, socket.AF_UNIX, socket.AF_INET]
 
 
 @needs_ipv6
-def test_an_ipv6_address_is_listened_on() -> None:
+def test_socket_of_an_ipv6_address_accepts_connections() -> None:
     with listening(Address("::1", 0)) as [sock], socket.create_connection(sock.getsockname()[:2], timeout=30):
         assert sock.family == socket.AF_INET6
 
 
 @needs_ipv6
-def test_a_name_with_two_addresses_has_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_addresses_of_a_host_name_get_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
     found = [(family, socket.SOCK_STREAM, 6, "", name) for family, name in addresses]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
@@ -168,12 +168,12 @@ def test_a_name_with_two_addresses_has_one_port(monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_ipv6
-def test_ipv6_leaves_the_same_port_of_ipv4_alone() -> None:
+def test_ipv6_socket_leaves_the_same_ipv4_port_free() -> None:
     with listening(Address("::", 0)) as [first], listening(Address("0.0.0.0", first.getsockname()[1])) as [second]:
         assert second.family == socket.AF_INET
 
 
-def test_an_address_that_the_machine_lacks_is_left_out_if_the_name_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_address_of_a_host_name_is_skipped_if_another_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
     with listening(Address("localhost", 0)) as [sock]:
@@ -183,7 +183,7 @@ def test_an_address_that_the_machine_lacks_is_left_out_if_the_name_has_another(m
 # What cannot be listened on
 
 
-def test_a_port_in_use_is_named_with_what_to_do() -> None:
+def test_error_for_a_port_in_use_names_it_and_the_remedy() -> None:
     with listening(ANY_PORT) as [sock]:
         port = sock.getsockname()[1]
         assert complaint(Address("127.0.0.1", port)) == (
@@ -192,20 +192,20 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
         )
 
 
-def test_an_address_that_is_given_twice_is_named() -> None:
+def test_error_for_an_address_given_twice_names_it() -> None:
     with listening(ANY_PORT) as [sock]:
         port = sock.getsockname()[1]
     assert f"cannot listen on 127.0.0.1:{port}: " in complaint(*2 * [Address("127.0.0.1", port)])
 
 
-def test_an_address_that_the_machine_lacks_is_named() -> None:
+def test_error_for_an_address_that_the_machine_lacks_names_it() -> None:
     # TEST-NET-1 (RFC 5737): nobody's address.
     assert complaint(Address("192.0.2.1", 0)) == (
         "cannot listen on 192.0.2.1:0: this machine has no such address; 0.0.0.0 means all of its addresses"
     )
 
 
-def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_an_unknown_host_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*arguments: object, **options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -214,18 +214,18 @@ def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message.startswith("cannot listen on nowhere.example:8000: host 'nowhere.example' is unknown (")
 
 
-def test_a_host_that_cannot_be_one_is_unknown() -> None:
+def test_invalid_host_name_is_reported_as_unknown() -> None:
     assert "is unknown" in complaint(Address("x" * 64 + ".example", 8000))
 
 
-def test_one_address_that_fails_closes_the_others(folder: Path) -> None:
+def test_failure_of_one_address_closes_the_sockets_of_the_others(folder: Path) -> None:
     path = folder / "web.sock"
     complaint(Address(path=str(path)), Address("192.0.2.1", 0))
     assert not path.exists()
 
 
 @needs_ipv6
-def test_one_address_of_a_name_that_fails_closes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_one_address_of_a_host_name_closes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     # A socket that is left open is a ResourceWarning, which fails the test.
     with listening(ANY_PORT) as [sock]:
         names = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, sock.getsockname())]
@@ -237,26 +237,26 @@ def test_one_address_of_a_name_that_fails_closes_the_others(monkeypatch: pytest.
 # Unix sockets
 
 
-def test_a_unix_socket_is_listened_on(folder: Path) -> None:
+def test_unix_socket_accepts_connections(folder: Path) -> None:
     path = str(folder / "web.sock")
     with listening(Address(path=path)), closing(socket.socket(socket.AF_UNIX)) as client:
         client.connect(path)
 
 
-def test_a_unix_socket_is_open_to_a_proxy_that_runs_as_another_user(folder: Path) -> None:
+def test_new_unix_socket_has_mode_0666(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
 
 
-def test_a_unix_socket_is_removed_at_the_end(folder: Path) -> None:
+def test_close_sockets_removes_the_file_of_a_unix_socket(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         pass
     assert not path.exists()
 
 
-def test_a_unix_socket_is_removed_at_the_end_though_the_folder_was_changed(
+def test_close_sockets_removes_a_relative_unix_socket_after_a_change_of_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -265,14 +265,14 @@ def test_a_unix_socket_is_removed_at_the_end_though_the_folder_was_changed(
     assert not (folder / "web.sock").exists()
 
 
-def test_a_unix_socket_that_is_gone_already_is_no_trouble(folder: Path) -> None:
+def test_close_sockets_ignores_a_missing_unix_socket_file(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         path.unlink()
     assert not path.exists()
 
 
-def test_a_unix_socket_that_another_server_has_taken_over_stays(folder: Path) -> None:
+def test_close_sockets_leaves_a_unix_socket_file_that_another_server_has_replaced(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         # Kept under another name, so that the new file cannot have the same inode.
@@ -290,7 +290,7 @@ def test_a_stale_unix_socket_is_replaced(folder: Path) -> None:
         client.connect(str(path))
 
 
-def test_a_unix_socket_that_is_replaced_passes_its_permissions_on(folder: Path) -> None:
+def test_new_unix_socket_gets_the_permissions_of_the_stale_one(folder: Path) -> None:
     path = folder / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -299,7 +299,7 @@ def test_a_unix_socket_that_is_replaced_passes_its_permissions_on(folder: Path) 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_unix_socket_that_another_program_serves_is_in_use(folder: Path) -> None:
+def test_error_for_a_unix_socket_in_use_names_it_and_the_remedy(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         assert complaint(Address(path=str(path))).startswith(
@@ -307,7 +307,7 @@ def test_a_unix_socket_that_another_program_serves_is_in_use(folder: Path) -> No
         )
 
 
-def test_a_unix_socket_that_another_program_serves_is_left_alone(folder: Path) -> None:
+def test_unix_socket_in_use_is_not_replaced(folder: Path) -> None:
     path = str(folder / "web.sock")
     with listening(Address(path=path)):
         complaint(Address(path=path))
@@ -315,14 +315,14 @@ def test_a_unix_socket_that_another_program_serves_is_left_alone(folder: Path) -
             client.connect(path)
 
 
-def test_a_file_that_is_no_socket_is_not_replaced(folder: Path) -> None:
+def test_file_other_than_a_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "diary.txt"
     path.write_text("Dear diary")
     complaint(Address(path=str(path)))
     assert path.read_text() == "Dear diary"
 
 
-def test_a_file_that_is_no_socket_is_named(folder: Path) -> None:
+def test_error_for_a_path_that_is_not_a_socket_names_it(folder: Path) -> None:
     path = folder / "diary.txt"
     path.write_text("Dear diary")
     assert complaint(Address(path=str(path))) == (
@@ -330,12 +330,12 @@ def test_a_file_that_is_no_socket_is_named(folder: Path) -> None:
     )
 
 
-def test_a_unix_socket_in_a_folder_that_does_not_exist_is_named(folder: Path) -> None:
+def test_error_for_a_unix_socket_in_a_missing_folder_names_it(folder: Path) -> None:
     path = folder / "nowhere" / "web.sock"
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: No such file or directory; ")
 
 
-def test_a_unix_socket_below_a_file_is_named(folder: Path) -> None:
+def test_error_for_a_unix_socket_below_a_file_names_it(folder: Path) -> None:
     (folder / "diary.txt").write_text("Dear diary")
     path = folder / "diary.txt" / "web.sock"
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")
@@ -345,7 +345,7 @@ def test_a_unix_socket_path_that_is_too_long_is_rejected_with_the_reason(folder:
     assert "too long" in complaint(Address(path=str(folder / ("x" * 150))))
 
 
-def test_missing_permissions_are_reported_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_missing_permissions_names_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -359,13 +359,13 @@ def test_missing_permissions_are_reported_as_such(folder: Path, monkeypatch: pyt
 # Inherited descriptors
 
 
-def test_an_inherited_socket_is_listened_on() -> None:
+def test_inherited_listening_socket_accepts_connections() -> None:
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         with listening(Address(descriptor=inherited.fileno())) as [sock]:
             assert sock.getsockname() == inherited.getsockname()
 
 
-def test_an_inherited_socket_that_is_only_bound_is_listened_on() -> None:
+def test_inherited_bound_socket_accepts_connections() -> None:
     with socket.socket() as inherited:
         inherited.bind(("127.0.0.1", 0))
         with listening(Address(descriptor=inherited.fileno())) as [sock]:
@@ -388,7 +388,7 @@ def test_an_inherited_unix_socket_is_not_removed(folder: Path) -> None:
     assert path.exists()
 
 
-def test_a_descriptor_that_is_not_open_is_named() -> None:
+def test_error_for_a_closed_descriptor_names_it() -> None:
     with tempfile.TemporaryFile() as file:
         number = file.fileno()
     assert complaint(Address(descriptor=number)) == (
@@ -396,7 +396,7 @@ def test_a_descriptor_that_is_not_open_is_named() -> None:
     )
 
 
-def test_a_descriptor_that_is_no_socket_is_named() -> None:
+def test_error_for_a_descriptor_of_a_file_names_it() -> None:
     with tempfile.TemporaryFile() as file:
         assert complaint(Address(descriptor=file.fileno())).startswith(f"cannot listen on fd://{file.fileno()}: ")
 
@@ -410,12 +410,12 @@ def test_failed_listen_on_a_descriptor_closes_the_other_sockets() -> None:
             assert probe.fileno() == lowest_free
 
 
-def test_a_datagram_socket_is_refused() -> None:
+def test_inherited_datagram_socket_is_rejected() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as inherited:
         assert "expected a stream socket" in complaint(Address(descriptor=inherited.fileno()))
 
 
-def test_an_inherited_socket_that_cannot_listen_is_named() -> None:
+def test_error_for_an_inherited_socket_that_cannot_listen_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         assert f"fd://{client.fileno()}" in complaint(Address(descriptor=client.fileno()))
 
@@ -445,18 +445,18 @@ def test_a_unix_socket_is_described_by_its_path(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "mode"), [("", None), ("660", 0o660), ("0600", 0o600), ("0o770", 0o770)])
-def test_the_mode_of_unix_sockets_is_octal(text: str, mode: int | None) -> None:
+def test_parse_mode_reads_octal_digits(text: str, mode: int | None) -> None:
     assert parse_mode(text) == mode
 
 
 @pytest.mark.parametrize("text", ["66", "888", "rw", "6660", "-660"])
-def test_a_mode_that_is_not_three_octal_digits_is_refused_with_an_example(text: str) -> None:
+def test_parse_mode_rejects_anything_but_three_octal_digits(text: str) -> None:
     with pytest.raises(ConfigError, match="uds_mode: expected three octal digits such as 660, got"):
         parse_mode(text)
 
 
 @pytest.mark.parametrize("existing", [None, 0o666])
-def test_a_unix_socket_gets_the_mode_that_was_asked_for(existing: int | None, tmp_path: Path) -> None:
+def test_unix_socket_has_the_given_mode(existing: int | None, tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     if existing is not None:
         with socket.socket(socket.AF_UNIX) as sock:

@@ -35,7 +35,7 @@ def with_uvloop() -> None:
     pytest.importorskip("uvloop")
 
 
-def test_asyncio_is_the_loop_of_the_standard_library() -> None:
+def test_loop_asyncio_is_the_event_loop_of_the_standard_library() -> None:
     assert loop_module("asyncio") == "asyncio"
 
 
@@ -43,28 +43,28 @@ class OwnLoop(asyncio.SelectorEventLoop):
     """An event loop of the user's own."""
 
 
-def test_the_loop_is_the_one_that_a_named_factory_returns() -> None:
+def test_loop_may_be_a_factory_named_by_module_and_attribute() -> None:
     assert loop_factory(f"{__name__}:OwnLoop") is OwnLoop
 
 
 @pytest.mark.parametrize("name", ["asyncio:missing", "missing_module:loop", "asyncio:", "uvicorn:__version__"])
-def test_a_factory_that_cannot_be_used_is_a_config_error(name: str) -> None:
+def test_unusable_loop_factory_is_a_config_error(name: str) -> None:
     with pytest.raises(ConfigError, match=f"loop '{name}'"):
         loop_factory(name)
 
 
 @pytest.mark.usefixtures("with_uvloop")
-def test_uvloop_is_the_loop_of_uvloop() -> None:
+def test_loop_uvloop_is_the_event_loop_of_uvloop() -> None:
     assert loop_module("uvloop") == "uvloop"
 
 
 @pytest.mark.usefixtures("with_uvloop")
-def test_auto_is_uvloop_where_it_is_installed() -> None:
+def test_loop_auto_is_uvloop_if_it_is_installed() -> None:
     assert loop_module("auto") == "uvloop"
 
 
 @pytest.mark.usefixtures("without_uvloop")
-def test_auto_is_asyncio_where_uvloop_is_not_installed() -> None:
+def test_loop_auto_is_asyncio_if_uvloop_is_not_installed() -> None:
     assert loop_module("auto") == "asyncio"
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
 
 
 @pytest.mark.usefixtures("without_uvloop")
-def test_a_loop_that_cannot_be_had_leaves_no_coroutine_behind() -> None:
+def test_run_closes_its_coroutine_if_the_loop_cannot_be_created() -> None:
     ran = False
 
     async def main() -> None:
@@ -96,7 +96,7 @@ def test_a_loop_that_cannot_be_had_leaves_no_coroutine_behind() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_an_exception_of_the_main_coroutine_is_raised_by_run(name: str) -> None:
+def test_run_raises_the_exception_of_its_coroutine(name: str) -> None:
     async def main() -> None:
         raise LookupError("nothing here")
 
@@ -104,7 +104,7 @@ def test_an_exception_of_the_main_coroutine_is_raised_by_run(name: str) -> None:
         run(main(), name)
 
 
-def test_the_loop_is_closed_at_the_end() -> None:
+def test_run_closes_the_event_loop() -> None:
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def test_the_loop_is_closed_at_the_end() -> None:
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_a_task_that_exits_ends_itself_and_not_the_loop(name: str, error: BaseException) -> None:
+def test_system_exit_in_a_task_does_not_end_the_event_loop(name: str, error: BaseException) -> None:
     ended: list[BaseException | None] = []
 
     async def exiting() -> None:
@@ -136,7 +136,7 @@ def test_a_task_that_exits_ends_itself_and_not_the_loop(name: str, error: BaseEx
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_the_main_coroutine_may_exit(name: str) -> None:
+def test_run_raises_system_exit_of_its_coroutine(name: str) -> None:
     async def main() -> None:
         raise SystemExit(3)
 
@@ -145,7 +145,7 @@ def test_the_main_coroutine_may_exit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_a_ctrl_c_without_a_handler_ends_the_loop(name: str) -> None:
+def test_ctrl_c_without_a_handler_ends_run(name: str) -> None:
     async def main() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()

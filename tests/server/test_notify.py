@@ -15,7 +15,7 @@ def nothing() -> None:
     """Ignore a failure."""
 
 
-async def test_the_callback_is_called_at_once_and_again_after_its_time() -> None:
+async def test_notify_callback_is_called_at_once_and_after_each_interval() -> None:
     calls = 0
 
     async def callback() -> None:
@@ -26,7 +26,7 @@ async def test_the_callback_is_called_at_once_and_again_after_its_time() -> None
         await until(lambda: calls >= 3)
 
 
-async def test_a_callback_that_still_runs_is_not_called_again() -> None:
+async def test_notify_callback_is_not_called_while_it_runs() -> None:
     calls = 0
     go_on = asyncio.Event()
 
@@ -41,7 +41,7 @@ async def test_a_callback_that_still_runs_is_not_called_again() -> None:
         assert calls == 1
 
 
-async def test_a_callback_that_never_returns_is_cancelled_at_the_end() -> None:
+async def test_notify_callback_that_never_returns_is_cancelled_at_the_end() -> None:
     cancelled = False
 
     async def callback() -> None:
@@ -56,7 +56,7 @@ async def test_a_callback_that_never_returns_is_cancelled_at_the_end() -> None:
     assert cancelled
 
 
-async def test_an_exception_of_the_callback_stops_the_server_and_is_raised() -> None:
+async def test_exception_of_the_notify_callback_stops_the_server_and_is_raised() -> None:
     async def callback() -> None:
         raise RuntimeError("the registry is gone")
 
@@ -65,7 +65,7 @@ async def test_an_exception_of_the_callback_stops_the_server_and_is_raised() -> 
         await server.serve()
 
 
-async def test_a_server_calls_the_callback_while_it_serves() -> None:
+async def test_serving_server_calls_the_notify_callback() -> None:
     called = asyncio.Event()
 
     async def callback() -> None:

@@ -75,7 +75,7 @@ async def test_a_client_that_closes_while_reading_is_paused_is_noticed_at_the_ne
     await site.end()
 
 
-async def test_the_exchange_of_a_client_that_closed_while_reading_is_paused_ends_in_time() -> None:
+async def test_exchange_of_a_client_that_closed_while_reading_is_paused_ends_after_timeout_half_closed() -> None:
     site = Site()
     client = await site.upload()
     client.shutdown(socket.SHUT_WR)

@@ -30,19 +30,19 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return []
 
 
-def test_a_thread_that_is_no_daemon_is_foreign(thread: threading.Thread) -> None:
+def test_foreign_threads_are_those_that_are_not_daemons(thread: threading.Thread) -> None:
     assert thread in foreign_threads()
 
 
-def test_the_place_of_a_thread_is_one_line(thread: threading.Thread) -> None:
+def test_place_of_a_thread_is_shown_on_one_line(thread: threading.Thread) -> None:
     assert places([thread]).startswith("line\\nfeed at ")
 
 
-def test_no_more_than_twenty_threads_are_listed(thread: threading.Thread) -> None:
+def test_places_lists_at_most_twenty_threads(thread: threading.Thread) -> None:
     assert places([thread] * 23).endswith("; and 3 more")
 
 
-def test_a_process_with_a_foreign_thread_ends_with_the_status_that_is_due(
+def test_process_with_a_running_thread_is_ended_with_its_exit_code(
     thread: threading.Thread, statuses: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     end = ProcessEnd(statuses.append)
@@ -53,7 +53,7 @@ def test_a_process_with_a_foreign_thread_ends_with_the_status_that_is_due(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_a_process_whose_main_thread_works_on_is_left_alone(
+def test_process_whose_main_thread_is_exiting_is_not_ended(
     statuses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_end, "foreign_threads", lambda: [])
@@ -63,7 +63,7 @@ def test_a_process_whose_main_thread_works_on_is_left_alone(
     assert statuses == []
 
 
-def test_a_process_whose_threads_have_ended_is_left_to_python(thread: threading.Thread, statuses: list[int]) -> None:
+def test_process_whose_threads_have_ended_is_not_ended(thread: threading.Thread, statuses: list[int]) -> None:
     end = ProcessEnd(statuses.append)
     end._threads_have_ended()
     assert not end.look()
@@ -81,5 +81,5 @@ def test_a_process_whose_threads_have_ended_is_left_to_python(thread: threading.
         (ValueError(), 1),
     ],
 )
-def test_the_status_is_that_which_python_gives(error: BaseException, status: int) -> None:
+def test_exit_code_for_an_exception_is_that_of_python(error: BaseException, status: int) -> None:
     assert process_end._status_of(error) == status

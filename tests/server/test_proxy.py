@@ -33,56 +33,56 @@ def scheme_of(*protocols: bytes) -> str:
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/8", "1.1.1.1, 10.0.0.1", "*", "::1,10.0.0.1"])
-def test_C7_a_peer_that_is_listed_is_trusted(text: str) -> None:
+def test_C7_listed_peer_is_trusted(text: str) -> None:
     assert TrustedPeers(text).trusts(PROXY)
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.2", "11.0.0.0/8", "::1", "unix:", "unix:/run/app.sock"])
-def test_C7_peer_outside_the_trusted_ones_is_not_trusted(text: str) -> None:
+def test_C7_unlisted_peer_is_not_trusted(text: str) -> None:
     assert not TrustedPeers(text).trusts(PROXY)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.0/8", "::ffff:127.0.0.1"])
-def test_C7_an_address_of_ipv4_is_itself_on_an_ipv6_socket(text: str) -> None:
+def test_C7_trusted_ipv4_address_is_trusted_in_its_mapped_ipv6_form(text: str) -> None:
     assert TrustedPeers(text).trusts(("::ffff:127.0.0.1", 1))
 
 
-def test_C7_networks_of_ipv6_are_understood() -> None:
+def test_C7_peer_in_a_listed_ipv6_network_is_trusted() -> None:
     assert TrustedPeers("2001:db8::/32").trusts(("2001:db8::7", 1))
     assert not TrustedPeers("2001:db8::/32").trusts(("2001:db9::7", 1))
 
 
 @pytest.mark.parametrize("text", ["unix:", "unix:/run/app.sock", "/run/app.sock", "*"])
-def test_C7_a_unix_socket_is_trusted_if_it_is_listed(text: str) -> None:
+def test_C7_listed_unix_socket_is_trusted(text: str) -> None:
     assert TrustedPeers(text).trusts(None, "/run/app.sock")
 
 
 @pytest.mark.parametrize("text", ["", "127.0.0.1", "unix:/run/other.sock"])
-def test_C7_a_unix_socket_is_not_if_it_is_not(text: str) -> None:
+def test_C7_unlisted_unix_socket_is_not_trusted(text: str) -> None:
     assert not TrustedPeers(text).trusts(None, "/run/app.sock")
 
 
-def test_C7_peers_without_end_are_not_all_remembered() -> None:
+def test_C7_cache_of_peers_is_bounded() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     for number in range(5000):
         trusted.trusts((f"11.0.{number >> 8}.{number & 255}", 1))
     assert len(trusted._known) <= 4096
 
 
-def test_C7_values_of_x_forwarded_for_without_end_are_not_all_remembered() -> None:
+def test_C7_cache_of_x_forwarded_for_values_is_bounded() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     for number in range(5000):
         trusted.client(b"11.0.%d.%d" % divmod(number, 256), b"", PROXY, "http")
     assert len(trusted._clients) <= 4096
 
 
-def test_C7_a_long_value_of_x_forwarded_for_is_not_remembered() -> None:
+def test_C7_long_value_of_x_forwarded_for_is_not_cached() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     assert trusted.client(b"1.2.3.4" + b", 10.0.0.1" * 50, b"", PROXY, "http")[0] == ("1.2.3.4", 0)
     assert not trusted._clients
 
 
-async def test_C7_several_fields_of_x_forwarded_for_are_one_list() -> None:
+async def test_C7_repeated_x_forwarded_for_fields_form_one_list() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, forwarded_allow_ips="*")
     conversation.send(request(b"GET / HTTP/1.1", b"x-forwarded-for: 9.9.9.9", b"X-Forwarded-For: 1.2.3.4, unknown"))
@@ -118,7 +118,7 @@ async def test_C7_several_fields_of_x_forwarded_for_are_one_list() -> None:
         ('fe80::1%" 200 OK', PROXY),
     ],
 )
-def test_C7_the_client_is_the_last_that_is_no_trusted_proxy(forwarded_for: str, client: tuple[str, int]) -> None:
+def test_C7_client_is_the_last_address_that_is_not_a_trusted_proxy(forwarded_for: str, client: tuple[str, int]) -> None:
     assert client_of("10.0.0.0/8", forwarded_for) == client
 
 
@@ -126,7 +126,7 @@ def test_C7_with_all_peers_trusted_the_client_is_the_first_address() -> None:
     assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
 
 
-def test_C7_a_list_of_a_client_s_making_is_read_so_far_and_no_further() -> None:
+def test_C7_at_most_a_hundred_addresses_of_x_forwarded_for_are_parsed() -> None:
     assert client_of("*", "9.9.9.9, " + ", ".join(["::1"] * 100)) == ("::1", 0)
 
 
@@ -137,7 +137,7 @@ def test_C7_a_list_of_a_client_s_making_is_read_so_far_and_no_further() -> None:
         ((b"http, https",), "https"), ((b"https", b"http"), "http"), ((b"gopher",), "http"), ((b"",), "http"),
     ],
 )  # fmt: skip
-def test_C7_scheme_is_that_of_the_nearest_proxy(protocols: tuple[bytes, ...], scheme: str) -> None:
+def test_C7_scheme_is_the_last_value_of_x_forwarded_proto(protocols: tuple[bytes, ...], scheme: str) -> None:
     assert scheme_of(*protocols) == scheme
 
 
@@ -147,7 +147,7 @@ def test_C7_a_malformed_trusted_address_is_rejected(text: str) -> None:
         TrustedPeers(text)
 
 
-def test_C7_the_environment_lists_the_trusted_peers_unless_the_settings_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_C7_forwarded_allow_ips_of_the_environment_applies_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
     assert build_trusted_peers("").trusts(PROXY)
     assert not build_trusted_peers("10.0.0.2").trusts(PROXY)
@@ -172,11 +172,11 @@ async def ask(stream: bytes, **settings: Any) -> list[tuple[object, object]]:
     return [(message["client"], message["scheme"]) for message in recorder.messages]
 
 
-async def test_C7_a_trusted_peer_is_believed() -> None:
+async def test_C7_forwarded_fields_of_a_trusted_peer_are_applied() -> None:
     assert await ask(FORWARDED, forwarded_allow_ips="*") == [(("1.2.3.4", 5), "https")]
 
 
-async def test_C7_any_other_peer_is_not() -> None:
+async def test_C7_forwarded_fields_of_an_untrusted_peer_are_ignored() -> None:
     [(client, scheme)] = await ask(FORWARDED, forwarded_allow_ips="10.9.9.9")
     assert client != ("1.2.3.4", 5)
     assert scheme == "http"
@@ -187,7 +187,7 @@ async def test_C7_forwarded_fields_are_ignored_when_switched_off() -> None:
     assert client != ("1.2.3.4", 5)
 
 
-async def test_C7_the_next_request_of_the_connection_may_have_another_client() -> None:
+async def test_C7_each_request_of_a_proxy_connection_has_its_own_client() -> None:
     other = request(b"GET / HTTP/1.1", b"x-forwarded-for: 5.6.7.8")
     plain = request()
     seen = await ask(FORWARDED + FORWARDED + other + plain, forwarded_allow_ips="*")
@@ -241,7 +241,7 @@ async def test_C7_a_warning_about_a_request_names_the_client_behind_the_proxy(
     await conversation.lose()
 
 
-async def test_C7_a_warning_about_a_malformed_head_names_the_peer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_C7_warning_about_a_malformed_head_names_the_proxy(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(hello, forwarded_allow_ips="*")
     conversation.send(FORWARDED + b"malformed\r\n")
     await settle()
@@ -252,7 +252,7 @@ async def test_C7_a_warning_about_a_malformed_head_names_the_peer(caplog: pytest
 
 
 @pytest.mark.parametrize("interface", ["channels", "asgi3"])
-async def test_C7_a_websocket_has_the_client_and_the_scheme_behind_the_proxy(interface: str) -> None:
+async def test_C7_websocket_behind_a_proxy_has_the_forwarded_client_and_scheme(interface: str) -> None:
     seen: list[tuple[object, object]] = []
 
     async def channels(message: Any, channels: Any) -> None:
@@ -273,7 +273,7 @@ async def test_C7_a_websocket_has_the_client_and_the_scheme_behind_the_proxy(int
 
 
 @pytest.mark.any_loop
-def test_C7_an_environ_has_the_client_behind_the_proxy_and_nothing_of_the_proxy() -> None:
+def test_C7_environ_behind_a_proxy_has_only_the_forwarded_client() -> None:
     endpoint = Endpoint("http", client=("10.0.0.1", 4711), server=("10.0.0.2", 80))
     exchange = HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", ((), ()), False)
     own = build_environ(exchange)
@@ -306,7 +306,7 @@ def test_unix_socket_is_trusted_by_default_unless_open_to_all_users(
 
 
 @pytest.mark.parametrize("path", ["", "/not/there.sock", "\0abstract"])
-def test_a_unix_socket_that_cannot_be_looked_at_is_not_trusted_by_default(
+def test_unix_socket_of_unknown_permissions_is_not_trusted_by_default(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)

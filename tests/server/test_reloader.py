@@ -34,20 +34,20 @@ def test_the_reloader_ignores_files_that_are_excluded(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["app.py"])
 
 
-def test_a_folder_is_excluded_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_excluded_folder_excludes_all_files_in_it(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     assert str(tmp_path / "tests" / "deep" / "app.py") not in Selection([str(tmp_path)], [], [str(tmp_path / "tests")])
 
 
-def test_a_default_is_excluded_no_more_if_it_is_included(tmp_path: Path) -> None:
+def test_included_pattern_replaces_an_equal_default_exclude(tmp_path: Path) -> None:
     assert str(tmp_path / ".env") in Selection([str(tmp_path)], [".*"], [])
 
 
-def test_a_default_is_included_no_more_if_it_is_excluded(tmp_path: Path) -> None:
+def test_excluded_pattern_replaces_an_equal_default_include(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
 
 
-def test_files_in_a_new_folder_count_even_if_made_before_it_is_watched(
+def test_files_created_in_a_new_folder_before_it_is_watched_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event for the folder is all that there is: which files come before the watch is a matter of luck."""

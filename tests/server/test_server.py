@@ -80,7 +80,7 @@ def test_a_server_runs_in_a_thread() -> None:
     assert not thread.is_alive()
 
 
-async def test_a_server_is_run_step_by_step() -> None:
+async def test_startup_main_loop_and_shutdown_may_be_called_separately() -> None:
     app = Application()
     server = server_of(app)
     await server.startup()
@@ -95,7 +95,7 @@ async def test_a_server_is_run_step_by_step() -> None:
     assert app.events == ["startup", "shutdown"]
 
 
-async def test_sockets_may_be_given() -> None:
+async def test_server_serves_on_given_sockets() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         server = server_of(Application())
@@ -104,7 +104,7 @@ async def test_sockets_may_be_given() -> None:
         await server.shutdown()
 
 
-async def test_a_server_that_is_cancelled_shuts_its_application_down() -> None:
+async def test_cancelled_server_shuts_its_application_down() -> None:
     app = Application()
     server = server_of(app)
     task = asyncio.create_task(server.serve())
@@ -130,7 +130,7 @@ async def test_a_server_that_is_cancelled_while_it_starts_leaves_no_task() -> No
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_startup_that_fails_leaves_nothing_open(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_startup_closes_all_sockets(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(Application):
         async def startup(self) -> None:
             raise RuntimeError("no database")
@@ -162,7 +162,7 @@ async def test_an_exception_of_a_task_of_the_program_reaches_the_previous_except
     assert [report["message"] for report in reports] == ["somebody else's"]
 
 
-async def test_a_server_that_was_shut_down_may_be_cancelled() -> None:
+async def test_server_may_be_cancelled_after_its_shutdown() -> None:
     """As fixtures do it that were found in the wild."""
     app = Application()
     server = server_of(app)
@@ -175,7 +175,7 @@ async def test_a_server_that_was_shut_down_may_be_cancelled() -> None:
     assert app.events == ["startup", "shutdown"]
 
 
-async def test_a_configuration_that_was_loaded_is_started() -> None:
+async def test_application_of_a_loaded_configuration_is_started() -> None:
     server = server_of(Application())
     server.config.load()
     await server.startup()
@@ -183,7 +183,7 @@ async def test_a_configuration_that_was_loaded_is_started() -> None:
     await server.shutdown()
 
 
-async def test_a_configuration_makes_its_application_once() -> None:
+async def test_factory_of_a_configuration_is_called_once() -> None:
     made: list[Application] = []
 
     def make() -> Application:
@@ -213,7 +213,7 @@ async def test_a_server_can_be_driven_by_code_copied_from_another_server() -> No
     assert app.events == ["startup", "shutdown"]
 
 
-async def test_a_server_may_be_started_again_while_it_runs() -> None:
+async def test_startup_may_be_called_again_while_the_server_runs() -> None:
     app = Application()
     server = server_of(app)
     task = asyncio.create_task(server.serve())
@@ -226,7 +226,7 @@ async def test_a_server_may_be_started_again_while_it_runs() -> None:
     assert app.events == ["startup", "shutdown"] * 2
 
 
-async def test_sockets_may_be_bound_by_the_configuration() -> None:
+async def test_server_serves_on_a_socket_bound_by_the_configuration() -> None:
     config = uvicorn.Config(Application(), port=0, log_config=None)
     listening = config.bind_socket()
     server = uvicorn.Server(config)
@@ -235,7 +235,7 @@ async def test_sockets_may_be_bound_by_the_configuration() -> None:
     await server.shutdown()
 
 
-def test_the_event_loop_may_be_made_by_the_configuration() -> None:
+def test_server_runs_on_an_event_loop_created_by_the_configuration() -> None:
     server = server_of(Application(), loop="asyncio")
     server.should_exit = True
     with asyncio.Runner(loop_factory=cast(Config, server.config).get_loop_factory()) as runner:
@@ -246,7 +246,7 @@ def test_the_event_loop_may_be_made_by_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("name", "nothing"), [("install_signal_handlers", lambda: None), ("capture_signals", contextlib.nullcontext)]
 )
-def test_signals_may_be_left_alone_by_an_instance(name: str, nothing: Callable[[], Any]) -> None:
+def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Callable[[], Any]) -> None:
     server = server_of(Application())
     setattr(server, name, nothing)
     before = signal.getsignal(signal.SIGTERM)
@@ -274,7 +274,7 @@ def test_loaded_modules_are_exempt_from_garbage_collection_while_serving() -> No
 
 
 @pytest.mark.usefixtures("nothing_is_frozen")
-def test_a_program_that_has_frozen_something_itself_is_left_its_way() -> None:
+def test_objects_frozen_by_the_program_stay_frozen() -> None:
     gc.freeze()
     before = gc.get_freeze_count()
     server, frozen = looking_at_what_is_frozen()

@@ -38,7 +38,7 @@ async def test_a_subclass_with_on_tick_stops_when_it_should_exit() -> None:
     assert server.should_exit
 
 
-async def test_a_main_loop_of_a_subclass_may_call_on_tick() -> None:
+async def test_main_loop_of_a_subclass_may_call_on_tick() -> None:
     class Looping(uvicorn.Server):
         async def main_loop(self) -> None:
             assert not await self.on_tick(0)
@@ -50,7 +50,7 @@ async def test_a_main_loop_of_a_subclass_may_call_on_tick() -> None:
     assert server.should_exit
 
 
-async def test_steps_of_a_subclass_are_called_with_the_sockets() -> None:
+async def test_startup_and_shutdown_of_a_subclass_are_called_with_the_sockets() -> None:
     calls: list[tuple[str, Any]] = []
 
     class Stepping(uvicorn.Server):
@@ -69,7 +69,7 @@ async def test_steps_of_a_subclass_are_called_with_the_sockets() -> None:
     assert calls == [("startup", sockets), ("shutdown", sockets)]
 
 
-async def test_the_time_of_the_last_notification_is_known() -> None:
+async def test_last_notified_is_the_time_of_the_last_notify_callback() -> None:
     server: uvicorn.Server
 
     async def notify() -> None:
@@ -82,7 +82,7 @@ async def test_the_time_of_the_last_notification_is_known() -> None:
 
 
 @pytest.mark.any_loop
-async def test_a_server_takes_what_was_changed_in_its_configuration_after_it_was_made() -> None:
+async def test_configuration_changed_after_the_server_was_created_is_used() -> None:
     made = config()
     server = uvicorn.Server(made)
     made.server_header = False

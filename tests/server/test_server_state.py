@@ -9,7 +9,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 
-def test_a_state_without_a_server_is_empty() -> None:
+def test_server_state_is_empty_before_the_startup() -> None:
     state = ServerState()
     assert (state.total_requests, len(state.connections), len(state.tasks), state.default_headers) == (0, 0, 0, [])
 

@@ -19,42 +19,42 @@ def seconds_steady(count: int, bytes_per_second: int) -> list[tuple[float, int]]
 # Request content
 
 
-def test_content_at_a_good_rate_is_never_too_slow() -> None:
+def test_content_above_the_minimum_rate_is_accepted() -> None:
     assert set(reasons(*seconds_steady(1000, 500))) == {""}
 
 
-def test_a_slow_start_is_forgiven_for_ten_seconds() -> None:
+def test_minimum_rate_does_not_apply_in_the_first_ten_seconds() -> None:
     assert set(reasons(*seconds_steady(10, 1))) == {""}
 
 
-def test_content_below_the_least_rate_is_too_slow_after_ten_seconds() -> None:
+def test_content_below_the_minimum_rate_is_rejected_after_ten_seconds() -> None:
     assert reasons(*seconds_steady(11, 499))[-1] == "request content slower than 500 bytes per second"
 
 
-def test_the_rate_is_that_of_the_whole_time() -> None:
+def test_content_rate_is_the_average_since_the_start() -> None:
     fast_then_slow = [(1.0, 10_000 + second) for second in range(20)]
     assert set(reasons(*fast_then_slow)) == {""}
 
 
-def test_a_least_rate_of_0_forgives_any_rate() -> None:
+def test_minimum_rate_of_0_accepts_any_rate() -> None:
     assert set(reasons(*seconds_steady(1000, 1), least_rate=0)) == {""}
 
 
-def test_a_pause_is_too_long_when_its_time_is_up() -> None:
+def test_pause_of_content_is_rejected_after_the_idle_time() -> None:
     pause = [(1.0, 1_000_000)] * 21
     assert [bool(reason) for reason in reasons(*pause)] == [False] * 20 + [True]
 
 
-def test_a_pause_that_is_too_long_is_reported_with_its_length() -> None:
+def test_reason_for_a_rejected_pause_has_its_length() -> None:
     assert reasons((1.0, 0), (2.5, 0), idle_seconds=2.5)[-1] == "no request content for 2.5 seconds"
 
 
-def test_a_byte_ends_a_pause() -> None:
+def test_byte_of_content_restarts_the_idle_time() -> None:
     steps = [(19.0, 1_000_000 + second) for second in range(10)]
     assert set(reasons(*steps)) == {""}
 
 
-def test_a_tick_that_came_late_counts_for_its_whole_length() -> None:
+def test_late_tick_counts_with_its_whole_duration() -> None:
     assert reasons((1.0, 0), (25.0, 0))[-1] == "no request content for 20 seconds"
 
 
@@ -67,25 +67,25 @@ def stalls(*steps: tuple[float, int, int]) -> list[float]:
     return [stall.check(elapsed, unsent, written) for elapsed, unsent, written in steps]
 
 
-def test_a_stall_begins_with_the_first_look() -> None:
+def test_write_timeout_starts_at_the_first_check() -> None:
     assert stalls((1.0, 500, 900)) == [0.0]
 
 
-def test_a_client_that_takes_nothing_stalls() -> None:
+def test_write_timeout_counts_while_the_client_receives_nothing() -> None:
     assert stalls((1.0, 500, 900), (1.0, 500, 900), (2.0, 500, 900)) == [0.0, 1.0, 3.0]
 
 
-def test_a_client_that_takes_a_byte_does_not_stall() -> None:
+def test_write_timeout_is_zero_while_the_client_receives_bytes() -> None:
     assert stalls((1.0, 500, 900), (1.0, 499, 900), (1.0, 498, 900)) == [0.0, 0.0, 0.0]
 
 
-def test_a_byte_ends_a_stall() -> None:
+def test_received_byte_restarts_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (50.0, 500, 900), (1.0, 499, 900), (1.0, 499, 900)) == [0.0, 50.0, 0.0, 1.0]
 
 
-def test_more_to_send_does_not_end_a_stall() -> None:
+def test_further_writes_do_not_restart_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (1.0, 700, 1100), (1.0, 900, 1300)) == [0.0, 1.0, 2.0]
 
 
-def test_a_client_that_takes_less_than_is_written_does_not_stall() -> None:
+def test_slow_client_that_receives_some_bytes_meets_no_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (1.0, 600, 1100), (1.0, 700, 1300)) == [0.0, 0.0, 0.0]

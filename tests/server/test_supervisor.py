@@ -41,14 +41,14 @@ def supervisor() -> Iterator[Supervisor]:
         made._waking.close()
 
 
-def test_a_worker_that_is_silent_for_too_long_is_sent_the_abort_signal(supervisor: Supervisor) -> None:
+def test_worker_that_does_not_report_in_time_gets_sigabrt(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.heard -= 10
     supervisor._look_after()
     assert worker.process.wait(30) == -6
 
 
-def test_time_in_which_the_supervisor_was_halted_does_not_count_as_worker_silence(supervisor: Supervisor) -> None:
+def test_suspension_of_the_supervisor_does_not_count_as_silence_of_a_worker(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.heard -= 10
     supervisor._looked -= 10
@@ -56,7 +56,7 @@ def test_time_in_which_the_supervisor_was_halted_does_not_count_as_worker_silenc
     assert not worker.deadline
 
 
-def test_time_in_which_the_supervisor_was_halted_does_not_count_towards_the_grace(supervisor: Supervisor) -> None:
+def test_suspension_of_the_supervisor_does_not_count_towards_the_grace_period(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 5
     supervisor._looked -= 10
@@ -65,7 +65,7 @@ def test_time_in_which_the_supervisor_was_halted_does_not_count_towards_the_grac
         worker.process.wait(0)
 
 
-def test_a_worker_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
+def test_worker_that_does_not_stop_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 1
     for _ in range(3):
@@ -74,7 +74,7 @@ def test_a_worker_is_killed_once(supervisor: Supervisor, caplog: pytest.LogCaptu
     assert worker.process.wait(30) == -9
 
 
-def test_a_worker_that_has_hung_up_is_to_end_soon(supervisor: Supervisor) -> None:
+def test_worker_that_has_closed_its_channel_gets_a_deadline(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.process.kill()
     supervisor._hear(worker)
@@ -82,7 +82,7 @@ def test_a_worker_that_has_hung_up_is_to_end_soon(supervisor: Supervisor) -> Non
     assert worker.channel.fileno() == -1
 
 
-def test_a_worker_that_starts_slowly_is_logged_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
+def test_slow_start_of_a_worker_is_logged_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
     [worker] = supervisor._workers
     worker.ready = 0.0
     worker.heard -= 10

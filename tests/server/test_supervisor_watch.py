@@ -36,13 +36,13 @@ def watched() -> Iterator[Watched]:
     made.ours.close()
 
 
-def test_a_worker_is_killed_when_the_grace_after_its_supervisor_is_over(watched: Watched) -> None:
+def test_worker_is_killed_when_the_grace_period_after_its_supervisors_death_has_passed(watched: Watched) -> None:
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)
     assert watched.waits == [7.0]
 
 
-def test_a_worker_whose_loop_has_noticed_gets_time_to_end_by_itself(watched: Watched) -> None:
+def test_worker_whose_event_loop_has_noticed_gets_more_time_to_stop(watched: Watched) -> None:
     watched.watch.noticed.set()
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)
@@ -55,7 +55,7 @@ def test_a_worker_that_has_finished_is_not_killed(watched: Watched) -> None:
     assert not watched.killed.is_set()
 
 
-def test_the_supervisor_sees_the_end_of_a_worker_that_has_finished(watched: Watched) -> None:
+def test_supervisor_sees_the_closed_channel_of_a_finished_worker(watched: Watched) -> None:
     watched.ours.settimeout(LONGEST_WAIT)
     watched.watch.finish()
     assert watched.ours.recv(1) == b""

@@ -46,7 +46,7 @@ def test_without_a_certificate_there_is_no_tls() -> None:
     assert build_ssl_context(Settings()) is None
 
 
-def test_D15_nothing_older_than_tls_1_2_is_spoken(made: Certificates) -> None:
+def test_D15_tls_versions_below_1_2_are_rejected(made: Certificates) -> None:
     assert context_of(ssl_certfile=made.both).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
@@ -54,7 +54,7 @@ def test_D15_renegotiation_is_off(made: Certificates) -> None:
     assert context_of(ssl_certfile=made.both).options & ssl.OP_NO_RENEGOTIATION
 
 
-def test_a_key_in_a_file_of_its_own_is_read(made: Certificates) -> None:
+def test_key_in_a_separate_file_is_read(made: Certificates) -> None:
     context_of(ssl_certfile=made.chain, ssl_keyfile=made.key)
 
 
@@ -79,7 +79,7 @@ def test_a_tls_key_of_another_certificate_is_reported(made: Certificates) -> Non
 
 
 @pytest.mark.parametrize("name", ["ssl_certfile", "ssl_keyfile", "ssl_ca_certs"])
-def test_a_file_that_is_not_there_is_named(made: Certificates, name: str) -> None:
+def test_error_for_a_missing_tls_file_names_the_file(made: Certificates, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name}: '/nowhere/at.all' cannot be read: No such file"):
         context_of(**{"ssl_certfile": made.both, name: "/nowhere/at.all"})
 
@@ -97,7 +97,7 @@ def test_a_certificate_file_that_is_not_pem_is_reported(made: Certificates, tmp_
 
 
 @pytest.mark.parametrize("name", ["ssl_keyfile", "ssl_ca_certs"])
-def test_a_tls_setting_without_a_certificate_asks_for_one(made: Certificates, name: str) -> None:
+def test_tls_setting_without_a_certificate_is_rejected(made: Certificates, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is given without a certificate"):
         build_ssl_context(build_settings({name: str(made.key)}))
 
@@ -121,13 +121,13 @@ def test_client_certificates_are_required_with_ssl_cert_reqs(made: Certificates)
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
-def test_ciphers_are_those_of_the_list(made: Certificates) -> None:
+def test_ssl_ciphers_selects_the_ciphers(made: Certificates) -> None:
     context = context_of(ssl_certfile=made.both, ssl_ciphers="ECDHE-RSA-AES128-GCM-SHA256")
     old = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"}
     assert old == {"ECDHE-RSA-AES128-GCM-SHA256"}
 
 
-def test_a_mistake_in_new_certificates_leaves_the_old_ones(made: Certificates) -> None:
+def test_invalid_new_certificates_leave_the_old_ones_in_use(made: Certificates) -> None:
     context = context_of(ssl_certfile=made.both)
     made.both.write_text("Hello")
     with pytest.raises(ConfigError):

@@ -13,7 +13,7 @@ from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.transport import reset
 
 
-async def test_a_client_of_tcp_is_reset() -> None:
+async def test_tcp_client_gets_a_reset() -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         there = socket.create_connection(listening.getsockname())
@@ -26,7 +26,7 @@ async def test_a_client_of_tcp_is_reset() -> None:
     there.close()
 
 
-async def test_a_client_of_a_unix_socket_sees_an_end() -> None:
+async def test_unix_socket_client_gets_an_end_of_file_on_reset() -> None:
     loop = asyncio.get_running_loop()
     here, there = socket.socketpair()
     there.setblocking(False)

@@ -147,7 +147,7 @@ async def test_two_files_arrive_whole_on_one_connection(file: Path, waits: bool,
     assert used
 
 
-async def test_an_empty_file_arrives(tmp_path: Path) -> None:
+async def test_empty_file_is_sent_as_a_complete_response(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     async with served(Files(empty)) as conversation:
@@ -155,7 +155,9 @@ async def test_an_empty_file_arrives(tmp_path: Path) -> None:
         assert (await conversation.read(70)).endswith(b"content-length: 0\r\n\r\n")
 
 
-async def test_a_client_that_leaves_ends_it_and_nothing_stays_open(file: Path, descriptors: Any) -> None:
+async def test_sendfile_ends_and_closes_its_descriptors_when_the_client_disconnects(
+    file: Path, descriptors: Any
+) -> None:
     app = Files(file)
     async with served(app) as conversation:
         await conversation.send(GET)
@@ -168,7 +170,7 @@ async def test_a_client_that_leaves_ends_it_and_nothing_stays_open(file: Path, d
     assert isinstance(app.errors[0], OSError)
 
 
-async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> None:
+async def test_file_that_shrinks_while_it_is_sent_aborts_the_response(file: Path) -> None:
     app = Files(file)
     async with served(app) as conversation:
         await conversation.send(GET)
@@ -179,7 +181,7 @@ async def test_a_file_that_gets_shorter_breaks_the_response_off(file: Path) -> N
     assert "bytes shorter than when it was opened" in str(app.errors[0])
 
 
-async def test_a_client_that_takes_nothing_of_a_file_is_reset(file: Path) -> None:
+async def test_client_that_receives_nothing_of_a_file_is_reset(file: Path) -> None:
     app = Files(file)
     async with served(app, timeout_write_stall=5.0) as conversation:
         await conversation.send(GET)
@@ -193,7 +195,7 @@ async def test_a_client_that_takes_nothing_of_a_file_is_reset(file: Path) -> Non
     assert isinstance(app.errors[0], OSError)
 
 
-async def test_a_handler_that_is_cancelled_breaks_its_file_off(file: Path) -> None:
+async def test_cancelled_handler_aborts_the_response_with_its_file(file: Path) -> None:
     task: list[asyncio.Task[None]] = []
     files = Files(file)
 
@@ -211,7 +213,7 @@ async def test_a_handler_that_is_cancelled_breaks_its_file_off(file: Path) -> No
         assert not parse_responses(data, closed=True)[0].complete
 
 
-async def test_more_than_was_promised_is_not_sent(file: Path) -> None:
+async def test_file_longer_than_content_length_is_not_sent_beyond_it(file: Path) -> None:
     app = Files(file, length=1000)
     async with served(app) as conversation:
         await conversation.send(GET)
@@ -221,7 +223,7 @@ async def test_more_than_was_promised_is_not_sent(file: Path) -> None:
 
 
 @pytest.mark.parametrize("forwarded", [b"", b"x-forwarded-proto: http\r\n"])
-async def test_a_file_goes_encrypted_where_the_connection_is(
+async def test_file_on_a_tls_connection_is_sent_encrypted(
     file: Path, tmp_path: Path, forwarded: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> int:

@@ -52,7 +52,7 @@ async def test_e6_every_ping_of_a_client_that_reads_is_answered() -> None:
     assert pongs == [b"%d" % number for number in range(10)]
 
 
-async def test_e6_of_a_ping_flood_that_is_not_read_only_the_latest_is_answered() -> None:
+async def test_e6_only_the_latest_ping_of_a_client_that_does_not_read_is_answered() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     conversation.transport.protocol.pause_writing()
@@ -66,7 +66,7 @@ async def test_e6_of_a_ping_flood_that_is_not_read_only_the_latest_is_answered()
     assert [bytes(frame.data) for frame in conversation.frames] == [b"4999"]
 
 
-async def test_e7_a_silent_client_is_pinged_and_then_given_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_e7_silent_client_is_pinged_then_closed_with_1011(caplog: pytest.LogCaptureFixture) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_ping_interval=20.0, ws_ping_timeout=20.0)
     conversation.clock.advance(20)
@@ -83,7 +83,7 @@ async def test_e7_a_silent_client_is_pinged_and_then_given_up(caplog: pytest.Log
     assert app.messages[-1]["code"] == 1011
 
 
-async def test_a_client_that_answers_pings_stays() -> None:
+async def test_client_that_answers_pings_stays_connected() -> None:
     conversation = await opened()
     for _ in range(10):
         conversation.clock.advance(21)
@@ -99,7 +99,7 @@ async def test_no_ping_is_sent_without_a_ping_interval() -> None:
     assert conversation.frames == []
 
 
-async def test_a_client_that_does_not_answer_our_close_is_reset_in_time() -> None:
+async def test_client_that_does_not_answer_the_close_frame_is_reset_after_ws_close_timeout() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         seen.append(message)
         if message["channel"] == "websocket.connect":
@@ -115,7 +115,7 @@ async def test_a_client_that_does_not_answer_our_close_is_reset_in_time() -> Non
     assert seen[-1]["code"] == 1006
 
 
-async def test_a_client_that_has_closed_is_let_go() -> None:
+async def test_connection_is_closed_after_the_clients_close_frame() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()
@@ -127,7 +127,7 @@ async def test_a_client_that_has_closed_is_let_go() -> None:
     assert not conversation.context.connections
 
 
-async def test_a_client_that_takes_no_byte_is_reset(caplog: pytest.LogCaptureFixture) -> None:
+async def test_websocket_client_that_receives_no_byte_is_reset(caplog: pytest.LogCaptureFixture) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
     conversation.transport.client_takes = False
@@ -177,7 +177,7 @@ async def test_websocket_frames_sent_before_the_handshake_response_are_received_
     assert [message.get("text") for message in app.messages] == [None, "early"]
 
 
-async def test_a_client_that_leaves_before_the_answer_is_not_waited_for() -> None:
+async def test_client_that_disconnects_during_the_handshake_ends_the_session() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)

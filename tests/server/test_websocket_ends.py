@@ -44,7 +44,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_e9_client_that_sends_on_after_our_close_frame_is_reset_in_time() -> None:
+async def test_e9_client_that_continues_to_send_after_the_servers_close_frame_is_reset() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)
@@ -53,7 +53,7 @@ async def test_e9_client_that_sends_on_after_our_close_frame_is_reset_in_time() 
     assert conversation.transport.aborted
 
 
-async def test_a_client_that_has_been_sent_everything_is_closed_and_not_reset() -> None:
+async def test_lingering_client_that_has_received_all_bytes_is_closed_without_a_reset() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()
@@ -75,7 +75,7 @@ async def test_client_that_reads_nothing_after_its_close_frame_is_reset() -> Non
     await settle()
 
 
-async def test_where_there_is_no_half_close_a_finished_closing_handshake_closes_at_once() -> None:
+async def test_closing_handshake_without_half_close_closes_the_connection_at_once() -> None:
     conversation = await opened()
     conversation.transport.half_closes = False
     conversation.client.send_close(1000)
@@ -85,7 +85,7 @@ async def test_where_there_is_no_half_close_a_finished_closing_handshake_closes_
     assert not conversation.transport.aborted
 
 
-async def test_e7_a_client_that_is_owed_much_but_takes_some_is_not_given_up_for_an_unsent_ping() -> None:
+async def test_e7_slow_client_is_pinged_only_after_it_has_received_the_unsent_bytes() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
     conversation.transport.client_takes = False
@@ -113,7 +113,7 @@ async def test_e8_client_is_pinged_while_reading_is_paused() -> None:
     await conversation.lose()
 
 
-async def test_a_reset_is_reported_to_the_application_at_once() -> None:
+async def test_application_is_notified_of_a_websocket_reset_at_once() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.context.connections.pop().reset()
@@ -125,7 +125,7 @@ async def test_a_reset_is_reported_to_the_application_at_once() -> None:
 
 @pytest.mark.parametrize("interface", ["channels", "asgi3"])
 @pytest.mark.parametrize("ending", ["close", "loss", "refusal", "loss before the answer", "stop"])
-async def test_nothing_of_a_connection_waits_for_the_garbage_collector(ending: str, interface: str) -> None:
+async def test_lost_websocket_connection_is_freed_without_the_garbage_collector(ending: str, interface: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect" and ending == "refusal":
             await channels["reply"].send({"accept": False})
@@ -188,7 +188,7 @@ def living() -> list[Any]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 
-async def test_a_client_whose_answer_to_a_ping_waits_for_us_is_not_given_up() -> None:
+async def test_client_whose_pong_is_unread_while_reading_is_paused_is_not_closed() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
     connection = conversation.transport.protocol
@@ -207,7 +207,7 @@ async def test_a_client_whose_answer_to_a_ping_waits_for_us_is_not_given_up() ->
     await conversation.lose()
 
 
-async def test_where_there_is_no_half_close_a_client_that_does_not_close_is_reset_in_time() -> None:
+async def test_client_without_half_close_that_does_not_close_is_reset_after_ws_close_timeout() -> None:
     conversation = await opened(ws_close_timeout=3.0, timeout_linger=1.0)
     conversation.transport.half_closes = False
     conversation.transport.client_takes = False
@@ -224,7 +224,7 @@ async def test_where_there_is_no_half_close_a_client_that_does_not_close_is_rese
 
 
 @pytest.mark.parametrize("half_closes", [True, False])
-async def test_after_a_fault_what_still_comes_is_dropped_up_to_a_bound(half_closes: bool) -> None:
+async def test_input_after_a_protocol_error_is_dropped_up_to_a_limit(half_closes: bool) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, max_drain_bytes=1000)
     conversation.transport.half_closes = half_closes
@@ -239,7 +239,7 @@ async def test_after_a_fault_what_still_comes_is_dropped_up_to_a_bound(half_clos
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_a_fault_after_our_close_ends_the_wait_for_theirs() -> None:
+async def test_protocol_error_after_the_servers_close_frame_ends_the_closing_handshake() -> None:
     app = Recorder(closing)
     conversation = await opened(app)
     conversation.send(frame(RESERVED))
@@ -248,7 +248,7 @@ async def test_a_fault_after_our_close_ends_the_wait_for_theirs() -> None:
     assert conversation.received.count(b"\x88\x02") == 1
 
 
-async def test_after_our_close_only_the_client_s_own_is_listened_to() -> None:
+async def test_messages_after_the_servers_close_frame_are_dropped() -> None:
     app = Recorder(closing)
     conversation = await opened(app)
     written = len(conversation.transport.writes)
@@ -258,7 +258,7 @@ async def test_after_our_close_only_the_client_s_own_is_listened_to() -> None:
     assert [message.get("code") for message in app.messages] == [None, 4001]
 
 
-async def test_the_latest_ping_of_a_client_that_has_closed_meanwhile_is_not_answered() -> None:
+async def test_held_ping_is_not_answered_after_the_close_frame() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     conversation.transport.protocol.pause_writing()
@@ -269,7 +269,7 @@ async def test_the_latest_ping_of_a_client_that_has_closed_meanwhile_is_not_answ
     await conversation.lose()
 
 
-async def test_a_connection_is_reset_once_and_has_no_more_deadlines() -> None:
+async def test_reset_connection_checks_no_deadlines() -> None:
     conversation = await opened()
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
@@ -281,7 +281,7 @@ async def test_a_connection_is_reset_once_and_has_no_more_deadlines() -> None:
     await settle()
 
 
-async def test_where_there_is_no_half_close_a_transport_is_closed_once_and_not_read_again() -> None:
+async def test_transport_without_half_close_is_closed_once_and_not_read_again() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, max_drain_bytes=0)
     conversation.transport.half_closes = False
@@ -329,7 +329,7 @@ async def refused(announced: int = 8_000_000, **settings: Any) -> WebSocketConve
     return conversation
 
 
-async def test_a_message_that_is_refused_is_read_and_dropped_to_its_announced_end() -> None:
+async def test_rejected_message_is_read_and_dropped_up_to_its_announced_length() -> None:
     conversation = await refused(ws_close_timeout=1.0)
     for _ in range(122):
         conversation.send(PIECE)
@@ -341,7 +341,7 @@ async def test_a_message_that_is_refused_is_read_and_dropped_to_its_announced_en
     await settle()
 
 
-async def test_a_message_that_is_refused_is_dropped_as_far_as_was_announced_and_a_little_further() -> None:
+async def test_input_after_a_rejected_message_is_dropped_up_to_a_limit() -> None:
     conversation = await refused(1_000_000, max_drain_bytes=1000)
     conversation.send(bytes(1_000_000 - 1000 + 4000))
     assert not conversation.transport.closing
@@ -350,7 +350,7 @@ async def test_a_message_that_is_refused_is_dropped_as_far_as_was_announced_and_
     await settle()
 
 
-async def test_no_more_of_a_refused_message_is_dropped_than_a_request_may_have_content() -> None:
+async def test_rejected_message_is_dropped_up_to_max_content_bytes() -> None:
     conversation = await refused(max_content_bytes=100_000, max_drain_bytes=1000)
     conversation.send(bytes(104_000))
     assert not conversation.transport.closing
@@ -359,7 +359,7 @@ async def test_no_more_of_a_refused_message_is_dropped_than_a_request_may_have_c
     await settle()
 
 
-async def test_a_refused_message_that_goes_on_for_half_a_minute_is_given_up() -> None:
+async def test_connection_is_closed_if_a_rejected_message_takes_half_a_minute() -> None:
     conversation = await refused(max_content_bytes=0)
     for _ in range(30):
         conversation.send(bytes(10_000))
@@ -371,7 +371,7 @@ async def test_a_refused_message_that_goes_on_for_half_a_minute_is_given_up() ->
     await settle()
 
 
-async def test_a_refused_message_that_falls_silent_is_given_up() -> None:
+async def test_connection_is_closed_if_a_rejected_message_pauses_too_long() -> None:
     conversation = await refused()
     conversation.clock.advance(4)
     assert not conversation.transport.closing
@@ -380,7 +380,7 @@ async def test_a_refused_message_that_falls_silent_is_given_up() -> None:
     await settle()
 
 
-async def test_a_refused_message_that_comes_too_slowly_is_given_up() -> None:
+async def test_connection_is_closed_if_a_rejected_message_is_too_slow() -> None:
     conversation = await refused(min_content_rate=500)
     for _ in range(10):
         conversation.send(bytes(400))
@@ -392,7 +392,7 @@ async def test_a_refused_message_that_comes_too_slowly_is_given_up() -> None:
     await settle()
 
 
-async def test_once_the_server_is_stopping_a_refused_message_is_dropped_for_a_second() -> None:
+async def test_stopping_server_drops_a_rejected_message_for_one_second() -> None:
     conversation = await refused()
     conversation.context.stopping = True
     for _ in range(2):
@@ -403,7 +403,7 @@ async def test_once_the_server_is_stopping_a_refused_message_is_dropped_for_a_se
     await settle()
 
 
-async def test_a_client_that_is_closed_within_a_message_reads_the_close_code_that_the_application_gets() -> None:
+async def test_connection_closed_within_a_message_drops_its_rest_before_closing() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])
@@ -417,7 +417,7 @@ async def test_a_client_that_is_closed_within_a_message_reads_the_close_code_tha
     await conversation.lose()
 
 
-async def test_a_handshake_behind_which_the_client_has_closed_its_side_is_not_asked_about() -> None:
+async def test_handshake_of_a_client_that_has_closed_its_side_is_not_passed_to_the_application() -> None:
     held = Held("http.request")
     app = Recorder(held)
     conversation = WebSocketConversation(app)

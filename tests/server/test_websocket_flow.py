@@ -28,7 +28,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_bytes_keep_their_order_when_some_wait_for_the_answer_and_others_come_right_after_it() -> None:
+async def test_messages_sent_before_and_after_the_accept_are_received_in_order() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -42,7 +42,7 @@ async def test_bytes_keep_their_order_when_some_wait_for_the_answer_and_others_c
     await settle()
 
 
-async def test_a_fault_that_waited_while_reading_was_paused_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_protocol_error_in_input_held_during_a_pause_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"a") + frame(RESERVED))
@@ -54,7 +54,7 @@ async def test_a_fault_that_waited_while_reading_was_paused_is_warned_of_too(cap
     assert "websocket closed" in caplog.text
 
 
-async def test_a_handler_that_closes_and_goes_on_does_not_stop_the_client_s_answer_from_being_read() -> None:
+async def test_clients_close_frame_is_read_while_the_closing_handler_continues() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.receive":
             await channels["reply"].send({"close": 4001})
@@ -85,7 +85,7 @@ async def test_close_by_the_application_drops_held_messages_and_resumes_reading(
     await conversation.lose()
 
 
-async def test_pausing_again_takes_a_resumption_back() -> None:
+async def test_pause_cancels_a_scheduled_resumption() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -103,7 +103,7 @@ async def test_pausing_again_takes_a_resumption_back() -> None:
     await conversation.lose()
 
 
-async def test_messages_held_when_the_connection_breaks_are_not_passed_on() -> None:
+async def test_messages_held_at_a_disconnect_are_not_passed_to_the_application() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -127,7 +127,7 @@ async def test_a_message_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_a_handler_waits_until_its_client_has_taken_enough_or_has_gone(ending: str) -> None:
+async def test_drain_waits_until_the_client_has_received_enough_or_has_disconnected(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())
@@ -152,7 +152,7 @@ async def test_a_handler_waits_until_its_client_has_taken_enough_or_has_gone(end
     await conversation.lose()
 
 
-async def test_waiting_for_a_client_that_keeps_up_is_over_at_once() -> None:
+async def test_drain_returns_at_once_for_a_client_that_keeps_up() -> None:
     conversation = await opened()
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
@@ -178,7 +178,7 @@ async def test_r17_unsent_messages_and_bytes_of_a_client_are_limited(size: int, 
     await settle()
 
 
-async def test_every_kind_of_message_is_heard() -> None:
+async def test_text_and_binary_messages_reach_the_listener() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     await conversation.say("a", b"b")
@@ -188,7 +188,7 @@ async def test_every_kind_of_message_is_heard() -> None:
     await conversation.lose()
 
 
-async def test_messages_that_came_at_once_are_held_back_one_by_one() -> None:
+async def test_listener_may_pause_between_two_messages_of_one_read() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))
@@ -203,9 +203,7 @@ async def test_messages_that_came_at_once_are_held_back_one_by_one() -> None:
 
 @pytest.mark.parametrize("compression", [False, True])
 @pytest.mark.parametrize("length", [5, 5000])
-async def test_a_message_that_others_were_sent_before_is_compressed_or_not_as_was_agreed_on(
-    compression: bool, length: int
-) -> None:
+async def test_message_cached_for_other_clients_is_compressed_as_negotiated(compression: bool, length: int) -> None:
     text = "a" * length
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -220,7 +218,7 @@ async def test_a_message_that_others_were_sent_before_is_compressed_or_not_as_wa
     assert conversation.heard == [text]
 
 
-async def test_a_client_that_takes_as_much_as_it_is_sent_is_not_reset() -> None:
+async def test_client_that_receives_as_much_as_is_sent_is_not_reset() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
     conversation.transport.client_takes = False

@@ -48,7 +48,7 @@ async def test_e2_malformed_handshake_is_rejected_before_the_application(stream:
         assert conversation.responses()[0].header(b"sec-websocket-version") == b"13"
 
 
-async def test_an_application_of_another_kind_sees_a_plain_request() -> None:
+async def test_application_without_websockets_gets_a_handshake_as_an_ordinary_request() -> None:
     def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         return [b"plain"]
@@ -61,7 +61,7 @@ async def test_an_application_of_another_kind_sees_a_plain_request() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_an_application_that_knows_http_only_denies_the_handshake_with_its_reply() -> None:
+async def test_response_of_an_application_for_http_only_rejects_the_handshake() -> None:
     conversation = await opened(hello)
     assert conversation.status == 200
     assert conversation.responses()[0].content == b"hello"
@@ -81,7 +81,7 @@ async def test_an_application_that_knows_http_only_denies_the_handshake_with_its
         ("http://example.org", "https://a.example", 403),
     ],
 )
-async def test_e1_pages_of_other_hosts_are_refused(
+async def test_e1_handshake_of_a_page_of_another_host_is_rejected(
     origin: str | None, allowed: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = await opened(origin=origin, ws_allowed_origins=allowed)
@@ -94,7 +94,7 @@ OPENING = handshake(b"Sec-WebSocket-Version: 13", KEY)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-async def test_a_handshake_may_come_behind_another_request_and_in_any_pieces(piece: int) -> None:
+async def test_handshake_after_another_request_is_accepted_for_any_split(piece: int) -> None:
     app = Recorder(hello)
 
     async def served(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ async def test_a_handshake_may_come_behind_another_request_and_in_any_pieces(pie
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 401, "content": b"who?"}])
-async def test_a18_behind_a_handshake_that_was_denied_nothing_is_taken_for_a_request(answer: dict[str, Any]) -> None:
+async def test_a18_input_after_a_rejected_handshake_is_not_served_as_a_request(answer: dict[str, Any]) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         assert message["channel"] == "websocket.connect"
         await channels["reply"].send(answer)
@@ -131,7 +131,7 @@ async def test_a18_behind_a_handshake_that_was_denied_nothing_is_taken_for_a_req
     await conversation.lose()
 
 
-async def test_r14_the_path_is_whole_below_a_root_path() -> None:
+async def test_r14_path_of_a_websocket_includes_the_root_path() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, path="/a", root_path="/api")
     await conversation.say("x")
@@ -151,7 +151,7 @@ async def test_r14_the_path_is_whole_below_a_root_path() -> None:
         [[b"x"]],
     ],
 )
-async def test_b1_fields_that_may_not_stand_in_the_answer_are_a_500_and_none_of_them_is_sent(
+async def test_b1_invalid_field_in_an_accept_rejects_the_handshake_with_500(
     headers: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ async def test_b1_fields_that_may_not_stand_in_the_answer_are_a_500_and_none_of_
     assert "header" in caplog.text
 
 
-async def test_a_field_of_the_application_takes_the_place_of_the_server_s() -> None:
+async def test_field_of_an_accept_replaces_the_servers_default_field() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             await channels["reply"].send({"accept": True, "headers": ((b"Server", b"mine"), (b"X-Y", b"z"))})
@@ -176,8 +176,8 @@ async def test_a_field_of_the_application_takes_the_place_of_the_server_s() -> N
 
 
 @pytest.mark.any_loop
-async def test_a_client_that_goes_while_the_application_decides_leaves_nothing() -> None:
-    """Transports for TLS have settled by then whom they tell of the end: not the protocol that would come after."""
+async def test_accept_after_the_client_has_disconnected_does_nothing() -> None:
+    """A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced."""
     decided = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

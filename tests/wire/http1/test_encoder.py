@@ -161,7 +161,7 @@ def test_trailers_end_chunked_content() -> None:
 
 
 @pytest.mark.parametrize("headers", [[[b"content-length", b"0"]], []])
-def test_trailers_are_left_out_where_they_have_no_room(headers: Any) -> None:
+def test_trailers_are_left_out_of_a_response_that_is_not_chunked(headers: Any) -> None:
     response = encoder()
     start(response, more_content=True, headers=headers, http_version="1.1" if headers else "1.0")
     assert response.trailers([[b"x-sum", b"1"]]) == b""
@@ -219,7 +219,7 @@ def test_invalid_trailers_raise(headers: Any, message: str) -> None:
         ({"status": 304}, None, b""),
     ],
 )
-def test_framing_for_content_that_the_caller_sends_itself(
+def test_framing_around_returns_the_chunk_framing_for_content_sent_by_the_caller(
     changes: Any, framing: tuple[bytes, bytes] | None, end: bytes
 ) -> None:
     response = encoder()
@@ -228,13 +228,13 @@ def test_framing_for_content_that_the_caller_sends_itself(
     assert response.content(b"", more_content=False) == end
 
 
-def test_an_empty_piece_that_the_caller_sends_itself_has_no_chunk() -> None:
+def test_framing_around_an_empty_piece_is_empty() -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_content_that_the_caller_sends_itself_counts_towards_content_length() -> None:
+def test_content_sent_by_the_caller_counts_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
@@ -268,7 +268,7 @@ def test_configured_fields_are_encoded_as_lines() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Date", b"Content-Length", b"Connection", b"Transfer-Encoding"])
-def test_a_field_that_differs_from_response_to_response_cannot_be_configured(name: bytes) -> None:
+def test_default_field_that_the_server_sets_per_response_is_rejected(name: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="only the server may set it, for each response"):
         encode_default_fields([(name, b"1")])
 
@@ -328,6 +328,6 @@ def test_a_repeated_field_is_encoded_the_same_in_each_response() -> None:
     assert responses == [b"HTTP/1.1 200 OK\r\nx-same: 1\r\ncontent-length: 0\r\n\r\n"] * 2
 
 
-def test_a_thousand_different_fields_are_all_sent_as_they_are() -> None:
+def test_thousand_different_fields_are_sent_unchanged() -> None:
     for number in range(1000):
         assert b"\r\nx-n: %d\r\n" % number in start(encoder(), headers=[[b"x-n", b"%d" % number]])

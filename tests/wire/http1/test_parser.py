@@ -72,7 +72,7 @@ def test_parser_stops_after_a_message_until_next_message() -> None:
     ],
     ids=["field", "repeated field", "target", "field and content", "many fields"],
 )
-def test_little_of_a_large_head_is_held_between_requests(stream: bytes) -> None:
+def test_large_head_is_freed_between_requests(stream: bytes) -> None:
     parser = HTTP1RequestParser(Log(), Limits())
     tracemalloc.start()
     try:
@@ -91,7 +91,7 @@ def test_parser_holds_input_that_arrives_before_next_message() -> None:
 
 @pytest.mark.parametrize("name", [b"proxy-connection", b"Proxy-Connection"])
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"GET http://x/ HTTP/1.1"])
-def test_proxy_connection_leaves_the_connection_as_it_is(name: bytes, line: bytes) -> None:
+def test_proxy_connection_field_does_not_close_the_connection(name: bytes, line: bytes) -> None:
     parser, log = parse(request(line, name + b": close") + request(b"GET /2 HTTP/1.1"))
     assert parser.keep_alive
     parser.next_message()
@@ -111,7 +111,7 @@ def test_repeated_fields_keep_their_order_and_their_values() -> None:
     assert not parser.keep_alive
 
 
-def test_after_a_refusal_everything_is_ignored() -> None:
+def test_input_after_a_malformed_request_is_ignored() -> None:
     parser, log = parse(b"")
     with pytest.raises(RemoteProtocolError):
         parser.receive_data(b"\n")
@@ -121,14 +121,14 @@ def test_after_a_refusal_everything_is_ignored() -> None:
     assert log.calls == []
 
 
-def test_after_stop_everything_is_ignored() -> None:
+def test_input_after_stop_is_ignored() -> None:
     parser, log = parse(request(POST, b"content-length: 5", content=b"he"))
     parser.stop()
     parser.receive_data(b"llo" + request())
     assert log.content == b"he"
 
 
-def test_content_before_a_fault_is_handed_over() -> None:
+def test_content_before_a_malformed_chunk_is_delivered() -> None:
     log = Log()
     parser = HTTP1RequestParser(log, Limits())
     with pytest.raises(RemoteProtocolError):
@@ -152,7 +152,7 @@ def test_OPTIONS_in_absolute_form_without_a_path_has_the_target_asterisk() -> No
     assert parser.target == b"*"
 
 
-def test_unlimited_content_is_unlimited() -> None:
+def test_content_is_unlimited_with_max_content_bytes_0() -> None:
     parser, log = parse(request(POST, b"content-length: 999999999999999999"), Limits(max_content_bytes=0))
     assert parser.content_length == 999999999999999999
 
@@ -166,7 +166,7 @@ def test_content_over_its_limit_is_413_before_it_is_read(stream: bytes) -> None:
     assert raised.value.status_hint == 413
 
 
-def test_chunk_data_cut_after_its_cr_goes_on_with_lf() -> None:
+def test_chunk_data_split_between_cr_and_lf_is_accepted() -> None:
     parser, log = parse(chunked(b"1\r\na\r"))
     parser.receive_data(b"\n0\r\n\r\n")
     assert (log.content, log.calls[-1]) == (b"a", "complete")
@@ -182,7 +182,7 @@ def test_trailers_share_the_limit_of_the_header_section_to_the_byte(size: int) -
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
 
 
-def test_the_same_fields_mean_something_else_in_another_version() -> None:
+def test_keep_alive_of_equal_fields_depends_on_the_http_version() -> None:
     parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
     kept = [parser.keep_alive]
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_the_same_fields_mean_something_else_in_another_version() -> None:
     assert kept == [True, False, True]
 
 
-def test_a_request_with_content_in_between_is_not_forgotten() -> None:
+def test_repeated_head_after_a_request_with_content_is_parsed_anew() -> None:
     with_content = request(POST, b"content-length: 1", content=b"x")
     parser, log = parse(request() + with_content + request() + with_content)
     lengths = [parser.content_length]
@@ -201,7 +201,7 @@ def test_a_request_with_content_in_between_is_not_forgotten() -> None:
     assert lengths == [0, 1, 0, 1]
 
 
-def test_what_a_head_means_does_not_depend_on_the_heads_before_it() -> None:
+def test_meaning_of_a_head_does_not_depend_on_earlier_heads() -> None:
     streams = (
         request(),
         request(b"GET /2 HTTP/1.1"),

@@ -126,14 +126,14 @@ def assert_same_however_cut(stream: bytes, limits: Limits, source: random.Random
 
 
 @pytest.mark.parametrize("limits", [Limits(), NARROW], ids=["usual limits", "narrow limits"])
-def test_every_short_stream_of_the_corpus_is_parsed_the_same_however_it_is_cut(limits: Limits) -> None:
+def test_every_short_stream_of_the_corpus_is_parsed_the_same_for_any_split(limits: Limits) -> None:
     source = random.Random(0)
     for stream in SHORT:
         assert_same_however_cut(stream, limits, source)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_mutated_pipeline_is_parsed_the_same_however_it_is_cut(seed: int) -> None:
+def test_mutated_pipeline_is_parsed_the_same_for_any_split(seed: int) -> None:
     source = random.Random(seed)
     for _ in range(25):
         assert_same_however_cut(disturbed(source), source.choice((Limits(), NARROW)), source)

@@ -105,7 +105,7 @@ def test_without_a_compression_offer_the_response_has_no_extension() -> None:
 
 
 @pytest.mark.parametrize("granted", [8, 9, 10, 11, 12])
-def test_a_client_that_exceeds_its_window_is_understood_wherever_its_stream_is_cut(granted: int) -> None:
+def test_messages_beyond_the_negotiated_window_are_inflated_for_any_split(granted: int) -> None:
     """zlib itself compresses with a window of 9 bits when asked for 8."""
     far = random.Random(granted).randbytes((1 << granted) + 50)
     message = far + bytes(300) + far
@@ -120,7 +120,7 @@ def test_a_client_that_exceeds_its_window_is_understood_wherever_its_stream_is_c
 
 @pytest.mark.parametrize("granted", [8, 12])
 @pytest.mark.parametrize("piece", [1, 7, 100, 5000])
-def test_messages_of_a_client_that_exceeds_its_window_may_refer_to_earlier_ones(granted: int, piece: int) -> None:
+def test_messages_beyond_the_negotiated_window_may_refer_to_earlier_ones(granted: int, piece: int) -> None:
     client, source, deflater = (
         Client(deflate=agreed(OFFER % granted), max_message_bytes=MEBIBYTE),
         random.Random(granted),
@@ -139,7 +139,7 @@ def test_compressed_messages_of_a_client_may_refer_to_earlier_ones(bits: int) ->
     assert [inflated(deflate, client(b"the same words again")) for _ in range(3)] == [b"the same words again"] * 3
 
 
-def test_a_client_without_context_takeover_is_understood() -> None:
+def test_messages_of_a_client_without_context_takeover_are_inflated() -> None:
     deflate = agreed(b"permessage-deflate; client_no_context_takeover")
     assert [inflated(deflate, deflated(b"words")) for _ in range(3)] == [b"words"] * 3
 
@@ -227,7 +227,7 @@ def test_each_byte_of_a_compressed_message_yields_its_output_at_once() -> None:
     assert b"".join(pieces) == b"a" * 300_000
 
 
-def test_a_part_of_a_compressed_message_yields_all_its_output_wherever_it_is_cut() -> None:
+def test_part_of_a_compressed_message_yields_all_its_output_for_any_split() -> None:
     """Also if a step of output ends within the output of the last byte of input."""
     whole = deflated(b"a" * 200_000)
     for end in range(len(whole)):

@@ -101,7 +101,7 @@ def test_a_frame_over_the_limit_is_rejected_before_its_payload_arrives() -> None
 
 # Rejected at the length, before the four bytes of the mask.
 @pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
-def test_announced_bytes_of_a_frame_over_the_limit_are_all_that_the_client_still_sends(piece: int, mask: int) -> None:
+def test_announced_bytes_of_a_frame_over_the_limit_are_the_rest_of_its_payload(piece: int, mask: int) -> None:
     client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
