@@ -223,7 +223,7 @@ async def test_an_application_that_returns_without_a_decision_is_a_500(caplog: p
         await receive()
 
     assert (await opened(app)).status == 500
-    assert "returned without a decision" in caplog.text
+    assert "returned without accepting or rejecting" in caplog.text
 
 
 @pytest.mark.parametrize("event", [{"type": "websocket.http.response.start", "status": 401}])
@@ -282,7 +282,7 @@ async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCapture
     conversation = await opened(app, ws_accept_timeout=0.0, timeout_disconnect=0.0)
     await until(lambda: conversation.received)
     assert conversation.status == 403
-    assert "no decision within" in caplog.text
+    assert "neither accepted nor rejected within" in caplog.text
     await until(lambda: not conversation.interface.tasks._running)
 
 

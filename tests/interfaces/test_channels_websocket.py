@@ -199,7 +199,7 @@ async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCapture
     conversation = await opened(app, ws_accept_timeout=0.0, timeout_disconnect=0.0)
     await until(lambda: conversation.received)
     assert conversation.status == 403
-    assert "no decision within" in caplog.text
+    assert "neither accepted nor rejected within" in caplog.text
 
 
 async def test_nothing_is_received_before_the_connection_is_accepted() -> None:

@@ -239,7 +239,7 @@ def test_a_job_that_has_ended_leaves_nothing_of_its_client(end: str) -> None:
 
     jobs = [SharedJob(Job(), "a", shares, post) for _ in range(4)]
     assert [shares.take(job) for job in jobs] == [True, True, False, False]
-    jobs[3].forget()
+    shares.forget(jobs[3])
     for job in (jobs[0], jobs[1], jobs[2]):
         getattr(job, end)()
     assert (posted, shares.clients) == ([jobs[2]], 0)

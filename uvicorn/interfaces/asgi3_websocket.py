@@ -19,7 +19,7 @@ from uvicorn.types import Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
 
-# The application raised after it had accepted (RFC 6455, section 7.4.1: an unexpected condition).
+# The close code for an exception of the application (RFC 6455, section 7.4.1: an unexpected condition).
 _INTERNAL_ERROR: Final = 1011
 
 
@@ -33,13 +33,13 @@ class WebSocketCall(WebSocketListener):
         self._session = session
         self._settings = settings
         self._connected = False
-        # Messages that were not received yet, and their size.
+        # Messages that wait for `receive`, and their total size.
         self._queue: deque[str | bytes] = deque()
         self._queued = 0
         self._receivers = Waiters()
-        # Close code and reason; 1006 without a close frame, as when the client leaves during the handshake.
+        # Close code and reason; 1006 if the connection ends without a close frame.
         self._disconnect = (1006, "")
-        # The start of a response that denies the handshake, until its content comes.
+        # Status and headers of a denial response, held until its content.
         self._denial: tuple[int, Headers] | None = None
         session.listener = self
         session.on_end(self._receivers.wake)
@@ -63,7 +63,7 @@ class WebSocketCall(WebSocketListener):
             log_failure(session, error)
             session.close(_INTERNAL_ERROR)
 
-    # What the session calls
+    # For the session
 
     def on_text(self, text: str) -> None:
         """Queue a text message."""
@@ -78,7 +78,7 @@ class WebSocketCall(WebSocketListener):
         self._disconnect = (code, reason)
         self._receivers.wake()
 
-    # What the application calls
+    # For the application
 
     async def receive(self) -> Message:
         """Return `websocket.connect`, then `websocket.receive` for each message, then `websocket.disconnect`."""
@@ -122,7 +122,7 @@ class WebSocketCall(WebSocketListener):
                 return LazyAwaitable(let_others_run)
             return DONE
         if kind == "websocket.close" and session.request.status == 101:
-            # Of a connection that is gone already there is nothing to close.
+            # The session ignores `close` after the end of the connection.
             session.close(message.get("code") or 1000, message.get("reason") or "")
         elif session.state is CONNECTING:
             self._answer(kind, message)
@@ -191,5 +191,5 @@ class WebSocketCall(WebSocketListener):
         elif session.state is OPEN:
             session.close()
         elif session.state is CONNECTING:
-            logger.error("%s: the application returned without a decision", session)
+            logger.error("%s: the application returned without accepting or rejecting the handshake", session)
             request.app_failed("the application returned early")

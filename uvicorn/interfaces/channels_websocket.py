@@ -1,4 +1,4 @@
-"""WebSockets of the project's own interface: one call of `app(message, channels)` for each event of a connection.
+"""WebSockets of channels applications: one call of `app(message, channels)` for each event of a connection.
 
 `websocket.connect` decides on the handshake, `websocket.receive` has one message, and `websocket.disconnect` follows
 once after the end of an accepted connection. Rules R1 to R17 are in docs/rules.md.
@@ -40,22 +40,19 @@ from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
 
-# Once the disconnect handler has had this long, what the client's other tasks send raises, whether it has ended or not.
+# Time for the disconnect handler; after it, sends of the client's other tasks raise even if the handler still runs.
 _DISCONNECT_SECONDS: Final = 5.0
 
-# 1 MiB: reading pauses while the messages that handlers of one connection have make more; a single one may be larger.
+# 1 MiB: reading pauses while the messages in handlers of one connection are larger in total; one message may be larger.
 _HANDLED_BYTES: Final = 1 << 20
 
-# A message to a websocket needs one of these keys.
+# Every message to a WebSocket has one of these keys.
 _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
 
 @final
 class WebSocketReply:
-    """`channels['reply']` of one connection: hashable, and the same object for all of its events.
-
-    Usable from any task and any thread.
-    """
+    """`channels['reply']` of one connection: hashable, one object for all events, usable from any task and thread."""
 
     __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "over")
 
@@ -79,15 +76,14 @@ class WebSocketReply:
         """Send any of `accept`, `text` or `bytes`, and `close`, in this order; `subprotocol`, `headers` and `reason`
         are their options. Before the connection is accepted, a response (`status`, ...) rejects it.
 
-        The message is sent at once. Awaiting the result waits while the client is slow, but only in this client's own
-        tasks (rule R17). After the client has disconnected, the message is dropped; once its disconnect handler has
-        ended, the client's own tasks get ChannelClosed (rule R6).
+        The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
+        this client (rule R17). After the client has disconnected, the message is dropped; once the disconnect handler
+        has ended, tasks that serve this client get ChannelClosed (rule R6).
 
-        Raises LocalProtocolError, which names the state and the message, for a message that is invalid in the current
-        state.
+        Raises LocalProtocolError for a message that is invalid in the current state; the error names both.
         """
         session = self._session
-        # Which loop runs is known sooner than which thread this is; between two runs of the loop none does.
+        # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.
         if _get_running_loop() is not self._loop and get_ident() != self._thread:
             return send_from_thread(session.endpoint.loop, self.send, message)
         try:
@@ -95,7 +91,7 @@ class WebSocketReply:
         except AttributeError:
             raise LocalProtocolError(f"reply.send: expected a dict, got {shape(message)}") from None
         if isinstance(text, str) and len(message) == 1 and session.state is OPEN:
-            # What most messages are: asked for nothing else, and what the session would ask has been asked.
+            # The fast path of most messages: the checks of the session's `send_text` have been made.
             gateway = session.gateway
             gateway.send_text(text)
             session.sends += 1
@@ -118,7 +114,7 @@ class WebSocketReply:
             accept = message.get("accept")
             if accept is None and not (text or data):
                 if not close:
-                    # Nothing has been decided: the handshake waits on.
+                    # The message decides nothing; the handshake stays open.
                     return DONE
                 accept = False
             if accept is not None and not accept:
@@ -144,7 +140,7 @@ class WebSocketReply:
 
     @property
     def loop_thread(self) -> int:
-        """The thread of the channel's event loop."""
+        """The identifier of the event loop's thread."""
         return self._thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -210,7 +206,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return the awaitable for a sender of many messages; tasks of other clients never wait."""
+        """Return an awaitable that waits or yields; for tasks that serve other clients, one that does neither."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -224,7 +220,7 @@ class WebSocketReply:
         if own and self.over:
             raise ChannelClosed("the client has disconnected")
         self._drops += 1
-        # A client's own endless loop must not keep others from running; one over many clients must not be interrupted.
+        # Endless loops of the client's own tasks must let other tasks run; loops over many clients yield rarely.
         return LazyAwaitable(let_others_run) if own or self._drops % DROPS_IN_A_ROW == 0 else DONE
 
 
@@ -244,7 +240,7 @@ class ChannelsListener(WebSocketListener):
         self._path = session.request.path
         self._reply = WebSocketReply(session)
         self._order = 0
-        # Handlers that have not ended, each with the size of its message, and these sizes together.
+        # The running receive handlers, each with the size of its message, and the sum of the sizes.
         self._running: dict[asyncio.Task[Any], int] = {}
         self._handled = 0
 
@@ -276,19 +272,11 @@ class ChannelsListener(WebSocketListener):
 
     def on_text(self, text: str) -> None:
         """Call the application with a text message."""
-        self._order += 1
-        self._receive(
-            {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": None, "order": self._order},
-            len(text),
-        )
+        self._receive(text, None, len(text))
 
     def on_bytes(self, data: bytes) -> None:
         """Call the application with a binary message."""
-        self._order += 1
-        self._receive(
-            {"channel": "websocket.receive", "path": self._path, "text": None, "bytes": data, "order": self._order},
-            len(data),
-        )
+        self._receive(None, data, len(data))
 
     def on_disconnect(self, code: int, reason: str) -> None:
         """Call the application with `websocket.disconnect`, and limit the time of the client's handlers."""
@@ -309,8 +297,11 @@ class ChannelsListener(WebSocketListener):
             task.add_done_callback(self._disconnect_ended)
             cancel_later(task, self._settings.disconnect_seconds)
 
-    def _receive(self, message: Message, size: int) -> None:
-        task = self._call(message)
+    def _receive(self, text: str | None, data: bytes | None, size: int) -> None:
+        self._order += 1
+        task = self._call(
+            {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": data, "order": self._order}
+        )
         if task is None:
             return
         if task.done():
@@ -328,7 +319,7 @@ class ChannelsListener(WebSocketListener):
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
-            # Not a coroutine function after all; or SystemExit, which ends the handler and not the server.
+            # SystemExit, which an eagerly started handler raises here, ends the handler and not the server.
             if self._session.state is CONNECTING:
                 answer_failure(self._session.request, error)
             else:
@@ -349,10 +340,10 @@ class ChannelsListener(WebSocketListener):
             if self._settings.ws_implicit_accept:
                 session.accept()
             else:
-                logger.error("%s: the connect handler returned without a decision", session)
+                logger.error("%s: the connect handler returned without a decision; rejected with 403", session)
                 request.respond(403)
         else:
-            # Another task may end the denial that this one has begun, but not never.
+            # Another task may end the denial response that the handler has begun, within `reply_seconds`.
             timer = asyncio.get_running_loop().call_later(self._settings.reply_seconds, self._give_up_denial)
             request.on_end(lambda request: timer.cancel())
         if request.status != 101:
@@ -379,12 +370,12 @@ class ChannelsListener(WebSocketListener):
 
     def _give_up_denial(self) -> None:
         request = self._session.request
-        logger.error("%s: the handler returned and left the response unfinished", request)
+        logger.error("%s: the connect handler returned and left the response unfinished; aborted", request)
         request.app_failed("left the response unfinished")
 
 
 def _check_keys(message: Message) -> None:
-    """Reject a message without any known key, such as one with a misspelled key."""
+    """Raise LocalProtocolError for a message without a known key, which may be misspelled."""
     if _MESSAGE_KEYS.isdisjoint(message):
         raise LocalProtocolError(
             f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"

@@ -1,6 +1,4 @@
-"""`--threads-per-client`: requests of a client beyond its share of the threads wait; other clients' requests pass
-them.
-"""
+"""`--threads-per-client`: requests of a client beyond its share of the threads wait; those of other clients do not."""
 
 from __future__ import annotations
 
@@ -20,10 +18,7 @@ class SharedJob:
     __slots__ = ("_job", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)` posts a job that was held back; it returns False if the event loop has closed.
-
-        It is called from any thread.
-        """
+        """`post(job)`, called from any thread, posts a job that was held back; False: the event loop has closed."""
         self._job = job
         self._shares = shares
         self.client = client
@@ -34,26 +29,18 @@ class SharedJob:
         try:
             self._job.run()
         finally:
-            self.give_back()
+            self._shares.give_back(self)
 
     def cancel(self) -> None:
-        """Cancel a posted job. Called if no worker will run it."""
+        """Cancel a job that was posted, because no worker will run it."""
         try:
             self._job.cancel()
         finally:
-            self.give_back()
+            self._shares.give_back(self)
 
     def refuse(self) -> None:
         """Cancel a job that was held back and will not be posted."""
         self._job.cancel()
-
-    def give_back(self) -> None:
-        """Post the next job of the client in place of this one."""
-        self._shares.give_back(self)
-
-    def forget(self) -> None:
-        """Remove the job if it is held back: its client has disconnected."""
-        self._shares.forget(self)
 
 
 @final
@@ -71,7 +58,7 @@ class ClientShares:
         self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
-        # In the order in which they came; those whose clients leave are taken out of the middle.
+        # Jobs in the order of their arrival. OrderedDict: jobs of clients that leave are removed from the middle.
         self._waiting: dict[str, OrderedDict[SharedJob, None]] = {}
 
     @property
@@ -80,7 +67,7 @@ class ClientShares:
         return len(self._taken.keys() | self._waiting.keys())
 
     def take(self, job: SharedJob) -> bool:
-        """Return whether `job` may be posted now, or hold it back. Raise PoolFull if too many are held back."""
+        """Return True if `job` may be posted now, else hold it back. Raise PoolFull if too many jobs are held back."""
         if self._forks != forks.forks:
             self._renew()
         client = job.client
@@ -96,7 +83,7 @@ class ClientShares:
             return False
 
     def give_back(self, job: SharedJob) -> None:
-        """Post the client's next job, because `job` has ended."""
+        """Post the client's next job in place of `job`, which has ended."""
         while (following := self._next(job.client)) is not None:
             if following.post(following):
                 return
@@ -117,7 +104,7 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """Remove `job` if it is held back."""
+        """Remove `job` if it is held back: its client has disconnected."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)

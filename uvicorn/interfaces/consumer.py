@@ -1,7 +1,7 @@
-"""The oldest interface, `app(message)`, with a single argument for everything (interface rule R9).
+"""Consumers, `app(message)`: the oldest interface, with a single argument (interface rule R9).
 
-`message` has the keys of a request, its whole content as `body`, and `reply_channel`, whose `send` sends at once,
-awaited or not. Coroutine functions run on the event loop, plain functions on worker threads (`consumer_sync`).
+`message` has the keys of a request, its whole content as `body`, and `reply_channel`. Coroutine functions run on the
+event loop, plain functions on worker threads (`consumer_sync`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ConsumerInterface(Interface):
             )
             task = self.tasks.start(handler, exchange.endpoint)
         except BaseException as error:
-            # Not a coroutine function after all; or SystemExit, which ends the request, not the server.
+            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(exchange, error)
             return
         if exchange.state is COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
@@ -59,7 +59,7 @@ async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: in
     """
     if content is None:
         if _declared_length(exchange) > most:
-            # Before anything is asked of a client that waits for 100 Continue.
+            # Refuse before asking for content, for which a client may wait to be asked (100 Continue).
             _refuse(exchange)
             return None
         pieces: list[bytes] = []
@@ -76,10 +76,7 @@ async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: in
 
 
 def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Message:
-    """Return the message for a consumer.
-
-    The request's keys are also under `content` and `message`, where earlier versions of the interface had them.
-    """
+    """Return the message for a consumer; `content` and `message` repeat the request, as in earlier versions."""
     endpoint = exchange.endpoint
     template = endpoint.template
     if template is None:

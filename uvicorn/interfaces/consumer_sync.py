@@ -1,7 +1,7 @@
 """Consumers that are plain functions, run by a pool of worker threads.
 
-A worker posts its content to the event loop and continues; it waits only while its client is slow. So a consumer can
-stream, and the loop sends content before the consumer has returned.
+A worker thread posts content to the event loop, which sends it while the consumer continues. The worker thread waits
+only while its client is slow.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class ThreadReplyChannel(HTTPReply):
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
         (`content`, `more_content`).
 
-        The message is sent at once; the result may be awaited or dropped. While the client is slow, this blocks the
-        calling thread, unless that is the event loop's. After the client has disconnected, raises ChannelClosed in the
-        consumer itself, and drops the message elsewhere.
+        The message is sent at once; the result may be awaited or dropped. While the client is slow, `send` blocks every
+        thread but the event loop's. After the client has disconnected, the consumer gets ChannelClosed, and messages of
+        other threads and tasks are dropped.
 
-        Raises LocalProtocolError, which names the state and the message, for a message that is invalid in the current
-        state. A message that cannot be encoded is logged, and the response is 500.
+        Raises LocalProtocolError for a message that is invalid in the current state; the error names both. For a
+        message that cannot be encoded, the error is logged and the response is 500.
         """
         return self._call.send(message)
 
@@ -58,9 +58,9 @@ class ThreadReplyChannel(HTTPReply):
 
 
 class _Send:
-    """Content on its way to the event loop.
+    """Content that a send passes to the event loop; `awaited`: the sending thread waits while the client is slow.
 
-    `on_await()` is called when a task awaits it. `awaited` means that its thread waits.
+    `on_await()` is called when a task awaits the send.
     """
 
     __slots__ = ("awaited", "content", "more_content", "on_await")
@@ -74,10 +74,7 @@ class _Send:
 
 @final
 class ConsumerCall(ThreadCall):
-    """One call of the application.
-
-    The reply channel refers to the call, but not the call to the channel, so that the channel is collected when unused.
-    """
+    """One call of the application. It does not refer to the reply channel, so that an unused one is freed."""
 
     __slots__ = ("_interface", "_lock", "_message", "_state")
 
@@ -87,7 +84,7 @@ class ConsumerCall(ThreadCall):
         super().__init__(exchange, interface.loop_calls(), interface.settings.disconnect_seconds)
         self._interface = interface
         self._message: Message | None = consumer_message(exchange, content, ThreadReplyChannel(self))
-        # Several threads may send. What they have sent makes the state, which the exchange reaches a little later.
+        # The state after all sends, which several threads may make; the exchange reaches it a little later.
         self._lock = threading.Lock()
         self._state = WAITING
 
@@ -101,11 +98,11 @@ class ConsumerCall(ThreadCall):
         try:
             result = self._interface.app(message)
         except ChannelClosed:
-            # The consumer was notified that the client has gone.
+            # The consumer's `send` raised it, because the client has disconnected.
             return None
         del message
         if result is not None and asyncio.iscoroutine(result):
-            # A decorator has hidden that it is a coroutine function.
+            # A decorator has hidden that the consumer is a coroutine function.
             return lambda: self._on_loop_go_on(result, reply)
         return (lambda: self._on_loop_returned(reply)) if self._state is not COMPLETE else None
 
@@ -125,7 +122,7 @@ class ConsumerCall(ThreadCall):
             content = message.get("content")
             if content is None:
                 check_named(message)
-            # A copy: the application may go on to change what it has sent.
+            # A copy: the application may change its object after the send.
             content = as_bytes(content or b"")
             more_content = bool(message.get("more_content", False))
             head = _head_of(message) if state is WAITING else None
@@ -141,7 +138,7 @@ class ConsumerCall(ThreadCall):
             self._over = True
             return self._send_after_disconnect()
         if on_loop:
-            # Behind what others have sent, and not a turn later: the handler may be over by then.
+            # Send now, after the sends of other threads: the handler may have ended by the loop's next iteration.
             self._loop_calls.flush()
             return LazyAwaitable(self.exchange.drain, send.on_await) if self.exchange.write_paused else DONE
         if more_content or state is COMPLETE:
@@ -172,7 +169,7 @@ class ConsumerCall(ThreadCall):
             if not send.awaited:
                 send.on_await = on_await
             elif on_await is not None:
-                # The thread waits for room, or has sent little.
+                # The sending thread waits until the client has read enough, or has sent little.
                 on_await()
 
     def _on_loop_returned(self, reply: weakref.ref[ThreadReplyChannel]) -> None:
@@ -183,7 +180,7 @@ class ConsumerCall(ThreadCall):
         try:
             task = self._interface.tasks.start(handler, self.exchange.endpoint)
         except BaseException as error:
-            # SystemExit, which an eager start lets through.
+            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(self.exchange, error)
             return
         watch_handler(task, self.exchange, reply, self._interface.settings)
@@ -206,7 +203,7 @@ def _head_of(message: Message) -> Head:
 
 @final
 class ThreadedConsumerInterface(ThreadedInterface):
-    """Calls the plain function `app(message)` on a worker for each exchange."""
+    """Calls the plain function `app(message)` on a worker thread for each exchange."""
 
     name = "consumer"
 

@@ -16,10 +16,10 @@ from uvicorn.interfaces.consumer_sync import ThreadedConsumerInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
-#: Every interface there is. `auto` is not one of them.
+#: The names of all interfaces.
 INTERFACE_NAMES: Final = ("channels", "consumer", "wsgi", "asgi3", "asgi2")
 
-# Names beat numbers: a decorator may hide that a function is a coroutine function, not how it calls its parameters.
+# Parameter names are checked before anything else: a decorator may hide that a function is a coroutine function.
 _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("message", "channels"): "channels",
     ("environ", "start_response"): "wsgi",
@@ -29,7 +29,7 @@ _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
 }
 
 
-#: What an application of each kind is called with.
+#: Parameter names of an application, by its interface.
 _CALLED_WITH: Final = {name: names for names, name in _BY_PARAMETER_NAMES.items()}
 
 
@@ -38,7 +38,7 @@ def _consumer_interface(app: Callable[..., Any], settings: Settings) -> Interfac
     return ConsumerInterface(app, settings) if is_coroutine else ThreadedConsumerInterface(app, settings)
 
 
-#: The interfaces that are served today, and what makes them.
+#: Functions that build the interfaces, by name.
 INTERFACES: Final[dict[str, Callable[[Callable[..., Any], Settings], Interface]]] = {
     "channels": ChannelsInterface,
     "consumer": _consumer_interface,
@@ -65,8 +65,6 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
         raise InterfaceError(
             f"{source} has interface {name}, which this version does not support; it supports {', '.join(INTERFACES)}"
         )
-    if not callable(app):
-        raise _not_callable(app, source)
     check_interface(app, name, source)
     return served(app, settings)
 
@@ -97,7 +95,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
     except TypeError:
         fits = False
     names = _required_of(signature)
-    # Two interfaces have two arguments; a plain one-argument function may be called scope and be a consumer's.
+    # Two parameters must not have the names of another interface. (A consumer may name its only parameter scope.)
     fits = fits and (len(names) != 2 or _BY_PARAMETER_NAMES.get(names, name) == name)
     is_coroutine = inspect.iscoroutinefunction(function)
     if fits and not (is_coroutine and name in ("wsgi", "asgi2")):
@@ -138,9 +136,11 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     if not callable(app):
         raise _not_callable(app, source)
     function, is_coroutine = _unwrap(app)
-    names = _required_parameters(function)
-    if names is None:
-        raise _undecided(source, "its signature cannot be read")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise _undecided(source, "its signature cannot be read") from None
+    names = _required_of(signature)
     by_names = _BY_PARAMETER_NAMES.get(names)
     if by_names is not None and not (by_names == "asgi2" and is_coroutine):
         return by_names
@@ -155,14 +155,14 @@ def detect_interface(app: Any, source: str = "the application") -> str:
         return "channels" if is_coroutine else "wsgi"
     if len(names) == 1 and by_names is None:
         return "consumer"
-    raise _undecided(source, f"it takes ({', '.join((*names, *_more_of(inspect.signature(function))))})")
+    raise _undecided(source, f"it takes ({', '.join((*names, *_more_of(signature)))})")
 
 
 def _declared(app: Any) -> Any:
-    """Return the application's own `__uvicorn_interface__`: a name, or a factory of an interface.
+    """Return the application's own `__uvicorn_interface__`: the name of an interface, or a function that builds one.
 
-    Ignores the attribute if a middleware forwards it from the wrapped application, because that would then be served
-    without the middleware.
+    An attribute that a middleware forwards from the application it wraps is ignored: the function would build an
+    interface without the middleware.
     """
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
@@ -181,7 +181,7 @@ def _wrapped_in_object(app: Any) -> Any:
 
 def _undecided(source: str, seen: str) -> InterfaceError:
     choices = ", ".join(INTERFACE_NAMES[:-1])
-    # What takes nothing is no application of any kind.
+    # A callable without required parameters may be a factory.
     factory = "--factory if it makes the application, or " if seen.endswith("takes ()") or "takes (**" in seen else ""
     return InterfaceError(
         f"cannot detect the interface of {source}: {seen}; pass {factory}--interface {choices} or {INTERFACE_NAMES[-1]}"
@@ -193,9 +193,7 @@ def _not_callable(app: Any, source: str) -> InterfaceError:
 
 
 def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
-    """Return the function that a call of `app` runs, as far as it can be seen, and whether it is a coroutine
-    function.
-    """
+    """Return the function that a call of `app` runs, as far as visible, and whether it is a coroutine function."""
     while (inner := _wrapped_in_object(app)) is not None:
         app = inner
     function: Any = app
@@ -204,19 +202,12 @@ def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = type(function).__call__.__get__(function)
     is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function))
-    # A partial's signature leaves out what it has bound, so it is read from the partial itself.
+    # A partial is returned itself, because its signature leaves out the bound parameters.
     return (app if isinstance(app, functools.partial) else function), is_coroutine
 
 
-def _required_parameters(function: Callable[..., Any]) -> tuple[str, ...] | None:
-    try:
-        return _required_of(inspect.signature(function))
-    except (TypeError, ValueError):
-        return None
-
-
 def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
-    """Return the `*args` and `**kwargs` of a signature, for errors about middleware that has no other parameters."""
+    """Return the `*args` and `**kwargs` of a signature, for errors."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return tuple(
         stars[parameter.kind] + parameter.name for parameter in signature.parameters.values() if parameter.kind in stars

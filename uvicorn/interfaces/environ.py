@@ -1,4 +1,4 @@
-"""The only conversion between request heads and WSGI's environ (PEP 3333), both ways."""
+"""Conversion between exchanges and WSGI's environ and start_response (PEP 3333), both ways."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.errors import LocalProtocolError
 from uvicorn.fields import has_controls, is_token
 from uvicorn.types import Headers
 
-# Common fields by their environ keys; others are made up when they come.
+# Environ keys of common fields; the keys of other fields are computed for each request.
 _COMMON_KEYS: Final = {
     name: "HTTP_" + name.decode().upper().replace("-", "_")
     for name in (
@@ -31,7 +31,7 @@ _COMMON_KEYS: Final = {
 # `Proxy:` would become HTTP_PROXY, which libraries take for the address of an outgoing proxy (httpoxy).
 _NEVER: Final = frozenset((b"proxy",))
 
-# Keys of the request itself; the host adds all others, which are passed through.
+# Keys of the request itself; all others are added by the host, and passed on.
 _OF_THE_REQUEST: Final = frozenset(
     (
         "REQUEST_METHOD",
@@ -50,15 +50,15 @@ _OF_THE_REQUEST: Final = frozenset(
     )
 )
 
-# Some hosts copy the environment of their process into each environ: passwords, as often as not, and no part of any
-# request. Under CGI, though, the environment of the process is the request's.
+# Some hosts copy the environment of their process, which may contain passwords, into each environ. It is not passed on,
+# except under CGI, where the environment of the process describes the request.
 _OF_THE_PROCESS: Final = frozenset(() if "GATEWAY_INTERFACE" in os.environ else os.environ)
 
-# Never the request's content: its framing is the host's, and these two have keys of their own.
+# Keys that look like header fields. Content-Type and Content-Length have keys without HTTP_; for proxy see _NEVER.
 _NOT_FIELDS: Final = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"))
 
-# Environ keys, each with its field name; b"" for keys that are not fields; _OWN for keys that the host adds. Keys of
-# hosts are added as they come; those that clients invent are not.
+# For each environ key: the name of its field, b"" if it is not passed on, _OWN if the host has added it. New keys of
+# hosts are stored here; keys of unknown fields are not, because clients may invent any number of them.
 _OWN: Final = b":"
 _MEANINGS: Final[dict[str, bytes]] = (
     dict.fromkeys((key for key in _OF_THE_PROCESS if not key.startswith("HTTP_")), b"")
@@ -66,8 +66,8 @@ _MEANINGS: Final[dict[str, bytes]] = (
     | dict.fromkeys((*_OF_THE_REQUEST, *_NOT_FIELDS), b"")
 )
 
-# What an environ with these keys has: the keys of its fields, their names, and the host's own keys. A host's environs
-# are of a few shapes, and a shape has no values in it. Bounded in number and size, and begun anew when full.
+# The shape of an environ, from its keys: the keys of its fields, the names of these fields, and the host's own keys. A
+# host's environs have few shapes. The cache is bounded in number and size, and cleared when full.
 _Shape = tuple[list[str], tuple[bytes, ...], list[str]]
 _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
 _MOST_SHAPES: Final = 256
@@ -79,8 +79,7 @@ _SHAPE_KEYS: Final = 128
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
 
-# Statuses, and names of response fields, that have been checked, as applications spell them, and names for the way
-# back. Bounded, for there may be no end of them.
+# Caches of checked statuses and field names, bounded because applications may send any number of them.
 _STATUSES: Final[dict[str, tuple[int, bytes]]] = {}
 _FIELD_NAMES: Final[dict[str, bytes]] = {}
 _DECODED_NAMES: Final[dict[bytes, str]] = {}
@@ -97,8 +96,8 @@ _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
     """Build the environ of a request, without the `wsgi.` keys that concern its content.
 
-    `own` has the keys that are the same for all requests of a connection. Fields whose name has an underscore are left
-    out, because their environ keys equal those of names with dashes.
+    `own` has the interface's keys, the same for all requests. Fields whose name has an underscore are left out, because
+    their environ keys equal those of names with dashes.
     """
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
@@ -110,14 +109,14 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
         environ.pop("REMOTE_PORT", None)
         environ |= _of_the_client(endpoint, *exchange.forwarded)
     raw_path = exchange.raw_path
-    # Byte for byte what the client sent, which is the path if nothing in it is quoted.
+    # The bytes that the client sent; without percent-encoding they are those of the path.
     path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
     script_name: str = template["SCRIPT_NAME"]
     if script_name and not exchange.root_path:
         environ["SCRIPT_NAME"] = ""
     elif script_name:
         if not path_info.startswith(script_name):
-            # A root path that is not UTF-8 has U+FFFD for it; its slashes are where they were.
+            # A root path that is not UTF-8 contains U+FFFD; its slashes are the same.
             script_name = "/".join(path_info.split("/", script_name.count("/") + 1)[: script_name.count("/") + 1])
             environ["SCRIPT_NAME"] = script_name
         path_info = path_info[len(script_name) :]
@@ -135,7 +134,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
         text = value.decode("latin-1")
         if key in environ:
             if key[:5] != "HTTP_":
-                # Two lengths or types must not be joined. Servers reject them; from other gateways, use the first.
+                # Two lengths or types must not be joined: the first one counts.
                 continue
             text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
         environ[key] = text
@@ -207,8 +206,8 @@ def content_length(environ: Mapping[str, Any]) -> int:
     chunked = coding is not None and "chunked" in coding.lower()
     if not environ.get("wsgi.input_terminated"):
         return UNREADABLE if chunked else 0
-    # Some hosts say of every input that it ends, of one without content too. HTTP/1 needs a length or chunked coding
-    # for content; a host may have taken note of either and dropped the field, but hardly for these methods.
+    # Some hosts set the flag for requests without content too. A host may have removed the fields that announce content
+    # in HTTP/1, but hardly for GET and HEAD.
     plain = environ.get("REQUEST_METHOD") in ("GET", "HEAD") and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
     return 0 if plain and not chunked else UNTIL_END
 
@@ -228,7 +227,7 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
             [
                 [
                     _FIELD_NAMES.get(name) or _checked_name(name),
-                    # Most values are printable, which is found out fast.
+                    # isprintable() is a fast check that most values pass.
                     value.encode("latin-1") if value.isprintable() else _checked_value(value),
                 ]
                 for name, value in headers
@@ -262,7 +261,7 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
 
 
 def field_octets(part: object) -> bytes:
-    """Convert a field's name or value to bytes. Raises TypeError for numbers, of which `bytes` would make zeros."""
+    """Convert a field's name or value to bytes. Raises TypeError for other types, such as an int."""
     if not isinstance(part, (bytes, bytearray, memoryview)):
         raise TypeError(part)
     return bytes(part)
@@ -279,7 +278,7 @@ def _checked_status(status: object) -> tuple[int, bytes]:
 
 
 def _checked_name(name: Any) -> bytes:
-    # What latin-1 cannot hold becomes a question mark, which is no part of a token.
+    # Characters beyond latin-1 become question marks, which a token must not contain.
     encoded: bytes = name.encode("latin-1", "replace")
     if not is_token(encoded):
         raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
@@ -336,7 +335,7 @@ def _of_the_client(endpoint: Endpoint, client: tuple[str, int] | None, scheme: s
 def _own_of(environ: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     own = {key: environ[key] for key in keys}
     if environ.get(_MULTIPROCESS):
-        # The processes are the host's, however many bridges lie between: the flag is as true behind them.
+        # The flag describes the host's processes, and so applies behind any number of adapters.
         own[_MULTIPROCESS] = True
     return own
 
@@ -366,7 +365,7 @@ def _shape_of(environ: Mapping[str, Any]) -> _Shape:
 
 def _meaning_of(key: str) -> bytes:
     if key.startswith("HTTP_"):
-        # A key beyond ASCII stands for no field: no name of one has such a character.
+        # Names of fields are ASCII, so another key is not that of a field.
         return key[5:].lower().replace("_", "-").encode() if key.isascii() else b""
     meaning = b"" if key.startswith("wsgi.") else _OWN
     if len(_MEANINGS) < _MOST_MEANINGS:
@@ -375,7 +374,7 @@ def _meaning_of(key: str) -> bytes:
 
 
 def _octets(text: Any) -> bytes:
-    """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if the host has not followed that."""
+    """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if it has other characters."""
     try:
         return text.encode("latin-1")  # type: ignore[no-any-return]
     except UnicodeEncodeError:

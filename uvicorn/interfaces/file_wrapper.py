@@ -7,15 +7,14 @@ import stat
 from io import BufferedRandom, BufferedReader, FileIO
 from typing import Any, Final, NamedTuple
 
-# Up to here one read and one write cost less than what the kernel's way takes around them.
+# Up to this size, reading and writing the file costs less than having the kernel send it.
 _LEAST_BYTES: Final = 65536
 
 
 class FileWrapper:
-    """A file's content from its current position, in blocks; closes the file.
+    """Iterates over a file's content from its current position, in blocks.
 
-    Its own iterator, and seekable if the file is: werkzeug answers a Range request by calling `seek` on
-    `iter(wrapper)`.
+    The wrapper is its own iterator, because werkzeug answers a Range request by calling `seek` on `iter(wrapper)`.
     """
 
     def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
@@ -39,7 +38,7 @@ class FileWrapper:
         return hasattr(self.filelike, "seek") and hasattr(self.filelike, "tell")
 
     def seek(self, *position: int) -> Any:
-        """Move the file's position; `(offset, whence)` as for the file."""
+        """Move the file's position; the arguments are those of the file's `seek`."""
         return self.filelike.seek(*position)
 
     def tell(self) -> Any:
@@ -64,8 +63,8 @@ class FilePart(NamedTuple):
 def part_to_send(filelike: Any) -> FilePart | None:
     """Return the rest of a regular file from the position of `filelike`, or None if the file must be read.
 
-    The types are compared exactly: a subclass, a `GzipFile` or a `NamedTemporaryFile` has a `fileno` too, but reading
-    it may return other bytes than that descriptor has.
+    The types are compared exactly: reading a subclass, a `GzipFile` or a `NamedTemporaryFile` may return other bytes
+    than its descriptor has.
     """
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:
@@ -78,8 +77,8 @@ def part_to_send(filelike: Any) -> FilePart | None:
         start = filelike.tell()
         status = os.fstat(raw.fileno())
     except (OSError, ValueError):
-        # Closed, detached, or a pipe: reading it raises the error.
+        # The file is closed, detached, or a pipe; reading it raises the error.
         return None
-    # Files of /proc are regular and 0 bytes long, and have content.
+    # Files of /proc have content in spite of their size, 0 bytes: they must be read.
     length = status.st_size - start
     return FilePart(raw, start, length) if stat.S_ISREG(status.st_mode) and length > _LEAST_BYTES else None

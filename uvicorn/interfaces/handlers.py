@@ -1,4 +1,4 @@
-"""Handlers: start them, and handle the end of each handler and of its exchange."""
+"""Starts handlers, and handles the end of each handler and of its exchange."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-# What frameworks raise that have received a disconnect: Starlette (and FastAPI), Litestar, Quart, BlackSheep, Falcon,
-# Django and channels. There may be nothing of ours behind it.
+# Exceptions by which frameworks report a disconnect, often without one of ours as the cause: Starlette (and FastAPI),
+# Litestar, Quart, BlackSheep, Falcon, Django and channels.
 _DISCONNECTS: Final = frozenset(
     (
         "ClientDisconnect",
@@ -46,17 +46,17 @@ _DISCONNECTS: Final = frozenset(
     )
 )
 
-# Of `channels`, which some applications take for granted.
+# Hints for an application that fails with a KeyError of its argument `channels`.
 _MISSING_CHANNELS: Final = {
     "groups": "channels['groups'] exists only in a BroadcastMiddleware: app = BroadcastMiddleware(app)",
     "body": "channels['body'] exists only if the request has content: use channels.get('body')",
 }
 
-#: The connection on whose behalf code runs; inherited by the tasks that a handler starts.
-#: Separates a client's own handlers, which wait for that client, from others, which never do.
+#: The connection that a task serves; inherited by the tasks that a handler starts. Only tasks that serve a client wait
+#: while that client is slow.
 OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
 
-# A constant: compared for each request, the version would cost 50 ns.
+# A constant, because comparing the version costs 50 ns for each request.
 _STARTS_EAGERLY: Final = sys.version_info >= (3, 12)
 
 
@@ -69,8 +69,8 @@ class HandlerTasks:
         self._expected = expected
         self._has_refused = False
         self._running: set[asyncio.Task[Any]] = set()
-        #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. An adapter sets it: a task
-        #: that raises one of them ends the run of its event loop, which belongs to a host or to other requests too.
+        #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. Adapters set it: a task that
+        #: raises either stops its event loop, on which a host or other requests depend.
         self.contains_exits = False
 
     @property
@@ -79,10 +79,9 @@ class HandlerTasks:
         return self._running
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
-        """Run `handler` for a client; on 3.12+ up to its first suspension before this returns.
+        """Start a task for `handler`. On Python 3.12 and later the handler runs up to its first suspension at once.
 
-        Its context variables are a copy of the connection's initial ones, and OWNER is `endpoint`. Call it on the event
-        loop's thread.
+        Its context variables are a copy of the connection's, and OWNER is `endpoint`. For the event loop's thread.
         """
         context = endpoint.context
         if context is None:
@@ -91,7 +90,7 @@ class HandlerTasks:
         inner = None
         if self.contains_exits and (type(handler) is CoroutineType or asyncio.iscoroutine(handler)):
             inner, handler = handler, _contained(handler, endpoint)
-        # Always the running loop: an eager start under another one corrupts the current task.
+        # Always the running loop: an eager start under another loop corrupts the current task.
         loop = asyncio.get_running_loop()
         try:
             if _STARTS_EAGERLY:
@@ -106,7 +105,7 @@ class HandlerTasks:
             else:  # pragma: no cover (Python 3.11, where coverage is not counted)
                 task = loop.create_task(handler, context=context.copy())
                 if inner is not None:
-                    # A task that is cancelled before its first step would leave it without an await.
+                    # If the task is cancelled before its first step, `inner` is never awaited.
                     task.add_done_callback(partial(_close, inner))
         except TypeError:
             if asyncio.iscoroutine(handler):
@@ -121,7 +120,7 @@ class HandlerTasks:
         return task
 
     def as_coroutine(self, called: Any) -> Coroutine[Any, Any, Any]:
-        """Return the awaitable result of an application's call as a coroutine for a task. Raises NoAwaitable."""
+        """Return a coroutine for the awaitable that an application returned. Raises NoAwaitable for other objects."""
         if type(called) is CoroutineType or asyncio.iscoroutine(called):
             return called
         if hasattr(called, "__await__"):
@@ -142,7 +141,7 @@ class HandlerTasks:
         for task in running:
             task.cancel()
         if running:
-            # One more second for handlers that clean up; one that swallows the cancellation is abandoned.
+            # One more second for handlers that clean up; a handler that swallows the cancellation is abandoned.
             await asyncio.wait(running, timeout=1)
         return len(running)
 
@@ -164,7 +163,7 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 class NoAwaitable(InterfaceError):
     """A call of the application returned an object that cannot be awaited, as plain functions do.
 
-    `is_first` is whether to log it: every call of such an application fails like this.
+    `is_first`: whether this is the application's first one, and so logged; every other call fails in the same way.
     """
 
     def __init__(self, message: str, is_first: bool) -> None:
@@ -184,7 +183,7 @@ def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakre
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:
-        # Without keywords, which would cost a partial a dict for each request.
+        # Without keywords, which would cost a dict for each request.
         task.add_done_callback(partial(_handler_ended, exchange, reply, settings))
         cancel_after_end(task, exchange, settings.disconnect_seconds)
 
@@ -206,12 +205,12 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Wait for a reply by another task that may have the channel: the handler has returned (A10.3).
+    """Wait for another task to reply, because the handler has returned and may have passed the channel on (A10.3).
 
-    The reply must begin within `seconds`; a stream may go on for as long as its channel is referenced.
+    The reply must begin within `seconds`; a stream may continue as long as its channel is referenced.
     """
     loop = asyncio.get_running_loop()
-    # A handler that returns a response mistakes the interface.
+    # The log shows what the handler returned: it may be a response for another interface.
     what = "" if returned is None else f" {shape(returned)}"
 
     def give_up() -> None:
@@ -238,7 +237,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
         return
     timer = loop.call_later(seconds, lambda: give_up() if exchange.state is WAITING else None)
     watch = weakref.ref(channel, abandoned)
-    # A weak reference calls back only while it lives itself, so it is kept for as long as it is of use.
+    # The callback keeps the weak reference alive until the exchange ends: a freed one would not call `abandoned`.
     exchange.on_end(lambda exchange, watch=watch: timer.cancel())  # type: ignore[misc]
 
 
@@ -265,11 +264,12 @@ def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
 
 
 def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
-    """Reject a handshake that `task` does not decide in time, and cancel `task` some time after the connection."""
+    """Reject a handshake that `task` does not decide in time; cancel `task` if it outlives the connection for long."""
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
-            logger.error("%s: no decision within %g seconds; rejected with 403", session, settings.ws_accept_seconds)
+            seconds = settings.ws_accept_seconds
+            logger.error("%s: neither accepted nor rejected within %g seconds; rejected with 403", session, seconds)
             session.request.respond(403)
 
     if session.state is CONNECTING:
@@ -315,7 +315,7 @@ def log_failure(where: object, error: BaseException) -> None:
 
 
 def _sentence(error: BaseException, trace: TracebackType | None) -> str:
-    """Return what is wrong, if the exception is one of ours or its cause is known."""
+    """Return the message of an exception of ours, the hint for a known mistake, or a general sentence."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
     if type(error) is KeyError and trace is not None:
@@ -328,7 +328,7 @@ def _sentence(error: BaseException, trace: TracebackType | None) -> str:
 
 
 def _lacks(name: str, value: object) -> bool:
-    """Whether `value` is the `channels` of a handler, without the channel `name`."""
+    """Return whether `value` is the `channels` of a handler, without the channel `name`."""
     return isinstance(value, dict) and "reply" in value and name not in value
 
 
@@ -341,7 +341,7 @@ def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
     elif is_disconnect(error):
         logger.info("%s: client disconnected before the application finished", exchange)
         if exchange.state is WAITING:
-            # It may have closed only its own side, and still be reading (RFC 9112, section 8).
+            # A half-closed client may still read the response (RFC 9112, section 8).
             exchange.respond(400, ERROR_HEADERS, b"Bad Request\n")
     elif not isinstance(error, ResponseAborted):
         if exchange.gateway.pass_failure(exchange, error):

@@ -1,4 +1,4 @@
-"""The response of a plain function, held until its return value shows whether it is an application."""
+"""Holds the response of a plain function until its return value shows whether the function is an application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.types import Headers
 
 @final
 class HeldResponse(HTTPGateway):
-    """Replaces the gateway of `exchange` while a plain function is called, and holds the sent response."""
+    """A gateway that holds the response to `exchange`, whose gateway it replaces while a plain function is called."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
@@ -34,13 +34,13 @@ class HeldResponse(HTTPGateway):
                 raise
 
     def drop(self) -> None:
-        """Drop the held response: the exchange waits for another."""
+        """Drop the held response, so that the exchange waits for another."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         if self._steps and exchange.state <= COMPLETE:
             exchange.state, exchange.status, exchange.ended_early = WAITING, 0, False
 
-    # What the exchange calls
+    # For the exchange
 
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes

@@ -14,13 +14,13 @@ from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
 
-# Time for a cancelled call to end.
+# Time for the application's call to end after its cancellation.
 _CANCEL_SECONDS: Final = 1.0
 
 
 @final
 class Lifespan:
-    """The lifespan call and its state. `state` is `scope['state']`, which the application fills."""
+    """The lifespan call of an application. `state` is `scope['state']`, which the application fills."""
 
     def __init__(self, app: Callable[..., Any], asgi: dict[str, str], must_work: bool) -> None:
         """With `must_work`, raise StartupError for an application without lifespan support."""
@@ -30,7 +30,7 @@ class Lifespan:
         self._must_work = must_work
         self._task: asyncio.Task[None] | None = None
         self._events: asyncio.Queue[Message] = asyncio.Queue()
-        # What the application has said to `lifespan.startup` or `lifespan.shutdown`, one at a time.
+        # The application's answer to the event that `_asked` names.
         self._answer: asyncio.Future[Message] | None = None
         self._asked = ""
         self._received = False
@@ -51,14 +51,14 @@ class Lifespan:
             return True
         error = self._error()
         if isinstance(error, SystemExit):
-            raise StartupError(f"the application has exited in its startup, with {error.code!r}") from error
+            raise StartupError(f"lifespan.startup: the application raised SystemExit({error.code!r})") from error
         reason = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
         if self._must_work:
             raise StartupError(
                 f"the application does not support lifespan: {reason}; --lifespan auto allows that"
             ) from error
         if self._received and error is not None and not isinstance(error, LocalProtocolError):
-            # It may well have failed to start. The specification has us go on, but not keep quiet.
+            # The startup has probably failed. The specification requires to serve the application nevertheless.
             logger.warning("lifespan: the application failed; serving it without lifespan", exc_info=error)
         else:
             logger.info("ASGI 'lifespan' protocol appears unsupported. (%s)", escaped(reason))
@@ -87,7 +87,7 @@ class Lifespan:
 
     async def _receive(self) -> Message:
         if self._asked == "shutdown" and self._answer is not None and self._answer.done():
-            # Nothing comes after it: an application that receives in an endless loop would delay the shutdown.
+            # No event follows: an application that receives in an endless loop must not delay the shutdown.
             raise asyncio.CancelledError
         event = await self._events.get()
         self._received = True
@@ -104,7 +104,7 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """Send an event and return the application's reply, or None if its call has ended without one."""
+        """Send an event and return the application's answer, or None if its call has ended without an answer."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()

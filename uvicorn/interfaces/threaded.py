@@ -1,14 +1,11 @@
-"""Base of the interfaces of blocking applications, which run on worker threads.
-
-Worker threads call the event loop through `LoopCalls`.
-"""
+"""Base class of the interfaces of blocking applications, which run on worker threads."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, Final
 
@@ -22,16 +19,13 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-# Time for a worker that is to stop to close its files and connections, and the interval of checks for its end.
+# Time for workers to close files and connections when the pool ends, and the interval at which their end is checked.
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.01
 
 
 class ThreadedInterface(Interface):
-    """Calls its application on a worker thread.
-
-    `executor` replaces the pool of `settings.threads` workers.
-    """
+    """Calls its application on a worker thread; `executor` replaces the pool of `settings.threads` threads."""
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings)
@@ -39,9 +33,9 @@ class ThreadedInterface(Interface):
         if executor is None:
             executor = self._own_pool = WorkerPool(settings.threads, settings.thread_queue)
         self.executor = executor
-        # The attribute is that of the standard library's; 0 for an executor without it.
+        # Executors of the standard library have the attribute.
         workers = executor.threads if isinstance(executor, WorkerPool) else getattr(executor, "_max_workers", 0)
-        #: Most calls of the application that run at a time; 0 if that is not known.
+        #: Number of calls of the application that may run at a time; 0 if unknown.
         self.calls_at_a_time: int = workers if isinstance(workers, int) else 0
         self._loop_calls: LoopCalls | None = None
         self._watches_rate = settings.min_response_rate > 0
@@ -49,9 +43,9 @@ class ThreadedInterface(Interface):
         self._shares = ClientShares(most, settings.thread_queue) if most else None
 
     def loop_calls(self) -> LoopCalls:
-        """Return the calls to the running loop."""
+        """Return the LoopCalls of the running event loop."""
         loop = asyncio.get_running_loop()
-        # Kept at hand: one interface may serve on several loops, in as many threads.
+        # One interface may serve on several event loops, each in its own thread.
         loop_calls = self._loop_calls
         if loop_calls is None or loop_calls.loop is not loop:
             loop_calls = self._loop_calls = LoopCalls(loop)
@@ -76,7 +70,7 @@ class ThreadedInterface(Interface):
 
         def post_or_give_back(job: SharedJob) -> None:
             if not self._post(job, exchange):
-                job.give_back()
+                shares.give_back(job)
 
         job = SharedJob(call, client, shares, post)
         try:
@@ -87,7 +81,7 @@ class ThreadedInterface(Interface):
         if is_next:
             post_or_give_back(job)
         else:
-            exchange.on_end(lambda exchange: job.forget())
+            exchange.on_end(lambda exchange: shares.forget(job))
         exchange.on_end(call.on_end)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
@@ -100,7 +94,7 @@ class ThreadedInterface(Interface):
         except PoolFull:
             refuse(exchange)
         except Exception as error:
-            # The user's executor may have limits of its own, and raises its own exceptions.
+            # An executor of the user may have limits and raise its own exceptions.
             logger.error("%s: the executor rejected the call: %.200r", exchange, error)
             refuse(exchange)
         else:
@@ -112,30 +106,30 @@ class ThreadedInterface(Interface):
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
             job.refuse()
-        pool = self._own_pool
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-            turns = int(max(seconds, _CLOSE_SECONDS) / _POLL_SECONDS)
-            while pool.alive and turns:
-                turns -= 1
-                await asyncio.sleep(_POLL_SECONDS)
+        for _ in self._end_pool(max(seconds, _CLOSE_SECONDS)):
+            await asyncio.sleep(_POLL_SECONDS)
 
     def end_workers(self) -> None:
         """End the workers of a process that exits without `shutdown`, after its event loop has closed."""
+        for _ in self._end_pool(_CLOSE_SECONDS):
+            time.sleep(_POLL_SECONDS)
+
+    def _end_pool(self, seconds: float) -> Iterator[None]:
+        """End the pool; yield at each check that finds workers alive, for `seconds` at most."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
-            turns = int(_CLOSE_SECONDS / _POLL_SECONDS)
-            while pool.alive and turns:
-                turns -= 1
-                time.sleep(_POLL_SECONDS)
+            for _ in range(int(seconds / _POLL_SECONDS)):
+                if not pool.alive:
+                    return
+                yield
 
 
 def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
-    """`run` handles its own errors, so a failed future means that the call never ran."""
+    """Cancel a call that the executor has not run; `run` never raises, so a failed future means that it has not."""
     if future.cancelled():
         call.cancel()
     elif (error := future.exception()) is not None:
-        # As that of an executor of processes, to which no call can be handed.
+        # Such as the error of a process pool, to which a call cannot be passed.
         logger.error("%s: the executor did not run the call: %.200r; expected a thread pool", exchange, error)
         call.cancel()
