@@ -47,7 +47,7 @@ setup(
         # WebSocket handshakes, permessage-deflate's negotiation, and masking in C; 17 is what frames are compared with.
         "websockets>=17",
         # Looks for changed files for --reload, where watchfiles is not installed.
-        "werkzeug>=3",
+        "werkzeug>=2.3",
         # The event loop, where it exists.
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",
     ],

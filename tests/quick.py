@@ -15,6 +15,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 _START_SERVERS: Final = {"tests.e2e.server_process", "tests.adapters.hosts", "tests.broadcast.redis_servers"}
+# It installs a package.
+_MAKES_AN_ENVIRONMENT: Final = "tests.public_release.environment"
 _INSTALLED: Final = {
     *("uvicorn", "uvitools", "asyncio_redis", "click", "httptools", "uvloop", "websockets", "werkzeug"),
     *("cryptography", "dotenv", "h11", "hypothesis", "packaging", "pytest", "_pytest", "redis", "trustme", "yaml"),
@@ -25,7 +27,8 @@ def is_left_out(path: Path) -> bool:
     """Return whether `pytest --quick` leaves out the test module or folder at `path`."""
     if path.is_dir():
         return (path / "conftest.py").exists() and _needs_more_packages(path / "conftest.py")
-    return path.match("test_*.py") and (_needs_more_packages(path) or not _START_SERVERS.isdisjoint(_imported(path)))
+    left_out = {*_START_SERVERS, _MAKES_AN_ENVIRONMENT}
+    return path.match("test_*.py") and (_needs_more_packages(path) or not left_out.isdisjoint(_imported(path)))
 
 
 def _needs_more_packages(path: Path) -> bool:

@@ -39,13 +39,13 @@ async def _in_a_group(sending: Sending) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_r5_what_has_been_sent_may_be_used_in_any_way_and_again(use: str) -> None:
+async def test_R5_finished_awaitable_of_send_may_be_used_repeatedly_in_every_way(use: str) -> None:
     for _ in range(2):
         assert await USES[use](DONE) in (None, [None])
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_r5_what_has_to_wait_may_be_used_in_any_way(use: str) -> None:
+async def test_R5_waiting_awaitable_of_send_may_be_used_in_every_way(use: str) -> None:
     waited: list[int] = []
 
     async def wait() -> None:
@@ -57,7 +57,7 @@ async def test_r5_what_has_to_wait_may_be_used_in_any_way(use: str) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: str) -> None:
+async def test_R17_waiting_awaitable_of_send_calls_on_await_once(use: str) -> None:
     reported: list[int] = []
     sending = LazyAwaitable(let_others_run, lambda: reported.append(1))
     assert reported == []
@@ -66,7 +66,7 @@ async def test_r17_what_has_to_wait_reports_once_that_something_awaits_it(use: s
     assert reported == [1]
 
 
-async def test_awaiting_a_finished_send_does_not_yield_to_the_loop() -> None:
+async def test_awaiting_a_finished_send_does_not_yield_to_the_event_loop() -> None:
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
     await DONE
@@ -76,7 +76,7 @@ async def test_awaiting_a_finished_send_does_not_yield_to_the_loop() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_r5_what_send_returns_may_be_dropped(make: Callable[[], Sending]) -> None:
+def test_R5_awaitable_of_send_may_be_dropped_without_a_warning(make: Callable[[], Sending]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sending = make()
@@ -85,13 +85,13 @@ def test_r5_what_send_returns_may_be_dropped(make: Callable[[], Sending]) -> Non
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_an_exception_thrown_into_a_send_before_its_first_step_is_raised(make: Callable[[], Sending]) -> None:
+def test_exception_thrown_into_an_unstarted_awaitable_of_send_is_raised(make: Callable[[], Sending]) -> None:
     with pytest.raises(ValueError, match="boom"):
         make().throw(ValueError("boom"))
 
 
 @pytest.mark.any_loop
-async def test_a_task_that_waits_can_be_cancelled() -> None:
+async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     cleaned: list[int] = []
 
     async def wait() -> None:
@@ -108,7 +108,7 @@ async def test_a_task_that_waits_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_closing_a_waiting_send_ends_it() -> None:
+def test_closing_a_waiting_awaitable_of_send_ends_its_coroutine() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -123,7 +123,7 @@ def test_closing_a_waiting_send_ends_it() -> None:
     assert ended == [1]
 
 
-def test_r4_a_channel_name_has_its_kind_and_is_unique() -> None:
+def test_R4_channel_name_has_its_kind_and_is_unique() -> None:
     names = ChannelNames()
     made = [names.new(kind) for kind in ("reply", "reply", "body")]
     assert [name.split(".")[0] for name in made] == ["reply", "reply", "body"]
@@ -131,11 +131,11 @@ def test_r4_a_channel_name_has_its_kind_and_is_unique() -> None:
     assert len({name.split(".")[1] for name in made}) == 1
 
 
-def test_r4_two_channel_name_factories_never_return_the_same_name() -> None:
+def test_R4_two_channel_name_factories_never_return_the_same_name() -> None:
     assert ChannelNames().new("reply") != ChannelNames().new("reply")
 
 
-def test_r4_a_forked_process_has_names_of_its_own() -> None:
+def test_R4_forked_process_makes_other_channel_names_than_its_parent() -> None:
     names = ChannelNames()
     before = names.new("reply").split(".")[1]
     reader, writer = os.pipe()
@@ -150,7 +150,7 @@ def test_r4_a_forked_process_has_names_of_its_own() -> None:
     assert names.new("reply").split(".")[1] == before
 
 
-async def test_r5_a_thread_sends_on_the_loop_and_waits_for_it() -> None:
+async def test_R5_send_from_a_thread_runs_on_the_event_loop_and_blocks_the_thread() -> None:
     sent: list[Any] = []
 
     async def drain() -> None:
@@ -169,7 +169,7 @@ async def test_r5_a_thread_sends_on_the_loop_and_waits_for_it() -> None:
     assert sent == [{"text": "a"}, "drained", {"text": "b"}]
 
 
-async def test_an_error_of_sending_is_raised_in_the_thread() -> None:
+async def test_exception_of_a_send_from_a_thread_is_raised_in_that_thread() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise ValueError("boom")
 
@@ -177,7 +177,7 @@ async def test_an_error_of_sending_is_raised_in_the_thread() -> None:
         _ = await asyncio.to_thread(send_from_thread, asyncio.get_running_loop(), send, {})
 
 
-async def test_r6_send_from_a_thread_raises_after_client_disconnect() -> None:
+async def test_R6_send_from_a_thread_raises_after_client_disconnect() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise ChannelClosed("gone")
 
@@ -190,7 +190,7 @@ async def test_r6_send_from_a_thread_raises_after_client_disconnect() -> None:
     assert await asyncio.to_thread(talk) == "told"
 
 
-def test_a_send_from_a_thread_after_the_loop_has_closed_is_dropped() -> None:
+def test_send_from_a_thread_after_the_loop_has_closed_is_dropped() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise AssertionError
 
@@ -203,7 +203,7 @@ def test_a_send_from_a_thread_after_the_loop_has_closed_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("message", "shown"), [({"text": "secret", "close": 1}, "{'text', 'close'}"), ("secret", "str")]
 )
-def test_errors_show_keys_and_no_content(message: Any, shown: str) -> None:
+def test_error_for_a_malformed_message_shows_its_keys_and_no_content(message: Any, shown: str) -> None:
     assert shape(message) == shown
 
 
@@ -211,7 +211,7 @@ class Channel:
     """Something that has a name."""
 
 
-def test_a_name_leads_to_its_channel_for_as_long_as_that_lives() -> None:
+def test_channel_is_found_by_its_name_while_it_is_alive() -> None:
     names, channel = ChannelNames(), Channel()
     name = names.new("reply", channel)
     assert names.find(name) is channel
@@ -220,11 +220,11 @@ def test_a_name_leads_to_its_channel_for_as_long_as_that_lives() -> None:
     assert names.find(name) is None
 
 
-def test_a_name_without_a_channel_leads_nowhere() -> None:
+def test_channel_name_that_was_made_without_a_channel_finds_none() -> None:
     names = ChannelNames()
     assert names.find(names.new("body")) is None
 
 
-def test_channel_names_contain_the_process() -> None:
+def test_channel_name_contains_the_identifier_of_its_process() -> None:
     names = ChannelNames()
     assert names.new("reply").split(".")[:2] == ["reply", names.process]

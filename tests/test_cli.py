@@ -119,7 +119,7 @@ def typed(*arguments: str) -> uvicorn.Config:
 # Exit codes
 
 
-def test_a_server_that_was_interrupted_exits_0(run: Run, folder: Path) -> None:
+def test_interrupted_server_exits_0(run: Run, folder: Path) -> None:
     (folder / "stopping.py").write_text(STOPPING_APP)
     assert run("stopping", "--port", "0")[0] == 0
 
@@ -131,17 +131,17 @@ def test_interrupted_server_logs_its_shutdown(run: Run, folder: Path) -> None:
     assert lines[-4:-1] == ["Shutting down", "Waiting for application shutdown.", "Application shutdown complete."]
 
 
-def test_a_startup_that_fails_exits_3(run: Run, folder: Path) -> None:
+def test_failed_application_startup_exits_3(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert run("failing", "--port", "0")[0] == 3
 
 
-def test_a_failed_startup_is_logged_with_its_traceback(run: Run, folder: Path) -> None:
+def test_failed_application_startup_is_logged_with_its_traceback(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert "RuntimeError: no database" in run("failing", "--port", "0")[2]
 
 
-def test_a_startup_that_fails_ends_with_one_line(run: Run, folder: Path) -> None:
+def test_failed_application_startup_prints_one_line_at_the_end(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert run("failing", "--port", "0")[2].splitlines()[-1] == ("uvicorn: the application's startup failed, see above")
 
@@ -187,7 +187,7 @@ def test_configuration_error_is_printed_on_one_line(run: Run, arguments: tuple[s
     assert line in errors
 
 
-def test_a_module_with_two_applications_of_different_kinds_is_refused_in_one_line(run: Run, folder: Path) -> None:
+def test_module_with_two_applications_of_different_kinds_is_rejected_with_one_line(run: Run, folder: Path) -> None:
     (folder / "both.py").write_text(
         "def application(environ, start_response): ...\nasync def app(message, channels): ...\n"
     )
@@ -196,7 +196,7 @@ def test_a_module_with_two_applications_of_different_kinds_is_refused_in_one_lin
     assert errors.endswith("name one, 'both:application' or 'both:app'\n")
 
 
-def test_a_port_in_use_is_one_line(run: Run) -> None:
+def test_port_in_use_is_reported_on_one_line(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert run("shop:hello", "--port", str(port)) == (
@@ -207,7 +207,7 @@ def test_a_port_in_use_is_one_line(run: Run) -> None:
         )
 
 
-def test_a_module_that_fails_is_one_line_below_its_traceback(run: Run, folder: Path) -> None:
+def test_module_that_fails_to_import_prints_its_traceback_and_one_line(run: Run, folder: Path) -> None:
     (folder / "closed.py").write_text("def open_shop():\n    raise RuntimeError('no stock')\n\nopen_shop()\n")
     code, output, errors = run("closed:hello")
     # Newer interpreters underline the part of a line that failed.
@@ -227,26 +227,26 @@ def test_a_module_that_fails_is_one_line_below_its_traceback(run: Run, folder: P
     )
 
 
-def test_a_module_with_a_syntax_error_shows_where(run: Run, folder: Path) -> None:
+def test_syntax_error_in_the_users_module_is_printed_with_its_place(run: Run, folder: Path) -> None:
     (folder / "broken.py").write_text("def open_shop(:\n    pass\n")
     errors = run("broken:hello")[2]
     assert errors.startswith(f'  File "{folder}/broken.py", line 1\n    def open_shop(:\n')
 
 
-def test_a_module_that_fails_shows_what_made_it_fail(run: Run, folder: Path) -> None:
+def test_traceback_of_a_failing_module_includes_the_cause_of_its_exception(run: Run, folder: Path) -> None:
     (folder / "closed.py").write_text(
         "try:\n    {}['STOCK_URL']\nexcept KeyError as error:\n    raise RuntimeError('not configured') from error\n"
     )
     assert "KeyError: 'STOCK_URL'" in run("closed:hello")[2]
 
 
-def test_an_environment_variable_that_does_not_fit_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_environment_variable_is_reported_on_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_PORT", "http")
     code, output, errors = run("shop:hello")
     assert (code, errors.count("\n"), "'http'" in errors) == (2, 1, True)
 
 
-def test_an_environment_variable_that_does_not_fit_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_an_invalid_environment_variable_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # What Kubernetes sets for a service that is called uvicorn.
     monkeypatch.setenv("UVICORN_PORT", "tcp://10.0.0.7:8000")
     assert "UVICORN_PORT" in run("shop:hello")[2]
@@ -304,31 +304,31 @@ def test_every_setting_is_an_environment_variable(monkeypatch: pytest.MonkeyPatc
         (("-b", ":8001", "--bind", "unix:web.sock"), [Address("0.0.0.0", 8001), Address(path="web.sock")]),
     ],
 )
-def test_where_to_listen_is_an_option(arguments: tuple[str, ...], addresses: list[Address]) -> None:
+def test_listen_addresses_are_options(arguments: tuple[str, ...], addresses: list[Address]) -> None:
     assert list(typed(*arguments).addresses) == addresses
 
 
-def test_several_binds_are_one_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_bind_addresses_fit_in_one_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BIND", "127.0.0.1:8001 unix:web.sock")
     assert list(typed().addresses) == [Address("127.0.0.1", 8001), Address(path="web.sock")]
 
 
-def test_an_option_beats_its_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_option_takes_precedence_over_its_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_PORT", "8001")
     assert list(typed("--port", "8002").addresses) == [Address("127.0.0.1", 8002)]
 
 
-def test_a_bind_beats_the_port_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bind_option_takes_precedence_over_the_port_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_PORT", "8001")
     assert list(typed("--bind", "127.0.0.1:8002").addresses) == [Address("127.0.0.1", 8002)]
 
 
-def test_the_log_level_is_an_option() -> None:
+def test_log_level_is_an_option() -> None:
     typed("--log-level", "debug")
     assert logging.getLogger("uvicorn").level == logging.DEBUG
 
 
-def test_the_log_level_may_be_in_capitals() -> None:
+def test_log_level_option_may_be_in_capitals() -> None:
     typed("--log-level", "DEBUG")
     assert logging.getLogger("uvicorn").level == logging.DEBUG
 
@@ -336,42 +336,42 @@ def test_the_log_level_may_be_in_capitals() -> None:
 # What the command line says about itself
 
 
-def test_the_version_is_printed_with_that_of_the_interpreter(run: Run) -> None:
+def test_version_option_prints_the_versions_of_uvicorn_and_python(run: Run) -> None:
     interpreter = f"{platform.python_implementation()} {platform.python_version()}"
     assert run("--version") == (0, f"uvicorn {uvicorn.__version__} with {interpreter}\n", "")
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_installed_package_has_the_version_of_the_source() -> None:
     assert importlib.metadata.version("uvicorn") == uvicorn.__version__, "run: pip install --no-deps -e ."
 
 
-def test_the_version_in_the_environment_is_not_taken_for_an_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_uvicorn_version_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a container image may well set for its own use.
     monkeypatch.setenv("UVICORN_VERSION", "1.2.3")
     assert "shp" in run("shp:hello")[2]
 
 
-def test_the_help_exits_0(run: Run) -> None:
+def test_help_option_exits_0(run: Run) -> None:
     assert run("--help")[0] == 0
 
 
-def test_the_help_has_every_option(run: Run) -> None:
+def test_help_text_has_every_option(run: Run) -> None:
     flags = {"--" + keyword(field).replace("_", "-") for field in ALL_FIELDS}
     flags |= {"--bind", "--host", "--port", "--uds", "--fd", "--app-dir", "--log-level", "--help"}
     assert flags - set(run("--help")[1].replace(",", " ").split()) == set()
 
 
-def test_the_help_is_in_groups(run: Run) -> None:
+def test_help_text_lists_options_in_groups(run: Run) -> None:
     lines = run("--help")[1].splitlines()
     groups = [line.removesuffix(":") for line in lines if line and not line.startswith((" ", "Usage"))]
     assert groups == [ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, PROXY, TIMEOUTS, LIMITS, OTHER]
 
 
-def test_the_help_lists_options_only(run: Run) -> None:
+def test_help_text_does_not_list_the_argument_app_among_the_options(run: Run) -> None:
     lines = run("--help")[1].splitlines()
     assert [line for line in lines if line.strip() == "APP"] == []
 
 
-def test_the_help_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_text_fits_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, run("--help")[1].splitlines())) <= 80

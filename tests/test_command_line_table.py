@@ -25,7 +25,7 @@ KNOWN = """
 
 
 @pytest.mark.parametrize("flag", KNOWN)
-def test_a_flag_of_release_0_54_is_accepted_or_rejected_with_a_reason(flag: str) -> None:
+def test_flag_of_release_0_54_is_accepted_or_rejected_with_a_reason(flag: str) -> None:
     context = click.Context(command)
     options = {
         name: option
@@ -36,11 +36,11 @@ def test_a_flag_of_release_0_54_is_accepted_or_rejected_with_a_reason(flag: str)
     assert options[flag].help or refused()[flag]
 
 
-def test_an_unsupported_flag_is_rejected_with_the_reason() -> None:
+def test_unsupported_flag_is_rejected_with_the_reason() -> None:
     with pytest.raises(click.UsageError, match="--http2: "):
         command.main(["app:app", "--http2"], standalone_mode=False)
 
 
-def test_the_command_line_page_is_up_to_date() -> None:
+def test_command_line_page_is_up_to_date() -> None:
     file = Path(uvicorn.__file__).parents[1] / "docs" / "command-line.md"
     assert file.read_text() == page(), "run: python -m tests.flag_table > docs/command-line.md"

@@ -53,7 +53,7 @@ def other_value(field: Field[Any]) -> Any:
 # Settings
 
 
-def test_settings_that_are_not_given_have_their_defaults() -> None:
+def test_omitted_settings_have_their_defaults() -> None:
     assert build_settings({}) == Settings()
 
 
@@ -77,7 +77,7 @@ def test_no_two_settings_have_the_same_keyword() -> None:
     assert len(set(ALL_KEYWORDS)) == len(ALL_KEYWORDS)
 
 
-def test_a_number_below_the_minimum_of_its_setting_is_rejected() -> None:
+def test_number_below_the_minimum_of_its_setting_is_rejected() -> None:
     lows = {keyword(field): field.metadata["low"] for field in NUMBERS}
     assert {name: complaint(**{name: low - 1}) for name, low in lows.items()} == {
         name: f"{name}: expected a number not below {low:g}, got {low - 1!r}" for name, low in lows.items()
@@ -85,7 +85,7 @@ def test_a_number_below_the_minimum_of_its_setting_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("value", ["10", True, [], float("nan")])
-def test_a_value_of_another_type_is_rejected_for_every_number(value: Any) -> None:
+def test_value_that_is_not_a_number_is_rejected_for_every_numeric_setting(value: Any) -> None:
     complaints = {keyword(field): complaint(**{keyword(field): value}) for field in NUMBERS}
     assert {name for name, text in complaints.items() if not text.startswith(f"{name}: expected a number ")} == set()
 
@@ -99,32 +99,32 @@ def test_setting_in_seconds_may_be_an_integer() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "yes", "false"])
-def test_a_switch_is_true_or_false(value: Any) -> None:
+def test_boolean_setting_rejects_other_values(value: Any) -> None:
     assert complaint(access_log=value) == f"access_log: expected True or False, got {value!r}"
 
 
-def test_the_error_for_an_unknown_choice_lists_the_choices() -> None:
+def test_error_for_an_unknown_choice_lists_the_choices() -> None:
     assert complaint(lifespan="never") == "lifespan: expected one of auto, on, off, got 'never'"
 
 
-def test_an_unknown_event_loop_is_reported_with_the_known_ones() -> None:
+def test_error_for_an_unknown_event_loop_lists_the_known_ones() -> None:
     assert complaint(loop="trio") == "loop: expected one of auto, uvloop, asyncio, or 'module:factory', got 'trio'"
 
 
-def test_text_must_be_text() -> None:
+def test_text_setting_rejects_other_values() -> None:
     assert complaint(root_path=3) == "root_path: expected text, got 3"
 
 
 @pytest.mark.parametrize("root_path", ["api", "api/v1"])
-def test_the_error_for_a_malformed_root_path_shows_a_valid_one(root_path: str) -> None:
+def test_error_for_a_malformed_root_path_shows_a_valid_one(root_path: str) -> None:
     assert complaint(root_path=root_path).startswith("root_path: expected a path such as '/api'")
 
 
-def test_the_error_for_a_misspelled_setting_suggests_the_right_one() -> None:
+def test_error_for_a_misspelled_setting_suggests_the_right_one() -> None:
     assert complaint(acces_log=False) == "unknown setting 'acces_log'; did you mean 'access_log'?"
 
 
-def test_the_error_for_an_unknown_setting_lists_the_settings() -> None:
+def test_error_for_an_unknown_setting_lists_the_settings() -> None:
     assert complaint(zzz=1).startswith("unknown setting 'zzz'; expected one of access_log, app_dir, backlog, bind, ")
 
 
@@ -135,23 +135,23 @@ def addresses(**options: Any) -> tuple[Address, ...]:
     return uvicorn.Config(hello, **options).addresses
 
 
-def test_the_default_is_port_8000_of_this_machine() -> None:
+def test_default_address_is_port_8000_of_127_0_0_1() -> None:
     assert addresses() == (Address("127.0.0.1", 8000),)
 
 
-def test_a_host_alone_has_the_default_port() -> None:
+def test_host_without_a_port_has_the_default_port() -> None:
     assert addresses(host="0.0.0.0") == (Address("0.0.0.0", 8000),)
 
 
-def test_a_port_alone_has_the_default_host() -> None:
+def test_port_without_a_host_has_the_default_host() -> None:
     assert addresses(port=0) == (Address("127.0.0.1", 0),)
 
 
-def test_one_bind_is_one_address() -> None:
+def test_one_bind_value_is_one_address() -> None:
     assert addresses(bind="127.0.0.1:8001") == (Address("127.0.0.1", 8001),)
 
 
-def test_several_binds_are_several_addresses() -> None:
+def test_several_bind_values_are_several_addresses() -> None:
     assert addresses(bind=["127.0.0.1:8001", "unix:web.sock"]) == (
         Address("127.0.0.1", 8001),
         Address(path="web.sock"),
@@ -162,11 +162,11 @@ def test_empty_bind_means_the_default_address() -> None:
     assert addresses(bind=()) == (Address("127.0.0.1", 8000),)
 
 
-def test_uds_is_a_unix_socket() -> None:
+def test_uds_is_the_path_of_a_unix_socket() -> None:
     assert addresses(uds="web.sock") == (Address(path="web.sock"),)
 
 
-def test_fd_is_an_inherited_socket() -> None:
+def test_fd_is_the_descriptor_of_an_inherited_socket() -> None:
     assert addresses(fd=0) == (Address(descriptor=0),)
 
 
@@ -177,7 +177,7 @@ def test_fd_is_an_inherited_socket() -> None:
         ({"host": "0.0.0.0", "port": 80, "fd": 3}, Address(descriptor=3)),
     ],
 )
-def test_uds_or_fd_wins_over_a_host_and_a_port(options: dict[str, Any], address: Address) -> None:
+def test_uds_or_fd_takes_precedence_over_host_and_port(options: dict[str, Any], address: Address) -> None:
     assert addresses(**options) == (address,)
 
 
@@ -194,16 +194,16 @@ def test_more_than_one_kind_of_address_is_rejected(options: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("port", [-1, 65536, "8000", True, 80.0])
-def test_an_invalid_port_is_refused(port: Any) -> None:
+def test_invalid_port_is_rejected(port: Any) -> None:
     assert complaint(port=port) == f"port: expected a number from 0 to 65535, got {port!r}"
 
 
 @pytest.mark.parametrize("options", [{"uds": ""}, {"bind": ""}, {"fd": -1}])
-def test_an_address_that_is_empty_does_not_fall_back_on_another(options: dict[str, Any]) -> None:
+def test_empty_address_is_rejected_instead_of_replaced_by_a_default(options: dict[str, Any]) -> None:
     assert complaint(**options)
 
 
-def test_the_sockets_are_those_of_the_addresses(tmp_path: Path) -> None:
+def test_config_opens_a_socket_for_each_address(tmp_path: Path) -> None:
     config = uvicorn.Config(hello, port=0)
     [sock] = config.open_sockets()
     with sock:
@@ -226,35 +226,35 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_an_application_is_served_as_it_is() -> None:
+def test_application_object_is_loaded_unchanged() -> None:
     assert uvicorn.Config(hello).load().app is hello
 
 
 @pytest.mark.usefixtures("folder")
-def test_an_application_is_imported_from_the_current_folder() -> None:
+def test_application_is_imported_from_the_current_folder_by_default() -> None:
     assert uvicorn.Config("shop:serve").load().name == "channels"
 
 
-def test_an_application_is_imported_from_the_folder_that_was_given(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_application_is_imported_from_app_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     assert uvicorn.Config("shop:serve", app_dir=str(folder)).load().name == "channels"
 
 
-def test_the_folder_comes_first_wherever_the_user_is_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_app_dir_is_first_in_sys_path_as_an_absolute_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder.parent)
     uvicorn.Config("shop:serve", app_dir=folder.name).load()
     assert sys.path[0] == str(folder)
 
 
-def test_the_current_folder_comes_last_if_none_was_given(folder: Path) -> None:
+def test_current_folder_is_last_in_sys_path_without_app_dir(folder: Path) -> None:
     uvicorn.Config("shop:serve").load()
     assert sys.path[-1] == str(folder)
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_folder_is_added_once() -> None:
+def test_app_dir_is_added_to_sys_path_once() -> None:
     config = uvicorn.Config("shop:serve")
     config.load()
     before = len(sys.path)
@@ -263,13 +263,13 @@ def test_the_folder_is_added_once() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_an_application_is_not_imported_before_it_is_needed() -> None:
+def test_application_is_not_imported_before_config_load() -> None:
     uvicorn.Config("shop:serve")
     assert "shop" not in sys.modules
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_error_for_a_misspelled_application_names_it() -> None:
+def test_error_for_a_misspelled_application_suggests_the_right_name() -> None:
     with pytest.raises(ImportFromStringError, match="did you mean 'serve'?"):
         uvicorn.Config("shop:sreve").load()
 
@@ -281,7 +281,7 @@ def test_error_for_an_unknown_interface_names_the_application_as_given() -> None
         uvicorn.Config("mill:grind").load()
 
 
-def test_the_interface_has_the_settings() -> None:
+def test_loaded_interface_has_the_settings_of_its_config() -> None:
     config = uvicorn.Config(hello, root_path="/shop")
     assert config.load().settings.root_path == "/shop"
 
@@ -289,13 +289,13 @@ def test_the_interface_has_the_settings() -> None:
 # Logging
 
 
-def test_the_server_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_log_config_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello).configure_logging()
     logging.getLogger("uvicorn.error").info("listening")
     assert capsys.readouterr().err.endswith(" INFO    listening\n")
 
 
-def test_the_access_log_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_log_config_writes_access_lines_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello).configure_logging()
     logging.getLogger("uvicorn.access").info("a line")
     output = capsys.readouterr()
@@ -303,7 +303,7 @@ def test_the_access_log_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("level", ["warning", "WARNING", logging.WARNING])
-def test_less_severe_lines_are_left_out(level: str | int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_below_the_log_level_are_not_logged(level: str | int, capsys: pytest.CaptureFixture[str]) -> None:
     uvicorn.Config(hello, log_level=level).configure_logging()
     for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access"):
         logging.getLogger(name).info("hidden")
@@ -319,18 +319,18 @@ def test_debug_lines_are_not_logged_by_default(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == ""
 
 
-def test_the_error_for_an_unknown_log_level_lists_the_levels() -> None:
+def test_error_for_an_unknown_log_level_lists_the_levels() -> None:
     expected = "log level: expected one of critical, error, warning, info, debug, trace, got 'loud'"
     assert complaint(log_level="loud") == expected
 
 
-def test_logging_is_left_alone_without_a_log_config() -> None:
+def test_log_config_none_leaves_logging_unchanged() -> None:
     before = logging.getLogger("uvicorn").handlers[:]
     uvicorn.Config(hello, log_config=None).configure_logging()
     assert logging.getLogger("uvicorn").handlers == before
 
 
-def test_loggers_of_the_application_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_log_config_does_not_disable_the_applications_loggers(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("shop")
     uvicorn.Config(hello).configure_logging()
     assert not logger.disabled
@@ -356,7 +356,7 @@ def switched_off() -> Iterator[Callable[..., Any]]:
         logging.getLogger(name).disabled = False
 
 
-def test_an_application_that_sets_up_its_own_logging_does_not_switch_ours_off(
+def test_application_that_configures_logging_does_not_disable_our_loggers(
     switched_off: Callable[..., Any],
 ) -> None:
     # `logging.config.dictConfig` does that to all loggers that there are, unless it is told not to.
@@ -364,7 +364,7 @@ def test_an_application_that_sets_up_its_own_logging_does_not_switch_ours_off(
     assert [name for name in OURS if logging.getLogger(name).disabled] == []
 
 
-def test_an_application_may_switch_one_of_our_loggers_off(switched_off: Callable[..., Any]) -> None:
+def test_application_may_disable_one_of_our_loggers(switched_off: Callable[..., Any]) -> None:
     uvicorn.Config(switched_off("uvicorn.access"), factory=True).load()
     assert [name for name in OURS if logging.getLogger(name).disabled] == ["uvicorn.access"]
 
@@ -377,20 +377,20 @@ def test_disabled_loggers_stay_disabled_without_log_config(switched_off: Callabl
 # What users read from it
 
 
-def test_host_and_port_are_those_that_were_given() -> None:
+def test_config_host_and_port_are_those_that_were_given() -> None:
     config = uvicorn.Config(hello, host="localhost", port=9000)
     assert (config.host, config.port, config.is_ssl) == ("localhost", 9000, False)
 
 
-def test_host_and_port_are_the_defaults_for_a_unix_socket() -> None:
+def test_config_host_and_port_are_the_defaults_for_a_unix_socket() -> None:
     config = uvicorn.Config(hello, uds="app.sock")
     assert (config.host, config.port) == ("127.0.0.1", 8000)
 
 
-def test_a_certificate_makes_it_https() -> None:
+def test_config_with_a_certificate_serves_https() -> None:
     assert uvicorn.Config(hello, ssl_certfile="chain.pem").is_ssl
 
 
 @pytest.mark.parametrize("delay", [0, -1, float("nan"), True, "1"])
-def test_an_invalid_reload_delay_is_refused(delay: Any) -> None:
+def test_invalid_reload_delay_is_rejected(delay: Any) -> None:
     assert "reload_delay: expected a number of seconds above 0" in complaint(reload=True, reload_delay=delay)

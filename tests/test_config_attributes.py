@@ -43,63 +43,63 @@ def test_every_keyword_of_the_public_release_is_an_attribute(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_is_read_as_it_was_given(name: str) -> None:
+def test_every_setting_is_an_attribute_of_config_with_the_given_value(name: str) -> None:
     value = other_value(FIELDS[name])
     assert getattr(config(**{name: value}), name) == value
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_may_be_changed(name: str) -> None:
+def test_every_setting_may_be_changed_as_an_attribute_of_config(name: str) -> None:
     value = other_value(FIELDS[name])
     made = config()
     setattr(made, name, value)
     assert (made.settings, getattr(made, name)) == (config(**{name: value}).settings, value)
 
 
-def test_a_setting_that_was_not_given_has_its_default() -> None:
+def test_config_attribute_of_an_omitted_setting_is_its_default() -> None:
     assert (config().backlog, config().ws_max_queue, config().max_header_bytes) == (2048, 32, 65536)
 
 
-def test_an_invalid_change_raises_and_changes_nothing() -> None:
+def test_invalid_value_for_a_config_attribute_raises_and_changes_nothing() -> None:
     made = config(backlog=100)
     with pytest.raises(ConfigError, match="backlog: expected a number not below 1, got 0"):
         made.backlog = 0
     assert (made.backlog, made.settings.backlog) == (100, 100)
 
 
-def test_host_and_port_may_be_changed() -> None:
+def test_config_host_and_port_may_be_changed() -> None:
     made = config()
     made.host, made.port = "localhost", 0
     assert [(address.host, address.port) for address in made.addresses] == [("localhost", 0)]
 
 
-def test_a_unix_socket_may_be_chosen_later() -> None:
+def test_config_uds_may_be_set_later() -> None:
     made = config(port=8001)
     made.uds = "app.sock"
     assert (made.addresses[0].path, made.port) == ("app.sock", 8001)
 
 
-def test_headers_may_be_changed() -> None:
+def test_config_headers_may_be_changed() -> None:
     made = config(headers=[("x-tea", "green")])
     made.headers = [*made.headers, ("x-cup", "1")]
     assert made.encoded_headers == [(b"x-tea", b"green"), (b"x-cup", b"1")]
 
 
-def test_the_log_level_may_be_changed_before_logging_is_configured_again() -> None:
+def test_log_level_may_be_changed_before_logging_is_configured_again() -> None:
     made = uvicorn.Config(hello)
     made.log_level = "debug"
     made.configure_logging()
     assert logging.getLogger("uvicorn").level == logging.DEBUG
 
 
-def test_an_attribute_that_is_no_keyword_may_be_set_and_is_not_there_before() -> None:
+def test_config_attribute_of_an_unknown_name_may_be_set_and_raises_before_that() -> None:
     made = config()
     assert not hasattr(made, "mine")
     made.mine = 1
     assert made.mine == 1
 
 
-def test_a_changed_configuration_can_be_pickled_for_workers() -> None:
+def test_changed_configuration_can_be_pickled_for_workers() -> None:
     made = uvicorn.Config("app:app", log_config=None)
     made.backlog = 100
     assert pickle.loads(pickle.dumps(made)).settings.backlog == 100
@@ -108,7 +108,7 @@ def test_a_changed_configuration_can_be_pickled_for_workers() -> None:
 # What loading adds
 
 
-def test_the_application_is_loaded_once() -> None:
+def test_config_loads_the_application_once() -> None:
     made: list[Any] = []
 
     def factory() -> Any:
@@ -121,7 +121,7 @@ def test_the_application_is_loaded_once() -> None:
     assert made == [hello]
 
 
-def test_the_interface_is_known_when_the_application_is_loaded() -> None:
+def test_config_interface_is_the_detected_one_after_load() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     made = uvicorn.Config(app, log_config=None)
@@ -130,7 +130,7 @@ def test_the_interface_is_known_when_the_application_is_loaded() -> None:
     assert (before, made.interface, made.asgi_version) == ("auto", "asgi3", "3.0")
 
 
-def test_an_asgi_2_application_has_version_2() -> None:
+def test_config_asgi_version_of_an_asgi_2_application_is_2_0() -> None:
     assert config(interface="asgi2").asgi_version == "2.0"
 
 
@@ -139,51 +139,51 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Certificates(tmp_path_factory.mktemp("tls")).both
 
 
-def test_the_tls_context_is_an_attribute(certificate: Path) -> None:
+def test_config_ssl_is_the_tls_context(certificate: Path) -> None:
     made = config(ssl_certfile=certificate)
     assert (isinstance(made.ssl, ssl.SSLContext), made.ssl is made.ssl, made.is_ssl) == (True, True, True)
 
 
-def test_without_a_certificate_there_is_no_tls_context() -> None:
+def test_config_ssl_is_none_without_a_certificate() -> None:
     assert (config().ssl, config().is_ssl) == (None, False)
 
 
-def test_a_tls_context_of_the_program_is_used() -> None:
+def test_config_uses_a_tls_context_that_the_program_sets() -> None:
     made = config()
     context = made.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert (made.ssl_context() is context, made.is_ssl) == (True, True)
 
 
-def test_a_certificate_that_is_named_later_makes_another_tls_context(certificate: Path) -> None:
+def test_changing_the_certificate_of_config_replaces_the_tls_context(certificate: Path) -> None:
     made = config(ssl_certfile=certificate)
     first = made.ssl
     made.ssl_certfile = str(certificate)
     assert made.ssl is not first
 
 
-def test_reload_needs_an_application_by_its_name() -> None:
+def test_config_should_reload_only_an_application_given_by_name() -> None:
     assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, False), ({"reload": True}, True), ({"workers": 2}, True)])
-def test_workers_and_reload_use_other_processes(options: dict[str, Any], expected: bool) -> None:
+def test_config_use_subprocess_is_true_for_workers_and_for_reload(options: dict[str, Any], expected: bool) -> None:
     assert config(**options).use_subprocess is expected
 
 
-def test_setting_up_an_event_loop_does_nothing() -> None:
+def test_config_setup_event_loop_does_nothing() -> None:
     config().setup_event_loop()
 
 
 # Types
 
 
-def test_an_unknown_keyword_is_a_type_error_and_a_configuration_error() -> None:
+def test_unknown_keyword_raises_an_error_that_is_a_type_error_and_a_config_error() -> None:
     with pytest.raises(TypeError, match="unknown setting 'prot'; did you mean 'port'?") as caught:
         config(prot=8001)
     assert isinstance(caught.value, ConfigError)
 
 
-def test_the_typed_keywords_of_run_are_those_of_the_configuration() -> None:
+def test_typed_keywords_of_run_are_those_of_config() -> None:
     explicit = set(inspect.signature(uvicorn.Config).parameters) - {"app", "settings"}
     compatible = {"h11_max_incomplete_event_size", "http2", "reset_contextvars"}
     assert set(SettingOptions.__annotations__) == {*FIELDS, *compatible}
@@ -191,7 +191,7 @@ def test_the_typed_keywords_of_run_are_those_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_typed_keyword_accepts_the_type_of_its_setting(name: str) -> None:
+def test_typed_keyword_accepts_the_type_of_its_setting(name: str) -> None:
     annotation: str = SettingOptions.__annotations__[name].__forward_arg__
     assert type(FIELDS[name].default).__name__ in annotation.split(" | ")
 
@@ -199,7 +199,7 @@ def test_a_typed_keyword_accepts_the_type_of_its_setting(name: str) -> None:
 # What the public release does as well
 
 
-def test_a_function_without_parameters_is_called_as_a_factory_with_a_warning(
+def test_function_without_parameters_is_called_as_a_factory_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def make() -> Any:
@@ -207,10 +207,10 @@ def test_a_function_without_parameters_is_called_as_a_factory_with_a_warning(
 
     assert uvicorn.Config(make, log_config=None).load_app() is hello
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "is called as a factory" in caplog.text
+    assert "ASGI app factory detected." in caplog.text
 
 
-def test_a_class_without_parameters_is_called_as_a_factory() -> None:
+def test_class_without_parameters_is_called_as_a_factory() -> None:
     class Application:
         async def __call__(self, message: Any, channels: Any) -> None: ...
 
@@ -220,16 +220,41 @@ def test_a_class_without_parameters_is_called_as_a_factory() -> None:
 def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         made = config(reload=True, workers=4)
-    assert (made.workers, caplog.messages) == (1, ["workers has no effect with reload"])
+    assert (made.workers, caplog.messages) == (1, ['"workers" flag is ignored when reloading is enabled.'])
+
+
+def test_folders_to_watch_are_paths(tmp_path: Path) -> None:
+    made = uvicorn.Config("shop:app", reload=True, reload_dirs=[str(tmp_path)], log_config=None)
+    assert made.reload_dirs == [tmp_path.resolve()]
+
+
+@pytest.mark.parametrize(
+    ("app", "reload"),
+    [("shop:app", False), (hello, True)],
+    ids=["without reload", "with an application that cannot be imported again"],
+)
+def test_folders_to_watch_have_no_effect_unless_the_server_reloads(
+    app: Any, reload: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="uvicorn.error"):
+        made = uvicorn.Config(app, reload=reload, reload_dirs=[str(tmp_path)], log_config=None)
+    assert (made.reload_dirs, len(caplog.messages)) == ([], 1)
+    assert caplog.messages[0].startswith("Current configuration will not reload")
+
+
+@pytest.mark.parametrize("variable", ["0", ""])
+def test_no_workers_mean_one(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", variable)
+    assert (config().workers, config(workers=0).workers) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"])
-def test_the_log_level_is_that_of_every_logger(name: str) -> None:
+def test_log_level_applies_to_every_uvicorn_logger(name: str) -> None:
     uvicorn.Config(hello, log_level="error")
     assert logging.getLogger(name).level == logging.ERROR
 
 
-def test_without_an_access_log_its_logger_has_no_handlers() -> None:
+def test_access_logger_has_no_handlers_if_the_access_log_is_off() -> None:
     uvicorn.Config(hello, access_log=False)
     assert logging.getLogger("uvicorn.access").handlers == []
 
@@ -238,7 +263,7 @@ def test_loop_factory_of_loop_none_is_none() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 
-def test_trusted_proxies_are_those_of_the_environment_or_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forwarded_allow_ips_defaults_to_the_environment_or_the_local_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
     before = config().forwarded_allow_ips
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")

@@ -87,7 +87,7 @@ def test_relative_links_of_a_page_lead_to_files_and_headings(page: Path) -> None
     assert broken_links(page) == []
 
 
-def test_a_link_to_a_missing_file_or_heading_is_reported(tmp_path: Path) -> None:
+def test_link_checker_reports_a_link_to_a_missing_file_or_heading(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# One `two`!\n[a](page.md#one-two) [b](#three) [`c`](gone.md) `[d](code.md)` [e](https://x.example)\n"
@@ -100,7 +100,7 @@ def test_repeated_headings_have_numbered_anchors() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
-def test_the_index_lists_every_page_of_docs(page: Path) -> None:
+def test_index_page_lists_every_page_of_docs(page: Path) -> None:
     assert page.name == "index.md" or page.name in links((DOCS / "index.md").read_text(encoding="utf-8"))
 
 
@@ -111,7 +111,7 @@ def test_python_examples_of_a_page_compile(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name_of)
-def test_options_of_uvicorn_commands_on_a_page_exist(page: Path) -> None:
+def test_options_of_uvicorn_commands_in_docs_exist(page: Path) -> None:
     used = set()
     for code in blocks(page, "shell"):
         for line in code.splitlines():
@@ -121,7 +121,7 @@ def test_options_of_uvicorn_commands_on_a_page_exist(page: Path) -> None:
     assert used <= options()
 
 
-def test_the_limits_page_names_only_options_that_exist() -> None:
+def test_limits_page_names_only_options_that_exist() -> None:
     named = set(OPTION.findall((DOCS / "limits.md").read_text(encoding="utf-8")))
     assert named <= options()
 
@@ -141,7 +141,7 @@ def layers_of_the_architecture_page() -> dict[str, frozenset[str]]:
     return found
 
 
-def test_the_architecture_page_has_the_layers_that_the_tests_uphold() -> None:
+def test_architecture_page_has_the_layers_that_the_tests_check() -> None:
     page = layers_of_the_architecture_page()
     assert {name for name, allowed in page.items() if "any layer" in allowed} == COMPOSITION
     layers = {name: allowed for name, allowed in page.items() if name not in COMPOSITION}

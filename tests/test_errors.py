@@ -26,16 +26,16 @@ def test_one_except_clause_catches_all_errors_of_the_project(kind: type[Exceptio
 
 
 @pytest.mark.parametrize("kind", [ImportFromStringError, InterfaceError])
-def test_an_error_that_the_user_can_correct_is_a_config_error(kind: type[Exception]) -> None:
+def test_error_that_the_user_can_correct_is_a_config_error(kind: type[Exception]) -> None:
     assert issubclass(kind, ConfigError)
 
 
 @pytest.mark.parametrize("kind", [StartupError, ProtocolError, ClientDisconnected])
-def test_an_error_that_the_user_cannot_correct_is_not_a_config_error(kind: type[Exception]) -> None:
+def test_error_that_the_user_cannot_correct_is_not_a_config_error(kind: type[Exception]) -> None:
     assert not issubclass(kind, ConfigError)
 
 
-def test_the_fault_of_the_application_is_not_the_fault_of_the_client() -> None:
+def test_local_protocol_error_is_not_a_remote_protocol_error() -> None:
     assert not issubclass(LocalProtocolError, RemoteProtocolError)
 
 
@@ -47,11 +47,11 @@ def test_remote_protocol_error_has_the_status_given() -> None:
     assert RemoteProtocolError("too long", 414).status_hint == 414
 
 
-def test_a_closed_channel_is_not_held_up_by_except_exception() -> None:
+def test_channel_closed_is_not_caught_by_except_exception() -> None:
     assert not issubclass(ChannelClosed, Exception)
 
 
-def test_a_closed_channel_ends_a_task_quietly() -> None:
+def test_channel_closed_ends_a_task_without_a_traceback() -> None:
     async def handler() -> None:
         raise ChannelClosed("the client has disconnected")
 

@@ -29,11 +29,11 @@ def test_escaped_text_is_truncated() -> None:
     assert escaped("x" * 300) == "x" * 200 + "..."
 
 
-def test_a_text_of_several_lines_keeps_its_line_feeds_and_tabs() -> None:
+def test_escaped_lines_keep_line_feeds_and_tabs() -> None:
     assert escaped_lines("a\n\tb\r\x1b") == "a\n\tb\\r\\x1b"
 
 
-def test_a_value_whose_text_fails_is_named_by_its_type() -> None:
+def test_escaped_value_whose_str_raises_is_shown_by_its_type() -> None:
     class Broken:
         def __str__(self) -> str:
             raise ValueError
@@ -41,7 +41,7 @@ def test_a_value_whose_text_fails_is_named_by_its_type() -> None:
     assert escaped(Broken()) == "<Broken, whose text fails with ValueError>"
 
 
-def test_an_exchange_in_a_log_line_is_short_and_on_one_line() -> None:
+def test_repr_of_an_exchange_is_short_and_on_one_line() -> None:
     target = b"/%0A%1B" + b"x" * 60000
     shown = repr(HTTPExchange(HTTPGateway(), Endpoint(), "GET\n" + "x" * 1000, target, "1.1", ((), ()), False))
     assert shown.isprintable()

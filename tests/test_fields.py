@@ -7,16 +7,16 @@ from uvicorn.fields import LOWER_NAMES, encode_field_line, has_controls, is_toke
 
 
 @pytest.mark.parametrize("value", [b"a", b"Content-Type", b"!#$%&'*+-.^_`|~09"])
-def test_a_valid_token_is_accepted(value: bytes) -> None:
+def test_valid_token_is_accepted(value: bytes) -> None:
     assert is_token(value)
 
 
 @pytest.mark.parametrize("value", [b"", b"a b", b"a:", b"a\n", b"\xe9", b"a\0", b'"a"', b"a,b"])
-def test_a_malformed_token_is_rejected(value: bytes) -> None:
+def test_malformed_token_is_rejected(value: bytes) -> None:
     assert not is_token(value)
 
 
-def test_a_token_list_is_split_into_lower_case_members_without_empty_ones() -> None:
+def test_token_list_is_split_into_lower_case_members_without_empty_ones() -> None:
     assert split_tokens(b" Close ,,\tkeep-Alive,") == [b"close", b"keep-alive"]
 
 
@@ -28,24 +28,24 @@ def test_every_common_field_name_is_a_token() -> None:
     assert all(is_token(name) and LOWER_NAMES[name] == name.lower() for name in LOWER_NAMES)
 
 
-def test_an_uncommon_field_name_is_returned_in_lower_case() -> None:
+def test_uncommon_field_name_is_returned_in_lower_case() -> None:
     assert lower_name(b"X-Custom") == b"x-custom"
 
 
 @pytest.mark.parametrize("name", ["text", b"a b", None])
-def test_an_invalid_field_name_is_shown_in_the_error(name: object) -> None:
+def test_invalid_field_name_is_shown_in_the_error(name: object) -> None:
     with pytest.raises(LocalProtocolError, match="header name: expected"):
         lower_name(name)
 
 
 @pytest.mark.parametrize("value", [b"", b"a\tb", bytes(range(32, 127)), bytes(range(128, 256))])
-def test_a_value_without_control_characters_is_accepted(value: bytes) -> None:
+def test_field_value_without_control_characters_is_accepted(value: bytes) -> None:
     assert not has_controls(value)
     assert encode_field_line(b"x-a", value) == b"x-a: " + value + b"\r\n"
 
 
 @pytest.mark.parametrize("control", [*range(9), *range(10, 32), 127])
-def test_each_control_character_in_a_value_is_rejected(control: int) -> None:
+def test_each_control_character_in_a_field_value_is_rejected(control: int) -> None:
     value = b"a%cb" % control
     assert has_controls(value)
     with pytest.raises(LocalProtocolError, match="control character"):
@@ -53,6 +53,6 @@ def test_each_control_character_in_a_value_is_rejected(control: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["text", 1, None, bytearray(b"a")])
-def test_a_field_value_other_than_bytes_is_rejected(value: object) -> None:
+def test_field_value_other_than_bytes_is_rejected(value: object) -> None:
     with pytest.raises(LocalProtocolError, match="header b'x-a': expected a value of bytes"):
         encode_field_line(b"x-a", value)

@@ -11,7 +11,8 @@ import pytest
 
 # Loaded before any test, whose modules are forgotten with all that they have loaded.
 import uvicorn.adapters
-import uvicorn.interfaces.detect  # noqa: F401
+import uvicorn.interfaces.detect
+import uvicorn.routing  # noqa: F401
 from uvicorn.errors import ImportFromStringError
 from uvicorn.importer import import_from_string
 
@@ -45,28 +46,28 @@ def complaint(source: str) -> str:
 # What leads somewhere
 
 
-def test_an_attribute_of_a_module_is_found(write: Write) -> None:
+def test_importer_finds_an_attribute_of_a_module(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert import_from_string("shop:serve").__name__ == "serve"
 
 
-def test_an_attribute_of_a_module_in_a_package_is_found(write: Write) -> None:
+def test_importer_finds_an_attribute_of_a_module_in_a_package(write: Write) -> None:
     write("mall/__init__.py", "")
     write("mall/shop.py", "def serve(): ...")
     assert import_from_string("mall.shop:serve").__name__ == "serve"
 
 
-def test_an_attribute_of_an_attribute_is_found(write: Write) -> None:
+def test_importer_finds_an_attribute_of_an_attribute(write: Write) -> None:
     write("shop.py", "class Till:\n    def serve(self): ...\n\ntill = Till()")
     assert import_from_string("shop:till.serve").__name__ == "serve"
 
 
-def test_a_module_alone_means_its_application(write: Write) -> None:
+def test_module_name_alone_imports_its_application(write: Write) -> None:
     write("shop.py", "application = 1\napp = 2")
     assert import_from_string("shop") == 1
 
 
-def test_a_module_alone_means_its_app_if_it_has_no_application(write: Write) -> None:
+def test_module_name_alone_imports_its_app_if_there_is_no_application(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_from_string("shop") == 2
 
@@ -89,24 +90,55 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; name the
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_application_that_adapts_app_is_passed_over_for_app(
+def test_app_is_served_if_application_is_an_adapter_around_it(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
     assert import_from_string("shop") is getattr(sys.modules["shop"], served)
 
 
-def test_app_that_adapts_application_is_passed_over_for_application(write: Write) -> None:
+def test_application_is_served_if_app_is_an_adapter_around_it(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
     assert import_from_string("shop") is sys.modules["shop"].application
 
 
-def test_application_and_app_of_different_kinds_are_refused_and_both_are_named(write: Write) -> None:
+def test_application_and_app_of_different_kinds_are_rejected_and_named(write: Write) -> None:
     write("shop.py", WSGI_APP.replace("NAME", "application") + CHANNELS_APP.replace("NAME", "app"))
     assert complaint("shop") == (
         "cannot import 'shop': module 'shop' has 'application' (wsgi) and 'app' (channels), which are different "
         "applications; name one, 'shop:application' or 'shop:app'"
     )
+
+
+ROUTER_OF_APP = (
+    "from uvicorn import Mount, Route, Router, WSGIAdapter\n"
+    "def pages(environ, start_response): ...\n"
+    "async def live(message, channels): ...\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "served"),
+    [
+        ("app = pages; application = Router(Route('/live', live), default=pages)", "application"),
+        ("application = pages; app = Router(Mount('/old', Router(default=pages)), default=live)", "app"),
+        ("app = Router(default=pages); application = WSGIAdapter(app)", "app"),
+    ],
+)
+def test_M35_a_router_of_the_other_is_served(
+    write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("shop.py", ROUTER_OF_APP + names)
+    with caplog.at_level(logging.INFO):
+        found = import_from_string("shop")
+    assert found is getattr(sys.modules["shop"], served)
+    assert type(found).__name__ == "Router"
+    assert len(caplog.records) == 1 and repr(served) in caplog.text
+
+
+def test_M35_a_router_and_another_application_are_refused(write: Write) -> None:
+    write("shop.py", ROUTER_OF_APP + "app = pages; application = Router(default=live)")
+    assert "'application' (router) and 'app' (wsgi), which are different applications" in complaint("shop")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +171,7 @@ def test_application_and_app_of_different_kinds_are_refused_and_both_are_named(w
         ),
     ],
 )
-def test_application_is_served_before_app_with_one_line_that_says_so(
+def test_application_is_preferred_to_app_with_one_log_line(
     source: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
@@ -148,14 +180,14 @@ def test_application_is_served_before_app_with_one_line_that_says_so(
     assert caplog.messages == [INFO_LINE]
 
 
-def test_two_names_of_one_application_are_no_choice(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_application_and_app_that_are_one_object_log_nothing(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", WSGI_APP.replace("NAME", "application") + "app = application")
     import_from_string("shop")
     assert caplog.messages == []
 
 
-def test_a_module_and_a_colon_mean_the_module_alone(write: Write) -> None:
+def test_module_name_with_a_trailing_colon_is_the_module_alone(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_from_string("shop:") == 2
 
@@ -164,7 +196,7 @@ def test_a_module_and_a_colon_mean_the_module_alone(write: Write) -> None:
 
 
 @pytest.mark.parametrize("source", ["", ":app", "-x", "shop..main:app", "1shop:app"])
-def test_the_error_for_a_malformed_module_name_shows_a_valid_one(source: str) -> None:
+def test_error_for_a_malformed_module_name_shows_a_valid_one(source: str) -> None:
     assert complaint(source) == f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'"
 
 
@@ -185,16 +217,16 @@ def test_the_error_for_a_path_suggests_the_module_it_would_be(source: str, meant
 # No such module
 
 
-def test_a_missing_module_is_named_with_the_folder_it_was_looked_for_in(write: Write, tmp_path: Path) -> None:
+def test_error_for_a_missing_module_names_the_searched_folder(write: Write, tmp_path: Path) -> None:
     assert f"no module 'shop' in {tmp_path}" in complaint("shop:serve")
 
 
-def test_the_error_for_a_misspelled_module_suggests_the_right_one(write: Write) -> None:
+def test_error_for_a_misspelled_module_suggests_the_right_one(write: Write) -> None:
     write("shop.py", "")
     assert complaint("shp:serve").endswith("did you mean 'shop'?")
 
 
-def test_the_error_for_a_missing_module_lists_the_modules(write: Write) -> None:
+def test_error_for_a_missing_module_lists_the_modules(write: Write) -> None:
     write("warehouse.py", "")
     write("mall/__init__.py", "")
     write("notes.txt", "")
@@ -203,32 +235,32 @@ def test_the_error_for_a_missing_module_lists_the_modules(write: Write) -> None:
     assert complaint("zzz:serve").endswith("; it has mall, warehouse")
 
 
-def test_the_error_for_a_missing_module_in_an_empty_folder_names_app_dir(write: Write) -> None:
+def test_error_for_a_missing_module_in_an_empty_folder_names_app_dir(write: Write) -> None:
     assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
 
 
-def test_a_folder_that_does_not_exist_has_nothing(write: Write, tmp_path: Path) -> None:
+def test_missing_folder_contains_no_modules(write: Write, tmp_path: Path) -> None:
     sys.path.insert(0, str(tmp_path / "nowhere"))
     assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
 
 
-def test_not_more_than_ten_modules_are_listed(write: Write) -> None:
+def test_error_for_a_missing_module_lists_at_most_ten_modules(write: Write) -> None:
     for number in range(12):
         write(f"warehouse_{number:02}.py", "")
     assert complaint("zzz:serve").endswith("warehouse_09, ...")
 
 
-def test_the_error_for_a_missing_module_of_a_package_lists_its_modules(write: Write) -> None:
+def test_error_for_a_missing_module_of_a_package_lists_its_modules(write: Write) -> None:
     write("mall/__init__.py", "")
     write("mall/warehouse.py", "")
     assert "no module 'zzz' in package 'mall'; it has warehouse" in complaint("mall.zzz:serve")
 
 
-def test_the_error_for_a_module_of_a_missing_package_names_the_package(write: Write) -> None:
+def test_error_for_a_module_of_a_missing_package_names_the_package(write: Write) -> None:
     assert "no module 'mall' in" in complaint("mall.shop:serve")
 
 
-def test_the_error_for_a_file_name_names_the_module_to_give(write: Write) -> None:
+def test_error_for_a_file_name_suggests_the_module_name(write: Write) -> None:
     write("shop.py", "def app(): ...")
     assert "did you mean 'shop'" in complaint("shop.py")
 
@@ -236,38 +268,38 @@ def test_the_error_for_a_file_name_names_the_module_to_give(write: Write) -> Non
 # No such attribute
 
 
-def test_a_missing_attribute_is_named_with_its_module(write: Write) -> None:
+def test_error_for_a_missing_attribute_names_its_module(write: Write) -> None:
     write("shop.py", "")
     assert "module 'shop' has no 'serve'" in complaint("shop:serve")
 
 
-def test_the_error_for_a_misspelled_attribute_suggests_the_right_one(write: Write) -> None:
+def test_error_for_a_misspelled_attribute_suggests_the_right_one(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_the_error_for_a_missing_attribute_lists_the_applications(write: Write) -> None:
+def test_error_for_a_missing_attribute_lists_the_applications(write: Write) -> None:
     write("shop.py", "import os\nfrom json import dumps\nprice = 3\ndef _private(): ...\ndef serve(): ...")
     assert complaint("shop:zzz").endswith("; it has serve")
 
 
-def test_an_application_made_by_a_class_from_elsewhere_could_be_meant(write: Write) -> None:
+def test_error_for_a_missing_attribute_suggests_instances_of_imported_classes(write: Write) -> None:
     write("framework.py", "class Framework:\n    def __call__(self): ...")
     write("shop.py", "from framework import Framework\nserve = Framework()")
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_a_missing_attribute_of_an_attribute_is_named_with_the_type_that_lacks_it(write: Write) -> None:
+def test_error_for_a_missing_nested_attribute_names_the_type_that_lacks_it(write: Write) -> None:
     write("shop.py", "class Till: ...\n\ntill = Till()")
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_an_attribute_of_a_value_without_attributes_is_an_error(write: Write) -> None:
+def test_attribute_of_a_value_without_attributes_is_reported_as_missing(write: Write) -> None:
     write("shop.py", "till = 3")
     assert "int has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_the_error_for_a_module_without_application_names_application_and_app(write: Write) -> None:
+def test_error_for_a_module_without_application_names_application_and_app(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop").endswith(
         "module 'shop' has no 'application' or 'app'; it has serve; name one, as in 'shop:serve'"
@@ -277,49 +309,49 @@ def test_the_error_for_a_module_without_application_names_application_and_app(wr
 # A module that fails
 
 
-def test_a_module_that_fails_is_named_with_its_failure(write: Write) -> None:
+def test_error_for_a_failing_module_names_the_module_and_its_exception(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock')")
     assert complaint("shop:serve") == "cannot import 'shop:serve': module 'shop' fails with RuntimeError: no stock"
 
 
-def test_a_module_that_fails_has_its_exception_as_the_cause(write: Write) -> None:
+def test_error_for_a_failing_module_has_its_exception_as_the_cause(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock')")
     with pytest.raises(ImportFromStringError) as caught:
         import_from_string("shop:serve")
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_a_failure_of_several_lines_is_one_line(write: Write) -> None:
+def test_error_for_a_failing_module_shows_only_the_first_line_of_its_exception(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock\\nand no staff')")
     assert "\n" not in complaint("shop:serve")
 
 
-def test_the_error_for_a_module_whose_import_is_missing_names_the_import(write: Write) -> None:
+def test_error_for_a_module_that_needs_a_missing_module_names_the_missing_one(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     assert complaint("shop:serve").endswith(
         "module 'shop' needs 'warehouse_that_is_missing', which is not installed",
     )
 
 
-def test_a_module_that_needs_another_has_that_as_the_cause(write: Write) -> None:
+def test_error_for_a_module_that_needs_a_missing_module_has_the_exception_as_cause(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     with pytest.raises(ImportFromStringError) as caught:
         import_from_string("shop:serve")
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_a_typo_has_no_cause_to_print(write: Write) -> None:
+def test_error_for_a_misspelled_name_has_no_cause(write: Write) -> None:
     with pytest.raises(ImportFromStringError) as caught:
         import_from_string("shop:serve")
     assert caught.value.__cause__ is None
 
 
-def test_a_missing_module_without_a_name_keeps_the_text_of_its_exception(write: Write) -> None:
+def test_module_not_found_error_without_a_name_keeps_its_text(write: Write) -> None:
     write("shop.py", "raise ModuleNotFoundError('install the warehouse first')")
     assert "install the warehouse first" in complaint("shop:serve")
 
 
-def test_a_package_whose_own_import_is_missing_is_not_taken_for_missing(write: Write) -> None:
+def test_package_that_needs_a_missing_module_is_not_reported_as_missing(write: Write) -> None:
     write("mall/__init__.py", "import mall.cellar")
     write("mall/shop.py", "")
     assert "needs 'mall.cellar'" in complaint("mall.shop:serve")

@@ -39,13 +39,13 @@ def record(**attributes: Any) -> logging.LogRecord:
     return made
 
 
-def test_an_access_line_has_its_parts() -> None:
+def test_access_line_has_client_request_line_status_size_and_duration() -> None:
     fmt = "%(levelprefix)s|%(client_addr)s|%(request_line)s|%(status_code)s|%(size)d|%(duration).1f"
     line = AccessFormatter(fmt, use_colors=False).format(record(size=5, duration=1.23))
     assert line == "INFO:    |127.0.0.1:1|GET /tea HTTP/1.1|404 Not Found|5|1.2"
 
 
-def test_an_access_record_of_another_program_has_no_size() -> None:
+def test_access_record_of_another_program_is_formatted_without_a_size() -> None:
     assert AccessFormatter("%(size)d %(duration)d", use_colors=False).format(record()) == "0 0"
 
 
@@ -53,13 +53,11 @@ def test_an_access_record_of_another_program_has_no_size() -> None:
     ("attributes", "ending"),
     [({}, ""), ({"outcome": "complete"}, ""), ({"outcome": "client disconnected"}, " (client disconnected)")],
 )
-def test_an_access_line_ends_with_the_outcome_of_a_response_that_is_not_complete(
-    attributes: dict[str, str], ending: str
-) -> None:
+def test_access_line_of_an_incomplete_response_ends_with_the_outcome(attributes: dict[str, str], ending: str) -> None:
     assert AccessFormatter("/tea%(ending)s", use_colors=False).format(record(**attributes)) == "/tea" + ending
 
 
-def test_the_default_access_line_has_the_outcome() -> None:
+def test_default_access_line_ends_with_the_outcome() -> None:
     assert LOGGING_CONFIG["formatters"]["access"]["fmt"].endswith("%(ending)s")
 
 
@@ -68,24 +66,24 @@ def test_other_records_on_the_access_logger_are_formatted_as_their_message() -> 
     assert AccessFormatter("%(client_addr)s", use_colors=False).format(made) == "tea is ready"
 
 
-def test_colours_are_for_terminals() -> None:
+def test_log_lines_are_coloured_on_terminals_only() -> None:
     fmt = "%(levelname)s %(request_line)s"
     assert "\x1b[" in AccessFormatter(fmt, use_colors=True).format(record())
     assert "\x1b[" not in AccessFormatter(fmt).format(record())
     assert "\x1b[" not in DefaultFormatter("%(levelname)s").format(record())
 
 
-def test_the_record_is_left_as_it_was() -> None:
+def test_formatter_does_not_change_the_record() -> None:
     made = record()
     AccessFormatter("%(levelname)s", use_colors=True).format(made)
     assert made.levelname == "INFO"
 
 
-def test_levels_are_seven_columns_wide() -> None:
+def test_log_levels_are_padded_to_seven_columns() -> None:
     assert DefaultFormatter("%(levelname)s|", use_colors=False).format(record()) == "INFO   |"
 
 
-def test_a_dict_is_used_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_config_dict_is_used_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(
         {**LOGGING_CONFIG, "formatters": {name: {"format": "tea %(message)s"} for name in ("default", "access")}}, None
     )
@@ -93,7 +91,7 @@ def test_a_dict_is_used_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "tea x\n"
 
 
-def test_a_subclass_may_choose_the_colours_of_levels() -> None:
+def test_formatter_subclass_may_choose_the_colours_of_levels() -> None:
     class Plain(DefaultFormatter):
         level_name_colors = {logging.INFO: str.lower}
 
@@ -101,11 +99,11 @@ def test_a_subclass_may_choose_the_colours_of_levels() -> None:
     assert Plain("%(levelprefix)s", use_colors=True).format(line) == "info:    "
 
 
-def test_the_name_of_an_unknown_level_has_no_colour() -> None:
+def test_name_of_an_unknown_log_level_has_no_colour() -> None:
     assert DefaultFormatter(use_colors=True).color_level_name("LOUD", 33) == "LOUD"
 
 
-def test_a_subclass_may_choose_the_colours_and_the_text_of_statuses() -> None:
+def test_formatter_subclass_may_choose_the_colours_and_the_text_of_statuses() -> None:
     class Marked(AccessFormatter):
         status_code_colours = {4: "<{}>".format}
 
@@ -115,7 +113,7 @@ def test_a_subclass_may_choose_the_colours_and_the_text_of_statuses() -> None:
     assert Marked("%(status_code)s", use_colors=True).format(record()) == "status <404 Not Found>"
 
 
-def test_colours_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_use_colors_is_passed_to_the_formatters(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, True)
     logging.getLogger("uvicorn.test").warning("x")
     assert "\x1b[" in capsys.readouterr().err
@@ -163,7 +161,7 @@ def root_as_it_was() -> Iterator[None]:
 
 @pytest.mark.usefixtures("root_as_it_was")
 @pytest.mark.parametrize(("name", "text"), [("a.json", json.dumps(DICT)), ("a.yaml", json.dumps(DICT)), ("a.ini", INI)])
-def test_files_are_read(tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_config_files_are_read(tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text(text)
     configure_logging(tmp_path / name, None)
     logging.getLogger("uvicorn.test").warning("tea")
@@ -178,32 +176,34 @@ def parsed(text: str) -> RawConfigParser:
 
 @pytest.mark.usefixtures("root_as_it_was")
 @pytest.mark.parametrize("opened", [io.StringIO, parsed])
-def test_an_open_file_and_a_parser_are_read(opened: Callable[[str], Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_config_may_be_an_open_file_or_a_config_parser(
+    opened: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     configure_logging(opened(INI), None)
     logging.getLogger("uvicorn.test").warning("tea")
     assert capsys.readouterr().err == "from a file: tea\n"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "a.ini"])
-def test_an_invalid_log_config_file_is_a_config_error(tmp_path: Path, name: str) -> None:
+def test_invalid_log_config_file_is_a_config_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{]")
     with pytest.raises(ConfigError, match=f"log_config: .*{name}' is not a logging configuration"):
         configure_logging(tmp_path / name, None)
 
 
 @pytest.mark.parametrize("config", [None, [], 7], ids=repr)
-def test_a_log_config_file_with_other_content_is_a_config_error(tmp_path: Path, config: Any) -> None:
+def test_log_config_file_with_other_content_is_a_config_error(tmp_path: Path, config: Any) -> None:
     (tmp_path / "a.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="log_config: expected a dict, the name of a file, an open .ini file"):
         configure_logging(tmp_path / "a.json", None)
 
 
-def test_a_missing_log_config_file_is_a_config_error(tmp_path: Path) -> None:
+def test_missing_log_config_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"log_config: '.*missing.json' cannot be read: No such file"):
         configure_logging(tmp_path / "missing.json", None)
 
 
-def test_an_invalid_log_config_dict_is_a_config_error() -> None:
+def test_invalid_log_config_dict_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="log_config: "):
         configure_logging({"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}, None)
 
@@ -234,7 +234,7 @@ def formatted_failure(fail: Callable[[], object], message: str = "failed") -> st
     return DefaultFormatter("%(message)s").format(entry)
 
 
-def test_an_exception_cannot_forge_a_line_or_steer_a_terminal() -> None:
+def test_exception_message_cannot_forge_a_log_line_or_control_a_terminal() -> None:
     def fail() -> None:
         raise ValueError("bad\n2026-01-01 ERROR forged\x1b[2J")
 
@@ -243,7 +243,7 @@ def test_an_exception_cannot_forge_a_line_or_steer_a_terminal() -> None:
     assert "\n    fail()\n" in text
 
 
-def test_a_whole_chain_of_exceptions_is_escaped() -> None:
+def test_every_exception_of_a_chain_is_escaped() -> None:
     def fail() -> None:
         try:
             raise KeyError("inner\rx")
@@ -258,14 +258,14 @@ def test_a_whole_chain_of_exceptions_is_escaped() -> None:
     assert "\nx" not in text
 
 
-def test_the_message_of_an_exception_is_cut() -> None:
+def test_long_exception_message_is_truncated() -> None:
     def fail() -> None:
         raise ValueError("x" * 1_000_000)
 
     assert len(formatted_failure(fail)) < 5000
 
 
-def test_a_traceback_without_controls_is_as_usual() -> None:
+def test_traceback_without_control_characters_is_formatted_as_usual() -> None:
     def fail() -> None:
         raise ValueError("boom")
 
@@ -278,7 +278,7 @@ def test_a_traceback_without_controls_is_as_usual() -> None:
     assert text.startswith("failed\nTraceback (most recent call last):\n")
 
 
-def test_a_record_keeps_its_exception_as_it_was() -> None:
+def test_formatter_does_not_change_the_exception_of_a_record() -> None:
     try:
         raise ValueError("a\nb")
     except ValueError:
@@ -288,12 +288,12 @@ def test_a_record_keeps_its_exception_as_it_was() -> None:
     assert (entry.exc_info, entry.exc_text) == (kept, None)
 
 
-def test_a_message_keeps_its_line_feeds_and_loses_its_controls() -> None:
+def test_log_message_keeps_line_feeds_and_has_other_controls_escaped() -> None:
     entry = logging.LogRecord("uvicorn.app", logging.ERROR, __file__, 1, "wsgi.errors: %s", ("a\nb\x1b[2J",), None)
     assert DefaultFormatter("%(message)s").format(entry) == "wsgi.errors: a\nb\\x1b[2J"
 
 
-def test_the_line_of_a_syntax_error_is_escaped() -> None:
+def test_source_line_of_a_syntax_error_is_escaped() -> None:
     def fail() -> None:
         compile("a = \x1b[2J", "from\noutside", "exec")
 

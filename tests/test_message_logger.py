@@ -48,6 +48,6 @@ async def test_messages_are_not_logged_at_level_debug(caplog: pytest.LogCaptureF
         assert await messages_of(app, caplog) == []
 
 
-async def test_a_channels_application_is_served_at_level_trace_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_application_is_not_wrapped_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
         assert uvicorn.Config(hello, log_config=None).load().app is hello

@@ -76,7 +76,7 @@ class Protocol(H11Protocol):
     ],
     ids=str,
 )
-def test_a_value_of_another_server_without_effect_is_one_line(
+def test_option_of_another_server_without_effect_is_logged_on_one_line(
     options: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -101,15 +101,15 @@ def test_unsupported_options_of_other_servers_are_rejected_with_the_reason(
         config(**options)
 
 
-def test_no_ping_interval_means_no_pings() -> None:
+def test_ws_ping_interval_none_disables_pings() -> None:
     assert config(ws_ping_interval=None).settings.ws_ping_interval == 0
 
 
-def test_trusted_peers_may_be_a_list() -> None:
+def test_forwarded_allow_ips_may_be_a_list() -> None:
     assert config(forwarded_allow_ips=["10.0.0.1", "::1"]).settings.forwarded_allow_ips == "10.0.0.1,::1"
 
 
-def test_a_trailing_slash_is_cut_off_a_root_path() -> None:
+def test_trailing_slash_of_a_root_path_is_removed() -> None:
     assert config(root_path="/api/").settings.root_path == "/api"
 
 
@@ -134,13 +134,13 @@ async def response(**settings: Any) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def test_headers_are_added_to_every_response() -> None:
+async def test_configured_headers_are_added_to_every_response() -> None:
     headers = await response(headers=config(headers=[("X-Served-By", "us"), ("x-a", "b")]).settings.headers)
     assert (b"x-served-by", b"us") in headers
     assert (b"x-a", b"b") in headers
 
 
-async def test_a_configured_server_header_replaces_the_default() -> None:
+async def test_configured_server_header_replaces_the_default() -> None:
     headers = await response(headers=config(headers=[("Server", "theirs")]).settings.headers)
     assert [value for name, value in headers if name == b"server"] == [b"theirs"]
 
@@ -150,7 +150,7 @@ async def test_a_configured_server_header_replaces_the_default() -> None:
     [[("a b", "c")], [("a", "b\r\nc: d")], [("content-length", "1")], [("connection", "close")], [("a",)], ["ab", "c"]],
     ids=str,
 )
-def test_an_invalid_default_header_is_a_config_error(headers: Any) -> None:
+def test_invalid_default_header_is_a_config_error(headers: Any) -> None:
     with pytest.raises(ConfigError, match="headers: "):
         config(headers=headers)
 
@@ -158,30 +158,30 @@ def test_an_invalid_default_header_is_a_config_error(headers: Any) -> None:
 # Factories and environment
 
 
-def test_a_factory_returns_the_application() -> None:
+def test_factory_is_called_for_the_application() -> None:
     made: Interface = config(lambda: hello, factory=True).load()
     assert made.app is hello
 
 
-def test_a_failing_factory_is_a_config_error() -> None:
+def test_factory_that_raises_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="factory: the application was called without arguments and failed with T"):
         config(lambda missing: hello, factory=True).load()
 
 
-def test_an_env_file_sets_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_file_sets_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLOUR_OF_TEA", raising=False)
     (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")
     config(env_file=tmp_path / ".env")
     assert os.environ.pop("COLOUR_OF_TEA") == "green"
 
 
-def test_an_env_file_does_not_override_a_variable_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_file_does_not_override_a_variable_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLOUR_OF_TEA", "black")
     (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")
     config(env_file=tmp_path / ".env")
     assert os.environ["COLOUR_OF_TEA"] == "black"
 
 
-def test_a_missing_env_file_is_a_config_error(tmp_path: Path) -> None:
+def test_missing_env_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="env_file: file not found: '.*/missing'"):
         config(env_file=tmp_path / "missing")

@@ -48,7 +48,7 @@ async def hello(message: Message, channels: Message) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.module}-{row.works}" for row in ROWS])
-def test_every_name_of_the_table_can_be_imported(row: Row) -> None:
+def test_every_name_of_the_public_release_in_the_table_can_be_imported(row: Row) -> None:
     if row.module == "uvicorn.workers":
         pytest.importorskip("gunicorn")
     module = importlib.import_module(row.module)
@@ -56,7 +56,7 @@ def test_every_name_of_the_table_can_be_imported(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.works], ids=lambda row: row.module)
-def test_a_class_that_exists_by_name_only_reports_it_when_it_is_called(row: Row) -> None:
+def test_placeholder_class_raises_not_implemented_error_when_called(row: Row) -> None:
     module = importlib.import_module(row.module)
     for name in row.names.split():
         with pytest.raises(NotImplementedError, match="exists for imports only"):
@@ -68,12 +68,12 @@ def test_every_module_for_other_programs_is_in_the_table() -> None:
     assert thin - {row.module for row in ROWS} == {"uvicorn.protocols.placeholder"}
 
 
-def test_the_page_for_users_of_the_public_release_has_the_table() -> None:
+def test_page_for_users_of_the_public_release_has_the_table() -> None:
     assert table() in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROTOCOLS", "WS_PROTOCOLS", "LIFESPAN", "LOOP_FACTORIES"])
-def test_what_a_table_of_the_configuration_names_can_be_imported(name: str) -> None:
+def test_every_import_path_in_the_tables_of_config_can_be_imported(name: str) -> None:
     named = [value for value in getattr(uvicorn.config, name).values() if value is not None]
     for value in named:
         module, _, attribute = value.partition(":")
@@ -93,17 +93,17 @@ def test_what_a_table_of_the_configuration_names_can_be_imported(name: str) -> N
         "import uvicorn.server",
     ],
 )
-def test_the_attribute_main_is_the_command_whatever_is_imported_first(first: str) -> None:
+def test_uvicorn_main_is_the_command_in_every_import_order(first: str) -> None:
     program = f"{first}\nimport click, uvicorn\nassert isinstance(uvicorn.main, click.Command), uvicorn.main"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_command_is_run_by_a_click_runner() -> None:
+def test_command_can_be_run_by_the_cli_runner_of_click() -> None:
     result = CliRunner().invoke(uvicorn.main, ["--version"])
     assert (result.exit_code, result.output.split()[:2]) == (0, ["uvicorn", uvicorn.__version__])
 
 
-def test_the_command_calls_run_of_its_module_so_that_tests_can_replace_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_calls_uvicorn_main_run_so_that_tests_can_replace_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, Message]] = []
     main = importlib.import_module("uvicorn.main")
     monkeypatch.setattr(main, "run", lambda app, **options: calls.append((app, options)))
@@ -111,14 +111,14 @@ def test_the_command_calls_run_of_its_module_so_that_tests_can_replace_it(monkey
     assert (result.exit_code, calls[0][0], calls[0][1]["port"]) == (0, "shop:app", 8001)
 
 
-def test_the_application_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_uvicorn_app_names_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(importlib.import_module("uvicorn.main"), "run", lambda app, **options: calls.append(app))
     result = CliRunner().invoke(uvicorn.main, [], env={"UVICORN_APP": "shop:app"})
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_the_command_is_called_main_in_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_is_named_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     group = click.Group("shop")
     group.add_command(uvicorn.main)
@@ -127,14 +127,14 @@ def test_the_command_is_called_main_in_a_group(monkeypatch: pytest.MonkeyPatch) 
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_a_group_ends_with_one_line_for_an_application_that_does_not_exist() -> None:
+def test_command_in_a_click_group_prints_one_line_for_a_missing_application() -> None:
     group = click.Group("shop")
     group.add_command(uvicorn.main)
     result = CliRunner().invoke(group, ["main", "no_such_shop:app", "--port", "0"])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
-def test_run_ends_the_main_thread_with_one_line_and_the_exit_code_of_the_command(
+def test_run_in_the_main_thread_exits_with_one_line_and_the_commands_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -145,7 +145,7 @@ def test_run_ends_the_main_thread_with_one_line_and_the_exit_code_of_the_command
     )
 
 
-def test_run_raises_in_another_thread() -> None:
+def test_run_outside_the_main_thread_raises_the_error() -> None:
     errors: list[BaseException] = []
 
     def call() -> None:
@@ -198,40 +198,42 @@ FORWARDED: Final = ((b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-proto", b"h
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("trusted", ["10.0.0.1", "*", ["10.0.0.0/8"], "127.0.0.1, 10.0.0.1"])
-async def test_proxy_headers_of_a_trusted_peer_give_client_and_scheme(trusted: str | list[str]) -> None:
+async def test_proxy_headers_middleware_sets_client_and_scheme_for_a_trusted_peer(trusted: str | list[str]) -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo, trusted), scope_of(*FORWARDED))
     assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "https")
 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("client", [("10.0.0.1", 1), None, ("elsewhere", 1)])
-async def test_proxy_headers_of_another_peer_are_ignored(client: tuple[str, int] | None) -> None:
+async def test_proxy_headers_middleware_ignores_the_headers_of_an_untrusted_peer(
+    client: tuple[str, int] | None,
+) -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo), scope_of(*FORWARDED, client=client))
     assert (seen["client"], seen["scheme"]) == (client, "http")
 
 
 @pytest.mark.any_loop
-async def test_a_peer_may_be_trusted_by_the_name_that_a_test_client_gives() -> None:
+async def test_proxy_headers_middleware_may_trust_the_name_of_a_test_client() -> None:
     app = ProxyHeadersMiddleware(echo, trusted_hosts=["testclient"])
     [seen] = await ask(app, scope_of(*FORWARDED, client=("testclient", 50000)))
     assert seen["client"] == ("1.2.3.4", 0)
 
 
 @pytest.mark.any_loop
-async def test_the_scheme_of_a_forwarded_websocket_is_wss() -> None:
+async def test_proxy_headers_middleware_sets_the_scheme_wss_for_a_websocket() -> None:
     scope = scope_of(*FORWARDED, type="websocket", scheme="ws")
     [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope)
     assert seen["scheme"] == "wss"
 
 
 @pytest.mark.any_loop
-async def test_a_websocket_without_a_forwarded_scheme_keeps_its_own() -> None:
+async def test_proxy_headers_middleware_keeps_the_scheme_of_a_websocket_without_a_forwarded_one() -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope_of(FORWARDED[0], type="websocket", scheme="ws"))
     assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "ws")
 
 
 @pytest.mark.any_loop
-async def test_a_lifespan_scope_passes_the_proxy_middleware() -> None:
+async def test_proxy_headers_middleware_passes_on_a_lifespan_scope() -> None:
     assert await ask(ProxyHeadersMiddleware(echo, "*"), {"type": "lifespan"}) == [{"type": "lifespan"}]
 
 
@@ -240,25 +242,25 @@ def site(environ: Message, start_response: Any) -> list[bytes]:
     return [threading.current_thread().name.encode(), environ["PATH_INFO"].encode("latin-1")]
 
 
-async def test_a_wsgi_application_is_served_on_a_worker_thread() -> None:
+async def test_wsgi_middleware_calls_its_application_on_a_worker_thread() -> None:
     app = WSGIMiddleware(site, workers=2)
     head, *rest = await ask(app, scope_of())
     content = b"".join(message.get("body", b"") for message in rest)
     assert (head["status"], content.endswith("/ä b".encode()), b"MainThread" in content) == (200, True, False)
 
 
-def test_a_wsgi_middleware_without_threads_is_a_configuration_error() -> None:
+def test_wsgi_middleware_of_zero_threads_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="threads: expected a number not below 1, got 0"):
         WSGIMiddleware(site, workers=0)
 
 
-def test_an_environ_is_built_from_a_scope_and_content() -> None:
+def test_build_environ_of_the_wsgi_middleware_uses_scope_and_content() -> None:
     environ = build_environ(scope_of(), {}, io.BytesIO(b"tea"))
     assert (environ["QUERY_STRING"], environ["wsgi.input"].read()) == ("q=1", b"tea")
 
 
 @pytest.mark.any_loop
-async def test_an_asgi_2_application_is_called_in_two_steps() -> None:
+async def test_asgi2_middleware_calls_its_application_in_two_steps() -> None:
     def app(scope: Message) -> Any:
         async def second(receive: Any, send: Any) -> None:
             await send({"path": scope["path"]})
@@ -269,7 +271,7 @@ async def test_an_asgi_2_application_is_called_in_two_steps() -> None:
 
 
 @pytest.mark.any_loop
-async def test_messages_are_logged_with_sizes_in_place_of_contents(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_logger_logs_sizes_in_place_of_contents(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.body", "body": b"secret"})
@@ -287,7 +289,7 @@ async def test_messages_are_logged_with_sizes_in_place_of_contents(caplog: pytes
 
 
 @pytest.mark.any_loop
-async def test_an_exception_of_an_application_is_logged_and_raised_with_its_messages(
+async def test_message_logger_logs_and_reraises_an_exception_of_the_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -301,12 +303,12 @@ async def test_an_exception_of_an_application_is_logged_and_raised_with_its_mess
 # Helpers
 
 
-def test_a_scope_gives_client_and_path() -> None:
+def test_protocol_utils_return_client_and_path_of_a_scope() -> None:
     assert (get_client_addr(scope_of()), get_client_addr({})) == ("10.0.0.1:1", "")
     assert get_path_with_query_string(scope_of()) == "/%C3%A4%20b?q=1"
 
 
-async def test_a_transport_gives_the_addresses_of_both_ends() -> None:
+async def test_protocol_utils_return_both_addresses_of_a_transport() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *listening.getsockname())
         accepted, address = listening.accept()
@@ -316,7 +318,7 @@ async def test_a_transport_gives_the_addresses_of_both_ends() -> None:
         transport.abort()
 
 
-async def test_a_transport_of_a_unix_socket_without_a_name_has_no_address() -> None:
+async def test_protocol_utils_return_no_address_for_an_unnamed_unix_socket() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
@@ -324,7 +326,7 @@ async def test_a_transport_of_a_unix_socket_without_a_name_has_no_address() -> N
         transport.abort()
 
 
-def test_a_coroutine_runs_on_a_loop_of_the_given_factory() -> None:
+def test_asyncio_run_uses_the_given_loop_factory() -> None:
     async def main() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
@@ -338,14 +340,14 @@ def test_a_coroutine_runs_on_a_loop_of_the_given_factory() -> None:
 
 
 @pytest.mark.parametrize("name", ["auto", "asyncio", "uvloop"])
-def test_a_module_of_loops_returns_a_function_that_makes_one(name: str) -> None:
+def test_each_module_of_uvicorn_loops_returns_an_event_loop_factory(name: str) -> None:
     module = importlib.import_module(f"uvicorn.loops.{name}")
     loop = getattr(module, f"{name}_loop_factory")(use_subprocess=True)()
     loop.close()
     assert isinstance(loop, asyncio.AbstractEventLoop)
 
 
-def test_a_logger_of_the_public_release_is_one_of_ours() -> None:
+def test_loggers_of_the_public_release_are_our_loggers() -> None:
     names = ("uvicorn.main", "uvicorn.server", "uvicorn.config")
     loggers = {importlib.import_module(name).logger for name in names}
     assert loggers == {logging.getLogger("uvicorn.error")}

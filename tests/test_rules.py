@@ -82,25 +82,25 @@ def test_no_rule_is_defined_twice() -> None:
         assert [name for name, count in rules(SECTIONS, in_broadcast).items() if count > 1] == []
 
 
-def test_the_table_of_fault_cases_names_each_of_them() -> None:
+def test_table_of_fault_cases_names_each_of_them() -> None:
     cases = Counter(name for file in files() for name in _CASE.findall(file.read_text(encoding="utf-8")))
     assert cases == SECTIONS["Fault cases"]
 
 
-def test_ids_are_found_in_comments_docstrings_and_test_names() -> None:
-    assert cited('def test_D16_a_reset() -> None:\n    """Rule R17, and A10.14."""  # B17b') == {
+def test_rule_ids_are_found_in_comments_docstrings_and_test_names() -> None:
+    assert cited('def test_D16_reset() -> None:\n    """Rule R17, and A10.14."""  # B17b') == {
         "D16", "R17", "A10.14", "B17b",
     }  # fmt: skip
 
 
-def test_bytes_numbers_and_sections_of_specifications_are_no_ids() -> None:
+def test_bytes_numbers_and_sections_of_specifications_are_not_rule_ids() -> None:
     assert cited(r'def test_6_3_x(): "/caf%C3%A9", b"\xA1", x.B2, -O2, E501, 00 A1 B2, HTTP/1.0') == set()
 
 
-def test_an_id_that_is_not_defined_is_found() -> None:
+def test_undefined_rule_id_is_found() -> None:
     assert undefined("uvicorn/x.py", "rules R1 and R99", SECTIONS) == ["R99"]
 
 
-def test_the_path_of_a_file_decides_what_the_letter_b_means() -> None:
+def test_rule_ids_with_letter_B_mean_broadcast_rules_in_broadcast_files_only() -> None:
     assert undefined("uvicorn/broadcast/x.py", "B1, B17", SECTIONS) == []
     assert undefined("uvicorn/server/x.py", "B1, B17, and broadcast B10", SECTIONS) == ["B17"]

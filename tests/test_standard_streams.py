@@ -10,11 +10,11 @@ import sys
 from uvicorn.standard_streams import is_terminal, occupy_standard_descriptors
 
 
-def test_a_stream_that_is_not_there_is_no_terminal() -> None:
+def test_is_terminal_is_false_for_a_missing_stream() -> None:
     assert not is_terminal(None)
 
 
-def test_a_stream_that_is_closed_is_no_terminal() -> None:
+def test_is_terminal_is_false_for_a_closed_stream() -> None:
     stream = io.StringIO()
     stream.close()
     assert not is_terminal(stream)
@@ -26,7 +26,7 @@ def test_is_terminal_is_true_for_a_terminal() -> None:
         assert is_terminal(stream)
 
 
-def test_a_standard_descriptor_that_was_closed_leads_to_nowhere_and_is_inherited() -> None:
+def test_closed_standard_descriptor_is_opened_on_dev_null_and_inherited() -> None:
     kept = os.dup(0)
     os.close(0)
     try:
@@ -38,13 +38,13 @@ def test_a_standard_descriptor_that_was_closed_leads_to_nowhere_and_is_inherited
         os.close(kept)
 
 
-def test_standard_descriptors_that_are_open_are_left_alone() -> None:
+def test_open_standard_descriptors_are_not_changed() -> None:
     before = os.fstat(0)
     occupy_standard_descriptors()
     assert os.path.samestat(before, os.fstat(0))
 
 
-def test_what_a_supervisor_imports_makes_no_event_loop_and_no_tls() -> None:
-    """Together they take 6 MiB of its 20; it may have 25."""
+def test_supervisor_imports_neither_asyncio_nor_ssl() -> None:
+    """The two take 6 MiB; the supervisor uses 20 MiB and is limited to 25 by another test."""
     ask = "import sys, uvicorn.cli; print(sorted({'asyncio', 'ssl', 'uvloop', 'httptools'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", ask], text=True) == "[]\n"

@@ -30,11 +30,11 @@ def environ_of(**more: Any) -> dict[str, Any]:
     return environ
 
 
-def test_the_adapters_are_the_same_under_each_of_their_names() -> None:
+def test_adapters_are_the_same_classes_under_each_import_path() -> None:
     assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
 
 
-def test_environ_to_message_is_what_an_application_behind_the_adapter_sees() -> None:
+def test_environ_to_message_returns_the_message_that_wsgi_adapter_passes() -> None:
     seen: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ def test_environ_to_message_is_what_an_application_behind_the_adapter_sees() -> 
     assert environ_to_message(environ) == seen[0]
 
 
-def test_an_environ_is_the_same_after_it_was_a_message() -> None:
+def test_environ_is_unchanged_after_conversion_to_a_message_and_back() -> None:
     environ = environ_of(
         SCRIPT_NAME="/app", PATH_INFO="/\xff%/b", QUERY_STRING="a=%20", HTTP_X_Y="1", CONTENT_TYPE="a/b"
     )
@@ -56,23 +56,23 @@ def test_an_environ_is_the_same_after_it_was_a_message() -> None:
     }
 
 
-def test_a_message_with_little_in_it_is_enough_for_an_environ() -> None:
+def test_message_to_environ_accepts_a_message_with_few_keys() -> None:
     environ = message_to_environ({"method": "GET", "path": "/a b", "headers": [(b"Content-Type", b"a/b")]})
     assert (environ["PATH_INFO"], environ["RAW_URI"], environ["CONTENT_TYPE"]) == ("/a b", "/a%20b", "a/b")
 
 
-def test_a_status_line_is_read_and_written() -> None:
+def test_status_line_is_converted_both_ways() -> None:
     assert status_line_to_status_code("404 Not Found") == 404
     assert status_code_to_status_line(404) == "404 Not Found"
     assert status_code_to_status_line(299) == "299 "
 
 
-def test_headers_are_read_and_written() -> None:
+def test_headers_are_converted_both_ways() -> None:
     assert str_headers_to_byte_headers([("X-A", "caf\xe9")]) == [[b"x-a", b"caf\xe9"]]
     assert byte_headers_to_str_headers([[b"x-a", b"caf\xe9"]]) == [("x-a", "caf\xe9")]
 
 
-def test_a_value_that_cannot_be_sent_on_the_wire_is_refused() -> None:
+def test_conversion_functions_reject_an_invalid_status_or_header() -> None:
     with pytest.raises(LocalProtocolError):
         str_headers_to_byte_headers([("x", "a\r\nb: c")])
     with pytest.raises(LocalProtocolError):
@@ -103,11 +103,11 @@ class Body:
         ({"body": b"inline, "}, {"body": Body(b"channel")}, b"inline, channel"),
     ],
 )
-def test_read_body_reads_all_of_it(message: dict[str, Any], channels: dict[str, Any], content: bytes) -> None:
+def test_read_body_returns_the_whole_content(message: dict[str, Any], channels: dict[str, Any], content: bytes) -> None:
     assert asyncio.run(read_body(message, channels)) == content
 
 
-def test_read_body_never_returns_a_part() -> None:
+def test_read_body_raises_instead_of_returning_partial_content() -> None:
     raised: list[BaseException] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -17,12 +17,12 @@ OURS: Final = Version(uvicorn.__version__)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/from-uvicorn.md"])
-def test_a_page_names_this_version_and_no_other(page: str) -> None:
+def test_page_names_the_current_version_only(page: str) -> None:
     named = re.findall(r"\d+\.\d+\.\d+\+bridge\.\d+", (ROOT / page).read_text())
     assert set(named) == {uvicorn.__version__}
 
 
-def test_the_version_is_in_the_normal_form_that_installers_write() -> None:
+def test_version_is_in_the_normalized_form_of_pep_440() -> None:
     assert str(OURS) == uvicorn.__version__
 
 
@@ -36,5 +36,5 @@ def test_requirements_that_exclude_the_public_release_are_not_satisfied(requirem
     assert not SpecifierSet(requirement).contains(OURS)
 
 
-def test_a_later_public_release_is_newer() -> None:
+def test_next_public_release_is_newer_than_our_version() -> None:
     assert Version("0.55.0") > OURS > Version("0.54.0")

@@ -23,7 +23,7 @@ from uvicorn.websocket_origin import is_allowed_origin, is_same_origin
         ("http://10.0.0.1", "10.0.0.1:8000"),
     ],
 )
-def test_a_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -> None:
+def test_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -> None:
     assert is_same_origin(origin, host)
 
 
@@ -64,7 +64,7 @@ def test_a_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -
         ("http://exämple.com", "example.com"),
     ],
 )
-def test_a_page_of_another_host_is_not(origin: str, host: str) -> None:
+def test_page_of_another_host_is_not_of_the_same_origin(origin: str, host: str) -> None:
     assert not is_same_origin(origin, host)
 
 

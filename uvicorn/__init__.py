@@ -13,15 +13,22 @@ if TYPE_CHECKING:
     from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
     from uvicorn.config import Config
     from uvicorn.main import main, run
+    from uvicorn.routing import Mount, Route, Router
     from uvicorn.server.server import Server
 
-__all__ = ["ASGI3Adapter", "ASGIAdapter", "Config", "Server", "WSGIAdapter", "__version__", "main", "run"]
+__all__ = [
+    "ASGI3Adapter", "ASGIAdapter", "Config", "Mount", "Route", "Router", "Server", "WSGIAdapter", "__version__", "main",
+    "run",
+]  # fmt: skip
 
 # Imported on first use: a supervisor does not need them and saves 10 MiB.
 _HOMES: Final = {
     "ASGI3Adapter": "uvicorn.adapters",
     "ASGIAdapter": "uvicorn.adapters",
     "Config": "uvicorn.config",
+    "Mount": "uvicorn.routing",
+    "Route": "uvicorn.routing",
+    "Router": "uvicorn.routing",
     "Server": "uvicorn.server.server",
     "WSGIAdapter": "uvicorn.adapters",
     "main": "uvicorn.main",
@@ -38,6 +45,7 @@ _MODULES: Final = (
     "loops",
     "middleware",
     "protocols",
+    "routing",
     "server",
     "supervisors",
     "types",

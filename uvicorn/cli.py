@@ -190,12 +190,13 @@ command = _Command(
             help="Folder to import APP from.  [default: the current folder]"
         ),
         _Option(
-            "--workers", "-w", group=PROCESSES, type=_Number(1), metavar="N",
+            "--workers", "-w", group=PROCESSES, type=_Number(0), metavar="N",
             help="Number of worker processes.  [default: $WEB_CONCURRENCY, or 1]",
         ),
         _Option("--reload", group=PROCESSES, is_flag=True, help="Restart when a file changes; for development."),
         _Option(
             "--reload-dir", "reload_dirs", group=PROCESSES, multiple=True, metavar="FOLDER",
+            type=click.Path(exists=True, file_okay=False),
             help="Folder to watch; may be repeated.  [default: the current folder]",
         ),
         _Option(
@@ -207,7 +208,7 @@ command = _Command(
             help=f"Files to ignore besides {', '.join(EXCLUDED)}; may be repeated.",
         ),
         _Option(
-            "--reload-delay", group=PROCESSES, type=click.FloatRange(min=0.01), metavar="SECONDS", default=0.3,
+            "--reload-delay", group=PROCESSES, type=click.FloatRange(min=0.01), metavar="SECONDS", default=0.25,
             show_default=True, help="Time between two scans for changes.",
         ),
         _Option("--factory", group=APPLICATION, is_flag=True, help="APP is a factory: call it to get the application."),

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -52,6 +53,7 @@ from uvicorn.server.listener import (
     parse_mode,
 )
 from uvicorn.server.proxy import DEFAULT_TRUSTED
+from uvicorn.server.reloader import reload_folders
 from uvicorn.settings import Limits
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Config:
         reload_dirs: Sequence[str | os.PathLike[str]] | str | None = None,
         reload_includes: Sequence[str] | str | None = None,
         reload_excludes: Sequence[str] | str | None = None,
-        reload_delay: float = 0.3,
+        reload_delay: float = 0.25,
         ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None,
         callback_notify: Callable[[], Awaitable[object]] | None = None,
         timeout_notify: float = 30,
@@ -142,24 +144,29 @@ class Config:
         self.use_colors = use_colors
         self.workers = 1 if reload else workers_of(workers)
         self.reload = reload
-        self.reload_dirs = _texts(reload_dirs)
         self.reload_includes = _texts(reload_includes)
         self.reload_excludes = _texts(reload_excludes)
+        self.reload_dirs: list[Path] = []
         self.reload_delay = reload_delay
         self.ssl_context_factory = ssl_context_factory
         #: The application, once it has been imported or created.
         self.loaded_app: Any = None
-        for folder in self.reload_dirs:
-            if not os.path.isdir(folder):
-                raise ConfigError(f"reload_dirs: folder not found: {os.path.abspath(folder)!r}")
         if isinstance(reload_delay, bool) or not isinstance(reload_delay, (int, float)) or not reload_delay > 0:
             raise ConfigError(f"reload_delay: expected a number of seconds above 0, got {reload_delay!r}")
-        if reload and workers is not None and workers > 1:
-            notes.append("workers has no effect with reload")
         # Configured here, so that a program can change logging before it starts a server.
         self.configure_logging()
         for note in notes:
             logger.info("%s", note)
+        if env_file is not None:
+            logger.info("Loading environment from '%s'", env_file)
+        if reload and workers is not None and workers > 1:
+            logger.warning('"workers" flag is ignored when reloading is enabled.')
+        if self.should_reload:
+            self.reload_dirs = reload_folders(_texts(reload_dirs), self.reload_includes, self.reload_excludes)
+        elif reload_dirs or reload_includes or reload_excludes:
+            logger.warning(
+                "Current configuration will not reload as not all conditions are met, please refer to documentation."
+            )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
         """Set `settings` and `addresses` from `given`, or change nothing and raise; return lines to log."""
@@ -309,7 +316,9 @@ class Config:
         if not self.factory:
             if not takes_nothing(app):
                 return app
-            logger.warning("%s takes no arguments and is called as a factory; set factory, or pass --factory", source)
+            logger.warning(
+                "ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly."
+            )
         try:
             return app()
         except Exception as error:

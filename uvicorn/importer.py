@@ -30,9 +30,9 @@ def import_from_string(source: Any) -> Any:
 
     An object that is no text is returned as it is.
 
-    If a module has both, and one is an adapter of ours around the other, the adapted one is returned; otherwise
-    `application`, with a log line. Raises ImportFromStringError, also if the two are different applications. If the
-    module was found but failed to import, its exception is the `__cause__`.
+    If a module has both, and one is an adapter of ours around the other, the adapted one is returned; if one is a
+    Router of the other, the Router; otherwise `application`, with a log line. Raises ImportFromStringError, also if the
+    two are different applications. If the module was found but failed to import, its exception is the `__cause__`.
     """
     if not isinstance(source, str):
         return source
@@ -67,6 +67,10 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     """Choose between a module's `application` and `app`."""
     if application is app:
         return application
+    for outer, inner, name in ((application, app, "application"), (app, application, "app")):
+        if _is_router(outer) and _wraps(outer, inner):
+            logger.info("%r has 'application' and 'app': serving %r, a Router of the other", module_name, name)
+            return outer
     for outer, inner, name in ((application, app, "app"), (app, application, "application")):
         if _adapts(outer, inner):
             logger.info("%r has 'application' and 'app': serving %r, which the other adapts", module_name, name)
@@ -87,10 +91,18 @@ def _kind_of(app: Any) -> str | None:
     """Return the detected interface of `app`, or None."""
     from uvicorn.interfaces.detect import detect_interface
 
+    if _is_router(app):
+        return "router"
     try:
         return detect_interface(app)
     except InterfaceError:
         return None
+
+
+def _is_router(app: Any) -> bool:
+    # If the module uses one, it has been imported.
+    routing = sys.modules.get("uvicorn.routing")
+    return routing is not None and isinstance(app, routing.Router)
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
@@ -135,6 +147,8 @@ def _parts_of(app: Any) -> Iterator[Any]:
                 # Not assigned yet.
                 continue
         yield from (app.__globals__[name] for name in app.__code__.co_names if name in app.__globals__)
+    if _is_router(app):
+        yield from app.applications
     yield from getattr(app, "__dict__", {}).values()
 
 

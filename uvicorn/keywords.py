@@ -83,15 +83,15 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
 
 
 def workers_of(number: int | None) -> int:
-    """Return the number of worker processes: as given, or from WEB_CONCURRENCY, or 1."""
+    """Return the number of worker processes: as given, or from WEB_CONCURRENCY, or 1, which 0 means too."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
-        if not text.isdecimal() or not int(text):
-            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers, at least 1, got {text!r}")
-        return int(text)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        if not text.isdecimal():
+            raise ConfigError(f"WEB_CONCURRENCY: expected a number of workers, got {text!r}")
+        return int(text) or 1
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise ConfigError(f"workers: expected a number, at least 1, got {number!r}")
-    return number
+    return number or 1
 
 
 def log_level_of(level: str | int | None) -> int | None:

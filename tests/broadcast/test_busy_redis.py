@@ -101,13 +101,13 @@ async def subscribed(site: Site, *groups: str) -> AsyncIterator[tuple[Backend, R
 def subscribers(backend: Any) -> list[Subscriber]:
     if isinstance(backend, ClusterBackend):
         return [server.subscriber for server in backend._servers.values()]
-    return [backend._subscriber]
+    return [backend._server.subscriber]
 
 
 def publishers(backend: Any) -> list[RedisPublisher]:
     if isinstance(backend, ClusterBackend):
         return [server.publisher for server in backend._servers.values()]
-    return [backend._publisher]
+    return [backend._server.publisher]
 
 
 async def test_a_group_joined_while_redis_is_busy_is_subscribed_later_without_a_gap(

@@ -56,11 +56,11 @@ async def test_a_local_redis_that_responds_is_chosen(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"-NOAUTH Authentication required.\r\n", "wants a password"),
+        (b"-NOAUTH Authentication required.\r\n", "requires a password"),
         (b"HTTP/1.1 400 Bad Request\r\n", "is not a usable Redis"),
         (b"", "no response from .* within 0.01 s"),
         (None, "no response from .* within 0.01 s"),
-        (b"x" * 100_000, "there is no Redis"),
+        (b"x" * 100_000, "no Redis is running"),
     ],
 )
 async def test_a_local_server_that_is_no_usable_redis_is_not_chosen(
@@ -80,7 +80,7 @@ async def test_a_local_server_that_is_no_usable_redis_is_not_chosen(
 async def test_without_a_local_redis_memory_is_chosen_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert await choose_url("127.0.0.1", 1) == "memory://"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "there is no Redis on 127.0.0.1:1" in caplog.text
+    assert "no Redis is running on 127.0.0.1:1" in caplog.text
 
 
 @pytest.mark.parametrize("source", ["by the server", "by the environment"])
@@ -92,7 +92,7 @@ async def test_with_several_processes_memory_is_never_chosen(
     else:
         monkeypatch.setenv("WEB_CONCURRENCY", "2")
     assert await choose_url("127.0.0.1", 1) == "redis://127.0.0.1:1"
-    assert "groups need Redis, since there are several processes" in caplog.text
+    assert "groups of several processes need Redis" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["1", "many"])

@@ -183,7 +183,7 @@ async def test_a_long_message_on_a_slow_line_does_not_exceed_the_liveness_limit(
     url = f"{driver}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         async with listening(url, "slow") as (backend, recorder):
-            connection = backend._subscriber.current  # type: ignore[attr-defined]
+            connection = backend._server.subscriber.current  # type: ignore[attr-defined]
             before = connection.last_byte_at
             await asyncio.to_thread(redis_server.ask, "PUBLISH", "slow", b"x" * 10_000)
             await until(lambda: connection.last_byte_at > before)

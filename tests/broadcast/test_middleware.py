@@ -501,7 +501,7 @@ def test_the_middleware_forgets_closed_event_loops() -> None:
 
 
 def test_a_consumer_in_a_thread_without_a_started_middleware_gets_an_error() -> None:
-    with pytest.raises(BroadcastUnavailable, match="expected a server that awaits `startup`"):
+    with pytest.raises(BroadcastUnavailable, match="the server has to await `startup` first"):
         BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 
 
@@ -607,14 +607,14 @@ def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None)
         ({"host": "a", "url": "memory://"}, "more than one of them"),
         ({"url": "memory://", "slow": "wait"}, "expected one of close, drop_oldest, drop_newest, got 'wait'"),
         ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
-        ({"host": "redis://:secret@localhost"}, "with port as its own argument; a URL is given as url=$"),
-        ({"host": "localhost:6379"}, "expected the name or the address of a host, with port as its own argument"),
-        ({"host": 6379}, "expected the name or the address of a host, with port as its own argument"),
+        ({"host": "redis://:secret@localhost"}, "host: expected a name or an address, without a port; pass a URL as"),
+        ({"host": "localhost:6379"}, "host: expected a name or an address, without a port"),
+        ({"host": 6379}, "host: expected a name or an address, without a port"),
         ({"host": "localhost", "port": "redis"}, "expected a port from 0 to 65535"),
         ({"url": b"memory://"}, "broadcast URL: expected text, got bytes"),
         ({"url": "memory://", "queue_messages": 0}, "queue_messages: expected a number not below 1, got 0"),
         ({"url": "memory://", "queue_bytes": "4"}, "queue_bytes: expected a number not below 1, got '4'"),
-        ({"url": "memory://", "prefix": b"app."}, "prefix: expected text, got bytes"),
+        ({"url": "memory://", "prefix": b"app."}, "prefix: expected text, got b'app.'"),
         ({"url": "memory://", "publish_timeout": 0}, "publish_timeout: expected seconds above 0, got 0"),
         ({"url": "memory://", "publish_timeout": None}, "publish_timeout: expected seconds above 0, got None"),
         ({"url": "memory://", "secret": "short"}, "secret: expected at least 16 bytes, got fewer"),

@@ -546,7 +546,7 @@ def test_a_custom_backend_without_an_event_loop_raises() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return []
 
-    with pytest.raises(BroadcastUnavailable, match="needs an event loop"):
+    with pytest.raises(BroadcastUnavailable, match="needs a host with an event loop"):
         BroadcastMiddleware(app, backend=ScriptedBackend())({}, lambda *arguments: None)
 
 

@@ -52,7 +52,7 @@ def test_a_changed_signed_message_is_rejected(key: str) -> None:
     asking, owning, _, _ = pair()
     message = asking.sign("owner", "asker", COMMAND)
     message[key] = message[key] + 1 if isinstance(message[key], (int, float)) else message[key] + "x"
-    assert "by another secret" in owning.reject("owner", message)
+    assert "with another secret" in owning.reject("owner", message)
 
 
 @pytest.mark.parametrize("key", [*COMMAND, "sender", "sequence", "time", "signature"])
@@ -77,7 +77,7 @@ def test_a_message_signed_with_another_secret_is_rejected_and_uses_no_sequence_n
     asking, owning, _, _ = pair()
     stranger = Signer([b"x" * 16], Clock())
     for _ in range(5):
-        assert "by another secret" in owning.reject("owner", stranger.sign("owner", "asker", COMMAND))
+        assert "with another secret" in owning.reject("owner", stranger.sign("owner", "asker", COMMAND))
     assert owning.reject("owner", asking.sign("owner", "asker", COMMAND)) == ""
 
 

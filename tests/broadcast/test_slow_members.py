@@ -188,7 +188,7 @@ async def test_a_wsgi_request_that_reads_groups_name_gets_an_error() -> None:
         client = Conversation(app)
         client.send(GET)
         await until(lambda: client.statuses)
-        assert said == ["groups.name: this client has no reply channel: only its response can be sent"]
+        assert said == ["groups.name: this client has no reply channel, so it cannot join a group"]
         await client.interface.shutdown(1)
 
 

@@ -27,13 +27,13 @@ async def test_producer_is_woken_below_the_high_water_mark() -> None:
     await waiting
 
 
-async def test_consumed_asks_for_no_wake_without_a_waiting_producer() -> None:
+async def test_consumed_returns_false_without_a_waiting_producer() -> None:
     flow = FlowControl(10)
     flow.put += 21
     assert not flow.consumed(21)
 
 
-async def test_cancelled_producer_does_not_keep_another_from_being_woken() -> None:
+async def test_cancelled_wait_of_a_producer_does_not_prevent_the_wake_up_of_another() -> None:
     flow = FlowControl(0)
     flow.put += 1
     given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))
@@ -46,7 +46,7 @@ async def test_cancelled_producer_does_not_keep_another_from_being_woken() -> No
     assert given_up.cancelled()
 
 
-async def test_bytes_consumed_just_before_the_wait_end_it() -> None:
+async def test_producer_does_not_wait_if_bytes_are_consumed_just_before_its_wait() -> None:
     flow = FlowControl(0)
     flow.put += 1
 
@@ -58,7 +58,7 @@ async def test_bytes_consumed_just_before_the_wait_end_it() -> None:
     await flow.wait(taken_meanwhile)
 
 
-async def test_wait_returns_at_once_when_it_is_over() -> None:
+async def test_producer_does_not_wait_if_the_consumer_has_stopped() -> None:
     flow = FlowControl(0)
     flow.put += 1
     await flow.wait(lambda: True)

@@ -13,7 +13,7 @@ from uvicorn.concurrency.loop_calls import LoopCalls
 pytestmark = pytest.mark.any_loop
 
 
-async def test_calls_of_a_thread_are_made_in_order_on_the_loops_thread() -> None:
+async def test_calls_posted_by_a_thread_run_in_order_on_the_event_loops_thread() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[tuple[int, int]] = []
 
@@ -27,7 +27,7 @@ async def test_calls_of_a_thread_are_made_in_order_on_the_loops_thread() -> None
     assert made == [(number, threading.get_ident()) for number in range(3)]
 
 
-async def test_call_that_is_posted_by_a_call_is_made_in_a_later_turn() -> None:
+async def test_call_posted_by_a_loop_call_runs_in_a_later_loop_iteration() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
 
@@ -42,7 +42,7 @@ async def test_call_that_is_posted_by_a_call_is_made_in_a_later_turn() -> None:
     assert made == ["first", "second"]
 
 
-async def test_call_that_raises_does_not_keep_the_next_from_being_made() -> None:
+async def test_loop_call_that_raises_does_not_prevent_the_next_call() -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)
     calls = LoopCalls(loop)
@@ -57,7 +57,7 @@ async def test_call_that_raises_does_not_keep_the_next_from_being_made() -> None
     assert made == ["next"]
 
 
-async def test_flush_within_a_call_makes_the_later_calls_once() -> None:
+async def test_flush_within_a_loop_call_runs_each_remaining_call_once() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
     calls.post(calls.flush)
@@ -66,7 +66,7 @@ async def test_flush_within_a_call_makes_the_later_calls_once() -> None:
     assert made == ["later"]
 
 
-async def test_post_to_a_closed_loop_returns_false() -> None:
+async def test_loop_calls_post_to_a_closed_event_loop_returns_false() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     assert not LoopCalls(loop).post(lambda: None)

@@ -59,7 +59,7 @@ async def test_application_on_a_thread_sees_the_context_variables_of_its_request
     assert seen == ["of the request"]
 
 
-async def test_application_that_exits_fails_its_request_and_not_the_worker_thread() -> None:
+async def test_application_that_raises_system_exit_on_a_thread_ends_its_request_only() -> None:
     def app() -> None:
         raise SystemExit
 
@@ -69,7 +69,7 @@ async def test_application_that_exits_fails_its_request_and_not_the_worker_threa
     assert [type(error) for error in call.failures] == [SystemExit]
 
 
-async def test_application_of_a_client_that_left_in_the_queue_is_not_called() -> None:
+async def test_thread_call_is_skipped_if_its_client_has_disconnected_in_the_queue() -> None:
     made, _ = exchange()
     called: list[str] = []
     call = Call(made, lambda: called.append("called"))
@@ -79,7 +79,7 @@ async def test_application_of_a_client_that_left_in_the_queue_is_not_called() ->
     assert called == []
 
 
-async def test_work_that_the_application_leaves_is_done_on_the_event_loop() -> None:
+async def test_callback_returned_by_a_thread_call_runs_on_the_event_loop() -> None:
     done: list[str] = []
     Call(exchange()[0], lambda: lambda: done.append("done")).run()
     assert done == []
@@ -87,14 +87,14 @@ async def test_work_that_the_application_leaves_is_done_on_the_event_loop() -> N
     assert done == ["done"]
 
 
-async def test_call_holds_its_thread_until_the_application_returns() -> None:
+async def test_thread_call_holds_its_thread_until_the_application_returns() -> None:
     held: list[bool] = []
     call = Call(exchange()[0], lambda: held.append(call.holds_thread()))
     call.run()
     assert (held, call.holds_thread()) == ([True], False)
 
 
-async def test_response_that_cannot_be_sent_fails_once_and_the_rest_is_dropped() -> None:
+async def test_invalid_response_of_a_thread_call_fails_once_and_further_content_is_dropped() -> None:
     made, gateway = exchange()
     call = Call(made)
     call._on_loop_send((0, b"", ()), b"x", True)
@@ -115,14 +115,14 @@ async def test_worker_thread_above_the_high_water_mark_waits_until_the_client_ha
     assert call._taken == call._sent
 
 
-async def test_call_that_no_worker_thread_will_make_is_answered_with_503() -> None:
+async def test_cancelled_thread_call_is_answered_with_503() -> None:
     made, gateway = exchange()
     Call(made).cancel()
     await asyncio.sleep(0)
     assert gateway.calls == [(503, b"Service Unavailable\n", False)]
 
 
-def test_refusing_a_request_whose_client_has_left_sends_nothing() -> None:
+def test_refuse_sends_nothing_if_the_client_has_disconnected() -> None:
     made, gateway = exchange()
     made.disconnect()
     refuse(made)

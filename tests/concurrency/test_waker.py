@@ -16,7 +16,7 @@ kinds = pytest.mark.parametrize("kind", [EventWaker, QueueWaker])
 
 
 @kinds
-def test_wake_wakes_the_waiting_thread(kind: type[EventWaker | QueueWaker]) -> None:
+def test_waker_wakes_the_thread_that_waits(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waiting = threading.Thread(target=waker.wait)
     waiting.start()
@@ -26,13 +26,13 @@ def test_wake_wakes_the_waiting_thread(kind: type[EventWaker | QueueWaker]) -> N
 
 
 @kinds
-def test_wake_before_wait_is_kept(kind: type[EventWaker | QueueWaker]) -> None:
+def test_waker_wait_returns_at_once_after_an_earlier_wake(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waker.wake()
     waker.wait()
 
 
-def test_waker_that_was_given_back_is_taken_again() -> None:
+def test_waker_pool_reuses_a_waker_that_was_given_back() -> None:
     wakers = WakerPool()
     waker = wakers.take()
     wakers.give_back(waker)
@@ -40,7 +40,7 @@ def test_waker_that_was_given_back_is_taken_again() -> None:
     assert wakers.take() is not waker
 
 
-def test_pool_keeps_a_bounded_number_of_idle_wakers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waker_pool_keeps_a_bounded_number_of_idle_wakers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_IDLE", 1)
     wakers = WakerPool()
     taken = [wakers.take(), wakers.take()]
@@ -50,13 +50,13 @@ def test_pool_keeps_a_bounded_number_of_idle_wakers(monkeypatch: pytest.MonkeyPa
     assert wakers.take() not in taken
 
 
-def test_wakers_use_a_queue_where_there_is_no_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waker_uses_a_queue_on_systems_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HAS_EVENTFD", False)
     waker: Waker = WakerPool().take()
     assert isinstance(waker, QueueWaker)
 
 
-def test_waker_whose_eventfd_fails_raises_and_is_freed_without_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waker_raises_if_eventfd_fails_and_is_freed_without_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(value: int, flags: int) -> int:
         raise OSError(24, "Too many open files")
 

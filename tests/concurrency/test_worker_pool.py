@@ -23,7 +23,7 @@ class Calling:
         self.cancelled.set()
 
 
-async def test_pool_runs_jobs_that_do_not_block_on_one_worker() -> None:
+async def test_pool_runs_non_blocking_jobs_on_one_worker() -> None:
     pool = WorkerPool(threads=8)
     threads: set[int] = set()
     done: list[int] = []
@@ -34,7 +34,7 @@ async def test_pool_runs_jobs_that_do_not_block_on_one_worker() -> None:
     pool.shutdown()
 
 
-async def test_pool_gives_a_job_behind_a_blocked_one_to_another_worker() -> None:
+async def test_pool_gives_a_job_queued_behind_a_blocked_job_to_another_worker() -> None:
     pool = WorkerPool(threads=2)
     release, done = threading.Event(), threading.Event()
     pool.post(Calling(release.wait))
@@ -44,7 +44,7 @@ async def test_pool_gives_a_job_behind_a_blocked_one_to_another_worker() -> None
     pool.shutdown()
 
 
-async def test_pool_gives_a_job_behind_one_that_blocks_in_the_same_turn_to_another_worker() -> None:
+async def test_pool_gives_a_job_posted_together_with_a_blocking_job_to_another_worker() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     # The first worker has been started, and is idle.
@@ -81,7 +81,7 @@ async def test_pool_with_a_full_queue_raises_pool_full() -> None:
     pool.shutdown()
 
 
-def test_pool_submit_returns_a_future_as_any_executor() -> None:
+def test_pool_submit_returns_a_future_like_other_executors() -> None:
     with WorkerPool(threads=2) as pool:
         assert pool.submit(pow, 2, 10).result(30) == 1024
         with pytest.raises(ZeroDivisionError):
@@ -98,7 +98,7 @@ def test_pool_rejects_jobs_after_shutdown() -> None:
         pool.post(Calling(lambda: None))
 
 
-def test_pool_without_threads_is_rejected() -> None:
+def test_pool_of_zero_threads_raises_value_error() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         WorkerPool(threads=0)
 
@@ -131,7 +131,7 @@ def test_C12_forked_process_can_submit_to_the_pool_at_once() -> None:
     pool.shutdown()
 
 
-def test_C12_forked_process_ends_no_worker_threads_of_its_parent() -> None:
+def test_C12_pool_shutdown_in_a_forked_process_leaves_the_parents_pool_running() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -144,7 +144,7 @@ def test_C12_forked_process_ends_no_worker_threads_of_its_parent() -> None:
     pool.shutdown()
 
 
-async def test_pool_queue_is_used_fully_while_workers_have_yet_to_wake() -> None:
+async def test_pool_accepts_a_full_queue_before_its_workers_have_woken() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):
@@ -169,7 +169,7 @@ async def test_failing_job_does_not_end_its_worker_thread(caplog: pytest.LogCapt
     pool.shutdown()
 
 
-async def test_pool_shutdown_cancels_queued_jobs_if_asked() -> None:
+async def test_pool_shutdown_with_cancel_futures_cancels_queued_jobs() -> None:
     pool = WorkerPool(threads=1)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -184,7 +184,7 @@ async def test_pool_shutdown_cancels_queued_jobs_if_asked() -> None:
     pool.shutdown()
 
 
-async def test_pool_shutdown_runs_queued_jobs_even_behind_a_blocked_one() -> None:
+async def test_pool_shutdown_runs_jobs_that_are_queued_behind_a_blocked_job() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -208,7 +208,7 @@ def test_pool_does_not_run_a_cancelled_future() -> None:
     assert not ran.is_set()
 
 
-def test_pool_adds_workers_for_a_second_event_loop_too() -> None:
+def test_pool_wakes_another_worker_for_a_second_event_loop_behind_jobs_of_the_first() -> None:
     pool = WorkerPool(threads=2)
     release = threading.Event()
 
@@ -251,7 +251,7 @@ async def test_pool_that_cannot_start_a_thread_raises_pool_full(monkeypatch: pyt
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("way", ["post", "submit", "shutdown"])
-async def test_C12_pool_of_a_forked_process_begins_without_threads(way: str) -> None:
+async def test_C12_pool_in_a_forked_process_starts_without_threads(way: str) -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
     workers = pool._workers

@@ -31,7 +31,7 @@ class Taker:
         self.taken.append(whole)
 
 
-def test_small_pieces_of_content_are_taken_as_one() -> None:
+def test_take_joins_small_pieces_of_content() -> None:
     content = content_of(b"a", b"b")
     content.feed_eof()
     assert content.buffered_bytes == 2
@@ -61,14 +61,14 @@ def test_taking_content_before_any_has_arrived_returns_none() -> None:
     assert content_of().take() is None
 
 
-def test_content_after_its_last_piece_is_empty_again_and_again() -> None:
+def test_taking_content_after_its_last_piece_returns_empty_bytes_each_time() -> None:
     content = content_of(b"a")
     content.feed_eof()
     content.take()
     assert (content.take(), content.take()) == ((b"", False), (b"", False))
 
 
-def test_content_that_ended_early_raises_after_its_last_piece() -> None:
+def test_taking_content_that_ended_early_raises_after_its_last_piece() -> None:
     content = content_of(b"a")
     content.break_off()
     assert content.take() == (b"a", True)
@@ -76,7 +76,7 @@ def test_content_that_ended_early_raises_after_its_last_piece() -> None:
         content.take()
 
 
-def test_whole_content_is_returned_at_once_and_no_longer_buffered() -> None:
+def test_take_whole_returns_all_content_which_is_no_longer_buffered() -> None:
     content = content_of(b"a" * 20000, b"b")
     assert content.take_whole() is None
     content.feed_eof()
@@ -84,7 +84,7 @@ def test_whole_content_is_returned_at_once_and_no_longer_buffered() -> None:
     assert content.buffered_bytes == 0
 
 
-def test_content_that_arrives_after_its_end_is_dropped() -> None:
+def test_content_fed_after_the_end_is_dropped() -> None:
     content = content_of()
     content.break_off()
     content.feed(b"x")
@@ -119,7 +119,7 @@ def test_content_taker_of_content_that_ended_early_is_notified_at_once() -> None
     assert taker.taken == [False]
 
 
-def test_requests_without_content_share_an_object_that_nothing_changes() -> None:
+def test_content_object_that_requests_without_content_share_never_changes() -> None:
     taker = Taker()
     NO_CONTENT.feed(b"x")
     NO_CONTENT.break_off()
@@ -132,7 +132,7 @@ def test_requests_without_content_share_an_object_that_nothing_changes() -> None
     )
 
 
-def test_response_content_may_be_any_kind_of_bytes() -> None:
+def test_response_content_may_be_bytes_bytearray_or_memoryview() -> None:
     assert [as_bytes(content) for content in (b"x", bytearray(b"x"), memoryview(b"x"))] == [b"x"] * 3
 
 

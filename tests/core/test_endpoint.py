@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
 import pytest
 
 from uvicorn import forks
@@ -26,5 +28,38 @@ def test_path_is_below_a_root_path_by_whole_segments(path: str, below: bool) -> 
     ("root_path_cut", "path", "cut"),
     [("auto", "/x", True), ("auto", "/app/x", False), ("yes", "/app/x", True), ("no", "/x", False)],
 )
-def test_root_path_is_added_to_targets_that_a_proxy_has_cut(root_path_cut: str, path: str, cut: bool) -> None:
+def test_root_path_is_added_to_request_targets_from_which_a_proxy_removed_it(
+    root_path_cut: str, path: str, cut: bool
+) -> None:
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
+
+
+def test_an_endpoint_seen_by_an_entry_is_kept_for_the_next_request_of_that_entry() -> None:
+    endpoint = Endpoint("https", "/base", ("s", 1), ("c", 2))
+    endpoint.template = {"of": "another application"}
+    seen = endpoint.seen_by("/shop", "/base/shop")
+    assert endpoint.seen_by("/shop", "/base/shop") is seen
+    assert (seen.scheme, seen.root_path, seen.server, seen.client) == ("https", "/base/shop", ("s", 1), ("c", 2))
+    assert seen.template is None and seen.environ_template is None
+
+
+@pytest.mark.parametrize(("entry", "root_path"), [("/cart", "/base/shop"), ("/shop", "/shop")])
+def test_an_endpoint_seen_by_another_entry_or_below_another_root_is_another(entry: str, root_path: str) -> None:
+    endpoint = Endpoint()
+    seen = endpoint.seen_by("/shop", "/base/shop")
+    seen.context = copy_context()
+    assert endpoint.seen_by(entry, root_path) is not seen
+    assert seen.context is None
+
+
+def test_releasing_an_endpoint_releases_those_that_entries_have_seen() -> None:
+    endpoint = Endpoint()
+    inner = endpoint.seen_by("/shop", "/shop").seen_by("/cart", "/shop")
+    endpoint.context = inner.context = copy_context()
+    endpoint.release()
+    assert endpoint.context is None and inner.context is None
+
+
+def test_the_entries_of_an_endpoint_are_named_in_order() -> None:
+    assert Endpoint().via == ""
+    assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

@@ -79,7 +79,7 @@ def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]
     return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", ((), ()), has_content), gateway
 
 
-def test_headers_are_fresh_lists_each_time() -> None:
+def test_exchange_headers_are_new_lists_on_each_access() -> None:
     fields = (b"host", b"a"), (b"x", b"1")
     made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", fields, False)
     made.headers[1][1] = b"changed"
@@ -158,7 +158,7 @@ def test_request_target_is_split_into_path_and_query() -> None:
     assert (made.path, made.raw_path, made.query_string) == ("/a", b"/a", b"b")
 
 
-def test_response_that_cannot_be_sent_may_be_followed_by_another() -> None:
+def test_invalid_response_of_an_exchange_may_be_followed_by_another() -> None:
     made, gateway = exchange()
     with pytest.raises(LocalProtocolError):
         made.respond(0)
@@ -166,7 +166,7 @@ def test_response_that_cannot_be_sent_may_be_followed_by_another() -> None:
     assert made.state == COMPLETE
 
 
-def test_content_that_cannot_be_sent_closes_the_exchange() -> None:
+def test_invalid_response_content_closes_the_exchange() -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError):
         made.write(b"bad")
@@ -174,13 +174,13 @@ def test_content_that_cannot_be_sent_closes_the_exchange() -> None:
 
 
 @pytest.mark.parametrize("content", [bytearray(b"x"), memoryview(b"x")])
-def test_content_may_be_any_kind_of_bytes(content: Any) -> None:
+def test_exchange_accepts_response_content_of_any_bytes_type(content: Any) -> None:
     made, gateway = in_state(STREAMING)
     made.write(content)
     assert gateway.calls == [(b"x", True)]
 
 
-def test_error_for_content_that_is_text_shows_the_text() -> None:
+def test_exchange_error_for_text_as_response_content_shows_the_text() -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="content: expected bytes, got str 'x'"):
         made.write("x")  # type: ignore[arg-type]
@@ -208,7 +208,9 @@ class Taker:
 
 @pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
 @pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
-def test_content_taker_is_notified_of_the_end_whenever_it_begins(passed_after: int, end: str, whole: bool) -> None:
+def test_content_taker_is_notified_of_the_end_before_or_after_it_was_passed(
+    passed_after: int, end: str, whole: bool
+) -> None:
     made, _ = exchange(has_content=True)
     taker = Taker()
     steps: list[Callable[[], object]] = [
@@ -236,7 +238,7 @@ def test_content_above_the_takers_high_water_mark_is_counted_as_buffered() -> No
     assert (made.content.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
-def test_passing_content_on_asks_the_gateway_even_if_some_has_arrived() -> None:
+def test_pass_content_asks_the_gateway_for_content_even_if_some_has_arrived() -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"all")
     made.content.feed_eof()
@@ -264,7 +266,7 @@ async def test_receive_raises_after_the_last_piece_of_content_that_ended_early(e
 
 
 @pytest.mark.parametrize("wait", [HTTPExchange.wait_disconnect, HTTPExchange.receive])
-async def test_repeatedly_cancelled_waits_leave_no_waiters_behind(wait: Any) -> None:
+async def test_cancelled_waits_of_an_exchange_leave_no_waiters_behind(wait: Any) -> None:
     made, gateway = exchange(has_content=True)
     for _ in range(3):
         looking = asyncio.ensure_future(wait(made))
@@ -286,7 +288,7 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
         yield opened
 
 
-async def test_written_file_is_sent_as_content_and_ends_the_response(file: FileIO) -> None:
+async def test_write_file_sends_the_file_as_content_and_ends_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     await made.write_file(file, 70000)
     assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
@@ -294,26 +296,26 @@ async def test_written_file_is_sent_as_content_and_ends_the_response(file: FileI
     assert made.state == COMPLETE
 
 
-async def test_file_that_is_too_short_aborts_the_response(file: FileIO) -> None:
+async def test_write_file_aborts_the_response_if_the_file_is_too_short(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="the file is 1 bytes shorter than when it was opened"):
         await made.write_file(file, len(CONTENT) + 1)
     assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
 
 
-async def test_file_for_a_disconnected_client_is_not_read(file: FileIO) -> None:
+async def test_write_file_does_not_read_the_file_for_a_disconnected_client(file: FileIO) -> None:
     made, gateway = in_state(CLOSED)
     await made.write_file(file, 10)
     assert (gateway.calls, file.tell()) == ([], 0)
 
 
-async def test_writing_a_file_before_the_response_head_raises(file: FileIO) -> None:
+async def test_write_file_before_the_response_head_raises(file: FileIO) -> None:
     made, gateway = in_state(WAITING)
     with pytest.raises(LocalProtocolError, match="WAITING"):
         await made.write_file(file, 10)
 
 
-def test_trailers_that_cannot_be_sent_end_the_exchange() -> None:
+def test_invalid_trailers_close_the_exchange() -> None:
     class Strict(RecordingGateway):
         def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
             raise LocalProtocolError("bad trailers")
@@ -337,7 +339,7 @@ def test_abort_of_a_complete_exchange_does_nothing() -> None:
     assert gateway.calls == []
 
 
-async def test_cancelled_receive_does_not_keep_content_from_another_receive() -> None:
+async def test_cancelled_receive_does_not_withhold_content_from_another_receive() -> None:
     made, _ = exchange(has_content=True)
     cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
     await asyncio.sleep(0)
@@ -347,7 +349,7 @@ async def test_cancelled_receive_does_not_keep_content_from_another_receive() ->
     assert cancelled.cancelled()
 
 
-def test_trailers_to_a_client_found_disconnected_end_the_exchange_once() -> None:
+def test_exchange_ends_once_if_sending_trailers_finds_the_client_disconnected() -> None:
     class Gone(RecordingGateway):
         def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
             exchange.disconnect()

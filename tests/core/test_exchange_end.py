@@ -13,7 +13,7 @@ from uvicorn.core.exchange import HTTPExchange
 pytestmark = pytest.mark.any_loop
 
 
-def test_end_callbacks_are_called_once_with_the_exchange() -> None:
+def test_on_end_callbacks_are_called_once_with_the_exchange() -> None:
     made, _ = exchange()
     ended: list[HTTPExchange] = []
     made.on_end(ended.append)
@@ -23,7 +23,7 @@ def test_end_callbacks_are_called_once_with_the_exchange() -> None:
     assert ended == [made, made]
 
 
-def test_end_callback_of_an_exchange_that_has_ended_is_called_at_once() -> None:
+def test_on_end_callback_of_an_exchange_that_has_ended_is_called_at_once() -> None:
     made, _ = exchange()
     made.respond(200)
     ended: list[HTTPExchange] = []
@@ -31,7 +31,7 @@ def test_end_callback_of_an_exchange_that_has_ended_is_called_at_once() -> None:
     assert ended == [made]
 
 
-def test_half_closed_exchange_calls_close_callbacks_and_no_end_callbacks() -> None:
+def test_half_closed_exchange_calls_on_close_callbacks_and_no_on_end_callbacks() -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_end(lambda exchange: called.append("end"))
@@ -41,7 +41,7 @@ def test_half_closed_exchange_calls_close_callbacks_and_no_end_callbacks() -> No
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_close_callbacks_are_called_once_whichever_end_comes_first(end: str) -> None:
+def test_on_close_callbacks_are_called_once_at_the_first_end_of_the_exchange(end: str) -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_close(lambda: called.append("first"))
@@ -52,7 +52,7 @@ def test_close_callbacks_are_called_once_whichever_end_comes_first(end: str) -> 
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_close_callback_of_a_client_that_has_closed_its_side_is_called_at_once(end: str) -> None:
+def test_on_close_callback_of_a_half_closed_exchange_is_called_at_once(end: str) -> None:
     made, _ = exchange()
     ENDS[end](made)
     called: list[str] = []
@@ -72,7 +72,7 @@ def fail() -> None:
     ],
     ids=["on_end", "on_close"],
 )
-def test_exception_of_a_callback_is_logged_and_the_next_callback_is_called(
+def test_exception_in_an_exchange_callback_is_logged_and_the_next_callback_is_called(
     register: Callable[[HTTPExchange, Callable[[], object]], None], logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, _ = exchange()
@@ -94,7 +94,7 @@ async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> N
     await made.wait_disconnect()
 
 
-async def test_cancelled_wait_for_a_disconnect_does_not_disturb_another() -> None:
+async def test_cancelled_wait_disconnect_does_not_end_another_wait() -> None:
     made, _ = exchange()
     first = asyncio.ensure_future(made.wait_disconnect())
     second = asyncio.ensure_future(made.wait_disconnect())
@@ -105,7 +105,7 @@ async def test_cancelled_wait_for_a_disconnect_does_not_disturb_another() -> Non
     await second
 
 
-def test_an_end_callback_that_raises_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_an_on_end_callback_does_not_prevent_the_others(caplog: pytest.LogCaptureFixture) -> None:
     made, _ = exchange()
     ended: list[HTTPExchange] = []
 

@@ -15,13 +15,13 @@ def head(endpoint: Endpoint, target: bytes = b"/", fields: Fields = ((), ())) ->
     return HTTPExchange(HTTPGateway(), endpoint, "GET", target, "1.1", fields, has_content=False)
 
 
-def test_header_lists_are_fresh_for_each_reader() -> None:
+def test_headers_of_a_request_are_new_lists_on_each_access() -> None:
     made = head(Endpoint(), fields=((b"host", b"accept"), (b"x.example", b"*/*")))
     made.headers.clear()
     assert made.headers == [[b"host", b"x.example"], [b"accept", b"*/*"]]
 
 
-def test_client_and_scheme_are_those_of_the_connection() -> None:
+def test_client_and_scheme_of_a_direct_request_are_those_of_the_connection() -> None:
     made = head(Endpoint(scheme="https", client=("192.0.2.1", 5)))
     assert (made.client, made.scheme) == (("192.0.2.1", 5), "https")
 
@@ -33,5 +33,5 @@ def test_client_and_scheme_of_a_forwarded_request_are_those_that_the_proxy_names
 
 
 @pytest.mark.parametrize(("target", "root_path"), [(b"/app/x", "/app"), (b"/other", ""), (b"*", "")])
-def test_root_path_is_empty_for_a_request_outside_it(target: bytes, root_path: str) -> None:
+def test_root_path_is_empty_for_a_request_path_outside_it(target: bytes, root_path: str) -> None:
     assert head(Endpoint(root_path="/app", root_path_cut="no"), target).root_path == root_path

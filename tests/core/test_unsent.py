@@ -56,7 +56,7 @@ def test_awaited_send_counts_toward_neither_limit_of_unawaited_sends() -> None:
     assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
 
 
-def test_send_that_exceeded_the_high_water_mark_may_be_awaited_too() -> None:
+def test_awaiting_the_send_that_exceeded_the_high_water_mark_counts_it_as_awaited() -> None:
     client = Client()
     client.sends.last_send()()
     assert client.shortage(1000, messages=1) == ""
@@ -72,7 +72,7 @@ def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_taken_part_of_an_awaited_send_is_deducted_once() -> None:
+def test_part_of_an_awaited_send_that_the_client_has_taken_is_deducted_once() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -81,7 +81,7 @@ def test_taken_part_of_an_awaited_send_is_deducted_once() -> None:
     assert client.shortage(101) == "over 1000 unread bytes that were not awaited"
 
 
-def test_unsent_sends_may_be_awaited_late_and_in_another_order() -> None:
+def test_unsent_sends_may_be_awaited_late_and_in_any_order() -> None:
     client = Client()
     client.send(800)
     first = client.sends.last_send()
@@ -108,7 +108,7 @@ def test_awaiting_a_send_that_the_client_has_taken_changes_no_count() -> None:
     assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
-def test_bytes_of_the_servers_own_do_not_count_as_an_unsent_message() -> None:
+def test_pings_of_the_server_do_not_count_as_unsent_messages() -> None:
     client = Client()
     client.sends.add_other(10)
     client.unsent += 10
@@ -136,7 +136,7 @@ def test_send_above_the_limit_leaves_room_for_unawaited_sends(awaited: bool) -> 
     assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
-def test_of_unawaited_sends_above_the_limit_only_one_is_exempt() -> None:
+def test_only_one_unawaited_send_above_the_limit_is_exempt_from_it() -> None:
     client = Client()
     for size in (2000, 3000):
         assert client.shortage(size) == ""
@@ -144,7 +144,7 @@ def test_of_unawaited_sends_above_the_limit_only_one_is_exempt() -> None:
     assert client.shortage(4000) == "over 1000 unread bytes that were not awaited"
 
 
-def test_send_above_the_limit_no_longer_counts_once_it_is_taken() -> None:
+def test_send_above_the_limit_no_longer_counts_once_the_client_has_taken_it() -> None:
     client = Client()
     client.send(50_000, awaited=True)
     client.take(50_100)
@@ -153,6 +153,6 @@ def test_send_above_the_limit_no_longer_counts_once_it_is_taken() -> None:
     assert client.shortage(1) == "over 10000 unread bytes"
 
 
-def test_a_gateway_without_flow_control_has_no_callback_for_the_last_send() -> None:
+def test_gateway_without_flow_control_returns_no_last_send_callback() -> None:
     assert HTTPGateway().last_send() is None
     assert WebSocketGateway().last_send() is None

@@ -11,7 +11,7 @@ from uvicorn.core.waiters import Waiters
 pytestmark = pytest.mark.any_loop
 
 
-async def test_wake_wakes_every_coroutine_that_waits() -> None:
+async def test_waiters_wake_wakes_every_waiting_coroutine() -> None:
     waiters = Waiters()
     waiting = [asyncio.ensure_future(waiters.wait(waiters.add())) for _ in range(2)]
     await asyncio.sleep(0)
@@ -20,14 +20,14 @@ async def test_wake_wakes_every_coroutine_that_waits() -> None:
     assert not waiters
 
 
-async def test_wake_does_not_wake_a_coroutine_that_waits_later() -> None:
+async def test_waiters_wake_does_not_wake_a_coroutine_that_waits_later() -> None:
     waiters = Waiters()
     waiters.wake()
     future = waiters.add()
     assert (bool(waiters), future.done()) == (True, False)
 
 
-async def test_cancelled_wait_leaves_nothing_behind_and_the_other_waiting() -> None:
+async def test_cancelled_wait_is_removed_from_waiters_and_another_wait_continues() -> None:
     waiters = Waiters()
     cancelled = asyncio.ensure_future(waiters.wait(waiters.add()))
     other = waiters.add()
@@ -38,7 +38,7 @@ async def test_cancelled_wait_leaves_nothing_behind_and_the_other_waiting() -> N
     assert (cancelled.cancelled(), other.done(), bool(waiters)) == (True, True, False)
 
 
-async def test_cancelled_wait_as_the_only_one_leaves_no_waiters() -> None:
+async def test_waiters_are_false_after_their_only_wait_is_cancelled() -> None:
     waiters = Waiters()
     waiting = asyncio.ensure_future(waiters.wait(waiters.add()))
     await asyncio.sleep(0)
@@ -47,7 +47,7 @@ async def test_cancelled_wait_as_the_only_one_leaves_no_waiters() -> None:
     assert not waiters
 
 
-async def test_future_that_is_done_already_is_ignored_by_wake() -> None:
+async def test_waiters_wake_ignores_a_future_that_is_done() -> None:
     waiters = Waiters()
     waiters.add().cancel()
     waiters.wake()

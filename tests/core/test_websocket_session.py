@@ -131,7 +131,7 @@ def test_state_table_of_the_session_has_every_event() -> None:
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSING])
-def test_end_of_an_accepted_handshake_request_does_not_end_the_session(state: SessionState) -> None:
+def test_end_of_an_accepted_handshake_exchange_does_not_end_the_session(state: SessionState) -> None:
     made = Made(state)
     assert (made.request.state, made.request.status) == (COMPLETE, 101)
     made.request.disconnect()
@@ -194,7 +194,7 @@ def test_websocket_message_can_be_checked_before_the_handshake_ends(text: Any, d
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1012, 1014, 3000, 4999])
-def test_7_4_application_may_close_with_these_codes(code: int) -> None:
+def test_7_4_application_may_close_with_standard_registered_and_private_codes(code: int) -> None:
     made = Made(OPEN)
     made.session.close(code, "é" * 61)
     assert made.gateway.calls == [(code, "é" * 61)]
@@ -219,7 +219,7 @@ def test_5_5_close_with_a_malformed_reason_raises_and_keeps_the_session_open(rea
 
 
 @pytest.mark.parametrize("end", ["disconnect", "handshake denied", "client gone"])
-def test_end_callbacks_of_a_session_are_called_once_and_in_order(end: str) -> None:
+def test_on_end_callbacks_of_a_session_are_called_once_and_in_order(end: str) -> None:
     made = Made()
     called: list[int] = []
     made.session.on_end(lambda: called.append(1))
@@ -229,13 +229,13 @@ def test_end_callbacks_of_a_session_are_called_once_and_in_order(end: str) -> No
     assert called == [1, 2]
 
 
-def test_end_callback_of_a_closed_session_is_called_at_once() -> None:
+def test_on_end_callback_of_a_closed_session_is_called_at_once() -> None:
     called: list[int] = []
     Made(CLOSED).session.on_end(lambda: called.append(1))
     assert called == [1]
 
 
-def test_failing_end_callback_of_a_session_does_not_prevent_the_next(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_a_session_callback_does_not_prevent_the_next_callback(caplog: pytest.LogCaptureFixture) -> None:
     made = Made(OPEN)
     called: list[int] = []
     made.session.on_end(lambda: 1 / 0)
@@ -245,7 +245,7 @@ def test_failing_end_callback_of_a_session_does_not_prevent_the_next(caplog: pyt
     assert "on_close" in caplog.text
 
 
-def test_end_callbacks_of_a_session_are_called_before_on_disconnect() -> None:
+def test_on_end_callbacks_of_a_session_are_called_before_on_disconnect() -> None:
     made = Made(OPEN)
     called: list[int] = []
     made.session.on_end(lambda: called.append(len(made.listener.calls)))
@@ -253,7 +253,7 @@ def test_end_callbacks_of_a_session_are_called_before_on_disconnect() -> None:
     assert called == [0]
 
 
-def test_disconnect_of_a_session_without_a_listener_does_nothing_else() -> None:
+def test_disconnect_closes_a_session_without_a_listener() -> None:
     made = Made(OPEN)
     made.session.listener = None
     made.session.disconnect(1001, "bye")
@@ -286,7 +286,7 @@ def test_repr_of_a_session_shows_path_and_state() -> None:
     assert repr(Made(CLOSING).session) == "<websocket '/chat' CLOSING>"
 
 
-def test_methods_that_a_gateway_or_listener_must_define_raise_by_default() -> None:
+def test_gateway_and_listener_methods_without_a_default_raise_not_implemented_error() -> None:
     session = Made().session
     calls: tuple[Callable[[], object], ...] = (
         lambda: WebSocketGateway().send_accept(session, None, ()),

@@ -39,6 +39,9 @@ def _no_connection_is_left() -> Iterator[None]:
     connections.close_all()
     # That of the thread of coroutines outside of DjangoThreads, which nothing else closes.
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+    # By their names: to ask a wrapper for its pool makes one.
+    for alias in tuple(DatabaseWrapper._connection_pools):
+        connections[alias].close_pool()
 
 
 CLIENTS: Final = (
@@ -77,6 +80,3 @@ def threads_of(postgres: Path) -> Iterator[Callable[..., DjangoThreads]]:
         for lane in each.lanes:
             lane.close()
             lane.join()
-    # By their names: to ask a wrapper for its pool makes one.
-    for alias in tuple(DatabaseWrapper._connection_pools):
-        connections[alias].close_pool()

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests.django.conftest import Admin
 from tests.django.site import execute, until
 from tests.forks import exit_code_in_child
 from tests.helpers import settle
+from uvicorn.django.cleaning import in_transaction
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy, once
 
 
@@ -343,6 +346,56 @@ def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_t
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
+def test_connection_of_an_iterator_that_a_thread_without_an_event_loop_collects_is_not_the_next_owner_s(
+    lanes: Lanes, admin: Admin
+) -> None:
+    """Its `finally` may be using the connection at that time."""
+    lease = Lease(lanes, is_request=False)
+    iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
+    process = lease.submit(submitted(next, iterator)).result()
+    del iterator
+    wait_until_idle(lanes.calls)
+    assert lanes.calls.alive == 1
+    assert lease.submit(execute, "SELECT pg_backend_pid()").result() != process
+    lease.end()
+
+
+def test_connection_of_an_iterator_that_its_own_thread_collects_is_kept(lanes: Lanes, admin: Admin) -> None:
+    lease = Lease(lanes, is_request=False)
+    iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
+    process = lease.submit(submitted(next, iterators[0])).result()
+    lease.submit(iterators.clear).result()
+    wait_until_idle(lanes.calls)
+    assert lease.submit(execute, "SELECT pg_backend_pid()").result() == process
+    lease.end()
+
+
+def test_thread_is_kept_while_another_thread_closes_an_iterator(lanes: Lanes) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def generate() -> Generator[int, None, None]:
+        try:
+            yield 1
+        finally:
+            begun.set()
+            released.wait()
+
+    lease = Lease(lanes, is_request=False)
+    iterator = generate()
+    lease.submit(submitted(next, iterator)).result()
+    closer = threading.Thread(target=iterator.close)
+    closer.start()
+    begun.wait()
+    # It looks whether it is needed.
+    lease.submit(thread).result()
+    lease.submit(thread).result()
+    assert lanes.calls.leases == 1
+    released.set()
+    closer.join()
+    del iterator, closer
+    wait_until_idle(lanes.calls)
+
+
 def test_transaction_left_open_by_a_request_is_rolled_back(
     lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -356,6 +409,60 @@ def test_transaction_left_open_by_a_request_is_rolled_back(
     assert following.submit(lambda: connections["kept"].in_atomic_block).result() is False
     following.end()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[None]:
+    settings = {**connections.settings["kept"], "ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "rows"}
+    connections.settings["sqlite"] = settings
+    yield
+    del connections.settings["sqlite"]
+
+
+@pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
+@pytest.mark.parametrize("is_request", [True, False])
+def test_transaction_begun_by_sql_and_left_open_is_rolled_back(
+    alias: str, is_request: bool, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease, lane = Lease(lanes, is_request=is_request), lanes.requests if is_request else lanes.calls
+    first = lease.submit(lambda: (execute("BEGIN", alias), thread())[1]).result()
+    assert lease.submit(lambda: (execute("CREATE TABLE left_open (number int)", alias), thread())[1]).result() == first
+    lease.end()
+    wait_until_idle(lane)
+    following = once(Lanes(lane, lane))
+    with pytest.raises(DatabaseError):
+        following.submit(execute, "SELECT * FROM left_open", alias).result()
+    assert [record.levelno for record in caplog.records if record.name == "uvicorn.app"] == [logging.WARNING]
+
+
+@pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
+def test_transaction_begun_and_ended_by_sql_keeps_its_connection(
+    alias: str, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = Lease(lanes, is_request=False)
+    for sql in ("BEGIN", "SELECT 5", "COMMIT"):
+        lease.submit(execute, sql, alias).result()
+    wait_until_idle(lanes.calls)
+    assert not caplog.records
+    lease.end()
+
+
+def test_failed_transaction_begun_by_sql_does_not_fail_the_next_owner(lanes: Lanes, admin: Admin) -> None:
+    lease = Lease(lanes, is_request=True)
+    lease.submit(execute, "BEGIN").result()
+    assert isinstance(lease.submit(execute, "SELECT no_such_column").exception(), DatabaseError)
+    lease.end()
+    wait_until_idle(lanes.requests)
+    assert once(lanes._replace(calls=lanes.requests)).submit(execute, "SELECT 5").result() == 5
+
+
+def test_driver_that_cannot_report_its_state_is_in_no_transaction() -> None:
+    class Broken:
+        @property
+        def info(self) -> Any:
+            raise RuntimeError("closed")
+
+    assert not in_transaction(SimpleNamespace(connection=Broken(), in_atomic_block=False, autocommit=True))
 
 
 def test_manual_transaction_that_a_request_leaves_open_is_rolled_back(lanes: Lanes, admin: Admin) -> None:

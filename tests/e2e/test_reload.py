@@ -37,10 +37,10 @@ async def app(scope, receive, send):
 """,
 }
 
-# Without watchfiles it is werkzeug that looks.
+# Without watchfiles our own scan looks.
 PROGRAMS = {
     "watchfiles": ("-m", "uvicorn"),
-    "werkzeug": ("-c", "import sys; sys.modules['watchfiles'] = None; from uvicorn.cli import main; main()"),
+    "scan": ("-c", "import sys; sys.modules['watchfiles'] = None; from uvicorn.cli import main; main()"),
 }
 
 

@@ -72,7 +72,7 @@ async def answered(app: Any, stream: bytes = GET, **settings: Any) -> Conversati
 # The scope
 
 
-async def test_every_key_of_the_scope_has_its_type() -> None:
+async def test_asgi_http_scope_has_every_key_with_its_type() -> None:
     app = App()
     await answered(app, request(b"GET /a%20b?c=%20d HTTP/1.1", b"X-Two: 1", b"x-two: 2"))
     assert app.scopes[0] == {
@@ -92,7 +92,7 @@ async def test_every_key_of_the_scope_has_its_type() -> None:
     }
 
 
-async def test_two_scopes_share_nothing_that_can_be_changed() -> None:
+async def test_asgi_scopes_share_no_mutable_object() -> None:
     app = App()
     await answered(app, GET * 2)
     first, second = app.scopes
@@ -100,7 +100,7 @@ async def test_two_scopes_share_nothing_that_can_be_changed() -> None:
     assert shared == []
 
 
-async def test_the_path_includes_the_root_path() -> None:
+async def test_asgi_path_includes_the_root_path() -> None:
     app = App()
     await answered(app, GET, root_path="/api")
     assert (app.scopes[0]["root_path"], app.scopes[0]["path"]) == ("/api", "/api/")
@@ -109,13 +109,13 @@ async def test_the_path_includes_the_root_path() -> None:
 # Receiving
 
 
-async def test_a_request_without_content_is_one_empty_event() -> None:
+async def test_asgi_request_without_content_is_received_as_one_empty_event() -> None:
     app = App(receives=1)
     await answered(app)
     assert app.received == [{"type": "http.request", "body": b"", "more_body": False}]
 
 
-async def test_content_is_received_in_pieces() -> None:
+async def test_asgi_content_is_received_in_pieces_as_it_arrives() -> None:
     app = App(receives=2)
     conversation = await answered(app, request(POST, b"content-length: 4", content=b"ab"))
     conversation.send(b"cd")
@@ -188,18 +188,18 @@ async def test_asgi_stream_continues_after_its_head_was_sent() -> None:
     assert (response.content, response.complete) == (b"more", True)
 
 
-async def test_content_may_be_missing_or_none() -> None:
+async def test_asgi_body_event_without_body_or_with_none_is_empty_content() -> None:
     conversation = await answered(App(START, {"type": "http.response.body", "body": None}))
     assert conversation.responses()[0].header(b"content-length") == b"0"
 
 
-async def test_headers_may_be_missing() -> None:
+async def test_asgi_response_start_may_omit_headers() -> None:
     conversation = await answered(App({"type": "http.response.start", "status": 204}, LAST))
     assert conversation.statuses == [204]
 
 
 @pytest.mark.parametrize("event", [START, MORE, LAST])
-async def test_the_second_event_for_a_client_that_has_gone_raises_an_os_error(
+async def test_asgi_second_event_after_a_disconnect_raises_an_os_error(
     event: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(START, MORE, event) if event is not START else App(START)
@@ -225,7 +225,7 @@ async def test_the_second_event_for_a_client_that_has_gone_raises_an_os_error(
     assert "Traceback" not in caplog.text
 
 
-async def test_sending_waits_for_a_slow_client() -> None:
+async def test_asgi_send_waits_for_a_slow_client() -> None:
     sent = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -246,7 +246,7 @@ async def test_sending_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_a_slow_client_that_leaves_ends_the_wait_and_the_next_event_raises() -> None:
+async def test_asgi_waiting_send_returns_when_the_client_disconnects_and_the_next_raises() -> None:
     app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False
@@ -256,7 +256,7 @@ async def test_a_slow_client_that_leaves_ends_the_wait_and_the_next_event_raises
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_sending_on_a_broken_connection_raises_before_the_loop_reports_it() -> None:
+async def test_asgi_send_on_a_closing_transport_raises_before_connection_lost() -> None:
     go = asyncio.Event()
     raised: list[type[OSError]] = []
 
@@ -308,7 +308,7 @@ class Streaming:
 
 
 @pytest.mark.any_loop
-async def test_a_generator_whose_piece_finds_the_connection_broken_is_closed_by_the_framework() -> None:
+async def test_asgi_generator_is_closed_if_sending_its_piece_finds_the_connection_broken() -> None:
     app = Streaming(size=1)
     conversation = await answered(app)
     conversation.transport.closing = True
@@ -318,7 +318,7 @@ async def test_a_generator_whose_piece_finds_the_connection_broken_is_closed_by_
 
 
 @pytest.mark.any_loop
-async def test_a_generator_whose_piece_waits_while_the_client_leaves_is_closed_by_the_framework() -> None:
+async def test_asgi_generator_is_closed_if_the_client_disconnects_while_its_piece_waits() -> None:
     app = Streaming(size=70000)
     conversation = await answered(app)
     conversation.transport.client_takes = False
@@ -330,7 +330,7 @@ async def test_a_generator_whose_piece_waits_while_the_client_leaves_is_closed_b
 
 
 @pytest.mark.any_loop
-async def test_a_generator_that_a_raising_send_leaves_is_closed_without_the_garbage_collector() -> None:
+async def test_asgi_generator_is_closed_without_garbage_collection_when_send_raises() -> None:
     go = asyncio.Event()
     closed = []
 
@@ -359,7 +359,7 @@ async def test_a_generator_that_a_raising_send_leaves_is_closed_without_the_garb
         gc.enable()
 
 
-async def test_an_endless_response_lets_others_run() -> None:
+async def test_asgi_endless_response_lets_other_tasks_run() -> None:
     turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -450,7 +450,7 @@ async def test_asgi_body_that_is_not_bytes_raises_in_the_application(caplog: pyt
 # How the application ends
 
 
-async def test_asgi_plain_function_that_returns_none_is_500_and_the_log_says_what_was_expected(
+async def test_asgi_plain_function_that_returns_none_is_500_and_logs_the_expected_signature(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(scope: Any, receive: Any, send: Any) -> None: ...
@@ -475,7 +475,7 @@ async def test_asgi_application_that_returns_early_is_logged(
     assert f"returned without having sent {expected}" in caplog.text
 
 
-async def test_an_application_that_returns_after_http_disconnect_is_not_logged_and_nothing_is_sent(
+async def test_asgi_application_that_returns_after_http_disconnect_sends_and_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -491,7 +491,7 @@ async def test_an_application_that_returns_after_http_disconnect_is_not_logged_a
 
 
 @pytest.mark.parametrize("events", [(None,), (START,), (None, START)])
-async def test_an_application_that_returns_unanswered_is_a_500_at_once(events: tuple[Any, ...]) -> None:
+async def test_asgi_application_that_returns_without_a_response_is_500_at_once(events: tuple[Any, ...]) -> None:
     assert (await answered(App(*events))).statuses == [500]
 
 
@@ -514,24 +514,24 @@ async def failing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("path", [b"/", b"/later"])
-async def test_an_application_that_raises_is_a_500(path: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_application_that_raises_is_500(path: bytes, caplog: pytest.LogCaptureFixture) -> None:
     conversation = await answered(failing, request(b"GET %b HTTP/1.1" % path))
     assert conversation.statuses == [500]
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_an_application_that_raises_midway_breaks_the_response_off() -> None:
+async def test_asgi_application_that_raises_midway_aborts_the_response() -> None:
     conversation = await answered(failing, request(b"GET /midway HTTP/1.1"))
     assert conversation.transport.aborted
 
 
-async def test_an_application_that_raises_after_its_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_application_that_raises_after_its_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     conversation = await answered(failing, request(b"GET /after HTTP/1.1"))
     assert conversation.statuses == [200]
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_an_application_that_is_cancelled_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_application_that_is_cancelled_is_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0)
         raise asyncio.CancelledError
@@ -550,14 +550,14 @@ async def test_asgi_application_cancelled_after_its_response_is_not_logged() -> 
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-async def test_an_application_that_wants_to_exit_ends_its_request_only(error: type[BaseException]) -> None:
+async def test_asgi_application_that_raises_system_exit_ends_its_request_only(error: type[BaseException]) -> None:
     def app(scope: Scope, receive: Receive, send: Send) -> Any:
         raise error
 
     assert (await answered(app)).statuses == [500]
 
 
-async def test_an_application_may_return_any_awaitable() -> None:
+async def test_asgi_application_may_return_any_awaitable() -> None:
     class Awaitable:
         def __await__(self) -> Any:
             return self.run().__await__()
@@ -573,7 +573,7 @@ async def test_an_application_may_return_any_awaitable() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_an_application_may_go_on_after_its_response() -> None:
+async def test_asgi_application_may_continue_after_its_response() -> None:
     done = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -597,7 +597,7 @@ async def test_asgi_handler_of_a_disconnected_client_is_cancelled_after_timeout_
 
 
 @pytest.mark.parametrize("waits", [(), (None,)])
-async def test_trailers_follow_chunked_content(waits: tuple[Any, ...]) -> None:
+async def test_asgi_trailers_follow_chunked_content(waits: tuple[Any, ...]) -> None:
     more = {**TRAILERS, "headers": [(b"x-more", b"2")], "more_trailers": True}
     conversation = await answered(App(START_TRAILERS, MORE, LAST, *waits, more, TRAILERS))
     assert conversation.received.endswith(b"0\r\nx-more: 2\r\nx-sum: 1\r\n\r\n")
@@ -611,7 +611,7 @@ async def test_asgi_trailers_are_left_out_of_responses_that_are_not_chunked() ->
     assert b"x-sum" not in conversation.received
 
 
-async def test_asgi_response_without_its_promised_trailers_is_aborted() -> None:
+async def test_asgi_response_without_its_announced_trailers_is_aborted() -> None:
     conversation = await answered(App(START_TRAILERS, BODY))
     assert conversation.transport.aborted
     assert not conversation.responses()[0].complete
@@ -732,7 +732,7 @@ async def test_pathsend_out_of_order_raises_with_the_expected_event(
     assert expected in str(app.errors[0])
 
 
-async def test_a_pathsend_event_that_was_not_offered_raises(file: Path) -> None:
+async def test_pathsend_event_that_was_not_offered_raises(file: Path) -> None:
     app = App(START, pathsend(file))
     conversation = await answered(app)
     assert [str(error) for error in app.errors] == [
@@ -772,19 +772,19 @@ class OldApp:
         await send(BODY)
 
 
-async def test_a_double_callable_is_called_twice() -> None:
+async def test_asgi_2_application_is_called_with_scope_and_then_with_receive_and_send() -> None:
     conversation = await answered(OldApp)
     assert conversation.responses()[0].header(b"x-version") == b"2.0"
 
 
-async def test_a_double_callable_that_fails_at_its_first_call_is_a_500() -> None:
+async def test_asgi_2_application_that_raises_at_its_first_call_is_500() -> None:
     def app(scope: Scope) -> Any:
         raise ValueError("boom")
 
     assert (await answered(app)).statuses == [500]
 
 
-async def test_chunked_content_ends_with_the_last_chunk() -> None:
+async def test_asgi_chunked_content_that_has_arrived_is_received_in_one_event() -> None:
     app = App(receives=1)
     await answered(app, chunked(b"2\r\nab\r\n0\r\n\r\n"))
     assert app.received == [{"type": "http.request", "body": b"ab", "more_body": False}]
@@ -898,7 +898,7 @@ async def test_exception_while_handling_a_disconnect_is_logged_as_a_failure(capl
 
 
 @pytest.mark.any_loop
-async def test_a_failure_that_is_raised_again_out_of_a_group_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_reraised_from_an_exception_group_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.TaskGroup() as group:
@@ -911,7 +911,7 @@ async def test_a_failure_that_is_raised_again_out_of_a_group_is_logged_once(capl
 
 
 @pytest.mark.parametrize("offered", [False, True])
-async def test_pathsend_is_offered_only_if_it_is_switched_on(offered: bool) -> None:
+async def test_pathsend_is_offered_only_if_the_setting_is_on(offered: bool) -> None:
     app = App(START, BODY)
     await answered(app, GET, pathsend=offered)
     assert ("http.response.pathsend" in app.scopes[0]["extensions"]) is offered

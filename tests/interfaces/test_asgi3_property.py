@@ -215,7 +215,7 @@ def declared_length(start: Event) -> int | None:
     method="GET",
     version="1.0",
 )
-def test_h11_reads_whatever_an_application_sends(
+def test_h11_parses_the_response_to_every_sequence_of_asgi_events(
     loop_name: str, script: list[Event | None], swallows: bool, fails: bool, method: str, version: str
 ) -> None:
     app = App(script, swallows, fails)

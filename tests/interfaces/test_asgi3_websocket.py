@@ -60,7 +60,7 @@ async def opened(app: Any, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_every_key_of_the_scope_has_its_type() -> None:
+async def test_asgi_websocket_scope_has_every_key_with_its_type() -> None:
     app = App()
     conversation = await opened(app, path="/a%20b?c=d", subprotocols=["chat"])
     await conversation.lose()
@@ -83,7 +83,7 @@ async def test_every_key_of_the_scope_has_its_type() -> None:
     }
 
 
-async def test_events_are_received_in_their_order() -> None:
+async def test_asgi_websocket_events_are_received_in_order() -> None:
     app = App()
     conversation = await opened(app)
     await conversation.say("hi", b"\x00")
@@ -97,14 +97,14 @@ async def test_events_are_received_in_their_order() -> None:
     ]
 
 
-async def test_messages_are_echoed() -> None:
+async def test_asgi_websocket_application_echoes_text_and_binary_messages() -> None:
     conversation = await opened(echo)
     await conversation.say("a", b"b", "")
     assert conversation.heard == ["a", b"b", ""]
     await conversation.lose()
 
 
-async def test_websocket_disconnect_is_received_again_by_every_later_receive() -> None:
+async def test_asgi_websocket_disconnect_is_returned_by_every_later_receive() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +117,7 @@ async def test_websocket_disconnect_is_received_again_by_every_later_receive() -
     assert received == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}] * 2
 
 
-async def test_messages_before_the_disconnect_are_received_before_it() -> None:
+async def test_asgi_websocket_messages_before_the_disconnect_are_received_first() -> None:
     go = asyncio.Event()
     received = []
 
@@ -135,7 +135,7 @@ async def test_messages_before_the_disconnect_are_received_before_it() -> None:
     assert received == ["websocket.receive", "websocket.disconnect"]
 
 
-async def test_reading_pauses_while_the_application_leaves_many_messages_unreceived() -> None:
+async def test_websocket_reading_pauses_while_many_messages_wait_for_asgi_receive() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +157,7 @@ async def test_reading_pauses_while_the_application_leaves_many_messages_unrecei
     await conversation.lose()
 
 
-async def test_reading_pauses_while_the_application_leaves_many_bytes_unreceived() -> None:
+async def test_websocket_reading_pauses_while_many_message_bytes_wait_for_asgi_receive() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,13 +172,13 @@ async def test_reading_pauses_while_the_application_leaves_many_bytes_unreceived
     await conversation.lose()
 
 
-async def test_a_page_of_any_origin_may_connect() -> None:
+async def test_asgi_websocket_may_be_opened_by_a_page_of_any_origin() -> None:
     conversation = await opened(echo, origin="https://elsewhere.example")
     assert conversation.status == 101
     await conversation.lose()
 
 
-async def test_the_subprotocol_and_the_headers_of_the_answer_are_the_application_s() -> None:
+async def test_asgi_accept_sends_the_applications_subprotocol_and_headers() -> None:
     accept = {**ACCEPT, "subprotocol": "b", "headers": [(b"Set-Cookie", b"a=1")]}
     conversation = await opened(App(accept), subprotocols=["a", "b"])
     assert conversation.client.subprotocol == "b"
@@ -190,27 +190,27 @@ async def test_the_subprotocol_and_the_headers_of_the_answer_are_the_application
 # Denial
 
 
-async def test_a_close_before_the_accept_is_a_403() -> None:
+async def test_asgi_websocket_close_before_accept_is_403() -> None:
     app = App(CLOSE)
     conversation = await opened(app)
     assert conversation.status == 403
     assert app.received[1:] == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
 
 
-async def test_a_response_denies_the_handshake() -> None:
+async def test_asgi_denial_response_rejects_the_handshake() -> None:
     conversation = await opened(App(DENIAL, DENIAL_BODY))
     assert conversation.status == 401
     assert conversation.responses()[0].header(b"www-authenticate") == b"Basic"
     assert conversation.responses()[0].content == b"who?"
 
 
-async def test_streamed_response_denies_the_handshake() -> None:
+async def test_asgi_streamed_denial_response_rejects_the_handshake() -> None:
     conversation = await opened(App(DENIAL, {**DENIAL_BODY, "more_body": True}, DENIAL_BODY))
     assert conversation.responses()[0].content == b"who?who?"
     assert conversation.responses()[0].complete
 
 
-async def test_denial_response_left_unfinished_is_aborted() -> None:
+async def test_asgi_denial_response_left_unfinished_is_aborted() -> None:
     conversation = await opened(App(DENIAL, {**DENIAL_BODY, "more_body": True}, returns=True))
     assert conversation.transport.aborted
 
@@ -218,7 +218,7 @@ async def test_denial_response_left_unfinished_is_aborted() -> None:
 # How the application ends
 
 
-async def test_an_application_that_returns_without_a_decision_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_websocket_application_that_returns_undecided_is_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
 
@@ -227,16 +227,16 @@ async def test_an_application_that_returns_without_a_decision_is_a_500(caplog: p
 
 
 @pytest.mark.parametrize("event", [{"type": "websocket.http.response.start", "status": 401}])
-async def test_an_application_that_returns_amid_its_denial_is_a_500(event: dict[str, Any]) -> None:
+async def test_asgi_websocket_application_that_returns_before_its_denial_content_is_500(event: dict[str, Any]) -> None:
     assert (await opened(App(event, returns=True))).status == 500
 
 
-async def test_an_application_that_returns_closes_the_connection() -> None:
+async def test_asgi_websocket_is_closed_when_the_application_returns() -> None:
     conversation = await opened(App(ACCEPT, returns=True))
     assert (conversation.status, conversation.close_code) == (101, 1000)
 
 
-async def test_an_application_that_raises_before_it_accepts_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_websocket_application_that_raises_before_accept_is_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("boom")
 
@@ -245,14 +245,16 @@ async def test_an_application_that_raises_before_it_accepts_is_a_500(caplog: pyt
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-async def test_an_application_that_cannot_be_called_is_a_500(error: type[BaseException]) -> None:
+async def test_asgi_websocket_application_that_cannot_be_called_is_500(error: type[BaseException]) -> None:
     def app(scope: Scope, receive: Receive, send: Send) -> Any:
         raise error
 
     assert (await opened(app)).status == 500
 
 
-async def test_application_that_raises_after_accepting_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_websocket_application_that_raises_after_accept_closes_with_1011(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         await receive()
@@ -263,7 +265,7 @@ async def test_application_that_raises_after_accepting_closes_with_1011(caplog: 
 
 
 @pytest.mark.parametrize(("events", "status", "code"), [((), 500, None), ((ACCEPT,), 101, 1011)])
-async def test_an_application_that_is_cancelled_ends_its_connection(
+async def test_asgi_websocket_is_closed_if_its_application_is_cancelled(
     events: tuple[Any, ...], status: int, code: int | None
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -275,7 +277,7 @@ async def test_an_application_that_is_cancelled_ends_its_connection(
     assert (conversation.status, conversation.close_code) == (status, code)
 
 
-async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_handshake_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -286,7 +288,7 @@ async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCapture
     await until(lambda: not conversation.interface.tasks._running)
 
 
-async def test_denial_response_begun_in_time_may_end_later() -> None:
+async def test_asgi_denial_response_begun_in_time_may_end_later() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -302,7 +304,7 @@ async def test_denial_response_begun_in_time_may_end_later() -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_a_client_that_leaves_during_the_handshake_is_received() -> None:
+async def test_asgi_websocket_client_that_disconnects_during_the_handshake_is_reported() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -313,7 +315,7 @@ async def test_a_client_that_leaves_during_the_handshake_is_received() -> None:
     assert received[1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
-async def test_application_may_run_on_after_the_websocket_has_closed() -> None:
+async def test_asgi_application_may_continue_after_its_websocket_has_closed() -> None:
     done = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -328,7 +330,7 @@ async def test_application_may_run_on_after_the_websocket_has_closed() -> None:
     assert done == [1]
 
 
-async def test_receive_that_timed_out_may_be_called_again() -> None:
+async def test_asgi_websocket_receive_may_be_called_again_after_a_timeout() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -345,7 +347,7 @@ async def test_receive_that_timed_out_may_be_called_again() -> None:
     assert received == [{"type": "websocket.receive", "text": "a", "bytes": None}]
 
 
-async def test_message_that_arrives_as_receive_is_cancelled_is_kept() -> None:
+async def test_asgi_websocket_message_that_arrives_as_receive_is_cancelled_is_kept() -> None:
     received = []
     waiting: list[asyncio.Future[Any]] = []
     gave_up = asyncio.Event()
@@ -396,7 +398,7 @@ async def test_websocket_event_out_of_order_raises_with_the_expected_event(
 
 
 @pytest.mark.parametrize("event", [{**ACCEPT, "subprotocol": "c"}, {**ACCEPT, "headers": [(b"a", b"b\r\n")]}])
-async def test_handshake_answer_that_cannot_be_sent_is_500(event: dict[str, Any]) -> None:
+async def test_asgi_accept_with_an_invalid_subprotocol_or_header_is_500(event: dict[str, Any]) -> None:
     assert (await opened(App(event))).status == 500
 
 
@@ -407,7 +409,7 @@ async def test_handshake_answer_that_cannot_be_sent_is_500(event: dict[str, Any]
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
     ],
 )
-async def test_a_wrong_subprotocol_raises_in_the_application_which_may_accept_without(
+async def test_asgi_accept_with_a_subprotocol_not_offered_raises_and_may_be_repeated_without(
     fields: dict[str, Any], expected: str
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -422,14 +424,14 @@ async def test_a_wrong_subprotocol_raises_in_the_application_which_may_accept_wi
     await conversation.lose()
 
 
-async def test_second_websocket_close_is_ignored() -> None:
+async def test_asgi_second_websocket_close_is_ignored() -> None:
     conversation = await opened(App(ACCEPT, {**CLOSE, "code": 4001, "reason": "bye"}, CLOSE))
     assert conversation.close_code == 4001
     await conversation.lose()
 
 
 @pytest.mark.parametrize(("event", "error"), [(TEXT, ClientDisconnected), (CLOSE, None)])
-async def test_send_to_a_disconnected_websocket_raises_an_os_error(
+async def test_asgi_send_to_a_disconnected_websocket_raises_an_os_error(
     event: dict[str, Any], error: type[OSError] | None
 ) -> None:
     left = asyncio.Event()
@@ -452,7 +454,7 @@ async def test_send_to_a_disconnected_websocket_raises_an_os_error(
     assert raised == [error]
 
 
-async def test_sending_waits_for_a_slow_client() -> None:
+async def test_asgi_websocket_send_waits_for_a_slow_client() -> None:
     sent = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -472,7 +474,7 @@ async def test_sending_waits_for_a_slow_client() -> None:
     await conversation.lose()
 
 
-async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
+async def test_asgi_websocket_waiting_send_ends_when_the_client_disconnects() -> None:
     app = App(ACCEPT, {"type": "websocket.send", "bytes": bytes(70000)})
     conversation = WebSocketConversation(app)
     conversation.transport.client_takes = False
@@ -481,7 +483,7 @@ async def test_a_slow_client_that_leaves_ends_the_wait() -> None:
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_an_endless_sender_lets_others_run() -> None:
+async def test_asgi_websocket_endless_sender_lets_other_tasks_run() -> None:
     turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

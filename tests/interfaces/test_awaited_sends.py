@@ -152,7 +152,7 @@ def taking(conversation: Conversation, condition: Callable[[], Any]) -> Callable
 
 
 @websockets
-async def test_tasks_that_await_their_sends_over_a_slow_websocket_lose_neither_messages_nor_their_order(
+async def test_awaited_sends_of_many_tasks_over_a_slow_websocket_arrive_complete_and_in_order(
     kind: str,
 ) -> None:
     conversation = await slow_websocket(WEBSOCKETS[kind](many(400, 1000)), **SMALL)
@@ -163,7 +163,7 @@ async def test_tasks_that_await_their_sends_over_a_slow_websocket_lose_neither_m
 
 
 @responses
-async def test_tasks_that_await_their_sends_of_a_response_to_a_slow_client_lose_nothing(kind: str) -> None:
+async def test_awaited_sends_of_many_tasks_to_a_slow_http_client_arrive_complete(kind: str) -> None:
     conversation = await slow_response(RESPONSES[kind](many(400, 1000)), **SMALL)
     assert not conversation.transport.aborted
     await until(taking(conversation, lambda: conversation.received.endswith(b"0\r\n\r\n")))
@@ -172,7 +172,7 @@ async def test_tasks_that_await_their_sends_of_a_response_to_a_slow_client_lose_
 
 
 @websockets
-async def test_a_large_message_and_then_a_small_one_of_another_task_do_not_close_a_slow_websocket(kind: str) -> None:
+async def test_large_message_and_small_message_of_another_task_do_not_close_a_slow_websocket(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -187,7 +187,7 @@ async def test_a_large_message_and_then_a_small_one_of_another_task_do_not_close
 
 
 @responses
-async def test_a_large_piece_and_then_a_small_one_of_another_task_do_not_reset_a_slow_response(kind: str) -> None:
+async def test_large_chunk_and_small_chunk_of_another_task_do_not_reset_a_slow_response(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -201,7 +201,7 @@ async def test_a_large_piece_and_then_a_small_one_of_another_task_do_not_reset_a
 
 
 @websockets
-async def test_a_large_message_that_nothing_awaits_and_small_ones_after_it_do_not_close_a_websocket(kind: str) -> None:
+async def test_large_unawaited_message_and_small_messages_after_it_do_not_close_a_websocket(kind: str) -> None:
     async def talk(send: Send) -> None:
         send(LARGE)
         for _ in range(200):
@@ -214,7 +214,7 @@ async def test_a_large_message_that_nothing_awaits_and_small_ones_after_it_do_no
 
 
 @websockets
-async def test_a_websocket_whose_senders_all_wait_is_closed_when_too_much_waits(kind: str) -> None:
+async def test_websocket_is_closed_when_its_awaited_sends_exceed_max_pending_bytes(kind: str) -> None:
     conversation = await slow_websocket(WEBSOCKETS[kind](many(400, 10_000)), write_buffer_bytes=1000, **SMALL)
     await until(taking(conversation, lambda: conversation.close_code is not None))
     assert conversation.close_code == 1013
@@ -224,7 +224,7 @@ async def test_a_websocket_whose_senders_all_wait_is_closed_when_too_much_waits(
 
 
 @responses
-async def test_a_response_whose_senders_all_wait_is_broken_off_when_too_much_waits(
+async def test_response_is_aborted_when_its_awaited_sends_exceed_max_pending_bytes(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = await slow_response(RESPONSES[kind](many(400, 10_000)), write_buffer_bytes=1000, **SMALL)
@@ -234,7 +234,7 @@ async def test_a_response_whose_senders_all_wait_is_broken_off_when_too_much_wai
     assert "over 1000000 unread bytes" in caplog.text
 
 
-async def test_one_message_may_be_larger_than_all_that_may_wait() -> None:
+async def test_single_message_may_be_larger_than_max_pending_bytes() -> None:
     conversation = await slow_websocket(channels_websocket(many(1, 2_000_000)), write_buffer_bytes=1000, **SMALL)
     assert (conversation.close_code, conversation.transport.unsent) == (None, 2_000_010)
     await conversation.lose()
@@ -243,7 +243,7 @@ async def test_one_message_may_be_larger_than_all_that_may_wait() -> None:
 @pytest.mark.parametrize(
     "use", [lambda sending: asyncio.ensure_future(sending), lambda sending: asyncio.gather(sending)]
 )
-async def test_a_send_that_is_made_a_task_is_awaited_from_then_on(use: Callable[[Any], Any]) -> None:
+async def test_send_wrapped_in_a_task_counts_as_awaited(use: Callable[[Any], Any]) -> None:
     async def talk(send: Send) -> None:
         tasks = []
         for _ in range(4):
@@ -258,7 +258,7 @@ async def test_a_send_that_is_made_a_task_is_awaited_from_then_on(use: Callable[
 
 
 @pytest.mark.parametrize(("dropped", "code"), [(256, None), (257, 1013)])
-async def test_sends_that_nothing_awaits_are_counted_apart_from_those_that_wait(dropped: int, code: int | None) -> None:
+async def test_unawaited_sends_are_counted_apart_from_awaited_sends(dropped: int, code: int | None) -> None:
     async def talk(send: Send) -> None:
         waiting = asyncio.ensure_future(many(400, 10)(send))
         await asyncio.sleep(0)
@@ -272,7 +272,7 @@ async def test_sends_that_nothing_awaits_are_counted_apart_from_those_that_wait(
     await conversation.lose()
 
 
-async def test_a_wait_that_has_been_given_up_does_not_count_again() -> None:
+async def test_cancelled_wait_for_a_send_is_not_counted_again() -> None:
     async def talk(send: Send) -> None:
         for _ in range(600):
             waiting = asyncio.ensure_future(send(b"x"))
@@ -285,7 +285,7 @@ async def test_a_wait_that_has_been_given_up_does_not_count_again() -> None:
     await conversation.lose()
 
 
-async def test_tasks_that_wait_are_released_when_their_websocket_is_closed_as_too_slow() -> None:
+async def test_waiting_senders_are_released_when_their_slow_websocket_is_closed() -> None:
     ended: list[int] = []
 
     async def talk(send: Send) -> None:
@@ -299,7 +299,7 @@ async def test_tasks_that_wait_are_released_when_their_websocket_is_closed_as_to
     await conversation.lose()
 
 
-async def test_threads_of_no_client_that_wait_for_a_slow_response_do_not_reset_it() -> None:
+async def test_threads_that_serve_no_client_and_wait_in_send_do_not_reset_a_slow_response() -> None:
     async def talk(send: Send) -> None:
         # Its threads have no context: they are not the client's own.
         with ThreadPoolExecutor(20) as pool:
@@ -313,7 +313,7 @@ async def test_threads_of_no_client_that_wait_for_a_slow_response_do_not_reset_i
     assert len(conversation.responses()[0].content) == 400_000
 
 
-async def test_threads_of_a_client_that_wait_for_a_slow_websocket_do_not_close_it() -> None:
+async def test_threads_of_a_client_that_wait_in_send_do_not_close_its_slow_websocket() -> None:
     sent = asyncio.Event()
 
     async def talk(send: Send) -> None:
@@ -327,7 +327,7 @@ async def test_threads_of_a_client_that_wait_for_a_slow_websocket_do_not_close_i
     await conversation.lose()
 
 
-async def test_threads_of_a_plain_consumer_that_wait_for_a_slow_client_do_not_reset_it() -> None:
+async def test_threads_of_a_sync_consumer_that_wait_in_send_do_not_reset_a_slow_response() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -348,7 +348,7 @@ async def test_threads_of_a_plain_consumer_that_wait_for_a_slow_client_do_not_re
     await conversation.interface.shutdown(1)
 
 
-async def test_tasks_that_await_a_plain_consumers_channel_do_not_reset_a_slow_response() -> None:
+async def test_tasks_that_await_sends_of_a_sync_consumers_channel_do_not_reset_a_slow_response() -> None:
     channels: list[Any] = []
     release = threading.Event()
 
@@ -384,7 +384,7 @@ def wsgi_response(talk: Talk, began: threading.Event) -> Any:
     return response
 
 
-def test_tasks_that_await_their_sends_of_a_response_to_a_slow_wsgi_host_lose_nothing() -> None:
+def test_awaited_sends_of_many_tasks_to_a_slow_wsgi_host_arrive_complete() -> None:
     began = threading.Event()
 
     async def talk(send: Send) -> None:
@@ -400,7 +400,7 @@ def test_tasks_that_await_their_sends_of_a_response_to_a_slow_wsgi_host_lose_not
     ("awaits", "reason"),
     [(True, "over 1000000 unread bytes"), (False, "over 100000 unread bytes that were not awaited")],
 )
-def test_a_response_of_which_a_wsgi_host_takes_too_little_is_broken_off(
+def test_response_that_a_wsgi_host_takes_too_slowly_is_aborted(
     awaits: bool, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = threading.Event()
@@ -421,7 +421,7 @@ def test_a_response_of_which_a_wsgi_host_takes_too_little_is_broken_off(
     assert reason in caplog.text
 
 
-async def test_a_response_behind_messages_that_nothing_awaits_is_broken_off_when_it_is_too_much(
+async def test_response_of_an_adapter_with_too_many_unawaited_bytes_is_aborted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(send: Send) -> None:

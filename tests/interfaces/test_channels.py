@@ -25,7 +25,7 @@ async def message_of(stream: bytes, **settings: Any) -> dict[str, Any]:
     return recorder.messages[0]
 
 
-async def test_every_key_of_the_message_has_its_type() -> None:
+async def test_channels_message_has_every_key_with_its_type() -> None:
     message = await message_of(request(b"GET /a%20b?c=%20d HTTP/1.1", b"X-Two: 1", b"x-two: 2"))
     assert message == {
         "channel": "http.request",
@@ -43,7 +43,7 @@ async def test_every_key_of_the_message_has_its_type() -> None:
     assert all(type(field) is list for field in message["headers"])
 
 
-async def test_two_messages_share_nothing_that_can_be_changed() -> None:
+async def test_channels_messages_share_no_mutable_object() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET * 2)
@@ -56,7 +56,7 @@ async def test_two_messages_share_nothing_that_can_be_changed() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("stream", [GET, request(POST, b"content-length: 0")])
-async def test_there_is_no_body_channel_without_content(stream: bytes) -> None:
+async def test_request_without_content_has_no_body_channel(stream: bytes) -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(stream)
@@ -69,7 +69,7 @@ async def test_there_is_no_body_channel_without_content(stream: bytes) -> None:
     "stream",
     [request(POST, b"content-length: 1", content=b"x"), chunked(b"1\r\nx\r\n0\r\n\r\n"), chunked(b"0\r\n\r\n")],
 )
-async def test_there_is_a_body_channel_if_content_is_announced(stream: bytes) -> None:
+async def test_request_with_content_has_a_body_channel(stream: bytes) -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(stream)
@@ -89,7 +89,7 @@ async def test_R4_each_request_has_a_reply_channel_of_its_own() -> None:
     assert first.name == first.name
 
 
-async def test_R4_a_name_is_made_of_the_characters_that_names_may_have() -> None:
+async def test_R4_channel_name_has_allowed_characters_only() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 1", content=b"x"))
@@ -100,7 +100,7 @@ async def test_R4_a_name_is_made_of_the_characters_that_names_may_have() -> None
         assert channel.name is channel.name
 
 
-async def test_R5_send_acts_at_once_and_what_it_returns_may_be_dropped() -> None:
+async def test_R5_send_acts_at_once_even_if_its_result_is_not_awaited() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         channels["reply"].send({"content": b"b"})
@@ -191,7 +191,7 @@ async def test_R5_invalid_message_from_another_thread_raises_in_that_thread() ->
     assert conversation.statuses == [200]
 
 
-async def test_R6_sending_after_the_client_has_gone_ends_the_handler_at_once() -> None:
+async def test_R6_send_after_the_client_has_disconnected_ends_its_handler_at_once() -> None:
     outcome: list[BaseException] = []
     may_go_on = asyncio.Event()
 
@@ -214,7 +214,7 @@ async def test_R6_sending_after_the_client_has_gone_ends_the_handler_at_once() -
     assert [type(error) for error in outcome] == [ChannelClosed]
 
 
-async def test_R6_a_handler_that_waits_in_send_is_ended_when_the_client_goes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R6_handler_that_waits_in_send_ends_when_the_client_disconnects(caplog: pytest.LogCaptureFixture) -> None:
     ended: list[bool] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ async def test_R6_a_handler_that_waits_in_send_is_ended_when_the_client_goes(cap
     assert "Traceback" not in caplog.text
 
 
-async def test_R6_a_task_that_the_handler_started_is_ended_too() -> None:
+async def test_R6_send_after_a_disconnect_ends_a_task_that_the_handler_started() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def ticking(reply: Any) -> None:
@@ -286,7 +286,7 @@ async def test_R6_send_of_another_clients_task_to_a_disconnected_client_is_dropp
     await settle()
 
 
-async def test_R6_a_handler_that_goes_on_after_its_client_is_cancelled_in_the_end() -> None:
+async def test_R6_handler_that_continues_after_a_disconnect_is_cancelled_after_its_timeout() -> None:
     cancelled = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -302,7 +302,7 @@ async def test_R6_a_handler_that_goes_on_after_its_client_is_cancelled_in_the_en
     await cancelled.wait()
 
 
-async def test_R6_a_handler_that_has_replied_may_go_on() -> None:
+async def test_R6_handler_may_continue_after_its_complete_reply() -> None:
     done: list[bool] = []
     may_go_on = asyncio.Event()
 
@@ -321,7 +321,7 @@ async def test_R6_a_handler_that_has_replied_may_go_on() -> None:
     assert done == [True]
 
 
-async def test_a_handler_that_streams_to_a_fast_client_lets_others_run() -> None:
+async def test_handler_that_streams_to_a_fast_client_lets_other_tasks_run() -> None:
     turns = 0
 
     async def count_turns() -> None:
@@ -345,7 +345,7 @@ async def test_a_handler_that_streams_to_a_fast_client_lets_others_run() -> None
     assert int(conversation.responses()[0].content.lstrip(b"x")) >= 7
 
 
-async def test_R7_the_last_piece_is_repeated() -> None:
+async def test_R7_body_channel_returns_an_empty_last_piece_after_all_content() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -360,7 +360,7 @@ async def test_R7_the_last_piece_is_repeated() -> None:
     assert chunks[-1] == last
 
 
-async def test_R7_a_part_of_an_upload_is_never_taken_for_the_whole(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R7_truncated_upload_is_never_answered_as_if_it_were_whole(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(echo)
     conversation.send(request(POST, b"content-length: 5", content=b"hel"))
@@ -371,7 +371,7 @@ async def test_R7_a_part_of_an_upload_is_never_taken_for_the_whole(caplog: pytes
     assert record.levelno == logging.INFO
 
 
-async def test_R7_closed_chunk_has_no_content() -> None:
+async def test_R7_reading_content_of_a_closed_chunk_raises() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -390,7 +390,7 @@ async def test_R7_closed_chunk_has_no_content() -> None:
         chunk["other"]
 
 
-async def test_R7_content_that_was_not_read_before_the_reply_is_not_whole_either() -> None:
+async def test_R7_content_left_unread_until_the_reply_is_reported_as_closed() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -442,7 +442,7 @@ async def slow(message: dict[str, Any], channels: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("reply", [hello, slow])
-async def test_R8_http_disconnect_follows_each_request_if_the_application_wants_it(reply: Any) -> None:
+async def test_R8_http_disconnect_follows_each_request_if_the_application_requests_it(reply: Any) -> None:
     app = WantsDisconnect(reply)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -451,7 +451,7 @@ async def test_R8_http_disconnect_follows_each_request_if_the_application_wants_
     assert app.channels[0]["reply"] is app.channels[1]["reply"]
 
 
-async def test_R8_http_disconnect_comes_when_the_client_is_lost() -> None:
+async def test_R8_http_disconnect_is_sent_when_the_client_disconnects() -> None:
     async def wait(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.Event().wait()
 
@@ -464,7 +464,7 @@ async def test_R8_http_disconnect_comes_when_the_client_is_lost() -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_R8_an_exception_in_the_handler_of_http_disconnect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R8_exception_in_the_handler_of_http_disconnect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "http.disconnect":
             raise ValueError("boom")
@@ -479,7 +479,7 @@ async def test_R8_an_exception_in_the_handler_of_http_disconnect_is_logged(caplo
     await conversation.lose()
 
 
-async def test_R8_application_that_does_not_want_http_disconnect_is_not_called_again() -> None:
+async def test_R8_application_that_has_not_requested_http_disconnect_gets_none() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)
@@ -530,7 +530,7 @@ async def test_R12_optional_keys_of_a_reply_may_be_missing_or_none(missing: dict
         {},
     ],
 )
-async def test_a_reply_of_the_wrong_shape_is_a_local_protocol_error_and_500(reply: dict[str, Any]) -> None:
+async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_is_500(reply: dict[str, Any]) -> None:
     raised: list[Exception] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -576,7 +576,9 @@ async def test_reply_out_of_order_raises_with_state_and_message() -> None:
     assert conversation.responses()[0].content == b"end"
 
 
-async def test_a_chunk_after_the_end_is_ignored_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_chunk_after_the_end_of_a_channels_response_is_ignored_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"all"})
         await channels["reply"].send({"content": b"more"})
@@ -604,7 +606,7 @@ async def test_a_chunk_after_the_end_is_ignored_with_one_warning(caplog: pytest.
         ({"root_path": "/caf\xe9"}, b"GET /a%20b HTTP/1.1", ("/caf\xe9/a b", b"/caf%C3%A9/a%20b", "/caf\xe9")),
     ],
 )
-async def test_R14_the_root_path_is_always_there_and_part_of_the_path(
+async def test_R14_channels_message_always_has_the_root_path_and_its_path_includes_it(
     settings: dict[str, Any], line: bytes, expected: tuple[Any, ...]
 ) -> None:
     message = await message_of(request(line), **settings)
@@ -689,7 +691,7 @@ async def test_R15_failing_on_close_callback_is_logged_and_the_next_is_called(ca
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_other_clients_tasks_never_wait_and_too_many_unsent_bytes_end_the_connection() -> None:
+async def test_R17_tasks_of_other_clients_never_wait_and_excess_unsent_bytes_abort_the_connection() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -723,7 +725,7 @@ async def test_R17_other_clients_tasks_never_wait_and_too_many_unsent_bytes_end_
         (b"//a/../b", "//a/../b"),
     ],
 )
-async def test_R18_a_path_is_decoded_once_and_never_fails_to_encode(target: bytes, path: str) -> None:
+async def test_R18_path_is_decoded_once_and_can_always_be_encoded(target: bytes, path: str) -> None:
     message = await message_of(request(b"GET " + target + b" HTTP/1.1"))
     assert (message["path"], message["raw_path"]) == (path, target)
     message["path"].encode("utf-8")
@@ -739,7 +741,7 @@ async def test_status_text_is_the_reason_phrase() -> None:
     assert conversation.received.startswith(b"HTTP/1.1 200 Fine\r\n")
 
 
-async def test_an_application_that_raises_before_it_replies_is_500_and_one_traceback(
+async def test_channels_application_that_raises_before_replying_is_500_with_one_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -755,7 +757,7 @@ async def test_an_application_that_raises_before_it_replies_is_500_and_one_trace
     assert conversation.statuses == [500, 500], "the connection is still good"
 
 
-async def test_an_application_that_raises_while_it_replies_aborts_the_connection() -> None:
+async def test_channels_application_that_raises_while_streaming_aborts_the_connection() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
         raise ValueError("boom")
@@ -767,7 +769,7 @@ async def test_an_application_that_raises_while_it_replies_aborts_the_connection
     assert not conversation.responses()[0].complete
 
 
-async def test_an_application_that_raises_after_its_reply_is_logged_and_nothing_else(
+async def test_channels_application_that_raises_after_its_reply_is_only_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -781,7 +783,7 @@ async def test_an_application_that_raises_after_its_reply_is_logged_and_nothing_
     assert caplog.text.count("Traceback") == 2
 
 
-async def test_a_handler_that_cancels_itself_is_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_handler_that_cancels_itself_is_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         raise asyncio.CancelledError
 
@@ -792,7 +794,7 @@ async def test_a_handler_that_cancels_itself_is_500(caplog: pytest.LogCaptureFix
     assert "cancelled before its response was complete" in caplog.text
 
 
-async def test_a_plain_function_called_as_channels_is_500_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+async def test_plain_function_served_as_channels_is_500_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(lambda message, channels: None, interface="channels")
     conversation.send(GET)
     await settle()
@@ -800,7 +802,7 @@ async def test_a_plain_function_called_as_channels_is_500_with_its_traceback(cap
     assert "the application returned NoneType None, expected a coroutine" in caplog.text
 
 
-async def test_a_reply_may_come_from_another_task_after_the_handler_has_returned() -> None:
+async def test_reply_may_come_from_another_task_after_the_handler_has_returned() -> None:
     may_reply = asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -835,7 +837,7 @@ async def test_dropping_the_last_reference_to_the_reply_channel_is_500_at_once(
     assert "the handler returned and sent no reply" in caplog.text
 
 
-async def test_response_returned_instead_of_sent_is_500_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_response_returned_instead_of_sent_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> Any:
         return {"status": 200, "content": b"ok"}
 
@@ -854,7 +856,7 @@ async def test_response_returned_instead_of_sent_is_500_and_the_log_says_so(capl
         (b"hello", "expected a response with 'status', got bytes in state WAITING"),
     ],
 )
-async def test_malformed_reply_is_500_and_the_log_says_what_was_expected(
+async def test_malformed_reply_is_500_and_logs_the_expected_message(
     reply: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -905,7 +907,7 @@ async def test_reply_channel_dropped_after_the_handler_returned_is_500() -> None
     assert conversation.statuses == [500]
 
 
-async def test_a_reply_that_never_comes_is_500_after_its_time() -> None:
+async def test_channels_reply_that_never_comes_is_500_after_reply_timeout() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -935,7 +937,7 @@ async def test_context_variables_do_not_pass_from_one_request_to_the_next() -> N
     assert seen == ["", "", ""]
 
 
-async def test_the_current_task_is_the_handlers_own() -> None:
+async def test_current_task_of_a_channels_handler_is_its_own() -> None:
     tasks: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -958,8 +960,7 @@ async def test_repr_of_channels_shows_name_path_and_state() -> None:
     assert repr(reply) == f"<ReplyChannel {reply.name} of <GET '/' COMPLETE>>"
 
 
-async def test_R5_a_send_that_waits_may_be_driven_by_hand() -> None:
-    """As `asyncio.Task` does it, and as a debugger or another library may."""
+async def test_R5_waiting_awaitable_of_send_may_be_driven_by_its_coroutine_methods() -> None:
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
@@ -985,7 +986,7 @@ async def test_R5_a_send_that_waits_may_be_driven_by_hand() -> None:
     await conversation.lose()
 
 
-async def test_a_late_reply_whose_channel_goes_after_it_is_not_answered_twice() -> None:
+async def test_late_reply_is_not_answered_twice_when_its_channel_is_freed_afterwards() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1001,7 +1002,7 @@ async def test_a_late_reply_whose_channel_goes_after_it_is_not_answered_twice() 
     assert conversation.statuses == [200]
 
 
-async def test_a_handler_that_dropped_its_channel_long_ago_is_500_when_it_returns() -> None:
+async def test_handler_that_dropped_its_reply_channel_early_is_500_when_it_returns() -> None:
     may_return = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1031,7 +1032,7 @@ async def test_reply_channel_dropped_after_a_disconnect_is_not_logged(caplog: py
     assert "sent no reply" not in caplog.text
 
 
-def test_a_reply_channel_may_outlive_its_event_loop() -> None:
+def test_reply_channel_may_outlive_its_event_loop() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1057,7 +1058,7 @@ async def test_reply_sent_after_the_event_loop_has_closed_is_dropped() -> None:
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
 
 
-async def test_a_reply_channel_of_http_is_offered_no_text() -> None:
+async def test_http_reply_channel_takes_no_offered_text() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

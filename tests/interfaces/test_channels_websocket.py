@@ -46,7 +46,7 @@ async def opened(app: Any, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_messages_have_every_key_of_the_interface() -> None:
+async def test_channels_websocket_messages_have_every_key() -> None:
     app = Recorder(echo)
     conversation = await opened(app, path="/a%20b?c=d", subprotocols=["chat"])
     await conversation.say("hi", b"\x00")
@@ -78,7 +78,7 @@ async def test_messages_have_every_key_of_the_interface() -> None:
     }
 
 
-async def test_every_event_comes_with_the_same_reply_and_channels_of_its_own() -> None:
+async def test_websocket_events_share_the_reply_channel_and_no_channels_dict() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     await conversation.say("a")
@@ -95,7 +95,7 @@ async def test_connect_handler_that_returns_without_a_decision_accepts() -> None
     assert (conversation.status, conversation.heard) == (101, ["hello"])
 
 
-async def test_connect_handler_without_a_decision_denies_in_strict_mode() -> None:
+async def test_connect_handler_without_a_decision_rejects_if_implicit_accept_is_off() -> None:
     conversation = await opened(echo, ws_implicit_accept=False)
     assert conversation.status == 403
 
@@ -119,19 +119,19 @@ async def test_connect_handler_without_a_decision_denies_in_strict_mode() -> Non
         ({"text": None, "bytes": None}, 101, [], None),
     ],
 )
-async def test_decision_of_the_connect_handler_accepts_or_denies(
+async def test_decision_of_the_connect_handler_accepts_or_rejects(
     answer: Message, status: int, heard: list[Any], code: int | None
 ) -> None:
     conversation = await opened(Answering(answer))
     assert (conversation.status, conversation.heard, conversation.close_code) == (status, heard, code)
 
 
-async def test_an_empty_message_is_sent_once_the_connection_is_open() -> None:
+async def test_empty_websocket_message_is_sent_once_the_connection_is_open() -> None:
     conversation = await opened(Answering({"accept": True}, {"text": ""}, {"bytes": b""}))
     assert conversation.heard == ["", b""]
 
 
-async def test_the_subprotocol_and_the_headers_of_the_answer_are_the_application_s() -> None:
+async def test_channels_accept_sends_the_applications_subprotocol_and_headers() -> None:
     answer = {"accept": True, "subprotocol": "b", "headers": [[b"Set-Cookie", b"a=1"]]}
     conversation = await opened(Answering(answer), subprotocols=["a", "b"])
     assert conversation.status == 101
@@ -140,27 +140,29 @@ async def test_the_subprotocol_and_the_headers_of_the_answer_are_the_application
     assert conversation.response.headers["set-cookie"] == "a=1"
 
 
-async def test_a_subprotocol_that_was_not_offered_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_accept_with_a_subprotocol_not_offered_is_500_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     conversation = await opened(Answering({"accept": True, "subprotocol": "c"}), subprotocols=["a"])
     assert conversation.status == 500
     assert "subprotocol" in caplog.text
 
 
-async def test_a_subprotocol_among_the_headers_is_the_application_s_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_accept_with_a_subprotocol_header_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     answer = {"accept": True, "headers": [[b"sec-websocket-protocol", b"a"]]}
     conversation = await opened(Answering(answer), subprotocols=["a"])
     assert conversation.status == 500
     assert "expected the subprotocol in 'subprotocol'" in caplog.text
 
 
-async def test_a_response_denies_the_handshake() -> None:
+async def test_channels_response_rejects_the_handshake() -> None:
     answer = {"status": 401, "headers": [[b"www-authenticate", b"Basic"]], "content": b"who?"}
     conversation = await opened(Answering(answer))
     assert conversation.status == 401
     assert conversation.responses()[0].content == b"who?"
 
 
-async def test_streamed_response_denies_the_handshake() -> None:
+async def test_channels_streamed_response_rejects_the_handshake() -> None:
     conversation = await opened(Answering({"status": 403, "more_content": True}, {"content": b"no"}, {}))
     assert conversation.responses()[0].content == b"no"
     assert conversation.responses()[0].complete
@@ -172,7 +174,7 @@ async def test_second_response_to_a_handshake_raises(caplog: pytest.LogCaptureFi
     assert "expected a chunk without 'status'" in caplog.text
 
 
-async def test_a_connect_handler_that_raises_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connect_handler_that_raises_is_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise ValueError("boom")
 
@@ -182,7 +184,7 @@ async def test_a_connect_handler_that_raises_is_a_500(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-async def test_an_application_that_wants_to_exit_ends_its_handshake_only(
+async def test_connect_handler_that_raises_system_exit_ends_its_handshake_only(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: Message, channels: Channels) -> Any:
@@ -192,7 +194,7 @@ async def test_an_application_that_wants_to_exit_ends_its_handshake_only(
     assert conversation.status == 500
 
 
-async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_handshake_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -202,7 +204,7 @@ async def test_handshake_not_decided_in_time_is_denied(caplog: pytest.LogCapture
     assert "neither accepted nor rejected within" in caplog.text
 
 
-async def test_nothing_is_received_before_the_connection_is_accepted() -> None:
+async def test_websocket_messages_are_not_received_before_accept() -> None:
     decided = asyncio.Event()
     seen: list[str] = []
 
@@ -223,7 +225,7 @@ async def test_nothing_is_received_before_the_connection_is_accepted() -> None:
     del early
 
 
-async def test_an_endless_connect_handler_does_not_hold_up_messages() -> None:
+async def test_websocket_messages_are_handled_while_the_connect_handler_still_runs() -> None:
     seen: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -238,7 +240,7 @@ async def test_an_endless_connect_handler_does_not_hold_up_messages() -> None:
     assert seen == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
 
 
-async def test_a_failed_message_does_not_end_the_conversation(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_in_a_receive_handler_does_not_close_the_websocket(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message.get("text") == "bad":
             raise ValueError("boom")
@@ -250,7 +252,7 @@ async def test_a_failed_message_does_not_end_the_conversation(caplog: pytest.Log
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_reading_pauses_while_too_many_messages_are_being_handled() -> None:
+async def test_websocket_reading_pauses_while_ws_handlers_messages_are_handled() -> None:
     waiting: list[asyncio.Future[None]] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -272,7 +274,7 @@ async def test_reading_pauses_while_too_many_messages_are_being_handled() -> Non
     waiting[-1].cancel()
 
 
-async def test_reading_pauses_while_the_messages_in_handlers_exceed_a_mebibyte_together() -> None:
+async def test_websocket_reading_pauses_while_messages_in_handlers_exceed_1_MiB_in_total() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app)
     await conversation.say("a" * (1 << 19), b"b" * (1 << 19))
@@ -287,7 +289,7 @@ async def test_reading_pauses_while_the_messages_in_handlers_exceed_a_mebibyte_t
     await conversation.lose()
 
 
-async def test_one_message_may_be_larger_than_all_messages_in_handlers_may_be_together() -> None:
+async def test_single_websocket_message_may_exceed_the_total_limit_of_messages_in_handlers() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app)
     await conversation.say(b"a" * (16 << 20))
@@ -298,7 +300,7 @@ async def test_one_message_may_be_larger_than_all_messages_in_handlers_may_be_to
     await conversation.lose()
 
 
-async def test_with_one_handler_messages_are_handled_in_order_one_after_another() -> None:
+async def test_ws_handlers_1_handles_messages_one_after_another_in_order() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -313,14 +315,14 @@ async def test_with_one_handler_messages_are_handled_in_order_one_after_another(
     assert log == [f"{what} {number}" for number in (1, 2, 3) for what in ("begin", "end")]
 
 
-async def test_denied_client_gets_no_disconnect_event() -> None:
+async def test_rejected_websocket_handshake_causes_no_disconnect_event() -> None:
     app = Answering({"accept": False})
     conversation = await opened(app)
     await conversation.lose()
     assert app.events == ["connect"]
 
 
-async def test_accepted_client_gets_one_disconnect_event() -> None:
+async def test_accepted_websocket_causes_one_disconnect_event() -> None:
     app = Answering({"accept": True})
     conversation = await opened(app)
     conversation.client.send_close(1001)
@@ -331,14 +333,14 @@ async def test_accepted_client_gets_one_disconnect_event() -> None:
     assert app.messages[-1]["code"] == 1001
 
 
-async def test_a_connection_that_breaks_off_has_code_1006() -> None:
+async def test_lost_websocket_connection_has_close_code_1006() -> None:
     app = Answering({"accept": True})
     conversation = await opened(app)
     await conversation.lose()
     assert app.messages[-1]["code"] == 1006
 
 
-async def test_a_close_of_our_own_ends_with_the_client_s_answer() -> None:
+async def test_close_by_the_application_ends_with_the_clients_close_frame() -> None:
     app = Answering({"accept": True, "close": 4002, "reason": "so long"})
     conversation = await opened(app)
     assert conversation.close_code == 4002
@@ -349,7 +351,7 @@ async def test_a_close_of_our_own_ends_with_the_client_s_answer() -> None:
     assert app.messages[-1]["code"] == 4002
 
 
-async def test_messages_after_the_servers_close_are_ignored() -> None:
+async def test_client_messages_after_the_servers_close_are_ignored() -> None:
     app = Answering({"accept": True, "close": True})
     conversation = await opened(app)
     conversation.send(b"\x81\x88\0\0\0\0too late")
@@ -357,7 +359,7 @@ async def test_messages_after_the_servers_close_are_ignored() -> None:
     assert app.events == ["connect"]
 
 
-async def test_send_of_other_tasks_after_the_end_is_dropped() -> None:
+async def test_websocket_send_of_other_tasks_after_a_disconnect_is_dropped() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -368,7 +370,7 @@ async def test_send_of_other_tasks_after_the_end_is_dropped() -> None:
     assert len(conversation.transport.writes) == written
 
 
-async def test_a_client_s_endless_loop_ends_with_it() -> None:
+async def test_endless_send_loop_of_a_websocket_handler_ends_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -387,7 +389,7 @@ async def test_a_client_s_endless_loop_ends_with_it() -> None:
     assert isinstance(ended[0], ChannelClosed)
 
 
-async def test_a_task_that_a_handler_started_ends_with_its_client() -> None:
+async def test_task_started_by_a_websocket_handler_ends_after_the_disconnect() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def send_times(channel: Any) -> None:
@@ -406,7 +408,7 @@ async def test_a_task_that_a_handler_started_ends_with_its_client() -> None:
     assert tasks[0].cancelled()
 
 
-async def test_an_in_memory_chat_goes_on_while_clients_come_and_go() -> None:
+async def test_in_memory_chat_continues_while_clients_connect_and_disconnect() -> None:
     clients: set[Any] = set()
 
     async def chat_server(message: Message, channels: Channels) -> None:
@@ -429,7 +431,7 @@ async def test_an_in_memory_chat_goes_on_while_clients_come_and_go() -> None:
     assert len(clients) == 2
 
 
-async def test_send_waits_for_a_slow_client_in_its_own_tasks_only() -> None:
+async def test_websocket_send_waits_for_a_slow_client_in_its_own_tasks_only() -> None:
     log: list[str] = []
     channel: list[Any] = []
 
@@ -450,7 +452,9 @@ async def test_send_waits_for_a_slow_client_in_its_own_tasks_only() -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 256), (1 << 20, 3)])
-async def test_a_client_that_never_reads_is_given_up(size: int, most: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_websocket_client_that_never_reads_is_disconnected(
+    size: int, most: int, caplog: pytest.LogCaptureFixture
+) -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -467,7 +471,7 @@ async def test_a_client_that_never_reads_is_given_up(size: int, most: int, caplo
     assert conversation.close_code == 1013
 
 
-async def test_sending_from_a_thread_is_safe() -> None:
+async def test_websocket_send_may_be_called_from_another_thread() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -497,7 +501,7 @@ async def test_websocket_message_that_cannot_be_sent_raises_with_the_reason(mess
     await conversation.lose()
 
 
-async def test_a_decision_with_a_typing_error_is_an_error_and_no_acceptance(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connect_decision_with_a_misspelled_key_is_500_and_not_accepted(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"acept": False})
 
@@ -527,7 +531,7 @@ async def test_on_close_is_called_once_however_the_websocket_ends(
     assert called == ["closed"]
 
 
-async def test_a_handler_that_goes_on_after_its_client_has_left_is_cancelled() -> None:
+async def test_websocket_handler_that_continues_after_a_disconnect_is_cancelled() -> None:
     ended: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -544,7 +548,7 @@ async def test_a_handler_that_goes_on_after_its_client_has_left_is_cancelled() -
     await until(lambda: ended)
 
 
-async def test_a_disconnect_handler_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_in_a_disconnect_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.disconnect":
             raise ValueError("boom")

@@ -59,7 +59,7 @@ class Ticking:
 @pytest.mark.parametrize(
     "answer", [{"accept": False}, {"status": 401}, {"status": 401, "more_content": True}], ids=["no", "401", "begun"]
 )
-async def test_task_of_a_denied_client_ends_with_its_connection(answer: Message) -> None:
+async def test_task_of_a_rejected_websocket_client_ends_with_its_connection(answer: Message) -> None:
     app = Ticking(answer)
     conversation = await opened(app)
     await conversation.lose()
@@ -67,7 +67,7 @@ async def test_task_of_a_denied_client_ends_with_its_connection(answer: Message)
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_a_task_of_a_client_that_left_before_the_answer_ends_when_its_handler_has() -> None:
+async def test_task_of_a_client_that_left_before_the_decision_ends_after_its_connect_handler() -> None:
     app = Ticking(waits=True)
     conversation = await opened(app, timeout_disconnect=0.0)
     await conversation.lose()
@@ -75,7 +75,7 @@ async def test_a_task_of_a_client_that_left_before_the_answer_ends_when_its_hand
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_connect_handler_may_run_on_after_denying() -> None:
+async def test_connect_handler_may_continue_after_it_has_rejected() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -87,7 +87,7 @@ async def test_connect_handler_may_run_on_after_denying() -> None:
     assert (conversation.status, log) == (403, ["cleaned up"])
 
 
-async def test_reply_channel_is_over_when_the_disconnect_handler_and_no_other_has_ended() -> None:
+async def test_reply_channel_is_over_when_the_disconnect_handler_has_ended_even_if_others_run() -> None:
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     replies: list[Any] = []
     over: list[bool] = []
@@ -141,7 +141,7 @@ async def test_denial_response_that_no_task_ends_is_aborted(caplog: pytest.LogCa
     await settle()
 
 
-async def test_a_denial_waits_for_a_slow_client() -> None:
+async def test_denial_response_waits_for_a_slow_client() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -159,7 +159,7 @@ async def test_a_denial_waits_for_a_slow_client() -> None:
     await conversation.lose()
 
 
-async def test_a_cancelled_connect_handler_is_a_500_and_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_connect_handler_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise asyncio.CancelledError
 
@@ -169,7 +169,7 @@ async def test_a_cancelled_connect_handler_is_a_500_and_a_line_in_the_log(caplog
 
 
 @pytest.mark.parametrize("answer", [{"accept": 0}, {"accept": 0, "text": "a"}, {"accept": ""}])
-async def test_false_accept_value_denies_the_handshake(answer: Message) -> None:
+async def test_false_accept_value_rejects_the_handshake(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -190,7 +190,7 @@ async def test_false_accept_value_denies_the_handshake(answer: Message) -> None:
         ({"status": 101}, "101"),
     ],
 )
-async def test_an_answer_that_cannot_be_sent_is_not_sent_in_part(answer: Message, expected: str) -> None:
+async def test_invalid_handshake_answer_is_not_sent_in_part(answer: Message, expected: str) -> None:
     errors: list[LocalProtocolError] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -208,7 +208,7 @@ async def test_an_answer_that_cannot_be_sent_is_not_sent_in_part(answer: Message
 
 
 @pytest.mark.parametrize("message", [{"text": "a", "close": 999}, {"text": "a", "close": True, "reason": "\ud800"}])
-async def test_a_message_whose_close_cannot_be_sent_is_not_sent_in_part(message: Message) -> None:
+async def test_websocket_message_with_an_invalid_close_is_not_sent_in_part(message: Message) -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError):
@@ -220,7 +220,7 @@ async def test_a_message_whose_close_cannot_be_sent_is_not_sent_in_part(message:
 
 
 @pytest.mark.parametrize("message", ["hello", None, ["text"]])
-async def test_malformed_websocket_message_raises_with_what_was_expected(message: Any) -> None:
+async def test_malformed_websocket_message_raises_and_names_the_expected_form(message: Any) -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError, match=f"expected a dict, got {type(message).__name__}"):
@@ -278,7 +278,7 @@ async def test_exception_in_any_websocket_event_leaves_other_clients_served(
 
 
 @pytest.mark.parametrize("when", ["websocket.receive", "websocket.disconnect"])
-async def test_an_application_that_cannot_even_be_called_is_logged_and_nothing_more(
+async def test_websocket_handler_that_raises_before_its_task_starts_is_only_logged(
     when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: Message, channels: Channels) -> Any:
@@ -295,7 +295,7 @@ async def test_an_application_that_cannot_even_be_called_is_logged_and_nothing_m
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_handlers_that_end_after_their_client_has_left_ask_for_no_more_messages() -> None:
+async def test_handlers_that_end_after_a_disconnect_do_not_resume_receiving() -> None:
     held = Held("websocket.receive")
     conversation = await opened(held, ws_handlers=1)
     await conversation.say("a", "b")
@@ -305,7 +305,7 @@ async def test_handlers_that_end_after_their_client_has_left_ask_for_no_more_mes
     assert len(held.waiting) == 1
 
 
-async def test_a_denial_that_has_begun_when_the_time_to_decide_is_up_goes_on() -> None:
+async def test_denial_response_begun_before_ws_accept_timeout_continues_after_it() -> None:
     loop = asyncio.get_running_loop()
     time_is_up: asyncio.Future[None] = loop.create_future()
 
@@ -323,7 +323,7 @@ async def test_a_denial_that_has_begun_when_the_time_to_decide_is_up_goes_on() -
     assert conversation.responses()[0].complete
 
 
-async def test_a_connect_handler_that_took_its_time_and_has_ended_is_left_alone() -> None:
+async def test_connect_handler_that_decides_late_but_in_time_is_accepted() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -334,7 +334,7 @@ async def test_a_connect_handler_that_took_its_time_and_has_ended_is_left_alone(
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_a_reply_shows_its_name_its_path_and_its_state_and_keeps_its_name() -> None:
+async def test_repr_of_a_websocket_reply_channel_shows_name_path_and_state() -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -343,7 +343,7 @@ async def test_a_reply_shows_its_name_its_path_and_its_state_and_keeps_its_name(
     await conversation.lose()
 
 
-async def test_a_channel_is_ready_when_its_connection_is_open_and_its_client_keeps_up() -> None:
+async def test_websocket_reply_channel_is_ready_while_open_and_not_paused() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -365,7 +365,7 @@ async def test_a_channel_is_ready_when_its_connection_is_open_and_its_client_kee
     assert (reply.is_ready, waiting[1].done()) == (True, True)
 
 
-async def test_a_channel_takes_an_offered_text_only_if_it_goes_to_the_client_now() -> None:
+async def test_websocket_reply_channel_takes_offered_text_only_if_it_can_be_sent_now() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -383,7 +383,7 @@ async def test_a_channel_takes_an_offered_text_only_if_it_goes_to_the_client_now
     assert not reply.offer_text("late")
 
 
-async def test_a_channel_s_connection_can_be_broken_off_before_it_is_open_and_after() -> None:
+async def test_break_off_ends_a_websocket_before_and_after_its_acceptance() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     refused = await opened(app)

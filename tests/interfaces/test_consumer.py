@@ -63,22 +63,22 @@ async def message_of(way: Callable[[Consumer], Consumer], stream: bytes, **setti
     return messages[0]
 
 
-def test_a_coroutine_function_runs_on_the_loop() -> None:
+def test_async_consumer_runs_on_the_event_loop() -> None:
     assert isinstance(build_interface(on_the_loop(hello_world), Settings()), ConsumerInterface)
 
 
-def test_a_plain_function_runs_on_workers() -> None:
+def test_sync_consumer_runs_on_worker_threads() -> None:
     assert isinstance(build_interface(hello_world, Settings()), ThreadedConsumerInterface)
 
 
 @WAYS
-async def test_a_reply_is_a_whole_response(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_reply_without_more_content_is_a_complete_response(way: Callable[[Consumer], Consumer]) -> None:
     (response,) = (await talk(way(hello_world))).responses()
     assert (response.status, response.content, response.header(b"content-length")) == (200, b"Hello", b"5")
 
 
 @WAYS
-async def test_requests_on_one_connection_are_answered_in_order(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_requests_on_one_connection_are_answered_in_order(way: Callable[[Consumer], Consumer]) -> None:
     stream = b"".join(request(POST, b"content-length: 1", content=b"%d" % number) for number in range(9))
     assert [response.content for response in (await talk(way(echo), stream, answers=9)).responses()] == [
         b"%d" % number for number in range(9)
@@ -86,7 +86,7 @@ async def test_requests_on_one_connection_are_answered_in_order(way: Callable[[C
 
 
 @WAYS
-async def test_R9_the_message_has_the_keys_of_a_request_and_all_of_the_content(
+async def test_R9_consumer_message_has_the_request_keys_and_the_whole_content(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     message = await message_of(
@@ -111,7 +111,7 @@ async def test_R9_the_message_has_the_keys_of_a_request_and_all_of_the_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_message_has_the_request_under_the_keys_of_the_first_interface(
+async def test_R9_consumer_message_repeats_the_request_under_content_and_message(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))
@@ -120,12 +120,12 @@ async def test_R9_message_has_the_request_under_the_keys_of_the_first_interface(
 
 
 @WAYS
-async def test_R9_body_is_empty_without_content(way: Callable[[Consumer], Consumer]) -> None:
+async def test_R9_consumer_body_is_empty_without_content(way: Callable[[Consumer], Consumer]) -> None:
     assert (await message_of(way, GET))["body"] == b""
 
 
 @WAYS
-async def test_R9_two_messages_share_nothing_that_can_be_changed(way: Callable[[Consumer], Consumer]) -> None:
+async def test_R9_consumer_messages_share_no_mutable_object(way: Callable[[Consumer], Consumer]) -> None:
     messages: list[dict[str, Any]] = []
 
     def keep(message: dict[str, Any]) -> None:
@@ -146,7 +146,7 @@ async def test_R9_two_messages_share_nothing_that_can_be_changed(way: Callable[[
         chunked(b"4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n"),
     ],
 )
-async def test_R9_content_that_comes_in_pieces_is_whole_when_the_consumer_is_called(
+async def test_R9_content_that_arrives_in_pieces_is_whole_when_the_consumer_is_called(
     stream: bytes, way: Callable[[Consumer], Consumer]
 ) -> None:
     conversation = Conversation(way(echo))
@@ -159,7 +159,9 @@ async def test_R9_content_that_comes_in_pieces_is_whole_when_the_consumer_is_cal
 
 
 @WAYS
-async def test_R9_a_client_that_waits_to_be_asked_for_its_content_is_asked(way: Callable[[Consumer], Consumer]) -> None:
+async def test_R9_client_that_expects_100_continue_gets_it_before_the_consumer_is_called(
+    way: Callable[[Consumer], Consumer],
+) -> None:
     conversation = Conversation(way(echo))
     conversation.send(request(POST, b"content-length: 2", b"expect: 100-continue"))
     await until(lambda: conversation.received.startswith(b"HTTP/1.1 100 "))
@@ -233,7 +235,7 @@ async def test_client_that_closes_its_side_during_its_upload_gets_400(way: Calla
 
 
 @WAYS
-async def test_a_response_may_be_streamed(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_may_stream_its_response(way: Callable[[Consumer], Consumer]) -> None:
     def stream(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 201, "content": b"a", "more_content": True})
@@ -252,7 +254,7 @@ async def test_a_response_may_be_streamed(way: Callable[[Consumer], Consumer]) -
         *((on_a_worker, error) for error in (ValueError("secret"), SystemExit(3), KeyboardInterrupt())),
     ],
 )
-async def test_a_consumer_that_fails_before_it_replies_is_500_and_logged(
+async def test_consumer_that_raises_before_replying_is_500_and_logged(
     way: Callable[[Consumer], Consumer], error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(message: dict[str, Any]) -> None:
@@ -265,7 +267,7 @@ async def test_a_consumer_that_fails_before_it_replies_is_500_and_logged(
 
 
 @WAYS
-async def test_a_consumer_that_fails_midway_never_looks_complete(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_that_raises_while_streaming_aborts_the_response(way: Callable[[Consumer], Consumer]) -> None:
     def fail(message: dict[str, Any]) -> None:
         message["reply_channel"].send({"status": 200, "content": b"a", "more_content": True})
         raise ValueError
@@ -276,7 +278,7 @@ async def test_a_consumer_that_fails_midway_never_looks_complete(way: Callable[[
 
 
 @WAYS
-async def test_a_consumer_that_returns_without_a_reply_is_500_at_once(
+async def test_consumer_that_returns_without_a_reply_is_500_at_once(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await talk(way(lambda message: None))).statuses == [500]
@@ -284,7 +286,7 @@ async def test_a_consumer_that_returns_without_a_reply_is_500_at_once(
 
 
 @WAYS
-async def test_a_consumer_that_returns_in_the_middle_is_aborted_at_once(
+async def test_consumer_that_returns_before_its_last_chunk_aborts_the_response_at_once(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def stop(message: dict[str, Any]) -> None:
@@ -296,7 +298,7 @@ async def test_a_consumer_that_returns_in_the_middle_is_aborted_at_once(
 
 
 @WAYS
-async def test_a_reply_may_come_after_the_consumer_has_returned(way: Callable[[Consumer], Consumer]) -> None:
+async def test_reply_may_come_after_the_consumer_has_returned(way: Callable[[Consumer], Consumer]) -> None:
     replies: list[Any] = []
     conversation = Conversation(way(lambda message: replies.append(message["reply_channel"])))
     conversation.send(GET)
@@ -310,14 +312,14 @@ async def test_a_reply_may_come_after_the_consumer_has_returned(way: Callable[[C
 
 
 @WAYS
-async def test_a_reply_that_never_comes_is_500_after_its_time(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_reply_that_never_comes_is_500_after_reply_timeout(way: Callable[[Consumer], Consumer]) -> None:
     kept: list[Any] = []
     conversation = await talk(way(kept.append), reply_timeout=0)
     assert conversation.statuses == [500]
 
 
 @WAYS
-async def test_R4_each_request_has_a_reply_channel_of_its_own(way: Callable[[Consumer], Consumer]) -> None:
+async def test_R4_each_consumer_request_has_a_reply_channel_of_its_own(way: Callable[[Consumer], Consumer]) -> None:
     replies: list[Any] = []
 
     def keep(message: dict[str, Any]) -> None:
@@ -367,7 +369,7 @@ async def test_R15_on_close_of_a_consumer_is_called_once_however_the_exchange_en
 
 
 @WAYS
-async def test_a_chunk_after_the_end_is_ignored_with_one_warning(
+async def test_chunk_after_the_end_of_a_consumer_response_is_ignored_with_one_warning(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:
@@ -383,13 +385,13 @@ async def test_a_chunk_after_the_end_is_ignored_with_one_warning(
 
 
 @WAYS
-async def test_a_websocket_that_is_offered_is_ignored(way: Callable[[Consumer], Consumer]) -> None:
+async def test_websocket_upgrade_is_ignored_for_consumers(way: Callable[[Consumer], Consumer]) -> None:
     stream = request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket")
     assert (await talk(way(hello_world), stream)).statuses == [200]
 
 
 @WAYS
-async def test_startup_and_shutdown_of_the_application_are_awaited(way: Callable[[Consumer], Consumer]) -> None:
+async def test_startup_and_shutdown_of_a_consumer_are_awaited(way: Callable[[Consumer], Consumer]) -> None:
     awaited: list[str] = []
     app: Any = way(hello_world)
 
@@ -409,7 +411,7 @@ async def test_startup_and_shutdown_of_the_application_are_awaited(way: Callable
 # On the loop
 
 
-async def test_a_coroutine_may_await_between_its_sends() -> None:
+async def test_async_consumer_may_await_between_its_sends() -> None:
     async def app(message: dict[str, Any]) -> None:
         await message["reply_channel"].send({"status": 200, "content": b"a", "more_content": True})
         await asyncio.sleep(0)
@@ -418,7 +420,7 @@ async def test_a_coroutine_may_await_between_its_sends() -> None:
     assert (await talk(app)).responses()[0].content == b"ab"
 
 
-async def test_a_coroutine_whose_client_has_gone_is_ended_at_its_next_send() -> None:
+async def test_async_consumer_ends_at_its_next_send_after_the_client_has_disconnected() -> None:
     ended: list[BaseException] = []
     may_go_on = asyncio.Event()
 

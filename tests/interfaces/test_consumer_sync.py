@@ -23,7 +23,7 @@ from uvicorn.settings import Settings
 MORE = {"content": b"x" * 10_000, "more_content": True}
 
 
-async def test_a_consumer_may_block_without_stalling_others() -> None:
+async def test_blocked_sync_consumer_does_not_stall_others() -> None:
     release = threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -149,7 +149,9 @@ def endless(ended: list[BaseException]) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize("takes", [True, False])
-async def test_R6_an_endless_consumer_ends_when_its_client_goes(takes: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_R6_endless_sync_consumer_ends_when_its_client_disconnects(
+    takes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     ended: list[BaseException] = []
     conversation = Conversation(endless(ended), read_buffer_bytes=1)
     conversation.transport.client_takes = takes
@@ -178,7 +180,7 @@ async def test_R6_send_of_another_thread_to_a_disconnected_client_is_dropped() -
     await conversation.interface.shutdown(1)
 
 
-async def test_R6_other_thread_that_waits_for_a_client_is_released_when_it_leaves() -> None:
+async def test_R6_other_thread_that_waits_in_send_is_released_when_the_client_disconnects() -> None:
     replies: list[Any] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -198,7 +200,7 @@ async def test_R6_other_thread_that_waits_for_a_client_is_released_when_it_leave
     await conversation.interface.shutdown(1)
 
 
-async def test_send_on_the_loops_own_thread_never_holds_it_up() -> None:
+async def test_sync_consumers_channel_never_blocks_the_event_loops_thread() -> None:
     replies: list[Any] = []
     conversation = Conversation(lambda message: replies.append(message["reply_channel"]), interface="consumer")
     conversation.transport.client_takes = False
@@ -217,7 +219,7 @@ async def test_send_on_the_loops_own_thread_never_holds_it_up() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_chunks_of_several_threads_arrive_whole() -> None:
+async def test_chunks_sent_by_several_threads_arrive_whole() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -235,7 +237,7 @@ async def test_chunks_of_several_threads_arrive_whole() -> None:
     assert sorted(content[start : start + 9] for start in range(0, 72, 9)) == [b"%d" % n * 9 for n in range(8)]
 
 
-async def test_content_that_is_changed_after_it_was_sent_goes_out_as_it_was() -> None:
+async def test_content_that_is_changed_after_send_is_sent_as_it_was() -> None:
     def app(message: dict[str, Any]) -> None:
         content = bytearray(b"first")
         message["reply_channel"].send({"status": 200, "content": content, "more_content": True})
@@ -264,7 +266,7 @@ async def test_content_that_is_changed_after_it_was_sent_goes_out_as_it_was() ->
         ([{"status": 200, "more_content": True}, {"content": 1}], "content: expected bytes, got int 1"),
     ],
 )
-async def test_a_message_that_cannot_be_sent_is_a_local_protocol_error_in_the_thread(
+async def test_invalid_message_of_a_sync_consumer_raises_local_protocol_error_in_its_thread(
     messages: list[Any], said: str
 ) -> None:
     raised: list[str] = []
@@ -280,7 +282,7 @@ async def test_a_message_that_cannot_be_sent_is_a_local_protocol_error_in_the_th
     assert [text.removeprefix("reply_channel.send: ") for text in raised] == [said]
 
 
-async def test_another_response_may_be_tried_after_a_local_protocol_error() -> None:
+async def test_sync_consumer_may_send_another_response_after_a_local_protocol_error() -> None:
     def app(message: dict[str, Any]) -> None:
         with pytest.raises(LocalProtocolError):
             message["reply_channel"].send({"status": 200, "content": "text"})
@@ -307,7 +309,7 @@ async def test_sync_consumer_response_with_an_invalid_field_is_500_and_logged(
 
 
 @pytest.mark.parametrize("content", [b"too long", b"-"])
-async def test_content_that_contradicts_its_length_never_looks_complete(
+async def test_sync_consumer_content_that_contradicts_content_length_aborts_the_response(
     content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:
@@ -338,7 +340,7 @@ async def test_coroutine_returned_by_a_plain_consumer_that_fails_is_500() -> Non
     assert (await talk(lambda message: app(message))).statuses == [500]
 
 
-async def test_C9_beyond_the_queue_requests_are_503_with_retry_after() -> None:
+async def test_C9_requests_above_the_thread_queue_are_503_with_retry_after() -> None:
     release = threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -358,7 +360,7 @@ async def test_C9_beyond_the_queue_requests_are_503_with_retry_after() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_calls_that_wait_when_the_pool_is_shut_down_are_answered_with_503() -> None:
+async def test_queued_consumer_calls_are_answered_with_503_at_pool_shutdown() -> None:
     begun, release = threading.Event(), threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -380,7 +382,7 @@ async def test_calls_that_wait_when_the_pool_is_shut_down_are_answered_with_503(
     assert conversation.statuses == [200]
 
 
-async def test_queued_call_is_dropped_if_its_client_disconnects() -> None:
+async def test_queued_consumer_call_is_dropped_if_its_client_disconnects() -> None:
     begun, release = threading.Event(), threading.Event()
     paths: list[str] = []
 
@@ -417,7 +419,7 @@ def test_sync_consumer_gets_channel_closed_when_its_loop_has_closed() -> None:
     assert [type(error) for error in raised] == [ChannelClosed]
 
 
-async def test_large_content_that_came_with_the_head_is_given_whole() -> None:
+async def test_large_content_that_arrives_with_the_head_reaches_the_sync_consumer_whole() -> None:
     content = bytes(range(256)) * 256
     stream = request(POST, b"content-length: %d" % len(content), content=content)
     conversation = Conversation(
@@ -441,7 +443,7 @@ async def test_finished_coroutine_returned_by_a_plain_consumer_is_500() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_a_consumer_that_returns_after_its_client_has_left_is_not_answered_for(
+async def test_sync_consumer_that_returns_after_a_disconnect_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, release = threading.Event(), threading.Event()
@@ -470,7 +472,7 @@ async def test_coroutine_returned_by_a_plain_consumer_that_exits_is_500() -> Non
     assert (await talk(lambda message: app(message))).statuses == [500]
 
 
-async def test_a_sender_whose_loop_stops_while_it_would_wait_is_not_held_up() -> None:
+async def test_sync_consumer_that_waits_in_send_is_released_when_the_event_loop_stops() -> None:
     class Stopping(Untaken):
         def post(self, message: Callable[[], None]) -> bool:
             return "_wait_for_room" not in message.__qualname__

@@ -131,11 +131,11 @@ def kept_signature(function: Callable[..., Any]) -> Callable[..., Any]:
         (Consumer, "consumer"),
     ],
 )
-def test_an_application_is_known_by_its_parameters(app: Any, name: str) -> None:
+def test_interface_is_detected_from_the_applications_parameters(app: Any, name: str) -> None:
     assert detect_interface(app) == name
 
 
-def test_what_an_application_declares_beats_its_parameters() -> None:
+def test_declared_interface_takes_precedence_over_the_parameters() -> None:
     assert detect_interface(DeclaredObject()) == "asgi3"
 
 
@@ -176,7 +176,7 @@ def test_error_for_an_ambiguous_application_lists_the_interfaces() -> None:
     assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi, asgi3 or asgi2")
 
 
-def test_error_for_an_ambiguous_application_has_the_name_that_the_user_gave() -> None:
+def test_error_for_an_ambiguous_application_names_it_as_the_user_gave_it() -> None:
     assert undecided(make_app).startswith("cannot detect the interface of 'app:make_app': ")
 
 
@@ -198,23 +198,23 @@ def test_error_for_a_long_object_that_cannot_be_called_is_truncated() -> None:
 # The interface that is made
 
 
-def test_a_channels_application_is_served_as_one() -> None:
+def test_channels_application_gets_the_channels_interface() -> None:
     assert isinstance(build_interface(channels_app, Settings()), ChannelsInterface)
 
 
-def test_the_interface_keeps_the_application() -> None:
+def test_built_interface_has_the_application_as_its_attribute_app() -> None:
     assert build_interface(channels_app, Settings()).app is channels_app
 
 
-def test_the_chosen_interface_beats_the_signature() -> None:
+def test_configured_interface_takes_precedence_over_the_signature() -> None:
     assert build_interface(renamed_wsgi_app, Settings(interface="channels")).name == "channels"
 
 
-def test_the_chosen_interface_beats_what_the_application_declares() -> None:
+def test_configured_interface_takes_precedence_over_the_declared_one() -> None:
     assert build_interface(DeclaredObject(), Settings(interface="wsgi")).name == "wsgi"
 
 
-def test_the_chosen_interface_needs_something_that_can_be_called() -> None:
+def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
     with pytest.raises(InterfaceError, match="'app:thing' is not callable: expected an application, got int"):
         build_interface(3, Settings(interface="channels"), "'app:thing'")
 
@@ -262,7 +262,7 @@ async def coroutine_wsgi_app(environ: Any, start_response: Any) -> Any: ...
         ),
     ],
 )
-def test_application_that_does_not_fit_the_chosen_interface_is_rejected_before_a_request(
+def test_application_that_does_not_fit_the_configured_interface_is_rejected_at_startup(
     app: Any, interface: str, said: str
 ) -> None:
     with pytest.raises(InterfaceError) as raised:
@@ -305,7 +305,7 @@ def made_plain(function: Callable[..., Any]) -> Callable[..., Any]:
         (dict.update, "channels"),
     ],
 )
-def test_application_that_fits_the_chosen_interface_is_served(app: Any, interface: str) -> None:
+def test_application_that_fits_the_configured_interface_is_served(app: Any, interface: str) -> None:
     assert build_interface(app, Settings(interface=interface)).name == interface
 
 
@@ -335,12 +335,12 @@ def test_error_for_an_unknown_interface_lists_the_known_ones() -> None:
         build_interface(channels_app, Settings(interface="asgi"))
 
 
-def test_the_interfaces_that_may_be_chosen_are_those_of_the_settings() -> None:
+def test_every_interface_name_is_a_choice_of_the_setting() -> None:
     field = next(field for field in Settings.__dataclass_fields__.values() if field.name == "interface")
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}
 
 
-def test_a_middleware_that_is_called_as_what_it_wraps_is_looked_through() -> None:
+def test_interface_of_a_middleware_object_is_that_of_the_application_it_wraps() -> None:
     class Middleware:
         def __init__(self, app: Any) -> None:
             self.__wrapped__ = app

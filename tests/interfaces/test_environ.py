@@ -39,13 +39,13 @@ def fields(exchange: HTTPExchange) -> dict[bytes, bytes]:
     return {name: value for name, value in exchange.headers}  # noqa: C416
 
 
-def test_an_environ_without_any_key_is_a_request_for_the_root() -> None:
+def test_empty_environ_becomes_a_request_for_the_root() -> None:
     exchange = read()
     assert (exchange.method, exchange.path, exchange.raw_path, exchange.http_version) == ("GET", "/", b"/", "1.1")
     assert (exchange.endpoint.server, exchange.endpoint.client, exchange.has_content) == (None, None, False)
 
 
-def test_a_server_without_a_name_is_called_localhost() -> None:
+def test_server_name_of_an_environ_without_a_server_address_is_localhost() -> None:
     environ = build_environ(read(SERVER_PORT="8000"))
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
 
@@ -57,7 +57,7 @@ def test_malformed_server_port_becomes_the_default_port_of_the_scheme(port: Any)
 
 
 @pytest.mark.parametrize("port", ["", "x", None])
-def test_client_without_a_known_port_has_an_address(port: Any) -> None:
+def test_client_without_a_port_in_the_environ_keeps_its_address(port: Any) -> None:
     exchange = read(REMOTE_ADDR="1.2.3.4", REMOTE_PORT=port)
     assert exchange.endpoint.client == ("1.2.3.4", 0)
     environ = build_environ(exchange)
@@ -65,13 +65,13 @@ def test_client_without_a_known_port_has_an_address(port: Any) -> None:
     assert "REMOTE_PORT" not in environ
 
 
-def test_a_unix_socket_has_neither_client_nor_port() -> None:
+def test_environ_of_a_unix_socket_has_neither_client_nor_port() -> None:
     environ = build_environ(exchange_of(server=("/run/app.sock", None)))
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REMOTE_ADDR"]) == ("/run/app.sock", "80", "")
 
 
 @pytest.mark.parametrize("target", ["http://a.example/x%2Fy?q", "/other", "x", "%2Fx"])
-def test_raw_target_that_contradicts_the_path_is_built_from_the_path(target: str) -> None:
+def test_raw_uri_that_contradicts_the_environs_path_is_rebuilt_from_the_path(target: str) -> None:
     exchange = read(RAW_URI=target, PATH_INFO="/x/y", QUERY_STRING="q")
     assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
 
@@ -88,16 +88,16 @@ def test_raw_target_that_contradicts_the_path_is_built_from_the_path(target: str
         ("", "b", "/a?b"),
     ],
 )
-def test_a_question_mark_without_a_query_is_kept_with_the_raw_target(raw: str, query: str, target: str) -> None:
+def test_question_mark_without_a_query_is_kept_in_the_raw_uri(raw: str, query: str, target: str) -> None:
     environ = build_environ(read(RAW_URI=raw, PATH_INFO="/a", QUERY_STRING=query))
     assert (environ["REQUEST_URI"], environ["QUERY_STRING"]) == (target, query)
 
 
-def test_raw_target_that_matches_the_path_is_kept() -> None:
+def test_raw_uri_that_matches_the_environs_path_is_kept() -> None:
     assert read(REQUEST_URI="/x%2fy?q", PATH_INFO="/x/y").raw_path == b"/x%2fy"
 
 
-def test_text_that_is_not_latin_1_is_taken_for_utf_8() -> None:
+def test_environ_text_beyond_latin_1_is_encoded_as_utf_8() -> None:
     exchange = read(PATH_INFO="/€", QUERY_STRING="€", HTTP_X="€")
     assert (exchange.path, exchange.query_string) == ("/€", "€".encode())
     assert fields(exchange) == {b"x": "€".encode()}
@@ -109,18 +109,18 @@ def test_path_info_without_a_slash_is_joined_to_the_script_name() -> None:
     assert build_environ(exchange)["PATH_INFO"] == "/x"
 
 
-def test_fields_with_empty_values_are_kept() -> None:
+def test_environ_fields_with_empty_values_are_kept() -> None:
     exchange = read(HTTP_X="")
     assert fields(exchange) == {b"x": b""}
     assert build_environ(exchange)["HTTP_X"] == ""
 
 
-def test_the_length_and_type_of_the_content_come_from_their_own_keys() -> None:
+def test_content_length_and_type_are_read_from_their_own_environ_keys() -> None:
     exchange = read(CONTENT_LENGTH=5, CONTENT_TYPE="text/x", HTTP_CONTENT_LENGTH="6", HTTP_CONTENT_TYPE="text/y")
     assert fields(exchange) == {b"content-length": b"5", b"content-type": b"text/x"}
 
 
-def test_two_lengths_are_never_joined() -> None:
+def test_environ_has_the_first_of_two_content_lengths() -> None:
     environ = build_environ(exchange_of(b"/", (b"content-length", b"5"), (b"content-length", b"5")))
     assert environ["CONTENT_LENGTH"] == "5"
 
@@ -159,25 +159,25 @@ def test_keys_that_the_host_added_to_environ_are_passed_on() -> None:
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
 
 
-def test_an_environ_with_the_keys_of_another_has_values_of_its_own() -> None:
+def test_environs_with_equal_keys_have_their_own_values() -> None:
     for value in ("a", "b"):
         exchange = read(HTTP_X=value, REMOTE_USER=value)
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})
 
 
-def test_environ_is_read_after_more_shapes_than_are_kept() -> None:
+def test_environ_is_converted_after_more_key_sets_than_the_cache_holds() -> None:
     for number in range(1000):
         assert read(**{f"HTTP_X_{number}": "a"}).headers == [[b"x-%d" % number, b"a"]]
     assert len(_SHAPES) <= 256
 
 
-def test_the_keys_of_a_long_environ_are_not_kept() -> None:
+def test_environ_with_long_keys_is_not_cached() -> None:
     key = "HTTP_X" + "X" * 3000
     assert len(read(**{key: "a"}).headers) == 1
     assert (key,) not in _SHAPES
 
 
-def test_a_shape_of_many_short_keys_is_not_remembered() -> None:
+def test_environ_with_many_short_keys_is_not_cached() -> None:
     keys = tuple(f"HTTP_X{number}" for number in range(200))
     exchange_from_environ(dict.fromkeys(keys, ""), HTTPGateway(), None)
     assert keys not in _SHAPES
@@ -215,11 +215,11 @@ def test_malformed_wsgi_status_is_rejected(status: Any) -> None:
         encode_response(status, [])
 
 
-def test_repeated_wsgi_status_is_parsed_alike() -> None:
+def test_repeated_wsgi_status_is_parsed_to_the_same_result() -> None:
     assert [encode_response("299 Odd", [])[:2] for _ in range(2)] == [(299, b"Odd")] * 2
 
 
-def test_wsgi_status_is_parsed_after_more_statuses_than_are_kept() -> None:
+def test_wsgi_status_is_parsed_after_more_statuses_than_the_cache_holds() -> None:
     for number in range(1000):
         assert encode_response(f"200 {number}", [])[1] == b"%d" % number
     assert len(_STATUSES) <= 256
@@ -251,11 +251,11 @@ def test_malformed_wsgi_header_is_rejected_each_time() -> None:
             encode_response("200 OK", [("a b", "c")])
 
 
-def test_a_value_may_be_any_latin_1_text_and_have_tabs() -> None:
+def test_wsgi_header_value_may_be_any_latin_1_text_with_tabs() -> None:
     assert encode_response("404", [("X-A", "\tcaf\xe9\xa0")]) == (404, b"", [[b"X-A", b"\tcaf\xe9\xa0"]])
 
 
-def test_wsgi_header_name_is_encoded_after_more_names_than_are_kept() -> None:
+def test_wsgi_header_name_is_encoded_after_more_names_than_the_cache_holds() -> None:
     names = [f"x-{number}" for number in range(1000)]
     assert [name.decode() for name, value in encode_response("200 OK", [(name, "") for name in names])[2]] == names
 
@@ -284,24 +284,24 @@ def test_malformed_header_of_a_message_is_rejected(field: Any) -> None:
         decode_response(200, b"", [field], "OK")
 
 
-def test_header_name_of_a_message_is_decoded_after_more_names_than_are_kept() -> None:
+def test_header_name_of_a_message_is_decoded_after_more_names_than_the_cache_holds() -> None:
     names = [b"X-M-%d" % number for number in range(1000)]
     fields = decode_response(200, b"", [(name, b"") for name in names], "OK")[1]
     assert fields == [(name.decode().lower(), "") for name in names]
 
 
-def test_environ_key_of_the_host_is_passed_on_after_more_keys_than_are_kept() -> None:
+def test_environ_key_of_the_host_is_passed_on_after_more_keys_than_the_cache_holds() -> None:
     own = {f"host.{number}": number for number in range(1000)}
     for _ in range(2):
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own
 
 
 @pytest.mark.parametrize("part", [bytearray(b"x"), memoryview(b"x")])
-def test_a_field_may_be_anything_that_holds_bytes(part: object) -> None:
+def test_header_field_may_be_bytes_bytearray_or_memoryview(part: object) -> None:
     assert field_octets(part) == b"x"
 
 
 @pytest.mark.parametrize("part", ["text", 5, None])
-def test_a_field_that_is_not_bytes_is_a_type_error(part: object) -> None:
+def test_header_field_that_is_not_bytes_raises_type_error(part: object) -> None:
     with pytest.raises(TypeError):
         field_octets(part)

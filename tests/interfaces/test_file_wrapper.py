@@ -83,7 +83,7 @@ SENT_BY_THE_KERNEL: dict[str, tuple[Callable[[Path], Any], int]] = {
 
 @pytest.mark.parametrize("length", [None, 0, 1, 70000])
 @pytest.mark.parametrize("kind", SENT_BY_THE_KERNEL)
-async def test_a_regular_file_is_sent_by_the_kernel_from_its_position(
+async def test_regular_file_is_sent_by_the_kernel_from_its_position(
     kind: str, length: int | None, path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     opened, start = SENT_BY_THE_KERNEL[kind]
@@ -157,7 +157,7 @@ async def test_file_that_the_kernel_cannot_send_is_read(kind: str, path: Path, s
     assert (response.complete, response.content == content, sent_by_the_kernel) == (True, True, [])
 
 
-async def test_a_file_is_read_where_the_connection_is_encrypted(
+async def test_wsgi_file_is_read_instead_of_sent_by_the_kernel_over_tls(
     path: Path, tmp_path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     certificates = Certificates(tmp_path)
@@ -172,12 +172,12 @@ async def test_a_file_is_read_where_the_connection_is_encrypted(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_file_arrives_however_the_application_is_served(path: Path, way: str) -> None:
+async def test_wsgi_file_arrives_whole_through_every_gateway(path: Path, way: str) -> None:
     response = await response_of(GET, way, answering(lambda: at(open(path, "rb"), 9)))
     assert (response.complete, response.content == CONTENT[9:]) == (True, True)
 
 
-async def test_a_file_that_is_shorter_than_its_content_length_never_looks_complete(path: Path) -> None:
+async def test_wsgi_file_shorter_than_its_content_length_aborts_the_response(path: Path) -> None:
     response = await response_by_socket(answering(lambda: open(path, "rb"), ("Content-Length", str(2 << 20))))
     assert not response.complete
 
@@ -195,7 +195,7 @@ async def test_file_returned_after_write_is_sent_after_the_written_content(
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-async def test_a_status_without_content_sends_nothing_of_a_file(path: Path, status: str) -> None:
+async def test_wsgi_file_is_not_sent_with_a_status_without_content(path: Path, status: str) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response(status, [])
         return environ["wsgi.file_wrapper"](open(path, "rb"))
@@ -204,13 +204,13 @@ async def test_a_status_without_content_sends_nothing_of_a_file(path: Path, stat
     assert (response.complete, response.content) == (True, b"")
 
 
-async def test_a_head_request_sends_nothing_of_a_file(path: Path) -> None:
+async def test_wsgi_file_is_not_sent_in_response_to_head(path: Path) -> None:
     app = answering(lambda: open(path, "rb"), ("Content-Length", str(len(CONTENT))))
     response = await response_of(request(b"HEAD / HTTP/1.1"), app=app)
     assert (response.content, response.header(b"content-length")) == (b"", b"1048576")
 
 
-async def test_a_file_without_start_response_is_500_and_closed(path: Path) -> None:
+async def test_wsgi_file_without_start_response_is_500_and_closed(path: Path) -> None:
     opened: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -221,7 +221,7 @@ async def test_a_file_without_start_response_is_500_and_closed(path: Path) -> No
     await until(lambda: opened[0].closed)
 
 
-async def test_a_file_whose_head_cannot_be_sent_is_500_and_closed(path: Path) -> None:
+async def test_wsgi_file_with_an_invalid_response_head_is_500_and_closed(path: Path) -> None:
     opened: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -233,7 +233,7 @@ async def test_a_file_whose_head_cannot_be_sent_is_500_and_closed(path: Path) ->
     await until(lambda: opened[0].closed)
 
 
-async def test_a_client_that_leaves_frees_the_worker_and_closes_the_file(tmp_path: Path) -> None:
+async def test_disconnect_while_a_wsgi_file_is_sent_frees_the_worker_and_closes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.touch()
     os.truncate(path, 64 << 20)
@@ -251,7 +251,9 @@ async def test_a_client_that_leaves_frees_the_worker_and_closes_the_file(tmp_pat
         await until(lambda: opened and opened[0].closed)
 
 
-async def test_the_access_line_counts_what_the_kernel_has_sent(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_line_counts_the_bytes_that_the_kernel_has_sent(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "uvicorn.access")
     async with served(answering(lambda: open(path, "rb")), access_log=True) as conversation:
         await conversation.send(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -260,7 +262,7 @@ async def test_the_access_line_counts_what_the_kernel_has_sent(path: Path, caplo
     assert [record.__dict__["size"] for record in caplog.records] == [len(CONTENT)]
 
 
-async def test_werkzeug_seeks_to_a_range_instead_of_reading_up_to_it(path: Path) -> None:
+async def test_werkzeug_range_response_seeks_in_the_file_instead_of_reading_up_to_the_range(path: Path) -> None:
     wrapped: list[Any] = []
 
     class Watched(FileWrapper):
@@ -283,7 +285,7 @@ async def test_werkzeug_seeks_to_a_range_instead_of_reading_up_to_it(path: Path)
     assert (response.status, response.content == CONTENT[-1000:], Watched.read) == (206, True, 1000)
 
 
-def test_a_wrapper_is_as_seekable_as_its_file(path: Path) -> None:
+def test_file_wrapper_is_seekable_if_its_file_is(path: Path) -> None:
     with open(path, "rb") as file:
         wrapper = FileWrapper(file)
         assert (wrapper.seekable(), wrapper.seek(10), wrapper.tell(), next(wrapper)[:5]) == (
@@ -296,7 +298,7 @@ def test_a_wrapper_is_as_seekable_as_its_file(path: Path) -> None:
         assert not FileWrapper(pipe).seekable()
 
 
-def test_a_file_that_does_not_say_whether_it_is_seekable_is_if_it_has_seek_and_tell() -> None:
+def test_file_without_a_seekable_method_is_seekable_if_it_has_seek_and_tell() -> None:
     class Old:
         def read(self, size: int) -> bytes:
             return b""
@@ -311,7 +313,7 @@ def test_a_file_that_does_not_say_whether_it_is_seekable_is_if_it_has_seek_and_t
 
 
 @pytest.mark.parametrize("spoil", ["close", "detach"])
-def test_closed_file_is_not_handed_to_the_kernel(path: Path, spoil: str) -> None:
+def test_closed_file_is_not_sent_by_the_kernel(path: Path, spoil: str) -> None:
     file = open(path, "rb")
     raw = getattr(file, spoil)()
     assert part_to_send(file) is None
@@ -319,6 +321,6 @@ def test_closed_file_is_not_handed_to_the_kernel(path: Path, spoil: str) -> None
         raw.close()
 
 
-def test_a_file_that_is_open_for_writing_alone_is_not_sent(path: Path) -> None:
+def test_write_only_file_is_not_sent_by_the_kernel(path: Path) -> None:
     with io.FileIO(path, "a") as file:
         assert part_to_send(file) is None

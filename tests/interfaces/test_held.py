@@ -62,7 +62,7 @@ async def answers(app: App, interface: str, *requests: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("interface", "app", "expected"), MISTAKES)
-async def test_a_plain_function_that_returns_nothing_is_500_and_one_error(
+async def test_plain_function_that_returns_none_is_500_and_logs_one_error(
     interface: str, app: App, expected: str, caplog: Log
 ) -> None:
     received = await answers(app, interface, GET, GET, GET)
@@ -72,7 +72,7 @@ async def test_a_plain_function_that_returns_nothing_is_500_and_one_error(
 
 
 @pytest.mark.parametrize(("interface", "app", "expected"), MISTAKES)
-async def test_a_plain_function_that_returns_nothing_is_500_after_content_too(
+async def test_plain_function_that_returns_none_for_a_request_with_content_is_500(
     interface: str, app: App, expected: str
 ) -> None:
     conversation = Conversation(app, interface=interface)
@@ -84,7 +84,7 @@ async def test_a_plain_function_that_returns_nothing_is_500_after_content_too(
     await conversation.lose()
 
 
-async def test_a_plain_middleware_that_returns_a_coroutine_is_served(caplog: Log) -> None:
+async def test_plain_middleware_that_returns_a_coroutine_is_served(caplog: Log) -> None:
     async def inner(message: Message, channels: Message) -> None:
         await channels["reply"].send(HELLO)
 
@@ -93,12 +93,12 @@ async def test_a_plain_middleware_that_returns_a_coroutine_is_served(caplog: Log
     assert caplog.messages == []
 
 
-async def test_a_plain_middleware_may_send_and_return_what_send_returns() -> None:
+async def test_plain_middleware_may_return_the_awaitable_of_send() -> None:
     received = await answers(lambda message, channels: channels["reply"].send(HELLO), "channels", GET, GET)
     assert received.count(b"HTTP/1.1 200 ") == 2
 
 
-async def test_a_plain_function_may_return_any_awaitable() -> None:
+async def test_plain_function_may_return_any_awaitable() -> None:
     async def inner(channels: Message) -> None:
         await channels["reply"].send(HELLO)
 
@@ -106,7 +106,7 @@ async def test_a_plain_function_may_return_any_awaitable() -> None:
     assert received.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_streamed_response_that_was_held_is_sent_in_its_order() -> None:
+async def test_held_streamed_response_is_sent_in_order() -> None:
     def app(message: Message, channels: Message) -> Any:
         channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         channels["reply"].send({"content": b"b", "more_content": True})
@@ -116,7 +116,7 @@ async def test_a_streamed_response_that_was_held_is_sent_in_its_order() -> None:
     assert received.count(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n") == 2
 
 
-async def test_a_response_that_was_held_and_cannot_be_sent_is_500(caplog: Log) -> None:
+async def test_held_response_that_is_invalid_is_500(caplog: Log) -> None:
     def app(message: Message, channels: Message) -> Any:
         return channels["reply"].send({"status": 200, "headers": [[b"a b", b"c"]]})
 
@@ -124,7 +124,7 @@ async def test_a_response_that_was_held_and_cannot_be_sent_is_500(caplog: Log) -
     assert received.count(b"HTTP/1.1 500 ") == 2
 
 
-async def test_a_plain_function_that_raises_is_500(caplog: Log) -> None:
+async def test_plain_function_that_raises_is_500(caplog: Log) -> None:
     def app(message: Message, channels: Message) -> Any:
         raise ValueError("boom")
 
@@ -132,7 +132,7 @@ async def test_a_plain_function_that_raises_is_500(caplog: Log) -> None:
     assert caplog.text.count("ValueError: boom") == 1
 
 
-def test_an_exchange_whose_held_response_to_HEAD_is_dropped_is_as_before() -> None:
+def test_dropping_a_held_response_to_HEAD_resets_the_exchange() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
     call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)
@@ -185,17 +185,17 @@ def test_trailers_are_held_until_the_plain_function_returns() -> None:
     assert calls == ["returned", "response", "trailers"]
 
 
-def test_an_abort_is_held_until_the_plain_function_returns() -> None:
+def test_abort_is_held_until_the_plain_function_returns() -> None:
     _, calls = held(lambda made: made.abort("gone wrong"))
     assert calls == ["returned", "abort"]
 
 
-def test_content_of_the_request_is_asked_for_while_the_response_is_held() -> None:
+def test_gateway_is_asked_for_request_content_while_the_response_is_held() -> None:
     _, calls = held(lambda made: made.gateway.want_content(made), lambda made: made.gateway.content_taken(made))
     assert calls == ["want", "taken", "returned"]
 
 
-def test_held_content_that_cannot_be_sent_ends_the_exchange_after_the_response_has_begun() -> None:
+def test_invalid_held_content_closes_an_exchange_whose_response_has_begun() -> None:
     made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", ((), ()), has_content=False)
 
     def app() -> None:

@@ -69,7 +69,7 @@ async def test_lifespan_scope_has_every_key() -> None:
     assert app.scopes == [{"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.5"}, "state": {}}]
 
 
-async def test_each_request_has_a_copy_of_the_state() -> None:
+async def test_each_request_scope_has_a_copy_of_the_lifespan_state() -> None:
     app = App(state={"a": 1})
     conversation = Conversation(app)
     await conversation.interface.startup()
@@ -81,7 +81,7 @@ async def test_each_request_has_a_copy_of_the_state() -> None:
     await conversation.interface.shutdown(1)
 
 
-async def test_a_websocket_has_a_copy_of_the_state() -> None:
+async def test_websocket_scope_has_a_copy_of_the_lifespan_state() -> None:
     app = App(state={"a": 1})
     conversation = WebSocketConversation(app)
     await conversation.interface.startup()
@@ -93,7 +93,7 @@ async def test_a_websocket_has_a_copy_of_the_state() -> None:
 
 
 @pytest.mark.parametrize("lifespan", ["auto", "off"])
-async def test_without_lifespan_a_request_has_no_state(lifespan: str) -> None:
+async def test_request_scope_has_no_state_without_lifespan(lifespan: str) -> None:
     app = App("http.response.start") if lifespan == "auto" else App()
     conversation = Conversation(app, lifespan=lifespan)
     await conversation.interface.startup()
@@ -143,7 +143,7 @@ async def test_application_that_raises_after_lifespan_startup_is_served_with_a_w
     assert "no database" in caplog.text
 
 
-async def test_application_that_takes_lifespan_for_http_counts_as_without_support(
+async def test_application_that_answers_lifespan_with_http_events_is_served_without_lifespan(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,7 +161,7 @@ async def test_failed_lifespan_startup_raises_startup_error_with_the_reason() ->
         await interface_of(App("lifespan.startup.failed", "lifespan.shutdown.complete")).startup()
 
 
-async def test_a_startup_that_is_cancelled_ends_the_application_s_call() -> None:
+async def test_cancelled_lifespan_startup_cancels_the_applications_call() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -172,14 +172,14 @@ async def test_a_startup_that_is_cancelled_ends_the_application_s_call() -> None
     assert starting.cancelled()
 
 
-async def test_a_shutdown_that_has_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_lifespan_shutdown_failed_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     interface = interface_of(App("lifespan.startup.complete", "lifespan.shutdown.failed"))
     await interface.startup()
     await interface.shutdown(1)
     assert "lifespan.shutdown.failed: the reason" in caplog.text
 
 
-async def test_a_shutdown_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_in_lifespan_shutdown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -192,7 +192,7 @@ async def test_a_shutdown_that_raises_is_logged(caplog: pytest.LogCaptureFixture
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_a_shutdown_that_takes_too_long_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+async def test_lifespan_shutdown_that_takes_too_long_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -204,7 +204,7 @@ async def test_a_shutdown_that_takes_too_long_is_cancelled(caplog: pytest.LogCap
     assert "shutdown took over 0.01 seconds" in caplog.text
 
 
-async def test_a_call_that_fails_between_startup_and_shutdown_is_logged_then_and_once(
+async def test_lifespan_exception_between_startup_and_shutdown_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -220,7 +220,7 @@ async def test_a_call_that_fails_between_startup_and_shutdown_is_logged_then_and
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_an_application_that_goes_on_receiving_after_its_shutdown_is_not_waited_for(
+async def test_application_that_still_receives_after_lifespan_shutdown_does_not_delay_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -233,7 +233,7 @@ async def test_an_application_that_goes_on_receiving_after_its_shutdown_is_not_w
     assert caplog.records == []
 
 
-def test_an_application_that_exits_in_its_startup_is_not_served() -> None:
+def test_application_that_raises_system_exit_in_lifespan_startup_is_not_served() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         sys.exit("no database")
 

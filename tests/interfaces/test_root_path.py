@@ -19,14 +19,14 @@ SEGMENTS = st.lists(st.sampled_from(["api", "admin", "a", ""]), max_size=4).map(
 
 
 @given(target=SEGMENTS)
-def test_a_path_that_a_proxy_has_cut_is_root_path_and_target(target: str) -> None:
+def test_path_from_which_a_proxy_removed_the_root_path_is_root_path_plus_target(target: str) -> None:
     endpoint = Endpoint(root_path="/api", root_path_cut="yes")
     made = HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", ((), ()), False)
     assert (made.path, made.raw_path) == ("/api" + target, b"/api" + target.encode())
 
 
 @given(one=SEGMENTS, other=SEGMENTS)
-def test_two_targets_never_lead_to_one_path(one: str, other: str) -> None:
+def test_different_request_targets_never_have_the_same_path(one: str, other: str) -> None:
     for cut in ("yes", "no"):
         endpoint = Endpoint(root_path="/api", root_path_cut=cut)
         paths = [
@@ -43,7 +43,7 @@ def wsgi_paths(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("cut", ["yes", "no", "auto"])
 @pytest.mark.parametrize("target", [b"/api/show", b"/show", b"/apiary", b"/api", b"/"])
-async def test_script_name_and_path_info_of_wsgi_make_up_the_path_of_channels(cut: str, target: bytes) -> None:
+async def test_wsgi_script_name_plus_path_info_is_the_path_of_channels(cut: str, target: bytes) -> None:
     recorder = Recorder(hello)
     channels = Conversation(recorder, root_path="/api", root_path_cut=cut)
     channels.send(request(b"GET " + target + b" HTTP/1.1"))
@@ -86,7 +86,7 @@ class Kinds:
 @pytest.mark.any_loop
 @pytest.mark.parametrize("kind", ["channels", "consumer", "asgi3", "wsgi"])
 @pytest.mark.parametrize(("line", "root_path"), ROOT_PATHS)
-async def test_the_root_path_of_a_request_outside_the_mount_is_empty(kind: str, line: bytes, root_path: str) -> None:
+async def test_root_path_of_a_request_outside_the_mount_is_empty(kind: str, line: bytes, root_path: str) -> None:
     kinds = Kinds()
     conversation = Conversation(getattr(kinds, kind), interface=kind, threads=1, root_path="/api", root_path_cut="no")
     conversation.send(request(line))
@@ -98,7 +98,7 @@ async def test_the_root_path_of_a_request_outside_the_mount_is_empty(kind: str, 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("cut", ["yes", "no", "auto"])
 @pytest.mark.parametrize("kind", ["channels", "consumer", "asgi3", "wsgi"])
-async def test_the_root_path_of_options_for_the_whole_server_is_empty(kind: str, cut: str) -> None:
+async def test_root_path_of_options_for_the_whole_server_is_empty(kind: str, cut: str) -> None:
     kinds = Kinds()
     conversation = Conversation(getattr(kinds, kind), interface=kind, threads=1, root_path="/api", root_path_cut=cut)
     conversation.send(request(b"OPTIONS * HTTP/1.1"))
@@ -110,7 +110,7 @@ async def test_the_root_path_of_options_for_the_whole_server_is_empty(kind: str,
 @pytest.mark.any_loop
 @pytest.mark.parametrize("kind", ["channels", "asgi3"])
 @pytest.mark.parametrize(("path", "root_path"), [("/chat", ""), ("/api/chat", "/api")])
-async def test_the_root_path_of_a_websocket_outside_the_mount_is_empty(kind: str, path: str, root_path: str) -> None:
+async def test_root_path_of_a_websocket_outside_the_mount_is_empty(kind: str, path: str, root_path: str) -> None:
     kinds = Kinds()
     conversation = WebSocketConversation(
         getattr(kinds, kind), path=path, interface=kind, root_path="/api", root_path_cut="no"

@@ -93,15 +93,15 @@ async def answer(way: str, status: int) -> bytes:
 
 @pytest.mark.parametrize("status", [200, 299, 599, 600, 799, 999])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_status_from_200_to_999_reaches_the_client(way: str, status: int) -> None:
+async def test_status_from_200_to_999_reaches_the_client(way: str, status: int) -> None:
     assert (await answer(way, status)).startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.mark.parametrize("status", [0, 99, 199, 1000])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_status_outside_200_to_999_is_500(way: str, status: int) -> None:
+async def test_status_outside_200_to_999_is_500(way: str, status: int) -> None:
     assert (await answer(way, status)).startswith(b"HTTP/1.1 500 ")
 
 
-async def test_a_wsgi_status_of_999_unknown_keeps_its_reason() -> None:
+async def test_wsgi_status_999_keeps_its_reason_phrase() -> None:
     assert (await answer("wsgi", 999)).startswith(b"HTTP/1.1 999 Unknown\r\n")

@@ -17,7 +17,7 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 
-def test_worker_threads_end_without_an_event_loop() -> None:
+def test_end_workers_ends_worker_threads_without_an_event_loop() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None
@@ -64,7 +64,7 @@ class CancellingExecutor(Executor):
         return future
 
 
-async def test_a_request_whose_call_the_executor_rejects_is_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_request_whose_call_the_executor_rejects_is_503(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=FullExecutor()))
     conversation.send(GET)
     await settle()
@@ -73,7 +73,7 @@ async def test_a_request_whose_call_the_executor_rejects_is_503(caplog: pytest.L
     await conversation.lose()
 
 
-async def test_a_request_whose_call_the_executor_cancels_is_503() -> None:
+async def test_request_whose_call_the_executor_cancels_is_503() -> None:
     conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=CancellingExecutor()))
     conversation.send(GET)
     await settle()

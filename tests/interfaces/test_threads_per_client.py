@@ -83,7 +83,7 @@ class Clients:
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "consumer", "adapter", "executor"])
-async def test_a_clients_requests_above_its_share_wait_and_let_others_pass(kind: str) -> None:
+async def test_requests_of_a_client_above_its_thread_share_wait_while_other_clients_pass(kind: str) -> None:
     app = Blocking()
     with ThreadPoolExecutor(8) as executor:
         apps = {
@@ -110,7 +110,7 @@ async def test_a_clients_requests_above_its_share_wait_and_let_others_pass(kind:
         await clients.end()
 
 
-async def test_a_client_has_as_many_threads_as_its_share() -> None:
+async def test_client_may_use_as_many_threads_as_its_share() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads_per_client=3)
     for name in ("a1", "a2", "a3", "a4"):
@@ -123,7 +123,7 @@ async def test_a_client_has_as_many_threads_as_its_share() -> None:
     await clients.end()
 
 
-async def test_by_default_a_client_may_have_every_thread() -> None:
+async def test_one_client_may_use_every_thread_by_default() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads_per_client=0)
     for name in ("a1", "a2", "a3"):
@@ -134,7 +134,7 @@ async def test_by_default_a_client_may_have_every_thread() -> None:
     await clients.end()
 
 
-async def test_behind_a_trusted_proxy_the_client_that_it_forwards_for_is_counted() -> None:
+async def test_thread_share_behind_a_trusted_proxy_is_that_of_the_forwarded_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name, client in (("a1", "192.0.2.1"), ("a2", "192.0.2.1"), ("b1", "192.0.2.2")):
@@ -147,7 +147,7 @@ async def test_behind_a_trusted_proxy_the_client_that_it_forwards_for_is_counted
     await clients.end()
 
 
-async def test_peers_on_a_unix_socket_are_not_counted() -> None:
+async def test_thread_shares_do_not_apply_to_peers_on_a_unix_socket() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):
@@ -158,7 +158,7 @@ async def test_peers_on_a_unix_socket_are_not_counted() -> None:
     await clients.end()
 
 
-async def test_a_client_of_which_too_many_requests_wait_gets_503_and_others_do_not() -> None:
+async def test_client_with_too_many_waiting_requests_gets_503_and_other_clients_do_not() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, thread_queue=1)
     for name in ("a1", "a2", "a3", "b1", "b2"):
@@ -169,7 +169,7 @@ async def test_a_client_of_which_too_many_requests_wait_gets_503_and_others_do_n
     await clients.end()
 
 
-async def test_a_request_that_the_pool_refuses_takes_no_share() -> None:
+async def test_request_rejected_by_the_pool_takes_no_thread_share() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads=1, thread_queue=0)
     clients.ask("a1")
@@ -185,7 +185,7 @@ async def test_a_request_that_the_pool_refuses_takes_no_share() -> None:
     await clients.end()
 
 
-async def test_a_request_that_waits_is_forgotten_when_its_client_leaves() -> None:
+async def test_request_that_waits_for_its_thread_share_is_dropped_when_its_client_disconnects() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2", "a3"):
@@ -199,7 +199,7 @@ async def test_a_request_that_waits_is_forgotten_when_its_client_leaves() -> Non
     await clients.end()
 
 
-async def test_requests_that_wait_when_the_pool_ends_get_503() -> None:
+async def test_requests_that_wait_for_their_thread_share_get_503_when_the_pool_ends() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):
@@ -221,7 +221,7 @@ class Job:
         pass
 
 
-def test_a_forked_process_begins_with_no_shares_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forked_process_starts_with_no_thread_shares_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = ClientShares(1, 10)
     assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
     monkeypatch.setattr(forks, "forks", forks.forks + 1)
@@ -229,7 +229,7 @@ def test_a_forked_process_begins_with_no_shares_taken(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("end", ["run", "cancel"])
-def test_a_job_that_has_ended_leaves_nothing_of_its_client(end: str) -> None:
+def test_client_shares_forget_a_client_after_its_last_job(end: str) -> None:
     shares = ClientShares(2, 10)
     posted: list[SharedJob] = []
 
@@ -245,7 +245,7 @@ def test_a_job_that_has_ended_leaves_nothing_of_its_client(end: str) -> None:
     assert (posted, shares.clients) == ([jobs[2]], 0)
 
 
-def test_jobs_whose_loops_have_gone_are_passed_over() -> None:
+def test_client_shares_skip_waiting_jobs_whose_event_loop_has_closed() -> None:
     shares = ClientShares(1, 2000)
     posted: list[SharedJob] = []
 

@@ -52,13 +52,13 @@ async def test_wsgi_response_arrives_with_status_fields_and_content(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["twice", "silent", "text", "system_exit", "keyboard_interrupt"])
-async def test_an_application_that_fails_before_output_is_500(path: str, way: str) -> None:
+async def test_wsgi_application_that_raises_before_output_is_500(path: str, way: str) -> None:
     assert (await response_of(asking(path), way)).status == 500
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["failing", "too_late"])
-async def test_an_application_that_fails_after_output_never_looks_complete(path: str, way: str) -> None:
+async def test_wsgi_application_that_raises_after_output_aborts_the_response(path: str, way: str) -> None:
     response = await response_of(asking(path), way)
     # Through messages it is found out before anything has been sent, so that a whole 500 can be.
     assert not response.complete or response.status == 500
@@ -70,7 +70,7 @@ async def environ_of(stream: bytes, **settings: Any) -> dict[str, Any]:
     return environ
 
 
-async def test_environ_has_what_pep_3333_asks_for() -> None:
+async def test_environ_has_every_key_that_pep_3333_requires() -> None:
     environ = await environ_of(asking("a%20b/show?q=%20", b"content-type: text/x", b"X-Two: 1", b"x-two: 2"))
     assert environ == {
         "REQUEST_METHOD": "GET",
@@ -96,16 +96,16 @@ async def test_environ_has_what_pep_3333_asks_for() -> None:
     }
 
 
-async def test_C1_a_field_with_an_underscore_never_reaches_environ() -> None:
+async def test_C1_field_with_an_underscore_never_reaches_environ() -> None:
     environ = await environ_of(asking("show", b"X_Forwarded_For: evil", b"X-Forwarded-For: good"))
     assert environ["HTTP_X_FORWARDED_FOR"] == "good"
 
 
-async def test_C2_proxy_never_becomes_http_proxy() -> None:
+async def test_C2_proxy_field_never_becomes_http_proxy() -> None:
     assert "HTTP_PROXY" not in await environ_of(asking("show", b"Proxy: evil:80"))
 
 
-async def test_C3_a_client_cannot_set_a_key_without_its_prefix() -> None:
+async def test_C3_client_cannot_set_environ_keys_without_the_http_prefix() -> None:
     fields = (b"Content_Length: 5", b"wsgi.input: x", b"remote-user: admin", b"script-name: /x")
     environ = await environ_of(asking("show", *fields))
     assert "REMOTE_USER" not in environ
@@ -114,7 +114,7 @@ async def test_C3_a_client_cannot_set_a_key_without_its_prefix() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("octets", [b"%ff", b"%E2%82%AC", b"%00", b"%25%34", b"%2F", b"a%zz", b"%c3"])
-async def test_C4_path_info_is_byte_for_byte_what_was_sent(octets: bytes) -> None:
+async def test_C4_path_info_has_the_bytes_that_the_client_sent(octets: bytes) -> None:
     environ = await environ_of(request(b"GET /" + octets + b"/show HTTP/1.1"))
     assert environ["PATH_INFO"].encode("latin-1") == unquote_to_bytes(b"/" + octets + b"/show")
 
@@ -136,12 +136,12 @@ async def test_C6_script_name_and_path_info_make_up_the_path(target: bytes, cut:
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", path_info)
 
 
-async def test_C8_cookies_are_joined_as_cookies_are() -> None:
+async def test_C8_cookie_fields_are_joined_with_semicolons() -> None:
     environ = await environ_of(asking("show", b"cookie: a=1", b"cookie: b=2"))
     assert environ["HTTP_COOKIE"] == "a=1; b=2"
 
 
-async def test_HEAD_of_an_endless_generator_ends() -> None:
+async def test_HEAD_request_to_an_endless_wsgi_generator_ends() -> None:
     response = await response_of(asking("endless", method=b"HEAD"))
     assert (response.status, response.content) == (200, b"")
     assert wsgi_apps.closed == ["endless"]
@@ -150,7 +150,7 @@ async def test_HEAD_of_an_endless_generator_ends() -> None:
 secret: ContextVar[str] = ContextVar("secret", default="fresh")
 
 
-async def test_C12_context_variables_are_fresh_for_each_request_although_threads_are_not() -> None:
+async def test_C12_context_variables_are_new_for_each_request_on_a_reused_thread() -> None:
     seen: list[tuple[str, int]] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -177,12 +177,12 @@ async def test_wsgi_errors_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> 
     assert "wsgi.errors: something odd" in caplog.text
 
 
-async def test_a_generator_that_never_begins_its_response_is_500() -> None:
+async def test_wsgi_generator_that_never_calls_start_response_is_500() -> None:
     assert (await response_of(GET, app=lambda environ, start_response: iter([]), interface="wsgi")).status == 500
 
 
 @pytest.mark.parametrize("empty", [[b""], [b"", b""]])
-async def test_empty_pieces_do_not_begin_the_response(empty: list[bytes]) -> None:
+async def test_empty_wsgi_content_does_not_send_the_response_head(empty: list[bytes]) -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         yield from empty
         start_response("201 Created", [])
@@ -193,7 +193,7 @@ async def test_empty_pieces_do_not_begin_the_response(empty: list[bytes]) -> Non
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_204_and_304_have_no_content(status: str, way: str) -> None:
+async def test_wsgi_responses_204_and_304_have_no_content(status: str, way: str) -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response(status, [])
         yield b"never"
@@ -208,12 +208,12 @@ async def test_204_and_304_have_no_content(status: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_B2_a_whole_response_that_falls_short_of_its_length_is_500(way: str) -> None:
+async def test_B2_wsgi_list_shorter_than_its_content_length_is_500(way: str) -> None:
     assert (await response_of(GET, way, app_of([b"ab"], [("Content-Length", "3")]))).status == 500
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_B2_a_response_that_falls_short_of_its_length_never_looks_complete(way: str) -> None:
+async def test_B2_wsgi_stream_shorter_than_its_content_length_aborts_the_response(way: str) -> None:
     response = await response_of(GET, way, app_of(iter([b"ab"]), [("Content-Length", "3")]))
     assert not response.complete or response.status == 500
 
@@ -259,7 +259,7 @@ def test_one_write_of_many_lines_to_wsgi_errors_is_one_record(caplog: pytest.Log
     ]
 
 
-def test_an_unfinished_line_of_wsgi_errors_is_part_of_the_next_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_unfinished_line_of_wsgi_errors_is_part_of_the_next_record(caplog: pytest.LogCaptureFixture) -> None:
     errors = ErrorLog()
     for text in ("one ", "record\nof two lines\nand", " another", "\n", "\n \n"):
         errors.write(text)
@@ -278,7 +278,7 @@ def app_logger() -> Iterator[logging.Logger]:
     logger.handlers[:], logger.propagate, logger.disabled = handlers, propagate, False
 
 
-def test_wsgi_errors_may_be_where_the_application_has_our_own_lines_logged(
+def test_wsgi_errors_does_not_recurse_if_a_log_handler_writes_to_it(
     app_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # As the root logger does in Flask's documentation, through `flask.logging.wsgi_errors_stream`.
@@ -289,7 +289,7 @@ def test_wsgi_errors_may_be_where_the_application_has_our_own_lines_logged(
     assert capsys.readouterr().err == "wsgi.errors: something odd\nwsgi.errors: another\n"
 
 
-def test_wsgi_errors_goes_to_stderr_if_the_application_has_switched_our_log_off(
+def test_wsgi_errors_goes_to_stderr_if_the_application_has_disabled_our_logger(
     app_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # As `logging.config.dictConfig` does to all existing loggers by default.
@@ -298,7 +298,7 @@ def test_wsgi_errors_goes_to_stderr_if_the_application_has_switched_our_log_off(
     assert capsys.readouterr().err == "something odd\n"
 
 
-def test_wsgi_errors_of_a_process_without_stderr_goes_nowhere(
+def test_wsgi_errors_is_discarded_if_our_logger_is_disabled_and_stderr_is_closed(
     app_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app_logger.disabled = True
@@ -351,7 +351,7 @@ async def test_wsgi_iterable_with_getitem_only_is_served() -> None:
         (None, "the application returned NoneType None, expected an iterable of bytes (PEP 3333)"),
     ],
 )
-async def test_wsgi_application_that_returns_no_iterable_is_500_and_the_log_says_what_was_expected(
+async def test_wsgi_application_that_returns_no_iterable_is_500_and_logs_the_expected_type(
     returned: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:
@@ -363,7 +363,7 @@ async def test_wsgi_application_that_returns_no_iterable_is_500_and_the_log_says
 
 
 @pytest.mark.parametrize("nothing", [b"", ""])
-async def test_an_application_without_content_may_return_an_empty_text(nothing: Any) -> None:
+async def test_wsgi_application_without_content_may_return_an_empty_string(nothing: Any) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("304 Not Modified", [])
         return nothing

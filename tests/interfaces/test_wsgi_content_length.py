@@ -67,7 +67,7 @@ async def test_wsgi_content_is_cut_at_its_content_length_and_the_connection_is_k
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-async def test_an_iterable_that_is_longer_than_its_content_length_is_closed_and_asked_for_no_more(way: str) -> None:
+async def test_wsgi_iterable_longer_than_its_content_length_is_closed_without_further_iteration(way: str) -> None:
     taken: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -85,7 +85,7 @@ async def test_an_iterable_that_is_longer_than_its_content_length_is_closed_and_
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-async def test_content_beyond_content_length_is_warned_about_once_per_application(
+async def test_wsgi_content_beyond_content_length_is_warned_about_once_per_application(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = Conversation(served(app_of([b"0123456789 and more"], LENGTH), way))
@@ -115,7 +115,7 @@ async def test_wsgi_generator_runs_to_its_end_at_its_content_length(way: str, ca
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_writing_past_the_content_length_raises_and_the_response_is_complete(way: str) -> None:
+async def test_wsgi_write_beyond_content_length_raises_and_the_response_is_complete(way: str) -> None:
     raised: list[Exception] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -133,12 +133,12 @@ async def test_writing_past_the_content_length_raises_and_the_response_is_comple
 
 
 @pytest.mark.parametrize("content", [[b"more"], (b"more" for _ in range(1))])
-async def test_a_content_length_of_0_is_kept(content: Any) -> None:
+async def test_wsgi_content_length_of_0_is_sent(content: Any) -> None:
     response = await response_of(GET, app=app_of(content, [("content-length", "0")]))
     assert (response.status, response.content, response.complete) == (200, b"", True)
 
 
-async def test_the_head_of_a_get_with_too_much_content_keeps_its_length_and_warns_of_nothing(
+async def test_wsgi_response_to_HEAD_with_excess_content_keeps_its_length_without_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     head = request(b"HEAD / HTTP/1.1")
@@ -146,7 +146,7 @@ async def test_the_head_of_a_get_with_too_much_content_keeps_its_length_and_warn
     assert (response.header(b"content-length"), response.content, caplog.records) == (b"10", b"", [])
 
 
-async def test_content_length_of_the_replacing_start_response_counts() -> None:
+async def test_content_length_of_the_last_start_response_applies() -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "3")])
         try:

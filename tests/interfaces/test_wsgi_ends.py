@@ -27,13 +27,13 @@ def fresh() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["closed", "failing", "big"])
-async def test_C10_close_is_called_once_however_the_iterable_ends(path: str, way: str) -> None:
+async def test_C10_wsgi_close_is_called_once_however_the_iterable_ends(path: str, way: str) -> None:
     await response_of(asking(path), way)
     assert wsgi_apps.closed == [path]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_a_client_that_leaves_stops_an_endless_generator_and_closes_it(way: str) -> None:
+async def test_C10_disconnect_stops_and_closes_an_endless_wsgi_generator(way: str) -> None:
     conversation = Conversation(over(wsgi_apps.app, way))
     conversation.transport.client_takes = False
     conversation.send(asking("endless"))
@@ -44,7 +44,7 @@ async def test_C10_a_client_that_leaves_stops_an_endless_generator_and_closes_it
     await conversation.interface.shutdown(1)
 
 
-async def test_a_slow_client_slows_the_application() -> None:
+async def test_wsgi_application_waits_for_a_slow_client() -> None:
     made = 0
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -69,21 +69,23 @@ async def test_a_slow_client_slows_the_application() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_close_runs_on_the_thread_that_iterated(way: str) -> None:
+async def test_C10_wsgi_close_runs_on_the_thread_that_iterated(way: str) -> None:
     kept = Kept([b"a", b"b"])
     await response_of(GET, way, app_of(kept))
     assert kept.closed == [kept.iterated]
     assert kept.iterated != threading.get_ident()
 
 
-async def test_C10_a_close_that_fails_is_logged_and_costs_no_response(caplog: pytest.LogCaptureFixture) -> None:
+async def test_C10_exception_in_wsgi_close_is_logged_and_the_response_is_complete(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     response = await response_of(GET, app=app_of(Kept([b"a"], fails=True)))
     assert (response.content, response.complete) == (b"a", True)
     assert "close failed" in caplog.text
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_a_generator_whose_head_is_refused_stops_and_is_closed(way: str) -> None:
+async def test_C10_wsgi_generator_with_an_invalid_response_head_is_stopped_and_closed(way: str) -> None:
     kept = Kept(wsgi_apps.endless())
     response = await response_of(GET, way, app_of(kept, [("Content-Length", "x")]))
     assert response.status == 500
@@ -91,13 +93,13 @@ async def test_C10_a_generator_whose_head_is_refused_stops_and_is_closed(way: st
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_a_generator_that_goes_beyond_its_length_stops_and_is_closed(way: str) -> None:
+async def test_C10_wsgi_generator_that_exceeds_its_content_length_is_stopped_and_closed(way: str) -> None:
     kept = Kept(wsgi_apps.endless())
     await response_of(GET, way, app_of(kept, [("Content-Length", "1500")]))
     await until(lambda: kept.closed)
 
 
-async def test_C10_queued_call_is_dropped_if_its_client_disconnects() -> None:
+async def test_C10_queued_wsgi_call_is_dropped_if_its_client_disconnects() -> None:
     calls: list[str] = []
     release = threading.Event()
 
@@ -121,7 +123,7 @@ async def test_C10_queued_call_is_dropped_if_its_client_disconnects() -> None:
 
 
 @pytest.mark.parametrize("way", ["direct", "messages"])
-async def test_calls_that_wait_when_the_pool_is_shut_down_are_answered_with_503(way: str) -> None:
+async def test_queued_wsgi_calls_are_answered_with_503_at_pool_shutdown(way: str) -> None:
     begun, release = threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -151,7 +153,7 @@ async def test_calls_that_wait_when_the_pool_is_shut_down_are_answered_with_503(
     await conversation.interface.shutdown(1)
 
 
-async def test_shutdown_waits_for_calls_that_are_closing() -> None:
+async def test_shutdown_waits_for_wsgi_calls_that_run_close() -> None:
     kept = Kept(wsgi_apps.endless())
     conversation = Conversation(app_of(kept))
     conversation.transport.client_takes = False
@@ -181,7 +183,7 @@ async def test_wsgi_application_that_had_not_begun_its_response_at_a_disconnect_
     assert caplog.text == ""
 
 
-async def test_write_after_the_end_of_the_response_raises() -> None:
+async def test_wsgi_write_after_the_end_of_the_response_raises() -> None:
     writers: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -203,7 +205,7 @@ def test_C10_iterable_is_closed_when_the_event_loop_has_closed() -> None:
     assert len(kept.closed) == 1
 
 
-async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answered() -> None:
+async def test_wsgi_call_cancelled_after_a_disconnect_sends_nothing() -> None:
     loop = asyncio.get_running_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     exchange.disconnect()
@@ -212,7 +214,7 @@ async def test_a_call_that_is_cancelled_after_its_client_has_left_is_not_answere
     assert exchange.state.name == "CLOSED"
 
 
-async def test_a_list_that_comes_after_its_client_has_left_is_dropped() -> None:
+async def test_wsgi_list_returned_after_a_disconnect_is_dropped() -> None:
     begun, release, closed = threading.Event(), threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

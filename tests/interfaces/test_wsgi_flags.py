@@ -48,28 +48,28 @@ class InTheCaller(Executor):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
-async def test_multithread_is_true_if_there_is_more_than_one_thread(threads: int) -> None:
+async def test_wsgi_multithread_is_true_if_there_is_more_than_one_thread(threads: int) -> None:
     assert await flags_of(flags, threads=threads) == (threads > 1, False)
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
-async def test_multithread_is_that_of_the_adapters_own_threads(threads: int | None) -> None:
+async def test_wsgi_multithread_follows_the_number_of_threads_of_the_adapter(threads: int | None) -> None:
     assert await flags_of(ASGIAdapter(flags, threads=threads)) == (threads != 1, False)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_multithread_is_that_of_the_users_executor(workers: int) -> None:
+async def test_wsgi_multithread_follows_the_number_of_threads_of_the_users_executor(workers: int) -> None:
     with ThreadPoolExecutor(workers) as executor:
         assert await flags_of(ASGIAdapter(flags, executor=executor)) == (workers > 1, False)
 
 
-async def test_multithread_is_true_with_an_executor_that_does_not_say_how_many_threads_it_has() -> None:
+async def test_wsgi_multithread_is_true_for_an_executor_of_unknown_size() -> None:
     assert await flags_of(ASGIAdapter(flags, executor=InTheCaller())) == (True, False)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("way", WAYS)
-async def test_multiprocess_is_true_if_the_server_has_several_processes(
+async def test_wsgi_multiprocess_is_true_if_the_server_has_several_processes(
     way: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_count, "count", count)
@@ -77,7 +77,7 @@ async def test_multiprocess_is_true_if_the_server_has_several_processes(
     assert ast.literal_eval(content.decode()) == (True, count == 2)
 
 
-async def test_multiprocess_behind_another_server_goes_by_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wsgi_multiprocess_behind_another_server_follows_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "3")
     assert await flags_of(ASGI3Adapter(flags)) == (True, True)
     monkeypatch.setattr(process_count, "count", 1)
@@ -85,13 +85,13 @@ async def test_multiprocess_behind_another_server_goes_by_web_concurrency(monkey
 
 
 @pytest.mark.parametrize("said", [True, False])
-def test_multiprocess_of_the_host_reaches_an_application_behind_two_adapters(said: bool) -> None:
+def test_wsgi_multiprocess_of_the_host_reaches_an_application_behind_two_adapters(said: bool) -> None:
     adapter = WSGIAdapter(ASGIAdapter(flags, threads=1))
     answer = call(adapter, environ_of(**{"wsgi.multiprocess": said, "wsgi.multithread": True}))
     assert ast.literal_eval(answer.content.decode()) == (False, said)
 
 
-def test_multiprocess_of_the_host_reaches_an_application_that_is_called_with_messages() -> None:
+def test_wsgi_multiprocess_of_the_host_reaches_an_application_called_with_messages() -> None:
     inner = ASGIAdapter(flags)
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

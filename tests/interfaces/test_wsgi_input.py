@@ -76,7 +76,7 @@ def wanted_at_least(gateway: Silent, count: int) -> bool:
 
 
 @pytest.mark.parametrize(("pushes_content", "asked"), [(False, 2), (True, 0)])
-async def test_a_gateway_that_pushes_content_is_asked_for_the_first_piece_only(
+async def test_wsgi_input_asks_a_gateway_that_pushes_content_for_the_first_piece_only(
     pushes_content: bool, asked: int
 ) -> None:
     reading = Reading(lambda reader: reader.read(3))
@@ -181,7 +181,7 @@ async def test_whole_wsgi_input_can_be_read_after_the_response() -> None:
     assert await reading.result() == (b"a", True, b"ll of it")
 
 
-async def test_lines_are_found_across_pieces_as_they_are_in_a_file() -> None:
+async def test_wsgi_input_reads_lines_across_pieces_like_a_file() -> None:
     source = random.Random(2)
     content = bytes(source.choice(b"ab\n") for _ in range(3000))
     sizes = [source.choice((-1, None, 0, 1, 2, 5, 100)) for _ in range(6000)]
@@ -197,7 +197,7 @@ async def test_lines_are_found_across_pieces_as_they_are_in_a_file() -> None:
     assert await reading.result() == [expected.readline(size) for size in sizes]
 
 
-async def test_read1_returns_available_bytes_up_to_the_size_asked_for() -> None:
+async def test_wsgi_input_read1_returns_available_bytes_up_to_the_given_size() -> None:
     reading = Reading(lambda reader: [reader.read1(size) for size in (0, 2, -1, 5, 5, 5)])
     for piece in (b"abcde", b"fgh", b"ij"):
         reading.exchange.content.feed(piece)

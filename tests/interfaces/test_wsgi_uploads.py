@@ -29,18 +29,18 @@ async def test_C11_wsgi_upload_is_read_whole(size: int, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C11_chunked_content_is_read_whole(way: str) -> None:
+async def test_C11_chunked_wsgi_upload_is_read_whole(way: str) -> None:
     stream = chunked(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").replace(b"POST /", b"POST /echo")
     assert (await response_of(stream, way)).content == b"POST hello world"
 
 
-async def test_C11_content_can_be_read_by_lines() -> None:
+async def test_C11_wsgi_upload_can_be_read_by_lines() -> None:
     stream = asking("lines", b"content-length: 6", method=b"POST", content=b"a\nbc\nd")
     assert (await response_of(stream)).content == b"2:a\n3:bc\n1:d"
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C11_a_truncated_upload_raises_in_the_application(way: str) -> None:
+async def test_C11_truncated_upload_raises_in_the_application(way: str) -> None:
     raised: list[BaseException] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -61,7 +61,7 @@ async def test_C11_a_truncated_upload_raises_in_the_application(way: str) -> Non
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C11_the_application_sees_the_first_bytes_before_the_upload_ends(way: str) -> None:
+async def test_C11_application_sees_the_first_bytes_before_the_upload_ends(way: str) -> None:
     seen: list[bytes] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -98,7 +98,7 @@ def wsgi_echo(environ: Any, start_response: Any) -> Any:
 
 
 @pytest.mark.parametrize("way", ["direct", "adapter", "messages", "WSGIAdapter(asgi3)", "WSGIAdapter(ASGIAdapter)"])
-async def test_a_response_is_made_of_the_request_while_that_still_arrives(way: str) -> None:
+async def test_wsgi_response_is_streamed_while_the_request_content_still_arrives(way: str) -> None:
     apps = {
         "WSGIAdapter(asgi3)": lambda: WSGIAdapter(asgi3_echo),
         "WSGIAdapter(ASGIAdapter)": lambda: WSGIAdapter(ASGIAdapter(wsgi_echo)),
@@ -181,7 +181,7 @@ async def test_C11_every_way_of_reading_a_truncated_upload_raises(expression: st
     await conversation.interface.shutdown(1)
 
 
-async def test_C11_a_worker_that_waits_for_content_is_freed_when_the_client_leaves() -> None:
+async def test_C11_worker_that_waits_for_content_is_freed_when_the_client_disconnects() -> None:
     begun, raised = threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

@@ -7,18 +7,26 @@ import string
 
 import pytest
 
-from uvicorn.server.access_log import ClientWarnings, log_access, peer_name, printable
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
+from uvicorn.server.access_log import ClientWarnings, log_exchange, peer_name, printable
 
 CLIENT = ("192.0.2.7", 51234)
 PRINTABLE = set(string.printable) - set("\t\n\r\x0b\x0c")
 
 
 def access_line(
-    caplog: pytest.LogCaptureFixture, raw_path: bytes = b"/", query_string: bytes = b"", client: object = CLIENT
+    caplog: pytest.LogCaptureFixture,
+    raw_path: bytes = b"/",
+    query_string: bytes = b"",
+    client: tuple[str, int] | None = CLIENT,
 ) -> str:
     """The line for a response."""
+    target = raw_path + b"?" + query_string if query_string else raw_path
+    exchange = HTTPExchange(HTTPGateway(), Endpoint(client=client), "GET", target, "1.1", ((), ()), False)
+    exchange.status = 200
     with caplog.at_level(logging.INFO, "uvicorn.access"):
-        log_access(client, "GET", raw_path, query_string, "1.1", 200, 1234, 0.0056)  # type: ignore[arg-type]
+        log_exchange(exchange, 1234, 0.0056, "")
     [record] = caplog.records
     return record.getMessage()
 

@@ -611,4 +611,4 @@ async def test_failed_tick_of_a_connection_does_not_prevent_ticks_of_others(
     conversation.clock.advance(12)
     assert conversation.transport.closing
     assert transport.closing
-    assert caplog.text.count("a connection failed; resetting it") == 1
+    assert caplog.text.count("checking the deadlines of a connection failed; resetting the connection") == 1

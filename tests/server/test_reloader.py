@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import watchfiles
 
-from uvicorn.server.reloader import Selection, _watch_by_events
+from uvicorn.server.reloader import Selection, _watch_by_events, _watch_by_looking, reload_folders
 
 
 @pytest.mark.parametrize("name", ["app.py", "package/module.py", "deep/er/still.py"])
@@ -65,3 +68,82 @@ def test_files_created_in_a_new_folder_before_it_is_watched_are_reported(
     changed: list[str] = []
     _watch_by_events(Selection([str(tmp_path)], [], []), 0.1, changed.append, threading.Event())
     assert changed == [str(folder / "module.py")]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: `app` with `app/pages`, and `lib`."""
+    for name in ("app/pages", "lib"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folders", "includes", "excludes", "watched"),
+    [
+        ([], [], [], ["."]),
+        (["lib"], [], [], ["lib"]),
+        (["lib", "lib", "./lib"], [], [], ["lib"]),
+        (["lib", "missing"], [], [], ["lib"]),
+        (["app", "app/pages", "lib"], [], [], ["app", "lib"]),
+        ([], ["lib"], [], ["lib"]),
+        ([], ["l*"], [], ["lib"]),
+        (["app", "lib"], [], ["lib"], ["app"]),
+        (["app/pages", "lib"], [], ["ap*"], ["lib"]),
+        (["app"], ["*.html", ".*"], ["*.py"], ["app"]),
+    ],
+)
+def test_the_watched_folders_are_those_named_without_subfolders(
+    tree: Path, folders: list[str], includes: list[str], excludes: list[str], watched: list[str]
+) -> None:
+    assert reload_folders(folders, includes, excludes) == [(tree / name).resolve() for name in watched]
+
+
+def test_the_current_folder_is_watched_with_a_warning_if_no_named_one_exists(
+    tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="uvicorn.error"):
+        assert reload_folders(["missing"], [], []) == [tree]
+    assert caplog.messages == [
+        "Provided reload directories ['missing'] did not contain valid directories, watching current working directory."
+    ]
+
+
+class Steps(threading.Event):
+    """A stop event that runs one step before each scan but the first, and then stops."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        super().__init__()
+        self._left = list(steps)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._left:
+            self._left.pop(0)()
+            return False
+        return True
+
+
+def test_a_scan_reports_each_file_that_is_made_changed_or_removed(tree: Path) -> None:
+    module = tree / "app" / "module.py"
+    changed: list[str] = []
+    steps = Steps(
+        lambda: module.write_text("one"),
+        lambda: (tree / "page.html").write_text("one"),
+        lambda: os.utime(module, (1, 1)),
+        module.unlink,
+    )
+    _watch_by_looking(Selection([str(tree)], [], []), 0.0, changed.append, steps)
+    assert changed == [str(module)] * 3
+
+
+def test_a_scan_leaves_out_virtual_environments_and_broken_links(tree: Path) -> None:
+    (tree / "venv").mkdir()
+    (tree / "venv" / "pyvenv.cfg").touch()
+    changed: list[str] = []
+    steps = Steps(
+        lambda: (tree / "venv" / "module.py").touch(),
+        lambda: (tree / "link.py").symlink_to("nowhere"),
+    )
+    _watch_by_looking(Selection([str(tree)], [], []), 0.0, changed.append, steps)
+    assert changed == []

@@ -23,10 +23,10 @@ def supervisor() -> Iterator[Supervisor]:
     standard_input = os.dup(0)
     os.dup2(ours, 0)
     try:
-        made._fill_up()
+        made._adjust_workers()
         [worker] = made._workers
         worker.channel.setblocking(True)
-        made._hear(worker)
+        made._read_reports(worker)
         yield made
     finally:
         os.dup2(standard_input, 0)
@@ -43,24 +43,24 @@ def supervisor() -> Iterator[Supervisor]:
 
 def test_worker_that_does_not_report_in_time_gets_sigabrt(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
-    worker.heard -= 10
-    supervisor._look_after()
+    worker.last_report -= 10
+    supervisor._check_workers()
     assert worker.process.wait(30) == -6
 
 
 def test_suspension_of_the_supervisor_does_not_count_as_silence_of_a_worker(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
-    worker.heard -= 10
-    supervisor._looked -= 10
-    supervisor._look_after()
+    worker.last_report -= 10
+    supervisor._last_check -= 10
+    supervisor._check_workers()
     assert not worker.deadline
 
 
 def test_suspension_of_the_supervisor_does_not_count_towards_the_grace_period(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 5
-    supervisor._looked -= 10
-    supervisor._look_after()
+    supervisor._last_check -= 10
+    supervisor._check_workers()
     with pytest.raises(subprocess.TimeoutExpired):
         worker.process.wait(0)
 
@@ -69,7 +69,7 @@ def test_worker_that_does_not_stop_is_killed_once(supervisor: Supervisor, caplog
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 1
     for _ in range(3):
-        supervisor._look_after()
+        supervisor._check_workers()
     assert caplog.text.count("does not stop; killing it") == 1
     assert worker.process.wait(30) == -9
 
@@ -77,7 +77,7 @@ def test_worker_that_does_not_stop_is_killed_once(supervisor: Supervisor, caplog
 def test_worker_that_has_closed_its_channel_gets_a_deadline(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.process.kill()
-    supervisor._hear(worker)
+    supervisor._read_reports(worker)
     assert worker.deadline
     assert worker.channel.fileno() == -1
 
@@ -85,7 +85,7 @@ def test_worker_that_has_closed_its_channel_gets_a_deadline(supervisor: Supervis
 def test_slow_start_of_a_worker_is_logged_once(supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
     [worker] = supervisor._workers
     worker.ready = 0.0
-    worker.heard -= 10
+    worker.last_report -= 10
     for _ in range(3):
-        supervisor._look_after()
+        supervisor._check_workers()
     assert caplog.text.count("is still starting, after 10 seconds") == 1

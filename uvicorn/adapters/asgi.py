@@ -76,6 +76,16 @@ class ASGIAdapter:
             return WSGIInterface(self.app, settings, self._executor)
         return build_interface(self.app, settings)
 
+    @property
+    def __uvicorn_adapted__(self) -> tuple[Any, object]:
+        """The application and the pool that it asks for, by which a Router sees which applications are equal."""
+        pool = self._threads, self._executor
+        return self.app, None if pool == (None, None) else pool
+
+    def mapped(self, wrap: Callable[[Any], Any]) -> ASGIAdapter:
+        """Return an adapter of `wrap(app)`: middleware for applications of every kind goes inside."""
+        return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
+
     async def startup(self) -> None:
         """Start the application once per process, before the first request (interface rule R15)."""
         self._message_interface()
@@ -104,7 +114,7 @@ class ASGIAdapter:
             interface = self._message_interface()
             if self._starting is None or not self._starting.succeeded:
                 await self.startup()
-                # A shutdown meanwhile has ended the one that was started.
+                # A concurrent shutdown may have replaced it.
                 interface = self._message_interface()
             reply = channels["reply"]
             if type(reply) is ReplyChannel and type(interface) is WSGIInterface and "body" not in channels:
@@ -126,7 +136,7 @@ class ASGIAdapter:
                 interface = self._interface
                 if interface is None:
                     interface = self.__uvicorn_interface__(Settings())
-                    interface.tasks.contains_exits = True
+                    interface.contain_exits()
                     self._starting = StartupOnce(interface)
                     if isinstance(interface, ThreadedInterface):
                         atexit.register(interface.end_workers)
@@ -150,7 +160,7 @@ class ChannelsGateway(MessageGateway):
             self.exchange.content.feed(inline)
         if self._body is None:
             self.exchange.content.feed_eof()
-        # Channels of other hosts may lack both. Ours distinguish a half-closed client from a disconnected one.
+        # Other hosts' reply channels may lack both methods. Ours distinguish half-closed and disconnected clients.
         on_close, on_end = getattr(reply, "on_close", None), getattr(reply, "on_end", None)
         if on_end is not None:
             on_end(self._closed)
@@ -160,7 +170,6 @@ class ChannelsGateway(MessageGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Queue the head and the first content."""
         self._put(
             {
                 "status": status,
@@ -173,7 +182,6 @@ class ChannelsGateway(MessageGateway):
         )
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Queue a piece of content."""
         if self._has_room(len(content)):
             self._put({"content": content, "more_content": more_content}, content)
 
@@ -229,7 +237,7 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         message.get("root_path") or "",
         _address(message.get("server")),
         _address(message.get("client")),
-        _running_loop(),
+        asyncio._get_running_loop(),
     )
     fields = copied_fields(message.get("headers", ()), "message['headers']")
     for field in fields:
@@ -264,10 +272,3 @@ def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
 def _address(pair: Sequence[Any] | None) -> tuple[str, int] | None:
     """Return an endpoint's (host, port), or None for a Unix socket."""
     return (pair[0], pair[1]) if pair and pair[1] is not None else None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -65,7 +65,7 @@ class ASGI3Adapter:
         self._settings = settings if threads is None else replace(settings, threads=threads)
         # Built now, so that a configuration error is raised when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
-        self._interface.tasks.contains_exits = True
+        self._interface.contain_exits()
         self._starting = StartupOnce(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -131,7 +131,7 @@ class ASGI3Gateway(MessageGateway):
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
         except OSError:
-            # How hosts say that the client has gone.
+            # Hosts raise OSError when the client has disconnected.
             pass
         finally:
             self.end()
@@ -144,14 +144,12 @@ class ASGI3Gateway(MessageGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Queue the head and the first content."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         self._put({"type": "http.response.start", "status": int(status), "headers": encode_fields(fields)}, b"")
         if content or not more_content:
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Queue a piece of content."""
         try:
             content = self._checks.count(content, more_content)
         except Exception as error:
@@ -161,7 +159,6 @@ class ASGI3Gateway(MessageGateway):
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Receive the next piece."""
         if not self._content_ended:
             self._read_on()
 
@@ -184,7 +181,7 @@ class ASGI3Gateway(MessageGateway):
                     self._half_close()
                     return
                 if self._content_ended:
-                    # The one event of a request without content.
+                    # The only event of a request without content.
                     continue
                 content = event.get("body") or b""
                 if content:
@@ -192,7 +189,7 @@ class ASGI3Gateway(MessageGateway):
                 if not event.get("more_body", False):
                     self._content_ended = True
                     exchange.content.feed_eof()
-                    # Let `deliver` see to it that a disconnect is waited for.
+                    # `deliver` then waits for http.disconnect.
                     self._wake()
                 if content or self._content_ended:
                     return
@@ -204,7 +201,7 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Whether the request announces content. HTTP/2 announces it by a frame that the scope does not show."""
+    """Return whether the request announces content. HTTP/2 does so in a frame that the scope does not show."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

@@ -16,6 +16,7 @@ from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
 from uvicorn.errors import LocalProtocolError, ResponseAborted
 from uvicorn.interfaces.base import Interface
+from uvicorn.routing.interface import Refusal
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 from uvicorn.websocket_origin import is_allowed_origin
@@ -74,6 +75,12 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         session = self.session
         if event["type"] != "websocket.connect":
             return
+        interface = interface.at(session.request)
+        session.endpoint = session.request.endpoint
+        if isinstance(interface, Refusal):
+            interface.serve_http(session.request)
+            await self._pump()
+            return
         if not interface.serves_websockets or not self._is_allowed(interface, allowed_origins):
             session.request.respond(403)
             await self._pump()
@@ -109,7 +116,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
@@ -121,19 +127,17 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             )
         fields = encode_fields(ResponseChecks("GET").start(200, b"", headers, b"", True)[1])
         for name, _ in fields:
-            # A host would either fail after the application considers the connection open, or send the field.
+            # A host would send the field, or fail when the application already considers the connection open.
             if name.startswith(b"sec-websocket-") or name == b"content-length":
                 instead = "; expected the subprotocol in 'subprotocol'" if name == b"sec-websocket-protocol" else ""
-                raise LocalProtocolError(f"header {name!r}: belongs to the handshake, which is the host's{instead}")
+                raise LocalProtocolError(f"header {name!r}: only the host may set it in a handshake{instead}")
         self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
         session.request.switch_protocols()
 
     def send_text(self, text: str) -> None:
-        """Send a text message."""
         self._put_message({"type": "websocket.send", "text": text}, len(text))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message."""
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
@@ -148,15 +152,12 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._resumed.clear()
 
     def resume_receiving(self) -> None:
-        """Resume receiving."""
         self._resumed.set()
 
     async def drain(self) -> None:
-        """Wait until the unsent bytes are below the high-water mark, or the connection is closed."""
         await self._backlog.wait(lambda: self.session.state is CLOSED)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     # What the handshake's exchange calls: a response to it rejects the handshake
@@ -173,7 +174,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Send more content of a rejection."""
         try:
             content = self._checks.count(content, more_content)
         except Exception as error:

@@ -1,8 +1,7 @@
 """Direct call of a WSGI application for a request of our own server that a channels application passed on.
 
-Passed on as messages, such a request needs a second exchange, copies of its head, and a queue. A site that did this
-reached a third of the requests per second of the WSGI application alone; with direct calls it reaches two thirds
-(bench/wsgi.py, `mixed`).
+Messages would need a second exchange, copies of the head, and a queue: such a site reached a third of the requests per
+second of the WSGI application alone. With direct calls it reaches two thirds (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
     """Have `interface` respond to `exchange`; raise the application's exception, as `ASGIAdapter` does.
 
-    After this is cancelled or has raised, the call no longer responds: the caller may.
+    After it has raised or was cancelled, the caller may respond itself.
     """
     call = DirectCall(interface, exchange)
     interface.queue(call, exchange)
     if exchange.state >= COMPLETE:
-        # Refused: no worker thread can make the call.
+        # The interface has rejected the call, because too many wait for a worker thread.
         return
     try:
         await call.outcome
@@ -68,7 +67,7 @@ class DirectCall(WSGICall):
         self._loop_calls.post(self._on_loop_cancelled)
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        # A caller that was cancelled may have answered itself.
+        # A cancelled caller may have sent its own response.
         if not self.outcome.done():
             super().on_end(exchange)
             self.outcome.set_result(None)

@@ -42,9 +42,9 @@ class MessageGateway(HTTPGateway):
         # Each message with its original size: a middleware that compresses changes the message.
         self._messages: deque[tuple[Message, int]] = deque()
         self._backlog = FlowControl()
-        # What `deliver` waits for, while it does. An asyncio.Event takes 1 us more for each request.
+        # The future that `deliver` awaits. An asyncio.Event takes 1 us more for each request.
         self._waiter: asyncio.Future[None] | None = None
-        #: Raised by `deliver` after it has sent the messages queued before.
+        #: Raised by `deliver` after it has sent the queued messages.
         self._failure: Exception | None = None
         # A weak reference to an error that is raised by `deliver` and in the application.
         self._fault: weakref.ref[Exception] | None = None
@@ -88,7 +88,7 @@ class MessageGateway(HTTPGateway):
             await waiter
 
     def all_sent(self) -> None:
-        """Wait or act when all queued messages are sent and the response is incomplete."""
+        """Called when all queued messages are sent and the response is incomplete."""
 
     def end(self) -> None:
         """End the exchange: stop sending and receiving."""
@@ -102,7 +102,6 @@ class MessageGateway(HTTPGateway):
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
@@ -111,8 +110,8 @@ class MessageGateway(HTTPGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise after the messages queued before: a response that has begun must not become a 500."""
-        # A client that has closed its side and never got a response is no failure: the call just returns.
+        """Make `deliver` raise after the queued messages: a response that has begun must not become a 500."""
+        # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))
 
@@ -126,7 +125,7 @@ class MessageGateway(HTTPGateway):
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
         """Make `deliver` raise now, even if the host never takes the current message."""
         self.abort(exchange, reason)
-        # Send the head at least: a response that has begun must not become a 500.
+        # Send at least the head: a response that has begun must not become a 500.
         while len(self._messages) > (0 if self._has_begun else 1):
             self._messages.pop()
         if self._sending is not None and not self._is_abandoned:
@@ -134,11 +133,9 @@ class MessageGateway(HTTPGateway):
             self._sending.cancel()
 
     async def drain(self) -> None:
-        """Wait until the unsent bytes are below the high-water mark, or the exchange has ended."""
         await self._backlog.wait(lambda: self.exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     def _has_room(self, size: int) -> bool:

@@ -35,11 +35,7 @@ class StartupOnce:
                 if task is None:
                     task = self._task = asyncio.get_running_loop().create_task(self._interface.startup())
         if not task.done():
-            # Cancelling one caller must not cancel the startup for the others.
-            if task.get_loop() is asyncio.get_running_loop():
-                await asyncio.wait((task,))
-            else:
-                await _ended_elsewhere(task)
+            await _ended(task)
         error = asyncio.CancelledError() if task.cancelled() or not task.done() else task.exception()
         if error is not None:
             if self._task is task:
@@ -51,8 +47,8 @@ class StartupOnce:
         self._task = None
 
 
-async def _ended_elsewhere(task: asyncio.Task[None]) -> None:
-    """Wait for a task on another thread's event loop."""
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a task on any event loop, and do not cancel it if the caller is cancelled."""
     ended: Future[None] = Future()
 
     def on_end(task: asyncio.Task[None]) -> None:

@@ -81,7 +81,7 @@ class WSGIAdapter:
             with thread.lock_of(self):
                 if self._thread is not thread or self._interface is None:
                     interface = build_interface(self.app, self._settings)
-                    interface.tasks.contains_exits = True
+                    interface.contain_exits()
                     starting = thread.submit(interface.startup())
                     try:
                         error = starting.exception()
@@ -228,19 +228,17 @@ class WSGIGateway(HTTPGateway):
             self._interface.serve_http(exchange)
             if exchange.state >= COMPLETE:
                 # The context refers to the endpoint: break the reference cycle, no handler will start in it.
-                exchange.endpoint.context = None
+                exchange.endpoint.release()
         except BaseException as error:
             self._put("failure", crossing(error))
 
     @property
     def write_paused(self) -> bool:  # type: ignore[override]
-        """Whether the bytes queued for the host exceed the high-water mark."""
         return self._backlog.above_high_water
 
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Queue the head and the first content."""
         self._checks = checks = ResponseChecks(exchange.method)
         phrase = _PHRASES.get(status, "Unknown")
         line, fields, content = checks.start(status, reason, headers, content, more_content, phrase)
@@ -248,7 +246,6 @@ class WSGIGateway(HTTPGateway):
         self._put("response", (line, fields, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Queue a piece of content."""
         try:
             content = self._checks.count(content, more_content)
         except LocalProtocolError as error:
@@ -291,13 +288,11 @@ class WSGIGateway(HTTPGateway):
         return True
 
     async def drain(self) -> None:
-        """Wait until the unsent bytes are below the high-water mark, or the exchange has ended."""
         exchange = self._exchange
         if exchange is not None:
             await self._backlog.wait(lambda: exchange.state >= COMPLETE)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited."""
         return self._backlog.last_send()
 
     def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:

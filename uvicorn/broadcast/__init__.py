@@ -1,11 +1,11 @@
-"""Messages to groups of connections, across processes."""
+"""Broadcast: messages to groups of connections, in all processes."""
 
 from __future__ import annotations
 
 from uvicorn.broadcast.middleware import BroadcastMiddleware
 from uvicorn.broadcast.publisher import Publisher, publish
 
-#: The first documents spell it both ways.
+#: The first documents of the project use both spellings.
 BroadCastMiddleware = BroadcastMiddleware
 
 __all__ = ["BroadCastMiddleware", "BroadcastMiddleware", "Publisher", "publish"]

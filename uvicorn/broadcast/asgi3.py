@@ -1,4 +1,4 @@
-"""A reply channel for an ASGI3 connection. Groups have messages of the channels interface, also for ASGI members."""
+"""A reply channel that translates messages of groups, which have the channels format, to events of ASGI 3."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import suppress
 from threading import get_ident
 from typing import Any, Final, final
 
+from uvicorn.broadcast.host_reply import AwaitedMember
 from uvicorn.channel import channel_names, shape
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.types import BREAK_OFF, Message
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# Events that open a connection: nothing of a group is sent before.
+# Events that open a connection. Messages of groups wait for them.
 _OPENING: Final = ("websocket.accept", "http.response.start")
-_CLOSING: Final = ("websocket.close",)
 
 
 @final
-class ASGI3Reply:
-    """Sends messages of groups to the client of one ASGI3 connection. Make it in the application's task."""
+class ASGI3Reply(AwaitedMember):
+    """Sends messages of groups to the client of one ASGI 3 connection. Create it in the application's task."""
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind
@@ -44,40 +44,29 @@ class ASGI3Reply:
         return self._name
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the connection is over; at once if it is already."""
+        """Call `callback()` once when the connection has ended; at once if it has ended already."""
         if self._over:
             callback()
         else:
             self._callbacks.append(callback)
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
-        """Send an event of the application, which gets this method as its `send`."""
+        """Send an event of the application. This method is the application's `send`."""
         if self._is_broken_off:
             raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)
         kind = event["type"]
         if kind in _OPENING:
             self._opened.set()
-        elif kind in _CLOSING or (kind == "http.response.body" and not event.get("more_body", False)):
+        elif kind == "websocket.close" or (kind == "http.response.body" and not event.get("more_body", False)):
             self.close()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether a message would be sent without waiting: False, since ASGI does not report it; each message is
-        awaited.
-        """
-        return False
-
-    def offer_text(self, text: str) -> bool:
-        """Return False: every message is awaited."""
-        return False
-
     async def wait_ready(self) -> None:
-        """Wait until the connection is open, or over."""
+        """Wait until the connection is open or has ended."""
         await self._opened.wait()
 
     def break_off(self, reason: str) -> None:
-        """Close a WebSocket with 1013, or reject it; have the host reset a response, or cancel its task."""
+        """Close or reject a WebSocket with 1013. Reset an HTTP response; if the host cannot, cancel its task."""
         if not self._over and not self._is_broken_off:
             self._is_broken_off = True
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
@@ -88,24 +77,23 @@ class ASGI3Reply:
             event = {"type": "websocket.close", "code": 1013, "reason": reason}
         else:
             event = {"type": BREAK_OFF, "reason": reason}
-        # Hosts raise for unknown events, and for a WebSocket whose client has disconnected.
+        # A host may raise for an unknown event, or because the client has disconnected.
         with suppress(Exception):
             await self._send(event)
         if self._kind == "http" and "taken" not in event and task is not None and not self._over:
-            # ASGI has no event for this; hosts close the connection when the application ends before its response.
+            # The host does not know BREAK_OFF. It closes the connection when the application ends before its response.
             task.cancel()
 
     async def send(self, message: Message) -> None:
-        """Send a message of a group, once the connection is open."""
+        """Wait until the connection is open, then send a message of a group."""
         await self._opened.wait()
         for event in self._events(message):
             if not self._over:
                 await self._send(event)
 
     def close(self) -> None:
-        """Note that the connection is over."""
+        """End the channel: the connection has ended."""
         self._over = True
-        # Release tasks that wait for it to open.
         self._opened.set()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
@@ -127,5 +115,5 @@ class ASGI3Reply:
             code = 1000 if close is True else close
             events.append({"type": "websocket.close", "code": code, "reason": message.get("reason") or ""})
         if not events:
-            raise LocalProtocolError(f"expected 'text', 'bytes' or 'close' for a websocket, got {shape(message)}")
+            raise LocalProtocolError(f"expected 'text', 'bytes' or 'close' for a WebSocket, got {shape(message)}")
         return events

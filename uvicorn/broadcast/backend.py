@@ -1,7 +1,7 @@
 """The contract of broadcast backends.
 
-A *backend* carries payloads between processes. A Redis backend uses *connections*; a connection belongs to one of two
-*drivers*, the packages asyncio_redis and redis-py.
+A *backend* carries payloads between processes. A Redis backend uses connections of a *driver*: the package
+asyncio_redis or redis-py.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Final, TypeAlias
 #: Called with the group and the payload.
 OnMessage: TypeAlias = Callable[[str, bytes], None]
 
-#: Called with the groups, `RECONNECT` or `OVERFLOW`, and the `time.time()` until which no message was missing.
+#: Called with the groups, `RECONNECT` or `OVERFLOW`, and the `time.time()` at which the gap began.
 OnGap: TypeAlias = Callable[[Collection[str], str, float], None]
 
 #: Reasons of a gap: the connection was lost, or a limit was exceeded.
 RECONNECT: Final = "reconnect"
 OVERFLOW: Final = "overflow"
 
-#: 1 s: Redis replies within a millisecond, and a request may be waiting.
+#: 1 s: Redis replies within a millisecond, and an HTTP request may wait for the publish.
 PUBLISH_TIMEOUT: Final = 1.0
-#: 1 s: how long startup waits for the first connection before it goes on without one.
+#: 1 s: startup continues without a connection after this time.
 CONNECT_TIMEOUT: Final = 1.0
 
 
 @dataclass(slots=True)
 class BackendMetrics:
-    """Counters, readable at any time from any thread."""
+    """Counters of a backend. Any thread may read them."""
 
-    #: Whether every group is subscribed, except denied ones.
+    #: Whether messages can be published, and every group except denied ones is subscribed.
     connected: bool = False
-    #: Groups that this process has no rights to; retried every 30 s.
+    #: Groups that Redis denies to this process; each is retried every 30 s.
     denied_groups: int = 0
     reconnects: int = 0
-    #: One for each gap and group.
+    #: Each gap counts once for each group.
     gaps: int = 0
     published: int = 0
-    #: Publishes that raised BroadcastUnavailable; some may have been delivered.
+    #: Publishes that raised BroadcastUnavailable; some of these messages may have been delivered.
     publish_failures: int = 0
     delivered: int = 0
     #: The maximum number of publishes that waited for a reply at one time.
@@ -47,17 +47,15 @@ class BackendMetrics:
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """Options of a backend."""
-
     publish_timeout: float = PUBLISH_TIMEOUT
-    #: Limit of each attempt to connect, and so of `start`.
+    #: The limit of each attempt to connect.
     connect_timeout: float = CONNECT_TIMEOUT
-    #: Goes before each group name: several applications can share one Redis.
+    #: Prepended to group names, so that several applications can share one Redis.
     prefix: str = ""
 
     def channel(self, group: str) -> bytes:
-        """Return the name of a group's channel."""
-        # Any text can be encoded this way, even with lone surrogates.
+        """Return the name of a group's Redis channel."""
+        # surrogatepass: names with lone surrogates have a channel too.
         return (self.prefix + group).encode("utf-8", "surrogatepass")
 
 
@@ -65,10 +63,10 @@ class Backend:
     """Carries payloads to every process that has subscribed to their group.
 
     Delivery is at most once. Payloads that one backend publishes to a group arrive in order, and all subscribers of a
-    process see the same order. A backend that publishes to a group it has subscribed to receives its own payload.
+    process receive them in the same order. A backend that has subscribed to a group receives its own payloads.
 
-    A backend belongs to the event loop and the process in which it was started; after a fork the child starts it anew.
-    Call all methods on that loop. Callbacks are called on it too, never from within a method; they must not block, and
+    A backend belongs to the event loop and the process in which it was started; a forked child must start it again.
+    Call all methods on that loop. Callbacks run on the same loop, never inside a call of a method. They must not block;
     their exceptions are logged.
     """
 
@@ -76,35 +74,35 @@ class Backend:
         self.metrics = BackendMetrics()
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
-        """Connect; return after the first attempt, successful or not (see `metrics.connected`).
+        """Connect. Return after the first attempt, even if it fails (see `metrics.connected`).
 
-        From then on a lost connection is replaced. `on_gap` is called once for each gap of a group, after the gap has
-        ended and before the next message of the group.
+        A lost connection is replaced. `on_gap` is called once for each gap of a group, after the gap has ended and
+        before the next message of the group.
         """
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        """Subscribe to `groups`; every payload published after this has returned is received.
+        """Subscribe to `groups`. Every payload that is published after the return is received.
 
-        Without a connection it returns at once: the groups are subscribed on connect, and `on_gap` is called. The same
-        holds if the server denies a group or is busy for seconds: the backend retries. Groups that are subscribed
-        already are ignored. If the caller is cancelled, the groups stay subscribed.
+        Returns early if there is no connection, if the server denies a group, or if it is busy for seconds. The backend
+        then subscribes as soon as it can, and calls `on_gap`. Groups that are subscribed already are ignored. The
+        groups stay subscribed if the caller is cancelled.
         """
         raise NotImplementedError
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
-        """Unsubscribe from `groups`; nothing of them is received from the moment of the call."""
+        """Unsubscribe from `groups`. Drop their payloads from now on."""
         raise NotImplementedError
 
     async def publish(self, group: str, payload: bytes) -> None:
         """Publish `payload`; return when the server has confirmed it.
 
-        Raises BroadcastUnavailable at once if there is no connection, and otherwise within the publish timeout. A
-        publish is retried, in order, only if the server replied that it is busy: any other failure leaves unknown
-        whether the payload arrived.
+        Raises BroadcastUnavailable at once if there is no connection, and otherwise within the publish timeout. Only a
+        publish to which the server replied that it is busy is retried, in order. After any other failure the payload
+        may have arrived.
         """
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Finish pending publishes within the publish timeout, and close; no callback is called afterwards."""
+        """Finish pending publishes within the publish timeout, and close. No callback is called afterwards."""
         raise NotImplementedError

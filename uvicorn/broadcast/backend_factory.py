@@ -9,8 +9,8 @@ from uvicorn.broadcast.backend import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend,
 from uvicorn.broadcast.redis.url import split_url
 from uvicorn.errors import ConfigError
 
-#: Scheme -> the module below `uvicorn.broadcast` whose `open_backend(url, options)` makes the backend. It is imported
-#: when it is needed: redis-py may not be installed.
+#: URL scheme -> the module of `uvicorn.broadcast` whose `open_backend(url, options)` makes the backend. Only that
+#: module is imported, because redis-py may not be installed.
 BACKENDS: Final = {
     "memory": "memory",
     **dict.fromkeys(("redis", "rediss", "unix"), "redis.standalone"),
@@ -27,14 +27,14 @@ def backend_from_url(
     connect_timeout: float = CONNECT_TIMEOUT,
     prefix: str = "",
 ) -> Backend:
-    """Make the backend of `url`, not started yet; `BackendOptions` describes the other arguments.
+    """Make the backend of `url`; start it before use. `BackendOptions` describes the other arguments.
 
-    Raises ConfigError for a malformed URL, or one whose driver is not installed.
+    Raises ConfigError for a malformed URL, or if its driver is not installed.
     """
     scheme = split_url(url).scheme
     if scheme not in BACKENDS:
         found = f"scheme {scheme!r}" if scheme else "no scheme"
-        # Not the URL itself: it may contain a password.
+        # The URL is not shown, because it may contain a password.
         raise ConfigError(f"broadcast URL: {found}; expected one of {', '.join(f'{name}://' for name in BACKENDS)}")
     try:
         module = import_module(f"uvicorn.broadcast.{BACKENDS[scheme]}")

@@ -1,33 +1,33 @@
-"""The payloads of messages. The first byte is the format:
+"""Encodes messages as payloads, and decodes them. The first byte of a payload is its format:
 
-- `{`: a message without bytes, as plain JSON with one more key, `_uvicorn`: the sender and its sequence number in the
-  group. The key is optional, so any client of Redis can publish JSON, and any can subscribe.
-- 1: an envelope of a message with bytes. Four bytes are the length of a header; the header is JSON with
+- `{`: plain JSON, for a message without bytes values. The additional key `_uvicorn` has the sender and its sequence
+  number in the group. The key is optional, so that any client of Redis can publish JSON.
+- 1: an envelope, for a message with bytes values. Four bytes are the length of a header; the header is JSON with
   `{"_uvicorn_bytes": length}` in place of each bytes value; the bytes values follow, in order.
 
-Not pickle: any client of Redis could then run code in every subscribed process.
+Pickle is not used: any client of Redis could run code in every subscribed process.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple
 
 from uvicorn.errors import LocalProtocolError, MessageTooLarge, UvicornError
 from uvicorn.types import Message, SharedBytes, SharedText
 
-#: 1 MiB: the limit of a WebSocket message, and that of the draft of the channels interface.
+#: 1 MiB: the limit of a WebSocket message, and the limit in the draft of the channels interface.
 MAX_MESSAGE_BYTES: Final = 1 << 20
-#: Of a group's name in UTF-8: enough for a path or two hashes.
+#: The limit of a group's name in UTF-8: enough for a path or two hashes.
 MAX_GROUP_BYTES: Final = 512
 
-#: Prefix of control groups, through which processes send each other requests; rejected as an application's group name.
+#: The prefix of control groups, through which processes send requests to each other. Applications cannot use it.
 PROCESS_GROUPS: Final = "uvicorn.process."
 
-# What sender, sequence number and envelope may add to a message.
+# The sender, the sequence number and the envelope add fewer bytes to a message.
 _OVERHEAD_BYTES: Final = 1024
 
-# Memory of a list or dict, and of its place in another one.
+# The memory of a list or dict and of the reference to it.
 _OBJECT_BYTES: Final = 72
 _FEW_KEYS: Final = 16
 
@@ -37,30 +37,29 @@ _plain: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators
 
 
 class MalformedMessage(UvicornError):
-    """A payload that is not a message: from another program, or a later version."""
+    """A payload that cannot be decoded: another program or a later version has published it."""
 
 
-@final
-class Encoded:
+class Encoded(NamedTuple):
     """A serialized message, before its sequence number is assigned."""
 
-    __slots__ = ("_body", "_header")
-
-    def __init__(self, header: bytes, body: bytes | None) -> None:
-        self._header = header
-        self._body = body
+    header: bytes
+    body: bytes | None
 
     def numbered(self, sender: str, sequence: int) -> bytes:
-        """Return the payload; `sender` is plain ASCII."""
-        comma = b"," if len(self._header) > 2 else b""
-        header = b'%b%b"_uvicorn":["%b",%d]}' % (self._header[:-1], comma, sender.encode(), sequence)
-        if self._body is None:
+        """Return the payload. `sender` is plain ASCII."""
+        comma = b"," if len(self.header) > 2 else b""
+        header = b'%b%b"_uvicorn":["%b",%d]}' % (self.header[:-1], comma, sender.encode(), sequence)
+        if self.body is None:
             return header
-        return b"".join((_ENVELOPE, len(header).to_bytes(4), header, self._body))
+        return b"".join((_ENVELOPE, len(header).to_bytes(4), header, self.body))
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """Serialize a message. Raises MessageTooLarge; LocalProtocolError for a value that is neither JSON nor bytes."""
+    """Serialize a message.
+
+    Raises MessageTooLarge, or LocalProtocolError for a value that is neither JSON nor bytes.
+    """
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
@@ -87,21 +86,19 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
 
 
 def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str, int]:
-    """Return the message, its sender and its sequence number; '' and 0 if it has none. Raises MalformedMessage."""
+    """Return the message, its sender ('' if unknown) and its sequence number. Raises MalformedMessage."""
     if len(payload) > most + _OVERHEAD_BYTES:
-        raise MalformedMessage(f"{len(payload)} bytes, more than {most}")
+        raise MalformedMessage(f"expected {most} bytes at most, got {len(payload)}")
     header, restore = payload, None
     if payload[:1] == _ENVELOPE:
         start = 5 + int.from_bytes(payload[1:5])
         if start > len(payload):
-            raise MalformedMessage("a truncated envelope")
+            raise MalformedMessage("the envelope is truncated")
         header, restore = payload[5:start], _Restorer(payload[start:])
     try:
         message = json.loads(header, object_hook=restore)
     except (ValueError, RecursionError) as error:
-        raise MalformedMessage(
-            f"neither JSON nor an envelope that this version knows: {type(error).__name__}"
-        ) from None
+        raise MalformedMessage(f"expected JSON or an envelope of this version, got a {type(error).__name__}") from None
     if not isinstance(message, dict):
         raise MalformedMessage(f"expected a JSON object, got {type(message).__name__}")
     match message.pop("_uvicorn", None):
@@ -111,7 +108,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """Mark text and bytes as shared, so that one frame is encoded for all clients."""
+    """Mark text and bytes as shared, so that their WebSocket frame is encoded once for all clients."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)
@@ -121,31 +118,28 @@ def share(message: Message) -> Message:
 
 
 def only_text(message: Message) -> str | None:
-    """Return the text of a message without other keys."""
+    """Return the text of a message that has no other keys, or None."""
     text = message.get("text") if len(message) == 1 else None
     return text if isinstance(text, str) else None
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Return the bytes that a queued message counts for: those of its payload and of the objects in it.
-
-    1 MB of empty lists takes 30 MB of memory.
-    """
+    """Estimate the memory of a queued message in bytes: 1 MB of JSON that consists of empty lists takes 30 MB."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))
 
 
 def group_name(group: Any) -> str:
-    """Return `group` if it is valid: any text of up to 512 bytes. Raises LocalProtocolError."""
+    """Return `group` if it is a valid name: text of 1 to 512 bytes in UTF-8. Raises LocalProtocolError."""
     if not isinstance(group, str) or not group:
         raise LocalProtocolError(f"groups.send: expected 'group' to be the name of a group, got {group!r:.100}")
     if group.startswith(PROCESS_GROUPS):
-        raise LocalProtocolError(f"groups.send: names that begin with {PROCESS_GROUPS!r} are not for applications")
+        raise LocalProtocolError(f"groups.send: the prefix {PROCESS_GROUPS!r} is reserved, got {group!r:.100}")
     try:
         size = len(group.encode())
     except UnicodeEncodeError:
-        raise LocalProtocolError(f"groups.send: expected a name that UTF-8 can hold, got {group!r:.100}") from None
+        raise LocalProtocolError(f"groups.send: expected a name that UTF-8 can encode, got {group!r:.100}") from None
     if size > MAX_GROUP_BYTES:
         raise LocalProtocolError(f"groups.send: expected a name of {MAX_GROUP_BYTES} bytes at most, got {size}")
     return group
@@ -159,7 +153,7 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Restores bytes values. The JSON parser finishes their objects, which are not nested, in order."""
+    """Replaces each `{"_uvicorn_bytes": length}` by its bytes. The JSON parser calls it for these in their order."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -170,6 +164,6 @@ class _Restorer:
             return value
         end = self._start + value[_BYTES] if type(value[_BYTES]) is int and value[_BYTES] >= 0 else -1
         if not self._start <= end <= len(self._body):
-            raise ValueError("lengths that do not match")
+            raise ValueError("the lengths of bytes values do not match")
         piece, self._start = self._body[self._start : end], end
         return piece

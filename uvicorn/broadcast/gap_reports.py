@@ -15,25 +15,25 @@ from uvicorn.broadcast.sequences import ReceivedSequences
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-# 5 s: any publisher can cause a gap with each message, and an application may query its database at each gap.
+# 5 s: any publisher can cause a gap with each message, and applications may query a database for each gap.
 _INTERVAL_SECONDS: Final = 5.0
 
 
 @final
 class GapReports:
-    """The gaps of one hub. `members_of(group)` returns the local members of a group."""
+    """Reports the gaps of one hub. `members_of(group)` returns the local members of a group."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, members_of: Callable[[str], Iterable[Member]]) -> None:
         self._loop = loop
         self._members_of = members_of
         self._received = ReceivedSequences()
-        # By reason and group, since when: gaps to be reported when the timer ends.
+        # Gaps to report when the timer ends: reason -> group -> begin.
         self._pending: dict[str, dict[str, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._log = LogLimit()
 
     def close(self) -> None:
-        """Report no more gaps."""
+        """Cancel the pending reports."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -42,29 +42,26 @@ class GapReports:
         self._received.forget(group)
 
     def on_sequence(self, group: str, sender: str, sequence: int) -> None:
-        """Report the messages that are missing before the sequence number of this one."""
+        """Report a gap if sequence numbers before this one are missing."""
         lost, since = self._received.missing(group, sender, sequence)
         if lost:
             if count := self._log.admits(lost):
-                logger.warning(
-                    "group %.200r: messages were lost: %d, in all groups since the last such line", group, count
-                )
+                logger.warning("group %.200r: messages lost: %d, in all groups since the last such line", group, count)
             self._report_limited(group, LOST, since)
 
     def on_gap(self, groups: Collection[str], reason: str, since: float) -> None:
         """Report a gap that the backend has reported."""
         if reason == OVERFLOW:
-            # A message above the size limit, which any publisher can send.
+            # Any publisher can send a message above the size limit.
             for group in groups:
                 self._report_limited(group, reason, since)
             return
         for group in groups:
-            # The next sequence number would report the same gap again.
+            # Otherwise the next sequence number would report the same gap again.
             self._received.forget(group)
-        affected = self._affected(dict.fromkeys(groups, since), reason)
-        if affected:
-            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
-        _notify(affected)
+        notified = self._notify(dict.fromkeys(groups, since), reason)
+        if notified:
+            logger.warning("messages to %d clients may have been lost since %.3f: %s", notified, since, reason)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
         """Report a gap that any publisher can cause: at once, or together with others after the interval."""
@@ -77,12 +74,12 @@ class GapReports:
         self._timer = None
         pending, self._pending = self._pending, {}
         for reason, gaps in pending.items():
-            _notify(self._affected(gaps, reason))
+            self._notify(gaps, reason)
         if pending:
             self._timer = self._loop.call_later(_INTERVAL_SECONDS, self._report_pending, context=Context())
 
-    def _affected(self, gaps: Mapping[str, float], reason: str) -> dict[Member, Gap]:
-        """Return one gap for each member of these groups."""
+    def _notify(self, gaps: Mapping[str, float], reason: str) -> int:
+        """Notify each member of these groups once; return the number of members."""
         affected: dict[Member, Gap] = {}
         for group, since in gaps.items():
             for member in self._members_of(group):
@@ -91,9 +88,6 @@ class GapReports:
                     affected[member].merge(gap)
                 else:
                     affected[member] = gap
-        return affected
-
-
-def _notify(affected: Mapping[Member, Gap]) -> None:
-    for member, gap in affected.items():
-        member.notify_gap(gap)
+        for member, gap in affected.items():
+            member.notify_gap(gap)
+        return len(affected)

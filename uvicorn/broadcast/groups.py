@@ -19,7 +19,7 @@ from uvicorn.types import Message
 
 @final
 class GroupsChannel:
-    """The groups of all processes, for the client of `reply`, which may be a member of any."""
+    """Adds the client of `reply` to groups, and sends messages to groups of all processes."""
 
     __slots__ = ("_hub", "_reply")
 
@@ -29,25 +29,25 @@ class GroupsChannel:
 
     @property
     def name(self) -> str:
-        """The name of this client's own reply channel, for `'add'`."""
+        """The name of this client's reply channel, for `'add'`."""
         if self._reply is None:
-            raise LocalProtocolError("groups.name: this client has no reply channel: only its response can be sent")
+            raise LocalProtocolError("groups.name: this client has no reply channel, so it cannot join a group")
         name: str = self._reply.name
         return name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send `{'group': name}` with any of these keys, which are handled in this order:
 
-        - `'add': channel_name` makes a channel a member. Awaiting it waits for the subscription: messages sent to the
-          group from then on arrive. While Redis is down it returns at once; the group is subscribed on reconnect, and
-          the member gets a gap event.
-        - `'discard': channel_name` ends the membership: nothing more of the group is sent to the channel.
+        - `'add': channel_name` makes a channel a member. Await the result to wait for the subscription: the member gets
+          all messages sent afterwards. While Redis is down the wait ends at once; the group is subscribed on reconnect,
+          and the member gets a gap event.
+        - `'discard': channel_name` ends the membership. The channel gets no more messages of the group.
         - `'send': message` sends a message to every member's reply channel, in all processes.
 
-        Acts at once; awaiting the result is optional. On another thread it blocks until all is done.
+        Acts at once; awaiting the result is optional. On a thread without the event loop, block until all is done.
 
-        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if a message could not be
-        published in time, or a request to the channel's process could not.
+        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if the message, or the
+        request to the channel's process, could not be published in time.
         """
         hub = self._hub
         if get_ident() != hub.thread:
@@ -70,10 +70,10 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Call `callback(event)`, and await its result if possible, for each gap of this client.
+        """Call `callback(event)` for each gap of this client, and await the result if it is awaitable.
 
         The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, a
-        channels application is called with it. Raises LocalProtocolError if there is no reply channel.
+        channels application is called with the event. Raises LocalProtocolError for a client without reply channel.
         """
         self._hub.gap_callbacks[self.name] = callback
         self._reply.on_close(partial(self._hub.gap_callbacks.pop, self.name, None))

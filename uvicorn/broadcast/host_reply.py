@@ -8,28 +8,32 @@ from typing import Any, final
 from uvicorn.types import GroupMember, Message
 
 
-@final
-class HostReply:
-    """Needs only `name` and a coroutine function `send`: each message is awaited, and one message closes the client.
+class AwaitedMember:
+    """A group member whose host does not report a slow client: each message is awaited before the next one is sent."""
 
-    With `on_close` it is a member until its client disconnects, otherwise for as long as it is in a group.
+    is_ready = False
+
+    def offer_text(self, text: str) -> bool:
+        return False
+
+
+@final
+class HostReply(AwaitedMember):
+    """Makes a GroupMember of an object that has only `name` and a coroutine function `send`.
+
+    If the object has `on_close`, it is a member until its client disconnects; otherwise, as long as it is in a group.
     """
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply
         self._start = start
+        #: Whether the object reports that its client has disconnected.
+        self.reports_close = hasattr(reply, "on_close")
 
     @property
     def name(self) -> str:
         name: str = self._reply.name
         return name
-
-    @property
-    def is_ready(self) -> bool:
-        return False
-
-    def offer_text(self, text: str) -> bool:
-        return False
 
     def send(self, message: Message) -> Awaitable[None] | None:
         sent: Awaitable[None] | None = self._reply.send(message)
@@ -41,11 +45,6 @@ class HostReply:
     def break_off(self, reason: str) -> None:
         self._start(self._close(reason))
 
-    @property
-    def reports_close(self) -> bool:
-        """Whether it reports that its client has disconnected."""
-        return hasattr(self._reply, "on_close")
-
     def on_close(self, callback: Callable[[], object]) -> None:
         if self.reports_close:
             self._reply.on_close(callback)
@@ -55,5 +54,5 @@ class HostReply:
 
 
 def as_member(reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> GroupMember:
-    """Return a reply channel as a GroupMember; `start` starts a task."""
+    """Return `reply` as a GroupMember. `start` starts a task."""
     return reply if isinstance(reply, GroupMember) else HostReply(reply, start)

@@ -1,20 +1,19 @@
-"""The groups of one event loop: local members, messages delivered to them, and messages published by them.
-
-Only the thread of its event loop accesses a hub.
-"""
+"""The groups of one event loop: their local members, and the messages that are published and delivered."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import Context
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from threading import get_ident
-from typing import Any, final
+from typing import Any, Final, final
 
 from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, RECONNECT, Backend
 from uvicorn.broadcast.encoding import (
@@ -28,7 +27,6 @@ from uvicorn.broadcast.encoding import (
     weight,
 )
 from uvicorn.broadcast.gap_reports import GapReports
-from uvicorn.broadcast.hub_registry import add_running, is_first, remove_running
 from uvicorn.broadcast.log_limit import LOG_SECONDS
 from uvicorn.broadcast.members import DeliveryMetrics, Member, MemberContext, OnClientGap, Queueing
 from uvicorn.broadcast.outage import Outage
@@ -48,16 +46,18 @@ class HubOptions:
 
     queueing: Queueing = Queueing()
     max_message_bytes: int = MAX_MESSAGE_BYTES
-    #: Whether a send that the backend does not accept raises BroadcastUnavailable; otherwise it is only counted.
+    #: Whether a failed publish raises BroadcastUnavailable, besides being counted.
     raise_unavailable: bool = True
-    #: Authenticate requests of other processes; the first signs. If empty, requests of any publisher are trusted.
+    #: Authenticate requests of other processes; the first one signs. If empty, any publisher is trusted.
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @final
 class Hub:
-    """Groups, on one event loop. `open_backend` is awaited once, when the hub starts; `on_gap(reply, gap)` is awaited
-    for each member and gap."""
+    """The groups of one event loop; only the thread of that event loop accesses the hub.
+
+    `open_backend` is awaited once, when the hub starts; `on_gap(reply, gap)` is awaited for each member and gap.
+    """
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class Hub:
         self.thread = get_ident()
         self.options = options
         self.metrics = DeliveryMetrics()
-        #: The sender's name in its messages. Each hub numbers its own.
+        #: The name of this hub in its messages, which each hub numbers separately.
         self.sender = secrets.token_hex(6)
         self.backend: Backend | None = None
-        #: The backend's URL, '' for a backend object, and the prefix of group names.
+        #: The URL of the backend; '' for a backend object.
         self.url = ""
         self.prefix = ""
         self.publish_timeout = PUBLISH_TIMEOUT
@@ -83,7 +83,7 @@ class Hub:
             lambda groups, since: self._gaps.on_gap(groups, RECONNECT, since),
         )
         self.members: dict[str, Member] = {}
-        #: By the names of reply channels: callbacks for gaps, instead of a call of the application.
+        #: Callbacks for gaps, by the name of the reply channel. A client without one has its application called.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
         self.remote_members = RemoteMembers(self, options.secrets)
         self._open_backend = open_backend
@@ -103,15 +103,15 @@ class Hub:
     # Start and stop.
 
     async def start(self) -> None:
-        """Connect, once; concurrent callers wait, and continue in the order of their calls."""
+        """Connect, unless connected. Concurrent callers wait, and continue in the order of their calls."""
         if self.backend is not None and not self._entering:
             return
         self._entering += 1
         try:
             async with self._starting:
                 if self.backend is None:
-                    # In a task of its own: the backend's tasks must not have the context of the first client, nor be
-                    # cancelled with it.
+                    # A separate task, so that the backend's tasks neither inherit the context of the first client nor
+                    # are cancelled with it.
                     await outcome(self.start_task(self._start()))
         finally:
             self._entering -= 1
@@ -119,7 +119,7 @@ class Hub:
     async def stop(self) -> None:
         """Finish pending publishes, and close."""
         self._stopped = True
-        remove_running(self)
+        _running.pop(id(self), None)
         self.subscriptions.close()
         self.remote_members.close()
         self._gaps.close()
@@ -137,14 +137,14 @@ class Hub:
         left = self._tasks | self._publishing
         left.discard(asyncio.current_task())
         if left:
-            # One second for handlers to clean up, as in the server.
+            # The server gives cancelled handlers one second too.
             await asyncio.wait(left, timeout=1)
 
     def snapshot(self) -> dict[str, int | bool]:
         """Return all counters."""
         counted = asdict(self.metrics) | {"groups": len(self._groups), "members": len(self.members)}
         if self.backend is not None:
-            # Keys of their own: messages delivered to clients, and gaps of members, are counted above.
+            # Renamed, because `delivered` and `gaps` above count per client.
             counters = asdict(self.backend.metrics)
             counters["received"] = counters.pop("delivered", 0)
             counters["holes"] = counters.pop("gaps", 0)
@@ -154,20 +154,18 @@ class Hub:
     # Membership.
 
     def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
-        """Make a channel a member of a group; `context` is its client's.
+        """Make a channel a member of a group. `context` holds the context variables of its client.
 
-        Return a future that is done when the group is subscribed, or None if it is already.
+        Return a future that is done when the group is subscribed, or None if it is subscribed already.
         """
-        member = self.members.get(name)
-        if member is None:
-            member = self.members[name] = Member(reply, name, context, self._shared)
-            self._groups.setdefault(group, {})[member] = None
-            member.groups.add(group)
+        known = self.members.get(name)
+        member = known or Member(reply, name, context, self._shared)
+        self._groups.setdefault(group, {})[member] = None
+        member.groups.add(group)
+        if known is None:
+            self.members[name] = member
             # Called at once if the client has disconnected already.
             member.target.on_close(partial(self.forget, member))
-        else:
-            self._groups.setdefault(group, {})[member] = None
-            member.groups.add(group)
         return self.subscriptions.want(group) if group in member.groups else None
 
     def owns(self, reply: Any) -> bool:
@@ -175,18 +173,24 @@ class Hub:
         return getattr(reply, "loop_thread", self.thread) == self.thread
 
     def adds_on_request(self) -> bool:
-        """Return whether this hub, of all that receive the control messages on its event loop, adds channels."""
-        return is_first(self)
+        """Return whether this hub adds channels when another process requests it.
+
+        Of several hubs with the same backend and prefix on one event loop, only the first does: they all receive the
+        request, and a client that joined through two of them would get each message twice.
+        """
+        key = (self.thread, self.url, self.prefix)
+        same = (hub for hub in tuple(_running.values()) if (hub.thread, hub.url, hub.prefix) == key)
+        return not self.url or next(same, self) is self
 
     def discard(self, group: str, name: str) -> None:
-        """End a membership: nothing more of the group is sent to the channel."""
+        """End a membership. The channel gets no more messages of the group."""
         member = self.members.get(name)
         if member is None or group not in member.groups:
             return
         member.leave(group)
         self._remove(group, member)
         if not member.groups and not member.reports_close:
-            # Others stay until their client disconnects: each new Member registers another `on_close` callback.
+            # Other members stay until their client disconnects: a new Member would register another callback.
             del self.members[name]
 
     def forget(self, member: Member) -> None:
@@ -212,15 +216,15 @@ class Hub:
     # Sending.
 
     def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
-        """Send to all members, in all processes, when the futures of `after` are done.
+        """Send a message to all members, in all processes, when the futures of `after` are done.
 
-        Raises LocalProtocolError for an invalid message; the task raises BroadcastUnavailable.
+        Raises LocalProtocolError for an invalid message. The task raises BroadcastUnavailable.
         """
         encoded = encode(message, self.options.max_message_bytes)
         return self.start_sending(self._publish(group, encoded, after))
 
     def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that `stop` lets finish before it cancels the others."""
+        """Start a task that `stop` cancels only after the backend has finished pending publishes."""
         task = self._begin(coroutine, None, self._publishing)
         # Retrieve the exception: otherwise the event loop logs it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -236,10 +240,7 @@ class Hub:
                 raise
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Number a message and publish it, without a suspension between the two.
-
-        Raises BroadcastUnavailable, which is counted and logged.
-        """
+        """Number a message and publish it. Raises BroadcastUnavailable, which is counted and logged."""
         try:
             await self._hand_over(group, encoded)
         except BroadcastUnavailable as error:
@@ -252,10 +253,7 @@ class Hub:
                 self._outage.succeeded()
 
     def _check_outage(self) -> None:
-        """Log how many messages failed since the last line.
-
-        If the backend is connected again, also end the outage: no message has been sent since that would have ended it.
-        """
+        """Log how many messages failed since the last line. End the outage if the backend is connected again."""
         self._outage_timer = None
         if self._outage:
             self._outage.count()
@@ -271,12 +269,12 @@ class Hub:
         backend = self.backend
         if backend is None:
             raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
+        # No suspension between the two: payloads leave in the order of their numbers.
         await backend.publish(group, encoded.numbered(self.sender, self._sequences.next(group)))
 
     # Called by the backend.
 
     def _on_message(self, group: str, payload: bytes) -> None:
-        # First: this group has no members, even if a publisher says so.
         is_control = group == self.remote_members.group
         members = self._groups.get(group)
         if members is None and not is_control:
@@ -300,7 +298,7 @@ class Hub:
         text = only_text(message)
         size, sent = len(payload) if text is not None else weight(message, payload), 0
         for member in tuple(members):
-            # The fast path of most messages and members: text, and a client that keeps up.
+            # The fast path of most messages: text, for a client that reads fast enough.
             if text is not None and member.offer_text(text):
                 sent += 1
             else:
@@ -310,13 +308,13 @@ class Hub:
     # Internal.
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
-        """Start a task that is cancelled when the hub stops; in an empty context unless one is given."""
+        """Start a task that is cancelled when the hub stops. Without `context`, its context is empty."""
         return self._begin(coroutine, context, self._tasks)
 
     def _begin(
         self, coroutine: Coroutine[Any, Any, None], context: Context | None, tasks: set[asyncio.Task[None]]
     ) -> asyncio.Task[None]:
-        # A copy: a context cannot be entered twice at the same time.
+        # A copy, because two tasks cannot run in one context at the same time.
         context = Context() if context is None else context.copy()
         if sys.version_info >= (3, 12):
             task = asyncio.Task(coroutine, loop=self.loop, eager_start=True, context=context)
@@ -333,14 +331,14 @@ class Hub:
         try:
             await backend.start(self._on_message, self._gaps.on_gap)
         except BaseException:
-            # It may have begun to connect.
+            # The backend may have begun to connect.
             await backend.stop()
             raise
         if self._stopped:
             await backend.stop()
             return
         self.backend = backend
-        add_running(self)
+        _running[id(self)] = self
         self.subscriptions.want(self.remote_members.group)
 
     async def _subscribe(self, groups: Collection[str]) -> None:
@@ -353,8 +351,22 @@ class Hub:
             await self.backend.unsubscribe(groups)
 
 
+#: The hubs of this process that have started and not stopped, in the order of their start.
+_running: Final[weakref.WeakValueDictionary[int, Hub]] = weakref.WeakValueDictionary()
+# A forked process has copies of the objects, but not the threads of their event loops.
+os.register_at_fork(after_in_child=_running.clear)
+
+
+def running_hub(url: str | None) -> Hub | None:
+    """Return the first running hub with `url`, or with any URL; None if there is no such hub."""
+    for hub in tuple(_running.values()):
+        if hub.loop.is_running() and hub.url and (url is None or hub.url == url):
+            return hub
+    return None
+
+
 async def outcome(future: asyncio.Future[None]) -> None:
-    """Await a future without cancelling it when the caller is cancelled."""
+    """Await a future. If the caller is cancelled, the future is not."""
     if not future.done():
         await asyncio.wait((future,))
     if future.cancelled():

@@ -1,4 +1,4 @@
-"""Limits the log lines that a client or a publisher can cause."""
+"""Limits the number of log lines that a client or a publisher can cause."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOG_SECONDS: Final = 60.0
 
 @final
 class LogLimit:
-    """Admits `lines` lines each minute; events in between are counted for the next line."""
+    """Admits `lines` log lines each minute, and counts the events since the last line."""
 
     def __init__(self, lines: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._lines = lines
@@ -21,7 +21,7 @@ class LogLimit:
         self._count = 0
 
     def admits(self, count: int = 1) -> int:
-        """Add `count` events; return the number for a log line, or 0 if no line may be written now."""
+        """Add `count` events. Return the number of events to log, or 0 if the limit of this minute is reached."""
         self._count += count
         now = self._clock()
         if now >= self._window_ends:

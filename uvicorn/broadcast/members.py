@@ -1,4 +1,4 @@
-"""Members of groups: each has a queue of messages and gaps while its client is slow."""
+"""Members of groups, each with a queue of messages and gaps for when its client is slow."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ DROP_OLDEST: Final = "drop_oldest"
 DROP_NEWEST: Final = "drop_newest"
 POLICIES: Final = (CLOSE, DROP_OLDEST, DROP_NEWEST)
 
-#: Reasons of a gap, besides those of backends: a missing sequence number, and a slow client.
+#: Reasons of a gap, besides those in backend.py: a missing sequence number, and a slow client.
 LOST: Final = "lost"
 SLOW: Final = "slow"
 
-#: 256 messages or 4 MiB: what the server keeps for a client that does not read (interface rule R17).
+#: 256 messages or 4 MiB: the limits of unsent messages that the server has for a slow client (interface rule R17).
 QUEUE_MESSAGES: Final = 256
 QUEUE_BYTES: Final = 4 << 20
 
-# Each error is logged once, with limits in number and rate: a publisher can vary the error with each message.
+# Each error is logged once. The limits are for publishers that cause a new error with each message.
 _MAX_LOGGED_ERRORS: Final = 100
 _REFUSED_LINES: Final = 20
 _LONGEST_TEXT: Final = 500
@@ -41,19 +41,19 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A point in a client's queue where messages of `groups` may be missing, none of them sent before `since`."""
+    """A place in a client's queue where messages of `groups`, sent after `since`, may be missing."""
 
     groups: set[str]
     reason: str
     since: float
 
     def merge(self, other: Gap) -> None:
-        """Merge the next gap into this one: no message is queued between them."""
+        """Merge the adjacent gap into this one."""
         self.groups |= other.groups
         self.since = min(self.since, other.since)
 
 
-#: Notifies the application of a gap, before the client's next message.
+#: Notifies the application of a gap: `on_gap(reply, gap)`.
 OnClientGap: TypeAlias = Callable[[Any, Gap], Coroutine[Any, Any, None]]
 
 
@@ -62,9 +62,9 @@ class DeliveryMetrics:
     """Counters of the delivery to clients."""
 
     delivered: int = 0
-    #: The client was too slow.
+    #: Messages that slow clients did not get.
     dropped_slow: int = 0
-    #: The client's state did not allow the message, or its kind of connection cannot send it.
+    #: Messages that a client's connection did not accept, because of its state or its kind.
     dropped_refused: int = 0
     #: Malformed payloads.
     dropped_broken: int = 0
@@ -72,7 +72,7 @@ class DeliveryMetrics:
     dropped_control: int = 0
     #: Slow clients that were disconnected.
     closed_slow: int = 0
-    #: Gap events: one for each member and gap.
+    #: Gap events; each gap counts once for each member.
     gaps: int = 0
     #: The maximum number of messages queued for one client.
     queue_high_water: int = 0
@@ -80,7 +80,7 @@ class DeliveryMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Queueing:
-    """Limits of a client's queue, and the policy beyond them."""
+    """The limits of a client's queue, and the policy when a limit is reached."""
 
     messages: int = QUEUE_MESSAGES
     bytes: int = QUEUE_BYTES
@@ -89,11 +89,11 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class MemberContext:
-    """State that the members of a hub share."""
+    """The state that all members of a hub share."""
 
     queueing: Queueing
     metrics: DeliveryMetrics
-    #: Starts a task that is cancelled when the hub stops.
+    #: `Hub.start_task`.
     start: Callable[[Coroutine[Any, Any, None], Context | None], asyncio.Task[None]]
     #: Ends all memberships of a member.
     forget: Callable[[Member], None]
@@ -106,9 +106,10 @@ class MemberContext:
 @final
 @dataclass(slots=True, eq=False)
 class Member:
-    """A reply channel in groups. The application is notified of gaps in `context`, which is the client's.
+    """A reply channel that has been added to groups.
 
-    `reply` is the application's object, `target` the GroupMember for it; usually they are the same.
+    `reply` is the application's object, and `target` the GroupMember made of it; usually both are the same object. The
+    application is notified of gaps in `context`, the context variables of its client.
     """
 
     reply: Any
@@ -131,9 +132,9 @@ class Member:
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
-        """Send a message that is only text, unless it would have to wait; return whether it was sent.
+        """Send a message that is only text, if the client can take it now. Return whether it was sent.
 
-        The caller counts it, for speed. Never raises: if False is returned, `deliver` handles the reason.
+        The caller counts the message, for speed. Never raises: after an exception `deliver` meets the same error.
         """
         if self._pump is not None:
             return False
@@ -143,7 +144,7 @@ class Member:
             return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
-        """Send or queue a message. Never waits or raises."""
+        """Send a message, or queue it. Never waits or raises."""
         if self._pump is None and self.target.is_ready:
             self._send(message)
             return
@@ -165,12 +166,12 @@ class Member:
         self._start_pump()
 
     def notify_gap(self, gap: Gap) -> None:
-        """Notify the application of a gap before the client's next message."""
+        """Notify the application of a gap, after the queued messages and before the next one."""
         self._queue_gap(gap)
         self._start_pump()
 
     def end(self) -> None:
-        """Drop the queue: the client has disconnected, or left its last group."""
+        """Drop the queue, because the client has disconnected or left its last group."""
         self._queue.clear()
         self._waiting = self._waiting_bytes = 0
         if self._pump is not None:
@@ -206,11 +207,11 @@ class Member:
             self.shared.metrics.delivered += 1
 
     def _refuse(self, error: BaseException) -> None:
-        """Count and log a failure; other members are not affected."""
+        """Count a message that the client's connection did not accept, and log the error."""
         self.shared.metrics.dropped_refused += 1
         if isinstance(error, ClientDisconnected):
             return
-        # Each error once: one message may fail for ten thousand clients.
+        # Log each error once: one message may fail for ten thousand clients.
         logged, text = self.shared.logged_errors, escaped(error, _LONGEST_TEXT)
         if text not in logged and not isinstance(error, asyncio.CancelledError) and self.shared.refused_log.admits():
             if len(logged) >= _MAX_LOGGED_ERRORS:
@@ -218,7 +219,7 @@ class Member:
             logged.add(text)
             known = isinstance(error, LocalProtocolError)
             logger.error(
-                "a group's message could not be sent to %s: %s",
+                "%s: a message of a group was not sent: %s",
                 escaped(self.name, _LONGEST_TEXT),
                 text,
                 exc_info=None if known else error,
@@ -238,7 +239,6 @@ class Member:
 
     def _drop_oldest(self) -> None:
         first = self._queue.popleft()
-        # A queued gap grows.
         gap, oldest = (first, self._queue.popleft()) if isinstance(first, Gap) else (None, first)
         assert not isinstance(oldest, Gap)
         group, _, size = oldest
@@ -264,7 +264,7 @@ class Member:
     def _start_pump(self) -> None:
         if self._pump is None:
             pump = self._pump = self.shared.start(self._run(), None)
-            # An eager task may be done already.
+            # An eager task may have ended already.
             if pump.done():
                 self._pump_ended(pump)
             else:
@@ -300,8 +300,8 @@ class Member:
         on_gap = self.shared.on_gap
         if on_gap is None:
             return
-        # A task of its own, which the client's disconnect does not cancel: the application may be using its database.
-        # Messages wait for it, so that those that it replays come first.
+        # A separate task, because a disconnect cancels the pump and must not cancel the application in a transaction.
+        # The next message waits for the task, so that messages which the application replays are sent first.
         notifying = self.shared.start(on_gap(self.reply, gap), self.context)
         if not notifying.done():
             await asyncio.wait((notifying,))
@@ -316,9 +316,9 @@ class Member:
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None
         if not pump.cancelled() and (error := pump.exception()) is not None:
-            # `wait_ready` failed: the member cannot be served.
+            # `wait_ready` has failed.
             self._refuse(error)
             self.shared.forget(self)
         if self._queue:
-            # Something was queued after the task's last check.
+            # An item was queued after the pump's last check.
             self._start_pump()

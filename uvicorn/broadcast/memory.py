@@ -1,4 +1,4 @@
-"""`memory://`: broadcast within one event loop, with the semantics of the other backends."""
+"""`memory://`: broadcast within one event loop."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from uvicorn.errors import BroadcastUnavailable
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 10,000 messages or 16 MiB in flight: beyond that publishers wait for the event loop to deliver.
+#: Publishers wait for the event loop while 10,000 messages or 16 MiB are queued.
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 16 << 20
 
 
 class _Exchange:
-    """The subscribers and the messages in flight of all backends of one name on one event loop."""
+    """The subscribers and the queued messages of all backends with one name on one event loop."""
 
     def __init__(self) -> None:
-        # Tuples, so that a message keeps the subscribers of the time it was published.
+        # Immutable tuples, because a queued message keeps its subscribers.
         self.subscribers: dict[str, tuple[MemoryBackend, ...]] = {}
         self._waiting: deque[tuple[tuple[MemoryBackend, ...], str, bytes]] = deque()
         self._waiting_bytes = 0
@@ -37,7 +37,7 @@ class _Exchange:
         while not self._room.is_set():
             await self._room.wait()
         if not self._waiting:
-            # Later: the publisher finishes its work before it receives its own message.
+            # Deferred: callbacks are never called inside `publish`.
             asyncio.get_running_loop().call_soon(self._deliver)
         self._waiting.append((self.subscribers.get(group, ()), group, payload))
         self._waiting_bytes += len(payload)
@@ -61,7 +61,7 @@ _exchanges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str,
 
 
 class MemoryBackend(Backend):
-    """Reaches the backends of the same name and prefix on the same event loop."""
+    """Carries payloads to the backends with the same name and prefix on the same event loop."""
 
     def __init__(self, name: str = "", *, publish_timeout: float = PUBLISH_TIMEOUT, prefix: str = "") -> None:
         super().__init__()
@@ -106,8 +106,8 @@ class MemoryBackend(Backend):
         except TimeoutError:
             self.metrics.publish_failures += 1
             raise BroadcastUnavailable(
-                f"{self!r}: {MAX_WAITING} messages or {MAX_WAITING_BYTES} bytes are queued, and none was delivered"
-                f" within {self._publish_timeout:g} s: the event loop is overloaded"
+                f"{self!r}: {MAX_WAITING} messages or {MAX_WAITING_BYTES} bytes were queued for"
+                f" {self._publish_timeout:g} s: the event loop is overloaded"
             ) from None
         self.metrics.published += 1
         self.metrics.pending_high_water = max(self.metrics.pending_high_water, waiting)
@@ -119,7 +119,7 @@ class MemoryBackend(Backend):
         self.metrics.connected = False
 
     def deliver(self, group: str, payload: bytes) -> None:
-        """Pass a message on; for the exchange."""
+        """Pass a message to the hub, if it still has the subscription."""
         if group not in self._groups:
             return
         self.metrics.delivered += 1

@@ -1,8 +1,8 @@
 """`BroadcastMiddleware`: groups of connections for an application of any interface.
 
 The arguments of a call show the interface: `(message, channels)`, `(message)`, `(scope, receive, send)` or
-`(environ, start_response)`. So this module is independent of servers, and works under any host. A host that has to know
-the interface before the first call follows `__wrapped__`, as for decorators.
+`(environ, start_response)`. This works under any host. A host that detects the interface before the first call looks at
+the application in `__wrapped__`.
 """
 
 from __future__ import annotations
@@ -33,20 +33,23 @@ _REDIS_PORT: Final = 6379
 
 
 class BroadcastMiddleware:
-    """`BroadcastMiddleware(app)` is `app` with groups: `channels['groups']`, `message['groups']` of a consumer,
-    `scope['groups']` of ASGI3, `environ['uvicorn.groups']` of WSGI.
+    """Gives groups to an application of any interface.
 
-    The backend is the Redis at `host` and `port`, or that of `url`, or a `backend` of your own. Without any of these it
-    is that of UVICORN_BROADCAST_URL; or Redis on localhost, if it responds at startup; or this process's memory, with a
-    warning. A backend that you name is never replaced by another.
+    Channels applications have `channels['groups']`, consumers `message['groups']`, ASGI 3 applications
+    `scope['groups']`, and WSGI applications `environ['uvicorn.groups']`.
 
-    `prefix` keeps the groups of several applications apart. At most `queue_messages` and `queue_bytes` are queued for a
-    client; beyond that `slow` decides: `'close'` (1013), `'drop_oldest'` or `'drop_newest'`. `gaps=False` turns gap
-    events off. With `unavailable='raise'` `send` raises BroadcastUnavailable for a message that cannot be published;
-    with `'drop'` the message is counted.
+    Choose the backend by `host` and `port` of Redis, by `url`, or by a `backend` object. Without any of these,
+    UVICORN_BROADCAST_URL names it; the next choice is Redis on localhost, if it responds at startup; the last one is
+    the memory of this process, with a warning. A backend that you have chosen is never replaced.
 
-    With `secret`, of 16 bytes or more and the same in all processes, only these can add each other's clients to groups
-    and discard them; otherwise any publisher can. Of several secrets the first signs, and all are accepted.
+    `prefix` separates the groups of several applications. At most `queue_messages` messages and `queue_bytes` bytes are
+    queued for a slow client; `slow` is the policy for more: `'close'` (1013), `'drop_oldest'` or `'drop_newest'`.
+    `gaps=False` turns gap events off. With `unavailable='raise'`, `send` raises BroadcastUnavailable for a message that
+    cannot be published; with `'drop'`, the message is only counted.
+
+    `secret`, at least 16 bytes and the same in all processes, authenticates the requests by which processes add each
+    other's clients to groups; without it, any publisher can send such requests. A sequence of secrets is accepted, and
+    its first secret signs.
 
     Raises ConfigError for invalid arguments.
     """
@@ -74,31 +77,23 @@ class BroadcastMiddleware:
         if host is not None and (
             not isinstance(host, str) or host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host)
         ):
-            # Without the value found: it may contain a password.
+            # The value is not shown, because it may contain a password.
             raise ConfigError(
-                "BroadcastMiddleware: expected the name or the address of a host, with port as its own argument; a URL"
-                " is given as url="
+                "BroadcastMiddleware: host: expected a name or an address, without a port; pass a URL as url="
             )
-        if not isinstance(prefix, str):
-            raise ConfigError(f"BroadcastMiddleware: prefix: expected text, got {type(prefix).__name__}")
-        if not isinstance(publish_timeout, (int, float)) or not publish_timeout > 0:
-            raise ConfigError(
-                f"BroadcastMiddleware: publish_timeout: expected seconds above 0, got {publish_timeout!r}"
-            )
-        if slow not in POLICIES:
-            raise ConfigError(f"BroadcastMiddleware: slow: expected one of {', '.join(POLICIES)}, got {slow!r}")
-        if unavailable not in ("raise", "drop"):
-            raise ConfigError(f"BroadcastMiddleware: unavailable: expected 'raise' or 'drop', got {unavailable!r}")
-        for name, number in (
-            ("max_message_bytes", max_message_bytes),
-            ("queue_messages", queue_messages),
-            ("queue_bytes", queue_bytes),
+        counts = {"max_message_bytes": max_message_bytes, "queue_messages": queue_messages, "queue_bytes": queue_bytes}
+        timeout_is_valid = isinstance(publish_timeout, (int, float)) and publish_timeout > 0
+        for name, value, is_valid, expected in (
+            ("prefix", prefix, isinstance(prefix, str), "text"),
+            ("publish_timeout", publish_timeout, timeout_is_valid, "seconds above 0"),
+            ("slow", slow, slow in POLICIES, f"one of {', '.join(POLICIES)}"),
+            ("unavailable", unavailable, unavailable in ("raise", "drop"), "'raise' or 'drop'"),
+            *((k, n, isinstance(n, int) and n >= 1, "a number not below 1") for k, n in counts.items()),
         ):
-            if not isinstance(number, int) or number < 1:
-                raise ConfigError(f"BroadcastMiddleware: {name}: expected a number not below 1, got {number!r}")
-        self.app = app
-        #: Followed by `inspect.signature`.
-        self.__wrapped__ = app
+            if not is_valid:
+                raise ConfigError(f"BroadcastMiddleware: {name}: expected {expected}, got {value!r}")
+        #: Interface detection reads `__wrapped__`.
+        self.app = self.__wrapped__ = app
         self._backend = backend
         if host is not None or port is not None:
             url = url_of_redis(host or "localhost", _REDIS_PORT if port is None else port)
@@ -106,7 +101,7 @@ class BroadcastMiddleware:
         self._prefix = prefix
         self._publish_timeout = publish_timeout
         if url is not None:
-            # Now, so that a mistake is an error when the module is imported.
+            # Raises for a malformed URL when the application's module is imported, not at startup.
             self._backend_of(url)
         self._options = HubOptions(
             Queueing(queue_messages, queue_bytes, slow),
@@ -116,7 +111,7 @@ class BroadcastMiddleware:
         )
         self._gaps = gaps
         self._is_channels = False
-        # One for each event loop: a middleware may serve on several, in as many threads.
+        # A middleware may serve on several event loops, each in a thread of its own.
         self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
         self._own_publisher: Publisher | None = None
 
@@ -129,7 +124,7 @@ class BroadcastMiddleware:
             return self._call_wsgi(first, second) if callable(second) else self._call_channels(first, second)
         if len(arguments) == 1:
             first = arguments[0]
-            # The second version of ASGI calls with the scope first.
+            # ASGI 2 calls the application with the scope alone.
             is_scope = isinstance(first, dict) and "type" in first and "reply_channel" not in first
             return self._call_asgi2(first) if is_scope else self._call_consumer(first)
         raise LocalProtocolError(
@@ -143,7 +138,7 @@ class BroadcastMiddleware:
         try:
             await self._call_hook("startup")
         except BaseException:
-            # `shutdown` is not called after a failed startup.
+            # Servers do not call `shutdown` after a failed startup.
             await self._stop()
             raise
 
@@ -161,7 +156,7 @@ class BroadcastMiddleware:
 
     @property
     def metrics(self) -> dict[str, int | bool]:
-        """The counters of all event loops of this process; {} before startup."""
+        """The sums of all counters of this process; {} before startup."""
         total: dict[str, int | bool] = {}
         for hub in self._hubs.values():
             for name, value in hub.snapshot().items():
@@ -172,7 +167,7 @@ class BroadcastMiddleware:
 
     async def _call_channels(self, message: Message, channels: dict[str, Any]) -> None:
         self._is_channels = True
-        # A copy: other middleware may keep the original.
+        # A copy, because other middleware may use the original.
         await self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
 
     def _call_consumer(self, message: Any) -> Any:
@@ -188,7 +183,7 @@ class BroadcastMiddleware:
         def call(scope: dict[str, Any], receive: Any, send: Any) -> Any:
             return self.app(scope)(receive, send)
 
-        # Some hosts take this middleware, which is not a coroutine function, for an ASGI 2 application.
+        # Some hosts call an ASGI 3 application in this way too, because the middleware is not a coroutine function.
         return partial(self._serve_asgi, self.app if _takes_three(self.app) else call, scope)
 
     async def _serve_asgi(self, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -205,10 +200,7 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Connect before the lifespan and disconnect after it.
-
-        If the application does not support it, the middleware answers the host.
-        """
+        """Connect before the lifespan, and disconnect after it. Complete the lifespan that an application ignores."""
         received: set[str] = set()
         sent: set[str] = set()
 
@@ -229,7 +221,7 @@ class BroadcastMiddleware:
                 await self._stop()
                 raise
             if received:
-                # It may have failed to start; without this middleware the server would log it.
+                # Without this middleware the server would log the error.
                 logger.warning("lifespan: the application failed; serving it without lifespan", exc_info=error)
         if "lifespan.startup.failed" not in sent:
             for stage in ("startup", "shutdown"):
@@ -244,7 +236,7 @@ class BroadcastMiddleware:
     # Hubs.
 
     def _hub(self) -> Hub:
-        """Return the hub of the running loop."""
+        """Return the hub of the running event loop."""
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
@@ -254,7 +246,7 @@ class BroadcastMiddleware:
         return hub
 
     def _find_hub(self) -> Hub | None:
-        """Return the hub of the running loop, or one that a server has started on a loop in another thread."""
+        """Return the hub of the running event loop; without one, the hub of a server in another thread, or None."""
         try:
             return self._hub()
         except RuntimeError:
@@ -263,19 +255,15 @@ class BroadcastMiddleware:
     def _server_hub(self) -> Hub:
         hub = self._find_hub()
         if hub is None:
-            raise BroadcastUnavailable("BroadcastMiddleware: not started; expected a server that awaits `startup`")
+            raise BroadcastUnavailable("BroadcastMiddleware: not started; the server has to await `startup` first")
         return hub
 
     def _publisher(self) -> Publisher:
         if self._backend is not None:
-            raise BroadcastUnavailable(
-                "BroadcastMiddleware: a backend of your own needs an event loop; this host has none"
-            )
+            raise BroadcastUnavailable("BroadcastMiddleware: backend= needs a host with an event loop; pass url=")
         if self._own_publisher is None:
-            timeout = self._publish_timeout
-            self._own_publisher = Publisher(
-                self.url, prefix=self._prefix, timeout=timeout, max_message_bytes=self._options.max_message_bytes
-            )
+            timeout, limit = self._publish_timeout, self._options.max_message_bytes
+            self._own_publisher = Publisher(self.url, prefix=self._prefix, timeout=timeout, max_message_bytes=limit)
         return self._own_publisher
 
     async def _open_backend(self) -> Backend:
@@ -295,7 +283,6 @@ class BroadcastMiddleware:
             await hub.stop()
 
     async def _on_gap(self, reply: Any, gap: Gap) -> None:
-        """Notify the application of a gap."""
         hub = self._hub()
         groups = sorted(gap.groups)
         event = {"channel": "groups.gap", "groups": groups, "reason": gap.reason, "since": gap.since}

@@ -1,4 +1,4 @@
-"""Logs an outage of the backend: one line at its begin, a count each minute, and one line at its end."""
+"""Logs an outage of the backend: one line when it begins, a count each minute, and one line when it ends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @final
 class Outage:
-    """The outages of one publisher. It marks the errors it counts as `reported`: servers log no traceback for them."""
+    """The outages of one publisher. Sets `reported` on each error, so that servers log no traceback for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Its begin, and whether that has been logged; an outage that follows another within a minute is only counted.
+        # The begin of the outage.
         self._since: float | None = None
+        # Whether the begin has been logged. Within a minute of the last line, failures are only counted.
         self._is_logged = False
         self._next_line = 0.0
         self._counted = 0
@@ -29,7 +30,7 @@ class Outage:
         self._error = ""
 
     def __bool__(self) -> bool:
-        """Return whether the last message failed."""
+        """Whether the last message failed."""
         return self._since is not None
 
     def failed(self, error: BroadcastUnavailable) -> None:
@@ -63,7 +64,7 @@ class Outage:
             self._next_line = self._clock() + LOG_SECONDS
 
     def succeeded(self) -> None:
-        """End the outage: a message was accepted."""
+        """End the outage, because a message was accepted."""
         since, self._since = self._since, None
         if since is not None and self._is_logged:
             self._counted = 0

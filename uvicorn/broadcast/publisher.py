@@ -1,4 +1,4 @@
-"""Messages to groups from code without an event loop: views, management commands, task queues, cron."""
+"""Publishes messages to groups from code without an event loop: views, management commands, task queues, cron."""
 
 from __future__ import annotations
 
@@ -10,41 +10,34 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
+from uvicorn.broadcast.backend import PUBLISH_TIMEOUT
 from uvicorn.broadcast.default_url import LOCAL_REDIS, MEMORY, named_url
 from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, encode, group_name
-from uvicorn.broadcast.hub import outcome
-from uvicorn.broadcast.hub_registry import RunningHub, running_hub
+from uvicorn.broadcast.hub import Hub, outcome, running_hub
 from uvicorn.broadcast.outage import Outage
 from uvicorn.broadcast.sequences import SentSequences
 from uvicorn.channel import DONE, shape
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.types import Message
 
-if TYPE_CHECKING:
-    from uvicorn.broadcast.redis.sync import SyncClient
-
-# 1 s for connecting, sending and the reply: Redis needs a millisecond, and a client may be waiting for a page.
-_TIMEOUT: Final = 1.0
-
 # As in redis/publisher.py.
 _FIRST_RETRY_SECONDS: Final = 0.05
 _LONGEST_RETRY_SECONDS: Final = 0.4
 
-# Added to the publish timeout for the event loop of this process, which may be waiting for this thread.
+# Added to the publish timeout when the event loop of this process publishes: that loop may be blocked for a moment.
 _LOOP_SECONDS: Final = 5.0
 
 
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group`, in all processes; return when the backend has accepted it.
 
-    Without `url` the backend is that of the BroadcastMiddleware of this process which started first, or that of
-    UVICORN_BROADCAST_URL, or Redis on localhost. Any thread and any forked process may call this.
+    Without `url`, the backend is that of the first BroadcastMiddleware of this process; if none has started, it is that
+    of UVICORN_BROADCAST_URL, or else Redis on localhost. Call this in any thread or forked process.
 
-    Raises BroadcastUnavailable if the message was not accepted within a second, and LocalProtocolError for an invalid
-    one.
+    Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
+    message.
     """
     hub = running_hub(url)
     if hub is not None and _through(hub, group, message):
@@ -56,10 +49,10 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 
 @final
 class Publisher:
-    """Publishes on its own connection, which is made when it is first needed, kept, and replaced when it is lost.
+    """Publishes on a connection of its own, which is opened by the first message and reopened when it is lost.
 
-    `prefix` and `max_message_bytes` must be those of the middleware. Thread-safe; threads publish one at a time. After
-    a fork the child has a connection of its own.
+    `prefix` and `max_message_bytes` must be those of the middleware. Thread-safe: threads publish one at a time. A
+    forked child opens a connection of its own.
     """
 
     def __init__(
@@ -67,13 +60,17 @@ class Publisher:
         url: str | None = None,
         *,
         prefix: str = "",
-        timeout: float = _TIMEOUT,
+        timeout: float = PUBLISH_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Raises ConfigError for a URL that cannot be used. Does not connect yet."""
-        chosen = url or named_url() or LOCAL_REDIS
-        self._url = chosen
-        self._client = None if chosen.startswith(MEMORY) else _open_client(chosen)
+        """Raises ConfigError for an invalid URL. Does not connect yet."""
+        self._url = url or named_url() or LOCAL_REDIS
+        self._client = None
+        if not self._url.startswith(MEMORY):
+            # Imported here, because most processes never publish without an event loop.
+            from uvicorn.broadcast.redis.sync import open_client
+
+            self._client = open_client(self._url)
         self._prefix = prefix
         self._timeout = timeout
         self._max_message_bytes = max_message_bytes
@@ -83,7 +80,7 @@ class Publisher:
     def publish(self, group: str, message: Message) -> None:
         """Send `message` to all members of `group`; return when Redis has accepted it.
 
-        Raises BroadcastUnavailable if it has not, in time. Retries only while Redis is busy (BUSY, LOADING): after any
+        Raises BroadcastUnavailable when the timeout ends. Retries only while Redis is busy (BUSY, LOADING): after any
         other failure the message may have arrived. Raises LocalProtocolError for an invalid or too large message.
         """
         name = group_name(group)
@@ -98,15 +95,15 @@ class Publisher:
         if not self._lock.acquire(timeout=self._timeout):
             raise self._failed(f"{client!r}: other threads were publishing for {self._timeout:g} s")
         try:
-            # First: a number that is not published would be a gap.
+            # Connect before the message is numbered: a number that is not published would be a gap.
             _retry(deadline, lambda: client.prepare(deadline))
             payload = encoded.numbered(self._sender, self._sequences.next(name))
             channel = (self._prefix + name).encode()
             _retry(deadline, lambda: client.publish(deadline, channel, payload))
         except BaseException as error:
-            # A late reply would be taken for that of the next message.
+            # Otherwise a late reply would count as the reply to the next message.
             client.close()
-            if _is_failure(error):
+            if isinstance(error, client.failures):
                 raise self._failed(f"{client!r}: {str(error) or type(error).__name__}") from None
             raise
         else:
@@ -121,13 +118,13 @@ class Publisher:
         return error
 
     def close(self) -> None:
-        """Close the connection; the next message opens another."""
+        """Close the connection. The next message opens another one."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
 
     def __del__(self) -> None:
-        # For publishers shared by `publish`, which live until the process ends.
+        # Publishers that `publish` shares live until the process ends.
         client = getattr(self, "_client", None)
         if client is not None:
             client.close()
@@ -135,27 +132,24 @@ class Publisher:
     def __enter__(self) -> Publisher:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _reset(self) -> None:
-        """Start as a new sender, with a free lock."""
         self._lock = threading.Lock()
         self._sender = secrets.token_hex(6)
         self._sequences = SentSequences()
         self._outage = Outage()
 
     def after_fork(self) -> None:
-        """Reset in the child: the connection, and perhaps the holder of the lock, are the parent's."""
+        """Become a new sender in a forked child: the connection and the lock belong to the parent's threads."""
         self._reset()
         if self._client is not None:
             self._client.close()
 
 
 class SendingGroups:
-    """`environ['uvicorn.groups']` under a host without an event loop: supports only `'send'`."""
+    """`environ['uvicorn.groups']` under a host without an event loop. Supports only `'send'`."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -172,15 +166,8 @@ class SendingGroups:
         return DONE
 
 
-def _open_client(url: str) -> SyncClient:
-    # Imported here: most processes never publish this way.
-    from uvicorn.broadcast.redis.sync import open_client
-
-    return open_client(url)
-
-
 def _retry(deadline: float, call: Callable[[], None]) -> None:
-    """Repeat `call` while Redis gives transient error replies, after which nothing has been published."""
+    """Repeat `call` while Redis gives transient error replies: it has not executed the command."""
     from uvicorn.broadcast.redis.resp import RedisRefusal
 
     delay = _FIRST_RETRY_SECONDS
@@ -195,14 +182,8 @@ def _retry(deadline: float, call: Callable[[], None]) -> None:
         delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
 
 
-def _is_failure(error: BaseException) -> bool:
-    from uvicorn.broadcast.redis.sync import FAILURES
-
-    return isinstance(error, FAILURES)
-
-
-def _through(hub: RunningHub, group: str, message: Message) -> bool:
-    """Send through the hub of this process; return False if the hub would have to wait for the calling thread."""
+def _through(hub: Hub, group: str, message: Message) -> bool:
+    """Send through a hub of this process. Return False if its event loop has ended or runs in the calling thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False
@@ -217,7 +198,6 @@ def _through(hub: RunningHub, group: str, message: Message) -> bool:
     try:
         future = asyncio.run_coroutine_threadsafe(sending, hub.loop)
     except RuntimeError:
-        # The loop has been closed.
         sending.close()
         return False
     patience = hub.publish_timeout + _LOOP_SECONDS
@@ -226,8 +206,8 @@ def _through(hub: RunningHub, group: str, message: Message) -> bool:
     except TimeoutError:
         future.cancel()
         raise BroadcastUnavailable(
-            f"group {group!r}: the event loop of this process was blocked for {patience:g} s, or has ended; the message"
-            " may have been sent"
+            f"group {group!r}: the event loop was blocked for {patience:g} s, or has ended; the message may have been"
+            " sent"
         ) from None
     except CancelledError:
         raise BroadcastUnavailable(f"group {group!r}: the server has stopped") from None

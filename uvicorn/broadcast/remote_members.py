@@ -1,8 +1,8 @@
-"""Memberships of channels of other processes, and of other event loops of this one.
+"""Adds channels of other processes, and of other event loops of this process, to groups.
 
-Each hub subscribes to the control group of its process, whose name is in those of its channels
-(`reply.<process>.<number>`). A request to add or discard a channel is a message to that group, and is answered. Any
-publisher can send to it, so requests are validated, and authenticated with `secret=`.
+Each hub subscribes to the control group of its process. The name of a channel, `reply.<process>.<number>`, leads to
+that group. A request to add or discard a channel is a message to the group, and its receiver answers. Any publisher can
+send such messages, so they are validated, and authenticated if there is a `secret=`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import Context
 from typing import Any, Final, Protocol, final
 
@@ -26,26 +26,26 @@ from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-# A request is repeated, since its receiver may still be connecting; it is idempotent.
+# A request is repeated, because its receiver may still be connecting. Requests are idempotent.
 _TRIES: Final = 4
 _TRY_SECONDS: Final = 0.25
 
 _KEY: Final = "_uvicorn_control"
 
-# `reply.<process>.<number>` has 40 characters at most; another server's channels may have longer names.
+# Our names have 40 characters at most; channels of other servers may have longer names.
 _MAX_NAME_CHARACTERS: Final = 200
 _MAX_NUMBER: Final = 1 << 53
 
-# Limits without a secret: memberships requested by other processes, of at most 2 KiB each, and answers that wait for a
-# subscription.
+# Without a secret: the limit of memberships that other processes request, at most 2 KiB each.
 _MAX_MEMBERSHIPS: Final = 20_000
+# The limit of answers that wait for a subscription.
 _MAX_ANSWERS: Final = 1000
 
 _PROCESS_GROUP: Final = re.compile(re.escape(PROCESS_GROUPS) + "[0-9a-f]{16}")
 
 
 def owner_of(name: str) -> str:
-    """Return the process of a channel. Raises LocalProtocolError for a malformed name."""
+    """Return the process in a channel's name. Raises LocalProtocolError for a malformed name."""
     parts = name.split(".")
     if len(parts) != 3 or not all(parts) or len(name) > _MAX_NAME_CHARACTERS:
         raise LocalProtocolError(
@@ -55,38 +55,29 @@ def owner_of(name: str) -> str:
 
 
 class LocalHub(Protocol):
-    """The part of its hub that RemoteMembers uses."""
+    """The part of `Hub` that RemoteMembers uses; that module imports this one."""
 
     loop: asyncio.AbstractEventLoop
     sender: str
     metrics: DeliveryMetrics
+    members: dict[str, Member]
 
-    @property
-    def members(self) -> Mapping[str, Member]:
-        """Local members by name."""
+    def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None: ...
 
-    def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
-        """Add a local member to a group."""
+    def owns(self, reply: Any) -> bool: ...
 
-    def owns(self, reply: Any) -> bool:
-        """Return whether a channel of this process belongs to the hub's event loop."""
+    def adds_on_request(self) -> bool: ...
 
-    def adds_on_request(self) -> bool:
-        """Return whether this hub, of all that receive the control messages on its event loop, adds channels."""
+    def discard(self, group: str, name: str) -> None: ...
 
-    def discard(self, group: str, name: str) -> None:
-        """Remove a local member from a group."""
+    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
-    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `coroutine` for as long as the hub runs."""
-
-    async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Number a message, and have the backend publish it."""
+    async def hand_over(self, group: str, encoded: Encoded) -> None: ...
 
 
 @final
 class RemoteMembers:
-    """Sends requests of one hub to others, and handles theirs."""
+    """Sends the requests of one hub, and handles the requests of other hubs."""
 
     def __init__(self, hub: LocalHub, secrets: Sequence[bytes] = ()) -> None:
         self._hub = hub
@@ -94,17 +85,17 @@ class RemoteMembers:
         self._signer = Signer(secrets) if secrets else None
         self._numbers = itertools.count(1)
         self._requests: dict[int, asyncio.Future[None]] = {}
-        # Name and group of those requested by other processes.
+        # Channel and group of the memberships that other processes have requested.
         self._memberships: set[tuple[str, str]] = set()
         self._answers = 0
         self._ignored_log = LogLimit()
         self._full_log = LogLimit()
 
     async def request(self, action: str, group: str, name: str) -> None:
-        """Request that the channel's process adds it to `group`, or discards it; return when it has.
+        """Request that the channel's process adds it to `group`, or discards it. Return when the process answers.
 
-        Raises BroadcastUnavailable if the request cannot be published. A missing answer is logged: the process has
-        ended, and its clients have disconnected.
+        Raises BroadcastUnavailable if the request cannot be published. Without an answer, log a warning and return: a
+        process that has ended has no clients any more.
         """
         number = next(self._numbers)
         answer = self._requests[number] = self._hub.loop.create_future()
@@ -126,7 +117,7 @@ class RemoteMembers:
         if self._signer is not None and (reason := self._signer.reject(self.group, message)):
             self._hub.metrics.dropped_control += 1
             if count := self._ignored_log.admits():
-                logger.warning("control messages to this process were ignored: %d; the last one: %s", count, reason)
+                logger.warning("%d control messages to this process were ignored; the last one: %s", count, reason)
             return
         action, number = message.get(_KEY), message.get("number")
         if type(number) is not int or not 0 < number < _MAX_NUMBER:
@@ -166,17 +157,17 @@ class RemoteMembers:
                 task.add_done_callback(self._answered)
 
     def close(self) -> None:
-        """Stop: the hub has stopped."""
+        """Remember the signatures that were received, for the next hub of this process."""
         if self._signer is not None:
             self._signer.close()
 
     def membership_ended(self, name: str, group: str) -> None:
-        """Note that a membership has ended."""
+        """Count a membership that has ended no more."""
         if self._memberships:
             self._memberships.discard((name, group))
 
     def _may_add(self, name: str, group: str) -> bool:
-        """Return whether another membership is within the limit, which applies without a secret."""
+        """Return whether this membership exists already or is within the limit. A secret lifts the limit."""
         member = self._hub.members.get(name)
         if self._signer is not None or (member is not None and group in member.groups):
             return True
@@ -184,7 +175,7 @@ class RemoteMembers:
             if count := self._full_log.admits():
                 logger.warning(
                     "%d requests of other processes to add a client to a group were ignored: the limit of %d"
-                    " memberships is reached; with secret= there is no limit",
+                    " memberships is reached; secret= lifts the limit",
                     count,
                     _MAX_MEMBERSHIPS,
                 )
@@ -198,7 +189,7 @@ class RemoteMembers:
         try:
             await self._send(group, done)
         except BroadcastUnavailable:
-            # The request will be repeated.
+            # The other process repeats its request.
             pass
 
     def _answered(self, task: asyncio.Task[None]) -> None:
@@ -206,7 +197,7 @@ class RemoteMembers:
 
     async def _send(self, group: str, command: Message) -> None:
         if self._signer is not None:
-            # Anew for each attempt: a signature is valid once.
+            # Each attempt needs another signature, because a signature is valid once.
             command = self._signer.sign(group, self._hub.sender, command)
         await self._hub.hand_over(group, encode(command))
 

@@ -1,25 +1,25 @@
-"""Sequence numbers of messages: a gap in those received means that messages were lost."""
+"""Sequence numbers of messages. A number that is missing shows that a message was lost."""
 
 from __future__ import annotations
 
 import time
 from typing import Final, final
 
-# Limits for each group and for all groups together, some 300 bytes for each sender. A sender that has been forgotten
-# starts anew, without a gap.
+# The limits of stored senders in one group and in all groups; each takes some 300 bytes. The next message of a sender
+# that has been forgotten causes no gap.
 _MAX_SENDERS: Final = 256
 _MAX_IN_ALL: Final = 50_000
-# Ours have twelve characters. Any publisher can invent others.
+# Names of our senders have twelve characters. Other publishers may use any name.
 _MAX_CHARACTERS: Final = 64
 _MAX_SEQUENCE: Final = 1 << 63
 
-# Groups whose last sent number is stored. A group that has been forgotten starts anew, without a gap.
+# The limit of groups whose last sent number is stored. A group that has been forgotten begins at 1 again.
 _MAX_GROUPS: Final = 10_000
 
 
 @final
 class SentSequences:
-    """The last number sent to each group."""
+    """Numbers the messages sent to each group."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
@@ -38,7 +38,7 @@ class SentSequences:
 
 @final
 class ReceivedSequences:
-    """The last number of each sender to each group, and when it arrived."""
+    """Stores the last number of each sender in each group, and the time at which it arrived."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, float]]] = {}
@@ -48,7 +48,7 @@ class ReceivedSequences:
         return self._count
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Store the number of a message; return how many of its sender's were lost before it, and since when."""
+        """Store a number. Return how many messages of its sender are missing before it, and since when."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})
@@ -63,7 +63,7 @@ class ReceivedSequences:
         return max(0, sequence - last - 1), since
 
     def forget(self, group: str) -> None:
-        """Accept any next number of a group."""
+        """Forget all senders of a group: the next number of each may be any."""
         self._count -= len(self._last.pop(group, ()))
 
     def _make_room(self, group: str, received: dict[str, tuple[int, float]]) -> None:
@@ -71,5 +71,5 @@ class ReceivedSequences:
             del received[next(iter(received))]
             self._count -= 1
         if self._count > _MAX_IN_ALL:
-            # Forget the oldest group, but not this one, whose senders would only be added again.
+            # Forget the oldest group, but not the one that is receiving.
             self.forget(next((other for other in self._last if other != group), group))

@@ -1,7 +1,7 @@
 """Signatures of control messages.
 
-A message carries its sender, a sequence number, the time, the command, and an HMAC over these and the target process.
-It is accepted once, and within a minute.
+A message has its sender, a sequence number, the time, the command, and an HMAC over all of these and the target
+process. It is accepted once, within a minute.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from uvicorn.types import Message
 
 Secret: TypeAlias = str | bytes
 
-#: 60 s: the difference of a site's clocks, and the time in transit.
+#: 60 s: the difference between the clocks of a site's machines, plus the time in transit.
 WINDOW_SECONDS: Final = 60.0
-# 16 bytes: 128 bits, if they are random.
+# 16 random bytes have 128 bits of entropy.
 _MIN_BYTES: Final = 16
-# Senders stored; only a process with the secret can add one.
+# The limit of stored senders. Only a process with the secret can add one.
 _MAX_SENDERS: Final = 100_000
 
 _FAR_FUTURE: Final = 1e12
@@ -29,21 +29,21 @@ _FAR_FUTURE: Final = 1e12
 _PURPOSE: Final = "uvicorn control message 1"
 _SIGNATURE: Final = "signature"
 
-# Last numbers received by closed signers of this process.
+# The last numbers that closed signers of this process have received.
 _past: Final[dict[str, tuple[int, float]]] = {}
 
 
 @final
 class Signer:
-    """Signs with the first secret, and accepts signatures with any of them."""
+    """Signs with the first secret, and accepts signatures by any of the secrets."""
 
     def __init__(self, secrets: Sequence[bytes], clock: Callable[[], float] = time.time) -> None:
         self._secrets = tuple(secrets)
         self._clock = clock
         self._number = 0
-        # The latest time seen: if the clock is set back, an expired message must not become valid again.
+        # The latest time of the clock: after the clock is set back, expired messages stay invalid.
         self._latest = 0.0
-        # The last number of each sender, and when its messages expire.
+        # The last number of each sender, and the time at which its messages expire.
         self._received: dict[str, tuple[int, float]] = dict(_past)
 
     def sign(self, target: str, sender: str, command: Message) -> Message:
@@ -53,7 +53,7 @@ class Signer:
         return {**signed, _SIGNATURE: _digest(self._secrets[0], target, signed)}
 
     def reject(self, target: str, message: Message) -> str:
-        """Return why a message is rejected, or '' if it is accepted, which happens only once."""
+        """Return the reason to reject a message, or '' to accept it. Each message is accepted once."""
         signed = dict(message)
         signature = signed.pop(_SIGNATURE, None)
         sender, sequence, sent = signed.get("sender"), signed.get("sequence"), signed.get("time")
@@ -66,7 +66,7 @@ class Signer:
         ):
             return "it is not signed"
         if not self._is_genuine(signature, target, signed):
-            return "its signature is by another secret, or for another process"
+            return "its signature was made with another secret, or for another process"
         now = self._latest = max(self._latest, self._clock())
         if not abs(now - sent) <= WINDOW_SECONDS:
             return f"it is {now - sent:.0f} s old; expected {WINDOW_SECONDS:g} s at most: do the clocks differ?"
@@ -79,7 +79,7 @@ class Signer:
         return ""
 
     def close(self) -> None:
-        """Keep the last numbers for the next signer of this process."""
+        """Store the last numbers for the next signer of this process."""
         now = self._clock()
         for received in (_past, self._received):
             for sender, (sequence, until) in tuple(received.items()):
@@ -94,17 +94,16 @@ class Signer:
             digests = [_digest(secret, target, signed).encode() for secret in self._secrets]
         except (ValueError, TypeError, RecursionError):
             return False
-        # Compare all of them, so that the time taken does not depend on which one matches.
+        # Compare all digests, so that the duration does not show which secret matches.
         return sum(hmac.compare_digest(digest, given) for digest in digests) > 0
 
 
 def check_secrets(secret: Secret | Sequence[Secret] | None) -> tuple[bytes, ...]:
-    """Return the secrets of the `secret=` option. Raises ConfigError."""
+    """Return the secrets of the option `secret=`. Raises ConfigError."""
     if secret is None:
         return ()
     given: Sequence[Any] = (secret,) if isinstance(secret, (str, bytes)) else secret
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(one, (str, bytes)) for one in given):
-        # Without the value found, which is secret.
         raise ConfigError("BroadcastMiddleware: secret: expected text or bytes, or a list of these")
     secrets = tuple(one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one for one in given)
     if min(map(len, secrets)) < _MIN_BYTES:
@@ -113,6 +112,6 @@ def check_secrets(secret: Secret | Sequence[Secret] | None) -> tuple[bytes, ...]
 
 
 def _digest(secret: bytes, target: str, signed: Message) -> str:
-    # JSON of pairs in a fixed order: different messages have different bytes.
+    # Sorted pairs: equal messages have equal bytes, and different messages have different bytes.
     fields = json.dumps([_PURPOSE, target, sorted(signed.items())], allow_nan=False, separators=(",", ":"))
     return hmac.digest(secret, fields.encode("ascii"), "sha256").hex()

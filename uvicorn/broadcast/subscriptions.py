@@ -1,4 +1,4 @@
-"""Keeps the backend's subscriptions in step with the groups that have local members."""
+"""Subscribes the backend to the groups that have local members."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 30 s after a backend has failed to subscribe. Our own backends retry by themselves.
+#: The delay of a retry after a backend has failed to subscribe. Our own backends retry by themselves.
 RETRY_SECONDS: Final = 30.0
 
 Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
@@ -22,10 +22,10 @@ Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
 
 @final
 class Subscriptions:
-    """Makes one backend call at a time, which has all changes since the previous one.
+    """Makes one backend call at a time, with all changes since the previous call.
 
-    A subscription that fails is retried every 30 s, and when the group is wanted again; `on_late(groups, since)` is
-    called when it succeeds.
+    A failed subscription is retried every 30 s, and when the group gets another member. When the retry succeeds,
+    `on_late(groups, since)` is called.
     """
 
     def __init__(
@@ -40,23 +40,23 @@ class Subscriptions:
         self._start = start
         self._wanted: set[str] = set()
         self._active: set[str] = set()
-        # Groups to check. Not all of them: joining and leaving must not cost more with more groups.
+        # The groups to compare. Comparing all groups would make joining and leaving slower with each group.
         self._changed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running = False
         self._on_late = on_late
-        # Failed subscriptions, and since when.
+        # The groups whose subscription has failed, and the time of the first failure.
         self._failed: dict[str, float] = {}
         self._retry: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """Stop retrying."""
+        """Cancel the next retry."""
         if self._retry is not None:
             self._retry.cancel()
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Subscribe to `group`; return a future that is done when it is active, or None if it is already."""
+        """Subscribe to `group`. Return a future that is done when it is subscribed, or None if it is already."""
         self._wanted.add(group)
         if group in self._active:
             return None
@@ -74,7 +74,7 @@ class Subscriptions:
 
     @property
     def active(self) -> frozenset[str]:
-        """The groups that are subscribed."""
+        """The subscribed groups."""
         return frozenset(self._active)
 
     def _change(self, group: str) -> None:
@@ -100,14 +100,14 @@ class Subscriptions:
                 if missing:
                     await self._subscribe_all(missing)
                 if surplus:
-                    # Before the call: a group that is wanted meanwhile needs another one.
+                    # Before the call: a group that is wanted again during the call needs another subscription.
                     self._active -= surplus
                     await self._unsubscribe(surplus)
             except Exception:
                 self._changed |= changed
                 self._retry_later(missing - self._active)
                 raise
-            # Wanted and dropped before the call.
+            # Release callers whose group was dropped again before the call.
             for group in changed - self._wanted:
                 self._release(group)
 
@@ -116,12 +116,11 @@ class Subscriptions:
             await self._subscribe(groups)
         except BroadcastError as error:
             if len(groups) > 1:
-                # One of them failed; the others may be active.
+                # Subscribe them one by one, because only one of the groups may have failed.
                 for group in groups:
                     await self._subscribe_all({group})
                 return
             if self._retry_later(groups):
-                # Not a fault of ours: no traceback.
                 logger.error(
                     "group %.200r is not subscribed; retrying every %g s: %s", *groups, RETRY_SECONDS, escaped(error)
                 )
@@ -134,7 +133,7 @@ class Subscriptions:
             self._release(group)
 
     def _retry_later(self, groups: Collection[str]) -> bool:
-        """Schedule a retry; return whether any of these has not failed before."""
+        """Schedule a retry. Return whether one of the groups fails for the first time."""
         known = len(self._failed)
         for group in groups:
             self._failed.setdefault(group, time.time())
@@ -159,7 +158,7 @@ class Subscriptions:
         if task.cancelled() or error is not None:
             if error is not None:
                 logger.error("subscribing to groups failed; retrying every %g s", RETRY_SECONDS, exc_info=error)
-            # No caller may wait for ever.
+            # Otherwise callers would wait for ever.
             for group in tuple(self._waiting):
                 self._release(group)
         elif self._changed:

@@ -9,15 +9,15 @@ from uvicorn.core.unsent import UnsentSends
 from uvicorn.core.waiters import Waiters
 from uvicorn.settings import Settings
 
-# As much as a connection may have unsent; above it the application waits.
+# The high-water mark of a connection.
 _HIGH_WATER_BYTES: Final = 65536
 
 
 @final
 class FlowControl:
-    """Counts the bytes between producer and consumer, against a high-water mark; producers wait while above it.
+    """Counts the bytes between producers and a consumer; producers wait while these are above the high-water mark.
 
-    `consumed` is for the consumer's thread, everything else for the event loop's.
+    Call `consumed` on the consumer's thread, everything else on the event loop's.
     """
 
     __slots__ = ("_high_water_bytes", "_consumed", "_unsent", "_waiters", "put")
@@ -29,7 +29,7 @@ class FlowControl:
         self._consumed = 0
         # The unconsumed sends, while above the high-water mark.
         self._unsent: UnsentSends | None = None
-        # Made by the first producer that waits: most responses are below the mark.
+        # Made by the first producer that waits: most responses stay below the high-water mark.
         self._waiters: Waiters | None = None
 
     @property
@@ -49,7 +49,7 @@ class FlowControl:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Return which limit of rule R17 a send of `size` bytes would exceed; empty if none.
+        """Return the limit of rule R17 that a send of `size` bytes would exceed, for warnings; empty if none.
 
         `most_messages` limits unawaited messages; 0: no limit.
         """
@@ -63,7 +63,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited; None below the high-water mark."""
+        """Return a callback to call when the last send is awaited; None below the high-water mark."""
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
             return None
@@ -82,7 +82,7 @@ class FlowControl:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until below the high-water mark, or `is_over()`; call `wake` after that becomes true."""
+        """Wait until below the high-water mark or `is_over()`. Call `wake` when `is_over()` becomes true."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

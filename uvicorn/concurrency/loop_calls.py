@@ -11,19 +11,17 @@ from typing import final
 
 @final
 class LoopCalls:
-    """Calls that worker threads post to an event loop. They run in order, and share wake-ups of the loop."""
+    """Calls that worker threads post to an event loop. They run in order; one wake-up of the loop runs many calls."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._calls: deque[Callable[[], None]] = deque()
         self._woken = False
-        # Empty: the context of the worker thread belongs to the application.
+        # An empty context: the context of a worker thread belongs to the application.
         self._context = Context()
 
     def post(self, call: Callable[[], None]) -> bool:
-        """Call `call()` on the loop's thread; may be called from any thread. Return False if the loop has been
-        closed.
-        """
+        """Have the event loop's thread run `call()`; return False if the loop is closed. For use on any thread."""
         self._calls.append(call)
         if not self._woken:
             self._woken = True
@@ -36,20 +34,20 @@ class LoopCalls:
         return True
 
     def flush(self) -> None:
-        """Run the calls posted so far; on the loop's thread."""
+        """Run the calls posted so far. For use on the event loop's thread."""
         calls = self._calls
         for _ in range(len(calls)):
-            # One of them may have flushed too.
+            # A call that flushes runs the calls after it.
             if not calls:
                 break
             calls.popleft()()
 
     def _run(self) -> None:
-        # Calls that are posted meanwhile wait for the next turn of the loop: worker threads may post without end.
+        # Calls that are posted meanwhile run in the loop's next iteration: worker threads may post without end.
         try:
             self.flush()
         finally:
-            # Reset before the queue is checked: a call that is posted in between is seen here, or wakes the loop.
+            # Reset before the queue is checked: a call that is posted in between is found here, or wakes the loop.
             self._woken = False
             if self._calls:
                 self._woken = True

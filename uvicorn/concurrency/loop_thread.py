@@ -1,6 +1,6 @@
 """One event loop in a thread of its own, shared by all adapters of a process.
 
-It is started on first use, which is after the forks of a pre-forking host, and again in a process forked later.
+The thread starts at the first use, and so after the forks of a pre-forking host; a process forked later starts another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uvicorn.forks import end_fork
 
 logger = logging.getLogger("uvicorn.app")
 
-# How long a process that exits waits for the loop to finish.
+# Time for the loop to finish when the process exits.
 _STOP_SECONDS: Final = 3.0
 
 
@@ -41,7 +41,7 @@ class LoopThread:
         self._woken = False
         #: For threads that wait for the loop.
         self.wakers = WakerPool()
-        # Never closed: a late `post` could write to another file that has got the same descriptor.
+        # Never closed: a late `post` could write to another file that has the same descriptor by then.
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
         if self._eventfd is not None:
             self.loop.add_reader(self._eventfd, self._on_eventfd)
@@ -51,7 +51,7 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller runs on this loop's thread, and so must not block."""
+        """Whether the caller is on this loop's thread, which must not block."""
         return threading.get_ident() == self._ident
 
     @property
@@ -79,9 +79,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner` in this process. A lock inherited by a fork may be held by a thread that no longer
-        exists.
-        """
+        """Return the lock of `owner` in this process. (A thread of the parent may hold a lock inherited by fork.)"""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -89,13 +87,13 @@ class LoopThread:
         self._hooks.append(hook)
 
     def stop(self) -> None:
-        """Await the hooks, then stop the loop; called when the process ends."""
+        """Await the hooks, then stop the loop. Called when the process ends."""
         if self.process == os.getpid() and not self._stopping:
             stopping = self.submit(self._finish())
             try:
                 stopping.result(_STOP_SECONDS)
             except TimeoutError:
-                logger.warning("the applications' shutdown takes longer than %g seconds", _STOP_SECONDS)
+                logger.warning("event loop thread: application shutdown cancelled after %g seconds", _STOP_SECONDS)
             self.loop.call_soon_threadsafe(self._end)
             self._thread.join(_STOP_SECONDS)
 
@@ -103,7 +101,7 @@ class LoopThread:
         outcomes = await asyncio.gather(*(hook() for hook in self._hooks), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
-                logger.error("the application's shutdown failed", exc_info=outcome)
+                logger.error("event loop thread: exception in the application's shutdown", exc_info=outcome)
 
     def _end(self) -> None:
         self._stopping = True
@@ -115,7 +113,7 @@ class LoopThread:
         self._take()
 
     def _take(self) -> None:
-        # Reset before the queue is read: a callback that is posted in between is seen here, or wakes the loop again.
+        # Reset before the queue is read: a callback that is posted in between is found here, or wakes the loop again.
         self._woken = False
         try:
             for _ in range(len(self._inbox)):
@@ -132,7 +130,7 @@ class LoopThread:
                 self.loop.run_forever()
             except BaseException as error:
                 if self.process != os.getpid():
-                    # A child of the application's: the loop is its parent's.
+                    # The application has forked this process; the loop belongs to the parent process.
                     end_fork(error)
                 # SystemExit and KeyboardInterrupt of an application end its request, not the loop, which others share.
                 logger.warning("event loop thread: application raised %.200r; the loop continues", error)
@@ -143,7 +141,7 @@ class LoopThread:
         self._take()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
-            # A thread that waits for its result gets CancelledError.
+            # A thread that waits for the task's result gets CancelledError.
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
@@ -154,7 +152,7 @@ def _on_loop_exception(loop: asyncio.AbstractEventLoop, report: dict[str, Any]) 
         loop.default_exception_handler(report)
 
 
-#: Monkey-patching libraries: module, probe function, and its argument.
+#: Libraries that monkey-patch threads: the module and the function that report it, and the argument for the function.
 PATCHERS: Final = {
     "gevent": ("gevent.monkey", "is_module_patched", "threading"),
     "eventlet": ("eventlet.patcher", "is_monkey_patched", "thread"),
@@ -162,7 +160,7 @@ PATCHERS: Final = {
 
 
 def _check_threads() -> None:
-    """Raise ConfigError for monkey-patched threads (gevent, eventlet): an event loop would block all others."""
+    """Raise ConfigError for monkey-patched threads (gevent, eventlet), all of which an event loop would block."""
     for name, (module, question, about) in PATCHERS.items():
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""One call of a blocking application on a worker thread, whose content is passed to the event loop."""
+"""Calls of blocking applications on worker threads; the event loop sends their content."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.forks import end_fork
 
-#: Status, reason phrase and fields of a response, as the worker thread hands them over.
+#: Status, reason phrase and fields of a response, as a worker thread passes them to the event loop.
 Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 
 
 class ThreadCall:
-    """A call that responds to `exchange`; `run` or `cancel` is called, once. `_on_loop_*` methods run on the event
-    loop.
+    """One call of an application, which responds to `exchange`. Call `run` on a worker thread, or `cancel`, once.
 
     After the client has disconnected (`_over`), the application's next send raises. If the response is complete before
     the application has ended it (`_answered`), further content is dropped, and the call may continue for `seconds`.
@@ -37,26 +36,26 @@ class ThreadCall:
         "exchange",
     )
 
-    #: High-water mark of the content that was handed over and has not been sent.
+    #: High-water mark of the content that was passed to the event loop and has not been sent.
     high_water_bytes = 65536
-    #: What a message counts for beside its content: messages without content must not fill the memory.
+    #: Bytes that each message counts in addition to its content: empty messages must not fill the memory.
     message_bytes = 0
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, seconds: float) -> None:
         self.exchange = exchange
         self._loop_calls = loop_calls
         self._seconds = seconds
-        # The application sees the variables that a middleware has set for this request, such as a trace.
+        # With the variables that middleware has set for this request, such as a trace identifier.
         self._context = copy_context()
-        # Set by the loop.
+        # Set by the event loop's thread.
         self._over = False
         self._answered = False
-        # The loop's: the response could not be sent, and the failure has been answered.
+        # Whether the response could not be sent, and the failure has been answered; for the event loop's thread only.
         self._failed = False
-        # Set by the worker.
+        # Set by the worker thread.
         self._returned = False
         self._forget: Callable[[], object] | None = None
-        # Bytes: the first is the sending threads' to write, the second the loop's.
+        # Bytes that the sending threads have passed to the loop, and bytes that the loop has sent.
         self._sent = 0
         self._taken = 0
 
@@ -68,7 +67,7 @@ class ThreadCall:
             if not self._over:
                 self._run()
         finally:
-            # First this, then the check; the loop does it the other way round, so that one of them sees the other.
+            # Set `_returned`, then check `_answered`; the loop sets `_answered` first, so that either sees the other's.
             self._returned = True
             if self._answered:
                 self._loop_calls.post(self._on_loop_end)
@@ -80,7 +79,7 @@ class ThreadCall:
         except BaseException as error:
             if endpoint.is_parents:
                 end_fork(error)
-            # SystemExit and KeyboardInterrupt too: they end the request, not the worker.
+            # SystemExit and KeyboardInterrupt too end the request, not the worker thread.
             self._loop_calls.post(lambda error=error: self._on_loop_failed(error))  # type: ignore[misc]
             return
         if endpoint.is_parents:
@@ -89,15 +88,15 @@ class ThreadCall:
             self._loop_calls.post(last)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call the application; return a callback to run on the loop, or None."""
+        """Call the application; return a callback for the event loop to run, or None."""
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
-        """Return whether the call still occupies a thread."""
+        """Return whether the call has not ended, and so occupies a thread."""
         return not self._returned
 
     def _wait_for_room(self) -> None:
-        """Wait while the content not yet sent is above the high-water mark."""
+        """Wait while unsent content is above the high-water mark."""
         if self._sent - self._taken > self.high_water_bytes:
             room = threading.Lock()
             room.acquire()
@@ -107,13 +106,13 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503. Called instead of `run` if the pool is shut down before the call."""
+        """Respond 503. Called instead of `run` if the pool is shut down first."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange: let the application continue for a time, or raise at its next send."""
+        """Handle the end of the exchange: let the application continue for `seconds`, or raise at its next send."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._give_up()
@@ -131,7 +130,7 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log and respond to an exception of the application, or to invalid content."""
+        """Log an exception of the application, or the error for an invalid response, and respond."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
@@ -162,6 +161,6 @@ class ThreadCall:
 
 
 def refuse(exchange: HTTPExchange) -> None:
-    """Respond with 503: no worker thread can make the call."""
+    """Respond 503, because no worker thread can make the call."""
     if exchange.state is WAITING:
         exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")

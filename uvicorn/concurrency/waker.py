@@ -1,8 +1,7 @@
-"""Wake-up of a thread by another one.
+"""Wakers, with which one thread wakes another.
 
-A lock or a queue wakes the waiting thread while the waking one still holds the GIL, so that the woken thread blocks
-again at once. Writing to a descriptor releases the GIL first: on one CPU a round trip takes two switches instead of
-six.
+A thread that releases a lock or fills a queue still holds the GIL, so that the woken thread blocks again at once.
+Writing to a descriptor releases the GIL first: on one CPU a round trip takes two thread switches instead of six.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ _ONE: Final = (1).to_bytes(8, "little")
 
 
 class Waker(Protocol):
-    """One thread waits; any thread wakes it. Wake-ups may be spurious: re-check the condition."""
+    """An object on which one thread waits until any thread wakes it. Wake-ups may be spurious: check the condition."""
 
     def wake(self) -> None:
-        """Wake the waiting thread, or let its next `wait` return at once; from any thread."""
+        """Wake the waiting thread, or let its next `wait` return at once. For use on any thread."""
 
     def wait(self) -> None:
-        """Wait for a `wake` since the last `wait`. Signal handlers run meanwhile, and may raise."""
+        """Wait until `wake` has been called since the last `wait`. Signal handlers run meanwhile, and may raise."""
 
 
 @final
@@ -40,7 +39,7 @@ class EventWaker:
         os.read(self._descriptor, 8)
 
     def __del__(self) -> None:
-        # Unset if `eventfd` failed.
+        # The attribute is missing if `eventfd` failed.
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
@@ -73,7 +72,7 @@ def new_waker() -> Waker:
 
 @final
 class WakerPool:
-    """Reusable wakers of one process. A forked child needs its own pool, because it would share the descriptors."""
+    """Reusable wakers of one process. A forked process needs another pool: it shares the descriptors of this one."""
 
     def __init__(self) -> None:
         self._idle: list[Waker] = []

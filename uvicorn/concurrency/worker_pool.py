@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 logger = logging.getLogger("uvicorn.error")
 
-# A job waits this long, at most twice, behind a blocked one while another worker could take it.
+# Interval of the progress check: a job waits behind a blocked job for two intervals at most if a worker is idle.
 _HEADWAY_SECONDS: Final = 0.001
 
-# Workers that take jobs but leave the process with less than this share of a CPU block for a moment in each.
+# If workers take jobs while the process uses less than this share of a CPU, each job blocks for a moment.
 _BUSY_SHARE: Final = 0.5
 
 
 class PoolFull(Exception):
-    """The queue of the pool is full."""
+    """The queue of the pool is full, or no thread can be started."""
 
 
 class Job(Protocol):
@@ -62,21 +62,21 @@ class WorkerPool(Executor):
     def _renew(self) -> None:
         """Begin without threads: the pool is new, or this is a forked process, which does not inherit threads."""
         self._forks = forks.forks
-        # The old one may have been held by a thread of the parent.
+        # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
-        # Each idle worker waits to acquire a lock of its own, and is woken by its release.
+        # Each idle worker waits for a lock of its own; releasing the lock wakes the worker.
         self._idle: list[threading.Lock] = []
         self._workers: list[threading.Thread] = []
-        # Which workers have a job; each writes its own byte, so that none has to lock for it.
+        # A byte for each worker, 1 while it has a job. Workers write without the lock, each to its own byte.
         self._busy = bytearray(self.threads)
         self._awake = 0
         self._taken = 0
         self._taken_before = 0
-        # When headway was looked after last, and the CPU time that the process had used by then.
+        # Time of the last progress check, and the CPU time that the process had used by then.
         self._looked_at = 0.0
         self._used = 0.0
-        # The loop that will wake the first worker, and the one that looks after headway.
+        # The event loop that will wake the first worker, and the event loop that checks the progress.
         self._waker: asyncio.AbstractEventLoop | None = None
         self._watcher: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -100,7 +100,7 @@ class WorkerPool(Executor):
         # A worker that was woken a moment ago has yet to take its job, which does not count as waiting.
         if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
             raise PoolFull
-        # Not under the lock: `shutdown`, and a worker that becomes idle, set their flag before they check the jobs.
+        # No lock is needed: `shutdown`, and a worker that becomes idle, set their flag before they check the jobs.
         jobs.append(job)
         if self._closed:
             self._take_back(job, RuntimeError("the worker pool has been shut down"))
@@ -109,7 +109,7 @@ class WorkerPool(Executor):
         if awake == self.threads:
             return
         if not self._workers:
-            # At once, because it may fail; a started worker can always be woken.
+            # Start a worker now, because that may fail; waking one later cannot fail.
             with self._lock:
                 # Another loop's thread may have started all workers first.
                 started = self._wake_one() or bool(self._workers)
@@ -117,12 +117,12 @@ class WorkerPool(Executor):
                 self._take_back(job, PoolFull("no thread can be started"))
             return
         loop = asyncio.get_running_loop()
-        # Another loop may have stopped since.
+        # A loop recorded earlier may have stopped, so only the running loop counts.
         if awake:
             if self._watcher is not loop:
                 self._watch(loop)
         elif self._waker is not loop:
-            # After this turn of the loop, which may post more: a worker that wakes takes the interpreter from the loop.
+            # After this iteration of the loop, which may post more jobs: a woken worker takes the GIL from the loop.
             self._waker = loop
             loop.call_soon(self._wake_first, loop)
 
@@ -153,12 +153,12 @@ class WorkerPool(Executor):
         cancelled: list[Job] = []
         with self._lock:
             self._closed = True
-            # Workers take jobs without the lock.
+            # Workers take jobs without the lock, so the queue may become empty at any time.
             with suppress(IndexError):
                 while cancel_futures:
                     cancelled.append(self._jobs.popleft())
             for _ in range(len(self._jobs)):
-                # The headway check has stopped.
+                # One worker for each job: the progress check has stopped.
                 self._wake_one()
             self._awake += len(self._idle)
             for wakeup in self._idle:
@@ -252,7 +252,7 @@ class WorkerPool(Executor):
                 job.run()
             except BaseException:
                 logger.exception("worker pool: a job raised; the worker continues")
-            # Not kept until the next job comes, which may be long after.
+            # Free the job now: the next one may come much later.
             del job
 
 

@@ -1,7 +1,4 @@
-"""Request content, fed by the gateway and received by the application.
-
-Content is OPEN, then WHOLE or BROKEN.
-"""
+"""Request content, fed by the gateway and received by the application. It is OPEN, then WHOLE or BROKEN."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ class ContentState(IntEnum):
     BROKEN = 2
 
 
-# Unpacked for the reason given in `exchange`.
+# Unpacked for mypy, as in `exchange`.
 OPEN, WHOLE, BROKEN = ContentState
 
-# A piece of this size is received as it arrived: joining it to the next would cost more than a second receive.
+# A piece of this size is not joined to the next pieces: the copy would cost more than a second receive.
 _LARGE_BYTES: Final = 16384
 
 
 class ContentTaker(Protocol):
-    """Takes content as it arrives, instead of waiting for each piece. Called on the event loop's thread."""
+    """An object that is called with content as it arrives, on the event loop's thread."""
 
     def take_content(self, content: bytes) -> int:
         """Take `content`. Return the number of bytes buffered above the high-water mark."""
@@ -39,18 +36,15 @@ class ContentTaker(Protocol):
 
 @final
 class RequestContent:
-    """Buffers arriving content for the application. It does not know the gateway: the exchange asks that for more.
-
-    Once the content is WHOLE or BROKEN, further content is dropped.
-    """
+    """The buffer of a request's content. Once the content is WHOLE or BROKEN, further content is dropped."""
 
     __slots__ = ("_pieces", "_receivers", "_taker", "asked", "buffered_bytes", "state")
 
     def __init__(self) -> None:
         self.state = OPEN
-        #: Whether the application has asked for content, which decides about 100 Continue.
+        #: Whether the application has asked for content.
         self.asked = False
-        #: Content that has arrived and was not taken yet; with a taker, the bytes above its high-water mark.
+        #: Bytes that have arrived and were not taken; with a taker, the bytes above its high-water mark.
         self.buffered_bytes = 0
         self._pieces: list[bytes] | None = None
         self._receivers: Waiters | None = None
@@ -73,11 +67,11 @@ class RequestContent:
                 self._receivers.wake()
 
     def feed_eof(self) -> None:
-        """Note that the content is complete."""
+        """Mark the content as WHOLE: all of it has been fed."""
         self._end(WHOLE)
 
     def break_off(self) -> None:
-        """Note that the content has ended early."""
+        """Mark the content as BROKEN: it has ended early."""
         self._end(BROKEN)
 
     def _end(self, state: ContentState) -> None:
@@ -94,8 +88,8 @@ class RequestContent:
     def take(self) -> tuple[bytes, bool] | None:
         """Return content that has arrived, and whether more follows; `(b"", False)` after the last piece.
 
-        Returns None if no content has arrived. Raises ClientDisconnected after the last piece if the content ended
-        early.
+        Returns None if no content has arrived. If the content ended early, raises ClientDisconnected after the last
+        piece.
         """
         pieces = self._pieces
         if pieces is None:
@@ -125,7 +119,7 @@ class RequestContent:
         return content
 
     def receivers(self) -> Waiters:
-        """Return the Waiters for content."""
+        """Return the coroutines that wait for content."""
         if self._receivers is None:
             self._receivers = Waiters()
         return self._receivers
@@ -141,7 +135,7 @@ class RequestContent:
             taker.end_content(self.state is WHOLE)
 
 
-#: The content of all requests that have none.
+#: The object that all requests without content share.
 NO_CONTENT: Final = RequestContent()
 NO_CONTENT.feed_eof()
 NO_CONTENT.asked = True

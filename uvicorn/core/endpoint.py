@@ -29,6 +29,9 @@ class Endpoint:
         "server",
         "template",
         "thread",
+        "via",
+        "_entry",
+        "_seen",
     )
 
     def __init__(
@@ -58,6 +61,43 @@ class Endpoint:
         self.context: Context | None = None
         self.thread = threading.get_ident()
         self.forks = forks.forks
+        #: For log lines: the entries of Routers that the request has passed, as " via /shop".
+        self.via = ""
+        self._entry: object = None
+        # What `seen_by` has returned last.
+        self._seen: Endpoint | None = None
+
+    def seen_by(self, entry: object, root_path: str) -> Endpoint:
+        """Return this connection as an application at `entry` sees it, with a root path and templates of its own.
+
+        Only the last one is kept, for the next request: idle connections are many.
+        """
+        seen = self._seen
+        if seen is not None:
+            if seen._entry is entry and seen.root_path == root_path:
+                return seen
+            seen.release()
+        seen = self._seen = Endpoint.__new__(Endpoint)
+        seen.scheme = self.scheme
+        seen.root_path = root_path
+        seen.root_path_cut = self.root_path_cut
+        seen.server = self.server
+        seen.client = self.client
+        seen.template = seen.environ_template = seen.context = seen._seen = None
+        seen.environ = self.environ
+        seen.loop = self.loop
+        seen.thread = self.thread
+        seen.forks = self.forks
+        name = str(entry)
+        seen.via = f"{self.via} via {name}" if name else self.via
+        seen._entry = entry
+        return seen
+
+    def release(self) -> None:
+        """Drop the contexts, which refer to the endpoint, at the end of the connection."""
+        self.context = None
+        if self._seen is not None:
+            self._seen.release()
 
     @property
     def is_parents(self) -> bool:

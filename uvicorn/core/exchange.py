@@ -1,10 +1,10 @@
-"""The waist, HTTP: one request and its response (RFC 9110's exchange), between a gateway and an interface.
+"""One HTTP request and its response, an exchange in RFC 9110, between a gateway and an interface.
 
 A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
 content, and responds. Neither knows the other. Only the thread of its event loop touches an exchange.
 
-The states of the response, and what each event does to them. A cell names the effects, then the next state; without
-one the state stays. `error` raises LocalProtocolError, `-` never happens. tests/core/test_exchange.py reads this table.
+The table shows the states of the response. A cell names the effects of an event, then the next state if it changes;
+`error` raises LocalProtocolError, `-` never happens. tests/core/test_exchange.py reads the table.
 
     event               WAITING           STREAMING              COMPLETE   CLOSED
     respond, last       COMPLETE          error                  error      drop
@@ -25,8 +25,8 @@ one the state stays. `error` raises LocalProtocolError, `-` never happens. tests
     switch_protocols    COMPLETE          -                      -          -
 
 A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head, even if the application announces
-more (RFC 9110, section 9.3.2). It has `ended_early` then, as after `finish`: what the application still sends is
-dropped without a warning.
+more content (RFC 9110, section 9.3.2). `ended_early` is true then, and after `finish`: content that the application
+still sends is dropped without a warning.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
 
-# Unpacked, not Final: mypy would take a state that was compared with a Final for one that no call changes.
+# Unpacked, not Final: after a comparison with a Final, mypy assumes that no call changes the state.
 WAITING, STREAMING, COMPLETE, CLOSED = ExchangeState
 
+# Bytes of a file that are read at a time: the high-water mark of a connection.
+_FILE_BYTES: Final = 65536
 
-_FILE_BYTES: Final = 65536  # read of a file at a time: as much as a connection may have unsent
-
-#: Of the response to a request whose application failed: constant, so that nothing leaks.
+#: Header fields of the server's own error responses.
 ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
 
 
 class HTTPGateway:
-    """The host's side of exchanges; each way of hosting has a subclass."""
+    """Base class of HTTP gateways, which send responses to clients or to hosts."""
 
     __slots__ = ()
 
@@ -68,7 +68,7 @@ class HTTPGateway:
     write_paused = False
     #: Whether `send_file` has the kernel send a file, without reading it.
     sends_files = False
-    #: Whether content arrives without being asked for: then `want_content` matters for the first piece only.
+    #: Whether content arrives without further requests: `want_content` is needed for the first piece only.
     pushes_content = False
 
     def send_response(
@@ -99,11 +99,11 @@ class HTTPGateway:
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading, and send 100 Continue if the client expects it: the application waits for content."""
+        """Resume reading, and send 100 Continue if the client expects it, because the application wants content."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """Resume reading: the application has taken the content that had arrived."""
+        """Resume reading, because the application has taken the content that had arrived."""
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Handle the end of the exchange, which is COMPLETE or CLOSED."""
@@ -113,30 +113,30 @@ class HTTPGateway:
         raise NotImplementedError
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Like `abort`, but drop the unsent bytes: the client does not read."""
+        """Like `abort`, but drop unsent bytes, because the client does not read."""
         self.abort(exchange, reason)
 
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` of a handler that outlives its response, within `seconds`; return the callback for its end."""
+        """Call `cancel` within `seconds`, as the handler outlives its response; return a callback for the end of it."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise the application's error in the caller of an adapter, or return False if there is no caller."""
+        """Raise an exception of the application in the adapter's caller; return False if there is no such caller."""
         return False
 
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited; until then it counts as unawaited (`unsent`)."""
+        """Return a callback to call when the last send is awaited; until then that send counts as unawaited."""
         return None
 
 
 @final
 class HTTPExchange(RequestHead, ExchangeEnd):
-    """One request and its response. The attributes of the head never change."""
+    """One request and its response. The attributes of the request head never change."""
 
     __slots__ = (
         "_warned",
@@ -174,7 +174,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         raw_path, _, self.query_string = target.partition(b"?")
         path = raw_path.decode("latin-1")
         if "%" in path:
-            # Not UTF-8: U+FFFD, so that an application may encode it again (interface rule R18).
+            # Bytes that are not UTF-8 become U+FFFD, so that the path can always be encoded (interface rule R18).
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         if endpoint.root_path and path != "*" and endpoint.is_cut(path):
             path, prefix = endpoint.root_path + path, endpoint.raw_root_path
@@ -184,14 +184,14 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.method = method
         self.path = path
         self.raw_path = raw_path
-        #: `raw_path` and the query, with a `?` in between if there was one.
+        #: `raw_path`, and the query after a `?` if there is one.
         self.target = target
         self.http_version = http_version
         self.fields = fields
         self.pairs = pairs
         self.state = WAITING
         self.status = 0
-        #: Sends in a row without a wait; interfaces use it to let other tasks run.
+        #: Number of sends; interfaces let other tasks run after every so many sends.
         self.sends = 0
         #: May be replaced by a wrapper that observes traffic (see workers/request_log.py).
         self.gateway = gateway
@@ -200,7 +200,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content = RequestContent() if has_content else NO_CONTENT
         self._end_callbacks = self._close_callbacks = self._watchers = None
         self.half_closed = False
-        #: Whether the response was complete before the application had ended it: what it still sends is dropped.
+        #: Whether the response was complete before the application had ended it; content it still sends is dropped.
         self.ended_early = False
         self._warned = False
         #: Returns whether the application holds a worker thread; set only for `min_response_rate`.
@@ -219,7 +219,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         Raises ClientDisconnected if the content ended early, or was discarded because the response is complete.
         """
         while (received := self.receive_now()) is None:
-            # Before the gateway is asked, which may feed the content at once.
+            # Added before the gateway is asked, because the gateway may feed content at once.
             receiver = self.content.receivers().add()
             self.gateway.want_content(self)
             await self.content.receivers().wait(receiver)
@@ -249,7 +249,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Report that `waiting_bytes` are still buffered above the high-water mark."""
+        """Note that the taker buffers `waiting_bytes` above its high-water mark; ask for more content if that is 0."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:
@@ -260,7 +260,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. Dropped if the client has disconnected.
 
-        Raises LocalProtocolError if a response has begun, or if this one is invalid; then another may be sent instead.
+        Raises LocalProtocolError if a response has begun, and for an invalid response, which another may replace.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -303,7 +303,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         except LocalProtocolError:
             self.disconnect()
             raise
-        # The gateway may have noticed that the client has gone.
+        # The gateway may have noticed that the client has disconnected.
         if not more_content and self.state is STREAMING:
             self.state = COMPLETE
             self._end()
@@ -325,7 +325,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """End a response that has begun with `count` bytes of a file, from `start`; write nothing else meanwhile.
+        """Send `count` bytes of a file, from `start`, and end the response, which has begun. Write nothing meanwhile.
 
         Raises as `write` does. Aborts the response on any error, such as a file that is too short, and when cancelled.
         """
@@ -366,7 +366,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self.disconnect()
 
     def break_off(self, reason: str) -> None:
-        """Like `abort`, for a client that reads too slowly: unsent bytes are dropped."""
+        """Like `abort`, but drop unsent bytes, because the client reads too slowly."""
         if self.state < COMPLETE:
             self.gateway.abandon(self, reason)
             self.disconnect()
@@ -374,7 +374,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Note that the client has closed its side but may read; with `content_follows`, more content will be fed."""
+        """Note that the client has closed its side and may still read. `content_follows`: more content will be fed."""
         if not content_follows:
             self.content.break_off()
         self._client_closed()
@@ -387,11 +387,11 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def __repr__(self) -> str:
-        return f"<{escaped(self.method, 40)} {self.path!r:.200} {self.state.name}>"
+        return f"<{escaped(self.method, 40)} {self.path!r:.200}{self.endpoint.via} {self.state.name}>"
 
     def _end(self) -> None:
         if self.content.state is OPEN:
-            # What still arrives is dropped; a late `receive` must not take a part for the whole.
+            # Content that still arrives is dropped. A late `receive` raises: partial content must not look whole.
             self.content.break_off()
         self.gateway.exchange_ended(self)
         if self._end_callbacks is not None:

@@ -1,9 +1,9 @@
-"""The states of a response, and the callbacks for its end."""
+"""The states of a response, and callbacks for the end of an exchange."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Final, Self
 
@@ -25,15 +25,12 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 
 
 class ExchangeEnd:
-    """Callbacks for the end of an exchange, and for a client that closes its side before.
-
-    A base of `HTTPExchange` instead of a separate object, which would cost each request more.
-    """
+    """Base class of `HTTPExchange`: callbacks for its end, and for a client that closes its side earlier."""
 
     __slots__ = ("_close_callbacks", "_end_callbacks", "_watchers", "half_closed", "state")
 
     state: ExchangeState
-    #: Whether the client has closed its side: it may still be reading, or be gone.
+    #: Whether the client has closed its side of the connection; it may still read.
     half_closed: bool
     _end_callbacks: list[Callable[[Self], object]] | None
     _close_callbacks: list[Callable[[], object]] | None
@@ -73,16 +70,17 @@ class ExchangeEnd:
 
     def _call_end_callbacks(self: Self) -> None:
         callbacks, self._end_callbacks = self._end_callbacks, None
-        for callback in callbacks or ():
-            try:
-                callback(self)
-            except Exception:
-                logger.exception("%s: exception in an on_end callback", self)
+        run_callbacks(self, "on_end", callbacks or (), self)
 
     def _call_close_callbacks(self) -> None:
         callbacks, self._close_callbacks = self._close_callbacks, None
-        for callback in callbacks or ():
-            try:
-                callback()
-            except Exception:
-                logger.exception("%s: exception in an on_close callback", self)
+        run_callbacks(self, "on_close", callbacks or ())
+
+
+def run_callbacks(owner: object, name: str, callbacks: Iterable[Callable[..., object]], *arguments: object) -> None:
+    """Call each of the callbacks; an exception is logged and does not prevent the next call."""
+    for callback in callbacks:
+        try:
+            callback(*arguments)
+        except Exception:
+            logger.exception("%s: exception in an %s callback", owner, name)

@@ -1,4 +1,4 @@
-"""Attributes of a request that are derived from its head on demand."""
+"""Attributes that are computed from a request head on demand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.fields import Fields
 
 
 class RequestHead:
-    """Derives attributes; the subclass `HTTPExchange` sets those that they are derived from."""
+    """Base class of `HTTPExchange`: attributes that are computed on demand."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ class RequestHead:
     fields: Fields
     #: The fields as pairs if they are at hand, otherwise None: making them costs more than reading `fields`.
     pairs: Sequence[tuple[bytes, bytes]] | None
-    #: Address and scheme of the client behind a trusted proxy, which the connection is from.
+    #: Address and scheme of the client, if a trusted proxy has made the connection and forwards them.
     forwarded: tuple[tuple[str, int] | None, str] | None
 
     @property
@@ -29,9 +29,7 @@ class RequestHead:
 
     @property
     def headers(self) -> list[list[bytes]]:
-        """The header fields as `[name, value]` lists; new lists on each access, so that applications may change
-        them.
-        """
+        """The header fields as `[name, value]` lists: new ones on each access, which the application may change."""
         return [[name, value] for name, value in self.pairs or zip(*self.fields)]  # noqa: B905
 
     @property

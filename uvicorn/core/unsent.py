@@ -12,7 +12,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import Final, final
 
-#: Unawaited messages to a WebSocket client that does not read, beside the bound on their bytes.
+#: Most unawaited messages to a WebSocket client that does not read; their bytes are limited too.
 UNAWAITED_MESSAGES: Final = 256
 
 
@@ -21,8 +21,8 @@ class UnsentSends:
     """The sends to one client since it became slow; drop this object when the client has caught up.
 
     In all methods, `unsent` is the number of bytes that the connection has buffered at the moment of the call. Bytes
-    leave in order, so a send is identified by the position in the output at which it ends. Before a send is written,
-    call a method that asks for room; after it, call `add`.
+    leave in order, so a send is identified by the position in the output at which it ends. Call one of the `shortage`
+    methods before a send is written, and `add` after it.
     """
 
     __slots__ = (
@@ -42,11 +42,11 @@ class UnsentSends:
         # The send that has made the client slow has been written, and is the last one.
         self._start = self._position = self._last_bytes = unsent
         self._ends: deque[int] = deque()
-        # A heap of (end, bytes): senders may begin to wait in another order than they have sent in.
+        # A heap of (end, bytes): senders may begin to wait in another order than that of their sends.
         self._awaited: list[tuple[int, int]] = []
         self._awaited_bytes = 0
         self._awaited_messages = 0
-        # The largest send that has not been taken.
+        # The largest send that the client has not taken: its end, its size, and whether it is awaited.
         self._large_end = self._large_bytes = unsent
         self._large_awaited = False
 
@@ -117,5 +117,5 @@ class UnsentSends:
             self._large_end = self._large_bytes = 0
 
     def _untaken(self, total: int, end: int, size: int, unsent: int) -> int:
-        """Return the unsent part of `total` bytes, whose first send, `size` bytes up to `end`, may be partly sent."""
+        """Return how much of `total` bytes is unsent, if their first send, `size` bytes up to `end`, is partly sent."""
         return total - max(0, self._position - unsent - (end - size))

@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Waiters:
-    """The waiting coroutines; true if there are any. For the event loop's thread only."""
+    """The coroutines that wait; true if there are any. For the event loop's thread only."""
 
     __slots__ = ("_futures",)
 

@@ -1,10 +1,10 @@
-"""The waist, WebSocket: one connection between a gateway and an interface (RFC 6455).
+"""One WebSocket connection, between a gateway and an interface (RFC 6455).
 
-The opening handshake is an HTTP exchange (section 1.3) until it is accepted: to deny it is to respond to it, and the
-limits of an exchange apply. From then on the session carries messages.
+The opening handshake is an HTTP exchange (section 1.3), with the limits of one; a response rejects it. Once it is
+accepted, the session carries messages.
 
-The states, and what each event does to them, written as in `exchange`. `notify` is one `on_disconnect` of the listener.
-tests/core/test_websocket_session.py reads this table.
+The table shows the states, in the notation of `exchange`. `notify` is one call of the listener's `on_disconnect`.
+tests/core/test_websocket_session.py reads the table.
 
     event                 CONNECTING   OPEN             CLOSING          CLOSED
     accept                OPEN         error            error            ignore
@@ -17,22 +17,20 @@ tests/core/test_websocket_session.py reads this table.
     handshake denied      CLOSED       -                -                -
     client gone           CLOSED       -                -                -
 
-A session is touched by its event loop's thread only.
+Only the thread of its event loop touches a session.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, final
 
 from uvicorn.core.exchange import COMPLETE, HTTPExchange
+from uvicorn.core.exchange_end import run_callbacks
 from uvicorn.errors import LocalProtocolError
 from uvicorn.fields import CLOSE_CODES
 from uvicorn.types import Headers
-
-logger = logging.getLogger("uvicorn.app")
 
 
 class SessionState(IntEnum):
@@ -44,7 +42,7 @@ class SessionState(IntEnum):
     CLOSED = 3
 
 
-# Unpacked for the reason given in `exchange`.
+# Unpacked for mypy, as in `exchange`.
 CONNECTING, OPEN, CLOSING, CLOSED = SessionState
 
 # A control frame has 125 bytes (section 5.5), two of which are the code.
@@ -52,7 +50,7 @@ _REASON_BYTES: Final = 123
 
 
 class WebSocketGateway:
-    """The host's side of sessions; each way of hosting has a subclass."""
+    """Base class of WebSocket gateways, which send messages to clients or to hosts."""
 
     __slots__ = ()
 
@@ -72,29 +70,29 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def send_close(self, code: int, reason: str) -> None:
-        """Start the closing handshake. When it ends or takes too long, the disconnect is reported."""
+        """Start the closing handshake. At its end, or after its timeout, call `disconnect` of the session."""
         raise NotImplementedError
 
     def pause_receiving(self) -> None:
-        """Pass on no more messages until `resume_receiving`."""
+        """Stop passing messages to the listener until `resume_receiving`."""
 
     def resume_receiving(self) -> None:
-        """Pass on messages again."""
+        """Pass messages to the listener again."""
 
     async def drain(self) -> None:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback to call when the last send is awaited; until then it counts as unawaited (`unsent`)."""
+        """Return a callback to call when the last send is awaited; until then that send counts as unawaited."""
         return None
 
 
-#: Replaces the gateway of a connection that has ended.
+#: The gateway of all sessions that have ended.
 _GONE: Final = WebSocketGateway()
 
 
 class WebSocketListener:
-    """The application's side of sessions: it receives the events of one connection."""
+    """Base class of listeners, which receive the events of one connection for an interface."""
 
     __slots__ = ()
 
@@ -119,7 +117,7 @@ class WebSocketSession:
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
         """`request` is the opening handshake, `subprotocols` the client's offers, in its order."""
-        #: For interfaces that make the checks of `send_text` themselves.
+        #: An interface that makes the checks of `send_text` itself may call the gateway's `send_text`.
         self.gateway = gateway
         self.request = request
         self.endpoint = request.endpoint
@@ -127,7 +125,7 @@ class WebSocketSession:
         self.state = CONNECTING
         #: Set by the interface that serves the session, before it accepts.
         self.listener: WebSocketListener | None = None
-        #: Sends in a row; interfaces use it to let other tasks run.
+        #: Number of sends; interfaces let other tasks run after every so many sends.
         self.sends = 0
         self._end_callbacks: list[Callable[[], object]] = []
         request.on_end(self._handshake_ended)
@@ -144,7 +142,9 @@ class WebSocketSession:
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(f"websocket: accept is expected in state CONNECTING, got it in {self.state.name}")
+            raise LocalProtocolError(
+                f"websocket: expected accept in state CONNECTING only, got it in {self.state.name}"
+            )
         self.gateway.send_accept(self, subprotocol, headers)
         if self.request.state is COMPLETE:
             self.state = OPEN
@@ -168,7 +168,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection, once. Raises LocalProtocolError for a code that must not be sent (section 7.4)."""
+        """Close the connection; later calls are ignored. Raises LocalProtocolError for an invalid code or reason."""
         check_close(code, reason)
         if self.state is OPEN:
             self.state = CLOSING
@@ -177,7 +177,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
 
     def pause_receiving(self) -> None:
-        """Receive no more messages until `resume_receiving`: the application is behind."""
+        """Stop receiving messages until `resume_receiving`, because the application is behind."""
         self.gateway.pause_receiving()
 
     def resume_receiving(self) -> None:
@@ -198,14 +198,14 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End the session: the connection has ended. Notify the listener, once, if it was accepted."""
+        """End the session, because the connection has ended; notify the listener if the session was accepted."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:
             listener.on_disconnect(code, reason)
 
     def __repr__(self) -> str:
-        return f"<websocket {self.request.path!r:.200} {self.state.name}>"
+        return f"<websocket {self.request.path!r:.200}{self.endpoint.via} {self.state.name}>"
 
     def _handshake_ended(self, request: HTTPExchange) -> None:
         if request.status != 101:
@@ -215,15 +215,11 @@ class WebSocketSession:
         if self.state is CLOSED:
             return
         self.state = CLOSED
-        # They refer to this session in turn: free them without the garbage collector.
+        # Both refer to this session: break the reference cycles.
         self.listener = None
         self.gateway = _GONE
         callbacks, self._end_callbacks = self._end_callbacks, []
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception:
-                logger.exception("%s: exception in an on_close callback", self)
+        run_callbacks(self, "on_close", callbacks)
 
 
 def check_message(text: object, data: object) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections
 
 logger = logging.getLogger("uvicorn.app")
+
+# libpq's PQTRANS_ACTIVE, PQTRANS_INTRANS and PQTRANS_INERROR.
+_UNFINISHED: Final = (1, 2, 3)
 
 
 def opened() -> list[Any]:
@@ -21,9 +24,21 @@ def opened() -> list[Any]:
 
 
 def in_transaction(connection: Any) -> bool:
-    """Return whether `connection` is in `atomic`, or open with autocommit off."""
-    is_open = connection.connection is not None
-    return bool(connection.in_atomic_block or (is_open and connection.autocommit is False))
+    """Return whether `connection` is in a transaction: of Django's, or begun by SQL if the driver reports that."""
+    driver = connection.connection
+    if connection.in_atomic_block or driver is None:
+        return bool(connection.in_atomic_block)
+    return bool(connection.autocommit is False or _reports_transaction(driver))
+
+
+def _reports_transaction(driver: Any) -> bool:
+    """Return whether a connection of psycopg or sqlite3 is in a transaction. Django knows nothing of SQL's `BEGIN`."""
+    try:
+        status = getattr(getattr(driver, "info", None), "transaction_status", None)
+        return status in _UNFINISHED or getattr(driver, "in_transaction", False) is True
+    except Exception:
+        # The connection is broken; the next call that uses it raises.
+        return False
 
 
 def clean_connections(closes: bool = False) -> bool:

@@ -24,7 +24,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from inspect import GEN_SUSPENDED, getgeneratorstate
+from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
 from queue import Empty, SimpleQueue
 from types import GeneratorType
 from typing import Any, Final, NamedTuple, TypeVar, final
@@ -295,15 +295,16 @@ class Lease(Executor):
     def _serve(self, seconds: float) -> None:
         """Make calls on the calling thread, until this lease needs it no more.
 
-        After `end`, a thread with an unfinished iterator waits `seconds` for the next call: an abandoned iterator may
-        not be garbage-collected for a long time.
+        After `end`, a thread with an unfinished iterator waits `seconds` for the next call, then closes its
+        connections. An abandoned iterator may not be garbage-collected for a long time, and one that was collected on a
+        thread without an event loop may still be running its `finally`.
         """
         self._thread = threading.get_ident()
         self._thread_request = None
         used = False
         while True:
             try:
-                call = self._calls.get(used and self._needs_thread(), seconds if self._ended else None)
+                call = self._calls.get(timeout=self._patience(seconds) if used else 0)
             except Empty:
                 if used:
                     if clean_connections(closes=bool(self._iterators)):
@@ -347,24 +348,34 @@ class Lease(Executor):
 
     def _collected(self, iterator: weakref.ref[GeneratorType[Any, Any, Any]]) -> None:
         # The iterator's `finally`, which closes its cursor on this thread, runs only after this callback.
-        try:
+        if threading.get_ident() == self._thread:
+            self._iterators.discard(iterator)
+            return
+        # On a thread without an event loop nothing reports the end of the `finally`.
+        self._calls.put(None)
+        with suppress(RuntimeError):
             asyncio.get_running_loop().call_soon(self._forget, iterator)
-        except RuntimeError:
-            self._forget(iterator)
 
     def _forget(self, iterator: weakref.ref[GeneratorType[Any, Any, Any]]) -> None:
         self._iterators.discard(iterator)
         self._calls.put(None)
 
-    def _needs_thread(self) -> bool:
+    def _patience(self, seconds: float) -> float | None:
+        """Return how many seconds to wait for the next call: None is no limit, 0 gives the thread back."""
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
-            return True
+            return None
+        is_read = False
         # A copy, because `_forget` may be called at any time.
         for reference in self._iterators.copy():
             iterator = reference()
-            if iterator is not None and getgeneratorstate(iterator) != GEN_SUSPENDED:
-                self._iterators.discard(reference)
-        return bool(self._iterators)
+            if iterator is not None:
+                if getgeneratorstate(iterator) == GEN_CLOSED:
+                    self._iterators.discard(reference)
+                else:
+                    is_read = True
+        if is_read and not self._ended:
+            return None
+        return seconds if self._iterators else 0
 
 
 def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:

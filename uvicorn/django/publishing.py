@@ -9,7 +9,7 @@ from django.db import transaction
 
 from uvicorn.broadcast.default_url import MEMORY, named_url
 from uvicorn.broadcast.encoding import encode, group_name
-from uvicorn.broadcast.hub_registry import running_hub
+from uvicorn.broadcast.hub import running_hub
 from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.publisher import publish as publish
 from uvicorn.errors import BroadcastUnavailable

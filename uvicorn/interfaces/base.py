@@ -27,6 +27,8 @@ class Interface:
     checks_origin = True
     #: The signature of an application of this kind, for errors.
     expected = "async def"
+    #: Whether it runs the application's startup and shutdown. An application that has several has one that does.
+    runs_hooks = True
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         self.app = app
@@ -56,6 +58,17 @@ class Interface:
                 "handlers cancelled because they were still running after %g seconds: %d", seconds, cancelled
             )
 
+    def at(self, exchange: HTTPExchange) -> Interface:
+        """Return the interface for a WebSocket handshake: itself, or that of one of several applications.
+
+        If it has no WebSockets, the request is served by its `serve_http`.
+        """
+        return self
+
+    def contain_exits(self) -> None:
+        """Have SystemExit and KeyboardInterrupt of handlers end their request only; see `HandlerTasks`."""
+        self.tasks.contains_exits = True
+
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Call the application, which responds to `exchange`. Never raises: a failure ends the exchange."""
         raise NotImplementedError
@@ -71,6 +84,6 @@ class Interface:
         return returned
 
     async def _call_hook(self, name: str) -> None:
-        hook = getattr(self.app, name, None)
+        hook = getattr(self.app, name, None) if self.runs_hooks else None
         if inspect.iscoroutinefunction(hook):
             await hook()

@@ -77,6 +77,8 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
     """
     if not callable(app):
         raise _not_callable(app, source)
+    if reason := _why_no_kind(app):
+        raise InterfaceError(f"{source} cannot be called as {name}: {reason}")
     if callable(_declared(app)) or name not in _CALLED_WITH:
         return
     while (inner := _wrapped_in_object(app)) is not None:
@@ -130,6 +132,8 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     declared = _declared(app)
     if isinstance(declared, str):
         return declared
+    if reason := _why_no_kind(app):
+        raise InterfaceError(f"{source} has no interface of its own: {reason}")
     inner = _wrapped_in_object(app)
     if inner is not None:
         return detect_interface(inner, source)
@@ -167,6 +171,12 @@ def _declared(app: Any) -> Any:
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
     return app.__uvicorn_interface__
+
+
+def _why_no_kind(app: Any) -> str:
+    """Return why an application has no kind, as a Router, and what to do; empty for all others."""
+    reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
+    return reason if isinstance(reason, str) else ""
 
 
 def _wrapped_in_object(app: Any) -> Any:

@@ -309,7 +309,9 @@ def log_failure(where: object, error: BaseException) -> None:
     elif not isinstance(error, NoAwaitable):
         level = logging.DEBUG if is_reported(error) else logging.ERROR
         trace = without_our_frames(error)
-        logger.log(level, "%s: %s", where, _sentence(error, trace), exc_info=trace and (type(error), error, trace))
+        # An exception of ours that no line of the application has raised needs no more than its sentence.
+        described = (type(error), error, trace) if trace or not isinstance(error, UvicornError) else None
+        logger.log(level, "%s: %s", where, _sentence(error, trace), exc_info=described)
     elif error.is_first:
         logger.error("%s: %s", where, escaped(error, 1000))
 

@@ -1,1 +1,6 @@
-"""One table of applications of every kind: `Router`, `Route`, `Mount`."""
+"""One table of applications of every kind: `Router`, with its entries `Route` and `Mount`."""
+
+from uvicorn.routing.entries import Mount, Route
+from uvicorn.routing.router import Router
+
+__all__ = ["Mount", "Route", "Router"]

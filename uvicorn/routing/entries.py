@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -59,6 +60,17 @@ class Entry:
             raise ConfigError(
                 f"{self!r}: threads: only WSGI applications and consumers that are plain functions run on threads"
             )
+        if self.threads is not None and adapted(self.app)[1] is not None:
+            raise ConfigError(
+                f"{self!r}: threads: ASGIAdapter has threads or an executor as well; expected one of them"
+            )
+
+    def with_app(self, app: Any) -> Entry:
+        """Return the same entry for another application."""
+        entry = copy(self)
+        object.__setattr__(entry, "app", app)
+        entry.__post_init__()
+        return entry
 
     def build(self, settings: Settings) -> Interface:
         """Return a new interface of the application. Raises InterfaceError, which names the entry."""
@@ -77,6 +89,12 @@ class Entry:
         if self.methods is not None:
             given.append(f"methods={tuple(sorted(self.methods))!r}")
         return f"{type(self).__name__}({', '.join(given)})"
+
+
+def adapted(app: Any) -> tuple[Any, object]:
+    """Return the application inside an adapter that servers of ours need not call, and the pool that it asks for."""
+    parts: tuple[Any, object] = getattr(app, "__uvicorn_adapted__", (app, None))
+    return parts
 
 
 class Route(Entry):
@@ -160,6 +178,9 @@ class Default(Entry):
 
     def __init__(self, app: Any) -> None:
         super().__init__("*", app, "", False, None, None, None, None, "auto", None)
+
+    def __str__(self) -> str:
+        return ""
 
     def __repr__(self) -> str:
         return "Router(default=...)"

@@ -49,18 +49,21 @@ class Table(Generic[E]):
 
     def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
         """Raise ConfigError for two entries of the same rank that would both take some request."""
+        self.entries = tuple(entries)
         self.default = default
         self._any_host: _Paths[E] = _Paths()
         self._hosts: dict[str, _Paths[E]] = {}
-        #: Whether some entry has a host, or methods: requests need not be asked for theirs otherwise.
+        #: Whether some entry has a host, or methods: otherwise those of a request do not matter.
         self.has_hosts = self.has_methods = False
-        for entry in entries:
+        for entry in self.entries:
             paths = self._any_host
             if entry.host is not None:
                 paths = self._hosts.setdefault(entry.host, _Paths())
                 self.has_hosts = True
             paths.add(entry)
             self.has_methods = self.has_methods or entry.methods is not None
+        for paths in (self._any_host, *self._hosts.values()):
+            paths.root.complete()
 
     def find(self, path: str, host: str, protocol: str, method: str) -> E | None:
         """Return the entry for a request, or None. `path` is decoded, and begins below the root path."""
@@ -79,21 +82,46 @@ class Table(Generic[E]):
         return frozenset().union(*(entry.methods or () for paths in places for entry in paths.http_entries(path)))
 
 
+def host_name(field: str) -> str:
+    """Return the host of a `host` field in lower case, without port and final dot; anything for a malformed one."""
+    text = field.lower()
+    if text.startswith("["):
+        return text[: text.find("]") + 1]
+    return text.partition(":")[0].removesuffix(".")
+
+
 class _Node(Generic[E]):
     """One segment of the prefixes in the table."""
 
+    __slots__ = ("below", "candidates", "certain", "entries")
+
     def __init__(self) -> None:
         self.below: dict[str, _Node[E]] = {}
+        #: The entries whose prefix ends here.
         self.entries: list[E] = []
+        #: These, and behind them those of shorter prefixes: in the order in which they are asked.
+        self.candidates: tuple[E, ...] = ()
+        #: The first of them if it takes every request.
+        self.certain: E | None = None
+
+    def complete(self, shorter: tuple[E, ...] = ()) -> None:
+        """Set the candidates here and below."""
+        self.candidates = (*self.entries, *shorter)
+        if self.candidates and self.candidates[0].protocol is None and self.candidates[0].methods is None:
+            self.certain = self.candidates[0]
+        for node in self.below.values():
+            node.complete(self.candidates)
 
 
 class _Paths(Generic[E]):
     """The entries for one host, or for all hosts."""
 
+    __slots__ = ("_depth", "_exact", "_longest", "_longest_exact", "root")
+
     def __init__(self) -> None:
+        self.root: _Node[E] = _Node()
         self._exact: dict[str, list[E]] = {}
         self._longest_exact = 0
-        self._root: _Node[E] = _Node()
         # Of the prefixes: the most segments, and the most characters.
         self._depth = 0
         self._longest = 0
@@ -104,7 +132,7 @@ class _Paths(Generic[E]):
             self._longest_exact = max(self._longest_exact, len(entry.prefix))
             entries = self._exact.setdefault(entry.prefix, [])
         else:
-            node = self._root
+            node = self.root
             segments = entry.prefix.split("/")[1:]
             for segment in segments:
                 node = node.below.setdefault(segment, _Node())
@@ -126,40 +154,39 @@ class _Paths(Generic[E]):
             for entry in self._exact[path]:
                 if _takes(entry, protocol, method):
                     return entry
-        for entries in self._prefixes(path):
-            for entry in entries:
-                if _takes(entry, protocol, method):
-                    return entry
+        node = self._node(path)
+        if node.certain is not None:
+            return node.certain
+        for entry in node.candidates:
+            if _takes(entry, protocol, method):
+                return entry
         return None
 
     def http_entries(self, path: str) -> Iterator[E]:
         """Yield the entries that take `path` by HTTP."""
-        for entries in (self._exact.get(path, []), *self._prefixes(path)):
-            yield from (entry for entry in entries if entry.protocol != WEBSOCKET)
+        for entry in (*self._exact.get(path, ()), *self._node(path).candidates):
+            if entry.protocol != WEBSOCKET:
+                yield entry
 
     def segments(self, path: str) -> list[str]:
-        """Return the segments of `path` that are looked up: no more than a prefix of the table has.
+        """Return the segments of `path` that may be looked up: one more than the longest prefix of the table has.
 
         One character more than the longest prefix is enough to see that a segment goes on.
         """
-        return path[: self._longest + 1].split("/", self._depth + 1)[1 : self._depth + 1]
+        return path[1 : self._longest + 1].split("/", self._depth)
 
-    def _prefixes(self, path: str) -> list[list[E]]:
-        """Return the entries of each prefix that `path` is or lies below, the longest prefix first."""
-        if path and path[0] != "/":
-            # `OPTIONS *`.
-            return []
-        node = self._root
-        found = [node.entries] if node.entries else []
-        if self._depth:
-            for segment in self.segments(path):
-                if segment not in node.below:
-                    break
-                node = node.below[segment]
-                if node.entries:
-                    found.append(node.entries)
-            found.reverse()
-        return found
+    def _node(self, path: str) -> _Node[E]:
+        """Return the node of the longest prefix that `path` is or lies below."""
+        node = self.root
+        if path[:1] != "/":
+            # The empty path, which is the root itself; or `OPTIONS *`.
+            return _Node() if path else node
+        for segment in self.segments(path):
+            below = node.below.get(segment)
+            if below is None:
+                break
+            node = below
+        return node
 
 
 def _rank(entry: TableEntry) -> tuple[bool, bool]:

@@ -15,16 +15,13 @@ from uvicorn.core.exchange import HTTPExchange
 access_logger: Final = logging.getLogger("uvicorn.access")
 server_logger: Final = logging.getLogger("uvicorn.error")
 
-# Enough for any honest URL; the rest of a dishonest one is of no use to a reader.
 _LONGEST: Final = 1000
-
-# A token, so that nothing in it needs escaping.
 _LONGEST_METHOD: Final = 40
 
 _HARMLESS: Final = re.compile(rb"[ !#-\[\]-~]*")
 _ESCAPED: Final = [chr(c) if _HARMLESS.fullmatch(bytes([c])) else f"\\x{c:02x}" for c in range(256)]
 
-# So many warnings about clients in a second; the others are counted and summed up on the next tick.
+# The most warnings about clients in one second. The next tick logs the number of the others.
 _WARNINGS_A_SECOND: Final = 10
 
 
@@ -44,59 +41,36 @@ def peer_name(client: tuple[str, int] | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def log_access(
-    client: tuple[str, int] | None,
-    method: str,
-    raw_path: bytes,
-    query_string: bytes,
-    http_version: str,
-    status: int,
-    sent: int,
-    seconds: float,
-    outcome: str = "",
-) -> None:
-    """Log one line for a response that has ended.
+def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
+    """Log one line for an exchange whose response has ended.
 
     `sent` is the number of content bytes, `seconds` the duration, `outcome` why the response is incomplete, or empty.
 
     `record.args` has five values, client, method, target, HTTP version and status, because other servers' access
     formatters unpack exactly these. Size, duration and outcome are attributes of the record.
     """
-    target = raw_path + b"?" + query_string if query_string else raw_path
+    target, query = exchange.raw_path, exchange.query_string
+    if query:
+        target += b"?" + query
     milliseconds = seconds * 1000
     line = f'%s - "%s %s HTTP/%s" %d {sent} {milliseconds:.1f}ms'
     if outcome:
-        # It may be what an exception says.
+        # It may contain the text of an exception.
         outcome = printable(outcome)
         line += " (" + outcome.replace("%", "%%") + ")"
+    method = exchange.method
     access_logger.info(
         line,
-        peer_name(client),
+        peer_name(exchange.client),
         method if len(method) <= _LONGEST_METHOD else f"{method[:_LONGEST_METHOD]}...",
         printable(target),
-        http_version,
-        status,
+        exchange.http_version,
+        exchange.status,
         extra={"size": sent, "duration": milliseconds, "outcome": outcome or "complete"},
     )
 
 
-def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
-    """Log one line for an exchange whose response has ended."""
-    log_access(
-        exchange.client,
-        exchange.method,
-        exchange.raw_path,
-        exchange.query_string,
-        exchange.http_version,
-        exchange.status,
-        sent,
-        seconds,
-        outcome,
-    )
-
-
-#: Called with each exchange whose response has begun and ended, the bytes of its content that were sent, the seconds
-#: it took, and why it is not complete (empty if it is).
+#: A function such as `log_exchange`.
 AccessLog: TypeAlias = Callable[[HTTPExchange, int, float, str], None]
 
 
@@ -108,7 +82,7 @@ class ClientWarnings:
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log `what` about `client`, or count it if this second's ten have been logged."""
+        """Log `what` about `client`; only count it if ten warnings were logged in this second."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)
@@ -116,7 +90,7 @@ class ClientWarnings:
             self._held_back += 1
 
     def tick(self) -> None:
-        """Log how many warnings were left out in the last second, and begin a new one."""
+        """Log the number of warnings that the last second left out, and begin a new second."""
         if self._held_back:
             server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
             self._held_back = 0

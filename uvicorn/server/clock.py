@@ -13,12 +13,12 @@ from typing import Final
 
 TICK_SECONDS: Final = 1.0
 
-# For so long it is remembered that a tick came late.
+# Deadlines take a late tick into account for this long.
 _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """`now` is the monotonic time of the last tick, `elapsed` the seconds between that tick and the one before.
+    """`now` is the monotonic time of the last tick, `elapsed` the seconds between the last two ticks.
 
     Deadlines count from `now`, which may be a tick old. They are checked so that they expire late rather than early.
     """
@@ -26,7 +26,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = self.monotonic()
         self.elapsed = 0.0
-        # The longest time between two ticks, of late.
+        # The longest recent time between two ticks.
         self._longest = TICK_SECONDS
         self._longest_until = self.now
         self._ticked: list[Callable[[], None]] = []
@@ -38,7 +38,7 @@ class Clock:
 
     def start(self) -> None:
         """Start ticking on the running event loop."""
-        self._schedule()
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick_and_schedule)
 
     def stop(self) -> None:
         """Stop ticking."""
@@ -71,15 +71,12 @@ class Clock:
         self.elapsed = now - self.now
         self.now = now
         if self.elapsed >= self._longest or now >= self._longest_until:
-            # A busy loop ticks late, and what happened just before it did is younger than it seems.
+            # Events between two ticks count from the first, so before a late tick they seem older than they are.
             self._longest = max(self.elapsed, TICK_SECONDS)
             self._longest_until = now + _LAG_SECONDS
         for callback in self._ticked:
             callback()
 
-    def _schedule(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick_and_schedule)
-
     def _tick_and_schedule(self) -> None:
-        self._schedule()
+        self.start()
         self.tick()

@@ -24,10 +24,10 @@ from uvicorn.wire.websocket.frame_cache import FrameCache
 
 logger = logging.getLogger("uvicorn.error")
 
-# 128 KiB: an upload costs less with each doubling up to here, and more above it, where pieces fall out of the caches.
+# 128 KiB: each doubling up to this size makes uploads faster; a larger buffer exceeds the caches of the CPU.
 _RECEIVE_BYTES: Final = 131072
 
-# 8 MiB: pieces of content that many connections have taken from the heap in one turn of the loop.
+# 8 MiB: the content that many connections allocate in one iteration of the event loop.
 _KEPT_BYTES: Final = 8 << 20
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -37,14 +37,16 @@ class ServedInterface(Protocol):
     """The interface to the application that a server is given, and does not import."""
 
     name: str
-    #: Whether it serves websockets; if not, an offer to upgrade is ignored.
+    #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.
     serves_websockets: bool
-    #: Whether a websocket is taken from pages of its own host only, unless settings say otherwise.
+    #: Whether, by default, only pages of the requested host may open a WebSocket.
     checks_origin: bool
 
     async def startup(self) -> None: ...
 
     async def shutdown(self, seconds: float) -> None: ...
+
+    def at(self, exchange: HTTPExchange) -> ServedInterface: ...
 
     def serve_http(self, exchange: HTTPExchange) -> None: ...
 
@@ -58,17 +60,16 @@ class Connection(Protocol):
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close as soon as no request is lost by it: the server is stopping."""
+        """Close as soon as no request would be lost: the server is stopping."""
 
     def reset(self) -> None:
         """Reset the connection now."""
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep a few freed MiB instead of returning them to the kernel and requesting them again page by page.
+    """Have glibc keep some MiB of freed memory, instead of returning it to the kernel and requesting it again.
 
-    glibc returns free memory at the end of the heap above a threshold: twice the largest mmapped block that was ever
-    freed.
+    glibc returns free memory at the end of the heap above a threshold: twice the largest mmapped block ever freed.
     """
     bytes(_KEPT_BYTES // 2)
 
@@ -89,18 +90,18 @@ class ServerConfig(Protocol):
 class ServerContext:
     """The state that the connections of one server share.
 
-    They even share the receive buffer, which is filled and emptied within one callback.
+    They also share the receive buffer, because it is filled and emptied within one callback.
     """
 
     def __init__(
         self, interface: ServedInterface, settings: Settings, clock: Clock, access_log: AccessLog = log_exchange
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        #: Context variables as the server was started with: what no handler has touched.
+        #: The context variables at the server's start, which no handler has changed.
         self.variables = contextvars.copy_context()
         self.interface = interface
         self.settings = settings
-        # Asked for with each request, so kept at hand.
+        # Copies of settings that are read for each request.
         self.access_log = access_log if settings.access_log else None
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = interface.serves_websockets and settings.ws
@@ -110,17 +111,17 @@ class ServerContext:
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
-        #: Connections that were accepted and have no transport yet, and the tasks that make it: they are a turn of the
-        #: event loop away, or in their TLS handshake.
+        #: Accepted connections that have no transport yet, such as those in their TLS handshake, and the tasks that
+        #: create the transports.
         self.arriving: dict[object, asyncio.Task[None]] = {}
-        #: Exchanges that have begun, and those of them whose response has ended.
+        #: The number of exchanges that have begun, and the number of those whose response has ended.
         self.begun = 0
         self.ended = 0
-        #: Handlers that go on although their response is complete.
+        #: Handlers that continue after their response is complete.
         self.continuing = ContinuingHandlers()
-        #: Messages that websockets have brought.
+        #: The number of WebSocket messages received.
         self.messages = 0
-        #: Connections accepted since the start.
+        #: The number of connections accepted since the start.
         self.accepted = 0
         self.stopping = False
         #: The event loop's exception handler before this server started; still called.
@@ -132,7 +133,7 @@ class ServerContext:
         self.defaults = DefaultFields(
             b"uvicorn" if settings.server_header else b"", settings.date_header, encode_default_fields(settings.headers)
         )
-        self._told: set[bytes] = set()
+        self._logged_names: set[bytes] = set()
         self._exhausted = False
 
     @property
@@ -150,19 +151,19 @@ class ServerContext:
             try:
                 connection.tick()
             except Exception:
-                # One connection's trouble must not cost the others their deadlines.
-                logger.exception("a connection failed; resetting it")
+                # The deadlines of the other connections must still be checked.
+                logger.exception("checking the deadlines of a connection failed; resetting the connection")
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
         """Log, once for each name, that the application sends a field reserved to the server."""
         for name in names:
-            if name not in self._told:
-                self._told.add(name)
+            if name not in self._logged_names:
+                self._logged_names.add(name)
                 logger.warning("the application sends %s, which only the server may send; dropping it", name.decode())
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-        """Handle exceptions of the event loop: log all except a task's SystemExit, which the loop also raises."""
+        """Log an exception of the event loop, except a task's SystemExit or KeyboardInterrupt, which `run` logs."""
         if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
             return
         if self.loop_handler is not None:
@@ -171,7 +172,7 @@ class ServerContext:
             loop.default_exception_handler(report)
 
     def accept_failed(self, error: OSError) -> None:
-        """Log that a connection cannot be accepted; once a second at most if a system limit is reached."""
+        """Log that a connection cannot be accepted; at most once a second if a limit of the system is reached."""
         if error.errno not in _EXHAUSTED:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:

@@ -9,17 +9,18 @@ from typing import final
 
 @final
 class ContinuingHandler:
-    """A handler that continues. `cancel` may be called at any time, and more than once."""
+    """A handler that continues, one of `running`. `cancel` may be called at any time, and more than once."""
 
-    __slots__ = ("_cancel", "_handlers", "_timer")
+    __slots__ = ("_cancel", "_running", "_timer")
 
-    def __init__(self, handlers: ContinuingHandlers, cancel: Callable[[], object], seconds: float) -> None:
-        self._handlers = handlers
+    def __init__(self, running: set[ContinuingHandler], cancel: Callable[[], object], seconds: float) -> None:
+        running.add(self)
+        self._running = running
         self._cancel: Callable[[], object] | None = cancel
         self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
 
     def cancel(self) -> None:
-        """Cancel the handler; it is counted until it has ended."""
+        """Cancel the handler. It counts as running until it has ended."""
         self._timer.cancel()
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
@@ -29,7 +30,7 @@ class ContinuingHandler:
         """Note that the handler has ended."""
         self._timer.cancel()
         self._cancel = None
-        self._handlers.discard(self)
+        self._running.discard(self)
 
 
 @final
@@ -45,16 +46,10 @@ class ContinuingHandlers:
 
     def add(self, cancel: Callable[[], object], seconds: float) -> ContinuingHandler:
         """Add a handler: call its `cancel()` after `seconds` or when the server stops, if it still runs."""
-        handler = ContinuingHandler(self, cancel, 0 if self._stopping else seconds)
-        self._running.add(handler)
-        return handler
-
-    def discard(self, handler: ContinuingHandler) -> None:
-        """Remove a handler that has ended."""
-        self._running.discard(handler)
+        return ContinuingHandler(self._running, cancel, 0 if self._stopping else seconds)
 
     def stop(self) -> None:
-        """Cancel all handlers, and each one added from now on at once."""
+        """Cancel all handlers, and each handler that is added later."""
         self._stopping = True
         for handler in tuple(self._running):
             handler.cancel()

@@ -102,7 +102,6 @@ class HTTP1Connection(HTTP1Gateway):
         self.data_received(self._context.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data` from the client."""
         # Compared by identity where every request passes: `>=` of an enum takes five times as long.
         phase = self.phase
         if phase is not IDLE and phase >= LINGERING:
@@ -117,7 +116,9 @@ class HTTP1Connection(HTTP1Gateway):
         if phase is BUSY:
             self._update_reading()
         elif phase is DRAINING:
-            self._drained()
+            if self._content_done:
+                self.phase = BUSY
+                self._exchange_done()
         elif self._exchange is not None:
             self._advance()
             if self.phase is BUSY:
@@ -142,7 +143,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._disconnect()
         # Break reference cycles.
         self._parser.detach()
-        self._endpoint.context = None
+        self._endpoint.release()
 
     def resume_writing(self) -> None:
         """Continue sending: the unsent bytes have fallen below the low-water mark."""
@@ -235,6 +236,10 @@ class HTTP1Connection(HTTP1Gateway):
     def is_closing(self) -> bool:
         """Whether the transport is closed or closing."""
         return self._transport.is_closing()
+
+    def ignore_upgrade(self) -> None:
+        """Treat the current request as if it did not ask for a WebSocket."""
+        self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Hand the transport over to another protocol, with the bytes received after the request."""
@@ -341,12 +346,6 @@ class HTTP1Connection(HTTP1Gateway):
     def _advance_soon(self) -> None:
         """Go on to the next request outside the replying handler and its context variables."""
         self._context.loop.call_soon(self._advance, context=self._context.variables)
-
-    def _drained(self) -> None:
-        """Go on to the next request if the unread content has been discarded."""
-        if self._content_done:
-            self.phase = BUSY
-            self._exchange_done()
 
     def _await_head(self) -> None:
         """Start the deadline of the next head if its first bytes have arrived."""

@@ -32,14 +32,7 @@ class HTTP1Phase(IntEnum):
     CLOSED = 6
 
 
-# Typed as the enum, not as one member, for the reason given in `core.exchange`.
-HEAD: Final[HTTP1Phase] = HTTP1Phase.HEAD
-IDLE: Final[HTTP1Phase] = HTTP1Phase.IDLE
-BUSY: Final[HTTP1Phase] = HTTP1Phase.BUSY
-DRAINING: Final[HTTP1Phase] = HTTP1Phase.DRAINING
-LINGERING: Final[HTTP1Phase] = HTTP1Phase.LINGERING
-CLOSING: Final[HTTP1Phase] = HTTP1Phase.CLOSING
-CLOSED: Final[HTTP1Phase] = HTTP1Phase.CLOSED
+HEAD, IDLE, BUSY, DRAINING, LINGERING, CLOSING, CLOSED = HTTP1Phase
 
 # The connection is kept if unread content of up to `max_drain_bytes` arrives within this time.
 _DRAIN_SECONDS: Final = 1.0
@@ -53,10 +46,7 @@ _RECENT_SECONDS: Final = 0.5
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
-    """Deadlines and end of an HTTP/1.1 connection. `HTTP1Gateway` adds responses, `HTTP1Connection` requests.
-
-    Base classes instead of separate objects, which would cost each request extra calls.
-    """
+    """Deadlines and end of an HTTP/1.1 connection. `HTTP1Gateway` adds responses, `HTTP1Connection` requests."""
 
     __slots__ = (
         "_aborted",

@@ -7,7 +7,8 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,18 +46,16 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket whose file this process made. It removes the file, unless another server has replaced it."""
+    """A Unix socket whose file this process created. It removes the file, unless another server has replaced it."""
 
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
         self._inode = os.stat(path).st_ino
 
     def remove_file(self) -> None:
-        try:
+        with suppress(FileNotFoundError):
             if os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
-        except FileNotFoundError:
-            pass
 
 
 def parse_bind(text: str) -> Address:
@@ -81,7 +80,7 @@ def parse_bind(text: str) -> Address:
     port = match["port"] if match["port"] is not None else str(DEFAULT_PORT)
     if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
         raise ConfigError(f"bind {text!r} has port {port!r}; expected a number from 0 to 65535")
-    # An empty host is every interface, as in gunicorn's ":8000".
+    # An empty host means all network interfaces, as in gunicorn's ":8000".
     return Address(host=match["ipv6"] or match["host"] or "0.0.0.0", port=int(port))
 
 
@@ -108,15 +107,14 @@ def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | Non
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
-            opened = _open(address, uds_mode)
-            sockets += opened
-            for sock in opened:
-                sock.setblocking(False)
-                os.set_inheritable(sock.fileno(), True)
-                try:
+            try:
+                for sock in _open(address, uds_mode):
+                    sockets.append(sock)
+                    sock.setblocking(False)
+                    os.set_inheritable(sock.fileno(), True)
                     sock.listen(backlog)
-                except OSError as error:
-                    raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
+            except OSError as error:
+                raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
     except BaseException:
         close_sockets(sockets)
         raise
@@ -124,7 +122,7 @@ def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | Non
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
-    """Close the sockets, and remove the files of Unix sockets that this process made."""
+    """Close the sockets, and remove the files of Unix sockets that this process created."""
     for sock in sockets:
         if isinstance(sock, _OwnUnixSocket):
             sock.remove_file()
@@ -145,15 +143,16 @@ def running_on(sock: socket.socket, scheme: str = "http") -> str:
     return f"unix socket {sock.getsockname()}" if sock.family == socket.AF_UNIX else describe(sock, scheme)
 
 
-def _open(address: Address, uds_mode: int | None) -> list[socket.socket]:
+def _open(address: Address, uds_mode: int | None) -> Iterator[socket.socket]:
     if address.path:
-        return [_open_unix(address, uds_mode)]
-    if address.descriptor >= 0:
-        return [_open_descriptor(address)]
-    return _open_tcp(address)
+        yield _open_unix(address, uds_mode)
+    elif address.descriptor >= 0:
+        yield _open_descriptor(address)
+    else:
+        yield from _open_tcp(address)
 
 
-def _open_tcp(address: Address) -> list[socket.socket]:
+def _open_tcp(address: Address) -> Iterator[socket.socket]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -161,60 +160,51 @@ def _open_tcp(address: Address) -> list[socket.socket]:
             f"cannot listen on {address}: host {address.host!r} is unknown ({error}); expected a name or "
             "address of this machine"
         ) from None
-    sockets: list[socket.socket] = []
     port = address.port
+    is_open = False
     failure: OSError | None = None
-    try:
-        for family, kind, protocol, _, (host, _, *rest) in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind((host, port, *rest))
-            except OSError as error:
-                sock.close()
-                # "localhost" is two addresses on a machine that may know only one of them.
-                if error.errno != errno.EADDRNOTAVAIL:
-                    raise
-                failure = error
-                continue
-            # Port 0: one port, whatever the number of addresses.
-            port = sock.getsockname()[1]
-            sockets.append(sock)
-        if not sockets and failure is not None:
-            raise failure
-    except OSError as error:
-        for sock in sockets:
+    for family, kind, protocol, _, (host, _, *rest) in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port, *rest))
+        except OSError as error:
             sock.close()
-        raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
-    return sockets
+            # "localhost" has two addresses, and the machine may have only one of them.
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            failure = error
+        else:
+            # For port 0, all addresses get the same port.
+            port = sock.getsockname()[1]
+            is_open = True
+            yield sock
+    if failure is not None and not is_open:
+        raise failure
 
 
 def _open_unix(address: Address, uds_mode: int | None) -> socket.socket:
     path = address.path
     mode = _UDS_MODE
-    try:
+    with suppress(FileNotFoundError):
         found = os.stat(path)
         if not stat.S_ISSOCK(found.st_mode):
             raise ConfigError(f"cannot listen on {address}: the path exists and is not a socket; choose another")
         if _answers(path):
-            raise ConfigError(f"cannot listen on {address}: {_advice(OSError(errno.EADDRINUSE, ''))}")
+            raise OSError(errno.EADDRINUSE, "")
         mode = stat.S_IMODE(found.st_mode)
         os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
     sock = _OwnUnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
-        # Nothing can connect before it listens, so that no other permissions are ever in force.
+        # Clients can connect only after listen(), so no other permissions are ever in force.
         os.chmod(path, mode if uds_mode is None else uds_mode)
         sock.remember_file(path)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
+        raise
     return sock
 
 

@@ -23,7 +23,13 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
     Raises ConfigError if it is unknown or not installed.
     """
     if ":" in name:
-        return _imported(name)
+        try:
+            factory: Callable[[], asyncio.AbstractEventLoop] = resolve_name(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"loop {name!r} cannot be imported: {error}; expected 'module:factory'") from None
+        if not callable(factory):
+            raise ConfigError(f"loop {name!r}: expected a callable that returns an event loop, got {factory!r:.60}")
+        return factory
     if name not in LOOP_NAMES:
         raise ConfigError(f"loop: expected one of {', '.join(LOOP_NAMES)}, or 'module:factory', got {name!r}")
     if name == "asyncio" or (name == "auto" and find_spec("uvloop") is None):
@@ -33,16 +39,6 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError as error:
         raise ConfigError(f"loop 'uvloop' cannot be used: {error}; install uvloop, or pass --loop asyncio") from None
     return uvloop.new_event_loop
-
-
-def _imported(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        factory: Callable[[], asyncio.AbstractEventLoop] = resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"loop {name!r} cannot be imported: {error}; expected 'module:factory'") from None
-    if not callable(factory):
-        raise ConfigError(f"loop {name!r}: expected a callable that returns an event loop, got {factory!r:.60}")
-    return factory
 
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
@@ -64,10 +60,10 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
                 if inherited != forks.forks:
-                    # A child of the application's: the loop is its parent's.
+                    # This is a forked child of the application: the event loop belongs to its parent.
                     forks.end_fork(error)
-                # A task's comes out here, and its own callbacks hear of it when the loop goes on. Unless it is the
-                # task's that we run, or a Ctrl-C that nobody has taken over.
+                # Stop if `main` has ended, or at Ctrl-C if Python's own handler is installed. Otherwise another task
+                # has raised: when the event loop continues, it ends that task only.
                 if task.done() or (
                     isinstance(error, KeyboardInterrupt)
                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler

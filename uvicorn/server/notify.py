@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-# For a callback that is being cancelled.
+# The time for a cancelled callback to end.
 _LAST_SECONDS: Final = 0.1
 
 
@@ -22,7 +22,7 @@ async def notifying(
     if callback is None:
         yield
         return
-    task = asyncio.ensure_future(_call_again_and_again(callback, seconds))
+    task = asyncio.ensure_future(_call_repeatedly(callback, seconds))
     task.add_done_callback(lambda _: on_failure())
     try:
         yield
@@ -34,7 +34,7 @@ async def notifying(
         await task
 
 
-async def _call_again_and_again(callback: Callable[[], Awaitable[object]], seconds: float) -> None:
+async def _call_repeatedly(callback: Callable[[], Awaitable[object]], seconds: float) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()

@@ -1,7 +1,7 @@
-"""End of the command's processes: threads of the application cannot keep one alive beyond the grace period.
+"""Ends a process of the `uvicorn` command after the grace period, even if threads of the application still run.
 
-Before it exits, Python waits for every non-daemon thread and for every job of a ThreadPoolExecutor. Only the `uvicorn`
-command and its workers are ended here; a program that calls `uvicorn.run` ends by itself.
+Before it exits, Python waits for every non-daemon thread and for every job of a ThreadPoolExecutor. A program that
+calls `uvicorn.run` ends by itself.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from uvicorn.escape import escaped
 
 logger = getLogger("uvicorn.error")
 
-# Threads have at least this long after the server has stopped.
+# The least time that threads have after the server has stopped.
 LEAST_SECONDS: Final = 5.0
 
-# `atexit` callbacks and a blocked stderr are given up after this long.
+# The time for the last log line and `atexit` callbacks, which may block.
 LAST_WORDS_SECONDS: Final = 5.0
 
-# A process that only runs Python code of its main thread is looked at again after this long.
+# The interval of checks after the deadline.
 _POLL_SECONDS: Final = 1.0
 
-# So many threads are listed.
+# The most threads that are listed in the log.
 _MOST_THREADS: Final = 20
 
 
@@ -56,12 +56,12 @@ class ProcessEnd:
         if self._deadline:
             return
         self._deadline = monotonic() + max(seconds, LEAST_SECONDS)
-        # Callbacks run last in, first out: this one comes when Python has waited for threads.
+        # `atexit` callbacks run when Python has waited for all threads.
         atexit.register(self._threads_have_ended)
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """Note that the main thread has returned, or raised `error`: now only other threads keep it alive."""
+        """Note that the main thread has returned, or raised `error`: only other threads keep the process alive."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 
@@ -74,7 +74,7 @@ class ProcessEnd:
         """End the process if threads keep it alive after the deadline. Return whether it was ended."""
         threads = foreign_threads()
         if not threads and self._main_has_returned:
-            # Such as a profiler that writes its report.
+            # Python is exiting, and may still run code, such as a profiler that writes its report.
             return False
         with self._lock:
             if self._is_over.is_set():
@@ -105,7 +105,7 @@ class ProcessEnd:
             if not self._ended_here:
                 self._is_over.set()
                 return
-        # The last thread has ended at the last moment; the process is being ended with its status.
+        # The last thread has just ended, but `look` is already ending the process.
         threading.Event().wait(2 * LAST_WORDS_SECONDS)
 
 

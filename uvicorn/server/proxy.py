@@ -14,18 +14,17 @@ from typing import Final
 
 from uvicorn.errors import ConfigError
 
-#: The peers trusted unless settings or FORWARDED_ALLOW_IPS name others: proxies on this machine. A Unix socket that
-#: every user of the machine may open proves nothing about its peer.
+#: The peers that are trusted by default: proxies on this machine.
 DEFAULT_TRUSTED: Final = "127.0.0.1,::1"
 
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
-# Peers, and values of X-Forwarded-For, whose answer is kept: parsing an address takes some 5 us. Forgotten all at once
-# when there are more, for an attacker has many addresses; a value of four IPv6 addresses is still kept.
+# Limits of the caches of peers and of X-Forwarded-For values: parsing an address takes 5 us. An attacker has many
+# addresses, so the caches are cleared when full. A value of four IPv6 addresses is still cached.
 _REMEMBERED: Final = 4096
 _REMEMBERED_BYTES: Final = 160
 
-# So many proxies in a row are more than anybody has, and less than a client could make up at our cost.
+# The most addresses of X-Forwarded-For that are parsed. Real chains of proxies are shorter; a client may send more.
 _MOST_HOPS: Final = 100
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -77,9 +76,9 @@ class TrustedPeers:
     def client(
         self, forwarded_for: bytes, forwarded_proto: bytes, peer: tuple[str, int] | None, scheme: str
     ) -> tuple[tuple[str, int] | None, str]:
-        """Return address and scheme of the client behind the trusted `peer`, as far as the proxies are trusted.
+        """Return the address and scheme of the client behind the trusted `peer`.
 
-        The first two arguments are the values of the fields, repeated fields joined with commas, or empty.
+        `forwarded_for` and `forwarded_proto` are the fields' values, repeated fields joined with commas, or empty.
         """
         if forwarded_proto:
             scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), scheme)
@@ -98,7 +97,7 @@ class TrustedPeers:
         for hop in reversed(forwarded_for.split(b",")[-_MOST_HOPS:]):
             found = _host_and_port(hop.strip())
             if found is None:
-                # A proxy that hides its peer, or a malformed field: the addresses beyond it are unknown.
+                # A proxy that hides its peer, or a malformed field: addresses further left are unknown.
                 break
             client = found[0].compressed, found[1]
             if not self._everybody and not self._covers(found[0]):
@@ -112,8 +111,8 @@ class TrustedPeers:
 
 def build_trusted_peers(text: str) -> TrustedPeers:
     """Build the trusted peers from the setting, or from its default if it is empty."""
-    said = text or os.environ.get("FORWARDED_ALLOW_IPS")
-    return TrustedPeers(said) if said else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
+    text = text or os.environ.get("FORWARDED_ALLOW_IPS", "")
+    return TrustedPeers(text) if text else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
 
 
 def everybody_may_open(path: str) -> bool:
@@ -144,7 +143,7 @@ def _host_and_port(hop: bytes) -> tuple[_Address, int] | None:
         port = port.removeprefix(":")
     elif text.count(":") == 1:
         text, _, port = text.partition(":")
-    # A zone, as in fe80::1%eth0, means nothing to others, and may be any text.
+    # A zone, as in fe80::1%eth0, has a meaning on one machine only, and may be any text.
     address = _address(text) if "%" not in text else None
     if address is None or not (port == "" or (port.isascii() and port.isdecimal() and len(port) < 6)):
         return None

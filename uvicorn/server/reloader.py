@@ -1,8 +1,7 @@
 """`--reload`: one worker, restarted when a file changes.
 
-A library watches the files: watchfiles if it is installed, otherwise werkzeug's reloader, which scans every 0.3
-seconds. This module restarts the worker, keeps its socket open meanwhile so that requests wait instead of failing, and
-combines changes at about the same time into one restart.
+watchfiles watches the files if it is installed; otherwise they are scanned every 0.25 seconds. The worker's socket
+stays open during a restart, so that requests wait instead of failing. Changes at about the same time cause one restart.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from __future__ import annotations
 import fnmatch
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,25 +25,46 @@ INCLUDED: Final = ("*.py",)
 EXCLUDED: Final = (".*", ".py[cod]", ".sw.*", "~*")
 
 
+def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
+    """Return the folders to watch, resolved: those given and those among `includes`, without subfolders of others.
+
+    Folders that do not exist, and folders among `excludes`, are left out. The default is the current folder.
+    """
+    watched = {*_resolved(folders), *_folders_among(includes)}
+    excluded = _folders_among(excludes)
+    watched = {path for path in watched if excluded.isdisjoint((path, *path.parents))}
+    watched = {path for path in watched if watched.isdisjoint(path.parents)}
+    if folders and not watched:
+        logger.warning(
+            "Provided reload directories %s did not contain valid directories, watching current working directory.",
+            list(map(os.fspath, folders)),
+        )
+    return sorted(watched) or [Path.cwd()]
+
+
+def _folders_among(patterns: Sequence[str]) -> set[Path]:
+    matches = [
+        path for pattern in patterns if pattern and not os.path.isabs(pattern) for path in Path.cwd().glob(pattern)
+    ]
+    return _resolved([*patterns, *(path for path in matches if not path.name.startswith("."))])
+
+
+def _resolved(folders: Sequence[Any]) -> set[Path]:
+    return {Path(folder).resolve() for folder in folders if os.path.isdir(folder)}
+
+
 class Selection:
     """The files to watch: those in `folders` whose name or path matches one of `includes` and none of `excludes`.
 
     A pattern that is the path of a folder matches all files in it.
     """
 
-    def __init__(self, folders: Sequence[str], includes: Sequence[str], excludes: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
         self.folders = [Path(folder).resolve() for folder in folders or (".",)]
-        self.includes = includes
         self._includes = [*INCLUDED, *includes]
-        # As with today's users' tool: what is included by name is no longer excluded by default.
+        # As in the public release, the user's `includes` replace equal default `excludes`.
         self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
         self._includes = [pattern for pattern in self._includes if pattern not in excludes]
-
-    def included(self) -> Iterator[str]:
-        """Return the existing files that match `includes` of the user, without the default patterns."""
-        for folder in self.folders:
-            for pattern in self.includes:
-                yield from (str(path) for path in folder.rglob(pattern.removeprefix("/")))
 
     def __contains__(self, name: str) -> bool:
         path = Path(name)
@@ -71,7 +92,7 @@ class Reloader(Supervisor):
         super().__init__(*arguments, **more)
         self._selection = selection
         self._interval = interval
-        self._watch = _watcher()
+        self._watch = _watch_by_events if find_spec("watchfiles") else _watch_by_looking
         self._watcher_name = "WatchFiles" if self._watch is _watch_by_events else "StatReload"
         self._changes: list[str] = []
         self._broken = False
@@ -98,18 +119,18 @@ class Reloader(Supervisor):
         self._changes.append(path)
         self.wake()
 
-    def _fill_up(self) -> None:
+    def _adjust_workers(self) -> None:
         if self._workers or self._stopping:
             return
         if self._broken and not self._changes:
             return
-        # What has changed until now is what the new worker reads.
+        # The new worker reads all files that have changed until now.
         self._changes.clear()
         self._broken = False
-        super()._fill_up()
+        super()._adjust_workers()
 
-    def _look_after(self) -> None:
-        super()._look_after()
+    def _check_workers(self) -> None:
+        super()._check_workers()
         for worker in self._workers:
             if self._changes and not worker.stopped:
                 logger.warning("%s detected changes in %r. Reloading...", self._watcher_name, _shown(self._changes[0]))
@@ -127,14 +148,6 @@ class Reloader(Supervisor):
 
 def _shown(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def _watcher() -> Callable[[Selection, float, Callable[[str], None], threading.Event], None]:
-    try:
-        import watchfiles  # noqa: F401
-    except ImportError:
-        return _watch_by_looking
-    return _watch_by_events
 
 
 def _watch_by_events(
@@ -158,11 +171,11 @@ def _watch_by_events(
                 if path in selection:
                     changed(path)
                 else:
-                    # A new folder: what was put into it before it was watched has no event of its own.
+                    # A new folder: files that were added before it was watched have no events.
                     for name in filter(selection.__contains__, map(str, Path(path).rglob("*"))):
                         changed(name)
     except OSError as error:
-        # The system may watch so many files and no more.
+        # The system limits the number of watched files.
         logger.warning("cannot watch files: %s; scanning them one by one instead", error)
         _watch_by_looking(selection, interval, changed, stop)
 
@@ -170,41 +183,27 @@ def _watch_by_events(
 def _watch_by_looking(
     selection: Selection, interval: float, changed: Callable[[str], None], stop: threading.Event
 ) -> None:
-    from werkzeug._reloader import StatReloaderLoop
-
-    class Looking(StatReloaderLoop):
-        def run_step(self) -> None:
-            if selection.includes:
-                self.extra_files = {*map(str, selection.folders), *selection.included()}
-            known = set(self.mtimes)
-            super().run_step()
-            for name in self.mtimes.keys() - known:
-                if name in selection:
-                    selected.add(name)
-                    if known:
-                        changed(name)
-            # What has been moved away is new when it is moved back.
-            for name in [name for name in selected if not os.path.exists(name)]:
-                selected.remove(name)
-                self.mtimes.pop(name, None)
+    chosen: dict[str, bool] = {}
+    before = dict(_times(selection, chosen))
+    while not stop.wait(interval):
+        now = dict(_times(selection, chosen))
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
                 changed(name)
+        before = now
 
-        def trigger_reload(self, filename: str) -> None:
-            # What it does otherwise is to exit.
-            self.mtimes[filename] = os.stat(filename).st_mtime
-            if filename in selected:
-                changed(filename)
 
-    selected: set[str] = set()
-    prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-    for folder in map(str, selection.folders):
-        if folder.startswith(tuple(prefixes)):
-            logger.warning(
-                "changes in %s, which is below Python's own folders, are not seen; install watchfiles", folder
-            )
-    with Looking(extra_files=map(str, selection.folders)) as loop:
-        while not stop.wait(interval):
-            try:
-                loop.run_step()
-            except OSError:
-                pass  # A file has gone while it was looked at.
+def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
+    """Return each selected file and when it was changed; `chosen` keeps which files are selected."""
+    for top in selection.folders:
+        for folder, folders, files in os.walk(top):
+            # Installed packages: there are thousands, and they change in installations only.
+            folders[:] = [name for name in folders if not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))]
+            for name in files:
+                path = os.path.join(folder, name)
+                if path not in chosen:
+                    chosen[path] = path in selection
+                if chosen[path]:
+                    # OSError if it has been removed since, or is a broken link.
+                    with suppress(OSError):
+                        yield path, os.stat(path).st_mtime_ns

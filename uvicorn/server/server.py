@@ -33,8 +33,8 @@ logger = logging.getLogger("uvicorn.error")
 # How often a stopping server looks whether its connections have closed.
 _STOP_POLL_SECONDS: Final = 0.1
 
-# What the application's shutdown has to itself when requests have taken all of the grace; less than a supervisor waits
-# before it kills.
+# The least time for the application's shutdown, even if requests have used up the grace period. A supervisor waits
+# longer before it kills the process.
 _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -48,19 +48,19 @@ class Server:
 
     def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
         self.config = config
-        #: What it is busy with, for programs that look at it.
+        #: Counts and connections, for programs that embed the server.
         self.server_state = ServerState()
-        #: When `callback_notify` was called last.
+        #: The time of the last call of `callback_notify`.
         self.last_notified = 0.0
-        #: Whether connections have been accepted; it stays set, and programs see from it whether the startup failed.
+        #: Whether the startup has succeeded; still true after the server has stopped.
         self.started = False
-        #: How many responses were broken off at the end, or 1 if it was the application's shutdown.
+        #: The number of responses aborted at the end, or 1 if only the application's shutdown was aborted.
         self.broken_off = 0
         self._clock = clock
         self._access_log = access_log
         self._should_exit = False
         self._force_exit = False
-        #: The application, as it is started, called and shut down. May be set before `startup`.
+        #: The interface to the application. A program may set it before `startup`.
         self.lifespan: ServedInterface | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
@@ -71,13 +71,12 @@ class Server:
         jitter = random.randint(0, settings.limit_max_requests_jitter)
         self._most_taken = settings.limit_max_requests + jitter if settings.limit_max_requests else 0
         self._sockets: list[socket.socket] = []
-        #: Handlers of signals that were there before, and signals that have come since.
+        #: The previous signal handlers, and the signals received since they were replaced.
         self._signals: dict[int, Any] = {}
         self._captured: list[int] = []
         self._is_alone = False
-        #: Whether the garbage collector leaves alone what had been loaded.
         self._has_frozen = False
-        #: One for each listening socket, which it has as `sockets`; empty unless connections are being accepted.
+        #: One for each listening socket while connections are accepted, otherwise empty.
         self.servers: list[Acceptor] = []
         #: Called when the server has stopped, with the seconds that are left of the grace period.
         self.on_stopped: Callable[[float], object] | None = None
@@ -94,7 +93,7 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Set it to stop the server without waiting for requests in flight; from any thread."""
+        """Whether to stop without waiting for requests in flight; may be set by any thread."""
         return self._force_exit
 
     @force_exit.setter
@@ -122,7 +121,7 @@ class Server:
                 await self.shutdown(sockets=sockets)
             finally:
                 self._close()
-                # Has been done, unless this was cancelled.
+                # Does nothing after `shutdown`; `serve` may have been cancelled before.
                 await self._shut_down(0)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
@@ -141,12 +140,12 @@ class Server:
         context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
-            # Before the application starts: the supervisor sees that this process is alive.
+            # Before the application starts, to report to the supervisor during a long startup.
             clock.start()
             await self._start_up(interface)
             if self._is_alone and not gc.get_freeze_count():
-                # What has been loaded stays. Requests that wait count as objects that grow old, and bring on one full
-                # collection after another, each of which would hold all of them up to look at it again.
+                # Loaded modules stay in memory. Many waiting requests cause full garbage collections, which would
+                # delay all requests to examine these modules each time.
                 gc.collect()
                 gc.freeze()
                 self._has_frozen = True
@@ -171,7 +170,7 @@ class Server:
         if isinstance(name, str) and trusted is not None and not trusted.trusts(None, name):
             logger.info(
                 "X-Forwarded-For and X-Forwarded-Proto from %s are ignored; "
-                "if only your proxy may open it, pass --uds-mode 660, or --forwarded-allow-ips unix:",
+                "if only your proxy may open this socket, pass --uds-mode 660, or --forwarded-allow-ips unix:",
                 describe(sock),
             )
 
@@ -225,7 +224,7 @@ class Server:
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Run `serve` on a new event loop."""
         self._is_alone = True
-        # Before there is a loop, which would hold a Ctrl-C back until the import is over.
+        # Import before the event loop exists, because asyncio delays a Ctrl-C until the import has ended.
         self.lifespan = self.config.load()
         try:
             run(self.serve(sockets), self.config.settings.loop)
@@ -241,17 +240,16 @@ class Server:
         logger.info("Waiting for application startup.")
         starting = asyncio.ensure_future(interface.startup())
         stopped = asyncio.ensure_future(self._changed.wait())
+        is_complete = False
         try:
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            starting.cancel()
-            await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
-            raise
+            is_complete = starting.done()
         finally:
             stopped.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
+            if not is_complete:
+                starting.cancel()
+                await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
+        if not is_complete:
             raise StartupError("stopped before the application's startup was complete")
         error = starting.exception()
         if error is not None:
@@ -315,7 +313,7 @@ class Server:
             logger.info("Application shutdown complete.")
 
     async def _pause(self) -> None:
-        """Wait a moment for connections to close, or until the next `on_tick`; a signal ends the wait."""
+        """Wait for a tenth of a second; a signal ends the wait."""
         assert self._changed is not None
         self._changed.clear()
         with suppress(TimeoutError):
@@ -340,7 +338,7 @@ class Server:
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in _SIGNALS:
-            # Not by the event loop, which has one handler for each and would forget another server's.
+            # Not `loop.add_signal_handler`, which would replace the handler of another server on the same loop.
             self._signals[number] = signal.signal(number, self.handle_exit)
         if self.config.settings.ssl_certfile:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
@@ -355,12 +353,8 @@ class Server:
             self.should_exit = True
 
     def _on_hangup(self, sig: int, frame: FrameType | None) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._read_certificates)
-
-    def _read_certificates(self) -> None:
-        if self._tls is not None:
-            reload_certificates(self._tls, self.config.settings)
+        if self._tls is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(reload_certificates, self._tls, self.config.settings)
 
     def _restore_signal_handlers(self) -> None:
         own = (self.handle_exit, self._on_hangup)
@@ -389,12 +383,12 @@ class Server:
         if self._clock is not None:
             self._clock.stop()
         context = self._context
-        if context is not None and context.loop_handler is not None:
-            if context.loop.get_exception_handler() == context.loop_exception:
-                context.loop.set_exception_handler(context.loop_handler)
         if context is not None:
+            loop = context.loop
+            if context.loop_handler is not None and loop.get_exception_handler() == context.loop_exception:
+                loop.set_exception_handler(context.loop_handler)
             for task in tuple(context.arriving.values()):
                 task.cancel()
-            # None are left, unless this was cancelled or failed.
+            # Connections are left only after a failure or a cancellation.
             for connection in tuple(context.connections):
                 connection.reset()

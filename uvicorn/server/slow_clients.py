@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-#: What a client still sends that has had its answer is read and dropped (RFC 9112, section 9.6): honest clients read
-#: the answer when they have sent everything, or notice it while they send. Dropping takes no longer than the first, or
-#: once the server is stopping the third, and the client pauses for no longer than the second.
+#: In a lingering close, input is read and dropped, because many clients read the response only after they have sent all
+#: content (RFC 9112, section 9.6). Limits on its duration, on a pause of the client, and on its duration while the
+#: server is stopping.
 DROPPED_SECONDS: Final = 30.0
 DROPPED_IDLE_SECONDS: Final = 5.0
 DROPPED_STOPPING_SECONDS: Final = 1.0
 
-# A slow start is forgiven: the rate counts from here on.
+# The minimum rate applies after this time, so that a client may start slowly.
 _RATE_AFTER_SECONDS: Final = 10.0
 
 
@@ -37,7 +37,7 @@ class MinimumRate:
         return ""
 
 
-# The average that counts is one of at least this time: many a mobile client pauses for half of it.
+# The rate is an average over this time: mobile clients may pause for half of it.
 _RESPONSE_RATE_SECONDS: Final = 60.0
 
 
@@ -64,7 +64,7 @@ class ResponseRate:
         if self._seconds < _RESPONSE_RATE_SECONDS:
             return False
         is_slow = self._bytes < least_rate * self._seconds
-        # Each minute counts by itself: a fast first megabyte must not excuse a slow hour.
+        # Each minute counts separately: a fast first minute must not make up for slow ones.
         self._seconds, self._bytes = 0.0, 0
         return is_slow
 

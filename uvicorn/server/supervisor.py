@@ -4,9 +4,9 @@ Each worker is a new interpreter that inherits the listening sockets. It reports
 that it is ready, that it is alive, and that it has to be replaced. The supervisor stops it by SIGTERM. If the
 supervisor dies, its end of the pair closes, and the workers stop.
 
-Signals: SIGINT and SIGTERM begin a graceful shutdown, and end it at once if they come again; SIGHUP replaces the
-workers one by one, each after its successor is ready; SIGTTIN adds a worker and SIGTTOU removes one. A worker ignores
-a repeated SIGTERM, since systemd sends it to the whole group; SIGQUIT stops it at once.
+Signals: SIGINT and SIGTERM begin a graceful shutdown, and if repeated end it at once; SIGHUP replaces the workers one
+by one, each after its successor is ready; SIGTTIN adds a worker and SIGTTOU removes one. A worker ignores a repeated
+SIGTERM, since systemd sends it to the whole group; SIGQUIT stops it at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from uvicorn.server.listener import RUNNING, close_sockets, running_on
@@ -43,10 +44,10 @@ _LONGEST_PAUSE_SECONDS: Final = 8.0
 _KILL_SECONDS: Final = 5.0
 _ABORT_SECONDS: Final = 1.0
 
-# A supervisor that is this late was suspended, as by Ctrl-Z, and its workers with it.
+# A supervisor that is this late was suspended, for example by Ctrl-Z, and so were its workers.
 _LATE_SECONDS: Final = 3.0
 
-# Exit codes: requests in flight were aborted; and those of workers for errors that the user has to correct.
+# The exit code after aborted requests, and the exit codes of workers for errors that the user has to correct.
 BROKEN_OFF: Final = 1
 _NOT_STARTED: Final = (2, 3)
 
@@ -54,7 +55,7 @@ _NOT_STARTED: Final = (2, 3)
 class Supervisor:
     """Keeps `count` workers running; `start_worker` is called with `command` and `payload`."""
 
-    #: What this process is called in the log.
+    #: The name of this process in the log.
     kind = "parent"
 
     def __init__(
@@ -80,7 +81,7 @@ class Supervisor:
         self._wakeup, self._waking = socket.socketpair()
         self._to_replace: list[Worker] = []
         self._crashes = 0
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         self._not_before = 0.0
         self._announced = False
         self._stopping = False
@@ -92,18 +93,19 @@ class Supervisor:
         self._waking.setblocking(False)
         self._wakeup.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
-        previous: dict[int, Any] = {number: signal.signal(number, _do_nothing) for number in _SIGNALS}
+        # The wakeup descriptor reports the signals; the handlers only keep them from ending the process.
+        previous: dict[int, Any] = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         wakeup = signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
         try:
             while not self._stopping or self._workers:
-                self._fill_up()
+                self._adjust_workers()
                 for key, _ in self._selector.select(self._pause()):
                     if key.data is None:
                         self._take_signals()
                     else:
-                        self._hear(key.data)
+                        self._read_reports(key.data)
                 self._reap()
-                self._look_after()
+                self._check_workers()
         finally:
             signal.set_wakeup_fd(wakeup)
             for number, handler in previous.items():
@@ -120,18 +122,17 @@ class Supervisor:
         return self._status
 
     def wake(self) -> None:
-        """Begin the next round now; may be called from any thread."""
-        try:
+        """Have `run` check the workers now; may be called from any thread."""
+        # OSError if it has ended, or if its socket is full of such calls.
+        with suppress(OSError):
             self._waking.send(b"\0")
-        except OSError:
-            pass  # It is awake, or has ended.
 
     def _log_start(self) -> None:
         logger.info("Started parent process [%d], workers: %d", os.getpid(), self._count)
 
     # Workers come and go
 
-    def _fill_up(self) -> None:
+    def _adjust_workers(self) -> None:
         """Start missing workers, stop surplus ones.
 
         Until the first worker is ready, only one is started, so that an error in its startup is logged once rather than
@@ -166,7 +167,7 @@ class Supervisor:
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
         return True
 
-    def _hear(self, worker: Worker) -> None:
+    def _read_reports(self, worker: Worker) -> None:
         try:
             data = worker.channel.recv(4096)
         except BlockingIOError:
@@ -176,20 +177,20 @@ class Supervisor:
         if not data:
             self._selector.unregister(worker.channel)
             worker.channel.close()
-            # The worker ends by itself, even if one of its threads never does.
+            # The worker's server has stopped; the process ends by itself, even if a thread of the application hangs.
             worker.deadline = max(
                 worker.deadline or time.monotonic() + self._graceful_seconds + _KILL_SECONDS,
                 time.monotonic() + LEAST_SECONDS + LAST_WORDS_SECONDS + _KILL_SECONDS,
             )
             return
-        worker.heard = time.monotonic()
+        worker.last_report = time.monotonic()
         *lines, worker.buffer = (worker.buffer + data).split(b"\n")
         for line in lines:
             word, _, rest = line.decode().partition(" ")
             if word == "ready":
                 self._is_ready(worker)
             elif word == "retiring" and not (worker.stopped or self._stopping or self._is_being_replaced(worker)):
-                # It asks once a second, and so again if there is a pause after a successor that has failed.
+                # Ignored during the pause after a failed successor: the worker asks again every second.
                 if time.monotonic() >= self._not_before:
                     logger.info("worker %d asks to be replaced: %s", worker.process.pid, rest)
                     self._to_replace.append(worker)
@@ -235,7 +236,7 @@ class Supervisor:
         if worker.stopped:
             return
         worker.stopped = time.monotonic()
-        # One that is not ready has nothing in flight.
+        # A worker that is not ready has no requests in flight.
         worker.deadline = worker.stopped + _KILL_SECONDS + (self._graceful_seconds if worker.ready else 0)
         worker.process.send_signal(signal.SIGTERM)
         logger.info("Terminated child process [%d]", worker.process.pid)
@@ -285,7 +286,7 @@ class Supervisor:
         logger.error("Child process [%d] died: it %s, and is replaced", pid, how)
         settled = any(other.ready and now - other.ready > _SETTLED_SECONDS for other in self._workers)
         if self._crashes >= _MOST_CRASHES and not settled:
-            logger.critical("workers have ended %d times in a row; see above for the reason", self._crashes)
+            logger.critical("workers have ended %d times in a row; stopping, see above for the reason", self._crashes)
             self._status = BROKEN_OFF
             self._stop_all()
         elif self._crashes > 1:
@@ -310,7 +311,7 @@ class Supervisor:
 
     def _change_count(self, by: int) -> None:
         if self._count + by < 1:
-            logger.warning("cannot remove the last worker")
+            logger.info("Already reached one process, cannot decrease the number of processes anymore.")
             return
         if by > 0:
             logger.info("Received SIGTTIN, increasing the number of processes.")
@@ -326,20 +327,20 @@ class Supervisor:
                 self._break_off(worker)
         else:
             self._stopping = True
-            # First, so that no client waits in the queue of a socket on which no process accepts.
+            # First, so that clients do not wait in the queue of a socket that no process accepts from.
             close_sockets(self._sockets)
             self._sockets = []
             for worker in self._workers:
                 self._stop(worker)
 
-    def _look_after(self) -> None:
+    def _check_workers(self) -> None:
         """Kill workers that do not stop in time, and workers that no longer report."""
         now = time.monotonic()
-        passed, self._looked = now - self._looked, now
+        passed, self._last_check = now - self._last_check, now
         for worker in self._workers:
-            silent = now - worker.heard
+            silent = now - worker.last_report
             if passed > _LATE_SECONDS:
-                worker.heard += passed
+                worker.last_report += passed
                 worker.deadline += passed * bool(worker.deadline)
             elif worker.deadline and now > worker.deadline:
                 logger.error("worker %d does not stop; killing it", worker.process.pid)
@@ -368,7 +369,3 @@ class Supervisor:
         if self._not_before > now and not self._stopping:
             dues.append(self._not_before - now)
         return max(0.01, min([1.0, *dues]))
-
-
-def _do_nothing(number: int, frame: Any) -> None:
-    """Keep a signal from being fatal; the wakeup descriptor reports it."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from logging import getLogger
 from typing import Final
 
@@ -18,10 +19,10 @@ from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS, places
 
 logger = getLogger("uvicorn.error")
 
-# A loop that has noticed ends by itself: its grace period, the application's shutdown, threads, `atexit`.
+# A worker that stops by itself ends within this time: the application's shutdown, its threads, `atexit` callbacks.
 STOPPING_SECONDS: Final = 5.0 + LEAST_SECONDS + LAST_WORDS_SECONDS
 
-# Nothing may read stderr any more; the line about it is then given up.
+# The time for the last log line, which blocks if nothing reads stderr.
 _LOG_SECONDS: Final = 1.0
 
 
@@ -51,7 +52,6 @@ class SupervisorWatch:
         self._wait = wait
         self._finished = threading.Event()
         self._woken = threading.Event()
-        self._never = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
 
     def start(self) -> None:
@@ -61,11 +61,10 @@ class SupervisorWatch:
     def finish(self) -> None:
         """Close the channel, because the event loop has ended. If the supervisor has died already, keep watching."""
         self._finished.set()
-        try:
-            # Closing alone would not wake the thread, and the supervisor would not see it as long as that waits.
+        # `close` alone does not wake the thread, and the supervisor does not see it while the thread waits. OSError if
+        # the supervisor has died.
+        with suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # The supervisor has died.
         self._woken.wait(_LOG_SECONDS)
         self._channel.close()
 
@@ -80,9 +79,10 @@ class SupervisorWatch:
 
     def supervisor_has_died(self) -> None:
         """Wait the grace period for the event loop to stop, then kill the process."""
-        self._wait(self._never, self._grace)
+        never = threading.Event()
+        self._wait(never, self._grace)
         if self.noticed.is_set():
-            self._wait(self._never, STOPPING_SECONDS)
+            self._wait(never, STOPPING_SECONDS)
         log = threading.Thread(target=self._say, daemon=True)
         log.start()
         log.join(_LOG_SECONDS)

@@ -71,7 +71,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
     key = settings.ssl_keyfile or settings.ssl_certfile
     try:
         for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
-            # A function, so that OpenSSL never asks on the terminal of a server.
+            # A function, so that OpenSSL never asks for the password on the terminal.
             each.load_cert_chain(settings.ssl_certfile, key, lambda: settings.ssl_keyfile_password)
     except ssl.SSLError as error:
         what = f"the certificate {settings.ssl_certfile!r} and the key {key!r}"

@@ -10,6 +10,7 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from uvicorn.core.exchange import STREAMING, HTTPExchange
@@ -22,14 +23,13 @@ def reset(transport: asyncio.Transport) -> None:
     """Close at once and drop the unsent bytes; on TCP, send a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
-        try:
+        # OSError if the connection is closed already.
+        with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        except OSError:
-            pass  # gone already
     transport.abort()
 
 
-# What a client has done to its side of a connection.
+# The state of a client's side of a connection.
 CONNECTED: Final = 0
 HALF_CLOSED: Final = 1
 RESET: Final = 2
@@ -39,9 +39,7 @@ _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def peer_state(transport: asyncio.Transport) -> int:
-    """Ask the kernel whether the client has closed its side, which the event loop does not notice while reading is
-    paused.
-    """
+    """Ask the kernel for the state of the client's side, which the event loop does not see while reading is paused."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0:
         return CONNECTED
@@ -55,7 +53,7 @@ def peer_state(transport: asyncio.Transport) -> int:
     return CONNECTED
 
 
-# As much as one connection may send before others have their turn: less than a millisecond.
+# The most bytes that one connection sends before others are served, in less than a millisecond.
 _TURN_BYTES: Final = 1 << 20
 
 
@@ -77,7 +75,7 @@ async def send_file(
 
     exchange.on_end(wake)
     sent = 0
-    # Closed at once when the connection is: as long as it is open, so is the connection.
+    # Close it as soon as the connection ends: until then the kernel keeps the connection open.
     duplicate = os.dup(connected)
     try:
         while sent < count and exchange.state is STREAMING:

@@ -38,6 +38,9 @@ class Upgrading(Protocol):
     def is_closing(self) -> bool:
         """Return whether the connection has ended, or is about to."""
 
+    def ignore_upgrade(self) -> None:
+        """Treat the handshake as a GET from now on."""
+
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """Hand over the transport, with the bytes received after the handshake."""
 
@@ -59,7 +62,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     # What the event loop calls
 
     def data_received(self, data: bytes) -> None:
-        """Decode `data` from the client."""
         if self.phase is OPEN:
             self._since = self._context.clock.now
             self._pinged = False
@@ -86,7 +88,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.resume_writing()
         self._report_disconnect()
         # Break a reference cycle.
-        self.session.endpoint.context = None
+        self.session.endpoint.release()
 
     def resume_writing(self) -> None:
         """Continue sending: the unsent bytes have fallen below the low-water mark."""
@@ -100,13 +102,11 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     # What the codec calls
 
     def on_text(self, text: str) -> None:
-        """Pass a text message to the application."""
         if self.phase is OPEN:
             self._context.messages += 1
             self.session.listener.on_text(text)  # type: ignore[union-attr]
 
     def on_bytes(self, data: bytes) -> None:
-        """Pass a binary message to the application."""
         if self.phase is OPEN:
             self._context.messages += 1
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
@@ -172,7 +172,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self.resume_receiving()
 
     def send_text(self, text: str) -> None:
-        """Send a text message."""
         last = self._last
         data = last.frame if text is last.message else self._codec.encode_text(text)
         transport = self._transport
@@ -184,7 +183,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._written += len(data)
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message."""
         self._send(self._codec.encode_bytes(data))
 
     def send_close(self, code: int, reason: str) -> None:

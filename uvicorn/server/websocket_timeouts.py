@@ -27,13 +27,7 @@ class WebSocketPhase(IntEnum):
     CLOSED = 5
 
 
-# Typed as the enum, not as one member, for the reason given in `core.exchange`.
-OPENING: Final[WebSocketPhase] = WebSocketPhase.OPENING
-OPEN: Final[WebSocketPhase] = WebSocketPhase.OPEN
-FAILING: Final[WebSocketPhase] = WebSocketPhase.FAILING
-CLOSING: Final[WebSocketPhase] = WebSocketPhase.CLOSING
-LINGERING: Final[WebSocketPhase] = WebSocketPhase.LINGERING
-CLOSED: Final[WebSocketPhase] = WebSocketPhase.CLOSED
+OPENING, OPEN, FAILING, CLOSING, LINGERING, CLOSED = WebSocketPhase
 
 # A lingering close drops up to this many times `max_drain_bytes` of input, besides the rest of an incomplete message.
 _LINGER_DRAINS: Final = 4

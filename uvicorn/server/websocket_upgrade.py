@@ -14,6 +14,11 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchange) -> None:
     """Pass a handshake to the application; reject one that is malformed or from an origin that is not allowed."""
+    interface = context.interface.at(request)
+    if not interface.serves_websockets:
+        http.ignore_upgrade()
+        interface.serve_http(request)
+        return
     try:
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError as error:
@@ -22,8 +27,7 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
         version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
         request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
         return
-    checks_origin = context.interface.checks_origin
-    if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
+    if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, interface.checks_origin):
         context.warnings.warn(
             request.client,
             f"refused: websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
@@ -33,4 +37,4 @@ def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchang
         return
     connection = WebSocketConnection(context, http, handshake)
     session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
-    context.interface.serve_websocket(session)
+    interface.serve_websocket(session)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 class Worker:
@@ -17,7 +18,8 @@ class Worker:
         self.channel = channel
         #: The worker that stops as soon as this one is ready.
         self.replaces = replaces
-        self.heard = time.monotonic()
+        #: When its last report came.
+        self.last_report = time.monotonic()
         #: When it reported that it was ready; 0 until then.
         self.ready = 0.0
         #: When the supervisor asked it to stop; 0 until then.
@@ -46,10 +48,9 @@ def start_worker(
         raise
     finally:
         theirs.close()
-    try:
+    # OSError if the worker has died, which the supervisor sees later.
+    with suppress(OSError):
         ours.sendall(payload)
-    except OSError:
-        pass  # It has died; that is seen soon enough.
     ours.setblocking(False)
     return Worker(process, ours, replaces)
 

@@ -32,11 +32,11 @@ class WorkerServer(Server):
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
             # Not SIG_IGN, which the application's own child processes would inherit.
-            signal.signal(number, do_nothing)
-        # Not by the event loop: after it has closed, the next SIGTERM would kill the process.
+            signal.signal(number, lambda *_: None)
+        # Not `loop.add_signal_handler`: after the loop has closed, a further SIGTERM would kill the process.
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGQUIT, self._on_quit)
-        self._loop.add_reader(self._channel.fileno(), self._hear)
+        self._loop.add_reader(self._channel.fileno(), self._supervisor_has_died)
         if sys.__stderr__ is not None:
             # The supervisor aborts a stuck worker, which then logs its stack traces.
             faulthandler.enable(sys.__stderr__)
@@ -44,7 +44,7 @@ class WorkerServer(Server):
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Start serving, and report it to the supervisor."""
         await super().startup(sockets)
-        self._tell("ready")
+        self._report("ready")
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Finish requests in flight."""
@@ -56,12 +56,12 @@ class WorkerServer(Server):
 
     def retire(self, reason: str) -> None:
         """Ask for a successor, once a second, and serve until it is ready."""
-        self._tell(f"retiring {reason}")
+        self._report(f"retiring {reason}")
 
     def tick(self) -> None:
         """Report to the supervisor that this worker is alive. Called once a second."""
         super().tick()
-        self._tell("alive")
+        self._report("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         """Stop gracefully; a further SIGTERM does not force the exit.
@@ -74,22 +74,18 @@ class WorkerServer(Server):
         """Stop without waiting for requests in flight."""
         self.force_exit = True
 
-    def _tell(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         try:
             self._channel.send(line.encode() + b"\n")
         except BlockingIOError:
             pass  # The supervisor is slow to read; the unread lines report the same.
         except OSError:
-            self._hear()
+            self._supervisor_has_died()
 
-    def _hear(self) -> None:
-        """Stop: the supervisor has died, so this worker would never be replaced or stopped."""
+    def _supervisor_has_died(self) -> None:
+        """Stop, because nothing would replace or stop this worker any more."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._watch.noticed.set()
         if not self.should_exit:
             logger.error("the supervisor has died; stopping")
             self.should_exit = True
-
-
-def do_nothing(number: int, frame: FrameType | None) -> None:
-    """Ignore a signal that the supervisor acts on."""

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
@@ -113,7 +114,7 @@ class ChangeReload(Multiprocess):
             # A worker that a debugger has paused must not be killed.
             healthcheck_seconds=math.inf,
             graceful_seconds=config.settings.graceful_seconds,
-            selection=Selection(config.reload_dirs, config.reload_includes, config.reload_excludes),
+            selection=Selection(config.reload_dirs or [Path.cwd()], config.reload_includes, config.reload_excludes),
             interval=config.reload_delay,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-# Used for gunicorn's 0 (no limit), as there is always a limit here. 64 KiB: the limit of the whole header section.
+# Replaces gunicorn's 0, which means no limit. 64 KiB is the limit of the whole header section.
 _LONGEST_LINE: Final = 65536
 
 # Settings whose defaults deliberately differ from ours: translated only if the user changed them.
@@ -38,14 +38,11 @@ IGNORED: Final = {
     "forwarder_headers": "the mount path is set by root_path only",
     "proxy_protocol": "the PROXY protocol is not supported; requests that begin with it are rejected",
     "proxy_allow_ips": "the PROXY protocol is not supported",
-    "protocol": "only HTTP/1.1 is supported",
-    "uwsgi_allow_ips": "only HTTP/1.1 is supported",
-    "http_protocols": "only HTTP/1.1 is supported",
-    "http2_cleartext": "only HTTP/1.1 is supported",
-    "http2_max_concurrent_streams": "only HTTP/1.1 is supported",
-    "http2_initial_window_size": "only HTTP/1.1 is supported",
-    "http2_max_frame_size": "only HTTP/1.1 is supported",
-    "http2_max_header_list_size": "only HTTP/1.1 is supported",
+    **dict.fromkeys(
+        "protocol uwsgi_allow_ips http_protocols http2_cleartext http2_max_concurrent_streams "
+        "http2_initial_window_size http2_max_frame_size http2_max_header_list_size".split(),
+        "only HTTP/1.1 is supported",
+    ),
     "http_parser": "there is one parser",
     "ssl_version": "gunicorn ignores it too: TLS 1.2 and later are supported; change this with ssl_context",
     "suppress_ragged_eofs": "a missing close_notify is always accepted",

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
-from http import HTTPStatus
 from io import FileIO
 from typing import Any, final
 
@@ -23,8 +22,7 @@ from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.handlers import answer_failure
 from uvicorn.server.access_log import printable
 from uvicorn.types import Headers
-
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+from uvicorn.wire.http1.encoder import PHRASES
 
 
 @final
@@ -51,7 +49,7 @@ class Response:
 
     def __init__(self, status: int, headers: Headers, sent: int) -> None:
         self.status_code = status
-        self.status = f"{status} {_PHRASES.get(status, '')}".rstrip()
+        self.status = f"{status} {PHRASES.get(status, '')}".rstrip()
         self.headers = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
         self.sent = self.response_length = sent
 
@@ -101,6 +99,11 @@ class ObservedInterface(Interface):
         """Shut down the wrapped interface."""
         await self._interface.shutdown(seconds)
 
+    def at(self, exchange: HTTPExchange) -> Interface:
+        """Return the interface that the wrapped one names, observed as well."""
+        interface = self._interface.at(exchange)
+        return self if interface is self._interface else ObservedInterface(interface, self._observer)
+
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Serve an exchange through an observed gateway, after `pre_request`."""
         gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
@@ -137,7 +140,7 @@ class ObservedGateway(HTTPGateway):
     def environ(self) -> dict[str, Any]:
         """The environ (PEP 3333), with the path escaped for a log line."""
         endpoint = self._exchange.endpoint
-        # Kept for the interface, which may have keys of its own in it.
+        # Restored below, because the interface may have added keys to it.
         template = endpoint.environ_template
         environ = build_environ(self._exchange)
         if template is not None:
@@ -188,7 +191,7 @@ class ObservedGateway(HTTPGateway):
         before = self._sent
         await self._gateway.send_file(exchange, file, count, start)
         if exchange.state is STREAMING:
-            # Under TLS the file is sent as content, which has been counted: replace that count.
+            # With TLS, `send_content` has counted the file already.
             self._sent = before + count
 
     def last_send(self) -> Callable[[], object] | None:
@@ -221,7 +224,7 @@ class ObservedGateway(HTTPGateway):
 
 
 def _writes_access_log(cfg: Any) -> bool:
-    """Whether gunicorn writes access lines, by the same conditions as gunicorn's logger."""
+    """Return whether gunicorn writes access lines, by the conditions of gunicorn's logger."""
     return bool(
         cfg.accesslog
         or cfg.logconfig

@@ -65,7 +65,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         """Initialize the new process: send our log lines to gunicorn's error log, then continue as gunicorn does."""
         self._status = 0
         self._noticed = threading.Event()
-        # Before the application is imported, for that may block too.
+        # Started before the application is imported, because the import may block too.
         threading.Thread(
             target=end_with_arbiter, args=(self.ppid, self.cfg.graceful_timeout, self._noticed), daemon=True
         ).start()

@@ -1,4 +1,4 @@
-"""`redis+cluster://`: sharded publish and subscribe; each group is on the server that owns its slot."""
+"""`redis+cluster://`: sharded publish and subscribe. Each group is on the server that owns its slot."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 import os
 import time
 from collections.abc import Collection
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from redis.crc import key_slot
 
 from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage
-from uvicorn.broadcast.redis.connection import Connect, ConnectFailed, ConnectionLost
-from uvicorn.broadcast.redis.publisher import RedisPublisher
+from uvicorn.broadcast.redis.connection import ConnectFailed, ConnectionLost
 from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_inherited, is_cancelled
 from uvicorn.broadcast.redis.redis_py import connect_to, driver_options
 from uvicorn.broadcast.redis.resp import RedisRefusal
-from uvicorn.broadcast.redis.subscriber import Subscriber, logger
+from uvicorn.broadcast.redis.standalone import RedisServer, redis_server
+from uvicorn.broadcast.redis.subscriber import logger
 from uvicorn.broadcast.redis.subscription import SHARDED, Subscription
 from uvicorn.broadcast.redis.url import RedisURL, parse_redis_url
 from uvicorn.errors import BroadcastUnavailable
@@ -24,22 +24,15 @@ from uvicorn.escape import escaped
 
 Place: TypeAlias = tuple[str, int]
 
-#: Intervals of CLUSTER SLOTS while a server is missing: as for connections.
+#: The intervals of CLUSTER SLOTS while a server is missing; connections are retried at the same intervals.
 _FIRST_DELAY_SECONDS: Final = 0.05
 _LONGEST_DELAY_SECONDS: Final = 0.8
 
 
-class _Server(NamedTuple):
-    """The two connections to one master."""
-
-    subscriber: Subscriber
-    publisher: RedisPublisher
-
-
 class ClusterBackend(Backend):
-    """A Redis Cluster, version 7 or later, on two connections for each master.
+    """A Redis Cluster, version 7 or later, with two connections to each master.
 
-    When a slot moves to another server, by an administrator or a failover, its groups follow, with a gap.
+    When an administrator or a failover moves a slot to another server, its groups follow, with a gap.
     """
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:
@@ -48,9 +41,9 @@ class ClusterBackend(Backend):
         self._driver = driver_options(url)
         self._options = options
         self._process = 0
-        self._servers: dict[Place, _Server] = {}
+        self._servers: dict[Place, RedisServer] = {}
         self._owners: dict[int, Place] = {}
-        #: Subscriptions without a known server.
+        # Subscriptions whose server is unknown, by channel.
         self._unplaced: dict[bytes, Subscription] = {}
         self._recheck = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -105,7 +98,7 @@ class ClusterBackend(Backend):
         try:
             await self._servers[place].publisher.publish(SHARDED.publish, channel, payload)
         except BroadcastUnavailable as error:
-            # Redirected, so not published yet.
+            # A server that redirects a message has not published it.
             moved_to = self._moved_to(error.__cause__, slot)
             if moved_to is None:
                 raise
@@ -136,13 +129,13 @@ class ClusterBackend(Backend):
     # Owners of slots.
 
     def _move(self, entry: Subscription) -> None:
-        """Take a subscription whose server is not known, or has changed."""
+        """Store a subscription until its server is known."""
         self._unplaced[entry.channel] = entry
         entry.begin_gap(time.time())
         self._update_connected()
 
     def _moved_to(self, refusal: BaseException | None, slot: int) -> Place | None:
-        """Return the server that a publish was redirected to, if we are connected to it."""
+        """Return the server to which a publish was redirected, if we are connected to that server."""
         place = refusal.redirection if isinstance(refusal, RedisRefusal) and refusal.code == "MOVED" else None
         if place is None:
             return None
@@ -154,16 +147,12 @@ class ClusterBackend(Backend):
 
     def _update_connected(self) -> None:
         servers = self._servers.values()
-        self.metrics.connected = (
-            bool(servers)
-            and not self._unplaced
-            and all(server.subscriber.all_subscribed and server.publisher.current is not None for server in servers)
-        )
+        self.metrics.connected = bool(servers) and not self._unplaced and all(server.is_ready for server in servers)
         if not self.metrics.connected:
             self._recheck.set()
 
     async def _run(self) -> None:
-        """Read the owners of all slots again, for as long as a server or a group is missing."""
+        """Read the owners of all slots repeatedly while a server or a group is missing."""
         delay = _FIRST_DELAY_SECONDS
         while not is_cancelled():
             await self._recheck.wait()
@@ -173,14 +162,14 @@ class ClusterBackend(Backend):
             except ConnectFailed as error:
                 logger.debug("%r: %s", self, escaped(error))
             except Exception:
-                # Continue: otherwise groups that move would receive nothing any more.
+                # Continue, because groups that move would receive no messages any more.
                 logger.exception("%r: unexpected error; retrying", self)
             self._update_connected()
             delay = _FIRST_DELAY_SECONDS if self.metrics.connected else min(2 * delay, _LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
 
     async def _learn_owners(self) -> None:
-        """Ask one server after the other for the owners of all slots, and apply the reply. Raises ConnectFailed."""
+        """Fetch the owners of all slots from the first server that replies. Raises ConnectFailed."""
         reasons = []
         for host, port in dict.fromkeys((*self._servers, *self._url.hosts)):
             try:
@@ -201,14 +190,14 @@ class ClusterBackend(Backend):
             await connection.close("done")
         owners = {}
         for first, last, master, *_ in ranges:
-            # A server that does not know or announce its name has the one by which we have reached it.
+            # A server that does not announce its own name has the name by which we have reached it.
             name = (master[0] or b"").decode()
             place = (host if name in ("", "?") else name, master[1])
             owners.update(dict.fromkeys(range(first, last + 1), place))
         return owners
 
     async def _apply_owners(self, owners: dict[int, Place]) -> None:
-        """Connect to all owners, and subscribe each group where it is now."""
+        """Connect to all owners, and subscribe each group at the owner of its slot."""
         places = set(owners.values())
         fresh = [self._add_server(place) for place in places if place not in self._servers]
         await asyncio.gather(*(connection.start() for server in fresh for connection in server))
@@ -225,29 +214,19 @@ class ClusterBackend(Backend):
         await asyncio.gather(*(connection.stop() for server in gone for connection in server))
         self._update_connected()
 
-    def _add_server(self, place: Place) -> _Server:
+    def _add_server(self, place: Place) -> RedisServer:
         host, port = place
-        where = f"{self!r}, {host}:{port}"
-        connect: Connect = lambda: connect_to(host, port, self._driver)  # noqa: E731
-        subscriber = Subscriber(
-            connect,
-            where,
-            self._options.connect_timeout,
-            metrics=self.metrics,
-            on_message=self._on_message,
-            on_gap=self._on_gap,
-            verbs=SHARDED,
-            on_moved=self._move,
+        self._servers[place] = redis_server(
+            lambda: connect_to(host, port, self._driver),
+            f"{self!r}, {host}:{port}",
+            self._options,
+            self.metrics,
+            self._on_message,
+            self._on_gap,
+            self._update_connected,
+            SHARDED,
+            self._move,
         )
-        publisher = RedisPublisher(
-            connect,
-            where,
-            self._options.connect_timeout,
-            publish_timeout=self._options.publish_timeout,
-            metrics=self.metrics,
-        )
-        subscriber.on_change = publisher.on_change = self._update_connected
-        self._servers[place] = _Server(subscriber, publisher)
         return self._servers[place]
 
 

@@ -62,7 +62,7 @@ class RedisPublisher(ReconnectingConnection):
     """
 
     def __init__(
-        self, connect: Connect, where: str, connect_timeout: float, *, publish_timeout: float, metrics: BackendMetrics
+        self, connect: Connect, where: str, connect_timeout: float, publish_timeout: float, metrics: BackendMetrics
     ) -> None:
         super().__init__(connect, where, connect_timeout)
         self._publish_timeout = publish_timeout

@@ -1,4 +1,4 @@
-"""`redis+sentinel://`: the server that the sentinels name as master."""
+"""`redis+sentinel://`: publish and subscribe on the server that the sentinels name as master."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import Subscription
 from uvicorn.broadcast.redis.url import RedisURL, parse_redis_url
 
-#: 0.3 s: two of three sentinels may hang, and an attempt to connect still succeeds.
+#: 0.3 s: an attempt to connect succeeds within a second even if two of three sentinels hang.
 _SENTINEL_TIMEOUT: Final = 0.3
 _SWITCH: Final = "+switch-master"
 
 
 class SentinelBackend(RedisBackend):
-    """A Redis whose master may change. The sentinels announce the change on a channel.
+    """A Redis whose master may change. The sentinels announce a change on a channel.
 
-    Without it we would stay connected to a deposed master until it closes the connection, up to 10 s later; processes
-    that connect meanwhile would use the new master, and not receive our messages.
+    A deposed master closes its connections up to 10 s late. Until then, processes on the new master would not receive
+    messages that are published on the old one.
     """
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:
@@ -44,10 +44,10 @@ class SentinelBackend(RedisBackend):
             lambda: _connect_to_sentinel(self._url),
             f"{self._url!r}, a sentinel",
             self._options.connect_timeout,
-            # Connections to sentinels are not counted.
-            metrics=BackendMetrics(),
-            on_message=self._on_switch,
-            on_gap=lambda groups, reason, since: None,
+            # The metrics of the backend do not count this connection.
+            BackendMetrics(),
+            self._on_switch,
+            lambda groups, reason, since: None,
         )
         self._connections.append(self._watch)
         await self._watch.start()
@@ -64,9 +64,7 @@ class SentinelBackend(RedisBackend):
         words = payload.decode("utf-8", "replace").split(" ")
         if len(words) != 5 or words[0] != self._url.service:
             return
-        for reconnecting in (self._subscriber, self._publisher):
-            if reconnecting is None:
-                continue
+        for reconnecting in self._server or ():
             connection = reconnecting.current
             if connection is None:
                 reconnecting.retry_now()
@@ -97,7 +95,7 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
                 await client.aclose()
     connection = await connect_to(host, port, driver)
     try:
-        # A server that was the master until a moment ago would accept messages that have no subscribers.
+        # A server that has just been deposed would accept messages, but has no subscribers.
         if not is_master(await connection.execute(b"ROLE")):
             raise ConnectFailed(NOT_MASTER)
     except BaseException as error:
@@ -110,7 +108,7 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
 
 async def _connect_to_sentinel(url: RedisURL) -> RedisPyConnection:
     """Connect to the first sentinel that replies."""
-    # The password, database and TLS options of the URL are those of the watched servers.
+    # The URL's password, database and TLS options are for the servers that the sentinels watch.
     driver = {"password": url.sentinel_password} if url.sentinel_password else {}
     reasons = []
     for host, port in url.hosts:

@@ -49,7 +49,6 @@ class Subscriber(ReconnectingConnection):
         connect: Connect,
         where: str,
         connect_timeout: float,
-        *,
         metrics: BackendMetrics,
         on_message: OnMessage,
         on_gap: OnGap,

@@ -44,6 +44,7 @@ class SyncClient:
     """Publishes to one server. Keeps the connection, and replaces it if the server has closed it."""
 
     verb = b"PUBLISH"
+    failures = FAILURES
 
     def __init__(self, addresses: list[RedisAddress]) -> None:
         self.addresses = addresses

@@ -1,0 +1,79 @@
+"""From a head to its entry: rules M4, M5, M6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from uvicorn.fields import split_pairs
+from uvicorn.routing.entries import Entry, Route
+from uvicorn.routing.matching import NOT_FOUND, find_entry, refusal
+from uvicorn.routing.table import Table
+
+
+def application(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+SHOP = Route("/*", application, host="shop.example")
+SIX = Route("/*", application, host="[::1]")
+OTHER = Route("/*", application)
+
+
+@pytest.mark.parametrize(
+    ("field", "entry"),
+    [
+        (b"shop.example", SHOP),
+        (b"SHOP.example.", SHOP),
+        (b"Shop.Example:8080", SHOP),
+        (b"shop.example.:80", SHOP),
+        (b"[::1]:8000", SIX),
+        (b"[::1]", SIX),
+        (b"a.shop.example", OTHER),
+        (b"", OTHER),
+        (b"[", OTHER),
+        (b"\xff:::", OTHER),
+    ],
+)
+def test_M6_a_host_is_compared_without_case_port_and_final_dot(field: bytes, entry: Entry) -> None:
+    fields = split_pairs([[b"accept", b"*/*"], [b"host", field], [b"x-forwarded-host", b"shop.example"]])
+    assert find_entry(Table([SHOP, SIX, OTHER]), "/a", fields, "http", "GET") is entry
+
+
+def test_M6_a_request_without_a_host_is_for_entries_without_one() -> None:
+    assert find_entry(Table([SHOP, OTHER]), "/a", split_pairs([]), "http", "GET") is OTHER
+
+
+NEW = Route("/a", application, methods=("POST",))
+
+
+@pytest.mark.parametrize(("asked", "entry"), [(b"POST", NEW), (b" POST ", NEW), (b"PUT", OTHER), (b"post", OTHER)])
+def test_M5_a_preflight_goes_where_the_method_it_asks_for_would_go(asked: bytes, entry: Entry) -> None:
+    fields = split_pairs([[b"access-control-request-method", asked]])
+    assert find_entry(Table([NEW, OTHER]), "/a", fields, "http", "OPTIONS") is entry
+
+
+def test_M5_other_options_requests_go_to_the_entry_for_options() -> None:
+    options = Route("/a", application, methods=("OPTIONS",))
+    assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
+
+
+def test_M4_a_refused_method_is_405_with_those_that_are_allowed() -> None:
+    table = Table([NEW, Route("/a/*", application, methods=("GET",))])
+    answer = refusal(table, "/a", split_pairs([]), "http")
+    assert answer.status == 405
+    assert (b"allow", b"GET, HEAD, POST") in tuple(answer.headers)
+    assert answer.content == b"Method Not Allowed\n"
+
+
+def test_M10_an_unknown_path_is_404_without_a_type_to_guess() -> None:
+    assert refusal(Table([NEW]), "/b", split_pairs([]), "http") is NOT_FOUND
+    assert dict(tuple(NOT_FOUND.headers)) == {  # type: ignore[arg-type]
+        b"content-type": b"text/plain; charset=utf-8",
+        b"x-content-type-options": b"nosniff",
+    }
+
+
+def test_M10_a_handshake_that_no_entry_takes_is_404() -> None:
+    assert refusal(Table([NEW]), "/a", split_pairs([]), "websocket") is NOT_FOUND

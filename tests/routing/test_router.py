@@ -1,0 +1,183 @@
+"""`Router` itself: rules M11, M15, M20, M24, M25, M34."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.helpers import Conversation, hello, settle
+from tests.routing.apps import asgi3_app, channels_app, wsgi_app
+from tests.websocket_client import WebSocketConversation
+from uvicorn import ASGI3Adapter, ASGIAdapter, Config, Mount, Route, Router, WSGIAdapter
+from uvicorn.errors import ConfigError, InterfaceError
+
+
+def test_M11_find_returns_the_entry_for_a_request() -> None:
+    live = Route("/live", channels_app, protocol="websocket")
+    form = Route("/form", channels_app, methods=("POST",), host="Shop.Example")
+    table = Router(live, form)
+    assert table.find("/live", protocol="websocket") is live
+    assert table.find("/live") is None
+    assert table.find("/form", method="POST", host="shop.example:80") is form
+    assert table.find("/form", method="POST") is None
+
+
+def test_M11_the_default_is_found_as_an_entry() -> None:
+    found = Router(default=wsgi_app).find("/x")
+    assert found is not None and found.app is wsgi_app
+
+
+@pytest.mark.parametrize("entry", [wsgi_app, "/path", ("/path", wsgi_app), None])
+def test_M34_an_argument_that_is_no_entry_is_an_error(entry: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^Router: expected Route\(...\) or Mount\(...\)"):
+        Router(entry)
+
+
+def test_M34_a_default_that_is_no_application_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"^Router\(default=...\): "):
+        Router(default="site.wsgi")
+
+
+def test_M3_entries_for_the_same_requests_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="take the same requests"):
+        Router(Route("/a", wsgi_app), Route("/a", channels_app))
+
+
+@pytest.mark.parametrize(
+    "arguments", [({}, lambda *arguments: None), ({"type": "http"}, None, None), ({"type": "http"},), ()]
+)
+def test_M24_a_router_called_as_wsgi_or_asgi_names_the_adapters(arguments: Any) -> None:
+    with pytest.raises(InterfaceError) as caught:
+        _ = Router(default=wsgi_app)(*arguments)
+    for name in ("WSGIAdapter(router)", "ASGI3Adapter(router)", "-k uvicorn.workers.UvicornWorker"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi3", "asgi2", "channels", "consumer"])
+def test_M24_an_interface_for_a_router_is_an_error(interface: Any) -> None:
+    with pytest.raises(InterfaceError, match=r"WSGIAdapter\(router\)"):
+        Config(Router(default=wsgi_app), interface=interface, log_config=None).load()
+
+
+def test_M24_a_router_in_the_adapter_for_wsgi_applications_is_an_error() -> None:
+    with pytest.raises(InterfaceError, match=r"WSGIAdapter\(router\)"):
+        ASGIAdapter(Router(default=wsgi_app))
+
+
+class Middleware:
+    """Middleware of the channels kind."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+        await self._app(message, channels)
+
+
+async def test_M24_middleware_of_the_channels_kind_may_be_around_channels_applications() -> None:
+    table = Router(Mount("/shop", Router(Route("/cart", channels_app))), Route("/only", hello, methods=("POST",)))
+    conversation = Conversation(Middleware(table), root_path="/base")
+    for path in (b"/shop/cart", b"/x", b"/only"):
+        conversation.send(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        await settle()
+    assert [response.content for response in conversation.responses()] == [
+        b'["channels", "/base/shop", "/base/shop/cart"]',
+        b"Not Found\n",
+        b"Method Not Allowed\n",
+    ]
+    await conversation.lose()
+
+
+async def test_M24_events_of_a_websocket_behind_middleware_go_to_one_application() -> None:
+    events: list[str] = []
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        events.append(message["channel"])
+
+    conversation = WebSocketConversation(Middleware(Router(Route("/chat", app, protocol="websocket"))), path="/chat")
+    await conversation.open()
+    await conversation.say("hello")
+    await conversation.lose()
+    assert events == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
+
+
+async def test_M24_an_application_of_another_kind_behind_such_middleware_is_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    conversation = Conversation(Middleware(Router(Route("/page", asgi3_app))))
+    conversation.send(b"GET /page HTTP/1.1\r\nhost: x\r\n\r\n")
+    await settle()
+    assert conversation.statuses == [500]
+    assert "Route('/page') cannot be called by middleware of the channels kind" in caplog.text
+    await conversation.lose()
+
+
+def test_M25_mapped_wraps_each_distinct_application_once() -> None:
+    wrapped: list[Any] = []
+
+    def wrap(app: Any) -> Any:
+        wrapped.append(app)
+        return Middleware(app) if app is channels_app else lambda environ, start_response: app(environ, start_response)
+
+    inner = Router(Route("/a", channels_app))
+    table = Router(
+        Mount("/in", inner), Route("/b", ASGIAdapter(wsgi_app, threads=3)), Route("/c", channels_app), default=wsgi_app
+    )
+    mapped = table.mapped(wrap)
+    assert wrapped == [channels_app, wsgi_app]
+    assert [entry.path for entry in mapped.entries] == ["/in", "/b", "/c"]
+    nested, adapter, plain = (entry.app for entry in mapped.entries)
+    assert nested.entries[0].app is plain
+    assert type(adapter) is ASGIAdapter and adapter.app is mapped.default
+    assert table.entries[0].app is inner, "the first table is as it was"
+
+
+def test_a_router_is_shown_with_its_entries() -> None:
+    assert repr(Router(Route("/a", channels_app))) == "Router(Route('/a'))"
+
+
+@pytest.mark.parametrize("adapter", [WSGIAdapter, ASGI3Adapter])
+def test_M61_the_adapters_for_hosts_take_a_router(adapter: Any) -> None:
+    assert adapter(Router(Route("/a", channels_app), default=wsgi_app))
+
+
+async def test_hooks_of_channels_applications_run_once_behind_middleware() -> None:
+    events: list[str] = []
+
+    class App:
+        async def __call__(self, message: Any, channels: Any) -> None: ...
+
+        async def startup(self) -> None:
+            events.append("startup")
+
+        async def shutdown(self) -> None:
+            events.append("shutdown")
+
+    app = App()
+    table = Router(Route("/a", app), Mount("/in", Router(Route("/b", app))), default=hello)
+    await table.startup()
+    await table.shutdown()
+    assert events == ["startup", "shutdown"]
+
+
+async def test_a_failed_startup_behind_middleware_shuts_down_those_before_it() -> None:
+    events: list[str] = []
+
+    class App:
+        def __init__(self, fails: bool) -> None:
+            self._fails = fails
+
+        async def __call__(self, message: Any, channels: Any) -> None: ...
+
+        async def startup(self) -> None:
+            events.append("startup")
+            if self._fails:
+                raise OSError
+
+        async def shutdown(self) -> None:
+            events.append("shutdown")
+
+    with pytest.raises(OSError):
+        await Router(Route("/a", App(False)), Route("/b", App(True))).startup()
+    assert events == ["startup", "startup", "shutdown"]

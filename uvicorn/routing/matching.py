@@ -1,0 +1,47 @@
+"""From a request's head to its entry, or to the answer if no entry takes it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, TypeVar
+
+from uvicorn.core.exchange import ERROR_HEADERS
+from uvicorn.fields import Fields
+from uvicorn.routing.table import HTTP, Table, TableEntry, host_name
+from uvicorn.types import Headers
+
+E = TypeVar("E", bound=TableEntry)
+
+
+class Answer(NamedTuple):
+    """The response to a request that no entry takes."""
+
+    status: int
+    headers: Headers
+    content: bytes
+
+
+NOT_FOUND: Final = Answer(404, ERROR_HEADERS, b"Not Found\n")
+
+
+def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method: str) -> E | None:
+    """Return the entry for a request. `path` begins below the root path."""
+    if method == "OPTIONS" and table.has_methods:
+        # A CORS preflight is answered by the application that would serve the request.
+        method = field_value(fields, b"access-control-request-method").strip() or method
+    host = host_name(field_value(fields, b"host")) if table.has_hosts else ""
+    return table.find(path, host, protocol, method)
+
+
+def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer:
+    """Return the answer to a request that no entry takes: 405 if entries for its path take other methods."""
+    allowed = table.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
+    if not allowed:
+        return NOT_FOUND
+    allow = (b"allow", ", ".join(sorted(allowed)).encode())
+    return Answer(405, (*ERROR_HEADERS, allow), b"Method Not Allowed\n")
+
+
+def field_value(fields: Fields, name: bytes) -> str:
+    """Return the value of a field, of the first if it is repeated; empty if there is none."""
+    names, values = fields
+    return values[names.index(name)].decode("latin-1") if name in names else ""

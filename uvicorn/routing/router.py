@@ -1,0 +1,176 @@
+"""`Router`: an application, of no kind, that hands each request to an application of any kind."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, final
+from weakref import WeakKeyDictionary
+
+from uvicorn.core.endpoint import is_below
+from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.fields import split_pairs
+from uvicorn.interfaces.detect import detect_interface
+from uvicorn.routing.entries import Default, Entry
+from uvicorn.routing.interface import RouterInterface
+from uvicorn.routing.matching import find_entry, refusal
+from uvicorn.routing.table import HTTP, WEBSOCKET, Table, host_name
+from uvicorn.settings import Settings
+from uvicorn.types import Message
+
+_NO_KIND: Final = (
+    "a Router has applications of several kinds; serve it with uvicorn or gunicorn -k uvicorn.workers.UvicornWorker, "
+    "pass WSGIAdapter(router) to a WSGI host, and ASGI3Adapter(router) to an ASGI host"
+)
+
+
+@final
+class Router:
+    """`Router(*entries, default=app)` hands each request to the application of its most specific entry.
+
+    `entries` are `Route` and `Mount`, in any order; `default` takes all other requests. Applications may be of any
+    kind, other Routers included. Without a default, a request that no entry takes is answered with 404, or with 405 if
+    the entries for its path take other methods.
+
+    Each distinct application is started once, in the order of the entries, the default last.
+
+    Raises ConfigError for entries that take the same requests.
+    """
+
+    __slots__ = ("__weakref__", "_entries", "_table")
+
+    #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
+    __uvicorn_no_kind__ = _NO_KIND
+
+    def __init__(self, *entries: Entry, default: Any = None) -> None:
+        for entry in entries:
+            if not isinstance(entry, Entry):
+                raise ConfigError(f"Router: expected Route(...) or Mount(...), got {entry!r:.200}")
+        self._table: Table[Entry] = Table(entries, None if default is None else Default(default))
+        # Of calls as a channels application: the entry of each client, for events without a path.
+        self._entries: WeakKeyDictionary[Any, Entry] = WeakKeyDictionary()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The entries as they were given, without the default."""
+        return self._table.entries
+
+    @property
+    def applications(self) -> list[Any]:
+        """The distinct applications, those of Routers inside included, in the order in which they are started."""
+        found: list[Any] = []
+        for app in (*(entry.app for entry in self.entries), *(() if self.default is None else (self.default,))):
+            for inner in app.applications if isinstance(app, Router) else (app,):
+                if not any(known is inner or known == inner for known in found):
+                    found.append(inner)
+        return found
+
+    @property
+    def default(self) -> Any:
+        """The application for all other requests, or None."""
+        return None if self._table.default is None else self._table.default.app
+
+    def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
+        """Return the entry that takes a request; None if it is answered with 404 or 405.
+
+        `path` is decoded, and below the root path. The default is an entry whose `app` it is.
+        """
+        return self._table.find(path, host_name(host), protocol, method)
+
+    def mapped(self, wrap: Callable[[Any], Any]) -> Router:
+        """Return a Router whose applications are wrapped: `wrap(app)` is called once for each distinct one.
+
+        For middleware that takes applications of every kind. Routers and adapters inside stay where they are.
+        """
+        wrapped: list[tuple[Any, Any]] = []
+
+        def once(app: Any) -> Any:
+            for known, result in wrapped:
+                if known is app or known == app:
+                    return result
+            result = wrap(app)
+            wrapped.append((app, result))
+            return result
+
+        def mapped(app: Any) -> Any:
+            inside = getattr(app, "mapped", None)
+            return inside(once) if callable(inside) else once(app)
+
+        default = self._table.default
+        entries = [entry.with_app(mapped(entry.app)) for entry in self.entries]
+        return Router(*entries, default=None if default is None else mapped(default.app))
+
+    def __uvicorn_interface__(self, settings: Settings) -> RouterInterface:
+        """Return the interface through which a server calls the applications."""
+        return RouterInterface(self, self._table, settings)
+
+    def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:
+        """Serve a message for middleware of the channels kind; only channels applications can be reached so.
+
+        Raises InterfaceError for an application of another kind, and for a call as any other application.
+        """
+        if len(arguments) == 2 and isinstance(arguments[1], Mapping) and "reply" in arguments[1]:
+            return self._call_channels(*arguments)
+        raise InterfaceError(_NO_KIND)
+
+    async def startup(self) -> None:
+        """Run the `startup` of each channels application, for middleware that passes it on."""
+        started: list[Any] = []
+        for app in self.applications:
+            try:
+                await _call_hook(app, "startup")
+            except BaseException:
+                for other in reversed(started):
+                    await _call_hook(other, "shutdown")
+                raise
+            started.append(app)
+
+    async def shutdown(self) -> None:
+        """Run the `shutdown` of each channels application, in reverse order."""
+        for app in reversed(self.applications):
+            await _call_hook(app, "shutdown")
+
+    async def _call_channels(self, message: Message, channels: Mapping[str, Any]) -> None:
+        reply = channels["reply"]
+        kind = message.get("channel", "http.request")
+        path, root_path = message.get("path", ""), message.get("root_path") or ""
+        if kind in ("http.request", "websocket.connect"):
+            local = path[len(root_path) :] if is_below(path, root_path) else path
+            protocol = HTTP if kind == "http.request" else WEBSOCKET
+            fields = split_pairs(message.get("headers", ()))
+            entry = find_entry(self._table, local, fields, protocol, message.get("method", "GET"))
+            if entry is None:
+                await reply.send(refusal(self._table, local, fields, protocol)._asdict())
+                return
+            self._entries[reply] = entry
+        else:
+            entry = self._entries.get(reply)
+            if entry is None:
+                return
+        if not _takes_messages(entry):
+            raise InterfaceError(f"{entry!r} cannot be called by middleware of the channels kind: {_NO_KIND}")
+        if entry.moves_root and "root_path" in message:
+            message = {**message, "root_path": root_path + entry.prefix}
+        await entry.app(message, channels)
+
+    def __repr__(self) -> str:
+        shown = [repr(entry) for entry in self.entries]
+        if self.default is not None:
+            shown.append(f"default={self.default!r:.100}")
+        return f"Router({', '.join(shown)})"
+
+
+def _takes_messages(entry: Entry) -> bool:
+    """Whether the application of `entry` can be called as `app(message, channels)`."""
+    if entry.interface != "auto" or isinstance(entry.app, Router):
+        return entry.interface in ("auto", "channels")
+    try:
+        return detect_interface(entry.app) == "channels"
+    except InterfaceError:
+        return False
+
+
+async def _call_hook(app: Any, name: str) -> None:
+    hook = getattr(app, name, None)
+    if inspect.iscoroutinefunction(hook):
+        await hook()
