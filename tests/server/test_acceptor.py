@@ -77,17 +77,17 @@ async def accepted_on_each_turn(context: ServerContext, total: int) -> list[int]
 
 
 def listening(**options: Any) -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0), backlog=200, **options)
+    return socket.create_server(("127.0.0.1", 0), backlog=256, **options)
 
 
 @pytest.mark.usefixtures("one_process")
-async def test_hundred_waiting_clients_are_accepted_in_two_iterations_of_the_event_loop() -> None:
-    with listening() as sock, waiting_clients(sock, 100):
+async def test_one_process_alone_accepts_up_to_128_waiting_clients_per_iteration_of_the_event_loop() -> None:
+    with listening() as sock, waiting_clients(sock, 200):
         async with accepting(sock) as (_, context):
-            assert await accepted_on_each_turn(context, 100) == [64, 36]
+            assert await accepted_on_each_turn(context, 200) == [128, 72]
 
 
-@pytest.mark.parametrize(("processes", "most"), [(0, 64), (4, 16), (65, 1)])
+@pytest.mark.parametrize(("processes", "most"), [(0, 128), (2, 32), (4, 16), (65, 1)])
 async def test_processes_that_share_a_socket_divide_the_connections_accepted_per_iteration(
     processes: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

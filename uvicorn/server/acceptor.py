@@ -18,9 +18,12 @@ from uvicorn import process_count
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 
-# The most connections accepted in one iteration of the event loop, divided by the processes that share the socket. 64
-# connections take 3 ms.
-_MOST_A_TURN: Final = 64
+# The most connections that a process accepts in one iteration of the event loop if no other process shares the socket.
+# 100 clients that connect to a busy server at once are answered after two iterations; with a limit of 64, the last of
+# them would wait for a third, 8 ms. 128 connections take 6 ms.
+_MOST_ALONE: Final = 128
+# The most for all processes that share a socket. A smaller number distributes the connections more evenly.
+_MOST_SHARED: Final = 64
 
 # The pause after an error such as a lack of descriptors. Short, because connections of clients that have given up stay
 # in the queue until they are accepted, and each attempt accepts only as many as there are free descriptors.
@@ -40,7 +43,8 @@ class Acceptor:
         self._sock = sock
         self._poll = select.poll()
         self._poll.register(sock.fileno(), select.POLLIN)
-        self._most = max(1, _MOST_A_TURN // (process_count.count or 1))
+        processes = process_count.count or 1
+        self._most = _MOST_ALONE if processes == 1 else max(1, _MOST_SHARED // processes)
         self._retry: asyncio.TimerHandle | None = None
         self._is_open = False
         self._options: dict[str, Any] = {}
