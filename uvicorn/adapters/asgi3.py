@@ -12,11 +12,13 @@ from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
+from uvicorn.adapters.routed import asgi_call
 from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.routing.interface import RouterInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 
@@ -66,6 +68,7 @@ class ASGI3Adapter:
         # Built now, so that a configuration error is raised when the module is imported.
         self._interface: Interface = build_interface(app, self._settings)
         self._interface.contain_exits()
+        self._router = self._interface if isinstance(self._interface, RouterInterface) else None
         self._starting = StartupOnce(self._interface)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -81,6 +84,12 @@ class ASGI3Adapter:
             await self._live(receive, send)
             return
         await self._starting.ended()
+        if self._router is not None and (kind == "http" or (kind == "websocket" and not self._allowed_origins)):
+            found = asgi_call(self._router, scope)
+            if found is not None:
+                app, scope = found
+                await app(scope, receive, send)
+                return
         if kind == "http":
             await ASGI3Gateway(scope, receive, send, self._settings).serve(self._interface)
         elif kind == "websocket":
@@ -88,6 +97,11 @@ class ASGI3Adapter:
             await gateway.serve(self._interface, self._allowed_origins)
         else:
             raise ValueError(f"scope: expected type http, websocket or lifespan, got {kind!r:.60}")
+
+    @property
+    def __uvicorn_interface__(self) -> Any:
+        """The way in for our server, which serves a Router without this adapter; None for other applications."""
+        return getattr(self.app, "__uvicorn_interface__", None) if self._router is not None else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -19,6 +19,7 @@ from typing import Any, Final, final
 
 from uvicorn.adapters.crossing import crossing, log_uncaught
 from uvicorn.adapters.response_checks import ResponseChecks
+from uvicorn.adapters.routed import wsgi_call
 from uvicorn.concurrency.flow_control import FlowControl
 from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
 from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
@@ -27,6 +28,7 @@ from uvicorn.escape import escaped
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import UNREADABLE, UNTIL_END, content_length, exchange_from_environ
+from uvicorn.routing.interface import RouterInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers
 
@@ -48,7 +50,7 @@ class WSGIAdapter:
         self.app = app
         self._settings = Settings(interface=interface, access_log=False)
         # Built now, so that a configuration error is raised when the module is imported.
-        build_interface(app, self._settings)
+        self._has_router = isinstance(build_interface(app, self._settings), RouterInterface)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
         self._has_warned = False
@@ -61,6 +63,10 @@ class WSGIAdapter:
         if the application's startup fails; the next request retries.
         """
         interface, thread = self._started()
+        if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
+            app, environ = found
+            content: Iterable[bytes] = app(environ, start_response)
+            return content
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
             self._has_warned = True
             logger.warning(
@@ -68,6 +74,11 @@ class WSGIAdapter:
                 "wsgi.input_terminated); use a host or a proxy that does, such as gunicorn"
             )
         return WSGIGateway(interface, environ, thread).respond(start_response)
+
+    @property
+    def __uvicorn_interface__(self) -> Any:
+        """The way in for our server, which serves a Router without this adapter; None for other applications."""
+        return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
         """Return the interface, started on this process's event loop, and the loop's thread."""

@@ -250,7 +250,8 @@ class ASGI3Interface(Interface):
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         super().__init__(app, settings)
         self._lifespan: Lifespan | None = None
-        self._state: dict[str, Any] | None = None
+        #: What the application's lifespan has left in `scope['state']`; None without a lifespan.
+        self.state: dict[str, Any] | None = None
 
     async def startup(self) -> None:
         """Send `lifespan.startup`, unless the setting `lifespan` is off."""
@@ -258,7 +259,7 @@ class ASGI3Interface(Interface):
             lifespan = Lifespan(self.app, self._asgi(), must_work=self.settings.lifespan == "on")
             if await lifespan.startup():
                 self._lifespan = lifespan
-                self._state = lifespan.state
+                self.state = lifespan.state
 
     async def shutdown(self, seconds: float) -> None:
         """Give handlers `seconds` to finish, cancel the others, and send `lifespan.shutdown`."""
@@ -287,7 +288,7 @@ class ASGI3Interface(Interface):
                 "server": endpoint.server,
                 "extensions": None,
             }
-            if self._state is not None:
+            if self.state is not None:
                 template["state"] = None
         scope = template.copy()
         scope["asgi"] = {"version": self.version, "spec_version": HTTP_SPEC_VERSION}
@@ -307,8 +308,8 @@ class ASGI3Interface(Interface):
         if self.settings.pathsend:
             scope["extensions"]["http.response.pathsend"] = {}
             call.offers_pathsend = True
-        if self._state is not None:
-            scope["state"] = self._state.copy()
+        if self.state is not None:
+            scope["state"] = self.state.copy()
         try:
             called = (
                 self.app(scope, call.receive, call.send)
@@ -346,8 +347,8 @@ class ASGI3Interface(Interface):
             "subprotocols": list(session.subprotocols),
             "extensions": {"websocket.http.response": {}},
         }
-        if self._state is not None:
-            scope["state"] = self._state.copy()
+        if self.state is not None:
+            scope["state"] = self.state.copy()
         call = WebSocketCall(session, self.settings)
         try:
             called = self.app(scope, call.receive, call.send)

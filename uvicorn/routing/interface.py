@@ -51,6 +51,10 @@ class RouterInterface(Interface):
         self._applications = Applications()
         self._join(self._applications)
         self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
+        #: Whether entries depend on header fields: on the host, or on the method that a preflight asks for.
+        self.reads_fields: bool = not self._is_plain or any(
+            interface.reads_fields for interface in self._interfaces.values() if isinstance(interface, RouterInterface)
+        )
 
     def _join(self, applications: Applications) -> None:
         """Share the interfaces of equal applications with the other entries, those of nested Routers included."""
@@ -86,6 +90,22 @@ class RouterInterface(Interface):
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface for a WebSocket handshake, and give the exchange its place."""
         return self._place(exchange, WEBSOCKET).at(exchange)
+
+    def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
+        """Return the interface for a request, and the prefixes of the Mounts above it; None if it is refused.
+
+        For hosts that can call some applications themselves. `host` is a `host_name`, and `method` that of a preflight;
+        neither matters unless `reads_fields`.
+        """
+        entry = self._table.find(path, host, protocol, method)
+        if entry is None:
+            return None
+        interface = self._interfaces[entry]
+        prefix = entry.prefix if entry.moves_root else ""
+        if not isinstance(interface, RouterInterface):
+            return interface, prefix
+        found = interface.leaf(path[len(prefix) :], host, protocol, method)
+        return None if found is None else (found[0], prefix + found[1])
 
     def _place(self, exchange: HTTPExchange, protocol: str) -> Interface:
         """Give the exchange the endpoint of its entry; return the entry's interface."""

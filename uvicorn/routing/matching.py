@@ -26,8 +26,7 @@ NOT_FOUND: Final = Answer(404, ERROR_HEADERS, b"Not Found\n")
 def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method: str) -> E | None:
     """Return the entry for a request. `path` begins below the root path."""
     if method == "OPTIONS" and table.has_methods:
-        # A CORS preflight is answered by the application that would serve the request.
-        method = field_value(fields, b"access-control-request-method").strip() or method
+        method = intended_method(method, field_value(fields, b"access-control-request-method"))
     host = host_name(field_value(fields, b"host")) if table.has_hosts else ""
     return table.find(path, host, protocol, method)
 
@@ -39,6 +38,11 @@ def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer
         return NOT_FOUND
     allow = (b"allow", ", ".join(sorted(allowed)).encode())
     return Answer(405, (*ERROR_HEADERS, allow), b"Method Not Allowed\n")
+
+
+def intended_method(method: str, asked: str) -> str:
+    """Return the method, or the one that a CORS preflight asks for: the application that will serve it answers."""
+    return asked.strip() or method if method == "OPTIONS" else method
 
 
 def field_value(fields: Fields, name: bytes) -> str:

@@ -1,0 +1,282 @@
+"""A Router on other hosts: rules M61, M62, M64, M65, and M13 there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from tests.adapters.strict_host import Request, StrictHost
+from tests.routing.apps import KINDS, asgi3_app, channels_app, wsgi_app
+from uvicorn import ASGI3Adapter, ASGIAdapter, Mount, Route, Router, WSGIAdapter
+from uvicorn.interfaces.detect import build_interface
+from uvicorn.routing.interface import RouterInterface
+from uvicorn.settings import Settings
+
+
+def on_wsgi(adapter: Any, path: str, script_name: str = "", method: str = "GET", **fields: str) -> Any:
+    """What an application of `KINDS` has answered on a WSGI host; or the status."""
+    request = Request(method, script_name.encode(), path.encode(), fields=tuple(fields.items()))
+    received = StrictHost(request).serve(adapter, request.environ(strict=True))
+    assert received.mistakes == [] and received.complete
+    return json.loads(received.content) if received.code == 200 else received.code
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("script_name", ["", "/base", "/bäse"])
+def test_M13_root_and_path_of_each_kind_on_a_wsgi_host(kind: str, script_name: str) -> None:
+    app = KINDS[kind]
+    adapter = WSGIAdapter(Router(Route("/shop/*", app), Mount("/möunt", Router(Mount("/in", app)))))
+    assert on_wsgi(adapter, "/shop/cart", script_name) == [kind, script_name, script_name + "/shop/cart"]
+    for path in ("/möunt/in", "/möunt/in/x"):
+        assert on_wsgi(adapter, path, script_name) == [kind, script_name + "/möunt/in", script_name + path]
+
+
+def test_M10_an_unknown_path_on_a_wsgi_host_is_404() -> None:
+    adapter = WSGIAdapter(Router(Route("/a", wsgi_app, methods=("POST",)), Mount("/in", Router(Route("/a", wsgi_app)))))
+    assert on_wsgi(adapter, "/x") == 404
+    assert on_wsgi(adapter, "/a") == 405
+    assert on_wsgi(adapter, "/in/x") == 404
+
+
+def test_M6_the_host_of_an_environ_decides() -> None:
+    adapter = WSGIAdapter(Router(Route("/*", channels_app, host="shop.example"), default=wsgi_app))
+    assert on_wsgi(adapter, "/x", HTTP_HOST="Shop.example:80")[0] == "channels"
+    assert on_wsgi(adapter, "/x", HTTP_HOST="other.example")[0] == "wsgi"
+
+
+def test_M5_a_preflight_on_a_wsgi_host_goes_where_its_method_would_go() -> None:
+    adapter = WSGIAdapter(Router(Route("/a", channels_app, methods=("PUT",)), default=wsgi_app))
+    fields = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"}
+    assert on_wsgi(adapter, "/a", method="OPTIONS", **fields)[0] == "channels"
+    assert on_wsgi(adapter, "/a", method="OPTIONS")[0] == "wsgi"
+
+
+def test_M64_a_handshake_on_a_wsgi_host_is_a_get() -> None:
+    adapter = WSGIAdapter(Router(Route("/live", channels_app, protocol="websocket"), default=wsgi_app))
+    assert on_wsgi(adapter, "/live", HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade") == ["wsgi", "", "/live"]
+
+
+def test_M61_a_wsgi_application_is_called_on_the_hosts_thread() -> None:
+    threads: list[int] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        threads.append(threading.get_ident())
+        return wsgi_app(environ, start_response)
+
+    adapter = WSGIAdapter(Router(Route("/a", ASGIAdapter(app, threads=2)), Mount("/b", app), default=app))
+    for path in ("/a", "/b", "/c"):
+        on_wsgi(adapter, path)
+    assert threads == [threading.get_ident()] * 3
+
+
+def test_M61_a_route_passes_on_the_hosts_own_environ_and_a_mount_a_copy() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ)
+        return wsgi_app(environ, start_response)
+
+    adapter = WSGIAdapter(Router(Route("/a/*", app), Mount("/b", app)))
+    environs = [Request(path_info=path).environ(strict=True) for path in (b"/a/x", b"/b/x")]
+    kept = [dict(environ) for environ in environs]
+    for environ in environs:
+        adapter(environ, lambda status, headers, exc_info=None: None)
+    assert seen[0] is environs[0]
+    assert environs == kept
+    assert seen[1] == {**environs[1], "SCRIPT_NAME": "/b", "PATH_INFO": "/x"}
+
+
+def test_M61_all_applications_are_started_before_the_first_request() -> None:
+    events: list[str] = []
+
+    class App:
+        def __init__(self, name: str, app: Any) -> None:
+            self.__wrapped__ = app
+            self._name = name
+
+        def __call__(self, *arguments: Any) -> Any:
+            events.append(f"{self._name} called")
+            return self.__wrapped__(*arguments)
+
+        async def startup(self) -> None:
+            events.append(f"{self._name} started")
+
+    pages, live = App("pages", wsgi_app), App("live", channels_app)
+    adapter = WSGIAdapter(Router(Route("/live", live), default=pages))
+    on_wsgi(adapter, "/a")
+    on_wsgi(adapter, "/live")
+    assert events == ["live started", "pages started", "pages called", "live called"]
+
+
+def test_an_exception_of_a_wsgi_application_is_raised_to_the_host_as_it_is() -> None:
+    def failing(environ: Any, start_response: Any) -> list[bytes]:
+        raise OSError("of the application")
+
+    with pytest.raises(OSError, match="of the application"):
+        WSGIAdapter(Router(default=failing))(Request().environ(strict=True), lambda *arguments: None)
+
+
+@pytest.mark.parametrize("adapter", [WSGIAdapter, ASGI3Adapter])
+def test_M65_our_server_serves_a_router_without_the_adapter_for_other_hosts(adapter: Any) -> None:
+    table = Router(Route("/live", channels_app), default=wsgi_app)
+    assert isinstance(build_interface(adapter(table), Settings()), RouterInterface)
+    assert not isinstance(build_interface(adapter(channels_app), Settings()), RouterInterface)
+
+
+HTTP: dict[str, Any] = {
+    "type": "http",
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "method": "GET",
+    "scheme": "http",
+    "path": "/",
+    "raw_path": b"/",
+    "query_string": b"",
+    "root_path": "",
+    "headers": [(b"host", b"example.org")],
+    "client": ("127.0.0.1", 51234),
+    "server": ("127.0.0.1", 8000),
+}
+WEBSOCKET: dict[str, Any] = {**HTTP, "type": "websocket", "scheme": "ws", "subprotocols": []}
+del WEBSOCKET["method"]
+
+
+class Host:
+    """An ASGI host of one request or WebSocket, whose client sends one event, and disconnects after a message."""
+
+    def __init__(self, *events: dict[str, Any]) -> None:
+        self._events = [*events]
+        self._message_sent = asyncio.Event()
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._events:
+            await self._message_sent.wait()
+            return {"type": "websocket.disconnect", "code": 1000}
+        return self._events.pop(0)
+
+    async def send(self, event: dict[str, Any]) -> None:
+        self.sent.append(event)
+        if event["type"] == "websocket.send":
+            self._message_sent.set()
+
+
+async def on_asgi(adapter: Any, path: str, root_path: str = "", **changes: Any) -> Any:
+    """What an application of `KINDS` has answered on an ASGI host; or the status."""
+    host = Host({"type": "http.request"})
+    scope = {**HTTP, "path": path, "raw_path": path.encode(), "root_path": root_path, **changes}
+    await adapter(scope, host.receive, host.send)
+    if host.sent[0]["status"] != 200:
+        return host.sent[0]["status"]
+    return json.loads(b"".join(event["body"] for event in host.sent[1:]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("root_path", "cut"), [("", False), ("/base", False), ("/base", True)])
+async def test_M13_root_and_path_of_each_kind_on_an_asgi_host(kind: str, root_path: str, cut: bool) -> None:
+    app = KINDS[kind]
+    adapter = ASGI3Adapter(Router(Route("/shop/*", app), Mount("/in", Router(Mount("/in", app)))))
+    sent = "" if cut else root_path
+    for path in ("/in/in", "/in/in/x"):
+        assert await on_asgi(adapter, sent + path, root_path) == [kind, root_path + "/in/in", root_path + path]
+    if not cut or kind not in ("asgi3", "asgi2"):
+        # A Route passes on the host's scope, whatever its path is.
+        assert await on_asgi(adapter, sent + "/shop/a", root_path) == [kind, root_path, root_path + "/shop/a"]
+
+
+async def test_M10_an_unknown_path_on_an_asgi_host_is_404() -> None:
+    adapter = ASGI3Adapter(Router(Route("/a", asgi3_app, methods=("POST",))))
+    assert await on_asgi(adapter, "/x") == 404
+    assert await on_asgi(adapter, "/a") == 405
+    assert await on_asgi(adapter, "/a", method="POST") == ["asgi3", "", "/a"]
+
+
+async def test_M10_an_unknown_websocket_on_an_asgi_host_is_404() -> None:
+    adapter = ASGI3Adapter(Router(Route("/a", asgi3_app, protocol="http")))
+    for extensions, first in (({"websocket.http.response": {}}, 404), ({}, None)):
+        host = Host({"type": "websocket.connect"})
+        await adapter({**WEBSOCKET, "path": "/a", "extensions": extensions}, host.receive, host.send)
+        assert host.sent[0].get("status") == first
+        assert host.sent[0]["type"] == ("websocket.http.response.start" if first else "websocket.close")
+
+
+async def test_M62_an_asgi_application_has_the_hosts_receive_and_send() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            seen.extend((scope, receive, send))
+
+    adapter = ASGI3Adapter(Router(Route("/a/*", app), Mount("/b", app)))
+    host = Host()
+    receive, send = host.receive, host.send
+    scope = {**HTTP, "path": "/a/x"}
+    kept = dict(scope)
+    await adapter(scope, receive, send)
+    assert seen == [scope, receive, send]
+    await adapter({**scope, "path": "/b/x"}, receive, send)
+    assert seen[3] == {**scope, "path": "/b/x", "root_path": "/b"}
+    assert scope == kept
+
+
+@pytest.mark.parametrize("app", [asgi3_app, channels_app])
+async def test_M62_a_websocket_has_the_place_of_its_entry(app: Any) -> None:
+    adapter = ASGI3Adapter(Router(Mount("/live", app)))
+    host = Host({"type": "websocket.connect"})
+    await adapter({**WEBSOCKET, "path": "/live/x", "raw_path": b"/live/x"}, host.receive, host.send)
+    assert [event["type"] for event in host.sent] == ["websocket.accept", "websocket.send"]
+    assert json.loads(host.sent[1]["text"])[1:] == ["/live", "/live/x"]
+
+
+async def test_M62_the_lifespan_reaches_all_applications_in_order_with_states_of_their_own() -> None:
+    events: list[Any] = []
+
+    def application(name: str) -> Any:
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                events.append(scope["state"])
+                await asgi3_app(scope, receive, send)
+                return
+            for stage in ("startup", "shutdown"):
+                await receive()
+                events.append(f"{name} {stage}")
+                scope["state"]["name"] = name
+                await send({"type": f"lifespan.{stage}.complete"})
+
+        return app
+
+    adapter = ASGI3Adapter(Router(Route("/1", application("one")), default=application("two")))
+    shut_down = asyncio.Event()
+
+    async def receive_lifespan() -> dict[str, Any]:
+        if not sent:
+            return {"type": "lifespan.startup"}
+        await shut_down.wait()
+        return {"type": "lifespan.shutdown"}
+
+    sent: list[str] = []
+
+    async def send_lifespan(event: dict[str, Any]) -> None:
+        sent.append(event["type"])
+
+    lifespan = asyncio.ensure_future(adapter({"type": "lifespan", "asgi": {}}, receive_lifespan, send_lifespan))
+    await on_asgi(adapter, "/1")
+    await on_asgi(adapter, "/2", state={"of": "the host"})
+    shut_down.set()
+    await lifespan
+    assert events == [
+        "one startup", "two startup", {"name": "one"}, {"name": "two"}, "two shutdown", "one shutdown",
+    ]  # fmt: skip
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_M26_allowed_origins_hold_for_asgi_applications_of_a_router() -> None:
+    adapter = ASGI3Adapter(Router(default=asgi3_app), allowed_origins=["https://a.example"])
+    headers = [(b"host", b"b.example"), (b"origin", b"https://b.example")]
+    host = Host({"type": "websocket.connect"})
+    await adapter({**WEBSOCKET, "path": "/a", "headers": headers}, host.receive, host.send)
+    assert [event["type"] for event in host.sent] == ["websocket.close"]

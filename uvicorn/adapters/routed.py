@@ -1,0 +1,78 @@
+"""Direct calls of a Router's applications on hosts of their own kind: no queue, no second thread, no conversion.
+
+A WSGI application is called on the thread of the WSGI host, an ASGI application with `receive` and `send` of the ASGI
+host. A Route passes on the host's environ or scope; a Mount changes a copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from uvicorn.core.endpoint import is_below
+from uvicorn.fields import split_pairs
+from uvicorn.interfaces.asgi3 import ASGI3Interface
+from uvicorn.interfaces.wsgi import WSGIInterface
+from uvicorn.routing.interface import RouterInterface
+from uvicorn.routing.matching import field_value, intended_method
+from uvicorn.routing.table import HTTP, WEBSOCKET, host_name
+
+
+def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+    """Return the WSGI application for a request, and the environ to call it with; None for another kind."""
+    path_info: str = environ.get("PATH_INFO", "")
+    script_name: str = environ.get("SCRIPT_NAME", "")
+    if not path_info.startswith("/") and (path_info or not script_name):
+        path_info = "/" + path_info
+    path = path_info if path_info.isascii() else _decoded(path_info)
+    host, method = "", environ.get("REQUEST_METHOD", "GET")
+    if router.reads_fields:
+        host = host_name(environ.get("HTTP_HOST", ""))
+        method = intended_method(method, environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD", ""))
+    interface, prefix = router.leaf(path, host, HTTP, method) or (None, "")
+    if not isinstance(interface, WSGIInterface):
+        return None
+    if prefix:
+        prefix = prefix.encode().decode("latin-1")
+        environ = {**environ, "SCRIPT_NAME": script_name + prefix, "PATH_INFO": path_info[len(prefix) :]}
+    return interface.app, environ
+
+
+def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+    """Return the ASGI application for a request or WebSocket, and the scope to call it with; None for another kind."""
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path") or ""
+    below = path
+    if is_below(path, root_path):
+        below = path[len(root_path) :]
+    else:
+        path = root_path + path
+    protocol = HTTP if scope["type"] == "http" else WEBSOCKET
+    host, method = "", scope.get("method", "GET")
+    if router.reads_fields:
+        fields = split_pairs([bytes(name).lower(), bytes(value)] for name, value in scope["headers"])
+        host = host_name(field_value(fields, b"host"))
+        method = intended_method(method, field_value(fields, b"access-control-request-method"))
+    interface, prefix = router.leaf(below, host, protocol, method) or (None, "")
+    if not isinstance(interface, ASGI3Interface):
+        return None
+    changed: dict[str, Any] = {}
+    if prefix:
+        changed["root_path"] = root_path + prefix
+        if path is not scope["path"]:
+            # The host has cut the root path off.
+            changed["path"] = path
+            if scope.get("raw_path") is not None:
+                changed["raw_path"] = quote(root_path).encode() + scope["raw_path"]
+    if interface.state is not None:
+        changed["state"] = interface.state.copy()
+    return interface.app, {**scope, **changed}
+
+
+def _decoded(text: str) -> str:
+    """Decode a path of an environ (PEP 3333); one that its host has decoded stays."""
+    try:
+        return text.encode("latin-1").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text
