@@ -338,7 +338,11 @@ def test_log_level_option_may_be_in_capitals() -> None:
 
 def test_version_option_prints_the_versions_of_uvicorn_and_python(run: Run) -> None:
     interpreter = f"{platform.python_implementation()} {platform.python_version()}"
-    assert run("--version") == (0, f"uvicorn {uvicorn.__version__} with {interpreter}\n", "")
+    assert run("--version") == (
+        0,
+        f"Running uvicorn {uvicorn.__version__} with {interpreter} on {platform.system()}\n",
+        "",
+    )
 
 
 def test_installed_package_has_the_version_of_the_source() -> None:

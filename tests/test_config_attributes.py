@@ -18,6 +18,7 @@ from tests.test_config import other_value
 from uvicorn.errors import ConfigError
 from uvicorn.keywords import keyword, setting_fields
 from uvicorn.options import RunOptions, SettingOptions
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 FIELDS = {keyword(field): field for field in setting_fields()}
 
@@ -221,6 +222,39 @@ def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         made = config(reload=True, workers=4)
     assert (made.workers, caplog.messages) == (1, ['"workers" flag is ignored when reloading is enabled.'])
+
+
+@pytest.mark.parametrize("function", [uvicorn.Config, uvicorn.Config.__init__, uvicorn.run])
+def test_a_signature_names_every_keyword_for_programs_that_filter_theirs(function: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    assert set(RunOptions.__annotations__) <= set(parameters)
+    assert (parameters["port"].default, parameters["backlog"].default) == (None, 2048)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "http", "ws"),
+    [
+        ({}, "HttpToolsProtocol", "WebSocketsSansIOProtocol"),
+        ({"http": "h11", "ws": "wsproto"}, "H11Protocol", "WSProtocol"),
+        ({"http": H11Protocol, "ws": "none"}, "H11Protocol", "NoneType"),
+    ],
+)
+def test_the_protocol_classes_exist_by_name(keywords: dict[str, Any], http: str, ws: str) -> None:
+    made = config(**keywords)
+    chosen = made.http_protocol_class.__name__, getattr(made.ws_protocol_class, "__name__", "NoneType")
+    assert chosen == (http, ws)
+
+
+def test_a_factory_of_tls_contexts_has_to_return_one() -> None:
+    made = config(ssl_context_factory=lambda config, default: None)
+    with pytest.raises(ConfigError, match=r"ssl_context_factory: expected an ssl.SSLContext, got NoneType"):
+        made.ssl_context()
+
+
+def test_level_0_leaves_the_level_to_the_configuration() -> None:
+    log_config = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "DEBUG"}}}
+    uvicorn.Config(hello, log_config=log_config, log_level=0)
+    assert logging.getLogger("uvicorn.error").getEffectiveLevel() == logging.DEBUG
 
 
 def test_folders_to_watch_are_paths(tmp_path: Path) -> None:

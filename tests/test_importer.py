@@ -14,7 +14,7 @@ import uvicorn.adapters
 import uvicorn.interfaces.detect
 import uvicorn.routing  # noqa: F401
 from uvicorn.errors import ImportFromStringError
-from uvicorn.importer import import_from_string
+from uvicorn.importer import import_application, import_from_string
 
 Write = Callable[[str, str], None]
 
@@ -39,7 +39,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 def complaint(source: str) -> str:
     """What is said about `source`, which leads nowhere."""
     with pytest.raises(ImportFromStringError) as caught:
-        import_from_string(source)
+        import_application(source)
     return str(caught.value)
 
 
@@ -48,28 +48,28 @@ def complaint(source: str) -> str:
 
 def test_importer_finds_an_attribute_of_a_module(write: Write) -> None:
     write("shop.py", "def serve(): ...")
-    assert import_from_string("shop:serve").__name__ == "serve"
+    assert import_application("shop:serve").__name__ == "serve"
 
 
 def test_importer_finds_an_attribute_of_a_module_in_a_package(write: Write) -> None:
     write("mall/__init__.py", "")
     write("mall/shop.py", "def serve(): ...")
-    assert import_from_string("mall.shop:serve").__name__ == "serve"
+    assert import_application("mall.shop:serve").__name__ == "serve"
 
 
 def test_importer_finds_an_attribute_of_an_attribute(write: Write) -> None:
     write("shop.py", "class Till:\n    def serve(self): ...\n\ntill = Till()")
-    assert import_from_string("shop:till.serve").__name__ == "serve"
+    assert import_application("shop:till.serve").__name__ == "serve"
 
 
 def test_module_name_alone_imports_its_application(write: Write) -> None:
     write("shop.py", "application = 1\napp = 2")
-    assert import_from_string("shop") == 1
+    assert import_application("shop") == 1
 
 
 def test_module_name_alone_imports_its_app_if_there_is_no_application(write: Write) -> None:
     write("shop.py", "app = 2")
-    assert import_from_string("shop") == 2
+    assert import_application("shop") == 2
 
 
 # Of a module with both, application and app
@@ -94,12 +94,12 @@ def test_app_is_served_if_application_is_an_adapter_around_it(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
-    assert import_from_string("shop") is getattr(sys.modules["shop"], served)
+    assert import_application("shop") is getattr(sys.modules["shop"], served)
 
 
 def test_application_is_served_if_app_is_an_adapter_around_it(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
-    assert import_from_string("shop") is sys.modules["shop"].application
+    assert import_application("shop") is sys.modules["shop"].application
 
 
 def test_application_and_app_of_different_kinds_are_rejected_and_named(write: Write) -> None:
@@ -176,20 +176,20 @@ def test_application_is_preferred_to_app_with_one_log_line(
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", source)
-    assert import_from_string("shop") is sys.modules["shop"].application
+    assert import_application("shop") is sys.modules["shop"].application
     assert caplog.messages == [INFO_LINE]
 
 
 def test_application_and_app_that_are_one_object_log_nothing(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", WSGI_APP.replace("NAME", "application") + "app = application")
-    import_from_string("shop")
+    import_application("shop")
     assert caplog.messages == []
 
 
 def test_module_name_with_a_trailing_colon_is_the_module_alone(write: Write) -> None:
     write("shop.py", "app = 2")
-    assert import_from_string("shop:") == 2
+    assert import_application("shop:") == 2
 
 
 # What is no module:attribute at all
@@ -317,7 +317,7 @@ def test_error_for_a_failing_module_names_the_module_and_its_exception(write: Wr
 def test_error_for_a_failing_module_has_its_exception_as_the_cause(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock')")
     with pytest.raises(ImportFromStringError) as caught:
-        import_from_string("shop:serve")
+        import_application("shop:serve")
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -336,13 +336,13 @@ def test_error_for_a_module_that_needs_a_missing_module_names_the_missing_one(wr
 def test_error_for_a_module_that_needs_a_missing_module_has_the_exception_as_cause(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     with pytest.raises(ImportFromStringError) as caught:
-        import_from_string("shop:serve")
+        import_application("shop:serve")
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 def test_error_for_a_misspelled_name_has_no_cause(write: Write) -> None:
     with pytest.raises(ImportFromStringError) as caught:
-        import_from_string("shop:serve")
+        import_application("shop:serve")
     assert caught.value.__cause__ is None
 
 
@@ -355,3 +355,18 @@ def test_package_that_needs_a_missing_module_is_not_reported_as_missing(write: W
     write("mall/__init__.py", "import mall.cellar")
     write("mall/shop.py", "")
     assert "needs 'mall.cellar'" in complaint("mall.shop:serve")
+
+
+# What other programs call
+
+
+def test_an_exception_inside_the_module_is_raised_as_it_is_to_another_program(write: Write) -> None:
+    write("shop.py", "1 / 0")
+    with pytest.raises(ZeroDivisionError) as caught:
+        import_from_string("shop:app")
+    assert caught.value.__suppress_context__
+
+
+def test_a_module_that_does_not_exist_is_an_import_error_of_ours_to_another_program(write: Write) -> None:
+    with pytest.raises(ImportFromStringError, match="no module 'shop'"):
+        import_from_string("shop:app")

@@ -1,4 +1,4 @@
-"""`--log-level trace`: the messages of an ASGI application in the log."""
+"""`--log-level trace`: the messages of an application, and connections, in the log."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 import uvicorn
-from tests.helpers import GET, Conversation, hello, settle
+from tests.helpers import GET, Conversation, hello, settle, until
+from tests.websocket_client import WebSocketConversation
+from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.logging import TRACE_LOG_LEVEL
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"tea"})
+
+
+async def silent(message: dict[str, Any], channels: dict[str, Any]) -> None: ...
 
 
 async def messages_of(app: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -48,6 +53,71 @@ async def test_messages_are_not_logged_at_level_debug(caplog: pytest.LogCaptureF
         assert await messages_of(app, caplog) == []
 
 
-async def test_channels_application_is_not_wrapped_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
+async def test_messages_of_a_channels_application_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
-        assert uvicorn.Config(hello, log_config=None).load().app is hello
+        lines = await messages_of(hello, caplog)
+    assert lines == ["Receive {'channel': 'http.request',", "Send {'status': 200,"]
+
+
+async def test_messages_of_a_websocket_are_logged_at_level_trace_without_their_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def echo(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.receive":
+            await channels["reply"].send({"text": message["text"]})
+
+    with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
+        interface: Any = uvicorn.Config(echo, log_config=None).load()
+        conversation = WebSocketConversation(interface.app)
+        await conversation.open()
+        await conversation.say("secret")
+        await conversation.lose()
+    lines = [line.partition("] ")[2] for line in caplog.messages if "Channels [" in line]
+    assert conversation.heard == ["secret"]
+    assert [line for line in lines if line.startswith("Send")] == ["Send {'text': '<6 characters>'}"]
+    assert not any("secret" in line for line in lines)
+
+
+async def test_a_logged_reply_channel_joins_a_group_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def member(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["channel"] == "websocket.connect":
+            await channels["groups"].send({"group": "tea", "add": channels["reply"].name})
+        if message["channel"] == "websocket.receive":
+            await channels["groups"].send({"group": "tea", "send": {"text": message["text"]}})
+
+    with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
+        interface: Any = uvicorn.Config(BroadcastMiddleware(member), log_config=None).load()
+        conversation = WebSocketConversation(interface.app)
+        await conversation.open()
+        await until(lambda: conversation.status == 101)
+        await conversation.say("green")
+        await until(lambda: conversation.heard == ["green"])
+        await conversation.lose()
+
+
+async def test_a_consumer_is_served_at_level_trace_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    async def consumer(message: dict[str, Any]) -> None: ...
+
+    with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
+        interface: Any = uvicorn.Config(consumer, log_config=None).load()
+    assert interface.app is consumer
+
+
+async def test_connections_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.error"):
+        conversation = WebSocketConversation(silent)
+        await conversation.open()
+        await conversation.lose()
+        plain = Conversation(hello)
+        plain.send(GET)
+        await settle()
+        await plain.lose()
+    lines = [line for line in caplog.messages if " - " in line]
+    assert [line.partition(" - ")[2] for line in lines] == [
+        "HTTP connection made",
+        "Upgrading to WebSocket",
+        "WebSocket connection made",
+        "WebSocket connection lost",
+        "HTTP connection made",
+        "HTTP connection lost",
+    ]

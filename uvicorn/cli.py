@@ -123,16 +123,17 @@ def _setting_option(field: Field[Any]) -> _Option:
 
 def _print_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if value:
-        click.echo(f"uvicorn {__version__} with {platform.python_implementation()} {platform.python_version()}")
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        click.echo(f"Running uvicorn {__version__} with {python} on {platform.system()}")
         ctx.exit()
 
 
-def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
+def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> list[list[str]]:
     pairs = [value.partition(":") for value in values]
     for value, (name, colon, _) in zip(values, pairs, strict=True):
         if not (name and colon):
             raise click.BadParameter(f"expected NAME:VALUE, got {value!r}", ctx, option)
-    return [(name, rest) for name, _, rest in pairs]
+    return [[name, rest] for name, _, rest in pairs]
 
 
 def _reject(ctx: click.Context, option: click.Parameter, value: object) -> None:

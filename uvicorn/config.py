@@ -17,8 +17,10 @@ from uvicorn.keywords import (
     FIELDS,
     OTHER_KEYWORDS,
     READ_KEYWORDS,
+    addresses_of,
     build_settings,
     log_level_of,
+    signature_of,
     takes_nothing,
     workers_of,
 )
@@ -29,6 +31,7 @@ from uvicorn.other_servers import (
     INTERFACES,
     LIFESPAN,
     LOOP_FACTORIES,
+    PROTOCOL_CLASSES,
     SSL_PROTOCOL_VERSION,
     WS_PROTOCOLS,
     HTTPProtocolType,
@@ -37,9 +40,11 @@ from uvicorn.other_servers import (
     LoopFactoryType,
     UvicornDeprecationWarning,
     WSProtocolType,
+    checked_context,
     checked_headers,
     create_ssl_context,
     load_environment,
+    protocol_class,
     translate,
 )
 from uvicorn.server import STARTUP_FAILURE
@@ -49,7 +54,6 @@ from uvicorn.server.listener import (
     Address,
     close_sockets,
     open_sockets,
-    parse_bind,
     parse_mode,
 )
 from uvicorn.server.proxy import DEFAULT_TRUSTED
@@ -163,6 +167,7 @@ class Config:
             logger.warning('"workers" flag is ignored when reloading is enabled.')
         if self.should_reload:
             self.reload_dirs = reload_folders(_texts(reload_dirs), self.reload_includes, self.reload_excludes)
+            logger.info("Will watch for changes in these directories: %s", list(map(str, self.reload_dirs)))
         elif reload_dirs or reload_includes or reload_excludes:
             logger.warning(
                 "Current configuration will not reload as not all conditions are met, please refer to documentation."
@@ -183,7 +188,7 @@ class Config:
         )
         if (host is not None or port is not None) and (uds is not None or fd is not None):
             notes.append(f"host and port have no effect beside {'fd' if uds is None else 'uds'}")
-        addresses = _addresses(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
+        addresses = addresses_of(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
         parse_mode(settings.uds_mode)
         self.settings = settings
         self.addresses = addresses
@@ -196,6 +201,8 @@ class Config:
             return self.settings.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED
         if name == "interface" and self._interface_name:
             return self._interface_name
+        if name in PROTOCOL_CLASSES:
+            return protocol_class(name, getattr(self, PROTOCOL_CLASSES[name]))
         value = self.__dict__.get("_given", {}).get(name)
         if value is None and name in ("host", "port"):
             return next(getattr(each, name) for each in (*self.addresses, _DEFAULT_ADDRESS) if each.is_tcp)
@@ -220,7 +227,8 @@ class Config:
         configure_logging(self.log_config, self.use_colors)
         level = log_level_of(self.log_level)
         if level is not None:
-            for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+            # Level 0 is that of the parent: the configuration's own level of `uvicorn`.
+            for name in ("uvicorn",) * bool(level) + ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
                 logging.getLogger(name).setLevel(level)
         if not self.settings.access_log:
             # Programs ask for the handlers, to find out whether there is an access log.
@@ -274,10 +282,10 @@ class Config:
 
         interface = build_interface(self.load_app(), self.settings, self._source)
         self._interface_name = interface.name
-        if interface.name == "asgi3" and logging.getLogger("uvicorn.asgi").isEnabledFor(TRACE_LOG_LEVEL):
-            from uvicorn.message_logger import MessageLoggerMiddleware
+        if logging.getLogger("uvicorn.asgi").isEnabledFor(TRACE_LOG_LEVEL):
+            from uvicorn.message_logger import log_messages
 
-            interface.app = MessageLoggerMiddleware(interface.app)
+            log_messages(interface)
         return interface
 
     def load_app(self) -> Any:
@@ -298,7 +306,7 @@ class Config:
         return config.load()
 
     def _imported(self, name: str) -> Any:
-        from uvicorn.importer import import_from_string
+        from uvicorn.importer import import_application
 
         folder = os.path.abspath(self.app_dir or "")
         if not os.path.isdir(folder):
@@ -309,7 +317,7 @@ class Config:
                 sys.path.append(folder)
         elif sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
-        return import_from_string(name)
+        return import_application(name)
 
     def _made(self, app: Any, source: str) -> Any:
         """Return `app`, or what it returns if it is a factory."""
@@ -335,7 +343,7 @@ class Config:
         if self._ssl is not None:
             return self._ssl
         if self.ssl_context_factory is not None:
-            return self.ssl_context_factory(self, self._own_ssl_context)
+            return checked_context(self.ssl_context_factory(self, self._own_ssl_context))
         if not (self.settings.ssl_certfile or self.settings.ssl_keyfile or self.settings.ssl_ca_certs):
             return None
         return self._own_ssl_context()
@@ -370,30 +378,8 @@ class Config:
         return sock
 
 
-def _addresses(
-    host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
-) -> tuple[Address, ...]:
-    for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
-        if given == "":
-            raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
-    if fd is not None and fd < 0:
-        raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
-    # Other servers take a host and a port beside these, and prefer these.
-    tcp = uds is None and fd is None and (host is not None or port is not None)
-    kinds = {"--host and --port": tcp, "--uds": uds is not None, "--fd": fd is not None, "--bind": bool(binds)}
-    if sum(kinds.values()) > 1:
-        found = " beside ".join(kind for kind, is_given in kinds.items() if is_given)
-        raise ConfigError(f"more than one kind of address: expected one of {', '.join(kinds)}, got {found}")
-    if uds is not None:
-        return (Address(path=uds),)
-    if fd is not None:
-        return (Address(descriptor=fd),)
-    if binds:
-        return tuple(parse_bind(bind) for bind in binds)
-    number = DEFAULT_PORT if port is None else port
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 65536:
-        raise ConfigError(f"port: expected a number from 0 to 65535, got {port!r}")
-    return (Address(DEFAULT_HOST if host is None else host, number),)
+# Programs look there for the keywords that they may pass on.
+Config.__init__.__signature__ = signature_of(Config.__init__, SettingOptions)  # type: ignore[attr-defined]
 
 
 def _texts(given: Sequence[str | os.PathLike[str]] | str | None) -> list[str]:

@@ -26,6 +26,16 @@ _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: Any) -> Any:
+    """Like `import_application`, for other programs: an exception inside the module is raised as it is."""
+    try:
+        return import_application(source)
+    except ImportFromStringError as error:
+        if error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
+
+
+def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`; `module` alone means its `application` or `app`.
 
     An object that is no text is returned as it is.

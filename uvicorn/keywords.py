@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, Final
 
 from uvicorn.errors import ConfigError, UnknownKeywordError
 from uvicorn.logging import LOG_LEVELS
 from uvicorn.options import RunOptions
+from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, parse_bind
 from uvicorn.settings import LOOP_NAMES, Limits, Settings
 
 
@@ -112,3 +113,46 @@ def takes_nothing(app: Any) -> bool:
         return not inspect.signature(app).parameters
     except (TypeError, ValueError):
         return False
+
+
+def addresses_of(
+    host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
+) -> tuple[Address, ...]:
+    """Return the addresses that the keywords name. Raise ConfigError for an invalid one, and for several kinds."""
+    for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
+        if given == "":
+            raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
+    if fd is not None and fd < 0:
+        raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
+    # Other servers take a host and a port beside these, and prefer these.
+    tcp = uds is None and fd is None and (host is not None or port is not None)
+    kinds = {"--host and --port": tcp, "--uds": uds is not None, "--fd": fd is not None, "--bind": bool(binds)}
+    if sum(kinds.values()) > 1:
+        found = " beside ".join(kind for kind, is_given in kinds.items() if is_given)
+        raise ConfigError(f"more than one kind of address: expected one of {', '.join(kinds)}, got {found}")
+    if uds is not None:
+        return (Address(path=uds),)
+    if fd is not None:
+        return (Address(descriptor=fd),)
+    if binds:
+        return tuple(parse_bind(bind) for bind in binds)
+    number = DEFAULT_PORT if port is None else port
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 65536:
+        raise ConfigError(f"port: expected a number from 0 to 65535, got {port!r}")
+    return (Address(DEFAULT_HOST if host is None else host, number),)
+
+
+def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
+    """Return the signature of `function` with each keyword of the TypedDict `options` in place of `**keywords`."""
+    signature = inspect.signature(function)
+    named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=FIELDS[name].default if name in FIELDS else None,
+            annotation=getattr(hint, "__forward_arg__", hint),
+        )
+        for name, hint in inspect.get_annotations(options).items()
+    ]
+    return signature.replace(parameters=[*named, *more])

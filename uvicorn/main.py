@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -62,6 +64,15 @@ def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
         _run(app, options)
 
 
+# That of `Config`, for programs that look there for the keywords that they may pass on.
+run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        one if one.name == "app" else one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in inspect.signature(Config).parameters.values()
+    ]
+)
+
+
 def _run(app: Callable[..., Any] | str, options: RunOptions) -> None:
     config = Config(app, **options)
     context = click.get_current_context(silent=True)
@@ -76,4 +87,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
         return value
+    if name == "ServerState":
+        message = "uvicorn.main.ServerState is deprecated, use uvicorn.server.ServerState instead."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return importlib.import_module("uvicorn.server").ServerState
     raise AttributeError(f"module 'uvicorn.main' has no attribute {name!r}")

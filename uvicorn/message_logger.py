@@ -1,4 +1,4 @@
-"""Messages of an ASGI application in the log, at level TRACE, with sizes in place of contents."""
+"""Messages of ASGI and channels applications in the log, at level TRACE, with sizes in place of contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uvicorn.types import Message
 logger = logging.getLogger("uvicorn.asgi")
 
 # Fields with content, or with cookies and credentials.
-_SIZED = ("body", "bytes", "text", "headers")
+_SIZED = ("body", "bytes", "text", "headers", "content")
 
 
 def message_with_placeholders(message: Any) -> Any:
@@ -24,6 +24,13 @@ def message_with_placeholders(message: Any) -> Any:
         else value
         for name, value in message.items()
     }
+
+
+def log_messages(interface: Any) -> None:
+    """Wrap the application of an ASGI or channels interface in a logger of its messages; leave others alone."""
+    wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(interface.name)
+    if wrapper is not None:
+        interface.app = wrapper(interface.app)
 
 
 class MessageLoggerMiddleware:
@@ -57,3 +64,35 @@ class MessageLoggerMiddleware:
             logger.log(TRACE_LOG_LEVEL, "%s Raised exception: %s", name, type(error).__name__)
             raise
         logger.log(TRACE_LOG_LEVEL, "%s Completed", name)
+
+
+class ChannelsMessageLogger:
+    """Logs what a channels application receives and sends to `reply`, on the logger `uvicorn.asgi`."""
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self.app = app
+        self._numbers = itertools.count(1)
+
+    def __call__(self, message: Message, channels: Message) -> Any:
+        """Call the application, and log the message."""
+        client = message.get("client")
+        peer = f"{client[0]}:{client[1]} - " if client else ""
+        name = f"{peer}Channels [{next(self._numbers)}]"
+        logger.log(TRACE_LOG_LEVEL, "%s Receive %s", name, message_with_placeholders(message))
+        return self.app(message, {**channels, "reply": _LoggedReply(channels["reply"], name)})
+
+
+class _LoggedReply:
+    """A reply channel that logs what is sent, and otherwise is the one it wraps."""
+
+    def __init__(self, reply: Any, name: str) -> None:
+        self._reply = reply
+        self._log_name = name
+
+    def send(self, message: Any) -> Any:
+        shown = message_with_placeholders(message) if isinstance(message, dict) else message
+        logger.log(TRACE_LOG_LEVEL, "%s Send %s", self._log_name, shown)
+        return self._reply.send(message)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reply, name)

@@ -123,10 +123,29 @@ LOOP_FACTORIES: Final = {
     "uvloop": "uvicorn.loops.uvloop:uvloop_loop_factory",
     "zuvloop": "uvicorn.loops.zuvloop:zuvloop_loop_factory",
 }
+#: Attributes of `Config` with a class that exists by name only, and the keywords that choose it.
+PROTOCOL_CLASSES: Final = {"http_protocol_class": "http", "ws_protocol_class": "ws"}
 #: The kinds of applications, with those that only this server has.
 INTERFACES: Final = ["auto", "asgi3", "asgi2", "wsgi", "channels", "consumer"]
 #: `ssl.PROTOCOL_TLS_SERVER`.
 SSL_PROTOCOL_VERSION: Final = 17
+
+
+def protocol_class(attribute: str, chosen: str | type | None) -> Any:
+    """Return the class that `Config.http_protocol_class` or `ws_protocol_class` names, or None for 'none'."""
+    from uvicorn.importer import import_from_string
+
+    table = HTTP_PROTOCOLS if attribute == "http_protocol_class" else WS_PROTOCOLS
+    return import_from_string(table.get(chosen, chosen) if isinstance(chosen, str) else chosen)
+
+
+def checked_context(context: Any) -> SSLContext:
+    """Return what `ssl_context_factory` has made. Raise ConfigError for anything but a context."""
+    from ssl import SSLContext
+
+    if not isinstance(context, SSLContext):
+        raise ConfigError(f"ssl_context_factory: expected an ssl.SSLContext, got {type(context).__name__}")
+    return context
 
 
 class UvicornDeprecationWarning(UserWarning):

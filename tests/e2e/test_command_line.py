@@ -574,7 +574,7 @@ def test_the_error_for_a_module_whose_import_is_missing_names_the_import(folder:
 
 
 def test_the_option_version_prints_the_version(folder: Path) -> None:
-    assert run_command(folder, "--version").stdout.startswith(f"uvicorn {uvicorn.__version__} with ")
+    assert run_command(folder, "--version").stdout.startswith(f"Running uvicorn {uvicorn.__version__} with ")
 
 
 def test_the_option_help_prints_the_usage(folder: Path) -> None:

@@ -15,6 +15,9 @@ from uvicorn.core.exchange import HTTPExchange
 access_logger: Final = logging.getLogger("uvicorn.access")
 server_logger: Final = logging.getLogger("uvicorn.error")
 
+#: The level of lines about each connection: `uvicorn.logging.TRACE_LOG_LEVEL`.
+TRACE: Final = 5
+
 _LONGEST: Final = 1000
 _LONGEST_METHOD: Final = 40
 

@@ -112,7 +112,6 @@ class Reloader(Supervisor):
             stop.set()
 
     def _log_start(self) -> None:
-        logger.info("Will watch for changes in these directories: %s", list(map(str, self._selection.folders)))
         logger.info("Started reloader process [%d] using %s", os.getpid(), self._watcher_name)
 
     def _changed(self, path: str) -> None:
