@@ -46,7 +46,9 @@ async def opened(kind: str) -> tuple[Client, ASGI3Reply]:
         ),
     ],
 )
-async def test_a_websocket_is_sent_text_bytes_and_close(message: Event, events: list[Event]) -> None:
+async def test_group_messages_with_text_bytes_and_close_become_asgi_websocket_events(
+    message: Event, events: list[Event]
+) -> None:
     client, reply = await opened("websocket")
     await reply.send(message)
     assert client.events == events
@@ -59,7 +61,7 @@ async def test_a_websocket_is_sent_text_bytes_and_close(message: Event, events: 
         ({"content": b"a"}, {"type": "http.response.body", "body": b"a", "more_body": False}),
     ],
 )
-async def test_a_response_is_sent_chunks(message: Event, event: Event) -> None:
+async def test_group_messages_with_content_become_asgi_response_chunks(message: Event, event: Event) -> None:
     client, reply = await opened("http")
     await reply.send(message)
     assert client.events == [event]

@@ -42,7 +42,7 @@ def url_of(servers: list[RedisServer]) -> str:
     return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
 
 
-def test_the_groups_of_these_tests_are_on_different_servers() -> None:
+def test_the_groups_of_the_cluster_tests_are_on_different_servers() -> None:
     assert len({min(key_slot(group.encode()) // 5461, 2) for group in GROUPS}) > 1
 
 
@@ -107,7 +107,7 @@ async def test_one_reachable_server_is_enough_to_find_the_cluster(cluster: list[
 
 
 @pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
-async def test_cluster_servers_that_announce_no_name_have_the_name_they_are_reached_by(
+async def test_a_cluster_server_that_announces_no_name_is_reached_at_its_known_address(
     cluster: list[RedisServer], endpoint: str
 ) -> None:
     for server in cluster:
@@ -116,7 +116,7 @@ async def test_cluster_servers_that_announce_no_name_have_the_name_they_are_reac
         await say_and_hear(backend, recorder, b"x")
 
 
-async def test_f6_in_a_cluster_a_user_with_minimal_rights_is_enough(cluster: list[RedisServer]) -> None:
+async def test_f6_a_cluster_user_with_minimal_rights_can_publish_and_subscribe(cluster: list[RedisServer]) -> None:
     rights = "resetchannels &one &two &three -@all +spublish +ssubscribe +sunsubscribe +ping +cluster|slots"
     for server in cluster:
         server.ask("ACL", "SETUSER", "narrow", "on", ">word", *rights.split())

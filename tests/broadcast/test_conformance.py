@@ -45,7 +45,7 @@ async def test_a_payload_published_after_subscribe_is_received_once(url: str, gr
     assert recorder.payloads == [b"one", b"two"]
 
 
-async def test_any_bytes_are_received_unchanged(url: str, group: str) -> None:
+async def test_a_payload_of_any_bytes_is_received_unchanged(url: str, group: str) -> None:
     payloads = [b"", b"\x00", bytes(range(256)), b"\r\n*3\r\n$7\r\nmessage\r\n", b"x" * 1_000_000, b"\xff" * 65536]
     async with listening(url, group) as (backend, recorder):
         for payload in payloads:
@@ -61,7 +61,7 @@ async def test_f2_any_text_is_a_group_name_and_never_a_command(url: str, group: 
         assert recorder.events[0].group == group + name
 
 
-async def test_each_payload_comes_with_its_group(url: str, group: str) -> None:
+async def test_a_backend_passes_each_payload_with_its_group(url: str, group: str) -> None:
     async with listening(url, f"{group} a", f"{group} b") as (backend, recorder):
         for name in "abba":
             await backend.publish(f"{group} {name}", name.encode())
@@ -119,7 +119,7 @@ async def test_a_backend_receives_its_own_messages_once(url: str, group: str) ->
     assert len(first.payloads) == 51
 
 
-async def test_no_message_published_after_subscribing_is_lost_in_many_races(url: str, group: str) -> None:
+async def test_no_message_published_after_subscribe_is_lost_in_repeated_races(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder), listening(url) as (other, _):
         for number in range(RACES):
             name = f"{group} {number}"

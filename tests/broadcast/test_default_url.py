@@ -41,7 +41,7 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_the_url_in_the_environment_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_broadcast_url_in_the_environment_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://elsewhere:1")
     assert await choose_url("127.0.0.1", 1) == "redis://elsewhere:1"
 
@@ -96,11 +96,11 @@ async def test_with_several_processes_memory_is_never_chosen(
 
 
 @pytest.mark.parametrize("value", ["1", "many"])
-async def test_one_process_is_not_several(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_with_one_process_is_not_counted_as_several(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)
     assert await choose_url("127.0.0.1", 1) == "memory://"
 
 
 @pytest.mark.parametrize(("host", "url"), [("localhost", "redis://localhost:1"), ("::1", "redis://[::1]:1")])
-def test_url_of_host_and_port(host: str, url: str) -> None:
+def test_the_url_of_an_ipv6_host_has_brackets(host: str, url: str) -> None:
     assert url_of_redis(host, 1) == url

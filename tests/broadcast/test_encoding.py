@@ -123,14 +123,14 @@ def test_a_message_that_contains_itself_is_rejected() -> None:
         encode(message)
 
 
-def test_text_and_bytes_are_shared() -> None:
+def test_text_and_bytes_of_a_decoded_message_share_one_frame() -> None:
     message = share({"text": "a", "bytes": b"b", "close": True})
     assert message == {"text": "a", "bytes": b"b", "close": True}
     assert (type(message["text"]), type(message["bytes"])) == (SharedText, SharedBytes)
 
 
 @pytest.mark.parametrize("name", ["chat", "a b\r\nPUBLISH x", "é", "x" * 512, "\0"])
-def test_a_group_may_have_any_name(name: str) -> None:
+def test_a_group_name_may_be_any_text(name: str) -> None:
     assert group_name(name) == name
 
 

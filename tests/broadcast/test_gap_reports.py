@@ -61,7 +61,7 @@ async def test_B17c_many_messages_above_the_size_limit_are_reported_at_once_and_
     await hub.stop()
 
 
-async def test_the_first_message_after_joining_is_no_gap() -> None:
+async def test_the_first_message_after_joining_a_group_is_no_gap() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {"text": "57"}, number=57)
     await settle()
@@ -69,7 +69,7 @@ async def test_the_first_message_after_joining_is_no_gap() -> None:
     await hub.stop()
 
 
-async def test_the_first_message_after_leaving_and_joining_again_is_no_gap() -> None:
+async def test_the_first_message_after_leaving_and_joining_a_group_again_is_no_gap() -> None:
     backend, hub, reply, recorder = await with_member("chat")
     backend.receive("chat", {"text": "1"}, number=1)
     hub.discard("chat", reply.name)
@@ -81,7 +81,7 @@ async def test_the_first_message_after_leaving_and_joining_again_is_no_gap() -> 
     await hub.stop()
 
 
-async def test_sequence_numbers_are_checked_for_each_sender_and_group() -> None:
+async def test_sequence_numbers_are_checked_separately_for_each_sender_and_group() -> None:
     backend, hub, _, recorder = await with_member("a", "b")
     for group, sender, number in (("a", "x", 1), ("a", "y", 9), ("b", "x", 5), ("a", "x", 2), ("b", "x", 6)):
         backend.receive(group, {}, sender, number)
@@ -90,7 +90,7 @@ async def test_sequence_numbers_are_checked_for_each_sender_and_group() -> None:
     await hub.stop()
 
 
-async def test_a_sender_whose_sequence_numbers_start_anew_causes_no_gap() -> None:
+async def test_a_sender_that_restarts_its_sequence_numbers_causes_no_gap() -> None:
     backend, hub, _, recorder = await with_member("chat")
     for number in (5, 6, 1, 2):
         backend.receive("chat", {}, number=number)

@@ -65,7 +65,7 @@ async def test_add_to_a_subscribed_group_returns_at_once() -> None:
         assert client.send({"group": "chat", "add": other.name}) is DONE
 
 
-async def test_cancelling_an_add_does_not_cancel_concurrent_ones() -> None:
+async def test_cancelling_an_add_does_not_cancel_concurrent_adds_to_the_group() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         first = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -84,7 +84,7 @@ async def test_another_client_of_this_process_is_added_by_its_name() -> None:
         assert other.sent == ["a"]
 
 
-async def test_adding_a_channel_that_is_gone_does_nothing() -> None:
+async def test_adding_a_reply_channel_that_no_longer_exists_does_nothing() -> None:
     async with groups() as client:
         name = Reply().name
         assert client.send({"group": "chat", "add": name}) is DONE
@@ -92,7 +92,7 @@ async def test_adding_a_channel_that_is_gone_does_nothing() -> None:
         assert client.hub.members == {}
 
 
-async def test_discard_takes_effect_at_once() -> None:
+async def test_a_discarded_member_gets_no_message_sent_after_the_discard() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name})
         _ = client.send({"group": "chat", "discard": client.reply.name})
@@ -203,7 +203,7 @@ async def test_groups_send_from_another_thread_raises_its_error() -> None:
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_groups_name_is_that_of_the_reply_channel() -> None:
+async def test_groups_name_is_the_name_of_the_reply_channel() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 

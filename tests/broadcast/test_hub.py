@@ -321,7 +321,7 @@ async def test_a_hub_that_stops_while_it_starts_leaves_no_connection() -> None:
     assert slow.stopped and connecting.stopped
 
 
-async def test_a_hub_has_counters_before_it_has_started() -> None:
+async def test_a_hub_that_has_not_started_has_counters() -> None:
     hub = Hub(lambda: asyncio.sleep(0, ScriptedBackend()), HubOptions())
     assert hub.snapshot()["members"] == 0
     await hub.stop()

@@ -71,7 +71,7 @@ async def test_a_message_with_other_keys_than_text_is_sent_at_once() -> None:
         assert reply.sent == ["a", {"content": "b"}]
 
 
-async def test_a_text_of_another_type_is_left_to_the_reply_channel() -> None:
+async def test_a_group_message_whose_text_is_not_str_is_passed_to_the_reply_channel() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.receive_payload("chat", b'{"text": 1}')
@@ -159,7 +159,7 @@ async def test_drop_newest_puts_a_gap_after_the_last_queued_message() -> None:
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("drop_oldest", ["c", "d"]), ("drop_newest", ["a", "b"])])
-async def test_any_number_of_dropped_messages_is_one_gap(policy: str, kept: list[str]) -> None:
+async def test_consecutive_dropped_messages_cause_one_gap(policy: str, kept: list[str]) -> None:
     async with Group(messages=2, policy=policy) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -170,7 +170,7 @@ async def test_any_number_of_dropped_messages_is_one_gap(policy: str, kept: list
         assert group.hub.metrics.gaps == 1
 
 
-async def test_the_maximum_length_of_a_queue_is_counted() -> None:
+async def test_the_metrics_have_the_maximum_length_of_a_client_queue() -> None:
     async with Group() as group:
         slow = await group.member()
         slow.is_ready = False
@@ -216,7 +216,7 @@ async def test_a_gap_in_several_groups_is_one_event_for_each_member() -> None:
         assert both.sent == [Gap({"one", "two"}, "reconnect", 77.0)]
 
 
-async def test_an_application_that_raises_at_a_gap_still_gets_messages(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_whose_gap_handler_raises_still_gets_messages(caplog: pytest.LogCaptureFixture) -> None:
     async def on_gap(reply: Any, gap: Gap) -> None:
         raise RuntimeError("no database")
 
@@ -289,7 +289,7 @@ async def test_a_queued_gap_in_several_groups_keeps_the_groups_that_are_not_left
         assert reply.sent == [Gap({"two"}, "reconnect", 77.0)]
 
 
-async def test_gaps_without_a_message_in_between_are_merged() -> None:
+async def test_adjacent_gaps_in_a_client_queue_are_merged() -> None:
     async with Group(messages=1, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
@@ -304,7 +304,7 @@ async def test_gaps_without_a_message_in_between_are_merged() -> None:
         ]
 
 
-async def test_gaps_are_merged_when_the_messages_in_between_are_dropped_on_discard() -> None:
+async def test_gaps_are_merged_when_discard_drops_the_messages_between_them() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
@@ -374,7 +374,7 @@ async def test_a_message_that_arrives_while_the_last_queued_one_is_sent_follows_
         assert reply.sent == ["a", "b", "c"]
 
 
-async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(
+async def test_each_delivery_error_is_logged_once_within_a_limited_memory_of_errors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(members, "_REFUSED_LINES", 1000)
@@ -386,7 +386,7 @@ async def test_errors_are_logged_once_each_and_forgotten_when_there_are_many(
         assert len(caplog.records) == 102
 
 
-async def test_B17c_ever_new_errors_are_limited_to_twenty_escaped_lines_a_minute(
+async def test_B17c_different_delivery_errors_cause_at_most_twenty_escaped_lines_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Group() as group:
@@ -398,7 +398,7 @@ async def test_B17c_ever_new_errors_are_limited_to_twenty_escaped_lines_a_minute
         assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
 
-async def test_B17c_a_message_of_many_small_objects_counts_for_its_size_in_memory() -> None:
+async def test_B17c_a_queued_message_of_many_small_objects_counts_with_its_size_in_memory() -> None:
     async with Group(messages=100, octets=50_000) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -418,7 +418,9 @@ async def test_a_message_that_one_member_rejects_reaches_the_others(caplog: pyte
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-async def test_a_client_that_closes_in_its_own_task_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_during_a_delivery_is_not_logged_as_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with Group() as group:
         reply = await group.member()
         reply.failure = asyncio.CancelledError()
@@ -443,7 +445,7 @@ class StrangersReply:
         self.sent.append(message.get("text", str(message.get("close"))))
 
 
-async def test_a_send_of_a_foreign_reply_channel_is_awaited() -> None:
+async def test_each_send_of_a_foreign_reply_channel_is_awaited() -> None:
     async with Group() as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())

@@ -71,7 +71,7 @@ async def test_a_group_message_that_is_too_large_is_one_warning(kind: str, caplo
         await client.lose()
 
 
-async def test_the_chat_of_the_documentation_works() -> None:
+async def test_the_chat_of_the_documentation_delivers_messages_to_all_clients() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     first, second = await visit(app), await visit(app)
     await first.say("hello", b"\x00")
@@ -371,7 +371,7 @@ def test_the_middleware_is_detected_as_the_interface_of_its_application(kind: st
 
 
 @pytest.mark.parametrize(("kind", "app"), KINDS)
-async def test_each_kind_of_application_has_groups(kind: str, app: Any) -> None:
+async def test_applications_of_each_interface_have_groups(kind: str, app: Any) -> None:
     backend = ScriptedBackend()
     client = Conversation(BroadcastMiddleware(app, backend=backend))
     await client.interface.startup()
@@ -580,7 +580,7 @@ def test_a_call_with_unknown_arguments_raises() -> None:
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_spellings_and_import_paths_are_one_class() -> None:
+def test_both_spellings_and_import_paths_of_the_middleware_are_one_class() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware
@@ -596,7 +596,7 @@ def test_both_spellings_and_import_paths_are_one_class() -> None:
         ((), None),
     ],
 )
-def test_host_and_port_name_a_redis(arguments: tuple[Any, ...], url: str | None) -> None:
+def test_host_and_port_arguments_become_a_redis_url(arguments: tuple[Any, ...], url: str | None) -> None:
     assert BroadcastMiddleware(chat, *arguments).url == url
 
 

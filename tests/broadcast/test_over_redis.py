@@ -60,7 +60,7 @@ async def test_B7_a_message_published_from_a_thread_after_add_has_returned_arriv
             assert reply.sent == [str(number) for number in range(20)]
 
 
-async def test_B2_messages_of_each_sender_are_in_order_and_all_members_agree(redis_server: RedisServer) -> None:
+async def test_B2_all_members_get_the_messages_of_each_sender_in_the_same_order(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub, hub_on(redis_server.url) as other:
         members = [await join(hub, "chat") for _ in range(3)]
         for number in range(200):
@@ -74,7 +74,9 @@ async def test_B2_messages_of_each_sender_are_in_order_and_all_members_agree(red
         assert hub.metrics.gaps == 0
 
 
-async def test_B8_ten_thousand_members_are_one_subscription_and_two_connections(own_redis: RedisServer) -> None:
+async def test_B8_ten_thousand_members_of_a_group_need_one_subscription_and_two_connections(
+    own_redis: RedisServer,
+) -> None:
     async with hub_on(own_redis.url) as hub:
         replies = [Reply() for _ in range(10_000)]
         await asyncio.gather(
@@ -88,7 +90,9 @@ async def test_B8_ten_thousand_members_are_one_subscription_and_two_connections(
 
 
 @pytest.mark.parametrize("text", ["PUBLISH chat x\r\n", "\r\n*1\r\n$8\r\nFLUSHALL\r\n"])
-async def test_F2_group_names_are_never_interpreted(text: str, redis_server: RedisServer) -> None:
+async def test_F2_a_group_name_is_never_interpreted_as_a_redis_command_or_pattern(
+    text: str, redis_server: RedisServer
+) -> None:
     async with hub_on(redis_server.url) as hub:
         reply, other = await join(hub, text), await join(hub, "chat")
         hub.publish(text, {"text": "hi"})
@@ -108,7 +112,7 @@ async def test_F5_random_payloads_of_other_publishers_raise_nothing(redis_server
         assert hub.metrics.dropped_broken == 12
 
 
-async def test_F6_a_redis_user_with_minimal_rights_is_enough(own_redis: RedisServer) -> None:
+async def test_F6_a_redis_user_with_minimal_rights_can_publish_and_subscribe(own_redis: RedisServer) -> None:
     commands = ["-@all", "+publish", "+subscribe", "+unsubscribe", "+ping"]
     own_redis.ask("ACL", "SETUSER", "app", "on", ">secret", "resetchannels", "&app.*", *commands)
     url = f"redis://app:secret@127.0.0.1:{own_redis.port}"
@@ -123,7 +127,7 @@ async def test_F6_a_redis_user_with_minimal_rights_is_enough(own_redis: RedisSer
         assert "secret" not in str(refused.value)
 
 
-async def test_F6_a_redis_user_with_rights_to_some_channels_can_use_these(
+async def test_F6_a_redis_user_with_rights_to_some_channels_can_use_these_channels(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.ask(
@@ -148,7 +152,7 @@ async def test_F6_a_redis_user_with_rights_to_some_channels_can_use_these(
         await until(lambda: own_redis.ask("PUBSUB", "CHANNELS") == [])
 
 
-async def test_bytes_arrive_as_bytes(redis_server: RedisServer) -> None:
+async def test_bytes_values_of_a_message_arrive_as_bytes(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub:
         reply = await join(hub, "chat")
         hub.publish("chat", {"bytes": b"\x00\xff"})

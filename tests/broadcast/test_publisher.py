@@ -136,7 +136,7 @@ def test_a_publisher_authenticates_with_a_password(tmp_path: Path) -> None:
             publish("chat", {}, url=f"redis://127.0.0.1:{server.port}")
 
 
-def test_a_reply_that_never_ends_times_out() -> None:
+def test_a_publisher_raises_when_the_server_sends_endless_bytes() -> None:
     with patient_server() as server:
 
         def answer() -> None:
@@ -153,12 +153,12 @@ def test_a_reply_that_never_ends_times_out() -> None:
         thread.join()
 
 
-def test_a_missing_unix_socket_raises_broadcast_unavailable(tmp_path: Path) -> None:
+def test_a_publisher_for_a_missing_unix_socket_raises_broadcast_unavailable(tmp_path: Path) -> None:
     with pytest.raises(BroadcastUnavailable, match="No such file"):
         publish("chat", {}, url=f"unix://{tmp_path}/redis.sock")
 
 
-def test_a_publish_with_no_time_left_raises(redis_server: RedisServer) -> None:
+def test_a_publisher_without_time_left_raises_broadcast_unavailable(redis_server: RedisServer) -> None:
     with pytest.raises(BroadcastUnavailable, match="no answer in time"):
         Publisher(redis_server.url, timeout=0.0).publish("chat", {})
 
@@ -226,7 +226,7 @@ def test_a_publisher_follows_the_sentinels_to_the_master(tmp_path: Path) -> None
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
-def test_a_hanging_sentinel_leaves_time_for_the_others(tmp_path: Path) -> None:
+def test_a_publisher_asks_the_other_sentinels_when_one_hangs(tmp_path: Path) -> None:
     with watched_pair(tmp_path) as (master, _, sentinel), patient_server() as hanging:
         url = f"redis+sentinel://127.0.0.1:{hanging.getsockname()[1]},127.0.0.1:{sentinel.port}/chat"
         with listening(master, "news") as listener, Publisher(url, timeout=2) as publisher:
@@ -319,12 +319,12 @@ def test_a_sentinel_url_without_a_service_is_rejected() -> None:
         Publisher("redis+sentinel://127.0.0.1:1")
 
 
-def test_a_refused_connection_raises_at_once_with_the_address() -> None:
+def test_a_publisher_whose_connection_is_refused_raises_at_once_with_the_address() -> None:
     with pytest.raises(BroadcastUnavailable, match="redis://127.0.0.1:1/0: .*refused"):
         publish("chat", {}, url="redis://127.0.0.1:1")
 
 
-def test_a_message_that_was_never_sent_uses_no_sequence_number(own_redis: RedisServer) -> None:
+def test_a_message_that_a_publisher_could_not_send_uses_no_sequence_number(own_redis: RedisServer) -> None:
     own_redis.kill()
     with Publisher(own_redis.url) as publisher:
         for _ in range(3):
@@ -346,7 +346,7 @@ def test_publishing_to_a_hanging_redis_raises_within_the_timeout(own_redis: Redi
         own_redis.resume()
 
 
-def test_a_late_reply_is_not_taken_for_that_of_the_next_publish(own_redis: RedisServer) -> None:
+def test_a_late_reply_of_redis_is_not_matched_with_the_next_publish(own_redis: RedisServer) -> None:
     with listening(own_redis, "chat") as listener, Publisher(own_redis.url, timeout=0.05) as publisher:
         own_redis.halt()
         with pytest.raises(BroadcastUnavailable):
@@ -494,7 +494,9 @@ async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_its_t
     await middleware.shutdown()
 
 
-async def test_publish_raises_when_the_server_stops_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publish_raises_when_the_server_stops_before_it_has_sent_the_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     middleware, _ = await started("memory://here")
     hub = next(iter(middleware._hubs.values()))
 

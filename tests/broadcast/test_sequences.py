@@ -12,11 +12,11 @@ def lost(sequences: ReceivedSequences, *messages: tuple[str, str, int]) -> list[
     return [sequences.missing(*message)[0] for message in messages]
 
 
-def test_a_gap_in_the_sequence_numbers_is_the_number_of_lost_messages() -> None:
+def test_missing_sequence_numbers_are_counted_as_lost_messages() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "x", 6), ("a", "x", 9)) == [0, 0, 2]
 
 
-def test_a_first_or_smaller_sequence_number_is_no_gap() -> None:
+def test_a_first_or_smaller_sequence_number_of_a_sender_is_no_gap() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "y", 9), ("a", "x", 1)) == [0, 0, 0]
 
 
@@ -50,7 +50,7 @@ def test_forgetting_a_group_frees_its_senders() -> None:
     assert lost(sequences, ("a", "x", 9)) == [0]
 
 
-def test_the_sequence_number_of_the_oldest_group_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sequence_number_of_the_oldest_group_is_forgotten_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_GROUPS", 2)
     sequences = SentSequences()
     assert [sequences.next(group) for group in ("a", "b", "a", "c", "a", "b")] == [1, 1, 2, 1, 3, 1]

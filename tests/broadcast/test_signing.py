@@ -40,7 +40,7 @@ def test_a_signed_message_is_accepted_once() -> None:
     assert owning.reject("owner", message) == "it was received before"
 
 
-def test_an_earlier_message_is_not_accepted_after_a_later_one() -> None:
+def test_a_signed_message_is_rejected_after_a_later_one_of_its_sender() -> None:
     asking, owning, _, _ = pair()
     first, second = asking.sign("owner", "asker", COMMAND), asking.sign("owner", "asker", COMMAND)
     assert owning.reject("owner", second) == ""
@@ -68,7 +68,7 @@ def test_a_signed_message_with_an_extra_key_is_rejected() -> None:
     assert owning.reject("owner", {**asking.sign("owner", "asker", COMMAND), "asker": "me"}) != ""
 
 
-def test_a_message_for_another_process_is_rejected() -> None:
+def test_a_signed_message_for_another_process_is_rejected() -> None:
     asking, owning, _, _ = pair()
     assert owning.reject("owner", asking.sign("another", "asker", COMMAND)) != ""
 
@@ -81,7 +81,7 @@ def test_a_message_signed_with_another_secret_is_rejected_and_uses_no_sequence_n
     assert owning.reject("owner", asking.sign("owner", "asker", COMMAND)) == ""
 
 
-def test_any_of_several_secrets_is_accepted() -> None:
+def test_a_signature_by_any_of_several_secrets_is_accepted() -> None:
     asking, owning, _, _ = pair(b"the next one, for now second", SECRET)
     assert owning.reject("owner", asking.sign("owner", "asker", COMMAND)) == ""
 
@@ -94,7 +94,7 @@ def test_a_signed_message_is_accepted_if_clocks_differ_by_up_to_a_minute(seconds
     assert reason == ("" if accepted else f"it is {seconds} s old; expected 60 s at most: do the clocks differ?")
 
 
-def test_an_expired_message_is_rejected_after_the_clock_is_set_back(
+def test_an_expired_signed_message_is_rejected_after_the_clock_is_set_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.signing._MAX_SENDERS", 1)
@@ -109,7 +109,7 @@ def test_an_expired_message_is_rejected_after_the_clock_is_set_back(
     assert "100 s old" in owning.reject("owner", early)
 
 
-def test_a_message_is_accepted_once_even_by_successive_signers_of_a_process(
+def test_a_signed_message_is_accepted_once_by_successive_signers_of_a_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     past: dict[str, tuple[int, float]] = {}
@@ -141,7 +141,7 @@ def test_a_message_is_accepted_once_even_by_successive_signers_of_a_process(
         {"extra": float("inf")},
     ],
 )
-def test_values_that_cannot_be_signed_are_rejected(changes: dict[str, Any]) -> None:
+def test_a_message_with_values_that_cannot_be_signed_is_rejected(changes: dict[str, Any]) -> None:
     asking, owning, _, _ = pair()
     assert owning.reject("owner", asking.sign("owner", "asker", COMMAND) | changes) != ""
 
@@ -166,7 +166,7 @@ def test_invalid_times_signed_with_the_secret_do_not_raise(sent: float) -> None:
         (["x" * 16, b"y" * 20], (b"x" * 16, b"y" * 20)),
     ],
 )
-def test_one_secret_or_several_may_be_given(given: Any, secrets: tuple[bytes, ...]) -> None:
+def test_the_secret_option_accepts_one_secret_or_several(given: Any, secrets: tuple[bytes, ...]) -> None:
     assert check_secrets(given) == secrets
 
 

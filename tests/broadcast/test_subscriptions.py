@@ -52,7 +52,7 @@ class RecordingBackend:
             raise BroadcastError(f"{self.refused} is refused")
 
 
-async def test_a_wanted_group_is_awaited_until_it_is_active() -> None:
+async def test_a_caller_waits_until_its_group_is_subscribed() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     wanted = backend.subscriptions.want("a")

@@ -72,19 +72,19 @@ async def test_C1_a_field_name_with_an_underscore_is_dropped_from_environ(name: 
     assert "evil" not in repr(environ)
 
 
-def test_C2_http_proxy_of_a_host_is_dropped_from_environ() -> None:
+def test_C2_HTTP_PROXY_in_the_environ_of_a_host_is_dropped() -> None:
     assert "HTTP_PROXY" not in behind_two_bridges({"HTTP_PROXY": "evil:80"})
 
 
 @pytest.mark.parametrize("key", ["HTTP_REMOTE_USER", "HTTP_WSGI_INPUT", "HTTP_SCRIPT_NAME", "HTTP_CONTENT_LENGTH"])
-def test_C3_a_field_sets_only_its_own_key_behind_two_bridges(key: str) -> None:
+def test_C3_a_field_sets_only_its_own_environ_key_behind_two_adapters(key: str) -> None:
     bare = behind_two_bridges({})
     bridged = behind_two_bridges({key: "evil"})
     assert {name for name, value in bridged.items() if value == "evil"} <= {key}
     assert bare.keys() - {key} == bridged.keys() - {key}
 
 
-def test_C4_every_path_of_two_bytes_is_the_same_behind_two_bridges() -> None:
+def test_C4_every_path_of_two_bytes_is_the_same_behind_two_adapters() -> None:
     # The two conversions that the adapters use, one after the other, without threads and loops.
     for number in range(65536):
         path = b"/%c%c" % divmod(number, 256)
@@ -108,7 +108,7 @@ def test_C4_a_path_is_neither_normalized_nor_decoded_twice(target: bytes) -> Non
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("target", [b"http://x/a%20b?c=d", b"HTTP://x:80/a%20b?c=d", b"/a%20b?c=d"])
-async def test_C5_path_and_raw_target_agree(target: bytes) -> None:
+async def test_C5_RAW_URI_and_PATH_INFO_in_environ_agree(target: bytes) -> None:
     host = b"host: x:80" if b":80" in target else b"host: x"
     environ = await served(request(b"GET " + target + b" HTTP/1.1", host=host))
     assert environ is not None
@@ -119,7 +119,7 @@ async def test_C5_path_and_raw_target_agree(target: bytes) -> None:
 
 
 @pytest.mark.any_loop
-async def test_C5_a_target_and_a_host_field_that_differ_give_the_targets_host_or_a_refusal() -> None:
+async def test_C5_a_host_field_that_contradicts_an_absolute_target_is_replaced_or_refused() -> None:
     environ = await served(request(b"GET http://evil.example/ HTTP/1.1", host=b"host: x"))
     assert environ is None or environ["HTTP_HOST"] == "evil.example"
 
@@ -143,7 +143,7 @@ def test_C6_a_mount_ends_at_a_segment_boundary(root: str, rest: str) -> None:
 
 @pytest.mark.parametrize("script", ["", "/app", "/\xff", "/\xc3\xa9", "/\xef\xbf\xbd", "/a/\xfe/b", "/a%2Fb"])
 @pytest.mark.parametrize("info", ["", "/", "/x", "/\xff", "//x", "/app"])
-def test_C6_script_name_and_path_info_are_the_same_behind_two_bridges(script: str, info: str) -> None:
+def test_C6_script_name_and_path_info_are_the_same_behind_two_adapters(script: str, info: str) -> None:
     environ = behind_two_bridges({"SCRIPT_NAME": script, "PATH_INFO": info})
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script, info or ("" if script else "/"))
 
@@ -160,7 +160,7 @@ def test_C8_repeated_fields_are_joined_in_order() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"host", b"content-length", b"content-type", b"authorization"])
-async def test_C8_a_repeated_singular_field_is_refused(name: bytes) -> None:
+async def test_C8_a_request_that_repeats_a_singular_field_is_refused(name: bytes) -> None:
     environ = await served(
         request(b"GET / HTTP/1.1", name + b": 0", name + b": 0", host=None if name == b"host" else b"host: x")
     )
@@ -180,7 +180,7 @@ class Transport:
 
 
 @pytest.mark.parametrize("path", [b"generator", b"failing", b"closed", b"system_exit", b"big"])
-async def test_C10_a_worker_thread_touches_no_transport(path: bytes) -> None:
+async def test_C10_a_worker_thread_never_calls_a_transport(path: bytes) -> None:
     threads: set[int] = set()
     conversation = Conversation(wsgi_apps.app)
     conversation.connection._transport = Transport(conversation.transport, threads)  # type: ignore[assignment]
@@ -213,7 +213,7 @@ async def test_C10_a_client_that_disconnects_frees_the_worker_thread_that_waits_
     await conversation.interface.shutdown(1)
 
 
-async def test_C11_unread_content_of_a_blocked_application_is_bounded() -> None:
+async def test_C11_buffered_content_is_bounded_while_a_wsgi_application_blocks() -> None:
     begun, release = threading.Event(), threading.Event()
 
     def app(environ: Environ, start_response: Any) -> list[bytes]:

@@ -21,7 +21,7 @@ FAULTY_CONTENT = ("A5", "A6", "A7", "A8")
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if not name.startswith(FAULTY_CONTENT)])
-async def test_an_invalid_head_gets_its_status_and_never_reaches_the_application(name: str) -> None:
+async def test_a_request_with_an_invalid_head_is_refused_and_never_reaches_the_application(name: str) -> None:
     """A1 to A4, A9 to A13, A16, A18, C8, D1: each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     recorder = Recorder(echo)
@@ -37,7 +37,7 @@ async def test_an_invalid_head_gets_its_status_and_never_reaches_the_application
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if name.startswith(FAULTY_CONTENT)])
-async def test_invalid_content_gets_its_status_and_is_never_read_as_complete(name: str) -> None:
+async def test_a_request_with_invalid_content_is_refused_and_never_complete_for_the_application(name: str) -> None:
     """A5 to A8: each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     bodies: list[bytes] = []
@@ -238,7 +238,7 @@ async def test_A16_a_reply_before_100_continue_closes_the_connection() -> None:
     await conversation.lose()
 
 
-async def test_A16_a_client_of_http_1_0_is_never_sent_100_continue() -> None:
+async def test_A16_no_100_continue_is_sent_to_a_client_of_http_1_0() -> None:
     conversation = Conversation(echo)
     conversation.send(request(b"POST / HTTP/1.0", b"content-length: 1", b"expect: 100-continue"))
     await settle()
@@ -248,14 +248,14 @@ async def test_A16_a_client_of_http_1_0_is_never_sent_100_continue() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_A16_a_request_with_empty_content_is_not_sent_100_continue() -> None:
+async def test_A16_no_100_continue_is_sent_for_a_request_with_empty_content() -> None:
     conversation = Conversation(echo)
     conversation.send(request(POST, b"content-length: 0", b"expect: 100-continue"))
     await settle()
     assert conversation.statuses == [200]
 
 
-async def test_A17_a_thousand_pipelined_requests_are_answered_in_order_and_one_at_a_time() -> None:
+async def test_A17_a_thousand_pipelined_requests_are_handled_in_order_one_at_a_time() -> None:
     source = random.Random(17)
     running = 0
 

@@ -56,12 +56,12 @@ async def test_B1_a_tab_and_bytes_above_127_in_a_value_are_sent() -> None:
     assert response.header(b"x-a") == b"a\tb \xe9"
 
 
-async def test_B1_the_log_says_which_part_of_a_response_was_invalid(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B1_the_log_names_the_invalid_part_of_a_response(caplog: pytest.LogCaptureFixture) -> None:
     await response_to(replying(headers=[[b"x-a", b"a\nb"]]))
     assert "a header value has a control character in it" in caplog.text
 
 
-async def test_B2_transfer_encoding_and_content_length_of_an_application_give_one_framing() -> None:
+async def test_B2_a_response_with_transfer_encoding_and_content_length_is_sent_with_one_framing() -> None:
     headers = [[b"transfer-encoding", b"chunked"], [b"content-length", b"2"]]
     response = await response_to(replying(headers=headers, content=b"ab"))
     assert (response.header(b"transfer-encoding"), response.header(b"content-length")) == (None, b"2")
@@ -112,7 +112,7 @@ async def test_B2_a_streamed_response_that_is_too_long_is_cut_and_closed() -> No
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("status", [204, 304])
-async def test_B2_content_with_a_status_without_content_is_dropped(
+async def test_B2_content_of_a_response_with_status_204_or_304_is_dropped(
     status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = await response_to(replying(status=status, content=b"abc"))
@@ -125,7 +125,7 @@ async def test_B2_a_response_to_head_has_a_content_length_and_no_content() -> No
     assert (response.content, response.header(b"content-length"), response.complete) == (b"", b"3", True)
 
 
-async def test_B2_an_interim_status_is_not_a_response() -> None:
+async def test_B2_a_response_with_an_interim_status_is_rejected() -> None:
     assert (await response_to(replying(status=101))).status == 500
 
 
@@ -195,18 +195,18 @@ async def test_B4_many_invalid_requests_cause_a_bounded_number_of_log_lines(capl
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"server", b"date", b"Server", b"DATE"])
-async def test_B5_server_or_date_of_an_application_replaces_ours(name: bytes) -> None:
+async def test_B5_a_server_or_date_field_of_an_application_replaces_the_default(name: bytes) -> None:
     response = await response_to(replying(headers=[[name, b"mine"]]))
     assert response.header(name.lower()) == b"mine"
     other = b"date" if name.lower() == b"server" else b"server"
     assert response.header(other) is not None
 
 
-async def test_B5_server_and_date_of_an_application_replace_ours() -> None:
+async def test_B5_server_and_date_fields_of_an_application_replace_both_defaults() -> None:
     response = await response_to(replying(headers=[[b"server", b"s"], [b"date", b"d"]]))
     assert (response.header(b"server"), response.header(b"date")) == (b"s", b"d")
 
 
-async def test_B5_server_and_date_are_not_sent_when_switched_off() -> None:
+async def test_B5_server_and_date_fields_are_not_sent_when_switched_off() -> None:
     response = await response_to(replying(), server_header=False, date_header=False)
     assert (response.header(b"server"), response.header(b"date")) == (None, None)

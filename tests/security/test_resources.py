@@ -13,7 +13,7 @@ from uvicorn.settings import Limits
 from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
-async def test_D1_an_endless_header_is_refused_before_it_is_stored() -> None:
+async def test_D1_a_header_above_the_size_limit_is_refused_before_it_is_stored() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: ")
     fed = 0
@@ -25,7 +25,7 @@ async def test_D1_an_endless_header_is_refused_before_it_is_stored() -> None:
     await conversation.lose()
 
 
-async def test_D1_after_a_refusal_input_is_dropped_and_then_the_connection_closed() -> None:
+async def test_D1_input_after_a_refused_head_is_dropped_and_the_connection_closed() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: " + b"b" * 70000)
     dropped = 0
@@ -44,7 +44,9 @@ async def test_D1_after_a_refusal_input_is_dropped_and_then_the_connection_close
         (request(b"GET / HTTP/1.1", *[b"a: b"] * 499), "max_header_fields"),
     ],
 )
-async def test_D1_exactly_the_limit_passes_and_one_byte_more_is_refused(at_limit: bytes, keyword: str) -> None:
+async def test_D1_a_head_of_the_exact_limit_is_accepted_and_one_byte_more_is_refused(
+    at_limit: bytes, keyword: str
+) -> None:
     conversation = Conversation(hello)
     conversation.send(at_limit)
     await settle()
@@ -56,7 +58,7 @@ async def test_D1_exactly_the_limit_passes_and_one_byte_more_is_refused(at_limit
     await stricter.lose()
 
 
-async def test_D2_a_head_has_an_absolute_deadline_that_further_bytes_do_not_extend() -> None:
+async def test_D2_further_bytes_of_a_head_do_not_extend_its_deadline() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: ")
     for _ in range(10):
@@ -68,7 +70,7 @@ async def test_D2_a_head_has_an_absolute_deadline_that_further_bytes_do_not_exte
     await conversation.lose()
 
 
-async def test_D2_the_deadline_of_a_later_head_counts_from_its_first_byte() -> None:
+async def test_D2_the_deadline_of_a_second_head_begins_with_its_first_byte() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
@@ -88,7 +90,7 @@ async def test_D2_a_connection_that_never_sends_a_byte_is_closed_without_a_respo
     assert conversation.received == b""
 
 
-async def test_D3_content_that_stops_arriving_is_refused_and_the_application_gets_a_disconnect() -> None:
+async def test_D3_stalled_content_is_refused_and_the_application_gets_a_disconnect() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -131,7 +133,7 @@ async def test_D3_content_above_the_minimum_rate_has_no_deadline() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_D3_time_during_which_the_server_pauses_reading_does_not_count() -> None:
+async def test_D3_pauses_of_reading_by_the_server_do_not_count_towards_the_content_rate() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(request(POST, b"content-length: 1000000", content=b"x" * 70000), piece=1 << 20)
     assert not conversation.transport.reading
@@ -141,7 +143,7 @@ async def test_D3_time_during_which_the_server_pauses_reading_does_not_count() -
     await conversation.interface.tasks.finish(0)
 
 
-async def test_D4_send_waits_while_more_than_the_write_buffer_is_unsent() -> None:
+async def test_D4_send_waits_while_the_write_buffer_is_above_its_high_water_mark() -> None:
     sent: list[int] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -162,7 +164,7 @@ async def test_D4_send_waits_while_more_than_the_write_buffer_is_unsent() -> Non
     assert sent == [0, 1, 2, 3]
 
 
-async def test_D4_a_client_that_takes_no_byte_for_a_minute_is_reset() -> None:
+async def test_D4_a_client_that_reads_no_byte_of_a_response_for_a_minute_is_reset() -> None:
     conversation = Conversation(hello)
     conversation.transport.client_takes = False
     conversation.send(GET)
@@ -173,7 +175,7 @@ async def test_D4_a_client_that_takes_no_byte_for_a_minute_is_reset() -> None:
     assert conversation.transport.aborted
 
 
-async def test_D4_a_client_that_takes_a_little_is_not_reset() -> None:
+async def test_D4_a_client_that_reads_a_response_slowly_is_not_reset() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"x" * 100000})
 
@@ -215,7 +217,7 @@ async def test_D5_reading_pauses_above_64_KiB_of_unread_content_and_resumes_when
 
 @pytest.mark.parametrize("first", [1, 65536, 131072])
 @pytest.mark.parametrize("then", [b"", b"\r\n"])
-async def test_D5_at_most_128_KiB_of_content_are_unread_however_it_arrives(first: int, then: bytes) -> None:
+async def test_D5_at_most_128_KiB_of_unread_content_are_buffered(first: int, then: bytes) -> None:
     """The loop reads into the buffer of the connection until reading is paused."""
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     # The bytes after content of 2 bytes are held unparsed.
@@ -246,14 +248,14 @@ class CountingSink:
         self.calls += 1
 
 
-def test_D6_many_tiny_chunks_reach_the_sink_in_one_call() -> None:
+def test_D6_content_of_many_tiny_chunks_is_passed_on_in_one_call() -> None:
     sink = CountingSink()
     parser = HTTP1RequestParser(sink, Limits())
     parser.receive_data(chunked(b"1\r\nx\r\n" * 10000 + b"0\r\n\r\n"))
     assert sink.calls == 3
 
 
-async def test_D7_a_flood_of_pipelined_requests_is_not_read() -> None:
+async def test_D7_reading_stops_during_a_flood_of_pipelined_requests() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     sent = 0
     flood = GET * 100
@@ -266,7 +268,7 @@ async def test_D7_a_flood_of_pipelined_requests_is_not_read() -> None:
 
 
 @pytest.mark.any_loop
-async def test_D8_a_head_that_arrives_byte_by_byte_is_searched_once() -> None:
+async def test_D8_a_head_that_arrives_byte_by_byte_is_scanned_once() -> None:
     """Counts work, not time: each byte may be searched a bounded number of times."""
 
     class CountingBuffer(bytearray):
@@ -284,7 +286,9 @@ async def test_D8_a_head_that_arrives_byte_by_byte_is_searched_once() -> None:
     assert CountingBuffer.looked_at < 8 * len(stream)
 
 
-async def test_D9_no_number_of_more_than_twenty_digits_reaches_int(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_D9_int_is_never_called_with_more_than_twenty_digits_of_a_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     longest = 0
 
     def watched_int(text: Any, base: int = 10) -> int:
@@ -339,7 +343,7 @@ async def test_D11_an_idle_connection_is_closed_after_the_keep_alive_timeout() -
     assert conversation.transport.closing
 
 
-async def test_D11_idle_times_are_spread_by_jitter() -> None:
+async def test_D11_keep_alive_timeouts_of_connections_differ_by_jitter() -> None:
     conversation = Conversation(hello, timeout_keep_alive=100)
     conversation.clock.jitter = lambda: 1.0  # type: ignore[method-assign]
     connection, transport = conversation.connect()
@@ -369,7 +373,7 @@ async def test_D11_a_connection_with_a_request_in_progress_is_not_idle() -> None
 
 
 @pytest.mark.any_loop
-async def test_D12_no_stream_of_bytes_escapes_to_the_event_loop() -> None:
+async def test_D12_no_stream_of_bytes_raises_an_exception_in_the_event_loop() -> None:
     """tests/conftest.py fails a test that leaves a task or reaches the loop's exception handler."""
     import random
 
@@ -512,7 +516,7 @@ async def of_all_kinds(message: dict[str, Any], channels: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("fault", ["reset", "half-close", "stall", "garbage", "stop", "cancel"])
 @pytest.mark.parametrize("state", STATES)
-async def test_D16_a_fault_in_any_state_leaves_nothing_behind(state: str, fault: str) -> None:
+async def test_D16_a_fault_in_any_state_leaves_no_connection_and_no_request_behind(state: str, fault: str) -> None:
     conversation = Conversation(of_all_kinds)
     if STATES[state]:
         conversation.send(STATES[state])

@@ -101,7 +101,7 @@ async def test_S5_a_client_that_reads_too_slowly_is_reset_and_its_thread_is_free
 
 
 @pytest.mark.parametrize("kind", BLOCKING)
-async def test_S5_a_client_that_reads_at_the_least_rate_is_served(kind: str) -> None:
+async def test_S5_a_client_that_reads_at_the_minimum_rate_is_served(kind: str) -> None:
     reader = Reader(BLOCKING[kind](), min_response_rate=500)
     await reader.begin()
     await reader.read(500, 300)
@@ -109,7 +109,7 @@ async def test_S5_a_client_that_reads_at_the_least_rate_is_served(kind: str) -> 
     await reader.end()
 
 
-async def test_S5_by_default_a_client_may_read_as_slowly_as_it_likes() -> None:
+async def test_S5_without_a_minimum_rate_a_client_may_read_slowly() -> None:
     reader = Reader(wsgi)
     await reader.begin()
     await reader.read(1, 300)
@@ -125,7 +125,7 @@ async def test_S5_a_response_that_holds_no_thread_may_be_read_slowly() -> None:
     await reader.end()
 
 
-async def test_S5_a_minute_of_fast_reading_is_no_credit_for_slow_reading_later() -> None:
+async def test_S5_a_minute_of_fast_reading_does_not_permit_slow_reading_later() -> None:
     reader = Reader(wsgi, min_response_rate=500)
     await reader.begin()
     await reader.read(10000, 60)
@@ -153,7 +153,7 @@ async def test_S5_a_client_is_not_reset_while_the_application_sends_nothing() ->
     await reader.end()
 
 
-def test_S5_only_time_with_unsent_bytes_counts() -> None:
+def test_S5_only_time_with_unsent_bytes_counts_towards_the_response_rate() -> None:
     rate = ResponseRate()
     for _ in range(100):
         assert not rate.check(1.0, 0, 500)
@@ -167,7 +167,7 @@ def test_S5_the_response_rate_is_averaged_over_a_minute() -> None:
     assert not any(rate.check(1.0, count, 500) for count in taken)
 
 
-def test_S5_bytes_in_the_kernels_send_buffer_count_as_unread() -> None:
+def test_S5_bytes_in_the_send_buffer_of_the_kernel_count_as_unread() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         peer, _ = server.accept()
         with peer:

@@ -67,7 +67,7 @@ async def answer(*fields: bytes, host: bytes = b"host: example.org", app: Any = 
         (b"[2001:db8::1]:8000", b"http://[2001:db8::1]"),
     ],
 )
-async def test_E1_a_page_of_the_same_host_may_connect(host: bytes, origin: bytes) -> None:
+async def test_E1_a_websocket_from_a_page_of_the_same_host_is_accepted(host: bytes, origin: bytes) -> None:
     assert await answer(*HANDSHAKE, b"origin: " + origin, host=b"host: " + host) == 101
 
 
@@ -90,7 +90,7 @@ async def test_E1_a_page_of_the_same_host_may_connect(host: bytes, origin: bytes
         (b"192.168.0.1", b"http://localhost"),
     ],
 )
-async def test_E1_a_page_of_another_host_is_refused_before_the_application_is_called(
+async def test_E1_a_websocket_from_another_host_is_refused_before_the_application_is_called(
     host: bytes, origin: bytes
 ) -> None:
     app = Recorder(nothing)
@@ -98,17 +98,19 @@ async def test_E1_a_page_of_another_host_is_refused_before_the_application_is_ca
     assert app.messages == []
 
 
-async def test_E1_a_client_without_an_origin_may_connect() -> None:
+async def test_E1_a_websocket_of_a_client_without_an_origin_is_accepted() -> None:
     assert await answer(*HANDSHAKE) == 101
 
 
-async def test_E1_a_list_of_origins_replaces_the_check_against_the_host() -> None:
+async def test_E1_configured_websocket_origins_replace_the_check_against_the_host() -> None:
     settings: dict[str, Any] = {"ws_allowed_origins": "https://a.example,https://b.example"}
     assert await answer(*HANDSHAKE, b"origin: https://b.example", **settings) == 101
     assert await answer(*HANDSHAKE, b"origin: https://example.org", **settings) == 403
 
 
-async def test_E1_a_refusal_is_logged_with_the_option_that_changes_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_E1_a_refused_websocket_origin_is_logged_with_the_option_that_allows_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     await answer(*HANDSHAKE, b"origin: http://evil.example")
     (record,) = caplog.records
     assert record.levelname == "WARNING"
@@ -151,7 +153,7 @@ async def test_E2_a_malformed_or_repeated_handshake_field_is_refused(field: byte
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("key", [b"", b"x", b"A" * 24, b"A" * 22 + b"=", b"A" * 21 + b"\xc3\xa9==", b"A" * 43 + b"="])
-async def test_E2_a_key_is_16_bytes_in_base64(key: bytes) -> None:
+async def test_E2_a_websocket_key_that_is_not_16_bytes_in_base64_is_refused(key: bytes) -> None:
     assert await answer(*HANDSHAKE[:3], b"sec-websocket-key: " + key) == 400
 
 
@@ -176,7 +178,7 @@ async def test_E2_only_GET_opens_a_websocket(method: bytes) -> None:
     await conversation.lose()
 
 
-async def test_E2_an_upgrade_in_HTTP_1_0_is_ignored() -> None:
+async def test_E2_a_websocket_upgrade_in_HTTP_1_0_is_ignored() -> None:
     app = Recorder(hello)
     conversation = Conversation(app)
     conversation.send(request(b"GET /chat HTTP/1.0", *HANDSHAKE))
@@ -185,7 +187,7 @@ async def test_E2_an_upgrade_in_HTTP_1_0_is_ignored() -> None:
     await conversation.lose()
 
 
-async def test_E2_a_handshake_with_content_is_refused_and_its_content_not_read_as_frames() -> None:
+async def test_E2_a_handshake_with_content_is_refused_and_the_content_not_parsed_as_frames() -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(request(GET, *HANDSHAKE, b"content-length: 8", content=frame(TEXT, b"hi")))
@@ -199,7 +201,7 @@ async def test_E2_a_handshake_with_content_is_refused_and_its_content_not_read_a
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("before", [b"", frame(TEXT, b"a"), frame(BINARY_PART, b"a"), frame(PING)])
-async def test_E3_an_unmasked_frame_anywhere_in_a_stream_closes_with_1002(before: bytes) -> None:
+async def test_E3_an_unmasked_frame_at_any_place_closes_the_connection_with_1002(before: bytes) -> None:
     codes = []
     for unmasked in (b"\x81\x02hi", b"\x82\x00", b"\x80\x01a", b"\x89\x00", b"\x88\x02\x03\xe8"):
         conversation = await opened()
@@ -269,7 +271,7 @@ async def test_E5_endless_empty_fragments_are_refused() -> None:
 
 
 @pytest.mark.any_loop
-async def test_E6_every_fault_is_closed_with_its_code_and_reported_once() -> None:
+async def test_E6_every_protocol_error_closes_with_its_code_and_is_reported_once() -> None:
     answers = {}
     for name, (stream, _, compression) in INVALID.items():
         app = Recorder(nothing)
@@ -283,7 +285,7 @@ async def test_E6_every_fault_is_closed_with_its_code_and_reported_once() -> Non
     assert answers == {name: (code, [code]) for name, (_, code, _) in INVALID.items()}
 
 
-async def test_E6_messages_before_a_fault_are_answered() -> None:
+async def test_E6_messages_before_a_protocol_error_are_answered() -> None:
     conversation = await opened(echo)
     conversation.send(frame(TEXT, b"before") + frame(TEXT | RSV1, b"fault") + frame(TEXT, b"after"))
     await settle()
@@ -291,7 +293,7 @@ async def test_E6_messages_before_a_fault_are_answered() -> None:
     await conversation.lose()
 
 
-async def test_E6_a_fault_right_before_the_clients_fin_is_closed_with_its_code() -> None:
+async def test_E6_a_protocol_error_right_before_the_clients_FIN_closes_with_its_code() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.send(frame(TEXT | RSV1))
@@ -300,7 +302,7 @@ async def test_E6_a_fault_right_before_the_clients_fin_is_closed_with_its_code()
     assert (conversation.close_code, app.messages[-1]["code"]) == (1002, 1002)
 
 
-async def test_E6_pongs_for_a_client_that_does_not_read_are_bounded() -> None:
+async def test_E6_the_pongs_queued_for_a_client_that_does_not_read_are_bounded() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     for _ in range(1000):
@@ -313,7 +315,7 @@ async def test_E6_pongs_for_a_client_that_does_not_read_are_bounded() -> None:
 # E7
 
 
-async def test_E7_a_handler_that_awaits_its_sends_never_exceeds_the_write_buffer() -> None:
+async def test_E7_a_handler_that_awaits_each_send_stays_within_the_write_buffer_limit() -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.connect":
             for _ in range(10_000):
@@ -328,7 +330,7 @@ async def test_E7_a_handler_that_awaits_its_sends_never_exceeds_the_write_buffer
 
 
 @pytest.mark.parametrize("size", [1, 1000, 100_000, MEBIBYTE])
-async def test_E7_messages_of_other_clients_to_a_client_that_never_reads_are_bounded(size: int) -> None:
+async def test_E7_messages_queued_by_other_clients_for_a_client_that_never_reads_are_bounded(size: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.client_takes = False
@@ -355,7 +357,7 @@ async def test_E7_a_client_that_does_not_answer_pings_is_closed() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, 60_000])
-async def test_E8_reading_pauses_when_messages_arrive_faster_than_the_application_handles_them(size: int) -> None:
+async def test_E8_reading_pauses_when_the_application_handles_messages_too_slowly(size: int) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.receive":
             await asyncio.get_running_loop().create_future()
@@ -372,7 +374,7 @@ async def test_E8_reading_pauses_when_messages_arrive_faster_than_the_applicatio
     await conversation.lose()
 
 
-async def test_E8_messages_held_during_a_pause_are_handled_in_order() -> None:
+async def test_E8_messages_buffered_during_a_pause_of_reading_are_handled_in_order() -> None:
     may_end = asyncio.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -391,7 +393,7 @@ async def test_E8_messages_held_during_a_pause_are_handled_in_order() -> None:
     await conversation.lose()
 
 
-async def test_E8_a_flood_of_control_frames_leaves_turns_to_other_connections() -> None:
+async def test_E8_a_flood_of_control_frames_does_not_block_other_connections() -> None:
     conversation = await opened()
     writes = len(conversation.transport.writes)
     conversation.send(frame(PING) * 1000)
@@ -401,7 +403,7 @@ async def test_E8_a_flood_of_control_frames_leaves_turns_to_other_connections() 
     await conversation.lose()
 
 
-async def test_E8_a_flood_after_our_close_leaves_turns_to_others_and_the_clients_close_is_seen() -> None:
+async def test_E8_reading_pauses_in_a_flood_after_our_close_frame_and_the_clients_close_is_read() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     app.channels[0]["reply"].send({"close": 3000})
@@ -506,7 +508,7 @@ async def _close_while_the_server_stops(conversation: WebSocketConversation) -> 
     ],
 )
 @pytest.mark.parametrize("endless", [False, True], ids=["connect returns", "connect does not return"])
-async def test_E9_the_end_of_an_accepted_connection_is_reported_exactly_once(
+async def test_E9_the_application_gets_one_disconnect_for_an_accepted_websocket(
     end: Callable[[WebSocketConversation], Awaitable[None]], endless: bool
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -534,7 +536,7 @@ async def test_E9_the_end_of_an_accepted_connection_is_reported_exactly_once(
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 401}, {"close": True}])
-async def test_E9_the_end_of_a_connection_that_was_not_accepted_is_not_reported(answer: Message) -> None:
+async def test_E9_the_application_gets_no_disconnect_for_a_websocket_that_was_not_accepted(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -548,7 +550,7 @@ async def test_E9_the_end_of_a_connection_that_was_not_accepted_is_not_reported(
 
 
 @pytest.mark.parametrize("piece", [1000, 65536])
-async def test_E10_frames_before_the_handshake_is_decided_are_held_up_to_the_read_buffer(piece: int) -> None:
+async def test_E10_frames_before_the_handshake_response_are_buffered_up_to_the_read_limit(piece: int) -> None:
     may_decide = asyncio.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -569,7 +571,9 @@ async def test_E10_frames_before_the_handshake_is_decided_are_held_up_to_the_rea
     await conversation.lose()
 
 
-async def test_E10_a_handshake_that_is_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+async def test_E10_a_handshake_that_the_application_does_not_answer_in_time_is_rejected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -580,7 +584,9 @@ async def test_E10_a_handshake_that_is_not_decided_in_time_is_rejected(caplog: p
     await conversation.lose()
 
 
-async def test_E10_a_connect_handler_that_raises_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_E10_a_handshake_whose_connect_handler_raises_is_answered_with_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise ValueError
 

@@ -37,7 +37,7 @@ def check_refused(name: str) -> None:
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
-def test_1_3_the_key_of_the_example_is_answered_as_in_the_example() -> None:
+def test_1_3_the_accept_value_for_the_key_of_the_rfc_example_is_that_of_the_rfc() -> None:
     asked = handshake()
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in asked.accept(None, [], DefaultFields(), compression=True)[0]
 
@@ -52,12 +52,12 @@ def test_4_2_1_the_value_of_upgrade_is_case_insensitive() -> None:
     handshake((b"upgrade", b"WEBSOCKET"), without=b"upgrade")
 
 
-def test_4_2_2_without_a_common_subprotocol_the_response_has_no_subprotocol_field() -> None:
+def test_4_2_2_a_response_without_a_common_subprotocol_has_no_subprotocol_field() -> None:
     asked = handshake((b"sec-websocket-protocol", b"a"))
     assert b"protocol:" not in asked.accept(None, [], DefaultFields(), compression=True)[0]
 
 
-def test_4_4_another_version_is_answered_with_426() -> None:
+def test_4_4_a_handshake_of_another_version_is_answered_with_426() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         handshake((b"sec-websocket-version", b"25"), without=b"sec-websocket-version")
     assert caught.value.status_hint == 426
@@ -68,12 +68,12 @@ def test_5_1_a_frame_without_a_mask_is_refused(name: str) -> None:
     check_refused(name)
 
 
-def test_5_1_the_server_masks_nothing() -> None:
+def test_5_1_the_server_masks_no_frame() -> None:
     assert MessageEncoder().encode_text("a")[1] & 0x80 == 0
 
 
 @pytest.mark.parametrize("name", refused("5.2"))
-def test_5_2_reserved_bits_reserved_opcodes_and_long_forms_of_lengths_are_refused(name: str) -> None:
+def test_5_2_reserved_bits_reserved_opcodes_and_non_minimal_lengths_are_refused(name: str) -> None:
     check_refused(name)
 
 
@@ -91,7 +91,7 @@ def test_5_4_fragments_make_one_message() -> None:
     assert received(frame(TEXT_PART, b"Hel") + frame(LAST, b"lo")) == [("text", "Hello")]
 
 
-def test_5_4_a_fragment_may_be_empty() -> None:
+def test_5_4_a_message_may_contain_empty_fragments() -> None:
     assert received(frame(TEXT_PART) + frame(MORE, b"a") + frame(LAST)) == [("text", "a")]
 
 
@@ -113,7 +113,7 @@ def test_5_5_1_a_close_frame_may_be_empty() -> None:
     assert received(frame(0x88)) == [("close", 1005, "")]
 
 
-def test_5_5_1_a_close_frame_between_fragments_closes() -> None:
+def test_5_5_1_a_close_frame_between_fragments_closes_the_connection() -> None:
     assert received(frame(TEXT_PART, b"Hel") + close(1000)) == [("close", 1000, "")]
 
 
@@ -139,7 +139,7 @@ def test_5_6_binary_messages_may_contain_any_bytes(payload: bytes) -> None:
     assert received(frame(BINARY, payload)) == [("bytes", payload)]
 
 
-def test_5_6_a_character_may_be_split_between_fragments() -> None:
+def test_5_6_a_utf_8_character_may_be_split_between_fragments() -> None:
     assert received(frame(TEXT_PART, EURO[:1]) + frame(LAST, EURO[1:])) == [("text", "\N{EURO SIGN}")]
 
 
@@ -153,7 +153,7 @@ def test_7_4_valid_close_codes_are_accepted(code: int) -> None:
 
 
 @pytest.mark.parametrize("name", refused("7.4"))
-def test_7_4_codes_that_must_not_be_sent_are_refused(name: str) -> None:
+def test_7_4_reserved_close_codes_are_refused(name: str) -> None:
     check_refused(name)
 
 
@@ -172,30 +172,30 @@ def test_rfc_7692_invalid_compressed_messages_are_refused(name: str) -> None:
     check_refused(name)
 
 
-def test_rfc_7692_7_2_3_1_the_example_of_a_compressed_message_is_read() -> None:
+def test_rfc_7692_7_2_3_1_the_example_of_a_compressed_message_is_decoded() -> None:
     assert received(frame(TEXT | 0x40, bytes.fromhex("f248cdc9c90700")), compression=True) == [("text", "Hello")]
 
 
-def test_rfc_7692_7_2_3_1_the_example_in_two_fragments_is_read() -> None:
+def test_rfc_7692_7_2_3_1_the_example_in_two_fragments_is_decoded() -> None:
     stream = frame(TEXT_PART | 0x40, bytes.fromhex("f248cd")) + frame(LAST, bytes.fromhex("c9c90700"))
     assert received(stream, compression=True) == [("text", "Hello")]
 
 
-def test_rfc_7692_7_2_3_2_the_example_that_refers_to_an_earlier_message_is_read() -> None:
+def test_rfc_7692_7_2_3_2_the_example_that_refers_to_an_earlier_message_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("f248cdc9c90700")) + frame(TEXT | 0x40, bytes.fromhex("f200110000"))
     assert received(stream, compression=True) == [("text", "Hello")] * 2
 
 
-def test_rfc_7692_7_2_3_3_the_example_without_compression_in_its_blocks_is_read() -> None:
+def test_rfc_7692_7_2_3_3_the_example_without_compression_in_its_blocks_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("000500faff48656c6c6f00"))
     assert received(stream, compression=True) == [("text", "Hello")]
 
 
-def test_rfc_7692_7_2_3_4_the_example_with_a_final_block_is_read() -> None:
+def test_rfc_7692_7_2_3_4_the_example_with_a_final_block_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("f348cdc9c9070000")) * 2
     assert received(stream, compression=True) == [("text", "Hello")] * 2
 
 
-def test_rfc_7692_7_2_3_5_the_example_of_two_blocks_is_read() -> None:
+def test_rfc_7692_7_2_3_5_the_example_of_two_blocks_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")))
     assert received(stream, compression=True) == [("text", "Hello")]

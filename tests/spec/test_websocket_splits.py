@@ -48,7 +48,7 @@ def random_pieces(seed: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_of_frames_is_decoded_the_same_however_it_is_cut(name: str) -> None:
+def test_a_stream_of_frames_gives_the_same_messages_however_it_is_split(name: str) -> None:
     whole = outcome(name, pieces_of(1 << 30))
     assert outcome(name, pieces_of(1)) == whole
     for seed in range(200):
@@ -64,7 +64,7 @@ def test_a_stream_of_frames_is_decoded_the_same_however_it_is_cut(name: str) -> 
         *((8, length) for length in (0, 20, 119, 125, 127, 133, 300, 65535, 65536)),
     ],
 )
-def test_a_frame_is_decoded_the_same_wherever_it_is_cut_once(first: int, size: int, length: int) -> None:
+def test_a_frame_gives_the_same_message_wherever_it_is_split_once(first: int, size: int, length: int) -> None:
     """Also where a piece has the length that another reading of the header would give."""
     field = length.to_bytes(size, "big") if size else b""
     marker = {0: length, 2: 126, 8: 127}[size]
@@ -78,7 +78,7 @@ def test_a_frame_is_decoded_the_same_wherever_it_is_cut_once(first: int, size: i
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_of_frames_is_decoded_the_same_with_a_pause_after_each_call(name: str) -> None:
+def test_a_stream_of_frames_gives_the_same_messages_with_a_pause_after_each_call(name: str) -> None:
     """Nothing is lost, repeated or called during a pause, however the stream is cut and whenever it is resumed."""
     stream, compression = STREAMS[name]
     whole = outcome(name, pieces_of(1 << 30))
@@ -104,6 +104,6 @@ def test_a_valid_stream_is_not_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_an_invalid_stream_is_refused_with_its_code(name: str) -> None:
+def test_an_invalid_stream_of_frames_is_refused_with_its_close_code(name: str) -> None:
     refused = outcome(name, pieces_of(1 << 30))[1]
     assert refused is not None and refused[0] == INVALID[name][1]

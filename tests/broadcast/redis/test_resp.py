@@ -129,7 +129,7 @@ def test_malformed_resp_raises_not_redis(data: bytes, complaint: str) -> None:
         read(data)
 
 
-def test_a_closed_reader_calls_nothing_back() -> None:
+def test_a_closed_resp_reader_calls_back_no_more() -> None:
     replies: list[Any] = []
 
     def close_after_one(reply: Any) -> None:

@@ -34,7 +34,7 @@ def tls_port(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "rediss+py"])
-async def test_messages_are_carried_over_tls(scheme: str, tls_port: int, certificate: Path) -> None:
+async def test_messages_are_delivered_over_redis_with_tls(scheme: str, tls_port: int, certificate: Path) -> None:
     async with listening(f"{scheme}://localhost:{tls_port}?ssl_ca_certs={certificate}", "group") as (backend, recorder):
         await backend.publish("group", b"x" * 100_000)
         assert await recorder.receive(1) == [b"x" * 100_000]
@@ -109,7 +109,9 @@ print("done")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+py"])
-def test_after_a_fork_child_and_parent_have_connections_of_their_own(redis_server: RedisServer, scheme: str) -> None:
+def test_a_forked_child_and_its_parent_have_redis_connections_of_their_own(
+    redis_server: RedisServer, scheme: str
+) -> None:
     outcome = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", _FORK, redis_server.url.replace("redis", scheme, 1)],
         capture_output=True,

@@ -49,7 +49,7 @@ def test_the_error_for_a_malformed_url_shows_how_to_escape_a_password(url: str) 
         parse_redis_url(url)
 
 
-def test_of_several_values_of_an_option_the_last_counts() -> None:
+def test_the_last_value_of_a_repeated_url_option_is_used() -> None:
     assert parse_redis_url("redis+py://host?a=1&a=2&b=%26").options == {"a": "2", "b": "&"}
 
 
@@ -59,7 +59,7 @@ def test_a_sentinel_url_has_hosts_a_service_a_database_and_a_second_password() -
     assert (url.service, url.database, url.password, url.sentinel_password) == ("chat", 3, "one", "two")
 
 
-def test_a_url_that_is_not_text_is_rejected() -> None:
+def test_a_broadcast_url_that_is_not_text_is_rejected() -> None:
     with pytest.raises(ConfigError, match="expected text, got int"):
         split_url(6379)  # type: ignore[arg-type]
 
@@ -80,13 +80,13 @@ def address_of(url: str) -> RedisAddress:
         ("redis://[::1]:7000", ("::1", 7000, "", "", 0)),
     ],
 )
-def test_a_url_has_host_port_user_password_and_database(url: str, expected: tuple[object, ...]) -> None:
+def test_a_redis_url_has_host_port_user_password_and_database(url: str, expected: tuple[object, ...]) -> None:
     address = address_of(url)
     assert (address.host, address.port, address.username, address.password, address.database) == expected
     assert address.tls is None
 
 
-def test_a_url_names_a_unix_socket() -> None:
+def test_a_unix_url_has_the_path_of_its_socket() -> None:
     address = address_of("unix://user:secret@/run/redis%20one.sock?db=2")
     assert (address.path, address.username, address.password, address.database) == (
         "/run/redis one.sock",
@@ -113,7 +113,7 @@ def test_a_url_names_a_unix_socket() -> None:
         ("rediss://host?ssl_ca_certs=/does/not/exist", "ssl_ca_certs, ssl_certfile or ssl_keyfile: .*No such file"),
     ],
 )
-def test_error_for_an_unusable_url_shows_the_expected_form(url: str, complaint: str) -> None:
+def test_the_error_for_an_invalid_redis_url_shows_the_expected_form(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         address_of(url)
 
@@ -127,7 +127,7 @@ def test_an_address_is_shown_as_a_url_without_its_password() -> None:
     assert repr(address_of("redis://user:secret@[::1]:1/2")) == "redis://user@[::1]:1/2"
 
 
-def test_f3_certificates_are_verified_unless_the_url_says_otherwise() -> None:
+def test_f3_certificates_are_verified_unless_the_url_disables_it() -> None:
     strict = address_of("rediss://host").tls
     assert strict is not None
     assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
