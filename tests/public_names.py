@@ -66,7 +66,8 @@ ROWS: Final = (
     Row(
         "uvicorn.supervisors",
         "ChangeReload Multiprocess BaseReload",
-        "`(config, target, sockets).run()`; workers are new interpreters, so `config` and `target` are pickled",
+        "`(config, target, sockets).run()`; workers are new interpreters, so `config` and `target` are pickled; "
+        "with a target they run the main script, as `multiprocessing` does",
     ),
     Row("uvicorn.supervisors.multiprocess", "Multiprocess", "the same class"),
     Row("uvicorn.supervisors.basereload", "BaseReload", "`ChangeReload`; methods of a subclass are not called"),

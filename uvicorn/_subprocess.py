@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from socket import socket
 
@@ -30,4 +31,5 @@ def subprocess_started(
     if stdin_fileno is not None:
         sys.stdin = os.fdopen(stdin_fileno, closefd=False)
     config.configure_logging()
-    target(sockets=sockets)
+    with suppress(KeyboardInterrupt):
+        target(sockets=sockets)

@@ -155,6 +155,9 @@ def work(descriptors: str, payload: BinaryIO) -> None:
     """Run a worker process; `payload` is a stream with its pickled configuration."""
     process_end = ProcessEnd()
     with _ended_by(process_end), errors_reported():
+        main_script = pickle.load(payload)
+        if main_script is not None:
+            _run_main_script(main_script)
         try:
             config, target = pickle.load(payload)
         except AttributeError as error:
@@ -164,6 +167,19 @@ def work(descriptors: str, payload: BinaryIO) -> None:
             ) from None
         numbers = [int(number) for number in descriptors.split(",")]
         sys.exit(serve_as_worker(config, target, numbers, process_end))
+
+
+def _run_main_script(preparation: dict[str, Any]) -> None:
+    """Run the parent's main script as `__mp_main__`, as a process of `multiprocessing` does."""
+    # Imported late: few programs need it.
+    from multiprocessing import process, spawn
+
+    # Processes cannot be started meanwhile; multiprocessing raises the error that explains it.
+    process.current_process()._inheriting = True
+    try:
+        spawn.prepare(preparation)
+    finally:
+        del process.current_process()._inheriting
 
 
 command = _Command(

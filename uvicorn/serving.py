@@ -37,7 +37,11 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
     server = Server(config)
     if process_end is not None:
         _begin_when_stopped(process_end, server)
-    server.run()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        if not server.interrupted:
+            raise
     return BROKEN_OFF if server.broken_off else 0
 
 

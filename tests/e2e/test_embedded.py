@@ -22,6 +22,18 @@ uvicorn.Server(uvicorn.Config("app:app", port=0)).run()
 print("after")
 """
 
+INTERRUPTED = """
+import uvicorn
+server = uvicorn.Server(uvicorn.Config("app:app", port=0))
+try:
+    server.run()
+except KeyboardInterrupt as error:
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    print("interrupted in", traceback.tb_frame.f_code.co_name, server.started, error.__context__)
+"""
+
 TWO = """
 import asyncio
 import uvicorn
@@ -97,6 +109,20 @@ def test_the_program_goes_on_after_a_server_that_is_run(folder: Path) -> None:
     with running_server(folder, program=program(folder, ONE)) as server:
         assert server.stop() == 0
         assert "after" in server.stdout
+
+
+def test_run_of_a_server_raises_keyboard_interrupt_after_a_graceful_stop_by_ctrl_c(folder: Path) -> None:
+    with running_server(folder, program=program(folder, INTERRUPTED)) as server:
+        assert server.stop(signal.SIGINT) == 0
+        assert server.stdout == "interrupted in run True None\n"
+        assert server.stderr.count("Finished server process") == 1
+
+
+def test_uvicorn_run_returns_after_ctrl_c(folder: Path) -> None:
+    source = "import uvicorn\nuvicorn.run('app:app', port=0)\nprint('after')\n"
+    with running_server(folder, program=program(folder, source)) as server:
+        assert server.stop(signal.SIGINT) == 0
+        assert server.stdout == "after\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])

@@ -43,8 +43,9 @@ import uvicorn
 from shop import Shop
 from uvicorn.supervisors import ChangeReload
 
-config = uvicorn.Config("app:app", port=0, reload=True)
-ChangeReload(config, target=Shop(config).run, sockets=[config.bind_socket()]).run()
+if __name__ == "__main__":
+    config = uvicorn.Config("app:app", port=0, reload=True)
+    ChangeReload(config, target=Shop(config).run, sockets=[config.bind_socket()]).run()
 """
 
 WORKERS = """
@@ -61,8 +62,9 @@ import uvicorn
 from shop import Shop
 from uvicorn.supervisors import Multiprocess
 
-config = uvicorn.Config("app:app", port=0, workers=2)
-Multiprocess(config, target=Shop(config).run, sockets=[config.bind_socket()]).run()
+if __name__ == "__main__":
+    config = uvicorn.Config("app:app", port=0, workers=2)
+    Multiprocess(config, target=Shop(config).run, sockets=[config.bind_socket()]).run()
 """
 
 SUBPROCESS = """
@@ -77,6 +79,43 @@ if __name__ == "__main__":
     process.start()
     process.join()
     print("exit code", process.exitcode)
+"""
+
+
+# The class and what the application finds are made by the script, which worker processes run again.
+RELOADING_SCRIPT = """
+import multiprocessing
+import app
+import uvicorn
+from uvicorn.supervisors import ChangeReload
+
+app.greeting = f"from {__name__} in {multiprocessing.current_process().name}".encode()
+
+class Shop(uvicorn.Server):
+    pass
+
+if multiprocessing.current_process().name == "MainProcess":
+    config = uvicorn.Config("app:app", port=0, reload=True)
+    ChangeReload(config, target=Shop(config).run, sockets=[config.bind_socket()]).run()
+    print("after")
+"""
+
+UNGUARDED_SCRIPT = """
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+class Shop(uvicorn.Server):
+    pass
+
+config = uvicorn.Config("app:app", port=0, workers=2)
+Multiprocess(config, target=Shop(config).run, sockets=[config.bind_socket()]).run()
+"""
+
+GREETING = """
+greeting = b"set by no script"
+
+async def app(message, channels):
+    await channels["reply"].send({"status": 200, "content": greeting})
 """
 
 
@@ -104,6 +143,22 @@ def test_change_reload_calls_the_run_of_a_subclass_and_restarts_it_after_a_chang
         assert server.get()[1] != first
         assert server.stop() == 0
         assert server.stdout.count("the shop closes") == 2
+
+
+def test_a_worker_with_a_target_runs_the_main_script_as_multiprocessing_does(folder: Path) -> None:
+    (folder / "app.py").write_text(GREETING)
+    (folder / "main.py").write_text(RELOADING_SCRIPT)
+    with running_server(folder, program=["main.py"]) as server:
+        assert server.get() == (200, "from __mp_main__ in SpawnProcess-1")
+        assert server.stop(signal.SIGINT) == 0
+        assert server.stdout.splitlines()[-1] == "after"
+
+
+def test_a_script_that_starts_workers_without_a_guard_does_not_start_them_in_the_workers_too(folder: Path) -> None:
+    (folder / "main.py").write_text(UNGUARDED_SCRIPT)
+    with running_server(folder, program=["main.py"], addresses=0) as server:
+        assert server.wait() == 0
+        assert "An attempt has been made to start a new process before" in server.stderr
 
 
 def test_multiprocess_serves_on_the_given_socket_and_returns_after_ctrl_c(folder: Path) -> None:

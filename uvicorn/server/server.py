@@ -37,8 +37,6 @@ _STOP_POLL_SECONDS: Final = 0.1
 # longer before it kills the process.
 _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
 
 class Server:
     """Serves one application until `should_exit` is set, or SIGINT or SIGTERM arrives.
@@ -75,6 +73,8 @@ class Server:
         self._signals: dict[int, Any] = {}
         self._captured: list[int] = []
         self._is_alone = False
+        #: Whether Ctrl-C has stopped `run`, which then raises KeyboardInterrupt.
+        self.interrupted = False
         self._has_frozen = False
         #: One for each listening socket while connections are accepted, otherwise empty.
         self.servers: list[Acceptor] = []
@@ -222,7 +222,7 @@ class Server:
         self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Run `serve` on a new event loop."""
+        """Run `serve` on a new event loop. Raise KeyboardInterrupt after a graceful stop by Ctrl-C."""
         self._is_alone = True
         # Import before the event loop exists, because asyncio delays a Ctrl-C until the import has ended.
         self.lifespan = self.config.load()
@@ -231,6 +231,8 @@ class Server:
         finally:
             if self._has_frozen:
                 gc.unfreeze()
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
         """Run the application's startup; a signal cancels it at once, since no requests are in flight yet."""
@@ -337,7 +339,7 @@ class Server:
         """Stop on SIGINT and SIGTERM; only in the main thread. May be overridden."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
-        for number in _SIGNALS:
+        for number in (signal.SIGINT, signal.SIGTERM):
             # Not `loop.add_signal_handler`, which would replace the handler of another server on the same loop.
             self._signals[number] = signal.signal(number, self.handle_exit)
         if self.config.settings.ssl_certfile:
@@ -369,8 +371,9 @@ class Server:
         signals, self._signals = self._signals, {}
         for number in captured:
             handler = signals.get(number)
-            by_default = handler in (signal.SIG_DFL, signal.default_int_handler)
-            if number in signals and not (self._is_alone and by_default):
+            if self._is_alone and handler in (signal.SIG_DFL, signal.default_int_handler):
+                self.interrupted = handler is signal.default_int_handler
+            elif number in signals:
                 signal.raise_signal(number)
 
     def _close(self) -> None:

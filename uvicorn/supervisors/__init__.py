@@ -37,7 +37,8 @@ class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
     Workers call `target(sockets=...)` if it is given and is not `Server.run` of `config`; it must be picklable, and the
-    process is ready from then on. Without sockets, those of the configuration are opened.
+    process is ready from then on. Such workers first run the main script as `__mp_main__`, as `multiprocessing` does.
+    Without sockets, those of the configuration are opened.
     """
 
     what = "workers"
@@ -64,8 +65,9 @@ class Multiprocess:
         # Report certificate errors once, before any worker starts.
         scheme = "https" if config.ssl_context() is not None else "http"
         self.prepare()
+        main_script = None if target is None else _main_script()
         try:
-            payload = pickle.dumps(sys.path) + pickle.dumps((config, target))
+            payload = pickle.dumps(sys.path) + pickle.dumps(main_script) + pickle.dumps((config, target))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"{self.what}: the configuration cannot be pickled for worker processes: {error}"
@@ -121,6 +123,19 @@ class ChangeReload(Multiprocess):
 
 #: The public release's base class of reloaders. The methods of a subclass are not called, except `run`.
 BaseReload = ChangeReload
+
+
+def _main_script() -> dict[str, Any]:
+    """Return what a worker needs to run the main script as a process of `multiprocessing` does.
+
+    Raises RuntimeError in such a worker, so that an unguarded script does not start workers there too.
+    """
+    # Imported late: few programs need it.
+    from multiprocessing.spawn import get_preparation_data
+
+    # The name that programs find there; `authkey` has a class that cannot be pickled.
+    preparation = get_preparation_data("SpawnProcess-1")
+    return {**preparation, "authkey": bytes(preparation["authkey"])}
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
