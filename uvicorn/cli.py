@@ -175,11 +175,12 @@ def _run_main_script(preparation: dict[str, Any]) -> None:
     from multiprocessing import process, spawn
 
     # Processes cannot be started meanwhile; multiprocessing raises the error that explains it.
-    process.current_process()._inheriting = True
+    this_process: Any = process.current_process()
+    this_process._inheriting = True
     try:
         spawn.prepare(preparation)
     finally:
-        del process.current_process()._inheriting
+        del this_process._inheriting
 
 
 command = _Command(

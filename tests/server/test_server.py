@@ -257,6 +257,25 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
     assert seen in ([], [before])
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_forced"),
+    [
+        # A terminal interrupts all processes, and a supervisor then terminates its workers.
+        (signal.SIGINT, signal.SIGTERM, False),
+        (signal.SIGINT, signal.SIGINT, True),
+        (signal.SIGTERM, signal.SIGTERM, True),
+        (signal.SIGTERM, signal.SIGINT, True),
+    ],
+)
+def test_a_second_signal_forces_the_exit_unless_it_is_sigterm_after_ctrl_c(
+    first: int, second: int, is_forced: bool
+) -> None:
+    server = server_of(Application())
+    server.handle_exit(first, None)
+    server.handle_exit(second, None)
+    assert (server.should_exit, server.force_exit) == (True, is_forced)
+
+
 @pytest.fixture
 def nothing_is_frozen() -> Iterator[None]:
     """The whole suite is, so that collections in between its tests are quick."""

@@ -235,7 +235,7 @@ def check_message(text: object, data: object) -> None:
 
 def check_close(code: object, reason: object) -> None:
     """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a malformed reason."""
-    if type(code) is not int or code not in CLOSE_CODES:
+    if not isinstance(code, int) or code not in CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
         raise LocalProtocolError(

@@ -346,23 +346,22 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal: stop gracefully, or at once if it is the second."""
+        """Stop gracefully, or at once if it is the second signal. SIGTERM after Ctrl-C comes from a supervisor."""
+        if self._should_exit and not (sig == signal.SIGTERM and self._captured == [signal.SIGINT]):
+            self.force_exit = True
+        self.should_exit = True
         if sig not in self._captured:
             self._captured.append(sig)
-        if self._should_exit:
-            self.force_exit = True
-        else:
-            self.should_exit = True
 
     def _on_hangup(self, sig: int, frame: FrameType | None) -> None:
         if self._tls is not None and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(reload_certificates, self._tls, self.config.settings)
 
     def _restore_signal_handlers(self) -> None:
-        own = (self.handle_exit, self._on_hangup)
+        # Unless other code has replaced the handler since; an event loop that has removed its own leaves the default.
+        replaceable = (self.handle_exit, self._on_hangup, signal.SIG_DFL, signal.default_int_handler)
         for number, previous in self._signals.items():
-            # Unless other code has replaced the handler since.
-            if previous is not None and signal.getsignal(number) in own:
+            if previous is not None and signal.getsignal(number) in replaceable:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
