@@ -5,7 +5,7 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help run test quick check coverage bench faults autobahn asgi-hosts clean
+.PHONY: help run test quick check coverage bench faults autobahn asgi-hosts programs clean
 
 help:
 	@echo "make run        serve the examples on http://$(HOST):$(PORT)/; HOST and PORT may be given"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults     measures what the requirements state in times and sizes"
 	@echo "make autobahn   the Autobahn testsuite for WebSockets; needs a Python 2.7"
 	@echo "make asgi-hosts the chat through ASGI3Adapter on other servers"
+	@echo "make programs   streamlit, marimo, prefect and others with this package in place of the public one"
 	@echo "make clean      remove $(VENV) and everything else that these make"
 
 run: $(VENV)/installed-run
@@ -61,6 +62,9 @@ autobahn: $(VENV)/installed
 
 asgi-hosts: $(VENV)/installed
 	$(VENV)/bin/python scripts/asgi-hosts
+
+programs: $(VENV)/installed-check
+	$(VENV)/bin/python scripts/programs
 
 clean:
 	rm -rf .venv* .autobahn build *.egg-info bench/.environments

@@ -88,6 +88,8 @@ setup(
             "channels>=4.2",
             "connexion>=3.2",
             "fastapi>=0.115",
+            # The commands `fastapi run` and `fastapi dev`.
+            "fastapi-cli>=0.0.8",
             "litestar>=2.14",
             "python-multipart>=0.0.18",
             "quart>=0.20",
