@@ -9,7 +9,8 @@ from typing import Any
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.core.exchange import HTTPGateway
-from uvicorn.interfaces.environ import build_environ, decode_response, encode_response, exchange_from_environ
+from uvicorn.interfaces.environ import build_environ, exchange_from_environ
+from uvicorn.interfaces.wsgi_response import decode_response, encode_response
 from uvicorn.types import Headers, Message
 
 __all__ = [

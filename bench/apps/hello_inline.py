@@ -11,7 +11,8 @@ from typing import Any
 import hello_wsgi
 
 from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.environ import build_environ, encode_response
+from uvicorn.interfaces.environ import build_environ
+from uvicorn.interfaces.wsgi_response import encode_response
 
 
 class Inline(Interface):

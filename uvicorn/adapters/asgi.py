@@ -22,9 +22,10 @@ from uvicorn.fields import split_pairs
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.channels import ReplyChannel
 from uvicorn.interfaces.detect import build_interface, check_interface
-from uvicorn.interfaces.environ import field_octets, host_environ
+from uvicorn.interfaces.environ import host_environ
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
+from uvicorn.interfaces.wsgi_response import field_octets
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 

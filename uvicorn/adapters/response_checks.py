@@ -6,7 +6,8 @@ from typing import Final, final
 
 from uvicorn import fields
 from uvicorn.errors import LocalProtocolError
-from uvicorn.interfaces.environ import decode_response, parse_length
+from uvicorn.interfaces.environ import parse_length
+from uvicorn.interfaces.wsgi_response import decode_response
 from uvicorn.types import Headers
 
 #: Fields that are not passed to a host: the host owns the connection.
@@ -34,19 +35,21 @@ class ResponseChecks:
         """
         empty = self._method == "HEAD" or status in (204, 304)
         line, fields = decode_response(status, reason, headers, phrase)
-        kept = [field for field in fields if field[0] not in HOP_BY_HOP]
-        lengths = [value for name, value in kept if name == "content-length"]
+        by_name = dict(fields)
+        if not HOP_BY_HOP.isdisjoint(by_name):
+            fields = [field for field in fields if field[0] not in HOP_BY_HOP]
         declared = None
-        if lengths:
+        if "content-length" in by_name:
+            lengths = [value for name, value in fields if name == "content-length"]
             declared = parse_length(lengths[0])
             if declared is None or len(lengths) > 1:
                 raise LocalProtocolError(f"content-length: expected digits, once, got {lengths!r:.80}")
             if status == 204:
-                kept = [field for field in kept if field[0] != "content-length"]
+                fields = [field for field in fields if field[0] != "content-length"]
         elif not more_content and (content or not empty) and status not in (204, 304):
-            kept.append(("content-length", str(len(content))))
+            fields.append(("content-length", str(len(content))))
         self._empty, self._declared, self._sent = empty, declared, 0
-        return line, kept, self.count(content, more_content)
+        return line, fields, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
         """Return the content to pass to the host. Raise LocalProtocolError if it contradicts content-length."""

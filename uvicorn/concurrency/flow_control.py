@@ -35,7 +35,7 @@ class FlowControl:
     @property
     def above_high_water(self) -> bool:
         """Whether producers have to wait."""
-        return self.untaken > self._high_water_bytes
+        return self.put - self._consumed > self._high_water_bytes
 
     @property
     def untaken(self) -> int:
@@ -53,7 +53,7 @@ class FlowControl:
 
         `most_messages` limits unawaited messages; 0: no limit.
         """
-        untaken = self.untaken
+        untaken = self.put - self._consumed
         if untaken <= self._high_water_bytes:
             self._unsent = None
             return ""

@@ -218,11 +218,23 @@ class HTTPExchange(RequestHead, ExchangeEnd):
 
         Raises ClientDisconnected if the content ended early, or was discarded because the response is complete.
         """
-        while (received := self.receive_now()) is None:
+        return self.receive_now() or await self.receive_later()
+
+    async def receive_later(self) -> tuple[bytes, bool]:
+        """Like `receive`, after `receive_now` has returned None."""
+        received = None
+        while received is None:
+            receivers = self.content.receivers()
             # Added before the gateway is asked, because the gateway may feed content at once.
-            receiver = self.content.receivers().add()
+            receiver = receivers.add()
             self.gateway.want_content(self)
-            await self.content.receivers().wait(receiver)
+            # As `receivers.wait`, without its coroutine.
+            try:
+                await receiver
+            except asyncio.CancelledError:
+                receivers.remove(receiver)
+                raise
+            received = self.receive_now()
         return received
 
     def receive_now(self) -> tuple[bytes, bool] | None:

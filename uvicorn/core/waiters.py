@@ -29,9 +29,12 @@ class Waiters:
         try:
             await future
         except asyncio.CancelledError:
-            # An application that polls with a timeout must not leave a future behind each time.
-            self._futures = tuple(other for other in self._futures if other is not future)
+            self.remove(future)
             raise
+
+    def remove(self, future: asyncio.Future[None]) -> None:
+        """Forget a future that was cancelled: an application that polls with a timeout must not leave one each time."""
+        self._futures = tuple(other for other in self._futures if other is not future)
 
     def wake(self) -> None:
         """Wake all waiting coroutines."""

@@ -70,7 +70,7 @@ class HTTPCall:
         exchange = self._exchange
         if not self._content_ended and exchange.state is not COMPLETE:
             try:
-                content, more_content = exchange.receive_now() or await exchange.receive()
+                content, more_content = exchange.receive_now() or await exchange.receive_later()
             except ClientDisconnected:
                 return {"type": "http.disconnect"}
             self._content_ended = not more_content

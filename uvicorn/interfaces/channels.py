@@ -182,8 +182,8 @@ class BodyChannel:
         raises ClientDisconnected, so that the application cannot mistake partial content for the whole (rule R7).
         """
         try:
-            # `receive_now` first: it saves the coroutine of `receive` if there is no need to wait.
-            content, more_content = self._exchange.receive_now() or await self._exchange.receive()
+            # As `receive`, without its coroutine.
+            content, more_content = self._exchange.receive_now() or await self._exchange.receive_later()
         except ClientDisconnected:
             return ClosedChunk(closed=True, more_content=False)
         return {"content": content, "more_content": more_content}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
@@ -13,9 +12,6 @@ from urllib.parse import quote, unquote_to_bytes
 from uvicorn import process_count
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
-from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import has_controls, is_token
-from uvicorn.types import Headers
 
 # Environ keys of common fields; the keys of other fields are computed for each request.
 _COMMON_KEYS: Final = {
@@ -66,9 +62,12 @@ _MEANINGS: Final[dict[str, bytes]] = (
     | dict.fromkeys((*_OF_THE_REQUEST, *_NOT_FIELDS), b"")
 )
 
-# The shape of an environ, from its keys: the keys of its fields, the names of these fields, and the host's own keys. A
-# host's environs have few shapes. The cache is bounded in number and size, and cleared when full.
-_Shape = tuple[list[str], tuple[bytes, ...], list[str]]
+_OF_CONTENT: Final = (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length"))
+
+# The shape of an environ, from its keys: the keys of its fields, the names of these fields, the host's own keys, and
+# those of _OF_CONTENT that it has. A host's environs have few shapes. The cache is bounded in number and size, and
+# cleared when full.
+_Shape = tuple[list[str], tuple[bytes, ...], list[str], list[tuple[str, bytes]]]
 _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
 _MOST_SHAPES: Final = 256
 _SHAPE_LENGTH: Final = 2048
@@ -79,18 +78,10 @@ _SHAPE_KEYS: Final = 128
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
 
-# Caches of checked statuses and field names, bounded because applications may send any number of them.
-_STATUSES: Final[dict[str, tuple[int, bytes]]] = {}
-_FIELD_NAMES: Final[dict[str, bytes]] = {}
-_DECODED_NAMES: Final[dict[bytes, str]] = {}
-_MOST_NAMES: Final = 256
-_MEMO_LENGTH: Final = 64
 _MOST_MEANINGS: Final = len(_MEANINGS) + 256
 
 _MULTIPROCESS: Final = "wsgi.multiprocess"
 _NOTHING: Final[Mapping[str, Any]] = {}
-
-_STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
@@ -142,35 +133,30 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
 
 
 def exchange_from_environ(
-    environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None
+    environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None, length: int | None = None
 ) -> HTTPExchange:
-    """Create an exchange from an environ with possibly missing or invalid keys. Call it on the thread of `loop`."""
-    script_name = _octets(environ.get("SCRIPT_NAME", ""))
-    path_info = _octets(environ.get("PATH_INFO", ""))
-    if script_name and path_info and not path_info.startswith(b"/"):
-        path_info = b"/" + path_info
-    octets = script_name + path_info or b"/"
-    raw_path, mark, raw_query = _octets(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition(b"?")
-    decoded = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
-    if decoded != octets or not raw_path.startswith(b"/") or not raw_path.isascii():
-        raw_path, mark = quote(octets, safe="/!$&'()*+,;=:@~").encode(), b""
-    query = _octets(environ.get("QUERY_STRING", ""))
-    if query or raw_query:
-        mark = b"?" if query else b""
-    keys, names, own = _shape_of(environ)
-    values = [
-        text.encode() if type(text := environ[key]) is str and text.isascii() else _octets_if_text(text) for key in keys
-    ]
-    if None in values:
-        names = tuple(name for name, value in zip(names, values, strict=True) if value is not None)
-    for key, name in (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length")):
-        if environ.get(key):
+    """Create an exchange from an environ with possibly missing or invalid keys. Call it on the thread of `loop`.
+
+    `length` is the environ's `content_length` if it is known.
+    """
+    script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+    query = environ.get("QUERY_STRING", "")
+    target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    keys, names, own, of_content = _shape_of(environ)
+    try:
+        values = [environ[key].encode("latin-1") for key in keys]
+    except (AttributeError, UnicodeEncodeError):
+        octets = [_octets(environ[key]) if isinstance(environ[key], str) else None for key in keys]
+        names = tuple(name for name, value in zip(names, octets, strict=True) if value is not None)
+        values = [value for value in octets if value is not None]
+    for key, name in of_content:
+        if environ[key]:
             names += (name,)
             values.append(_octets(str(environ[key])))
     scheme = environ.get("wsgi.url_scheme", "http")
     endpoint = Endpoint(
         scheme,
-        script_name.decode("utf-8", "replace"),
+        _octets(script_name).decode("utf-8", "replace") if script_name else "",
         _address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT"), _default_port(scheme)),
         _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT"), 0),
         loop,
@@ -180,11 +166,32 @@ def exchange_from_environ(
         gateway,
         endpoint,
         environ.get("REQUEST_METHOD", "GET"),
-        raw_path + mark + query,
+        # Most paths have nothing in them that is quoted: 0.6 us less.
+        target.encode()
+        if target.isascii()
+        and target[:1] == "/"
+        and target == (f"{path}?{query}" if query else path)
+        and not (script_name or "%" in path or "?" in path)
+        else _target_of(script_name, path, query, target),
         environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
-        (names, tuple([value for value in values if value is not None])),
-        content_length(environ) != 0,
+        (names, tuple(values)),
+        (content_length(environ) if length is None else length) != 0,
     )
+
+
+def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
+    """Return the target that the host has received, or one made of its parts if they do not agree with `target`."""
+    prefix, octets, query_octets = _octets(script_name), _octets(path), _octets(query)
+    if prefix and octets and not octets.startswith(b"/"):
+        octets = b"/" + octets
+    octets = prefix + octets or b"/"
+    raw_path, mark, raw_query = _octets(target).partition(b"?")
+    decoded = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    if decoded != octets or not raw_path.startswith(b"/") or not raw_path.isascii():
+        raw_path, mark = quote(octets, safe="/!$&'()*+,;=:@~").encode(), b""
+    if query_octets or raw_query:
+        mark = b"?" if query_octets else b""
+    return raw_path + mark + query_octets
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,92 +222,6 @@ def content_length(environ: Mapping[str, Any]) -> int:
 def parse_length(text: str) -> int | None:
     """Parse a content-length of 1 to 18 digits; return None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[list[bytes]]]:
-    """Convert the arguments of `start_response` to code, reason phrase and fields. Raises LocalProtocolError."""
-    code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
-    try:
-        return (
-            code,
-            reason,
-            [
-                [
-                    _FIELD_NAMES.get(name) or _checked_name(name),
-                    # isprintable() is a fast check that most values pass.
-                    value.encode("latin-1") if value.isprintable() else _checked_value(value),
-                ]
-                for name, value in headers
-            ],
-        )
-    except (AttributeError, TypeError, ValueError):
-        raise LocalProtocolError(
-            f"start_response: expected headers as (name, value) pairs of latin-1 text, got {headers!r:.200}"
-        ) from None
-
-
-def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
-    """Convert a response's head to arguments of `start_response`. Raises LocalProtocolError for an invalid field."""
-    if reason and (not isinstance(reason, bytes) or has_controls(reason)):
-        raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
-    if not isinstance(status, int) or not 200 <= status <= 999:
-        raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
-    fields: list[tuple[str, str]] = []
-    try:
-        for name, value in headers:
-            octets = name if type(name) is bytes else field_octets(name)
-            text = (value if type(value) is bytes else field_octets(value)).decode("latin-1")
-            if not text.isprintable() and has_controls(text.encode("latin-1")):
-                raise LocalProtocolError(
-                    f"header field: expected a value without controls, got {(octets, text)!r:.200}"
-                )
-            fields.append((_DECODED_NAMES.get(octets) or _decoded_name(octets), text))
-    except (TypeError, ValueError):
-        raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
-    return f"{status} {reason.decode('latin-1') if reason else phrase}", fields
-
-
-def field_octets(part: object) -> bytes:
-    """Convert a field's name or value to bytes. Raises TypeError for other types, such as an int."""
-    if not isinstance(part, (bytes, bytearray, memoryview)):
-        raise TypeError(part)
-    return bytes(part)
-
-
-def _checked_status(status: object) -> tuple[int, bytes]:
-    match = _STATUS.fullmatch(status) if isinstance(status, str) else None
-    if match is None:
-        raise LocalProtocolError(f"start_response: expected a status such as '200 OK', got {status!r:.100}")
-    checked = int(match[1]), (match[2] or "").encode("latin-1")
-    if len(_STATUSES) < _MOST_NAMES and len(match.string) <= _MEMO_LENGTH:
-        _STATUSES[match.string] = checked
-    return checked
-
-
-def _checked_name(name: Any) -> bytes:
-    # Characters beyond latin-1 become question marks, which a token must not contain.
-    encoded: bytes = name.encode("latin-1", "replace")
-    if not is_token(encoded):
-        raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
-    if len(_FIELD_NAMES) < _MOST_NAMES:
-        _FIELD_NAMES[name] = encoded
-    return encoded
-
-
-def _decoded_name(name: bytes) -> str:
-    if not is_token(name):
-        raise LocalProtocolError(f"header field: expected a token as its name, got {name!r:.100}")
-    text = name.decode().lower()
-    if len(_DECODED_NAMES) < _MOST_NAMES:
-        _DECODED_NAMES[name] = text
-    return text
-
-
-def _checked_value(value: Any) -> bytes:
-    encoded: bytes = value.encode("latin-1")
-    if has_controls(encoded):
-        raise LocalProtocolError(f"start_response: a header's value has a control character in it: {value!r:.100}")
-    return encoded
 
 
 def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
@@ -355,7 +276,7 @@ def _shape_of(environ: Mapping[str, Any]) -> _Shape:
         elif meaning:
             fields.append(key)
             names.append(meaning)
-    shape = fields, tuple(names), own
+    shape = fields, tuple(names), own, [(key, name) for key, name in _OF_CONTENT if key in environ]
     if len(keys) <= _SHAPE_KEYS and sum(map(len, keys)) <= _SHAPE_LENGTH:
         if len(_SHAPES) >= _MOST_SHAPES:
             _SHAPES.clear()
@@ -379,10 +300,6 @@ def _octets(text: Any) -> bytes:
         return text.encode("latin-1")  # type: ignore[no-any-return]
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")  # type: ignore[no-any-return]
-
-
-def _octets_if_text(value: object) -> bytes | None:
-    return _octets(value) if isinstance(value, str) else None
 
 
 def _default_port(scheme: str) -> int:

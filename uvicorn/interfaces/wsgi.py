@@ -20,11 +20,12 @@ from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.interfaces.environ import build_environ, encode_response
+from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
 from uvicorn.interfaces.handlers import answer_failure
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
+from uvicorn.interfaces.wsgi_response import encode_response
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
