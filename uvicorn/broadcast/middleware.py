@@ -11,6 +11,8 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from copy import copy
 from functools import partial
 from typing import Any, Final
 
@@ -30,6 +32,9 @@ from uvicorn.types import Message
 logger = logging.getLogger("uvicorn.broadcast")
 
 _REDIS_PORT: Final = 6379
+
+# The middleware that has called the channels application that runs: a Router's applications have one each.
+_CALLER: Final[ContextVar[BroadcastMiddleware | None]] = ContextVar("uvicorn_groups", default=None)
 
 
 class BroadcastMiddleware:
@@ -114,6 +119,26 @@ class BroadcastMiddleware:
         # A middleware may serve on several event loops, each in a thread of its own.
         self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
         self._own_publisher: Publisher | None = None
+        # Each application of a Router has a copy of this, with the same hubs. The last one to stop closes the hub.
+        self._copies = [self]
+        self._started_on: set[asyncio.AbstractEventLoop] = set()
+        self._router: Any = None
+        if inspect.getattr_static(app, "__uvicorn_no_kind__", None) is not None:
+            router: Any = app
+            self._router = router.mapped(self._around)
+
+    @property
+    def __uvicorn_interface__(self) -> Any:
+        """Around a Router: the way in for our server, to a Router whose applications all have groups."""
+        return None if self._router is None else self._router.__uvicorn_interface__
+
+    def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
+        """Return this middleware around another application, with the same hubs."""
+        around = copy(self)
+        around.app = around.__wrapped__ = app
+        around._started_on = set()
+        self._copies.append(around)
+        return around
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the application with groups."""
@@ -134,7 +159,7 @@ class BroadcastMiddleware:
 
     async def startup(self) -> None:
         """Connect, then call the application's `startup`, if it has one (interface rule R15)."""
-        await self._hub().start()
+        await self._start()
         try:
             await self._call_hook("startup")
         except BaseException:
@@ -167,6 +192,7 @@ class BroadcastMiddleware:
 
     async def _call_channels(self, message: Message, channels: dict[str, Any]) -> None:
         self._is_channels = True
+        _CALLER.set(self)
         # A copy, because other middleware may use the original.
         await self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
 
@@ -213,7 +239,7 @@ class BroadcastMiddleware:
             sent.add(event["type"])
             await send(event)
 
-        await hub.start()
+        await self._start()
         try:
             await app({**scope, "groups": GroupsChannel(hub)}, watched_receive, watched_send)
         except Exception as error:
@@ -277,8 +303,16 @@ class BroadcastMiddleware:
     def _backend_of(self, url: str) -> Backend:
         return backend_from_url(url, publish_timeout=self._publish_timeout, prefix=self._prefix)
 
+    async def _start(self) -> None:
+        await self._hub().start()
+        self._started_on.add(asyncio.get_running_loop())
+
     async def _stop(self) -> None:
-        hub = self._hubs.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        self._started_on.discard(loop)
+        if any(loop in other._started_on for other in self._copies):
+            return
+        hub = self._hubs.pop(loop, None)
         if hub is not None:
             await hub.stop()
 
@@ -291,8 +325,13 @@ class BroadcastMiddleware:
             called = callback(event)
             if inspect.isawaitable(called):
                 await called
-        elif self._is_channels:
-            await self.app(event, {"reply": reply, "groups": GroupsChannel(hub, reply)})
+            return
+        # This runs with the context variables of the handler that has added the member.
+        caller = _CALLER.get()
+        if caller is None or caller._hubs is not self._hubs:
+            caller = self
+        if caller._is_channels:
+            await caller.app(event, {"reply": reply, "groups": GroupsChannel(hub, reply)})
 
     async def _call_hook(self, name: str) -> None:
         hook = getattr(self.app, name, None)
