@@ -40,28 +40,28 @@ def of(*frameworks: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("site", frameworks, indirect=True)
 
 
-def test_json(site: Host) -> None:
+def test_framework_answers_with_json(site: Host) -> None:
     answer = ask(site.port, "/json")
     assert (answer.status, json.loads(answer.content)) == (200, JSON)
 
 
-def test_an_upload(site: Host) -> None:
+def test_framework_receives_an_upload(site: Host) -> None:
     answer = ask(site.port, "/upload", method="POST", content=UPLOAD)
     assert (answer.status, answer.content.decode()) == (200, f"{len(UPLOAD)} {hashlib.sha256(UPLOAD).hexdigest()}")
 
 
-def test_an_upload_in_chunks(site: Host) -> None:
+def test_framework_receives_a_chunked_upload(site: Host) -> None:
     chunks = [UPLOAD[:10], UPLOAD[10:100000], UPLOAD[100000:]]
     answer = ask(site.port, "/upload", method="POST", chunks=chunks)
     assert (answer.status, answer.content.decode()) == (200, f"{len(UPLOAD)} {hashlib.sha256(UPLOAD).hexdigest()}")
 
 
-def test_a_download(site: Host) -> None:
+def test_framework_streams_a_download(site: Host) -> None:
     answer = ask(site.port, "/download")
     assert (answer.status, answer.complete, answer.content == BIG) == (200, True, True)
 
 
-def test_an_event_stream_opens_at_once_and_goes_on_as_events_come(site: Host) -> None:
+def test_framework_event_stream_opens_at_once_and_sends_each_event_at_once(site: Host) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=LONGEST_WAIT)
     try:
         connection.request("GET", "/events")
@@ -73,14 +73,14 @@ def test_an_event_stream_opens_at_once_and_goes_on_as_events_come(site: Host) ->
         connection.close()
 
 
-def test_work_goes_on_after_the_response(site: Host) -> None:
+def test_framework_background_task_runs_after_the_response(site: Host) -> None:
     answer = ask(site.port, "/background")
     assert answer.content == b"begun"
     ask(site.port, "/go")
     site.wait_for_line("the work is done")
 
 
-def test_a_stream_ends_when_its_client_leaves(site: Host) -> None:
+def test_framework_stream_ends_when_its_client_disconnects(site: Host) -> None:
     with connect_socket(site.port) as connection:
         connection.sendall(head_of("GET", "/wait"))
         while b"still here" not in connection.recv(65536):
@@ -88,20 +88,20 @@ def test_a_stream_ends_when_its_client_leaves(site: Host) -> None:
     site.wait_for_line("the endless stream has ended")
 
 
-def test_a_failing_view_is_the_framework_s_500(site: Host) -> None:
+def test_exception_of_a_view_is_the_frameworks_500(site: Host) -> None:
     assert ask(site.port, "/fail").status == 500
     assert ask(site.port, "/json").status == 200
 
 
-def test_a_response_that_fails_midway_never_looks_complete(site: Host) -> None:
+def test_framework_response_that_fails_midway_never_looks_complete(site: Host) -> None:
     assert not ask(site.port, "/fail-midway").complete
 
 
-def test_a_path_that_is_not_there_is_the_framework_s_404(site: Host) -> None:
+def test_unknown_path_is_the_frameworks_404(site: Host) -> None:
     assert ask(site.port, "/nowhere").status == 404
 
 
-def test_a_websocket_echoes(site: Host) -> None:
+def test_framework_websocket_echoes_messages(site: Host) -> None:
     with connect(f"ws://127.0.0.1:{site.port}/echo", open_timeout=LONGEST_WAIT) as websocket:
         for message in ("text", b"\x00\xff", "Grüße", "x" * 100000):
             websocket.send(message)
@@ -109,7 +109,7 @@ def test_a_websocket_echoes(site: Host) -> None:
 
 
 @of("starlette", "fastapi")
-def test_an_upload_whose_client_leaves_is_no_failure(site: Host) -> None:
+def test_disconnect_during_an_upload_is_not_logged_as_an_error(site: Host) -> None:
     with connect_socket(site.port) as connection:
         connection.sendall(head_of("POST", "/upload", [("Content-Length", "1000")]) + b"only a part")
     site.wait_for_line("<POST '/upload' COMPLETE>: client disconnected before the application finished")
@@ -131,7 +131,7 @@ def test_lifespan_state_is_passed_to_requests(site: Host) -> None:
 
 @of("starlette")
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_a_file_goes_through_middleware(site: Host, coding: str) -> None:
+def test_framework_file_response_passes_through_middleware(site: Host, coding: str) -> None:
     answer = ask(site.port, "/behind/file", fields=[("Accept-Encoding", coding)])
     content = gzip.decompress(answer.content) if coding == "gzip" else answer.content
     assert content.decode() == Path(FILE).with_name("asgi_starlette.py").read_text()
@@ -139,7 +139,7 @@ def test_a_file_goes_through_middleware(site: Host, coding: str) -> None:
 
 
 @of("fastapi")
-def test_a_form_with_a_file(site: Host) -> None:
+def test_framework_receives_a_form_with_a_file(site: Host) -> None:
     form = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
         + bytes(100000)
@@ -150,12 +150,12 @@ def test_a_form_with_a_file(site: Host) -> None:
 
 
 @of("django")
-def test_an_http_consumer(site: Host) -> None:
+def test_http_consumer_of_channels_is_served(site: Host) -> None:
     assert ask(site.port, "/consumed", method="POST", content=b"abc").content == b"cba"
 
 
 @of("django")
-def test_synchronous_consumers_talk_to_each_other(site: Host) -> None:
+def test_synchronous_consumers_of_channels_exchange_messages(site: Host) -> None:
     url = f"ws://127.0.0.1:{site.port}/threaded"
     with connect(url, open_timeout=LONGEST_WAIT) as first, connect(url, open_timeout=LONGEST_WAIT) as second:
         first.send('{"n": 1}')
@@ -163,13 +163,13 @@ def test_synchronous_consumers_talk_to_each_other(site: Host) -> None:
 
 
 @of("django")
-def test_a_websocket_that_is_not_there_is_refused(site: Host) -> None:
+def test_websocket_to_an_unknown_path_is_rejected(site: Host) -> None:
     with pytest.raises(Exception, match="HTTP 500"):
         connect(f"ws://127.0.0.1:{site.port}/nowhere", open_timeout=LONGEST_WAIT)
 
 
 @pytest.mark.parametrize("framework", WITH_LIFESPAN)
-def test_the_site_is_shut_down(framework: str) -> None:
+def test_framework_shutdown_runs_when_the_server_stops(framework: str) -> None:
     with hosted("uvicorn", f"tests.frameworks.asgi_{framework}:app") as host:
         assert ask(host.port, "/json").status == 200
         assert host.stop() == 0

@@ -67,7 +67,7 @@ def visit(site: Host, path: str, leave: Callable[[socket.socket], None]) -> str:
 
 @of(LISTENING, "3600")
 @either_end
-def test_an_idle_stream_is_closed_as_soon_as_its_client_leaves_where_the_framework_listens(
+def test_idle_stream_of_a_framework_that_awaits_http_disconnect_is_closed_at_the_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/idle", leave))
@@ -75,7 +75,7 @@ def test_an_idle_stream_is_closed_as_soon_as_its_client_leaves_where_the_framewo
 
 @of([*LISTENING, *NOT_LISTENING], "3600")
 @either_end
-def test_a_busy_stream_is_closed_when_it_next_sends_after_its_client_has_left(
+def test_busy_stream_is_closed_at_its_next_send_after_the_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     for _ in range(5):
@@ -84,7 +84,7 @@ def test_a_busy_stream_is_closed_when_it_next_sends_after_its_client_has_left(
 
 @of(NOT_LISTENING, "0.1")
 @either_end
-def test_an_idle_stream_is_closed_after_the_timeouts_where_the_framework_does_not_listen(
+def test_idle_stream_of_a_framework_that_ignores_http_disconnect_is_closed_after_timeouts(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/idle", leave))
@@ -92,7 +92,7 @@ def test_an_idle_stream_is_closed_after_the_timeouts_where_the_framework_does_no
 
 @of(["falcon"], "3600")
 @either_end
-def test_a_busy_stream_of_server_sent_events_is_closed_when_its_client_has_left(
+def test_busy_stream_of_server_sent_events_is_closed_after_the_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/sse/busy", leave))

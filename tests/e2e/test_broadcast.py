@@ -133,7 +133,7 @@ def carried_by(redis: RedisServer) -> dict[str, str]:
     return {"UVICORN_BROADCAST_URL": redis.url} | CLEAN
 
 
-def test_the_chat_of_the_documents_in_three_processes(document: Path, redis_server: RedisServer) -> None:
+def test_chat_of_the_documents_works_in_three_processes(document: Path, redis_server: RedisServer) -> None:
     with ExitStack() as stack:
         servers = [
             stack.enter_context(running_server(document, "app:chat_server", env=carried_by(redis_server)))
@@ -151,7 +151,7 @@ def test_the_chat_of_the_documents_in_three_processes(document: Path, redis_serv
             assert not any(word in server.stderr for word in ("WARNING", "ERROR", "Traceback", "ResourceWarning"))
 
 
-def test_two_browser_windows_on_two_processes(browser: Browser, redis_server: RedisServer) -> None:
+def test_chat_works_in_two_browser_windows_on_two_processes(browser: Browser, redis_server: RedisServer) -> None:
     example = EXAMPLES / "broadcast"
     with ExitStack() as stack:
         servers = [
@@ -196,7 +196,7 @@ def test_without_redis_one_process_uses_memory_and_logs_one_line(document: Path)
 
 
 @pytest.mark.parametrize("asgi_worker", [False, True], ids=["ours", "gunicorn's"])
-def test_a_starlette_site_on_our_server_and_on_another(
+def test_starlette_site_broadcasts_on_our_server_and_on_another(
     asgi_worker: bool, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "site_app.py").write_text(STARLETTE)
@@ -230,9 +230,7 @@ def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, 
         assert WARNING not in server.stderr
 
 
-def test_B12_a_client_of_one_process_is_added_and_discarded_by_another(
-    tmp_path: Path, redis_server: RedisServer
-) -> None:
+def test_B12_member_of_one_process_is_added_and_discarded_by_another(tmp_path: Path, redis_server: RedisServer) -> None:
     (tmp_path / "inviting.py").write_text(INVITING)
     with ExitStack() as stack:
         first, second = (
@@ -253,9 +251,7 @@ def test_B12_a_client_of_one_process_is_added_and_discarded_by_another(
         assert hear(guest, 1) == ["and again"]
 
 
-def test_a_redis_that_dies_and_comes_back_is_one_gap_for_each_member(
-    attentive: Path, redis_server: RedisServer
-) -> None:
+def test_restart_of_redis_is_one_gap_for_each_member(attentive: Path, redis_server: RedisServer) -> None:
     with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server:
         with talk(server) as first, talk(server) as second:
             first.send("before")
@@ -272,7 +268,7 @@ def test_a_redis_that_dies_and_comes_back_is_one_gap_for_each_member(
         assert "Traceback" not in server.stderr
 
 
-def test_a_client_that_connects_before_redis_is_up_gets_messages_once_it_is(attentive: Path, tmp_path: Path) -> None:
+def test_member_that_was_added_before_redis_started_gets_later_messages(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()
@@ -289,7 +285,7 @@ def test_a_client_that_connects_before_redis_is_up_gets_messages_once_it_is(atte
             redis_server.kill()
 
 
-def test_B8_clients_that_come_and_go_leave_nothing(attentive: Path, redis_server: RedisServer) -> None:
+def test_B8_clients_that_disconnect_leave_no_members_behind(attentive: Path, redis_server: RedisServer) -> None:
     with running_server(attentive, "attentive:app", "--no-access-log", env=carried_by(redis_server)) as server:
 
         def cycle(number: int) -> None:

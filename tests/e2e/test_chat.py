@@ -48,7 +48,7 @@ def assert_messages(page: Page, *texts: str) -> None:
     expect(page.locator("#messages li")).to_have_text(list(texts), timeout=LONGEST_WAIT * 1000)
 
 
-def test_messages_appear_in_both_windows(browser: Browser, server: ServerProcess) -> None:
+def test_chat_messages_appear_in_both_browser_windows(browser: Browser, server: ServerProcess) -> None:
     first, second = window(browser, server), window(browser, server, "localhost")
     say(first, "hello")
     say(second, "hello yourself")
@@ -57,7 +57,7 @@ def test_messages_appear_in_both_windows(browser: Browser, server: ServerProcess
         page.close()
 
 
-def test_a_reload_and_a_closed_tab_are_seen_by_the_server(browser: Browser, server: ServerProcess) -> None:
+def test_chat_server_notices_a_reloaded_page_and_a_closed_tab(browser: Browser, server: ServerProcess) -> None:
     first, second = window(browser, server), window(browser, server)
     server.wait_for_line("clients: 2 after websocket.connect")
     first.reload()

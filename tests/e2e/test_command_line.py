@@ -116,7 +116,7 @@ def test_an_application_is_served(folder: Path) -> None:
         assert server.get() == (200, "hello")
 
 
-def test_the_installed_command_is_the_same(folder: Path) -> None:
+def test_installed_command_serves_an_application(folder: Path) -> None:
     script = Path(sys.executable).with_name("uvicorn")
     if not script.exists():
         pytest.skip("the package is not installed beside this interpreter")
@@ -125,26 +125,26 @@ def test_the_installed_command_is_the_same(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_an_application_is_served_on_each_loop(folder: Path, loop: str) -> None:
+def test_application_is_served_on_each_event_loop(folder: Path, loop: str) -> None:
     with running_server(folder, "app:hello", "--loop", loop) as server:
         assert server.get() == (200, "hello")
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_a_module_without_attribute_serves_its_application_or_app(folder: Path, name: str) -> None:
+def test_module_name_alone_serves_its_application_or_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")
 
 
-def test_an_application_is_found_in_another_folder(folder: Path) -> None:
+def test_app_dir_option_finds_an_application_in_another_folder(folder: Path) -> None:
     (folder / "deep").mkdir()
     (folder / "deep" / "shop.py").write_text(HELLO)
     with running_server(folder, "shop:hello", "--app-dir", "deep") as server:
         assert server.get() == (200, "hello")
 
 
-def test_the_application_gets_the_root_path(folder: Path) -> None:
+def test_root_path_option_reaches_the_application(folder: Path) -> None:
     (folder / "app.py").write_text(
         "async def app(message, channels):\n"
         "    content = f\"{message['root_path']} {message['path']}\".encode()\n"
@@ -157,13 +157,13 @@ def test_the_application_gets_the_root_path(folder: Path) -> None:
 # Where to listen
 
 
-def test_a_unix_socket_is_served(folder: Path) -> None:
+def test_uds_option_serves_a_unix_socket(folder: Path) -> None:
     with running_server(folder, "app:hello", "--uds", "web.sock") as server:
         assert server.addresses == ["unix:web.sock"]
         assert get_unix(folder / "web.sock").endswith(b"hello")
 
 
-def test_a_unix_socket_is_served_by_bind_as_well(folder: Path) -> None:
+def test_bind_option_serves_a_unix_socket(folder: Path) -> None:
     with running_server(folder, "app:hello", "--bind", "unix:web.sock"):
         assert get_unix(folder / "web.sock").endswith(b"hello")
 
@@ -174,7 +174,7 @@ def test_a_unix_socket_is_removed_when_the_server_stops(folder: Path) -> None:
     assert not (folder / "web.sock").exists()
 
 
-def test_a_unix_socket_of_a_server_that_was_killed_is_taken_over(folder: Path) -> None:
+def test_unix_socket_of_a_killed_server_is_replaced(folder: Path) -> None:
     with running_server(folder, "app:hello", "--uds", "web.sock") as server:
         server.stop(signal.SIGKILL)
     with running_server(folder, "app:hello", "--uds", "web.sock"):
@@ -182,7 +182,7 @@ def test_a_unix_socket_of_a_server_that_was_killed_is_taken_over(folder: Path) -
 
 
 @pytest.mark.parametrize("option", ["--fd", "--bind"])
-def test_an_inherited_socket_is_served(folder: Path, option: str) -> None:
+def test_fd_option_serves_an_inherited_socket(folder: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         number = inherited.fileno()
         value = str(number) if option == "--fd" else f"fd://{number}"
@@ -190,7 +190,7 @@ def test_an_inherited_socket_is_served(folder: Path, option: str) -> None:
             assert server.get(port=inherited.getsockname()[1]) == (200, "hello")
 
 
-def test_every_bind_is_served(folder: Path) -> None:
+def test_each_of_several_bind_options_is_served(folder: Path) -> None:
     with running_server(
         folder, "app:hello", "--bind", "127.0.0.1:0", "--bind", "unix:web.sock", "-b", "127.0.0.1:0", addresses=3
     ) as server:
@@ -200,13 +200,13 @@ def test_every_bind_is_served(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
-def test_an_ipv6_address_is_served(folder: Path) -> None:
+def test_bind_option_serves_an_ipv6_address(folder: Path) -> None:
     with running_server(folder, "app:hello", "--bind", "[::1]:0") as server:
         assert server.addresses == [f"http://[::1]:{server.port}"]
         assert server.get(host="::1") == (200, "hello")
 
 
-def test_a_name_is_served_on_one_port(folder: Path) -> None:
+def test_host_name_with_several_addresses_is_served_on_one_port(folder: Path) -> None:
     with running_server(folder, "app:hello", "--host", "localhost", "--port", "0") as server:
         assert server.get(host="localhost") == (200, "hello")
 
@@ -214,19 +214,19 @@ def test_a_name_is_served_on_one_port(folder: Path) -> None:
 # The environment
 
 
-def test_the_port_is_taken_from_the_environment(folder: Path) -> None:
+def test_port_is_read_from_the_environment(folder: Path) -> None:
     with running_server(folder, "app:hello", env={"UVICORN_PORT": "0"}) as server:
         assert server.get() == (200, "hello")
 
 
-def test_binds_are_taken_from_the_environment(folder: Path) -> None:
+def test_bind_addresses_are_read_from_the_environment(folder: Path) -> None:
     binds = {"UVICORN_BIND": "127.0.0.1:0 unix:web.sock"}
     with running_server(folder, "app:hello", env=binds, addresses=2) as server:
         assert server.get() == (200, "hello")
         assert get_unix(folder / "web.sock").endswith(b"hello")
 
 
-def test_the_access_log_is_switched_off_from_the_environment(folder: Path) -> None:
+def test_access_log_is_switched_off_by_the_environment(folder: Path) -> None:
     with running_server(folder, "app:hello", env={"UVICORN_ACCESS_LOG": "false"}) as server:
         server.get()
         server.stop()
@@ -236,14 +236,14 @@ def test_the_access_log_is_switched_off_from_the_environment(folder: Path) -> No
 # What is logged
 
 
-def test_the_server_logs_where_it_listens_and_what_it_serves(folder: Path) -> None:
+def test_startup_log_names_the_address_and_the_interface(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         assert re.search(
             r" INFO    Uvicorn running on http://127\.0\.0\.1:[0-9]+ \(Press CTRL\+C to quit\)\n$", server.stderr
         )
 
 
-def test_a_terminal_shows_how_to_stop_the_server_in_colour(folder: Path) -> None:
+def test_startup_line_on_a_terminal_is_coloured(folder: Path) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "app:hello", "--port", "0"],
@@ -263,14 +263,14 @@ def test_a_terminal_shows_how_to_stop_the_server_in_colour(folder: Path) -> None
     assert b"\x1b[32mINFO" in told
 
 
-def test_each_response_is_a_line_of_the_access_log(folder: Path) -> None:
+def test_access_log_has_a_line_for_each_response(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         server.get("/tea?cups=2")
         server.stop()
         assert re.search(r' 127\.0\.0\.1:[0-9]+ - "GET /tea\?cups=2 HTTP/1\.1" 200 OK 5 [0-9.]+ms\n$', server.stdout)
 
 
-def test_there_is_no_access_log_when_it_is_switched_off(folder: Path) -> None:
+def test_no_access_log_option_switches_the_access_log_off(folder: Path) -> None:
     with running_server(folder, "app:hello", "--no-access-log") as server:
         server.get()
         server.stop()
@@ -293,13 +293,13 @@ def test_a_server_at_log_level_error_logs_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_server_that_is_stopped_exits_0(folder: Path, number: int, loop: str) -> None:
+def test_stopped_server_exits_0(folder: Path, number: int, loop: str) -> None:
     with running_server(folder, "app:hello", "--loop", loop) as server:
         server.get()
         assert server.stop(number) == 0
 
 
-def test_a_server_that_is_stopped_logs_it_without_a_traceback(folder: Path) -> None:
+def test_stopped_server_logs_the_shutdown_without_a_traceback(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         server.stop(signal.SIGINT)
         lines = [line.partition(" INFO    ")[2] for line in server.stderr.splitlines()]
@@ -338,7 +338,7 @@ def is_refused(port: int) -> bool:
     return False
 
 
-def test_a_server_that_is_stopped_accepts_no_new_connections(patient: Path) -> None:
+def test_stopping_server_accepts_no_new_connections(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")
@@ -357,7 +357,7 @@ def test_a_second_signal_resets_requests_in_flight(patient: Path, numbers: tuple
         assert server.stop(numbers[1]) == 1
 
 
-def test_a_response_that_is_broken_off_does_not_look_complete(patient: Path) -> None:
+def test_response_aborted_by_a_second_signal_does_not_look_complete(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")
@@ -366,7 +366,7 @@ def test_a_response_that_is_broken_off_does_not_look_complete(patient: Path) -> 
             read_all(client)
 
 
-def test_the_log_counts_the_requests_that_were_reset(patient: Path) -> None:
+def test_shutdown_log_has_the_number_of_aborted_requests(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server):
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")
@@ -379,7 +379,7 @@ def test_requests_that_outlast_the_grace_period_are_reset(patient: Path) -> None
         assert server.stop() == 1
 
 
-def test_a_signal_ends_a_server_that_is_still_starting(folder: Path) -> None:
+def test_signal_during_the_applications_startup_ends_the_server(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import asyncio, sys\n\n\nclass Slow:\n"
         "    async def startup(self):\n"
@@ -394,7 +394,7 @@ def test_a_signal_ends_a_server_that_is_still_starting(folder: Path) -> None:
         assert server.wait() != 0
 
 
-def test_a_signal_ends_a_server_that_is_still_importing(folder: Path) -> None:
+def test_signal_during_the_import_of_the_application_ends_the_server(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import sys, threading\n\nprint('importing', file=sys.stderr, flush=True)\nthreading.Event().wait()\n"
     )
@@ -406,7 +406,7 @@ def test_a_signal_ends_a_server_that_is_still_importing(folder: Path) -> None:
 # Hooks
 
 
-def test_a_startup_that_fails_exits_3(folder: Path) -> None:
+def test_failed_application_startup_exits_3(folder: Path) -> None:
     (folder / "app.py").write_text(
         "class Failing:\n"
         "    async def startup(self):\n        raise RuntimeError('no database')\n\n"
@@ -419,7 +419,7 @@ def test_a_startup_that_fails_exits_3(folder: Path) -> None:
     )
 
 
-def test_a_shutdown_that_fails_is_logged_as_a_startup_would_be(folder: Path) -> None:
+def test_failed_application_shutdown_is_logged_as_an_error(folder: Path) -> None:
     (folder / "app.py").write_text(
         "class Failing:\n"
         "    async def shutdown(self):\n        raise RuntimeError('no database')\n\n"
@@ -430,7 +430,7 @@ def test_a_shutdown_that_fails_is_logged_as_a_startup_would_be(folder: Path) -> 
         assert re.search(r" ERROR   .*shutdown failed", server.stderr)
 
 
-def test_hooks_run_once_around_serving(folder: Path) -> None:
+def test_startup_and_shutdown_of_the_application_run_once(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import sys\n\n\nclass Telling:\n"
         "    async def startup(self):\n        print('startup', file=sys.stderr)\n\n"
@@ -448,7 +448,7 @@ def test_hooks_run_once_around_serving(folder: Path) -> None:
 # Mistakes
 
 
-def test_a_misspelled_module_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_misspelled_module_is_one_line_with_the_remedy(folder: Path) -> None:
     assert mistake(folder, "ap:hello") == (f"cannot import 'ap:hello': no module 'ap' in {folder}; did you mean 'app'?")
 
 
@@ -458,7 +458,7 @@ def test_the_error_for_a_missing_module_lists_the_modules_of_the_folder(folder: 
     )
 
 
-def test_a_misspelled_attribute_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_misspelled_attribute_is_one_line_with_the_remedy(folder: Path) -> None:
     assert mistake(folder, "app:helo") == (
         "cannot import 'app:helo': module 'app' has no 'helo'; did you mean 'hello'?"
     )
@@ -479,16 +479,16 @@ def test_the_error_for_a_file_name_names_the_module_to_give(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1", "8000x"])
-def test_an_invalid_port_is_one_helpful_line(folder: Path, port: str) -> None:
+def test_error_for_an_invalid_port_is_one_line_with_the_remedy(folder: Path, port: str) -> None:
     assert re.search(rf"'--port'.*{re.escape(port)}", mistake(folder, "app:hello", "--port", port))
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:http", "::1:80", "unix:", "fd://x", "http://127.0.0.1:80"])
-def test_an_invalid_bind_is_one_helpful_line(folder: Path, bind: str) -> None:
+def test_error_for_an_invalid_bind_is_one_line_with_the_remedy(folder: Path, bind: str) -> None:
     assert re.search(rf"{re.escape(repr(bind))}.*; expected ", mistake(folder, "app:hello", "--bind", bind))
 
 
-def test_a_port_in_use_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_port_in_use_is_one_line_with_the_remedy(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         assert mistake(folder, "app:hello", "--port", str(server.port)) == (
             f"cannot listen on 127.0.0.1:{server.port}: the address is in use by another program; "
@@ -496,35 +496,35 @@ def test_a_port_in_use_is_one_helpful_line(folder: Path) -> None:
         )
 
 
-def test_a_port_in_use_leaves_the_other_server_alone(folder: Path) -> None:
+def test_server_that_already_uses_the_port_is_not_affected(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         mistake(folder, "app:hello", "--port", str(server.port))
         assert server.get() == (200, "hello")
 
 
-def test_a_unix_socket_in_use_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_unix_socket_in_use_is_one_line_with_the_remedy(folder: Path) -> None:
     with running_server(folder, "app:hello", "--uds", "web.sock"):
         assert "unix:web.sock: the address is in use" in mistake(folder, "app:hello", "--uds", "web.sock")
 
 
-def test_a_descriptor_that_is_not_there_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_closed_descriptor_is_one_line_with_the_remedy(folder: Path) -> None:
     assert "fd://99" in mistake(folder, "app:hello", "--fd", "99")
 
 
-def test_an_unknown_option_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_an_unknown_option_is_one_line_with_the_remedy(folder: Path) -> None:
     assert "--prt" in mistake(folder, "app:hello", "--prt", "80")
 
 
-def test_no_application_at_all_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_missing_application_argument_is_one_line_with_the_remedy(folder: Path) -> None:
     assert mistake(folder) == "Missing argument 'APP'; see uvicorn --help"
 
 
-def test_an_attribute_that_cannot_be_called_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_an_attribute_that_is_not_callable_is_one_line_with_the_remedy(folder: Path) -> None:
     (folder / "app.py").write_text("hello = 3\n")
     assert "'app:hello' is not callable" in mistake(folder, "app:hello")
 
 
-def test_an_application_of_undetectable_interface_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_an_undetectable_interface_is_one_line_with_the_remedy(folder: Path) -> None:
     (folder / "app.py").write_text("def make_app(*arguments): ...\n")
     assert mistake(folder, "app:make_app") == (
         "cannot detect the interface of 'app:make_app': it takes (*arguments); "
@@ -532,16 +532,16 @@ def test_an_application_of_undetectable_interface_is_one_helpful_line(folder: Pa
     )
 
 
-def test_a_folder_that_does_not_exist_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_a_missing_folder_is_one_line_with_the_remedy(folder: Path) -> None:
     assert "nowhere" in mistake(folder, "app:hello", "--app-dir", "nowhere", "--uds", "missing/web.sock")
 
 
-def test_a_loop_that_is_not_installed_is_one_helpful_line(folder: Path) -> None:
+def test_error_for_an_event_loop_that_is_not_installed_is_one_line_with_the_remedy(folder: Path) -> None:
     (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
     assert "--loop asyncio" in mistake(folder, "app:hello", "--loop", "uvloop", "--bind", "127.0.0.1:0")
 
 
-def test_a_module_that_fails_shows_the_users_own_traceback_and_one_line(folder: Path) -> None:
+def test_error_for_a_module_that_raises_has_the_users_own_traceback_and_one_line(folder: Path) -> None:
     (folder / "app.py").write_text("import settings\n")
     (folder / "settings.py").write_text("def load():\n    raise RuntimeError('no secret')\n\n\nload()\n")
     ended = run_command(folder, "app:hello")
@@ -573,16 +573,16 @@ def test_the_error_for_a_module_whose_import_is_missing_names_the_import(folder:
 # What the command says about itself
 
 
-def test_the_option_version_prints_the_version(folder: Path) -> None:
+def test_version_option_prints_the_version(folder: Path) -> None:
     assert run_command(folder, "--version").stdout.startswith(f"Running uvicorn {uvicorn.__version__} with ")
 
 
-def test_the_option_help_prints_the_usage(folder: Path) -> None:
+def test_help_option_prints_the_usage(folder: Path) -> None:
     ended = run_command(folder, "--help")
     assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "Usage: uvicorn [OPTIONS] APP")
 
 
-def test_the_option_help_prints_no_warning(folder: Path) -> None:
+def test_help_option_prints_no_warning(folder: Path) -> None:
     assert run_command(folder, "--help").stderr == ""
 
 
@@ -609,14 +609,14 @@ def test_run_returns_when_the_server_has_been_stopped(folder: Path) -> None:
         assert server.stdout == "and after that\n"
 
 
-def test_run_ends_with_one_line_if_its_port_is_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_exits_with_one_line_if_its_port_is_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(SystemExit) as caught:
         uvicorn.run(hello, port=other.getsockname()[1], log_config=None)
     error = capsys.readouterr().err
     assert (caught.value.code, error.count("\n"), "in use" in error) == (2, 1, True)
 
 
-def test_run_ends_with_the_exit_code_for_a_failed_startup(folder: Path) -> None:
+def test_run_exits_3_after_a_failed_startup(folder: Path) -> None:
     (folder / "start.py").write_text(
         "import uvicorn\n\nclass Failing:\n    async def startup(self):\n        raise RuntimeError('no database')\n\n"
         "    async def __call__(self, message, channels): ...\n\nuvicorn.run(Failing(), port=0)\n"
@@ -649,7 +649,7 @@ async def get(sock: socket.socket) -> bytes:
         writer.close()
 
 
-def test_a_server_is_awaited_beside_other_tasks_until_it_should_exit() -> None:
+def test_serve_can_be_awaited_beside_other_tasks_until_should_exit() -> None:
     async def main() -> bytes:
         server, sock = listening(hello)
         serving = asyncio.create_task(server.serve([sock]))
@@ -661,7 +661,7 @@ def test_a_server_is_awaited_beside_other_tasks_until_it_should_exit() -> None:
     assert asyncio.run(main()).endswith(b"hello")
 
 
-def test_a_server_opens_the_sockets_of_its_configuration(folder: Path) -> None:
+def test_serve_opens_the_sockets_of_its_configuration(folder: Path) -> None:
     path = folder / "web.sock"
 
     class Telling:
@@ -679,14 +679,14 @@ def test_a_server_opens_the_sockets_of_its_configuration(folder: Path) -> None:
     assert found == [True]
 
 
-def test_a_server_that_should_exit_before_it_starts_exits() -> None:
+def test_serve_returns_if_should_exit_was_set_before_it() -> None:
     server, sock = listening(hello)
     server.should_exit = True
     asyncio.run(asyncio.wait_for(server.serve([sock]), LONGEST_WAIT))
     assert sock.fileno() == -1
 
 
-def test_the_attribute_started_stays_true_once_the_server_has_started() -> None:
+def test_started_stays_true_after_the_server_has_stopped() -> None:
     async def main() -> list[bool]:
         server, sock = listening(hello)
         told = [server.started]
@@ -700,7 +700,7 @@ def test_the_attribute_started_stays_true_once_the_server_has_started() -> None:
     assert asyncio.run(main()) == [False, True, True]
 
 
-def test_a_server_is_run_and_stopped_from_other_threads() -> None:
+def test_server_can_be_run_and_stopped_on_other_threads() -> None:
     server, sock = listening(hello)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
     thread.start()
@@ -714,7 +714,7 @@ def test_a_server_is_run_and_stopped_from_other_threads() -> None:
     assert (content, thread.is_alive()) == (b"hello", False)
 
 
-def test_a_server_in_a_thread_leaves_signals_alone() -> None:
+def test_server_on_another_thread_installs_no_signal_handlers() -> None:
     server, sock = listening(hello)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     server.should_exit = True
@@ -840,14 +840,14 @@ def get_at_last(server: ServerProcess) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_D10_a_server_that_ran_out_of_descriptors_serves_again(few_descriptors: Path, loop: str) -> None:
+def test_D10_server_serves_again_after_a_lack_of_descriptors(few_descriptors: Path, loop: str) -> None:
     with running_server(few_descriptors, "app:hello", "--loop", loop) as server:
         exhaust(server)
         assert get_at_last(server) == (200, "hello")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_D10_a_server_that_ran_out_of_descriptors_makes_no_storm_when_it_stops(
+def test_D10_server_without_free_descriptors_stops_without_a_flood_of_log_lines(
     few_descriptors: Path, loop: str
 ) -> None:
     with running_server(few_descriptors, "app:hello", "--loop", loop) as server:
@@ -857,7 +857,7 @@ def test_D10_a_server_that_ran_out_of_descriptors_makes_no_storm_when_it_stops(
         assert len(server.stderr.splitlines()) < 20
 
 
-def test_nothing_is_left_open_by_a_whole_life(patient: Path) -> None:
+def test_server_leaves_no_descriptor_open(patient: Path) -> None:
     # Warnings are on in the process: what it leaves behind would be told on stderr.
     with running_server(patient, "app", "--uds", "web.sock") as server:
         with socket.socket(socket.AF_UNIX) as client:
@@ -869,7 +869,7 @@ def test_nothing_is_left_open_by_a_whole_life(patient: Path) -> None:
         assert "Warning" not in server.stderr
 
 
-def test_a_server_runs_in_the_folder_it_was_started_in(folder: Path) -> None:
+def test_server_keeps_the_current_folder(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import os\n\n\nasync def app(message, channels):\n"
         "    await channels['reply'].send({'status': 200, 'content': os.getcwd().encode()})\n"

@@ -120,13 +120,13 @@ def program(folder: Path, source: str) -> Sequence[str]:
     return ["main.py"]
 
 
-def test_a_server_that_is_made_by_hand_logs_as_the_command_does(folder: Path) -> None:
+def test_embedded_server_logs_the_same_lines_as_the_command(folder: Path) -> None:
     with running_server(folder, program=program(folder, ONE)) as server:
         server.get()
         server.wait_for_line('"GET / HTTP/1.1" 200', "stdout")
 
 
-def test_the_program_goes_on_after_a_server_that_is_run(folder: Path) -> None:
+def test_program_continues_after_run_returns(folder: Path) -> None:
     with running_server(folder, program=program(folder, ONE)) as server:
         assert server.stop() == 0
         assert "after" in server.stdout
@@ -154,13 +154,13 @@ def test_a_signal_stops_two_servers_of_one_event_loop(folder: Path, number: int,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_what_runs_beside_a_server(folder: Path, number: int) -> None:
+def test_signal_ends_a_program_that_runs_other_tasks_beside_the_server(folder: Path, number: int) -> None:
     with running_server(folder, program=program(folder, BESIDE)) as server:
         assert server.stop(number) != 0
         assert "Finished server process" in server.stderr
 
 
-def test_a_handler_of_the_program_is_called_when_the_server_has_stopped(folder: Path) -> None:
+def test_signal_handler_of_the_program_is_called_after_the_server_has_stopped(folder: Path) -> None:
     with running_server(folder, program=program(folder, HANDLED)) as server:
         assert server.stop() == 0
         assert "mine 15" in server.stdout
@@ -173,7 +173,7 @@ def test_the_programs_handler_is_there_again_after_the_application_has_used_the_
         assert server.stdout == "mine 2\nafter\n"
 
 
-def test_logging_that_the_program_configures_after_config_is_kept(folder: Path) -> None:
+def test_logging_configured_by_the_program_after_config_is_kept(folder: Path) -> None:
     with running_server(folder, program=program(folder, LAST_WORD)) as server:
         server.get()
         assert server.stop() == 0
@@ -181,13 +181,13 @@ def test_logging_that_the_program_configures_after_config_is_kept(folder: Path) 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_logging_configuration_may_be_changed_in_place(folder: Path, workers: int) -> None:
+def test_LOGGING_CONFIG_may_be_changed_in_place(folder: Path, workers: int) -> None:
     with running_server(folder, program=program(folder, CHANGED.format(workers=workers))) as server:
         server.get()
         server.wait_for_line("MINE INFO:     127.0.0.1:", "stdout")
 
 
-def test_modules_beside_a_script_come_before_those_of_the_folder_it_was_started_in(folder: Path) -> None:
+def test_modules_beside_a_script_have_priority_over_those_in_the_current_folder(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner" / "app.py").write_text(APP.replace("hello", "inner"))
     (folder / "inner" / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0)\n")
@@ -196,7 +196,7 @@ def test_modules_beside_a_script_come_before_those_of_the_folder_it_was_started_
 
 
 @pytest.mark.parametrize("options", ["", ", workers=2", ", reload=True"])
-def test_a_package_is_served_with_its_relative_imports(folder: Path, options: str) -> None:
+def test_application_in_a_package_may_use_relative_imports(folder: Path, options: str) -> None:
     (folder / "shop").mkdir()
     (folder / "shop" / "__init__.py").touch()
     (folder / "shop" / "site.py").write_text(APP)
@@ -208,7 +208,7 @@ def test_a_package_is_served_with_its_relative_imports(folder: Path, options: st
         assert server.get() == (200, "hello")
 
 
-def test_workers_log_that_they_do_not_run_the_script_again(folder: Path) -> None:
+def test_log_reports_that_workers_do_not_run_the_script_again(folder: Path) -> None:
     source = (
         "import logging, uvicorn\n"
         "class Mine(logging.Filter): ...\n"
@@ -221,7 +221,7 @@ def test_workers_log_that_they_do_not_run_the_script_again(folder: Path) -> None
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "2"), ("--reload",)])
-def test_a_factory_and_an_env_file_are_for_workers_too(folder: Path, arguments: Sequence[str]) -> None:
+def test_workers_use_the_factory_and_the_env_file(folder: Path, arguments: Sequence[str]) -> None:
     pytest.importorskip("dotenv")
     (folder / ".env").write_text("GREETING=tea\n")
     (folder / "made.py").write_text(
@@ -235,7 +235,7 @@ def test_a_factory_and_an_env_file_are_for_workers_too(folder: Path, arguments: 
         assert server.get() == (200, "tea")
 
 
-def test_a_reload_has_one_worker_whatever_the_environment_says(folder: Path) -> None:
+def test_reload_ignores_web_concurrency(folder: Path) -> None:
     (folder / "app.py").write_text(
         "from uvicorn import process_count\n"
         "async def app(message, channels):\n"

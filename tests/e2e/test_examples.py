@@ -141,7 +141,7 @@ def django_site(request: pytest.FixtureRequest, data: str, manage: Callable[...,
         yield server
 
 
-def test_hello() -> None:
+def test_hello_example_answers() -> None:
     with example(HELLO, "app:hello_world") as server:
         assert server.get() == (200, "Hello, world")
 
@@ -153,7 +153,7 @@ def test_flask_front_page_shows_its_worker_thread_and_its_source(flask_site: Ser
     assert (FLASK / "mixed.py").read_text().strip() in page.text
 
 
-def test_flask_pages_link_to_nothing_that_is_missing(flask_site: ServerProcess) -> None:
+def test_flask_pages_have_no_broken_links(flask_site: ServerProcess) -> None:
     browser = Browser(flask_site)
     links = set(re.findall(r'(?:href|src)="(/[^"]*)"', browser.get("/").text)) - {"/ticks"}
     assert links == {"/", "/notes", "/upload", "/squares.csv", "/static/style.css"}
@@ -169,13 +169,13 @@ def test_flask_form_redirects_to_a_page_that_shows_the_note_and_says_so_once(fla
     assert "has been added" not in browser.get("/notes").text
 
 
-def test_flask_form_upload(flask_site: ServerProcess) -> None:
+def test_flask_form_upload_arrives(flask_site: ServerProcess) -> None:
     page = Browser(flask_site).submit("/upload", {}, LARGE)
     assert [text in page.text for text in ("large.bin", str(len(LARGE)), sha256(LARGE))] == [True] * 3
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["content-length", "chunked"])
-def test_flask_raw_upload(flask_site: ServerProcess, chunked: bool) -> None:
+def test_flask_raw_upload_arrives(flask_site: ServerProcess, chunked: bool) -> None:
     pieces = (LARGE[start : start + 100_000] for start in range(0, len(LARGE), 100_000))
     headers = {"transfer-encoding": "chunked"} if chunked else {}
     connection = http.client.HTTPConnection("127.0.0.1", flask_site.port, timeout=LONGEST_WAIT)
@@ -199,26 +199,28 @@ def test_flask_answers_404_with_a_page_of_its_own(flask_site: ServerProcess) -> 
 
 
 @pytest.mark.parametrize(("folder", "app"), [(FLASK, "mixed:app"), (DJANGO, "project.asgi:app")])
-def test_path_of_the_coroutine_is_streamed_until_the_client_leaves(folder: Path, app: str, tmp_path: Path) -> None:
+def test_coroutine_path_of_the_flask_example_streams_until_the_client_disconnects(
+    folder: Path, app: str, tmp_path: Path
+) -> None:
     with example(folder, app, EXAMPLE_DATA=str(tmp_path)) as server:
         assert first_line(server, "/ticks") == b"tick 1\n"
 
 
-def test_django_checks_find_nothing_to_complain_about(manage: Callable[..., str]) -> None:
+def test_django_example_passes_the_system_checks(manage: Callable[..., str]) -> None:
     assert "no issues" in manage("check")
 
 
-def test_django_migrations_are_complete(manage: Callable[..., str]) -> None:
+def test_django_example_has_all_migrations(manage: Callable[..., str]) -> None:
     assert "No changes detected" in manage("makemigrations", "--check")
 
 
 @pytest.mark.parametrize("path", ["/static/guestbook/style.css", "/static/admin/css/base.css"])
-def test_django_static_files(django_site: ServerProcess, path: str) -> None:
+def test_django_example_serves_its_static_files(django_site: ServerProcess, path: str) -> None:
     page = Browser(django_site).get(path)
     assert (page.status, page.headers.get_content_type()) == (200, "text/css")
 
 
-def test_django_admin_sends_strangers_to_its_login(django_site: ServerProcess) -> None:
+def test_django_admin_redirects_anonymous_users_to_the_login(django_site: ServerProcess) -> None:
     assert Browser(django_site).get("/admin/").url == "/admin/login/?next=/admin/"
 
 
@@ -236,7 +238,7 @@ def test_django_admin_adds_an_entry(django_site: ServerProcess) -> None:
     assert "was added successfully" in page.text
 
 
-def test_django_refuses_a_form_without_its_csrf_token(django_site: ServerProcess) -> None:
+def test_django_rejects_a_form_without_its_csrf_token(django_site: ServerProcess) -> None:
     page = Browser(django_site).submit("/", {"name": "Eve", "text": "hi", "csrfmiddlewaretoken": "x" * 64})
     assert page.status == 403
 
@@ -282,7 +284,7 @@ def make_run(venv: Path) -> Iterator[ServerProcess]:
                 os.killpg(server.process.pid, signal.SIGKILL)
 
 
-def test_make_run_serves_the_chat_beside_it(tmp_path: Path) -> None:
+def test_make_run_serves_the_chat_example(tmp_path: Path) -> None:
     with make_run(tmp_path) as server:
         assert 'href="/chat"' in server.get()[1]
         assert "WebSocket Chat" in server.get("/chat")[1]
@@ -291,13 +293,13 @@ def test_make_run_serves_the_chat_beside_it(tmp_path: Path) -> None:
             assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_make_run_serves_the_flask_site(tmp_path: Path) -> None:
+def test_make_run_serves_the_flask_example(tmp_path: Path) -> None:
     with make_run(tmp_path) as server:
         assert first_line(server, "/ticks") == b"tick 1\n"
         assert "It works." in Browser(server).get("/").text
 
 
-def test_make_run_ends_with_ctrl_c_and_no_complaint(tmp_path: Path) -> None:
+def test_make_run_ends_at_ctrl_c_without_an_error(tmp_path: Path) -> None:
     with make_run(tmp_path) as server:
         os.killpg(server.process.pid, signal.SIGINT)
         server.wait()

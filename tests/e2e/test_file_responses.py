@@ -63,17 +63,17 @@ def page(port: int, coding: str = "identity") -> tuple[int, bytes]:
         connection.close()
 
 
-def test_a_middleware_that_rewrites_bodies_sees_those_of_files(folder: Path) -> None:
+def test_middleware_that_rewrites_bodies_rewrites_file_responses(folder: Path) -> None:
     with running_server(folder, "app:marking") as server:
         assert page(server.port) == (200, PAGE.replace(b"plain", b"marked"))
 
 
 @pytest.mark.parametrize("app", ["zipping", "adapted"])
-def test_a_file_behind_a_compressing_middleware_is_compressed_and_whole(app: str, folder: Path) -> None:
+def test_compressing_middleware_compresses_the_complete_file(app: str, folder: Path) -> None:
     with running_server(folder, f"app:{app}") as server:
         assert page(server.port, "gzip") == (200, PAGE)
 
 
-def test_a_file_is_sent_whole_where_pathsend_is_offered(folder: Path) -> None:
+def test_file_response_by_pathsend_is_complete(folder: Path) -> None:
     with running_server(folder, "app:bare", "--pathsend") as server:
         assert page(server.port) == (200, PAGE)

@@ -153,7 +153,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     ],
     ids=["request line", "header", "fields", "content", "chunked content", "chunk extension", "chunk extensions"],
 )
-def test_a_request_above_a_limit_is_refused(limited: ServerProcess, asked: bytes, status: int) -> None:
+def test_request_above_a_limit_is_rejected(limited: ServerProcess, asked: bytes, status: int) -> None:
     assert status_of(answer(limited, asked)) == status
 
 
@@ -174,7 +174,7 @@ def test_a_request_above_limit_concurrency_is_503(folder: Path) -> None:
 TOO_LARGE = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\n01234567890"
 
 
-def test_content_too_large_for_a_consumer_is_refused(folder: Path) -> None:
+def test_content_too_large_for_a_consumer_is_rejected(folder: Path) -> None:
     for server in serving(folder, "consumer", "--max-inline-bytes", "10", "--interface", "consumer"):
         assert status_of(answer(server, TOO_LARGE)) == 413
 
@@ -219,7 +219,7 @@ def test_a_request_that_misses_its_deadline_is_answered_with_an_error(
     assert status_of(answer(hasty, asked)) == status
 
 
-def test_a_connection_that_is_idle_is_closed(hasty: ServerProcess) -> None:
+def test_idle_connection_is_closed_after_timeout_keep_alive(hasty: ServerProcess) -> None:
     assert status_of(answer(hasty, GET + b"\r\n")) == 200
 
 
@@ -231,7 +231,7 @@ def test_a_client_that_does_not_read_is_reset_after_the_write_timeout(hasty: Ser
         assert poll.poll(LONGEST_WAIT * 1000)
 
 
-def test_a_handler_whose_client_has_gone_is_cancelled(hasty: ServerProcess) -> None:
+def test_handler_is_cancelled_after_timeout_disconnect(hasty: ServerProcess) -> None:
     with Client(hasty) as client:
         client.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
         hasty.wait_for_line("stuck")
@@ -260,7 +260,7 @@ def code_of(client: ClientConnection) -> int:
     return caught.value.rcvd.code
 
 
-def test_messages_within_the_limits_are_handled(websockets: ServerProcess) -> None:
+def test_websocket_messages_within_the_limits_are_handled(websockets: ServerProcess) -> None:
     with talk(websockets) as client:
         client.send(["a" * 100, "b" * 100])
         assert client.recv(LONGEST_WAIT) == "a" * 100 + "b" * 100
@@ -272,18 +272,18 @@ def test_a_websocket_from_an_allowed_origin_is_served(websockets: ServerProcess)
         assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_a_websocket_from_another_origin_is_refused(websockets: ServerProcess) -> None:
+def test_websocket_from_another_origin_is_rejected(websockets: ServerProcess) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         talk(websockets, origin="https://b.example")
 
 
-def test_a_handshake_without_decision_in_time_is_rejected(websockets: ServerProcess) -> None:
+def test_websocket_that_is_not_accepted_in_time_is_rejected(websockets: ServerProcess) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         talk(websockets, "/undecided")
 
 
 @pytest.mark.parametrize("message", ["a" * 201, ["a", "b", "c", "d"]], ids=["size", "fragments"])
-def test_a_message_above_a_limit_closes_with_1009(websockets: ServerProcess, message: Any) -> None:
+def test_websocket_message_above_a_limit_closes_with_1009(websockets: ServerProcess, message: Any) -> None:
     with talk(websockets) as client:
         client.send(message)
         assert code_of(client) == 1009
@@ -294,13 +294,13 @@ def test_websocket_messages_are_not_compressed_when_compression_is_switched_off(
         assert client.protocol.extensions == []
 
 
-def test_a_silent_client_is_pinged(websockets: ServerProcess) -> None:
+def test_silent_websocket_client_is_pinged(websockets: ServerProcess) -> None:
     with Client(websockets) as client:
         client.send(OPENING)
         client.receive_until(PING)
 
 
-def test_a_client_that_answers_no_ping_is_closed_with_1011(folder: Path) -> None:
+def test_websocket_client_that_answers_no_ping_is_closed_with_1011(folder: Path) -> None:
     for server in serving(folder, "app", "--ws-ping-interval", "0.1", "--ws-ping-timeout", "0.1"):
         with Client(server) as client:
             client.send(OPENING)
@@ -308,13 +308,13 @@ def test_a_client_that_answers_no_ping_is_closed_with_1011(folder: Path) -> None
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_no_websockets_are_served_with_ws_none(folder: Path) -> None:
+def test_ws_none_switches_websockets_off(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
 
 
-def test_a_websocket_that_the_application_does_not_accept_is_rejected_with_explicit_accept(folder: Path) -> None:
+def test_ws_explicit_accept_rejects_a_websocket_that_the_application_does_not_accept(folder: Path) -> None:
     for server in serving(folder, "app", "--no-ws-implicit-accept"):
         with pytest.raises(InvalidStatus, match="403"):
             talk(server)
@@ -333,7 +333,7 @@ def seen(client: Client) -> Any:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--forwarded-allow-ips", "127.0.0.0/8"), ("--forwarded-allow-ips", "*")])
-def test_a_trusted_proxy_is_believed(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_forwarded_fields_of_a_trusted_proxy_are_applied(folder: Path, arguments: tuple[str, ...]) -> None:
     for server in serving(folder, "peer", *arguments):
         with Client(server) as client:
             assert seen(client) == TAKEN
@@ -346,7 +346,7 @@ def test_forwarded_fields_of_an_untrusted_peer_are_ignored(folder: Path, argumen
             assert seen(client) == {"client": list(client.socket.getsockname()), "scheme": "http"}
 
 
-def test_a_proxy_on_a_unix_socket_is_believed(folder: Path) -> None:
+def test_forwarded_fields_of_a_proxy_on_a_unix_socket_are_applied(folder: Path) -> None:
     for _ in serving(folder, "peer", "--uds", "proxied.sock"):
         with Client(None, path=str(folder / "proxied.sock")) as client:
             assert seen(client) == TAKEN
@@ -375,7 +375,7 @@ def test_root_path_cut_gives_every_kind_of_application_the_same_root_path_and_pa
 # Other
 
 
-def test_the_option_header_adds_fields_to_responses(folder: Path) -> None:
+def test_header_option_adds_fields_to_responses(folder: Path) -> None:
     arguments = ("--header", "X-Served-By: us", "--no-server-header", "--no-date-header")
     for server in serving(folder, "app", *arguments, "--http", "httptools", "--reset-contextvars"):
         with Client(server) as client:
@@ -385,7 +385,7 @@ def test_the_option_header_adds_fields_to_responses(folder: Path) -> None:
         assert b"\r\ndate:" not in head
 
 
-def test_the_defaults_have_server_and_date(folder: Path) -> None:
+def test_responses_have_server_and_date_by_default(folder: Path) -> None:
     for server in serving(folder, "app"):
         with Client(server) as client:
             head = client.get().partition(b"\r\n\r\n")[0].lower()
@@ -396,16 +396,16 @@ def test_the_defaults_have_server_and_date(folder: Path) -> None:
 # The application and logging
 
 
-def test_an_application_without_lifespan_is_served_unless_one_is_asked_for(folder: Path) -> None:
+def test_application_without_lifespan_is_served_by_default(folder: Path) -> None:
     for server in serving(folder, "asgi"):
         assert server.get() == (200, "hello")
 
 
-def test_an_application_without_lifespan_is_not_served_if_one_is_asked_for(folder: Path) -> None:
+def test_application_without_lifespan_is_not_served_with_lifespan_on(folder: Path) -> None:
     assert run_command(folder, "app:asgi", "--lifespan", "on", "--port", "0").returncode == 3
 
 
-def test_log_lines_in_a_pipe_have_colours_with_use_colors(folder: Path) -> None:
+def test_use_colors_option_colours_log_lines_in_a_pipe(folder: Path) -> None:
     for server in serving(folder, "app", "--use-colors"):
         assert "\x1b[" in server.stderr
 
@@ -413,7 +413,7 @@ def test_log_lines_in_a_pipe_have_colours_with_use_colors(folder: Path) -> None:
 # TLS
 
 
-def test_a_key_with_a_password_and_ciphers_are_used(folder: Path) -> None:
+def test_ssl_keyfile_password_and_ssl_ciphers_options_are_applied(folder: Path) -> None:
     made = Certificates(folder)
     key = load_pem_private_key(made.key.read_bytes(), None)
     encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))

@@ -54,7 +54,7 @@ def refused_start(*arguments: str) -> tuple[int, str]:
 @covers("wsgi_app", "worker_class", "workers", "bind")
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
 @pytest.mark.parametrize("shape", ["plain", "two workers", "unix"])
-def test_the_first_readmes_consumers(name: str, shape: str, tmp_path: Path) -> None:
+def test_consumers_of_the_first_readme_run_under_gunicorn(name: str, shape: str, tmp_path: Path) -> None:
     arguments = ["-b", f"unix:{tmp_path}/socket"] if shape == "unix" else []
     with running_gunicorn(SEEDS, f"consumers:{name}", *arguments, workers=2 if shape == "two workers" else 1) as server:
         with Client(server, path=f"{tmp_path}/socket" if shape == "unix" else "") as client:
@@ -63,7 +63,9 @@ def test_the_first_readmes_consumers(name: str, shape: str, tmp_path: Path) -> N
 
 @covers("certfile", "keyfile")
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
-def test_the_first_readmes_consumers_over_tls(name: str, certificates: Certificates, tls: list[str]) -> None:
+def test_consumers_of_the_first_readme_run_under_gunicorn_with_tls(
+    name: str, certificates: Certificates, tls: list[str]
+) -> None:
     with running_gunicorn(SEEDS, f"consumers:{name}", *tls) as server:
         with Client(server, certificates.client()) as client:
             assert content_of(client.get()) == b"<html><h1>Hello, world</h1></html>"
@@ -78,7 +80,7 @@ def test_the_first_readmes_consumers_over_tls(name: str, certificates: Certifica
         "uvicorn.workers.UvicornH11Worker",
     ],
 )
-def test_other_names_of_the_worker(worker_class: str) -> None:
+def test_worker_is_found_by_its_other_names(worker_class: str) -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class=worker_class) as server:
         assert server.get()[0] == 200
 
@@ -86,24 +88,24 @@ def test_other_names_of_the_worker(worker_class: str) -> None:
 @pytest.mark.skipif(
     not entry_points(group="gunicorn.workers", name="uvicorn"), reason="this environment was made before it was one"
 )
-def test_the_worker_by_its_entry_point() -> None:
+def test_worker_is_found_by_its_entry_point() -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class="egg:uvicorn#uvicorn") as server:
         assert server.get()[0] == 200
 
 
 @pytest.mark.parametrize("name", ["wsgi", "asgi3"])
-def test_every_interface_is_served(name: str) -> None:
+def test_every_interface_is_served_under_gunicorn(name: str) -> None:
     with running_gunicorn(HOSTED, f"app:{name}") as server:
         assert server.get() == (200, name)
 
 
-def test_gunicorn_cmd_args_are_applied() -> None:
+def test_GUNICORN_CMD_ARGS_is_applied() -> None:
     env = {"GUNICORN_CMD_ARGS": "-k uvicorn.workers.UvicornWorker -e SAID=so"}
     with running_gunicorn(HOSTED, "app:app", worker_class="", env=env) as server, Client(server) as client:
         assert described(client.get())["variable"] == "so"
 
 
-def test_a_subclass_of_the_worker_sets_what_gunicorn_has_no_setting_for() -> None:
+def test_config_kwargs_of_a_worker_subclass_are_applied() -> None:
     with running_gunicorn(HOSTED, "app:app", worker_class="workers.Mounted") as server, Client(server) as client:
         response = client.get()
     assert (described(response)["root_path"], described(response)["path"]) == ("/mounted", "/mounted/")
@@ -111,7 +113,7 @@ def test_a_subclass_of_the_worker_sets_what_gunicorn_has_no_setting_for() -> Non
     assert b"\r\nserver:" not in response
 
 
-def test_an_application_may_be_made_by_a_factory() -> None:
+def test_gunicorn_application_may_be_a_factory() -> None:
     with running_gunicorn(HOSTED, "app:make", worker_class="workers.Making") as server:
         assert server.get() == (200, "wsgi")
 
@@ -119,26 +121,26 @@ def test_an_application_may_be_made_by_a_factory() -> None:
 # What cannot be served
 
 
-def test_an_application_of_no_kind_stops_gunicorn_with_a_reason() -> None:
+def test_application_of_unknown_interface_stops_gunicorn_with_a_reason() -> None:
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:neither")
     assert code == 4
     assert "cannot detect the interface of 'app:neither': it takes (settings, database, cache)" in said
     assert "Traceback" not in said
 
 
-def test_a_mistake_in_a_subclass_stops_gunicorn_with_a_reason() -> None:
+def test_invalid_config_kwargs_stop_gunicorn_with_a_reason() -> None:
     code, said = refused_start("-k", "workers.Mistaken", "app:app")
     assert code == 4
     assert "unknown setting 'root_pth'; did you mean 'root_path'?" in said
 
 
-def test_a_failing_startup_stops_gunicorn() -> None:
+def test_failed_application_startup_stops_gunicorn() -> None:
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:failing")
     assert code == 3
     assert "RuntimeError: the database is down" in said
 
 
-def test_a_certificate_that_cannot_be_used_stops_gunicorn_with_a_reason(certificates: Certificates) -> None:
+def test_unusable_certificate_stops_gunicorn_with_a_reason(certificates: Certificates) -> None:
     without_a_key = ("--certfile", str(certificates.authority))
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", *without_a_key)
     assert code == 3
@@ -149,7 +151,7 @@ def test_a_certificate_that_cannot_be_used_stops_gunicorn_with_a_reason(certific
 
 
 @covers("ca_certs", "cert_reqs")
-def test_a_client_without_a_certificate_is_refused_if_one_is_required(
+def test_client_without_a_required_certificate_is_rejected_under_gunicorn(
     certificates: Certificates, tls: list[str]
 ) -> None:
     asking = ("--ca-certs", str(certificates.authority), "--cert-reqs", "2")
@@ -166,7 +168,7 @@ def test_a_client_without_a_certificate_is_refused_if_one_is_required(
 
 
 @covers("ciphers")
-def test_ciphers_are_those_that_were_chosen(certificates: Certificates, tls: list[str]) -> None:
+def test_gunicorns_ciphers_setting_is_applied(certificates: Certificates, tls: list[str]) -> None:
     chosen = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
     trusting = certificates.client()
     trusting.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -175,7 +177,7 @@ def test_ciphers_are_those_that_were_chosen(certificates: Certificates, tls: lis
 
 
 @covers("ssl_context")
-def test_the_ssl_context_hook_has_the_last_word_but_for_the_protocol(
+def test_ssl_context_hook_of_gunicorn_decides_all_but_the_alpn_protocol(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     conf = tmp_path / "conf.py"
@@ -230,7 +232,7 @@ def test_gunicorns_limits_are_applied_to_the_worker(conf: Path) -> None:
 
 
 @covers("threads")
-def test_consumers_run_on_as_many_threads() -> None:
+def test_gunicorns_threads_setting_is_applied_to_consumers() -> None:
     contents: list[bytes] = []
 
     def ask() -> None:
@@ -248,7 +250,7 @@ def test_consumers_run_on_as_many_threads() -> None:
 
 @covers("asgi_loop", "root_path")
 @pytest.mark.skipif(not knows("asgi_loop"), reason="this gunicorn has no such settings")
-def test_settings_that_gunicorn_has_for_its_own_asgi_worker() -> None:
+def test_settings_of_gunicorns_own_asgi_worker_are_applied() -> None:
     arguments = ("--asgi-loop", "asyncio", "--root-path", "/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
         description = described(client.get("/x"))
@@ -266,7 +268,7 @@ def test_asgi_lifespan_of_gunicorn_is_applied(mode: str, began: int) -> None:
         assert server.stdout.count("lifespan began") == began
 
 
-def test_script_name_of_the_environment_mounts_the_application() -> None:
+def test_SCRIPT_NAME_in_the_environment_mounts_the_application_under_gunicorn() -> None:
     arguments = ("-e", "SCRIPT_NAME=/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
         description = described(client.get("/mounted/x"))
@@ -277,14 +279,14 @@ def test_script_name_of_the_environment_mounts_the_application() -> None:
 @pytest.mark.parametrize(
     ("trusted", "scheme", "client"), [("127.0.0.1", "https", "192.0.2.1"), ("192.0.2.9", "http", "127.0.0.1")]
 )
-def test_a_proxy_is_believed_if_gunicorn_trusts_it(trusted: str, scheme: str, client: str) -> None:
+def test_forwarded_fields_of_a_proxy_that_gunicorn_trusts_are_applied(trusted: str, scheme: str, client: str) -> None:
     fields = ("x-forwarded-proto: https", "x-forwarded-for: 192.0.2.1")
     with running_gunicorn(HOSTED, "app:app", "--forwarded-allow-ips", trusted) as server, Client(server) as asking:
         description = described(asking.get("/", *fields))
         assert (description["scheme"], description["client"][0]) == (scheme, client)
 
 
-def test_a_proxy_on_a_unix_socket_is_believed(tmp_path: Path) -> None:
+def test_forwarded_fields_of_a_proxy_on_gunicorns_unix_socket_are_applied(tmp_path: Path) -> None:
     path = f"{tmp_path}/socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}") as server, Client(server, path=path) as client:
         assert described(client.get("/", "x-forwarded-proto: https"))["scheme"] == "https"
@@ -292,7 +294,7 @@ def test_a_proxy_on_a_unix_socket_is_believed(tmp_path: Path) -> None:
 
 @covers("asgi_disconnect_grace_period")
 @pytest.mark.skipif(not knows("asgi_disconnect_grace_period"), reason="this gunicorn has no such setting")
-def test_a_handler_whose_client_has_gone_is_cancelled_after_gunicorns_grace_period() -> None:
+def test_handler_is_cancelled_after_gunicorns_disconnect_grace_period() -> None:
     with running_gunicorn(HOSTED, "app:app", "--asgi-disconnect-grace-period", "0") as server:
         with Client(server) as client:
             client.send(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -315,7 +317,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_environment_folder_and_user_of_the_process_are_those_of_gunicorns_settings(tmp_path: Path) -> None:
+def test_gunicorns_settings_for_environment_folder_and_user_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.
@@ -339,24 +341,24 @@ def test_a_unix_socket_has_the_permissions_of_gunicorns_umask(tmp_path: Path) ->
 
 
 @covers("preload_app")
-def test_an_application_may_be_loaded_before_the_fork() -> None:
+def test_preload_app_loads_the_application_before_the_fork() -> None:
     with running_gunicorn(HOSTED, "app:app", "--preload", workers=2) as server:
         assert server.get()[0] == 200
 
 
 @covers("reuse_port")
-def test_workers_may_have_sockets_of_their_own() -> None:
+def test_workers_serve_with_gunicorns_reuse_port_setting() -> None:
     with running_gunicorn(HOSTED, "app:app", "--reuse-port") as server:
         assert server.get()[0] == 200
 
 
 @covers("check_config")
-def test_a_configuration_may_be_checked_alone() -> None:
+def test_gunicorn_check_config_checks_the_application() -> None:
     assert refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", "--check-config")[0] == 0
 
 
 @covers("print_config")
-def test_a_configuration_may_be_printed() -> None:
+def test_gunicorn_print_config_prints_the_settings() -> None:
     ended = run_command(
         HOSTED, "-k", "uvicorn.workers.UvicornWorker", "app:app", "--print-config", program=("-m", "gunicorn")
     )
@@ -364,7 +366,7 @@ def test_a_configuration_may_be_printed() -> None:
 
 
 @covers("daemon")
-def test_gunicorn_may_go_into_the_background(tmp_path: Path) -> None:
+def test_gunicorn_daemon_setting_is_applied(tmp_path: Path) -> None:
     pid, errors = tmp_path / "pid", tmp_path / "errors"
     errors.touch()
     refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", "-D", "-p", str(pid), "--log-file", str(errors))
@@ -377,7 +379,7 @@ def test_gunicorn_may_go_into_the_background(tmp_path: Path) -> None:
 
 @covers("workers", "threads")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_wsgi_multiprocess_is_true_with_several_workers(tmp_path: Path, workers: int) -> None:
+def test_wsgi_multiprocess_is_true_with_several_gunicorn_workers(tmp_path: Path, workers: int) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [])\n"
@@ -387,7 +389,7 @@ def test_wsgi_multiprocess_is_true_with_several_workers(tmp_path: Path, workers:
         assert content_of(client.get()) == repr((workers > 1, True)).encode()
 
 
-def test_a_wsgi_file_longer_than_its_content_length_ends_there_and_the_connection_is_kept(tmp_path: Path) -> None:
+def test_wsgi_file_longer_than_content_length_ends_there_and_keeps_the_connection(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '70000')])\n"

@@ -49,7 +49,7 @@ def text_of(file: Path, wanted: str) -> str:
 
 
 @covers("accesslog", "access_log_format")
-def test_the_access_log_has_what_its_format_asks_for() -> None:
+def test_gunicorns_access_log_format_is_applied() -> None:
     atoms = "%(h)s|%(l)s|%(u)s|%(m)s|%(U)s|%(q)s|%(H)s|%(r)s|%(s)s|%(B)s|%(f)s|%(a)s|%(T)s|%(p)s"
     more = "|%({x-mine}i)s|%({transfer-encoding}o)s|%({content-type}o)s|%({wsgi.url_scheme}e)s|%(D)s|%(L)s|%(M)s"
     with (
@@ -69,7 +69,7 @@ def test_the_access_log_has_what_its_format_asks_for() -> None:
     assert re.fullmatch(r"\d+\.\d{6}", seconds)
 
 
-def test_a_path_cannot_forge_a_line_of_the_access_log() -> None:
+def test_path_cannot_forge_a_line_of_gunicorns_access_log() -> None:
     with (
         running_gunicorn(HOSTED, "app:wsgi", "--access-logfile", "-", "--access-logformat", "%(U)s|") as server,
         Client(server) as client,
@@ -79,7 +79,7 @@ def test_a_path_cannot_forge_a_line_of_the_access_log() -> None:
         assert server.stdout == r"/a\x0aforged\x1b[31m|" + "\n"
 
 
-def test_a_stream_is_logged_with_all_that_was_sent() -> None:
+def test_access_line_of_a_stream_has_the_number_of_bytes_sent() -> None:
     with (
         running_gunicorn(HOSTED, "app:app", "--access-logfile", "-", "--access-logformat", "%(s)s %(B)s") as server,
         Client(server) as client,
@@ -93,7 +93,7 @@ def test_a_stream_is_logged_with_all_that_was_sent() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_file_is_logged_with_all_that_was_sent(scheme: str, tmp_path: Path) -> None:
+def test_access_line_of_a_file_has_the_number_of_bytes_sent(scheme: str, tmp_path: Path) -> None:
     content, certificates = (HOSTED / "app.py").read_bytes(), Certificates(tmp_path)
     arguments = ["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s"]
     if scheme == "https":
@@ -107,7 +107,7 @@ def test_a_file_is_logged_with_all_that_was_sent(scheme: str, tmp_path: Path) ->
         assert server.stdout.split() == ["200", str(len(content))]
 
 
-def test_trailers_are_sent_of_a_response_that_is_logged() -> None:
+def test_trailers_are_sent_with_gunicorns_access_log() -> None:
     with running_gunicorn(HOSTED, "app:asgi3", "--access-logfile", "-") as server, Client(server) as client:
         assert client.get("/trailers", "te: trailers").endswith(b"\r\n0\r\nx-sum: 5\r\n\r\n")
 

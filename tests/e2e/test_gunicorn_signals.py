@@ -38,7 +38,7 @@ class Held(Client):
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-def test_a_reload_under_load_loses_no_request(loop: str, tls: bool, tmp_path: Path) -> None:
+def test_gunicorn_reload_under_load_loses_no_request(loop: str, tls: bool, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     lost: list[str] = []
     answered: dict[str, int] = {}
@@ -80,7 +80,7 @@ def test_a_reload_under_load_loses_no_request(loop: str, tls: bool, tmp_path: Pa
         assert len(answered) > 2, "only the first workers were asked"
 
 
-def test_a_request_that_is_in_a_worker_when_it_is_reloaded_is_answered() -> None:
+def test_request_in_flight_at_a_gunicorn_reload_is_answered() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGHUP)
         server.wait_for_line("Waiting for connections to close")
@@ -108,7 +108,7 @@ def is_child(parent: int, pid: int) -> bool:
     return str(pid) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
 
-def test_a_worker_that_is_reloaded_while_it_starts_makes_room_for_the_next(tmp_path: Path) -> None:
+def test_gunicorn_worker_that_is_reloaded_during_its_startup_is_replaced(tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     (tmp_path / "starting.py").write_text(SLOW_TO_START.format(str(hold)))
     with running_gunicorn(tmp_path, "starting:app") as server:
@@ -139,7 +139,7 @@ def test_killed_gunicorn_worker_loses_only_its_own_requests() -> None:
             assert server.get()[0] == 200
 
 
-def test_TTIN_and_TTOU_change_the_number_of_workers() -> None:
+def test_TTIN_and_TTOU_change_the_number_of_gunicorn_workers() -> None:
     with running_gunicorn(HOSTED, "app:app") as server:
         server.send_signal(signal.SIGTTIN)
         server.wait_for_workers(2)
@@ -152,7 +152,7 @@ def test_TTIN_and_TTOU_change_the_number_of_workers() -> None:
 # Recycling
 
 
-def test_the_worker_of_the_package_uvicorn_worker_is_recycled_again_and_again_and_gunicorn_lives() -> None:
+def test_worker_of_the_uvicorn_worker_package_can_be_recycled_repeatedly() -> None:
     recycled = 8
     with running_gunicorn(
         HOSTED, "app:app", "--max-requests", "1", worker_class="uvicorn_worker.UvicornWorker"
@@ -181,7 +181,7 @@ def test_a_recycled_worker_closes_its_websockets_with_1012() -> None:
         assert server.get()[0] == 200
 
 
-def test_a_worker_that_has_served_its_requests_is_recycled() -> None:
+def test_gunicorn_worker_is_recycled_after_max_requests() -> None:
     with running_gunicorn(HOSTED, "app:app", "--max-requests", "1") as server:
         assert server.get()[0] == 200
         server.wait_for_workers(2)
@@ -190,7 +190,7 @@ def test_a_worker_that_has_served_its_requests_is_recycled() -> None:
 
 @covers("reload", "reload_engine", "reload_extra_files", "worker_int")
 @pytest.mark.parametrize("changed", ["module", "extra file"])
-def test_a_change_of_the_code_reloads_it(changed: str, tmp_path: Path) -> None:
+def test_gunicorn_reload_setting_reloads_changed_code(changed: str, tmp_path: Path) -> None:
     def write(content: bytes) -> None:
         (tmp_path / "fresh.py").write_text(
             f"def app(message):\n    message['reply_channel'].send({{'status': 200, 'content': {content!r}}})\n"
@@ -218,7 +218,7 @@ def test_a_change_of_the_code_reloads_it(changed: str, tmp_path: Path) -> None:
 # Stopping
 
 
-def test_TERM_finishes_requests_in_flight() -> None:
+def test_TERM_finishes_requests_in_flight_under_gunicorn() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Waiting for connections to close")
@@ -235,20 +235,20 @@ def test_TERM_resets_requests_that_outlast_the_grace_period() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_INT_and_QUIT_reset_requests_at_once(number: int) -> None:
+def test_INT_and_QUIT_reset_requests_at_once_under_gunicorn(number: int) -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         assert server.stop(number) == 0
         assert held.receive() == b""
 
 
-def test_a_worker_whose_arbiter_is_gone_stops() -> None:
+def test_gunicorn_worker_stops_when_its_arbiter_has_died() -> None:
     with running_gunicorn(HOSTED, "app:app") as server:
         server.stop(signal.SIGKILL)
         server.wait_for_line("Parent changed, shutting down")
 
 
 @covers("timeout", "worker_abort")
-def test_a_worker_whose_event_loop_is_held_up_is_replaced(tmp_path: Path) -> None:
+def test_gunicorn_worker_with_a_blocked_event_loop_is_replaced(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def worker_abort(worker):\n    worker.log.info('worker_abort was called')\n")
     with running_gunicorn(HOSTED, "app:app", "-t", "2", "-c", str(conf)) as server, Client(server) as client:
@@ -258,7 +258,7 @@ def test_a_worker_whose_event_loop_is_held_up_is_replaced(tmp_path: Path) -> Non
         assert server.get()[0] == 200
 
 
-def test_WINCH_means_nothing_to_a_worker() -> None:
+def test_WINCH_does_not_stop_a_gunicorn_worker() -> None:
     with running_gunicorn(HOSTED, "app:app", "--log-level", "debug") as server:
         server.signal_worker(signal.SIGWINCH)
         server.wait_for_line("worker: SIGWINCH ignored.")
@@ -285,7 +285,7 @@ HOOKS: dict[str, str] = {
 
 
 @covers(*HOOKS)
-def test_every_hook_is_called_when_it_should_be(tmp_path: Path) -> None:
+def test_every_hook_of_gunicorn_is_called(tmp_path: Path) -> None:
     called, conf = tmp_path / "called", tmp_path / "conf.py"
     conf.write_text(
         "".join(
@@ -303,7 +303,7 @@ def test_every_hook_is_called_when_it_should_be(tmp_path: Path) -> None:
     assert (lines.count("pre_request"), lines.count("post_request")) == (1, 1)
 
 
-def test_a_hook_sees_the_request_and_the_response(tmp_path: Path) -> None:
+def test_gunicorns_request_hooks_get_the_request_and_the_response(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text(
         "def post_request(worker, req, environ, resp):\n"
@@ -314,7 +314,7 @@ def test_a_hook_sees_the_request_and_the_response(tmp_path: Path) -> None:
         server.wait_for_line("saw GET /path x 200 OK")
 
 
-def test_a_hook_that_fails_before_a_request_is_500(tmp_path: Path) -> None:
+def test_exception_of_the_pre_request_hook_is_500(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def pre_request(worker, req):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server, Client(server) as client:
@@ -322,7 +322,7 @@ def test_a_hook_that_fails_before_a_request_is_500(tmp_path: Path) -> None:
         server.wait_for_line("ValueError: the hook failed")
 
 
-def test_a_hook_that_fails_after_a_request_is_logged(tmp_path: Path) -> None:
+def test_exception_of_the_post_request_hook_is_logged(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def post_request(worker, req, environ, resp):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server, Client(server) as client:
@@ -330,7 +330,7 @@ def test_a_hook_that_fails_after_a_request_is_logged(tmp_path: Path) -> None:
         server.wait_for_line("ValueError: the hook failed")
 
 
-def test_a_worker_is_replaced_although_its_hook_for_quit_fails(tmp_path: Path) -> None:
+def test_gunicorn_worker_is_replaced_although_its_worker_int_hook_raises(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def worker_int(worker):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server:
@@ -341,7 +341,7 @@ def test_a_worker_is_replaced_although_its_hook_for_quit_fails(tmp_path: Path) -
 
 @covers("websocket_max_message_size")
 @pytest.mark.skipif(not knows("websocket_max_message_size"), reason="this gunicorn has no such setting")
-def test_a_websocket_message_is_as_long_as_gunicorn_allows() -> None:
+def test_gunicorns_websocket_max_message_size_is_applied() -> None:
     with running_gunicorn(HOSTED, "app:app", "--websocket-max-message-size", "1000") as server:
         with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT) as client:
             client.send(1000 * "x")

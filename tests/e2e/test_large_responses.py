@@ -69,7 +69,7 @@ def test_a_client_that_resets_among_pipelined_large_responses_does_not_affect_la
     assert "Traceback" not in server.stderr
 
 
-def test_D7_a_client_that_does_not_read_is_not_served_on_and_on(server: ServerProcess) -> None:
+def test_D7_pipelined_requests_are_not_served_while_the_client_does_not_read(server: ServerProcess) -> None:
     before = int(server.get("/served")[1])
     with connected(server) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -87,7 +87,7 @@ def nginx(folder: Path, port: int, buffering: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("buffering", ["on", "off"])
 @pytest.mark.parametrize("kind", APPS)
-def test_an_answer_that_comes_before_the_upload_is_whole_passes_through_nginx(
+def test_response_sent_before_the_end_of_the_upload_passes_through_nginx(
     kind: str, buffering: str, tmp_path: Path
 ) -> None:
     (tmp_path / "early.py").write_text(APPS[kind])

@@ -92,7 +92,7 @@ def test_reload_waits_for_the_next_save_after_a_mistake(server: ServerProcess, f
     assert server.get()[1] == "two"
 
 
-def test_one_save_is_one_restart(server: ServerProcess, folder: Path) -> None:
+def test_one_saved_file_causes_one_restart(server: ServerProcess, folder: Path) -> None:
     for number in (2, 3, 4):
         save(folder, f"text = '{number}'")
         ready(server, number)
@@ -117,7 +117,7 @@ def test_a_new_file_causes_a_reload(server: ServerProcess, folder: Path) -> None
     assert server.get()[1] == "two"
 
 
-def test_a_file_that_is_moved_away_and_back_is_seen_both_times(server: ServerProcess, folder: Path) -> None:
+def test_file_that_is_moved_away_and_back_causes_two_reloads(server: ServerProcess, folder: Path) -> None:
     (folder / "text.py").rename(folder / "moved.py")
     server.wait_for_line("waiting for a file to change")
     (folder / "moved.py").rename(folder / "text.py")

@@ -51,7 +51,7 @@ def pieces(content: bytes) -> Iterator[bytes]:
         yield content[start : start + 50_000]
 
 
-def test_hello_world(loop: str) -> None:
+def test_seed_hello_world(loop: str) -> None:
     for server in serving("hello_world", loop):
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"Hello, world")
@@ -59,21 +59,21 @@ def test_hello_world(loop: str) -> None:
         assert response.headers["content-length"] == "12"
 
 
-def test_echo_method_and_path(loop: str) -> None:
+def test_seed_echoes_method_and_path(loop: str) -> None:
     for server in serving("echo_method_and_path", loop):
         response = ask(server, "DELETE", "/caf%C3%A9/%2F")
         assert content_of(response).decode() == "Received DELETE request to /café//"
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_echo_body_plain(echo_body: ServerProcess, size: int) -> None:
+def test_seed_echoes_content_with_a_length(echo_body: ServerProcess, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     response = ask(echo_body, "POST", "/", content[:size])
     assert content_of(response) == content[:size]
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_echo_body_chunked(echo_body: ServerProcess, size: int) -> None:
+def test_seed_echoes_chunked_content(echo_body: ServerProcess, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     connection = http.client.HTTPConnection("127.0.0.1", echo_body.port, timeout=LONGEST_WAIT)
     connection.request("POST", "/", pieces(content[:size]), {"transfer-encoding": "chunked"}, encode_chunked=True)
@@ -82,14 +82,14 @@ def test_echo_body_chunked(echo_body: ServerProcess, size: int) -> None:
     connection.close()
 
 
-def test_stream_response(loop: str) -> None:
+def test_seed_streams_a_response(loop: str) -> None:
     for server in serving("stream_response", loop):
         response = ask(server)
         assert response.headers["transfer-encoding"] == "chunked"
         assert content_of(response) == b"Hello, world"
 
 
-def test_the_same_connection_serves_one_request_after_another(echo_body: ServerProcess) -> None:
+def test_seed_serves_several_requests_on_one_connection(echo_body: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", echo_body.port, timeout=LONGEST_WAIT)
     for number in range(5):
         connection.request("POST", "/", b"%d" % number)
@@ -97,25 +97,25 @@ def test_the_same_connection_serves_one_request_after_another(echo_body: ServerP
     connection.close()
 
 
-def test_asgi_adapter(loop: str) -> None:
+def test_seed_with_asgi_adapter_serves_a_wsgi_application(loop: str) -> None:
     with running_server(SEEDS, "adapters:asgi", "--loop", loop) as server:
         assert server.get() == (200, "Hello from WSGI")
 
 
-def test_wsgi_adapter_on_our_own_server(loop: str) -> None:
+def test_seed_with_wsgi_adapter_runs_on_our_server(loop: str) -> None:
     with running_server(SEEDS, "adapters:wsgi", "--loop", loop) as server:
         assert server.get() == (200, "Hello from channels")
 
 
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
-def test_consumers(name: str, loop: str) -> None:
+def test_seeds_with_consumers_answer(name: str, loop: str) -> None:
     with running_server(SEEDS, f"consumers:{name}", "--loop", loop) as server:
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"<html><h1>Hello, world</h1></html>")
         assert response.headers["content-type"] == "text/html"
 
 
-def test_a_consumer_that_streams(loop: str) -> None:
+def test_seed_with_a_consumer_streams_a_response(loop: str) -> None:
     with running_server(SEEDS, "consumers:stream_response", "--loop", loop) as server:
         response = ask(server)
         assert response.headers["transfer-encoding"] == "chunked"

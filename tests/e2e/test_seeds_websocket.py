@@ -39,7 +39,7 @@ def talk(server: ServerProcess) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT)
 
 
-def test_echo(document: Path, loop: str) -> None:
+def test_seed_echoes_websocket_messages(document: Path, loop: str) -> None:
     for server in serving(document, "echo", loop):
         with talk(server) as client:
             for text in ("hello", "", "é" * 100_000):
@@ -80,7 +80,7 @@ ours = 2
 
 
 @pytest.mark.parametrize("ending", ["closed", "gone", "killed"])
-def test_the_ticking_handler_of_the_readme_ends_when_its_client_has_gone(
+def test_tick_example_of_the_readme_ends_when_its_client_disconnects(
     document: Path, loop: str, ending: str, tmp_path: Path
 ) -> None:
     (tmp_path / "watched.py").write_text(WATCHED.format(folder=str(document)))
@@ -96,7 +96,7 @@ def test_the_ticking_handler_of_the_readme_ends_when_its_client_has_gone(
         assert "Traceback" not in server.stderr
 
 
-def test_chat_goes_on_while_clients_come_and_go(document: Path, loop: str) -> None:
+def test_seed_chat_continues_while_clients_connect_and_disconnect(document: Path, loop: str) -> None:
     for server in serving(document, "chat_server", loop):
         with talk(server) as staying, ExitStack() as others:
             for number in range(10):
@@ -113,21 +113,21 @@ def test_chat_goes_on_while_clients_come_and_go(document: Path, loop: str) -> No
         assert "Traceback" not in server.stderr
 
 
-def test_the_chat_s_page(document: Path) -> None:
+def test_seed_chat_serves_its_page(document: Path) -> None:
     for server in serving(document, "chat_server", "auto"):
         status, page = server.get()
         assert status == 200
         assert page == (document / "index.html").read_text()
 
 
-def test_hello_world_denies_a_websocket() -> None:
+def test_seed_hello_world_rejects_a_websocket() -> None:
     with running_server(SEEDS, "app:hello_world") as server:
         with pytest.raises(InvalidStatus) as refusal, talk(server):
             pass
         assert refusal.value.response.status_code == 200
 
 
-def test_a_stopping_server_closes_with_1012() -> None:
+def test_stopping_server_closes_websockets_of_the_seeds_with_1012() -> None:
     with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
         client.send("hello")
         client.recv(LONGEST_WAIT)

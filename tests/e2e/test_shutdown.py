@@ -100,7 +100,7 @@ class Client(threading.Thread):
 
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
-def test_D13_sigterm_under_load_loses_nothing_that_was_accepted(folder: Path, loop: str) -> None:
+def test_D13_sigterm_under_load_loses_no_accepted_request(folder: Path, loop: str) -> None:
     with running_server(folder, "app:slow", "--loop", loop, "--no-access-log") as server:
         begun = threading.Barrier(17)
         clients = [Client(server, begun) for _ in range(16)]
@@ -126,7 +126,7 @@ def test_D13_a_handler_that_hangs_is_cancelled_at_the_end_of_the_grace_period(fo
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
 @pytest.mark.parametrize("fault", ["reset", "close"])
-def test_D16_a_client_that_leaves_in_the_middle_ends_its_own_handler_only(folder: Path, loop: str, fault: str) -> None:
+def test_D16_disconnect_ends_only_the_clients_own_handler(folder: Path, loop: str, fault: str) -> None:
     with running_server(folder, "app:endless", "--loop", loop) as server:
         connection = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
         connection.sendall(GET)
@@ -141,7 +141,7 @@ def test_D16_a_client_that_leaves_in_the_middle_ends_its_own_handler_only(folder
         assert "Traceback" not in server.stderr
 
 
-def test_D16_others_are_answered_while_a_handler_streams_without_end(folder: Path) -> None:
+def test_D16_other_clients_are_answered_while_a_handler_streams_endlessly(folder: Path) -> None:
     with running_server(folder, "app:endless", "--loop", "asyncio") as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
             connection.sendall(GET)

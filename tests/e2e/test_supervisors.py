@@ -126,7 +126,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_run_of_change_reload_serves_and_returns_after_ctrl_c(folder: Path) -> None:
+def test_ChangeReload_run_serves_and_returns_after_ctrl_c(folder: Path) -> None:
     (folder / "main.py").write_text(RELOADING)
     with running_server(folder, program=["main.py"]) as server:
         assert server.get()[0] == 200
@@ -134,7 +134,7 @@ def test_run_of_change_reload_serves_and_returns_after_ctrl_c(folder: Path) -> N
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_change_reload_calls_the_run_of_a_subclass_and_restarts_it_after_a_change(folder: Path) -> None:
+def test_ChangeReload_restarts_the_target_of_a_subclass_after_a_change(folder: Path) -> None:
     (folder / "main.py").write_text(RELOADING_OWN_SERVER)
     with running_server(folder, program=["main.py"]) as server:
         first = server.get()[1]
@@ -161,7 +161,7 @@ def test_a_script_that_starts_workers_without_a_guard_does_not_start_them_in_the
         assert "An attempt has been made to start a new process before" in server.stderr
 
 
-def test_multiprocess_serves_on_the_given_socket_and_returns_after_ctrl_c(folder: Path) -> None:
+def test_Multiprocess_serves_on_the_given_socket_and_returns_after_ctrl_c(folder: Path) -> None:
     (folder / "main.py").write_text(WORKERS)
     with running_server(folder, program=["main.py"]) as server:
         assert server.get()[0] == 200
@@ -169,7 +169,7 @@ def test_multiprocess_serves_on_the_given_socket_and_returns_after_ctrl_c(folder
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_multiprocess_calls_its_target_in_every_worker(folder: Path) -> None:
+def test_Multiprocess_calls_its_target_in_every_worker(folder: Path) -> None:
     (folder / "main.py").write_text(WORKERS_WITH_TARGET)
     with running_server(folder, program=["main.py"]) as server:
         # The supervisor's line, and one of each worker.

@@ -66,11 +66,11 @@ def serial_of(server: ServerProcess, context: ssl.SSLContext) -> object:
         return certificate["serialNumber"]
 
 
-def test_the_application_is_served_by_https(server: ServerProcess, made: Certificates) -> None:
+def test_application_is_served_by_https(server: ServerProcess, made: Certificates) -> None:
     assert ask(server, made.client()) == b"https "
 
 
-def test_an_upload_of_3_MB_arrives(server: ServerProcess, made: Certificates) -> None:
+def test_upload_of_3_MB_arrives_over_tls(server: ServerProcess, made: Certificates) -> None:
     assert ask(server, made.client(), b"x" * 3_000_000) == b"https " + b"x" * 3_000_000
 
 
@@ -78,12 +78,12 @@ def test_the_scheme_of_a_tls_connection_is_https(server: ServerProcess) -> None:
     assert server.addresses[0].startswith("https://127.0.0.1:")
 
 
-def test_websockets_are_served(server: ServerProcess, made: Certificates) -> None:
+def test_websockets_are_served_over_tls(server: ServerProcess, made: Certificates) -> None:
     with connect(f"wss://127.0.0.1:{server.port}/", ssl=made.client()) as websocket:
         assert websocket.recv(LONGEST_WAIT) == "wss"
 
 
-def test_http_1_1_is_agreed_on_by_alpn(server: ServerProcess, made: Certificates) -> None:
+def test_alpn_selects_http_1_1(server: ServerProcess, made: Certificates) -> None:
     context = made.client()
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
@@ -110,7 +110,7 @@ def test_D15_a_tls_handshake_that_stalls_does_not_delay_other_clients(
         assert ask(server, made.client()) == b"https "
 
 
-def test_D15_a_handshake_has_a_deadline(made: Certificates, tmp_path: Path) -> None:
+def test_D15_tls_handshake_has_a_deadline(made: Certificates, tmp_path: Path) -> None:
     with (
         running_server(tmp_path, "app:app", "--ssl-certfile", "both.pem", "--ssl-handshake-timeout", "0.1") as server,
         socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain,
@@ -118,7 +118,7 @@ def test_D15_a_handshake_has_a_deadline(made: Certificates, tmp_path: Path) -> N
         assert plain.recv(1) == b""
 
 
-def test_hangup_reads_the_certificates_again(server: ServerProcess, made: Certificates) -> None:
+def test_hangup_reloads_the_certificates(server: ServerProcess, made: Certificates) -> None:
     before = serial_of(server, made.client())
     made.issue()
     server.send_signal(signal.SIGHUP)
@@ -133,7 +133,7 @@ def test_hangup_with_broken_certificates_keeps_the_old_ones(server: ServerProces
     assert ask(server, made.client()) == b"https "
 
 
-def test_hangup_with_a_certificate_whose_key_is_yet_to_come_keeps_the_old_ones(
+def test_hangup_with_a_certificate_that_does_not_match_its_key_keeps_the_old_ones(
     server: ServerProcess, made: Certificates, tmp_path: Path
 ) -> None:
     before = serial_of(server, made.client())
@@ -146,7 +146,7 @@ def test_hangup_with_a_certificate_whose_key_is_yet_to_come_keeps_the_old_ones(
     assert serial_of(server, made.client()) == before
 
 
-def test_hangup_has_workers_read_the_certificates_again(made: Certificates, tmp_path: Path) -> None:
+def test_hangup_makes_workers_reload_the_certificates(made: Certificates, tmp_path: Path) -> None:
     with running_server(
         tmp_path, "app:app", "--ssl-certfile", "chain.pem", "--ssl-keyfile", "key.pem", "--workers", "2"
     ) as server:
@@ -159,7 +159,7 @@ def test_hangup_has_workers_read_the_certificates_again(made: Certificates, tmp_
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_client_needs_a_certificate_if_one_is_required(made: Certificates, tmp_path: Path, loop: str) -> None:
+def test_client_without_a_required_certificate_is_rejected(made: Certificates, tmp_path: Path, loop: str) -> None:
     with running_server(
         tmp_path, "app:app", "--ssl-certfile", "both.pem", "--ssl-ca-certs", "authority.pem", "--ssl-cert-reqs", "2",
         "--loop", loop,
@@ -171,7 +171,7 @@ def test_a_client_needs_a_certificate_if_one_is_required(made: Certificates, tmp
         assert "Traceback" not in server.stderr
 
 
-def test_a_server_that_is_stopped_exits_0_with_a_client_connected(server: ServerProcess, made: Certificates) -> None:
+def test_stopped_tls_server_with_a_connected_client_exits_0(server: ServerProcess, made: Certificates) -> None:
     connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=LONGEST_WAIT, context=made.client())
     try:
         connection.request("GET", "/")
@@ -182,7 +182,7 @@ def test_a_server_that_is_stopped_exits_0_with_a_client_connected(server: Server
     assert "Traceback" not in server.stderr
 
 
-def test_D13_a_client_that_is_yet_to_come_to_terms_is_served_when_the_server_stops(
+def test_D13_client_in_its_tls_handshake_is_served_when_the_server_stops(
     server: ServerProcess, made: Certificates
 ) -> None:
     with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain:
@@ -197,9 +197,7 @@ def test_D13_a_client_that_is_yet_to_come_to_terms_is_served_when_the_server_sto
     assert server.wait() == 0
 
 
-def test_D13_a_client_that_never_comes_to_terms_keeps_no_server_from_stopping(
-    made: Certificates, tmp_path: Path
-) -> None:
+def test_D13_unfinished_tls_handshake_does_not_prevent_the_shutdown(made: Certificates, tmp_path: Path) -> None:
     arguments = ("--ssl-certfile", "chain.pem", "--ssl-keyfile", "key.pem", "--ssl-handshake-timeout", "0.1")
     with running_server(tmp_path, "app:app", *arguments) as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT):
@@ -219,7 +217,7 @@ uvicorn.run("app:app", port=0, ssl_certfile="chain.pem", ssl_keyfile="key.pem", 
 """
 
 
-def test_the_context_may_be_made_by_the_program(made: Certificates, tmp_path: Path) -> None:
+def test_ssl_context_may_be_created_by_the_program(made: Certificates, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(FACTORY)
     with running_server(tmp_path, program=["main.py"]) as server, Client(server, made.client()) as client:
         assert isinstance(client.socket, ssl.SSLSocket)
@@ -227,7 +225,7 @@ def test_the_context_may_be_made_by_the_program(made: Certificates, tmp_path: Pa
         assert client.get().startswith(b"HTTP/1.1 200")
 
 
-def test_a_context_of_the_program_needs_a_certificate_for_the_usual_one(made: Certificates) -> None:
+def test_ssl_context_factory_needs_a_certificate_for_the_default_context(made: Certificates) -> None:
     config = Config("app:app", log_config=None, ssl_context_factory=lambda config, usual: usual())
     with pytest.raises(ConfigError, match="ssl_context_factory: the default context needs ssl_certfile"):
         config.ssl_context()

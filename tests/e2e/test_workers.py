@@ -64,7 +64,7 @@ def answering(server: ServerProcess) -> int:
     return int(server.get("/")[1])
 
 
-def test_workers_serve(server: ServerProcess) -> None:
+def test_several_workers_serve_requests(server: ServerProcess) -> None:
     assert answering(server) in workers(server)
 
 
@@ -72,13 +72,13 @@ def test_address_of_several_workers_is_logged_once(server: ServerProcess) -> Non
     assert len(server.addresses) == 1
 
 
-def test_their_number_is_taken_from_web_concurrency(folder: Path) -> None:
+def test_number_of_workers_is_read_from_web_concurrency(folder: Path) -> None:
     with running_server(folder, "app:app", env={"WEB_CONCURRENCY": "3"}) as server:
         wait_until_ready(server, 3)
         assert "workers: 3" in server.stderr
 
 
-def test_a_unix_socket_is_served_and_removed(folder: Path) -> None:
+def test_workers_serve_a_unix_socket_and_the_supervisor_removes_it(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--uds", "app.sock") as server:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(LONGEST_WAIT)
@@ -89,7 +89,7 @@ def test_a_unix_socket_is_served_and_removed(folder: Path) -> None:
     assert not (folder / "app.sock").exists()
 
 
-def test_they_are_served_from_python_without_a_guard(folder: Path) -> None:
+def test_run_with_workers_needs_no_main_guard(folder: Path) -> None:
     (folder / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0, workers=2)\n")
     with running_server(folder, program=["main.py"]) as server:
         wait_until_ready(server, 2)
@@ -98,12 +98,12 @@ def test_they_are_served_from_python_without_a_guard(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_them_all(server: ServerProcess, number: int) -> None:
+def test_signal_stops_all_workers(server: ServerProcess, number: int) -> None:
     assert server.stop(number) == 0
     assert "Traceback" not in server.stderr
 
 
-def test_ctrl_c_to_the_whole_group_finishes_requests_in_flight(folder: Path) -> None:
+def test_ctrl_c_to_the_process_group_finishes_requests_in_flight(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -117,7 +117,7 @@ def test_ctrl_c_to_the_whole_group_finishes_requests_in_flight(folder: Path) -> 
         assert server.wait() == 0
 
 
-def test_a_second_signal_resets_requests_in_flight(server: ServerProcess) -> None:
+def test_second_signal_to_the_supervisor_resets_requests_in_flight(server: ServerProcess) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.get, "/stuck")
         server.wait_for_line("stuck", "stdout")
@@ -128,7 +128,7 @@ def test_a_second_signal_resets_requests_in_flight(server: ServerProcess) -> Non
             answer.result()
 
 
-def test_connections_are_refused_while_workers_finish(server: ServerProcess, folder: Path) -> None:
+def test_new_connections_are_refused_while_workers_finish(server: ServerProcess, folder: Path) -> None:
     port = server.port
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.get, "/patient")
@@ -143,21 +143,21 @@ def test_connections_are_refused_while_workers_finish(server: ServerProcess, fol
     assert server.wait() == 0
 
 
-def test_D14_a_worker_that_is_killed_is_replaced(server: ServerProcess) -> None:
+def test_D14_killed_worker_is_replaced(server: ServerProcess) -> None:
     killed = workers(server)[0]
     os.kill(killed, signal.SIGKILL)
     wait_until_ready(server, 3)
     assert f"Child process [{killed}] died: it was killed by SIGKILL, and is replaced" in server.stderr
 
 
-def test_D14_other_workers_go_on_when_one_is_killed(server: ServerProcess) -> None:
+def test_D14_other_workers_continue_when_one_is_killed(server: ServerProcess) -> None:
     killed, other = workers(server)
     os.kill(killed, signal.SIGKILL)
     server.wait_for_line("was killed by SIGKILL")
     assert answering(server) in (other, *workers(server)[2:])
 
 
-def test_D14_workers_that_end_again_and_again_end_the_server(folder: Path) -> None:
+def test_D14_server_ends_after_repeated_crashes_of_workers(folder: Path) -> None:
     (folder / "crash.py").write_text(
         "import asyncio, os\n"
         "class App:\n"
@@ -171,7 +171,7 @@ def test_D14_workers_that_end_again_and_again_end_the_server(folder: Path) -> No
         assert "workers have ended 5 times in a row" in server.stderr
 
 
-def test_a_worker_that_is_stuck_is_replaced_and_shows_where(folder: Path) -> None:
+def test_stuck_worker_is_replaced_and_logs_its_stack(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--timeout-worker-healthcheck", "1") as server:
         wait_until_ready(server, 2)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -191,7 +191,7 @@ def test_workers_stop_when_their_supervisor_has_been_killed(server: ServerProces
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_ttin_and_ttou_change_the_number(server: ServerProcess) -> None:
+def test_ttin_and_ttou_change_the_number_of_workers(server: ServerProcess) -> None:
     server.send_signal(signal.SIGTTIN)
     wait_until_ready(server, 3)
     assert "workers: 3" in server.stderr
@@ -241,7 +241,7 @@ class Load(threading.Thread):
         self.join()
 
 
-def test_hangup_replaces_them_one_by_one_and_loses_no_request(server: ServerProcess) -> None:
+def test_hangup_replaces_workers_one_by_one_and_loses_no_request(server: ServerProcess) -> None:
     before = workers(server)
     load = Load(server)
     try:
@@ -256,7 +256,9 @@ def test_hangup_replaces_them_one_by_one_and_loses_no_request(server: ServerProc
     assert after not in before
 
 
-def test_a_new_application_that_does_not_start_leaves_the_old_one(server: ServerProcess, folder: Path) -> None:
+def test_hangup_keeps_the_old_workers_if_the_new_application_does_not_start(
+    server: ServerProcess, folder: Path
+) -> None:
     (folder / "app.py").write_text("syntax error")
     server.send_signal(signal.SIGHUP)
     server.wait_for_line("the old workers continue")
@@ -271,7 +273,7 @@ def test_import_error_of_several_workers_is_logged_once(folder: Path, source: st
     assert ended.stderr.count("uvicorn: cannot import") == ("syntax" in source)
 
 
-def test_a_startup_that_fails_exits_3(folder: Path) -> None:
+def test_failed_application_startup_in_workers_exits_3(folder: Path) -> None:
     (folder / "app.py").write_text(
         "class App:\n"
         "    async def startup(self):\n"
@@ -284,13 +286,13 @@ def test_a_startup_that_fails_exits_3(folder: Path) -> None:
     assert ended.stderr.count("RuntimeError: no database") == 1
 
 
-def test_an_application_that_is_an_object_is_refused(folder: Path) -> None:
+def test_application_object_is_rejected_with_several_workers(folder: Path) -> None:
     (folder / "main.py").write_text("import app, uvicorn\nuvicorn.run(app.app, port=0, workers=2)\n")
     ended = run_command(folder, program=["main.py"])
     assert "workers: expected the application as 'module:attribute'" in ended.stderr
 
 
-def test_a_configuration_that_no_worker_can_get_is_refused_before_anything_is_opened(folder: Path) -> None:
+def test_configuration_that_cannot_be_pickled_is_rejected_before_any_socket_is_opened(folder: Path) -> None:
     (folder / "main.py").write_text(
         "import uvicorn\n"
         "logging = {'version': 1, 'filters': {'all': {'()': lambda: lambda record: True}}}\n"
@@ -301,7 +303,7 @@ def test_a_configuration_that_no_worker_can_get_is_refused_before_anything_is_op
     assert not (folder / "app.sock").exists()
 
 
-def test_a_worker_that_has_served_enough_is_replaced_first(folder: Path) -> None:
+def test_worker_is_replaced_before_it_stops_at_limit_max_requests(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--limit-max-requests", "3") as server:
         wait_until_ready(server, 2)
         load = Load(server)
@@ -314,14 +316,14 @@ def test_a_worker_that_has_served_enough_is_replaced_first(folder: Path) -> None
         assert "asks to be replaced: Maximum request limit of " in server.stderr
 
 
-def test_the_only_process_ends_when_it_has_served_enough(folder: Path) -> None:
+def test_single_process_ends_at_limit_max_requests(folder: Path) -> None:
     with running_server(folder, "app:app", "--limit-max-requests", "1") as server:
         server.get()
         assert server.wait() == 0
         assert "Maximum request limit of 1 exceeded. Terminating process." in server.stderr
 
 
-def test_messages_of_websockets_count(folder: Path) -> None:
+def test_websocket_messages_count_towards_limit_max_requests(folder: Path) -> None:
     with running_server(folder, "app:app", "--limit-max-requests", "3") as server:
         with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
             for _ in range(3):

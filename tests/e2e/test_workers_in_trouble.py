@@ -92,7 +92,7 @@ def no_descriptors_left(pid: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def test_D13_signal_to_the_whole_group_finishes_requests_in_flight(folder: Path) -> None:
+def test_D13_sigterm_to_the_process_group_finishes_requests_in_flight(folder: Path) -> None:
     """Send a signal to all processes, as systemd does, which does not know the supervisor."""
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)
@@ -107,7 +107,7 @@ def test_D13_signal_to_the_whole_group_finishes_requests_in_flight(folder: Path)
         assert server.wait() == 0
 
 
-def test_a_second_hangup_replaces_what_the_first_has_started(server: ServerProcess, folder: Path) -> None:
+def test_second_hangup_replaces_the_workers_that_the_first_one_started(server: ServerProcess, folder: Path) -> None:
     before = workers(server)
     (folder / "wait").touch()
     server.send_signal(signal.SIGHUP)
@@ -122,7 +122,7 @@ def test_a_second_hangup_replaces_what_the_first_has_started(server: ServerProce
     assert len(workers(server)) == 4
 
 
-def test_a_successor_that_hangs_is_given_up_at_the_next_hangup(folder: Path) -> None:
+def test_replacement_that_hangs_during_startup_is_stopped_at_the_next_hangup(folder: Path) -> None:
     with running_server(folder, "app:stuck", "--workers", "2", "--no-access-log") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -134,7 +134,7 @@ def test_a_successor_that_hangs_is_given_up_at_the_next_hangup(folder: Path) -> 
         assert answering(server) in workers(server)[2:]
 
 
-def test_a_hangup_before_the_first_is_ready_starts_it_anew(folder: Path) -> None:
+def test_hangup_before_the_first_worker_is_ready_restarts_it(folder: Path) -> None:
     (folder / "wait").touch()
     with running_server(folder, "app:app", "--workers", "2", addresses=0) as server:
         server.wait_for_line("waiting")
@@ -155,14 +155,14 @@ def test_workers_that_are_still_importing_stop_without_a_traceback(folder: Path,
         assert "Traceback" not in server.stderr
 
 
-def test_a_signal_during_a_rolling_restart_stops_them_all(server: ServerProcess, folder: Path) -> None:
+def test_signal_during_a_rolling_restart_stops_all_workers(server: ServerProcess, folder: Path) -> None:
     (folder / "wait").touch()
     server.send_signal(signal.SIGHUP)
     server.wait_for_line("waiting")
     assert server.stop(signal.SIGTERM) == 0
 
 
-def test_a_worker_less_while_it_is_being_replaced_is_a_worker_less(folder: Path) -> None:
+def test_ttou_during_the_replacement_of_a_worker_removes_one(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--limit-max-requests", "1") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -176,7 +176,7 @@ def test_a_worker_less_while_it_is_being_replaced_is_a_worker_less(folder: Path)
         assert "aborted" not in server.stderr
 
 
-def test_workers_more_and_less_in_quick_succession_end_at_their_number(server: ServerProcess) -> None:
+def test_ttin_and_ttou_in_quick_succession_end_at_the_right_number(server: ServerProcess) -> None:
     for count in range(1, 5):
         server.send_signal(signal.SIGTTIN)
         server.wait_for_line("INFO    workers: 3", count=count)
@@ -194,7 +194,7 @@ def test_workers_more_and_less_in_quick_succession_end_at_their_number(server: S
     assert answering(server) in workers(server)
 
 
-def test_a_supervisor_that_can_start_no_worker_goes_on_with_those_it_has(server: ServerProcess) -> None:
+def test_supervisor_that_cannot_start_a_worker_continues_with_the_others(server: ServerProcess) -> None:
     killed, other = workers(server)
     with no_descriptors_left(server.process.pid):
         os.kill(killed, signal.SIGKILL)
@@ -203,7 +203,7 @@ def test_a_supervisor_that_can_start_no_worker_goes_on_with_those_it_has(server:
     wait_until_ready(server, 3)
 
 
-def test_a_rolling_restart_that_failed_can_be_had_again(server: ServerProcess) -> None:
+def test_failed_rolling_restart_can_be_repeated(server: ServerProcess) -> None:
     with no_descriptors_left(server.process.pid):
         server.send_signal(signal.SIGHUP)
         server.wait_for_line("cannot start a worker: Too many open files")
@@ -213,7 +213,7 @@ def test_a_rolling_restart_that_failed_can_be_had_again(server: ServerProcess) -
     assert answering(server) in workers(server)[2:]
 
 
-def test_a_server_whose_first_worker_cannot_be_started_ends(folder: Path) -> None:
+def test_server_ends_if_its_first_worker_cannot_be_started(folder: Path) -> None:
     (folder / "main.py").write_text(
         "import resource, uvicorn\n"
         "from uvicorn.server import supervisor\n"
@@ -229,7 +229,7 @@ def test_a_server_whose_first_worker_cannot_be_started_ends(folder: Path) -> Non
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_they_are_served_without_standard_streams(folder: Path, closed: str, count: str) -> None:
+def test_workers_serve_without_standard_streams(folder: Path, closed: str, count: str) -> None:
     command = f'exec "$0" -m uvicorn app:app --uds app.sock --workers {count} {closed}'
     process = subprocess.Popen(
         ["sh", "-c", command, sys.executable],
@@ -251,7 +251,7 @@ def test_they_are_served_without_standard_streams(folder: Path, closed: str, cou
         process.wait()
 
 
-def test_the_processes_of_an_application_can_be_interrupted(folder: Path) -> None:
+def test_child_processes_of_an_application_can_be_interrupted(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import subprocess, sys\n"
         "ask = 'import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)'\n"
@@ -263,7 +263,7 @@ def test_the_processes_of_an_application_can_be_interrupted(folder: Path) -> Non
         assert server.get()[1] == "True\n"
 
 
-def test_the_standard_input_of_workers_is_that_of_the_server(folder: Path) -> None:
+def test_workers_inherit_the_standard_input_of_the_server(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import os\n"
         "async def app(message, channels):\n"
