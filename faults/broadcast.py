@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: B1, B3, B4, B5 and B6 of broadcast, with both drivers at once."""
+"""Outages of Redis, with both drivers at the same time: broadcast rules B1, B3, B4, B5 and B6."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uvicorn.server.loops import loop_factory
 from .measuring import Figure, case
 from .servers import CaseFailed, Workshop
 
-# The servers that the tests start.
+# `tests` has the Redis servers.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.broadcast.redis_servers import RedisServer, cluster_of_three, running, watched_pair
@@ -29,62 +29,62 @@ _INTERVAL: Final = 0.01
 _PATIENCE: Final = 30.0
 
 
-# What it says of outages is expected here.
+# The log lines of outages are expected here.
 logging.getLogger("uvicorn.broadcast").addHandler(logging.NullHandler())
 
 
 class _Listener:
-    """Publishes a number to each group every 10 ms, hears them all, and keeps account."""
+    """Publishes a number to each group every 10 ms, subscribes to all groups, and records messages and gaps."""
 
     def __init__(self, url: str, name: str) -> None:
         self.name = name
         self.backend: Backend = backend_from_url(url)
-        self.heard: dict[str, list[int]] = {group: [] for group in _GROUPS}
-        self.heard_at = 0.0
-        self.holes: dict[str, list[tuple[float, float]]] = {group: [] for group in _GROUPS}
+        self.received: dict[str, list[int]] = {group: [] for group in _GROUPS}
+        self.received_at = 0.0
+        self.gaps: dict[str, list[tuple[float, float]]] = {group: [] for group in _GROUPS}
         self.published: list[tuple[str, int, float]] = []
         self.slowest = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Begin to hear and to publish."""
+        """Subscribe, and begin to publish."""
         await self.backend.start(self._on_message, self._on_gap)
         await self.backend.subscribe(_GROUPS)
         self._publishing = asyncio.create_task(self._publish())
 
     async def stop(self) -> None:
-        """End both; whatever was published has been heard by then, or never will be."""
+        """Stop publishing, wait until published messages have been received or lost, and disconnect."""
         self._publishing.cancel()
         await asyncio.gather(*self._tasks)
         await asyncio.sleep(0.2)
         await self.backend.stop()
 
-    def figures(self, accepted: float, first_heard: float) -> list[Figure]:
-        """What became of it; Redis was there again at `accepted`."""
+    def figures(self, accepted: float, first_received: float) -> list[Figure]:
+        """Return the measurements. Redis accepted connections again at `accepted`."""
         lost = sum(self._is_lost(*publish) for publish in self.published)
-        twice = sum(len(numbers) - len(set(numbers)) for numbers in self.heard.values())
-        gaps = max(abs(len(holes) - 1) for holes in self.holes.values())
+        twice = sum(len(numbers) - len(set(numbers)) for numbers in self.received.values())
+        surplus = max(abs(len(gaps) - 1) for gaps in self.gaps.values())
         return [
-            Figure(f"{self.name}: heard again after", max(0.0, first_heard - accepted), "s", 1.0),
-            Figure(f"{self.name}: gaps of a group, other than 1", gaps, "count", 0, bar_may_be_met=True),
-            Figure(f"{self.name}: heard twice", twice, "count", 0, bar_may_be_met=True),
+            Figure(f"{self.name}: received again after", max(0.0, first_received - accepted), "s", 1.0),
+            Figure(f"{self.name}: gaps of a group, other than 1", surplus, "count", 0, bar_may_be_met=True),
+            Figure(f"{self.name}: received twice", twice, "count", 0, bar_may_be_met=True),
             Figure(f"{self.name}: lost outside of the gap", lost, "count", 0, bar_may_be_met=True),
             Figure(f"{self.name}: slowest publish", self.slowest, "s", 1.1),
         ]
 
     def _is_lost(self, group: str, number: int, at: float) -> bool:
-        return number not in self.heard[group] and not any(
-            since <= at <= until + _INTERVAL for since, until in self.holes[group]
+        return number not in self.received[group] and not any(
+            since <= at <= until + _INTERVAL for since, until in self.gaps[group]
         )
 
     def _on_message(self, group: str, payload: bytes) -> None:
         if payload.startswith(self.name.encode()):
-            self.heard[group].append(int(payload.rpartition(b" ")[2]))
-            self.heard_at = time.time()
+            self.received[group].append(int(payload.rpartition(b" ")[2]))
+            self.received_at = time.time()
 
     def _on_gap(self, groups: Collection[str], reason: str, since: float) -> None:
         for group in groups:
-            self.holes[group].append((since, time.time()))
+            self.gaps[group].append((since, time.time()))
 
     async def _publish(self) -> None:
         number = 0
@@ -108,14 +108,14 @@ class _Listener:
 
 
 class _Notices(logging.Handler):
-    """When somebody noticed that Redis hangs."""
+    """Records when the backends log that Redis hangs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "nothing was heard" in record.getMessage():
+        if "no byte received" in record.getMessage():
             self.times.append(record.created)
 
 
@@ -129,10 +129,10 @@ async def _watch(urls: dict[str, str], harm: Callable[[], Awaitable[float]]) -> 
     asyncio.get_running_loop().set_exception_handler(lambda loop, report: reports.append(report))
     listeners = [_Listener(url, name) for name, url in urls.items()]
     await asyncio.gather(*(listener.start() for listener in listeners))
-    await _until(lambda: all(len(listener.heard["one"]) > 20 for listener in listeners))
+    await _until(lambda: all(len(listener.received["one"]) > 20 for listener in listeners))
     accepted = await harm()
     figures = []
-    firsts = await asyncio.gather(*(_first_heard(listener) for listener in listeners))
+    firsts = await asyncio.gather(*(_first_received(listener) for listener in listeners))
     for listener, first in zip(listeners, firsts, strict=True):
         await listener.stop()
         figures += listener.figures(accepted, first)
@@ -142,12 +142,12 @@ async def _watch(urls: dict[str, str], harm: Callable[[], Awaitable[float]]) -> 
     return [*figures, unhandled]
 
 
-async def _first_heard(listener: _Listener) -> float:
-    """When the first message came after the hole; then a little more, to see whether there is only one hole."""
-    await _until(lambda: all(listener.holes.values()))
-    told = max(until for holes in listener.holes.values() for _, until in holes)
-    await _until(lambda: listener.heard_at >= told)
-    first = listener.heard_at
+async def _first_received(listener: _Listener) -> float:
+    """Return the time of the first message after the gap. Wait one second more, in which a second gap would show."""
+    await _until(lambda: all(listener.gaps.values()))
+    reported = max(until for gaps in listener.gaps.values() for _, until in gaps)
+    await _until(lambda: listener.received_at >= reported)
+    first = listener.received_at
     await asyncio.sleep(1.0)
     return first
 
@@ -156,7 +156,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise CaseFailed(f"did not come about within {_PATIENCE:g} s")
+            raise CaseFailed(f"broadcast: the expected state was not reached within {_PATIENCE:g} s")
         await asyncio.sleep(0.001)
 
 
@@ -178,12 +178,12 @@ def _outage(workshop: Workshop, seconds: float) -> list[Figure]:
         return _go_through(workshop, urls, harm)
 
 
-@case("BCAST1", "Redis with a password, kill -9, back after 3 s", 60)
+@case("BCAST1", "Redis with a password, kill -9, restarted after 3 s", 60)
 def short_outage(workshop: Workshop) -> list[Figure]:
     return _outage(workshop, 3)
 
 
-@case("BCAST2", "Redis with a password, kill -9, back after 30 s", 100)
+@case("BCAST2", "Redis with a password, kill -9, restarted after 30 s", 100)
 def long_outage(workshop: Workshop) -> list[Figure]:
     return _outage(workshop, 30)
 
@@ -212,7 +212,7 @@ def halt(workshop: Workshop) -> list[Figure]:
     return [Figure("noticed by both listeners after", noticed, "s", 4.0), *figures]
 
 
-@case("BCAST4", "CLIENT KILL of all that are subscribed", 60)
+@case("BCAST4", "CLIENT KILL of all subscribers", 60)
 def kick(workshop: Workshop) -> list[Figure]:
     with _one_server(workshop) as (server, urls):
 
@@ -223,7 +223,7 @@ def kick(workshop: Workshop) -> list[Figure]:
         return _go_through(workshop, urls, harm)
 
 
-@case("BCAST5", "a cluster of three, kill -9 of all, back after 3 s", 60)
+@case("BCAST5", "a cluster of three servers, kill -9 of all, restarted after 3 s", 60)
 def cluster(workshop: Workshop) -> list[Figure]:
     with cluster_of_three(workshop.folder) as servers:
 
@@ -238,7 +238,7 @@ def cluster(workshop: Workshop) -> list[Figure]:
         return _go_through(workshop, {"cluster": f"redis+cluster://127.0.0.1:{servers[0].port}"}, harm)
 
 
-@case("BCAST6", "a master under a sentinel, kill -9; counted from when the sentinel names the replica", 60)
+@case("BCAST6", "a master with a sentinel, kill -9; measured after the sentinel names the replica", 60)
 def failover(workshop: Workshop) -> list[Figure]:
     with watched_pair(workshop.folder) as (master, replica, sentinel):
 
