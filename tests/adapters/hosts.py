@@ -54,6 +54,7 @@ _UWSGI: Final = ["UWSGI", "--http-socket", "fd://SOCKET", "--master", "--die-on-
 HOSTS: Final[dict[str, list[str]]] = {
     "gunicorn sync": [*_GUNICORN, "MODULE:NAME"],
     "gunicorn gthread": [*_GUNICORN, "-k", "gthread", "--threads", "4", "MODULE:NAME"],
+    "gunicorn with our worker": [*_GUNICORN, "-k", "tests.routing.sites.PlacedWorker", "MODULE:NAME"],
     "gunicorn --preload": [*_GUNICORN, "--preload", "-w", "2", "MODULE:NAME"],
     "waitress": ["-c", _WAITRESS],
     "wsgiref": ["-c", _WSGIREF.replace("BASES", "WSGIServer")],
