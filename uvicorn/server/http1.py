@@ -233,33 +233,6 @@ class HTTP1Connection(HTTP1Gateway):
         self._continuing = handler
         return handler.ended
 
-    # What a websocket calls
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether the transport is closed or closing."""
-        return self._transport.is_closing()
-
-    def ignore_upgrade(self) -> None:
-        """Treat the current request as if it did not ask for a WebSocket."""
-        self._parser.upgrade = b""
-
-    def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Hand the transport over to another protocol, with the bytes received after the request."""
-        exchange = self._exchange
-        assert exchange is not None
-        received = bytes(self._parser.buffer)
-        self.phase = CLOSED
-        self._exchange = None
-        self._parser.detach()
-        self._context.connections.discard(self)
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-        self._content_sent = 0
-        exchange.switch_protocols()
-        return self._transport, received
-
     # One exchange after another
 
     def _advance(self, fault: RemoteProtocolError | None = None) -> None:

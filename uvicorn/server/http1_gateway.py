@@ -8,7 +8,7 @@ from typing import Final
 
 from uvicorn.core.exchange import STREAMING, WAITING, HTTPExchange, HTTPGateway
 from uvicorn.server.context import ServerContext
-from uvicorn.server.http1_timeouts import BUSY, HTTP1Timeouts
+from uvicorn.server.http1_timeouts import BUSY, CLOSED, HTTP1Timeouts
 from uvicorn.server.transport import send_file
 from uvicorn.types import Headers
 from uvicorn.wire.http1.encoder import CONTINUE, ContentTooLong
@@ -158,6 +158,31 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         if exchange is self._exchange:
             self._aborted = reason
             self.reset()
+
+    # What a WebSocket calls
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the transport is closed or closing."""
+        return self._transport.is_closing()
+
+    def ignore_upgrade(self) -> None:
+        """Treat the current request as if it did not ask for a WebSocket."""
+        self._parser.upgrade = b""
+
+    def switch(self) -> tuple[asyncio.Transport, bytes]:
+        """Hand the transport over to another protocol, with the bytes received after the request."""
+        exchange = self._exchange
+        assert exchange is not None
+        received = bytes(self._parser.buffer)
+        self.phase = CLOSED
+        self._exchange = None
+        self._parser.detach()
+        self._context.connections.discard(self)
+        self._read_on()
+        self._content_sent = 0
+        exchange.switch_protocols()
+        return self._transport, received
 
     # Flow and pace
 

@@ -100,12 +100,8 @@ class Reloader(Supervisor):
     def run(self) -> int:
         """Serve until a stop signal; return the exit code."""
         stop = threading.Event()
-        threading.Thread(
-            target=self._watch,
-            args=(self._selection, self._interval, self._changed, stop),
-            name="reloader",
-            daemon=True,
-        ).start()
+        arguments = (self._selection, self._interval, self._changed, stop)
+        threading.Thread(target=self._watch, args=arguments, name="reloader", daemon=True).start()
         try:
             return super().run()
         finally:

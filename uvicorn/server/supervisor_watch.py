@@ -26,10 +26,6 @@ STOPPING_SECONDS: Final = 5.0 + LEAST_SECONDS + LAST_WORDS_SECONDS
 _LOG_SECONDS: Final = 1.0
 
 
-def _kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 class SupervisorWatch:
     """A thread that waits until the supervisor's end of `channel` closes, then `grace` seconds, then calls `kill`.
 
@@ -41,7 +37,7 @@ class SupervisorWatch:
         channel: socket.socket,
         grace: float,
         *,
-        kill: Callable[[], object] = _kill,
+        kill: Callable[[], object] = lambda: os.kill(os.getpid(), signal.SIGKILL),
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         #: Set by the event loop when it stops because the supervisor has died.

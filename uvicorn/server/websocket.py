@@ -17,33 +17,19 @@ tests/server/test_websocket_phases.py reads this table.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol, final
+from typing import final
 
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
 from uvicorn.server.access_log import TRACE, peer_name, server_logger
 from uvicorn.server.context import ServerContext
+from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.websocket_timeouts import CLOSED, CLOSING, FAILING, LINGERING, OPEN, WebSocketTimeouts
 from uvicorn.types import Headers
 from uvicorn.wire.websocket.frame_cache import FrameCache
 from uvicorn.wire.websocket.frames import WebSocketCodec
 from uvicorn.wire.websocket.handshake import WebSocketHandshake
-
-
-class Upgrading(Protocol):
-    """The HTTP connection that carried the handshake, as its WebSocket needs it."""
-
-    @property
-    def is_closing(self) -> bool:
-        """Return whether the connection has ended, or is about to."""
-
-    def ignore_upgrade(self) -> None:
-        """Treat the handshake as a GET from now on."""
-
-    def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Hand over the transport, with the bytes received after the handshake."""
 
 
 @final
@@ -52,9 +38,9 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
 
     __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
 
-    def __init__(self, context: ServerContext, http: Upgrading, handshake: WebSocketHandshake) -> None:
+    def __init__(self, context: ServerContext, http: HTTP1Gateway, handshake: WebSocketHandshake) -> None:
         super().__init__(context)
-        self._http: Upgrading | None = http
+        self._http: HTTP1Gateway | None = http
         self._handshake: WebSocketHandshake | None = handshake
         self._last_pong: bytes | None = None
         # Whether `_resume_reading` is scheduled.

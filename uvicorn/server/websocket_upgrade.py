@@ -7,13 +7,14 @@ from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.access_log import TRACE, peer_name, server_logger
 from uvicorn.server.context import ServerContext
-from uvicorn.server.websocket import Upgrading, WebSocketConnection
+from uvicorn.server.http1_gateway import HTTP1Gateway
+from uvicorn.server.websocket import WebSocketConnection
 from uvicorn.websocket_origin import is_allowed_origin
 from uvicorn.wire.http1.encoder import PHRASES
 from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 
-def open_websocket(context: ServerContext, http: Upgrading, request: HTTPExchange) -> None:
+def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
     """Pass a handshake to the application; reject one that is malformed or from an origin that is not allowed."""
     interface = context.interface.at(request)
     if not interface.serves_websockets:

@@ -92,11 +92,9 @@ class ObservedInterface(Interface):
         self.checks_origin = interface.checks_origin
 
     async def startup(self) -> None:
-        """Start the wrapped interface."""
         await self._interface.startup()
 
     async def shutdown(self, seconds: float) -> None:
-        """Shut down the wrapped interface."""
         await self._interface.shutdown(seconds)
 
     def at(self, exchange: HTTPExchange) -> Interface:
@@ -116,7 +114,6 @@ class ObservedInterface(Interface):
         self._interface.serve_http(exchange)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Pass the session to the wrapped interface."""
         self._interface.serve_websocket(session)
 
 

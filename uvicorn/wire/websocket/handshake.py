@@ -21,8 +21,6 @@ _Item = TypeVar("_Item")
 # The base64 form of 16 bytes.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
-_SUBPROTOCOL: Final = b"sec-websocket-protocol"
-
 # Fields that an application must not set, besides `sec-websocket-*`.
 _RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 
@@ -93,7 +91,8 @@ class WebSocketHandshake:
             for name, value in headers:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
                 if lower in _RESERVED or lower.startswith(b"sec-websocket-"):
-                    instead = "; expected the subprotocol in 'subprotocol'" if lower == _SUBPROTOCOL else ""
+                    is_protocol = lower == b"sec-websocket-protocol"
+                    instead = "; expected the subprotocol in 'subprotocol'" if is_protocol else ""
                     raise LocalProtocolError(f"header {lower!r}: only the server may set it in a handshake{instead}")
                 if lower == b"server" or lower == b"date":
                     parts[1] = defaults.without(lower, parts[1])
