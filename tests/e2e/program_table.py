@@ -356,6 +356,7 @@ server.run(transport="streamable-http", port={port})
         ("prefect",),
         ("prefect", "server", "start", "--port", "{port}"),
         _use_prefect,
-        environ={"PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+        # Without the address it asks whether it should be written to the profile.
+        environ={"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": "http://127.0.0.1:{port}/api"},
     ),
 )
