@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import secrets
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
@@ -34,7 +33,7 @@ class ChannelNames:
 
     def _renew(self) -> None:
         #: The middle part of this process's names.
-        self.process = secrets.token_hex(8)
+        self.process = os.urandom(8).hex()
         self._numbers = itertools.count(1)
         self._channels: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 

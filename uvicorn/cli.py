@@ -23,7 +23,6 @@ from uvicorn.other_servers import HTTP_NAMES, REFUSED, WS_NAMES
 from uvicorn.server import STARTUP_FAILURE
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
 from uvicorn.server.process_end import ProcessEnd
-from uvicorn.server.reloader import EXCLUDED, INCLUDED
 from uvicorn.serving import serve_as_worker
 from uvicorn.settings import ADDRESS, APPLICATION, LIMITS, LOGGING, OTHER, PROCESSES, PROXY, TIMEOUTS, TLS, WEBSOCKETS
 
@@ -219,11 +218,11 @@ command = _Command(
         ),
         _Option(
             "--reload-include", "reload_includes", group=PROCESSES, multiple=True, metavar="PATTERN",
-            help=f"Files to watch besides {', '.join(INCLUDED)}; may be repeated.",
+            help="Files to watch besides *.py; may be repeated.",
         ),
         _Option(
             "--reload-exclude", "reload_excludes", group=PROCESSES, multiple=True, metavar="PATTERN",
-            help=f"Files to ignore besides {', '.join(EXCLUDED)}; may be repeated.",
+            help="Files to ignore besides .*, .py[cod], .sw.*, ~*; may be repeated.",
         ),
         _Option(
             "--reload-delay", group=PROCESSES, type=click.FloatRange(min=0.01), metavar="SECONDS", default=0.25,

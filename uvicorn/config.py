@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -57,11 +56,11 @@ from uvicorn.server.listener import (
     parse_mode,
 )
 from uvicorn.server.proxy import DEFAULT_TRUSTED
-from uvicorn.server.reloader import reload_folders
 from uvicorn.settings import Limits
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from pathlib import Path
     from ssl import SSLContext
 
     from uvicorn.interfaces.base import Interface
@@ -166,6 +165,8 @@ class Config:
         if reload and workers is not None and workers > 1:
             logger.warning('"workers" flag is ignored when reloading is enabled.')
         if self.should_reload:
+            from uvicorn.server.reloader import reload_folders
+
             self.reload_dirs = reload_folders(_texts(reload_dirs), self.reload_includes, self.reload_excludes)
             logger.info("Will watch for changes in these directories: %s", list(map(str, self.reload_dirs)))
         elif reload_dirs or reload_includes or reload_excludes:

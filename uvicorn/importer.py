@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -219,6 +218,8 @@ def _could_be_meant(name: str, value: Any, module_name: str) -> bool:
 
 
 def _hint(wanted: str, there: list[str]) -> str:
+    import difflib  # Late: only mistakes need it.
+
     close = difflib.get_close_matches(wanted, there, n=1)
     if close:
         return f"did you mean {close[0]!r}?"

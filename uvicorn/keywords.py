@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -48,6 +47,8 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
     known = FIELDS
     for name in values:
         if name not in known:
+            import difflib  # Late: only mistakes need it.
+
             names = {*known, *OTHER_KEYWORDS}
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(names))}"

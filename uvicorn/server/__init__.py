@@ -17,6 +17,8 @@ __all__ = ["HANDLED_SIGNALS", "STARTUP_FAILURE", "Server", "ServerState", "logge
 HANDLED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 #: The exit code when the application's own startup has failed.
 STARTUP_FAILURE: Final = 3
+#: The exit code after requests were aborted.
+BROKEN_OFF: Final = 1
 
 logger = logging.getLogger("uvicorn.error")
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from uvicorn.server import BROKEN_OFF
 from uvicorn.server.listener import RUNNING, close_sockets, running_on
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
 from uvicorn.server.worker_handle import Worker, describe_end, start_worker
@@ -47,8 +48,7 @@ _ABORT_SECONDS: Final = 1.0
 # A supervisor that is this late was suspended, for example by Ctrl-Z, and so were its workers.
 _LATE_SECONDS: Final = 3.0
 
-# The exit code after aborted requests, and the exit codes of workers for errors that the user has to correct.
-BROKEN_OFF: Final = 1
+# The exit codes of workers for errors that the user has to correct.
 _NOT_STARTED: Final = (2, 3)
 
 
