@@ -35,23 +35,9 @@ _HOMES: Final = {
     "run": "uvicorn.main",
 }
 _MODULES: Final = (
-    "adapters",
-    "broadcast",
-    "config",
-    "errors",
-    "importer",
-    "lifespan",
-    "logging",
-    "loops",
-    "middleware",
-    "protocols",
-    "routing",
-    "server",
-    "supervisors",
-    "types",
-    "utils",
-    "workers",
-)
+    "adapters broadcast config errors importer lifespan logging loops middleware protocols routing server "
+    "supervisors types utils workers"
+).split()
 
 
 def __getattr__(name: str) -> Any:

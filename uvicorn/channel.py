@@ -1,4 +1,4 @@
-"""Shared by all channels: unique names, and the awaitables that `send` returns."""
+"""Names of channels, and the awaitables that their `send` returns."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from uvicorn.types import Message
 SENDS_IN_A_ROW: Final = 256
 DROPS_IN_A_ROW: Final = 1000
 
-# Keys of other interfaces (ASGI 3, WebSocket messages, other libraries) for what is 'content' here.
+# Keys under which other interfaces (ASGI 3, WebSocket messages, other libraries) have the content.
 _MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
 
 
 class ChannelNames:
-    """Channel names `<kind>.<process>.<number>`, unique among all processes (rule R4), and their channels."""
+    """Makes channel names, `<kind>.<process>.<number>`, unique among all processes (rule R4), and finds channels."""
 
     def __init__(self) -> None:
         self._renew()
@@ -70,9 +70,9 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """What `send` returns if its caller should wait. It runs only if awaited; dropping it gives no warning.
+    """The awaitable that `send` returns if its caller should wait; it may be dropped without a warning.
 
-    `on_await()` is called once, when it is first awaited: by `await`, or by a task made of it.
+    `on_await()` is called once, when `await` or a task first awaits the object.
     """
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
@@ -136,10 +136,7 @@ def send_from_thread(
 
 
 def check_named(message: Message) -> None:
-    """Raise LocalProtocolError if a response or chunk has its content under a key of another interface.
-
-    It would be treated as empty content, which ends the response.
-    """
+    """Raise LocalProtocolError for content under a key of another interface; ignoring the key would send no content."""
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 

@@ -33,21 +33,21 @@ _USAGE_ERROR, _ABORTED = 2, 1
 
 
 class _Option(click.Option):
-    """An option with the group that --help lists it in."""
+    """A command-line option, with its group in --help."""
 
     def __init__(self, *names: str, group: str, **attributes: Any) -> None:
         super().__init__(list(names), show_envvar=False, **attributes)
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Show the default but not the range, such as x>=0; the error for a value out of range names it."""
+        """Leave out ranges such as x>=0: the error for a value out of range has them."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
 
 
 class _Command(click.Command):
-    """A command that prints its options in groups and prefers a typed address to one from the environment."""
+    """The command: its --help has groups, and an address on the command line replaces those of the environment."""
 
     def main(
         self,
@@ -59,7 +59,7 @@ class _Command(click.Command):
     ) -> Any:
         """Run the command: exit 0 after a graceful shutdown, 2 with one line on stderr for a configuration error.
 
-        Without `args` this process is the command's own; it ends even if threads of the application are still running.
+        Without `args`, the process belongs to the command, and ends even if threads of the application still run.
         """
         prog_name = prog_name or "uvicorn"
         if not standalone_mode:
@@ -71,7 +71,6 @@ class _Command(click.Command):
             sys.exit(status if isinstance(status, int) else 0)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Ignore addresses from the environment if the command line gives one."""
         rest = super().parse_args(ctx, args)
         sources = {name: ctx.get_parameter_source(name) for name in ("bind", "host", "port", "uds", "fd")}
         typed = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
@@ -83,7 +82,6 @@ class _Command(click.Command):
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section for each group of settings."""
         for group in _GROUPS:
             records = [
                 record
@@ -183,7 +181,7 @@ def _run_main_script(preparation: dict[str, Any]) -> None:
 
 
 command = _Command(
-    # Its name in a click group of another program; by itself it is called uvicorn.
+    # The command's name in a click group of another program; by itself the command is named uvicorn.
     "main",
     callback=_serve,
     help="Serve APP, given as MODULE:ATTRIBUTE, such as app:hello_world; MODULE alone means its 'application' or "

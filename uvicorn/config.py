@@ -84,15 +84,15 @@ _DEFAULT_ADDRESS: Final = Address(DEFAULT_HOST, DEFAULT_PORT)
 class Config:
     """The configuration of `uvicorn.run` and `uvicorn.Server`.
 
-    `app` is an application, or 'module:attribute'. Where to listen is `bind` (one address or several, in the syntax
-    of --bind), or else `uds`, `fd`, or `host` and `port`. Other keywords are those of the command line.
+    `app` is an application, or 'module:attribute'. The address is `bind` (one or several, in the syntax of --bind),
+    `uds`, `fd`, or `host` and `port`. Other keywords are those of the command line.
 
-    Every keyword is an attribute, and may be changed until the application is loaded. `Server` loads it when it starts.
+    Every keyword is an attribute, and may be changed until `Server` loads the application at its start.
 
-    Raises ConfigError for any invalid setting, and for an unknown keyword one that is a TypeError as well.
+    Raises ConfigError for an invalid setting; the error for an unknown keyword is also a TypeError.
     """
 
-    #: As given, or those of the first TCP address; port 0 means a free one.
+    #: As given, or those of the first TCP address. With port 0 the system chooses a free port.
     host: str
     port: int
     #: The kind of the application: as given, or as detected once it is loaded.
@@ -175,7 +175,7 @@ class Config:
             )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
-        """Set `settings` and `addresses` from `given`, or change nothing and raise; return lines to log."""
+        """Set `settings` and `addresses` from keywords; return lines to log. If it raises, nothing has changed."""
         values = dict(given)
         host, port, uds, fd, bind, http, ws, headers = (values.pop(name) for name in ADDRESS_AND_CONTENT)
         callback_notify, timeout_notify = values.pop("callback_notify"), values.pop("timeout_notify")
@@ -197,7 +197,7 @@ class Config:
         return notes
 
     def __getattr__(self, name: str) -> Any:
-        """Return a keyword as it was given, or its default."""
+        """Return the value of a keyword, as given or by default."""
         if name == "forwarded_allow_ips":
             return self.settings.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED
         if name == "interface" and self._interface_name:
@@ -232,7 +232,7 @@ class Config:
             for name in ("uvicorn",) * bool(level) + ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
                 logging.getLogger(name).setLevel(level)
         if not self.settings.access_log:
-            # Programs ask for the handlers, to find out whether there is an access log.
+            # Programs check the handlers to find out whether there is an access log.
             access = logging.getLogger("uvicorn.access")
             access.handlers, access.propagate = [], False
 
@@ -253,7 +253,7 @@ class Config:
 
     @property
     def ssl(self) -> SSLContext | None:
-        """The TLS context, or None; may be set instead of naming certificates, and is used by `Server`."""
+        """The TLS context, or None. A program may set it instead of naming certificates."""
         self._ssl = self.ssl_context()
         return self._ssl
 
@@ -268,7 +268,7 @@ class Config:
 
     @property
     def use_subprocess(self) -> bool:
-        """Whether other processes serve."""
+        """Whether other processes serve the application."""
         return bool(self.reload or self.workers > 1)
 
     @property
@@ -303,7 +303,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return `Server.lifespan` for programs that call `Server.startup` themselves; the name is other servers'."""
+        """Return the interface, which programs that call `Server.startup` themselves set as `Server.lifespan`."""
         return config.load()
 
     def _imported(self, name: str) -> Any:
@@ -321,7 +321,7 @@ class Config:
         return import_application(name)
 
     def _made(self, app: Any, source: str) -> Any:
-        """Return `app`, or what it returns if it is a factory."""
+        """Return `app`; if it is a factory, call it and return the result."""
         if not self.factory:
             if not takes_nothing(app):
                 return app
@@ -358,7 +358,7 @@ class Config:
         return context
 
     def open_sockets(self) -> list[socket]:
-        """Listen on every address."""
+        """Return sockets that listen on every address."""
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:

@@ -65,7 +65,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class MessageTooLarge(LocalProtocolError):
-    """A message to a group is over the limit. Its size is mostly a client's doing, so it is logged as a warning."""
+    """A message to a group exceeds the limit. Logged as a warning, because its size mostly depends on a client."""
 
 
 class RemoteProtocolError(ProtocolError):
@@ -98,9 +98,9 @@ class BroadcastError(UvicornError):
 
 
 class BroadcastUnavailable(BroadcastError):
-    """A message was not passed to the backend in time: most probably it reaches no subscriber.
+    """A message could not be passed to the backend in time, and probably reaches no subscriber.
 
-    It is not retried automatically, since it may have arrived all the same.
+    It is not retried automatically, because the backend may have received it nevertheless.
     """
 
     #: Whether the outage has been logged, once for all messages.
@@ -143,7 +143,7 @@ _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 def without_our_frames(error: BaseException) -> TracebackType | None:
     """Return the traceback of `error` for the log, without the frames of this package; None if there are no others.
 
-    They stay if the fault is in one of them: an exception raised there that is not a UvicornError.
+    If this package has raised `error`, and it is not a UvicornError, the fault is ours and all frames are kept.
     """
     traces = []
     trace = error.__traceback__

@@ -22,7 +22,7 @@ _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    r"""`str(value)` on one line, truncated after `longest` characters.
+    r"""Return `str(value)` on one line, truncated after `longest` characters.
 
     Characters that are not printable, such as controls, invisible ones and spaces besides U+0020, are shown as `\n`,
     `\xNN`, `\uNNNN` or `\UNNNNNNNN`.

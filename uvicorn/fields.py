@@ -1,4 +1,4 @@
-"""What the protocols allow: field names and values, lists of tokens (RFC 9110, section 5), WebSocket close codes."""
+"""Checks of field names, field values and lists of tokens (RFC 9110, section 5); WebSocket close codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from uvicorn.errors import LocalProtocolError
 
-#: A pattern of a token (RFC 9110, section 5.6.2), possessive: a token ends where its characters end.
+#: The pattern of a token (RFC 9110, section 5.6.2), possessive because backtracking never helps.
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _TOKEN: Final = re.compile(TOKEN)
 
@@ -54,16 +54,16 @@ _COMMON_NAMES = """
     sec-ch-ua-platform
 """.split()
 
-#: The two usual spellings of each common name, to one lower-case object. A hit costs less than lower() and needs no
-#: check, and idle connections hold no names of their own.
+#: Maps both usual spellings of each common name to one lower-case object, which idle connections share. A look-up costs
+#: less than lower() and a check.
 LOWER_NAMES: Final[dict[bytes, bytes]] = {}
 for _name in _COMMON_NAMES:
     _lower = _name.lower().encode()
     LOWER_NAMES[_name.encode()] = LOWER_NAMES[_lower] = LOWER_NAMES.get(_lower, _lower)
 
 
-# Header fields in order: their names, in lower case, and their values. Two tuples cost less than a list of pairs, which
-# each interface makes in the form that its applications expect.
+# Header fields in order: their names, in lower case, and their values. Each interface makes pairs in the form that its
+# applications expect; two tuples cost less than a list of pairs.
 Fields = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
@@ -108,5 +108,5 @@ def encode_field_line(name: bytes, value: object) -> bytes:
         raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
     # As has_controls, without the call: responses have many fields.
     if len(value.translate(None, _CONTROLS)) != len(value):
-        raise LocalProtocolError(f"header {name!r}: a header value has a control character in it")
+        raise LocalProtocolError(f"header {name!r}: expected a value without control characters")
     return b"%b: %b\r\n" % (name, value)

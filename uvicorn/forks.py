@@ -1,4 +1,4 @@
-"""Forks of a serving process that the application makes: counted, and ended if they return to the server."""
+"""Forks of a serving process by the application: counts them, and ends those that return to the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.app")
 
-#: Number of forks between the process that imported this module and this one.
+#: Number of forks since the import of this module, which an ancestor of this process may have made.
 forks = 0
 
 
@@ -25,9 +25,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this process, which the application forked during a call and which returns from that call.
+    """End this process: the application forked it during a call, and the call returns in it.
 
-    It shares its parent's connections and event loop and must not use either. It ends like a child of
+    The process shares its parent's connections and event loop and must not use either. It ends like a child of
     multiprocessing, without the parent's exit handlers; its exit code is that of a SystemExit, or 1.
     """
     code = 1
@@ -40,8 +40,8 @@ def end_fork(error: BaseException | None) -> Never:
         logger.error("exception in a process that the application has forked", exc_info=error)
     else:
         logger.error(
-            "the application has forked, and returned in the child too, which has been ended; "
-            "expected os._exit() or sys.exit() there, or subprocess or multiprocessing instead of os.fork()"
+            "fork: a child process of the application has returned to the server and was ended; expected os._exit() or "
+            "sys.exit() in the child, or subprocess or multiprocessing instead of os.fork()"
         )
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):

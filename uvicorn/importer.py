@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import logging
 import os
+import pkgutil
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
@@ -37,11 +38,11 @@ def import_from_string(source: Any) -> Any:
 def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`; `module` alone means its `application` or `app`.
 
-    An object that is no text is returned as it is.
+    An object that is not a str is returned unchanged. If a module has both defaults, the adapted one is returned if the
+    other is our adapter around it; a Router if it serves the other; else `application`, with a log line.
 
-    If a module has both, and one is an adapter of ours around the other, the adapted one is returned; if one is a
-    Router of the other, the Router; otherwise `application`, with a log line. Raises ImportFromStringError, also if the
-    two are different applications. If the module was found but failed to import, its exception is the `__cause__`.
+    Raises ImportFromStringError, also if the defaults are different applications; an exception of the module itself is
+    the `__cause__`.
     """
     if not isinstance(source, str):
         return source
@@ -115,7 +116,7 @@ def _is_router(app: Any) -> bool:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Whether `outer` is `inner` in one or more of our adapters, so that `inner` can be served directly."""
+    """Return whether `outer` is `inner` in one or more of our adapters, so that `inner` can be served directly."""
     # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:
@@ -129,7 +130,7 @@ def _adapts(outer: Any, inner: Any) -> bool:
 
 
 def _wraps(outer: Any, inner: Any) -> bool:
-    """Whether `inner` can be reached from `outer`: by its attributes, what it closes over, or the globals it uses."""
+    """Return whether `inner` can be reached from `outer`, by attributes, closures or used globals."""
     found, searched = [outer], 0
     seen = {id(outer)}
     while searched < len(found) and searched < _MOST_SEARCHED:
@@ -153,7 +154,7 @@ def _parts_of(app: Any) -> Iterator[Any]:
             try:
                 yield cell.cell_contents
             except ValueError:
-                # Not assigned yet.
+                # The variable has not been assigned yet.
                 continue
         yield from (app.__globals__[name] for name in app.__code__.co_names if name in app.__globals__)
     if _is_router(app):
@@ -194,7 +195,7 @@ def _no_module(source: str, name: str) -> ImportFromStringError:
     else:
         where = folder
         folders = [folder]
-    there = sorted({module for path in folders for module in _modules_in(path)})
+    there = sorted(module.name for module in pkgutil.iter_modules(folders) if module.name.isidentifier())
     return ImportFromStringError(f"cannot import {source!r}: no module {last!r} in {where}; {_hint(last, there)}")
 
 
@@ -210,7 +211,7 @@ def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> Imp
 
 
 def _could_be_meant(name: str, value: Any, module_name: str) -> bool:
-    """Whether `value` is a callable defined in the module, not imported into it."""
+    """Return whether `value` is a callable that the module has defined, not imported."""
     if not callable(value) or name.startswith("_"):
         return False
     is_definition = inspect.isroutine(value) or inspect.isclass(value)
@@ -226,17 +227,3 @@ def _hint(wanted: str, there: list[str]) -> str:
     if not there:
         return "it has nothing that could be an application; pass --app-dir if it is elsewhere"
     return f"it has {', '.join(there[:10])}" + (", ..." if len(there) > 10 else "")
-
-
-def _modules_in(folder: str) -> list[str]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return []
-    return [
-        entry.name.removesuffix(".py")
-        for entry in entries
-        if entry.name.removesuffix(".py").isidentifier()
-        and entry.name != "__init__.py"
-        and (entry.name.endswith(".py") or os.path.exists(os.path.join(entry.path, "__init__.py")))
-    ]

@@ -1,4 +1,4 @@
-"""The keywords of `Config`: which there are, and the settings that their values make."""
+"""The keywords of `Config`, and the settings built from their values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIELDS: Final = {keyword(field): field for field in setting_fields()}
 
 ADDRESS_AND_CONTENT: Final = ("host", "port", "uds", "fd", "bind", "http", "ws", "headers")
 
-#: Keywords that are no settings, of which settings and addresses are read all the same.
+#: Keywords, other than settings, that determine the settings and addresses of a Config.
 READ_KEYWORDS: Final = frozenset(
     (*ADDRESS_AND_CONTENT, "callback_notify", "timeout_notify")
     + ("h11_max_incomplete_event_size", "http2", "reset_contextvars")
@@ -106,7 +106,7 @@ def log_level_of(level: str | int | None) -> int | None:
 
 
 def takes_nothing(app: Any) -> bool:
-    """Whether `app` is a function or class without parameters, and so a factory rather than an application."""
+    """Return whether `app` is a function or class without parameters, and so a factory instead of an application."""
     is_plain = (inspect.isfunction(app) or inspect.isclass(app)) and not inspect.iscoroutinefunction(app)
     if not is_plain or hasattr(app, "__uvicorn_interface__"):
         return False
@@ -125,7 +125,7 @@ def addresses_of(
             raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
     if fd is not None and fd < 0:
         raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
-    # Other servers take a host and a port beside these, and prefer these.
+    # As in other servers, uds and fd take precedence over host and port.
     tcp = uds is None and fd is None and (host is not None or port is not None)
     kinds = {"--host and --port": tcp, "--uds": uds is not None, "--fd": fd is not None, "--bind": bool(binds)}
     if sum(kinds.values()) > 1:

@@ -92,11 +92,16 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
                 logging.config.fileConfig(path, disable_existing_loggers=False)
                 return
             with open(path) as file:
-                config = json.load(file) if path.endswith(".json") else _yaml().safe_load(file)
+                if path.endswith(".json"):
+                    config = json.load(file)
+                else:
+                    import yaml
+
+                    config = yaml.safe_load(file)
+        except ImportError:
+            raise ConfigError("log_config: a .yaml file needs PyYAML; pip install PyYAML, or give .json") from None
         except OSError as error:
             raise ConfigError(f"log_config: {os.path.abspath(path)!r} cannot be read: {error.strerror}") from None
-        except ConfigError:
-            raise
         except Exception as error:
             raise ConfigError(
                 f"log_config: {path!r} is not a logging configuration: {type(error).__name__}: {error}; expected .json "
@@ -134,21 +139,12 @@ def restore_loggers() -> None:
             logger.disabled = False
 
 
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise ConfigError("log_config: a .yaml file needs PyYAML; pip install PyYAML, or give .json") from None
-    return yaml
-
-
 class LineHandler(logging.StreamHandler[TextIO]):
     """A handler that reports write errors, such as a full disk, once a minute and without tracebacks."""
 
     _reported_at = -_MINUTE
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Report that a line could not be written."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
@@ -201,7 +197,7 @@ class ColourizedFormatter(logging.Formatter):
         Control characters are escaped, and so are line feeds in an exception's message.
         """
         if record.exc_info:
-            # exc_text is a cache shared by all formatters: neither use theirs nor leave ours there.
+            # A copy without exc_text, which is a cache that all formatters share.
             record = copy(record)
             record.exc_text = None
         return super().format(record)
@@ -252,14 +248,12 @@ class AccessFormatter(ColourizedFormatter):
         return colour(text) if colour is not None else text
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Format a copy of the record."""
         if isinstance(record.args, tuple) and len(record.args) == 5:
             return super().formatMessage(record)
         message = escaped_lines(record.message)
         return f"{record.asctime} {message}" if self.usesTime() else message
 
     def decorate(self, record: logging.LogRecord) -> None:
-        """Set the attributes that the format refers to."""
         super().decorate(record)
         assert isinstance(record.args, tuple)
         client, method, target, http_version, status = record.args

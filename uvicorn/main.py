@@ -26,10 +26,10 @@ from uvicorn.config import (
 from uvicorn.options import RunOptions
 from uvicorn.server.process_end import ProcessEnd
 from uvicorn.serving import serve
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
 if TYPE_CHECKING:
     from uvicorn.server.server import Server
-    from uvicorn.supervisors import ChangeReload, Multiprocess
 
 __all__ = [
     "INTERFACES", "INTERFACE_CHOICES", "LEVEL_CHOICES", "LIFESPAN", "LIFESPAN_CHOICES", "LOGGING_CONFIG", "LOG_LEVELS",
@@ -40,13 +40,6 @@ __all__ = [
 LEVEL_CHOICES: Final = click.Choice(list(LOG_LEVELS))
 LIFESPAN_CHOICES: Final = click.Choice(list(LIFESPAN))
 INTERFACE_CHOICES: Final = click.Choice(INTERFACES)
-
-# Imported on first use: a supervisor does not need a server.
-_HOMES: Final = {
-    "ChangeReload": "uvicorn.supervisors",
-    "Multiprocess": "uvicorn.supervisors",
-    "Server": "uvicorn.server.server",
-}
 
 
 def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
@@ -76,7 +69,7 @@ run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 def _run(app: Callable[..., Any] | str, options: RunOptions) -> None:
     config = Config(app, **options)
     context = click.get_current_context(silent=True)
-    # A program that calls `run` goes on after it; the command ends its process.
+    # `run` returns to a program that calls it; the command ends its process.
     is_command = context is not None and context.command is main
     status = serve(config, context.find_object(ProcessEnd) if context is not None and is_command else None)
     if status and (is_command or config.workers > 1 or config.reload):
@@ -84,9 +77,9 @@ def _run(app: Callable[..., Any] | str, options: RunOptions) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-        return value
+    if name == "Server":
+        # Imported on first use: a supervisor does not need a server.
+        return importlib.import_module("uvicorn.server.server").Server
     if name == "ServerState":
         message = "uvicorn.main.ServerState is deprecated, use uvicorn.server.ServerState instead."
         warnings.warn(message, DeprecationWarning, stacklevel=2)

@@ -1,4 +1,4 @@
-"""Messages of ASGI and channels applications in the log, at level TRACE, with sizes in place of contents."""
+"""Logs messages of ASGI and channels applications at level TRACE, with sizes in place of contents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ class MessageLoggerMiddleware:
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        """Call the application; log each message, and how the call ends."""
         client = scope.get("client")
         peer = f"{client[0]}:{client[1]} - " if client else ""
         name = f"{peer}ASGI [{next(self._numbers)}]"

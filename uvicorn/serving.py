@@ -1,4 +1,4 @@
-"""Serve a configuration: in this process, with a supervisor and workers, or as one of the workers."""
+"""Serves a configuration: in this process, in worker processes under a supervisor, or as one of the workers."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Settings:
         choices=("auto", "on", "off"),
     )
     root_path: str = setting("", APPLICATION, "Path prefix under which a proxy exposes the application.")
-    # yes: with auto, a path of the client's own may look like the prefix, and one page gets two public paths.
+    # yes: with auto, a client could request each page under two paths, with the prefix and without it.
     root_path_cut: str = setting(
         "yes",
         APPLICATION,
@@ -91,16 +91,12 @@ class Settings:
     pathsend: bool = setting(False, APPLICATION, "Offer http.response.pathsend to ASGI applications.")
 
     loop: str = setting(
-        "auto",
-        OTHER,
-        "Event loop: uvloop, asyncio, or MODULE:FACTORY of your own; auto: uvloop if installed, otherwise asyncio.",
+        "auto", OTHER, "Event loop: uvloop, asyncio or MODULE:FACTORY; auto: uvloop if installed, otherwise asyncio."
     )
 
     # 1 MiB: the limit in the interface's draft, and nginx's default for request content.
     max_inline_bytes: int = setting(
-        1 << 20,
-        LIMITS,
-        "Largest request content for one-argument consumers, which receive it in one message; 413 above it.",
+        1 << 20, LIMITS, "Largest request content that a consumer receives in its message; 413 above it."
     )
 
     # 16: more blocked threads than this rarely help one process; gunicorn's users choose similar figures.
@@ -180,10 +176,7 @@ class Settings:
     )  # fmt: skip
     # 60 s: nginx's send_timeout.
     write_stall_seconds: float = setting(
-        60.0,
-        TIMEOUTS,
-        "Longest time a client reads no byte of a response; the connection is reset after it.",
-        flag="--timeout-write-stall",
+        60.0, TIMEOUTS, "Longest pause in a client's reading; connection reset after it.", flag="--timeout-write-stall"
     )
     # 60 s: a handler may pass its reply channel to another task and return, but the client must not wait for ever.
     reply_seconds: float = setting(
@@ -207,17 +200,11 @@ class Settings:
     )
     # 30 s: gunicorn's graceful_timeout, and how long process managers usually wait before they kill.
     graceful_seconds: float = setting(
-        30.0,
-        TIMEOUTS,
-        "Time for requests in flight to finish during graceful shutdown.",
-        flag="--timeout-graceful-shutdown",
+        30.0, TIMEOUTS, "Time for requests in flight to finish at shutdown.", flag="--timeout-graceful-shutdown"
     )
     # 1 s: enough for a distant client to receive the last bytes of the response.
     linger_seconds: float = setting(
-        1.0,
-        TIMEOUTS,
-        "Time to discard input before a connection with a rejected request is closed.",
-        flag="--timeout-linger",
+        1.0, TIMEOUTS, "Time to discard input before closing after a rejected request.", flag="--timeout-linger"
     )
 
     # The default for channels applications is same-origin: browsers send cookies with the handshake of any page.
@@ -228,9 +215,7 @@ class Settings:
         "[default: the origin of the requested host]",
     )
     ws_implicit_accept: bool = setting(
-        True,
-        WEBSOCKETS,
-        "Accept a WebSocket whose connect handler returns without a decision; if not, reject it with 403.",
+        True, WEBSOCKETS, "Accept a WebSocket whose connect handler returns without a decision; otherwise 403."
     )
     # 10 s: as for a request head; by then a user has left.
     ws_accept_seconds: float = setting(
@@ -285,9 +270,7 @@ class Settings:
     )  # fmt: skip
 
     proxy_headers: bool = setting(
-        True,
-        PROXY,
-        "Take the client address and the scheme from X-Forwarded-For and X-Forwarded-Proto of trusted peers.",
+        True, PROXY, "Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto of trusted peers."
     )
     forwarded_allow_ips: str = setting(
         "", PROXY, "Trusted peers: addresses, networks, unix:, unix:PATH, or * for all.  "
@@ -299,7 +282,5 @@ class Settings:
         "0: no limit.",
     )  # fmt: skip
     limit_max_requests_jitter: int = setting(
-        0,
-        PROCESSES,
-        "Random number of requests, up to this one, added to the limit so that workers are not all replaced at once.",
+        0, PROCESSES, "Most requests added to the limit at random, so that workers are not all replaced at once."
     )

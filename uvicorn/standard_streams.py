@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether `stream` is a terminal. It is None if the parent process closed it."""
+    """Return whether `stream` is a terminal; a stream that the parent process has closed is None."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:

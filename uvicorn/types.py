@@ -72,9 +72,9 @@ class Channels(TypedDict):
     """The second argument of a channels application."""
 
     reply: ReplyChannel
-    #: Of requests with content.
+    #: For requests with content only.
     body: NotRequired[BodyChannel]
-    #: In a BroadcastMiddleware only. Type checkers take it as present, since an application knows whether it is in one.
+    #: In a BroadcastMiddleware only. Declared as present, because an application knows whether it runs in one.
     groups: GroupsChannel
 
 

@@ -1,4 +1,4 @@
-"""The import path in the project's first documents: the adapters and their conversion functions."""
+"""The adapters and their conversion functions, under the import path of the project's first documents."""
 
 from __future__ import annotations
 

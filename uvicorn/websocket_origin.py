@@ -1,4 +1,4 @@
-"""Origin checks of WebSocket handshakes, as browsers send cookies with a handshake from any page (requirement E1)."""
+"""Checks the origin of WebSocket handshakes, because browsers send cookies with those of any page (requirement E1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
-    """Whether a page of `origin` may open a WebSocket to `host`. Non-browser clients, without an origin, may.
+    """Return whether a page of `origin` may open a WebSocket to `host`. Clients without an origin, not browsers, may.
 
     `allowed` lists the origins, `*` for any. If it is empty, only pages of the host itself may, or any page if
     `checks_origin` is false.
@@ -25,10 +25,10 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Whether `origin` is an origin of `host`.
+    """Return whether `origin` is an origin of `host`.
 
-    Ports are ignored, as cookies, which a foreign page would abuse, ignore them too. All names of the loopback
-    interface are one host. The opaque origin `null` never matches.
+    Ports are ignored, because browsers ignore them for cookies. All names of the loopback interface are one host. The
+    opaque origin `null` never matches.
     """
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)

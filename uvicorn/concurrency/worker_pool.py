@@ -265,7 +265,6 @@ class _Submitted(Generic[T]):
         self._call = fn, args, kwargs
 
     def run(self) -> None:
-        """Run the call and set the future. Called by a worker."""
         if self.future.set_running_or_notify_cancel():
             fn, args, kwargs = self._call
             try:
@@ -276,6 +275,5 @@ class _Submitted(Generic[T]):
                 self.future.set_result(result)
 
     def cancel(self) -> None:
-        """Cancel the future. Called instead of `run` if the pool is shut down first."""
         self.future.cancel()
         self.future.set_running_or_notify_cancel()

@@ -330,7 +330,6 @@ class ASGI3Interface(Interface):
             _call_ended(call, exchange, task)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Call the application, which accepts or rejects the handshake and then exchanges messages."""
         endpoint, request = session.endpoint, session.request
         scope: dict[str, Any] = {
             "type": "websocket",

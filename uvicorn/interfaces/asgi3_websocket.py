@@ -66,11 +66,9 @@ class WebSocketCall(WebSocketListener):
     # For the session
 
     def on_text(self, text: str) -> None:
-        """Queue a text message."""
         self._put(text)
 
     def on_bytes(self, data: bytes) -> None:
-        """Queue a binary message."""
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:

@@ -270,7 +270,6 @@ class ChannelsInterface(Interface):
         watch_handler(task, exchange, weakref.ref(reply), self.settings)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Call the application with the connection's first event."""
         listener = session.listener = ChannelsListener(self.app, session, self.settings, self.tasks)
         listener.on_connect()
 

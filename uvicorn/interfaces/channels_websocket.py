@@ -271,11 +271,9 @@ class ChannelsListener(WebSocketListener):
             watch_handshake(task, session, self._settings)
 
     def on_text(self, text: str) -> None:
-        """Call the application with a text message."""
         self._receive(text, None, len(text))
 
     def on_bytes(self, data: bytes) -> None:
-        """Call the application with a binary message."""
         self._receive(None, data, len(data))
 
     def on_disconnect(self, code: int, reason: str) -> None:

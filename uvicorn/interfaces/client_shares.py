@@ -25,7 +25,6 @@ class SharedJob:
         self.post = post
 
     def run(self) -> None:
-        """Run the job. Called by a worker."""
         try:
             self._job.run()
         finally:

@@ -1,1 +1,1 @@
-"""Lifespan classes of the public release, by name only."""
+"""Lifespan classes of the public release, for imports only."""

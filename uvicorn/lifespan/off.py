@@ -1,7 +1,7 @@
-"""`LifespanOff`, by name only; `Config.lifespan_class` makes the lifespan of an application."""
+"""`LifespanOff`, for imports only; `Config.lifespan_class` makes the lifespan of an application."""
 
 from uvicorn.protocols.placeholder import Placeholder
 
 
 class LifespanOff(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

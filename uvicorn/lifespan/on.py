@@ -1,7 +1,7 @@
-"""`LifespanOn`, by name only; `Config.lifespan_class` makes the lifespan of an application."""
+"""`LifespanOn`, for imports only; `Config.lifespan_class` makes the lifespan of an application."""
 
 from uvicorn.protocols.placeholder import Placeholder
 
 
 class LifespanOn(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

@@ -12,5 +12,4 @@ class ASGI2Middleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Call the application in its two steps."""
         await self.app(scope)(receive, send)

@@ -1,6 +1,6 @@
-"""Client address and scheme from the fields of trusted proxies, for ASGI applications on any server.
+"""Sets client address and scheme from header fields of trusted proxies, for ASGI applications on any server.
 
-The server does the same by itself with `--proxy-headers`; `uvicorn.server.proxy` has the rules.
+With `--proxy-headers` our server does this itself; `uvicorn.server.proxy` has the rules.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uvicorn.server.proxy import TrustedPeers
 
 
 class _TrustedHosts:
-    """Peers that are trusted: `host in trusted`. Other programs import it, although its name is private."""
+    """A set of trusted peers, for `host in trusted`. Other programs import the class in spite of its private name."""
 
     def __init__(self, trusted_hosts: list[str] | str) -> None:
         items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts
@@ -38,7 +38,6 @@ class ProxyHeadersMiddleware:
         self.trusted_hosts = _TrustedHosts(trusted_hosts)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Call the application."""
         client = scope.get("client")
         peer = (client[0], client[1]) if client else None
         if scope["type"] != "lifespan" and (peer[0] if peer else None) in self.trusted_hosts:

@@ -1,1 +1,1 @@
-"""Protocol classes of the public release, by name; `utils` works."""
+"""Protocol classes of the public release, for imports only; the functions of `utils` work."""

@@ -1,4 +1,4 @@
-"""Classes that exist for imports, annotations and options; each stands for an implementation of the public release."""
+"""Base classes of placeholders: classes of the public release that exist for imports, annotations and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ class Placeholder:
     """A class of the public release that can be imported and named, and has no instances."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> NoReturn:
-        """Raise NotImplementedError."""
         raise NotImplementedError(
             f"{cls.__module__}.{cls.__qualname__} exists for imports only; this server has one implementation, "
             "which uvicorn.Server runs"
@@ -18,4 +17,4 @@ class Placeholder:
 
 
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):
-    """A protocol class; as `http` or `ws` it stands for the server's own implementation."""
+    """A protocol class. As the option `http` or `ws` it means the server's own implementation."""

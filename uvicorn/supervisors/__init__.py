@@ -1,4 +1,4 @@
-"""The processes of a configuration: workers, or one worker that is restarted when a file changes."""
+"""Supervisors of the worker processes of a configuration, or of one worker that restarts when a file changes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
-    Workers call `target(sockets=...)` if it is given and is not `Server.run` of `config`; it must be picklable, and the
-    process is ready from then on. Such workers first run the main script as `__mp_main__`, as `multiprocessing` does.
-    Without sockets, those of the configuration are opened.
+    If `target` is given and is not `Server.run` of `config`, workers call `target(sockets=...)` and are ready then; it
+    must be picklable. Such workers first run the main script as `__mp_main__`, as `multiprocessing` does. Without
+    `sockets`, those of the configuration are opened.
     """
 
     what = "workers"
@@ -121,7 +121,7 @@ class ChangeReload(Multiprocess):
         )
 
 
-#: The public release's base class of reloaders. The methods of a subclass are not called, except `run`.
+#: The public release's base class of reloaders. Of a subclass, only `run` is called.
 BaseReload = ChangeReload
 
 
@@ -139,7 +139,7 @@ def _main_script() -> dict[str, Any]:
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Return whether our worker process does the same as `target`, which is `Server(config).run` or None."""
+    """Return whether `target` is `Server(config).run` or None, for which workers need no target."""
     if target is None:
         return True
     from uvicorn.server.server import Server

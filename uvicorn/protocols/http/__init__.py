@@ -1,1 +1,1 @@
-"""HTTP protocol classes of the public release, by name only."""
+"""HTTP protocol classes of the public release, for imports only."""

@@ -1,4 +1,4 @@
-"""`AutoHTTPProtocol`, by name only."""
+"""`AutoHTTPProtocol`, for imports only."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as AutoHTTPProtocol
 

@@ -1,7 +1,7 @@
-"""`AutoZttpProtocol`, by name only."""
+"""`AutoZttpProtocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
 class AutoZttpProtocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

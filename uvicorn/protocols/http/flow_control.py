@@ -1,4 +1,4 @@
-"""`FlowControl`, by name only, and its constants."""
+"""`FlowControl`, for imports only, and its constants."""
 
 from typing import Final
 
@@ -9,4 +9,4 @@ HIGH_WATER_LIMIT: Final = 65536
 
 
 class FlowControl(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

@@ -1,11 +1,11 @@
-"""`H11Protocol`, by name only."""
+"""`H11Protocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import Placeholder, ProtocolPlaceholder
 
 
 class H11Protocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""
 
 
 class RequestResponseCycle(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

@@ -1,11 +1,11 @@
-"""`HttpToolsProtocol`, by name only."""
+"""`HttpToolsProtocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import Placeholder, ProtocolPlaceholder
 
 
 class HttpToolsProtocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""
 
 
 class RequestResponseCycle(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

@@ -1,11 +1,11 @@
-"""`ZttpH2Protocol`, by name only."""
+"""`ZttpH2Protocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import Placeholder, ProtocolPlaceholder
 
 
 class ZttpH2Protocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""
 
 
 class RequestResponseCycle(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

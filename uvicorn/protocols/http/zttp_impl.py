@@ -1,11 +1,11 @@
-"""`ZttpProtocol`, by name only."""
+"""`ZttpProtocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import Placeholder, ProtocolPlaceholder
 
 
 class ZttpProtocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""
 
 
 class RequestResponseCycle(Placeholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

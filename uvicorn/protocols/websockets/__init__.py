@@ -1,1 +1,1 @@
-"""WebSocket protocol classes of the public release, by name only."""
+"""WebSocket protocol classes of the public release, for imports only."""

@@ -1,4 +1,4 @@
-"""`AutoWebSocketsProtocol`, by name only."""
+"""`AutoWebSocketsProtocol`, for imports only."""
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol as AutoWebSocketsProtocol
 

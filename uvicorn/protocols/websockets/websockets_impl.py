@@ -1,7 +1,7 @@
-"""`WebSocketProtocol`, by name only."""
+"""`WebSocketProtocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
 class WebSocketProtocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

@@ -1,7 +1,7 @@
-"""`WebSocketsSansIOProtocol`, by name only."""
+"""`WebSocketsSansIOProtocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
 class WebSocketsSansIOProtocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""

@@ -1,7 +1,7 @@
-"""`WSProtocol`, by name only."""
+"""`WSProtocol`, for imports only."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
 class WSProtocol(ProtocolPlaceholder):
-    """By name only."""
+    """A class for imports and annotations, without instances."""
