@@ -6,7 +6,7 @@ import pytest
 
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
-from uvicorn.escape import escaped, escaped_lines
+from uvicorn.escape import escaped, escaped_lines, escaped_report
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,14 @@ def test_escaped_value_whose_str_raises_is_shown_by_its_type() -> None:
             raise ValueError
 
     assert escaped(Broken()) == "<Broken, whose text fails with ValueError>"
+
+
+def test_lines_of_a_report_are_indented_so_that_none_passes_for_a_line_of_the_log() -> None:
+    assert escaped_report("one\x1b\n  two\n") == "\n    one\\x1b\n      two"
+
+
+def test_report_of_one_line_stays_on_its_line() -> None:
+    assert escaped_report("no database\n") == "no database"
 
 
 def test_repr_of_an_exchange_is_short_and_on_one_line() -> None:

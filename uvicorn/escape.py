@@ -42,6 +42,14 @@ def escaped_lines(text: str) -> str:
     return _CONTROLS_IN_LINES.sub(lambda match: _escape(match[0]), text)
 
 
+def escaped_report(value: object, longest: int = 4000) -> str:
+    """Escape a text that may be a traceback: several lines are indented, so that none passes for a line of the log."""
+    lines = str(value).rstrip()[:longest].splitlines()
+    if len(lines) < 2:
+        return "".join(escaped(line, longest) for line in lines)
+    return "".join(f"\n    {escaped(line, longest)}" for line in lines)
+
+
 def _escape(char: str) -> str:
     if char in _NAMED:
         return _NAMED[char]

@@ -413,10 +413,13 @@ def test_failed_application_startup_exits_3(folder: Path) -> None:
         "    async def __call__(self, message, channels): ...\n\n\napp = Failing()\n"
     )
     ended = run_command(folder, "app", "--port", "0")
-    assert (ended.returncode, ended.stderr.splitlines()[-2:]) == (
+    *_, cause, line, last = ended.stderr.splitlines()
+    assert (ended.returncode, cause, last) == (
         3,
-        ["RuntimeError: no database", "uvicorn: the application's startup failed, see above"],
+        "RuntimeError: no database",
+        "uvicorn: the application's startup failed, see above",
     )
+    assert line.endswith("ERROR   Application startup failed. Exiting.")
 
 
 def test_failed_application_shutdown_is_logged_as_an_error(folder: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import threading
@@ -140,6 +141,23 @@ async def test_failed_startup_closes_all_sockets(caplog: pytest.LogCaptureFixtur
         await server.serve()
     assert not server.servers
     assert not server.started
+
+
+async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        raise RuntimeError("no database")  # the application's line
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", log_config=None))
+    with pytest.raises(StartupError):
+        await server.serve()
+    assert caplog.messages[-2:] == [
+        "the application does not support lifespan: RuntimeError: no database; --lifespan auto allows that",
+        "Application startup failed. Exiting.",
+    ]
+    folder = os.path.dirname(uvicorn.__file__) + os.sep
+    assert ("# the application's line" in caplog.text, f'File "{folder}' in caplog.text) == (True, False)
 
 
 async def test_an_exception_of_a_task_of_the_program_reaches_the_previous_exception_handler() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from uvicorn.channel import shape
 from uvicorn.errors import LocalProtocolError, StartupError
-from uvicorn.escape import escaped
+from uvicorn.escape import escaped, escaped_report
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
@@ -46,7 +46,8 @@ class Lifespan:
         if answer is not None:
             if answer["type"] == "lifespan.startup.failed":
                 await self._cancel()
-                raise StartupError(f"lifespan.startup.failed: {answer.get('message') or 'no reason given'}")
+                reason = escaped_report(answer.get("message") or "no reason given")
+                raise StartupError(f"lifespan.startup.failed: {reason}")
             self._task.add_done_callback(self._ended)
             return True
         error = self._error()
@@ -72,10 +73,8 @@ class Lifespan:
             async with asyncio.timeout(seconds):
                 answer = await self._ask("shutdown")
                 if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-                    logger.error(
-                        "lifespan.shutdown.failed: %s",
-                        escaped(answer.get("message") or "no reason given", 1000),
-                    )
+                    reason = escaped_report(answer.get("message") or "no reason given")
+                    logger.error("lifespan.shutdown.failed: %s", reason)
                 await asyncio.wait((self._task,))
         except TimeoutError:
             logger.error("lifespan: the application's shutdown took over %g seconds; cancelled", seconds)

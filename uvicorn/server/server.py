@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
-from uvicorn.errors import StartupError
+from uvicorn.errors import StartupError, without_our_frames
 from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
@@ -255,7 +255,11 @@ class Server:
             raise StartupError("stopped before the application's startup was complete")
         error = starting.exception()
         if error is not None:
-            logger.error("Application startup failed. Exiting.", exc_info=error)
+            cause = error.__cause__ or error
+            trace = without_our_frames(cause)
+            what = error if isinstance(error, StartupError) else "exception in the application's startup"
+            logger.error("%s", what, exc_info=trace and (type(cause), cause, trace))
+            logger.error("Application startup failed. Exiting.")
             raise StartupError("the application's startup failed, see above")
         self._application_runs = True
         logger.info("Application startup complete.")
