@@ -228,7 +228,7 @@ async def test_the_cost_of_joining_does_not_grow_with_the_number_of_groups(monke
     for number in range(1000):
         backend.subscriptions.want(str(number))
     await settle()
-    for name in ("_wanted", "_active"):
+    for name in ("_wanted", "active"):
         monkeypatch.setattr(backend.subscriptions, name, Counting(getattr(backend.subscriptions, name)))
     backend.subscriptions.want("one more")
     await settle()

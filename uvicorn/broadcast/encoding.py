@@ -33,7 +33,8 @@ _FEW_KEYS: Final = 16
 
 _ENVELOPE: Final = b"\x01"
 _BYTES: Final = "_uvicorn_bytes"
-_plain: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_JSON: Final[dict[str, Any]] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+_plain: Final = json.JSONEncoder(**_JSON)
 
 
 class MalformedMessage(UvicornError):
@@ -67,13 +68,7 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
         try:
             header = _plain.encode(message).encode()
         except TypeError:
-            header = json.dumps(
-                message,
-                ensure_ascii=False,
-                allow_nan=False,
-                separators=(",", ":"),
-                default=lambda value: _extract_bytes(value, bodies),
-            ).encode()
+            header = json.dumps(message, **_JSON, default=lambda value: _extract_bytes(value, bodies)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(
             f"groups.send: expected text, bytes, numbers, True, False, None, lists and dicts in 'send': {error}"

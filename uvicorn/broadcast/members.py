@@ -180,23 +180,17 @@ class Member:
     def leave(self, group: str) -> None:
         """Leave a group, and drop its queued messages."""
         self.groups.discard(group)
-        if not self._queue:
-            return
-        kept: deque[tuple[str, Message, int] | Gap] = deque()
-        for item in self._queue:
+        queued, self._queue = self._queue, deque()
+        for item in queued:
             if isinstance(item, Gap):
                 item.groups.discard(group)
-                before = kept[-1] if kept else None
-                if item.groups and isinstance(before, Gap):
-                    before.merge(item)
-                elif item.groups:
-                    kept.append(item)
+                if item.groups:
+                    self._queue_gap(item)
             elif item[0] != group:
-                kept.append(item)
+                self._queue.append(item)
             else:
                 self._waiting -= 1
                 self._waiting_bytes -= item[2]
-        self._queue = kept
 
     def _send(self, message: Message) -> None:
         try:

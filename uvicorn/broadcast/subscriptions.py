@@ -39,7 +39,8 @@ class Subscriptions:
         self._unsubscribe = unsubscribe
         self._start = start
         self._wanted: set[str] = set()
-        self._active: set[str] = set()
+        #: The subscribed groups.
+        self.active: set[str] = set()
         # The groups to compare. Comparing all groups would make joining and leaving slower with each group.
         self._changed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -58,7 +59,7 @@ class Subscriptions:
     def want(self, group: str) -> asyncio.Future[None] | None:
         """Subscribe to `group`. Return a future that is done when it is subscribed, or None if it is already."""
         self._wanted.add(group)
-        if group in self._active:
+        if group in self.active:
             return None
         waiting = self._waiting.get(group)
         if waiting is None:
@@ -71,11 +72,6 @@ class Subscriptions:
         self._wanted.discard(group)
         self._failed.pop(group, None)
         self._change(group)
-
-    @property
-    def active(self) -> frozenset[str]:
-        """The subscribed groups."""
-        return frozenset(self._active)
 
     def _change(self, group: str) -> None:
         self._changed.add(group)
@@ -94,18 +90,18 @@ class Subscriptions:
     async def _run(self) -> None:
         while self._changed:
             changed, self._changed = self._changed, set()
-            missing = {group for group in changed if group in self._wanted and group not in self._active}
-            surplus = {group for group in changed if group in self._active and group not in self._wanted}
+            missing = {group for group in changed if group in self._wanted and group not in self.active}
+            surplus = {group for group in changed if group in self.active and group not in self._wanted}
             try:
                 if missing:
                     await self._subscribe_all(missing)
                 if surplus:
                     # Before the call: a group that is wanted again during the call needs another subscription.
-                    self._active -= surplus
+                    self.active -= surplus
                     await self._unsubscribe(surplus)
             except Exception:
                 self._changed |= changed
-                self._retry_later(missing - self._active)
+                self._retry_later(missing - self.active)
                 raise
             # Release callers whose group was dropped again before the call.
             for group in changed - self._wanted:
@@ -125,7 +121,7 @@ class Subscriptions:
                     "group %.200r is not subscribed; retrying every %g s: %s", *groups, RETRY_SECONDS, escaped(error)
                 )
         else:
-            self._active |= groups
+            self.active |= groups
             late = [(group, self._failed.pop(group)) for group in groups if group in self._failed]
             if late:
                 self._on_late([group for group, _ in late], min(since for _, since in late))

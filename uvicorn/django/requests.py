@@ -84,7 +84,10 @@ def login_required(handler: Handler) -> Handler:
             return await handler(message, *others)
         is_asgi = len(others) == 2
         if kind in _REQUESTS:
-            others = (others[0], _VaryingSend(others[1])) if is_asgi else (_varying_channels(others[0]),)
+            if is_asgi:
+                others = (others[0], _varying(others[1]))
+            else:
+                others = ({**others[0], "reply": _VaryingReply(others[0]["reply"])},)
         request = request_of(message)
         response: HttpResponse | None = None
         if request.method not in _SAFE:
@@ -148,17 +151,15 @@ def _session_class(engine: str) -> Any:
     return type(store.__name__, (store,), {**same, "cycle_key": lambda self: None, "acycle_key": acycle_key})
 
 
-@final
-class _VaryingSend:
-    """`send` that adds `Vary: Cookie` to a response."""
+def _varying(send: Callable[[Message], Awaitable[Any]]) -> Callable[[Message], Awaitable[Any]]:
+    """Return `send` that adds `Vary: Cookie` to a response."""
 
-    def __init__(self, send: Callable[[Message], Awaitable[Any]]) -> None:
-        self._send = send
-
-    def __call__(self, message: Message) -> Awaitable[Any]:
+    def send_varying(message: Message) -> Awaitable[Any]:
         if isinstance(message, dict) and "status" in message:
             message = {**message, "headers": _with_vary(message.get("headers") or ())}
-        return self._send(message)
+        return send(message)
+
+    return send_varying
 
 
 @final
@@ -167,14 +168,10 @@ class _VaryingReply:
 
     def __init__(self, reply: Any) -> None:
         self._reply = reply
-        self.send = _VaryingSend(reply.send)
+        self.send = _varying(reply.send)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reply, name)
-
-
-def _varying_channels(channels: dict[str, Any]) -> dict[str, Any]:
-    return {**channels, "reply": _VaryingReply(channels["reply"])}
 
 
 def _with_vary(headers: Any) -> list[Any]:

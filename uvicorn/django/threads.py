@@ -87,7 +87,13 @@ class DjangoThreads:
                 raise
             if not has_response or not await _answer(kind, send):
                 raise ThreadsBusy(str(refusal)) from error
-            self._log_refusal(refusal)
+            if count := self._refusals.admits():
+                logger.warning(
+                    "DjangoThreads: %d requests answered with 503, the last one because %s; raise threads=, or shorten"
+                    " the requests: each keeps its thread from its first ORM call to its end",
+                    count,
+                    str(refusal),
+                )
         finally:
             lease.end()
             # ValueError: the coroutine is closed from another context than it ran in.
@@ -113,15 +119,6 @@ class DjangoThreads:
     def wants_http_disconnect(self) -> bool:
         """The attribute of the application (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
-
-    def _log_refusal(self, refusal: BaseException) -> None:
-        if count := self._refusals.admits():
-            logger.warning(
-                "DjangoThreads: %d requests answered with 503, the last one because %s; raise threads=, or shorten the"
-                " requests: each keeps its thread from its first ORM call to its end",
-                count,
-                str(refusal),
-            )
 
     async def _call_hook(self, name: str) -> None:
         hook = getattr(self.app, name, None)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
 
 from redis.crc import key_slot
 
 from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage
-from uvicorn.broadcast.redis.connection import ConnectFailed, ConnectionLost
-from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_inherited, is_cancelled
+from uvicorn.broadcast.redis.connection import ConnectFailed, first_reply
+from uvicorn.broadcast.redis.reconnecting import drop_inherited, is_cancelled
 from uvicorn.broadcast.redis.redis_py import connect_to, driver_options
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.broadcast.redis.standalone import RedisServer, redis_server
@@ -23,6 +23,8 @@ from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
 
 Place: TypeAlias = tuple[str, int]
+
+_slot: Callable[[bytes], int] = key_slot
 
 #: The intervals of CLUSTER SLOTS while a server is missing; connections are retried at the same intervals.
 _FIRST_DELAY_SECONDS: Final = 0.05
@@ -52,7 +54,7 @@ class ClusterBackend(Backend):
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         if self._process not in (0, os.getpid()):
-            drop_inherited(self._connections())
+            drop_inherited(connection for server in self._servers.values() for connection in server)
         self._process = os.getpid()
         self._on_message, self._on_gap = on_message, on_gap
         self._servers, self._owners, self._unplaced = {}, {}, {}
@@ -123,9 +125,6 @@ class ClusterBackend(Backend):
         if self._task is None or self._process != os.getpid():
             raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
 
-    def _connections(self) -> list[ReconnectingConnection]:
-        return [connection for server in self._servers.values() for connection in server]
-
     # Owners of slots.
 
     def _move(self, entry: Subscription) -> None:
@@ -170,17 +169,8 @@ class ClusterBackend(Backend):
 
     async def _learn_owners(self) -> None:
         """Fetch the owners of all slots from the first server that replies. Raises ConnectFailed."""
-        reasons = []
-        for host, port in dict.fromkeys((*self._servers, *self._url.hosts)):
-            try:
-                async with asyncio.timeout(self._options.connect_timeout):
-                    owners = await self._fetch_owners(host, port)
-            except (ConnectFailed, ConnectionLost, RedisRefusal, OSError, TimeoutError) as error:
-                reasons.append(f"{host}:{port}: {error or type(error).__name__}")
-            else:
-                await self._apply_owners(owners)
-                return
-        raise ConnectFailed("; ".join(reasons))
+        hosts = dict.fromkeys((*self._servers, *self._url.hosts))
+        await self._apply_owners(await first_reply(hosts, self._options.connect_timeout, self._fetch_owners))
 
     async def _fetch_owners(self, host: str, port: int) -> dict[int, Place]:
         connection = await connect_to(host, port, self._driver)
@@ -228,11 +218,6 @@ class ClusterBackend(Backend):
             self._move,
         )
         return self._servers[place]
-
-
-def _slot(channel: bytes) -> int:
-    slot: int = key_slot(channel)
-    return slot
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:

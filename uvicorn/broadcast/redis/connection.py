@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeAlias, TypeVar
 
 from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
+
+T = TypeVar("T")
 
 #: Makes a connection that is authenticated, has selected its database, and has replied to PING.
 Connect: TypeAlias = Callable[[], "Awaitable[RedisConnection]"]
@@ -50,6 +52,18 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
         command = "AUTH" if error.code == "WRONGPASS" else command
         return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
     return ConnectFailed(str(error)) if isinstance(error, ConnectionLost) else None
+
+
+async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
+    """Return the first result of `ask(host, port)`, each within `seconds`. Raises ConnectFailed with all reasons."""
+    reasons = []
+    for host, port in hosts:
+        try:
+            async with asyncio.timeout(seconds):
+                return await ask(host, port)
+        except (ConnectFailed, ConnectionLost, RedisRefusal, OSError, TimeoutError) as error:
+            reasons.append(f"{host}:{port}: {error or type(error).__name__}")
+    raise ConnectFailed("; ".join(reasons))
 
 
 class RedisConnection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import Final
 
@@ -12,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage
-from uvicorn.broadcast.redis.connection import ConnectFailed, connect_error
+from uvicorn.broadcast.redis.connection import ConnectFailed, connect_error, first_reply
 from uvicorn.broadcast.redis.redis_py import DriverOptions, RedisPyConnection, connect_to, driver_options
 from uvicorn.broadcast.redis.resp import NOT_MASTER, is_master
 from uvicorn.broadcast.redis.standalone import RedisBackend
@@ -110,14 +109,7 @@ async def _connect_to_sentinel(url: RedisURL) -> RedisPyConnection:
     """Connect to the first sentinel that replies."""
     # The URL's password, database and TLS options are for the servers that the sentinels watch.
     driver = {"password": url.sentinel_password} if url.sentinel_password else {}
-    reasons = []
-    for host, port in url.hosts:
-        try:
-            async with asyncio.timeout(_SENTINEL_TIMEOUT):
-                return await connect_to(host, port, driver)
-        except (ConnectFailed, OSError, TimeoutError) as error:
-            reasons.append(f"{host}:{port}: {error or type(error).__name__}")
-    raise ConnectFailed("; ".join(reasons))
+    return await first_reply(url.hosts, _SENTINEL_TIMEOUT, lambda host, port: connect_to(host, port, driver))
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
