@@ -79,12 +79,12 @@ class ASGIAdapter:
 
     @property
     def __uvicorn_adapted__(self) -> tuple[Any, object]:
-        """The application and the pool that it asks for, by which a Router sees which applications are equal."""
+        """The application and its pool settings. A Router treats adapters with equal values as one application."""
         pool = self._threads, self._executor
         return self.app, None if pool == (None, None) else pool
 
     def mapped(self, wrap: Callable[[Any], Any]) -> ASGIAdapter:
-        """Return an adapter of `wrap(app)`: middleware for applications of every kind goes inside."""
+        """Return a like adapter of `wrap(app)`, for middleware that goes between the adapter and the application."""
         return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
 
     async def startup(self) -> None:

@@ -100,7 +100,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The way in for our server, which serves a Router without this adapter; None for other applications."""
+        """The Router's own way in, by which our server serves it without this adapter; None for other applications."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._router is not None else None
 
     async def _live(self, receive: Receive, send: Send) -> None:

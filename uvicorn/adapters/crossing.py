@@ -7,13 +7,13 @@ from uvicorn.interfaces.handlers import log_failure
 
 
 def crossing(error: BaseException) -> Exception:
-    """Return `error`, as the cause of an ApplicationError if its class has another meaning for hosts."""
+    """Return `error`. If hosts would misread its class, return an ApplicationError with `error` as the cause."""
     if isinstance(error, Exception) and not isinstance(error, (OSError, StopIteration)):
         return error
     return ApplicationError.of(error)
 
 
 def log_uncaught(where: str, error: Exception) -> None:
-    """Log an exception that the caller does not receive, unless it is for an aborted response, already logged."""
+    """Log an exception that cannot be raised to the caller. A ResponseAborted has been logged before."""
     if not isinstance(error, ResponseAborted):
         log_failure(where, error)

@@ -43,7 +43,7 @@ async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> N
 
 @final
 class DirectCall(WSGICall):
-    """A call of the application. Awaiting it raises the application's exception."""
+    """One call of the application, whose exception `answer_directly` raises in the caller."""
 
     __slots__ = ("failure", "outcome")
 

@@ -88,7 +88,7 @@ class MessageGateway(HTTPGateway):
             await waiter
 
     def all_sent(self) -> None:
-        """Called when all queued messages are sent and the response is incomplete."""
+        """React to an empty queue while the response is incomplete."""
 
     def end(self) -> None:
         """End the exchange: stop sending and receiving."""

@@ -16,7 +16,7 @@ HOP_BY_HOP: Final = frozenset(name.decode() for name in fields.HOP_BY_HOP)
 
 @final
 class ResponseChecks:
-    """The checks of one response."""
+    """Checks one response: call `start`, then `count` for each further piece of content."""
 
     __slots__ = ("_declared", "_empty", "_method", "_sent")
 

@@ -71,7 +71,7 @@ def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[
 
 
 def _decoded(text: str) -> str:
-    """Decode a path of an environ (PEP 3333); one that its host has decoded stays."""
+    """Decode a path of an environ (PEP 3333), unless the host has decoded it already."""
     try:
         return text.encode("latin-1").decode("utf-8", "replace")
     except UnicodeEncodeError:

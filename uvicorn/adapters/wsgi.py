@@ -77,7 +77,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The way in for our server, which serves a Router without this adapter; None for other applications."""
+        """The Router's own way in, by which our server serves it without this adapter; None for other applications."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:

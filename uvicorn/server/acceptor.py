@@ -32,10 +32,10 @@ _RETRY_SECONDS: Final = 0.1
 
 @final
 class Acceptor:
-    """Accepts the connections of one listening socket. `context.arriving` has each until it has a transport.
+    """Accepts the connections of one listening socket.
 
-    With TLS, it has a transport after the handshake. A connection over the limit gets no handshake, because the buffers
-    take 300 KiB on asyncio.
+    `context.arriving` holds each connection until it has a transport, which with TLS is after the handshake. A
+    connection over the limit gets no handshake, because TLS buffers take 300 KiB on asyncio.
     """
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -71,7 +71,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept the connections in the kernel's queue, then close the listening socket, which would reset them."""
+        """Close the listening socket; first accept the connections in the kernel's queue, which would be reset."""
         if self._is_open:
             self._accept(self._context.settings.backlog)
             self.abort()

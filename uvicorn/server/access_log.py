@@ -37,7 +37,7 @@ def printable(text: str | bytes) -> str:
 
 
 def peer_name(client: tuple[str, int] | None) -> str:
-    """Return a client's name for log lines."""
+    """Return `host:port`, or `[host]:port` for IPv6; "a local client" for a Unix socket."""
     if client is None:
         return "a local client"
     host, port = client

@@ -18,9 +18,9 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """`now` is the monotonic time of the last tick, `elapsed` the seconds between the last two ticks.
+    """Ticks once a second. `now` is the monotonic time of the last tick, `elapsed` the seconds between the last two.
 
-    Deadlines count from `now`, which may be a tick old. They are checked so that they expire late rather than early.
+    Deadlines count from `now`, which may be a tick old. They may expire late, but never early.
     """
 
     def __init__(self) -> None:

@@ -104,7 +104,7 @@ class TransportConnection:
     # Lingering close
 
     def _begin_discarding(self, most: int, pace: MinimumRate | None) -> None:
-        """Drop all further input, at most `most` bytes, and close our side of the connection."""
+        """Close our side of the connection, then drop up to `most` bytes of input."""
         self._since = self._context.clock.now
         self._discarded = 0
         self._linger_bytes = most

@@ -34,7 +34,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The interface to the application that a server is given, and does not import."""
+    """The interface to the application, as the server calls it without importing it."""
 
     name: str
     #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.
@@ -156,7 +156,7 @@ class ServerContext:
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log, once for each name, that the application sends a field reserved to the server."""
+        """Log, once for each of `names`, that the application sends a field that only the server may send."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)

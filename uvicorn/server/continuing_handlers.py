@@ -9,7 +9,7 @@ from typing import final
 
 @final
 class ContinuingHandler:
-    """A handler that continues, one of `running`. `cancel` may be called at any time, and more than once."""
+    """A handler that continues after its response. It is in `running` until it has ended."""
 
     __slots__ = ("_cancel", "_running", "_timer")
 
@@ -20,7 +20,7 @@ class ContinuingHandler:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
 
     def cancel(self) -> None:
-        """Cancel the handler. It counts as running until it has ended."""
+        """Cancel the handler. May be called at any time, and more than once."""
         self._timer.cancel()
         cancel, self._cancel = self._cancel, None
         if cancel is not None:

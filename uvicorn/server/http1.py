@@ -63,7 +63,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._began = 0.0
         self._over_limit = False
         self._trusted = False
-        # The handler of an earlier request, if it goes on although its response is complete.
+        # The handler of an earlier request, if it continues after its response.
         self._continuing: ContinuingHandler | None = None
 
     # What the event loop calls
@@ -200,7 +200,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the exchange calls
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Log the ended response and go on to the next request, or close."""
+        """Log the ended response, then serve the next request, or close."""
         context = self._context
         context.ended += 1
         if context.access_log is not None and exchange.status:
@@ -226,7 +226,7 @@ class HTTP1Connection(HTTP1Gateway):
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Let the handler go on until the next request, a stop, or `seconds` have passed."""
+        """Cancel a handler at the next request, at a stop, or after `seconds`. Return the callback for its end."""
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:
             self._continuing.cancel()
@@ -320,7 +320,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._advance_soon()
 
     def _advance_soon(self) -> None:
-        """Go on to the next request outside the replying handler and its context variables."""
+        """Serve the next request in another iteration of the loop, without context variables of this handler."""
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _await_head(self) -> None:
@@ -333,5 +333,5 @@ class HTTP1Connection(HTTP1Gateway):
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:
-    """Return a socket's address as messages contain it, or None for Unix sockets. IPv6 has two more items."""
+    """Return host and port of a socket's address, which for IPv6 has two more items; None for Unix sockets."""
     return (name[0], name[1]) if isinstance(name, (tuple, list)) and len(name) >= 2 else None

@@ -151,7 +151,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Return whether the client has disconnected; while reading is paused, the loop does not report it."""
+        """Handle a disconnect, which the loop does not report while reading is paused. Return whether there was one."""
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")
@@ -160,7 +160,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         return end != CONNECTED
 
     def _break_off(self, reason: str) -> None:
-        """Reset the connection, and notify the application now instead of on the loop's next turn."""
+        """Reset the connection, and notify the application now, not in the next iteration of the event loop."""
         self._aborted = reason
         self.reset()
         self._disconnect()

@@ -189,7 +189,7 @@ def _watch_by_looking(
 
 
 def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
-    """Return each selected file and when it was changed; `chosen` keeps which files are selected."""
+    """Yield each selected file and its modification time; `chosen` caches which files are selected."""
     for top in selection.folders:
         for folder, folders, files in os.walk(top):
             # Installed packages: there are thousands, and they change in installations only.

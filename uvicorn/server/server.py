@@ -331,7 +331,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Have signals stop this server inside the block, and pass them on after it. May be overridden."""
+        """Stop this server on signals inside the block, and raise them again after it. May be overridden."""
         self.install_signal_handlers()
         try:
             yield
@@ -350,7 +350,7 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully, or at once if it is the second signal. SIGTERM after Ctrl-C comes from a supervisor."""
+        """Stop gracefully, or at once at a second signal. SIGTERM after Ctrl-C is no second: supervisors send it."""
         if self._should_exit and not (sig == signal.SIGTERM and self._captured == [signal.SIGINT]):
             self.force_exit = True
         self.should_exit = True

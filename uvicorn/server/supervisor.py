@@ -53,7 +53,7 @@ _NOT_STARTED: Final = (2, 3)
 
 
 class Supervisor:
-    """Keeps `count` workers running; `start_worker` is called with `command` and `payload`."""
+    """Keeps `count` workers running. Each is a process of `command` that reads `payload` (see `start_worker`)."""
 
     #: The name of this process in the log.
     kind = "parent"

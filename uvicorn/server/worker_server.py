@@ -19,7 +19,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """Writes lines to `channel`: `ready`, `alive` once a second, `retiring REASON` until it is replaced."""
+    """A server that reports to its supervisor, by lines on `channel`: `ready`, `alive`, `retiring REASON`."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)

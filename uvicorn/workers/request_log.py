@@ -98,7 +98,7 @@ class ObservedInterface(Interface):
         await self._interface.shutdown(seconds)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface that the wrapped one names, observed as well."""
+        """Return `at` of the wrapped interface, recorded for the same observer."""
         interface = self._interface.at(exchange)
         return self if interface is self._interface else ObservedInterface(interface, self._observer)
 

@@ -110,7 +110,7 @@ class RequestHead:
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that USUAL_HEAD matches. Return whether the same head may follow without being read again."""
+        """Read a head that USUAL_HEAD matches. Return whether a repetition of it need not be read again."""
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)

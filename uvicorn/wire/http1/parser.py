@@ -47,7 +47,7 @@ class RequestSink(Protocol):
 
 @final
 class HTTP1RequestParser(RequestHead):
-    """The requests of one connection, one at a time. The parser itself has the attributes of the current head.
+    """Parses the requests of one connection, one at a time. Its own attributes are those of the current head.
 
     A subclass of `RequestHead`, because a separate object would cost each request another call.
     """

@@ -43,7 +43,7 @@ _long_head: Final = struct.Struct("!BBQ").pack
 
 
 class MessageEncoder:
-    """The sending half of a connection."""
+    """Encodes the frames that are sent on one connection."""
 
     def __init__(self, deflate: PerMessageDeflate | None = None, cache: FrameCache | None = None) -> None:
         """`cache` is shared by connections that may be sent the same messages."""

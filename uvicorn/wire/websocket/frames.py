@@ -60,7 +60,7 @@ _OPEN, _PAUSED, _ENDED = CodecState
 
 @final
 class WebSocketCodec(MessageEncoder):
-    """The frames of one connection. Its halves are independent: encoding works after receiving has ended."""
+    """Decodes and encodes the frames of one connection. Encoding still works after receiving has ended."""
 
     def __init__(
         self,
@@ -164,10 +164,10 @@ class WebSocketCodec(MessageEncoder):
             self._between = False
 
     def resume(self) -> None:
-        """Decode the buffer; calls the sink and raises like `receive_data`."""
+        """Decode the buffered input, like `receive_data`."""
         if self.state is _PAUSED:
             self.state = _OPEN
-            # Called from within the sink: `_read` goes on by itself.
+            # If the sink calls this, `_read` continues by itself.
             if not self._reading:
                 self._read(self._buffer)
 
@@ -248,8 +248,8 @@ class WebSocketCodec(MessageEncoder):
             is_last = not self._in_frame and self._first >= FIN
             self._add(_unmasked(data, position, stop, self._mask), is_last)
             if self._in_frame:
-                turn = (stop - position) & 3
-                self._mask = self._mask[turn:] + self._mask[:turn]
+                shift = (stop - position) & 3
+                self._mask = self._mask[shift:] + self._mask[:shift]
                 return stop
             position = stop
             if is_last:

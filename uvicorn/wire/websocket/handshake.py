@@ -27,14 +27,14 @@ _RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 
 @final
 class WebSocketHandshake:
-    """The checked request of a client.
+    """A client's request to upgrade to WebSocket, checked.
 
     `subprotocols` has the offered names in the client's order, `host` the Host field. `origin` is None for clients that
     are not browsers.
     """
 
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
-        """Check a request to upgrade to websocket; names of `headers` are in lower case.
+        """Check a request; the names of `headers` are in lower case.
 
         Raises RemoteProtocolError, with status 426 for a version other than 13, otherwise 400. The caller adds the
         field `sec-websocket-version: 13` to a 426 (section 4.4).
