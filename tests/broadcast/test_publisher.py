@@ -26,7 +26,7 @@ from tests.forks import exit_code_in_child
 from tests.helpers import settle, until
 from uvicorn.broadcast import BroadcastMiddleware, Publisher, publish
 from uvicorn.broadcast.groups import GroupsChannel
-from uvicorn.broadcast.publisher import SendingGroups, _shared
+from uvicorn.broadcast.publisher import SendingGroups, _shared_publisher
 from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
 
 
@@ -177,7 +177,7 @@ def test_the_number_of_shared_publishers_is_limited(redis_server: RedisServer) -
     for database in range(16):
         publish("chat", {}, url=f"{redis_server.url}/{database}")
     publish("chat", {}, url=f"{redis_server.url}?db=1")
-    assert 0 < len(_shared) <= 16
+    assert 0 < _shared_publisher.cache_info().currsize <= 16
 
 
 def cluster_url(servers: list[RedisServer]) -> str:

@@ -32,7 +32,6 @@ class ASGI3Reply(AwaitedMember):
         self._name = ""
         self._opened = asyncio.Event()
         self._over = False
-        self._is_broken_off = False
         self._breaking_off: asyncio.Task[None] | None = None
         self._callbacks: list[Callable[[], object]] = []
 
@@ -52,7 +51,7 @@ class ASGI3Reply(AwaitedMember):
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
         """Send an event of the application. This method is the application's `send`."""
-        if self._is_broken_off:
+        if self._breaking_off is not None:
             raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)
         kind = event["type"]
@@ -67,8 +66,7 @@ class ASGI3Reply(AwaitedMember):
 
     def break_off(self, reason: str) -> None:
         """Close or reject a WebSocket with 1013. Reset an HTTP response; if the host cannot, cancel its task."""
-        if not self._over and not self._is_broken_off:
-            self._is_broken_off = True
+        if not self._over and self._breaking_off is None:
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
 
     async def _break_off(self, reason: str) -> None:

@@ -48,7 +48,7 @@ class Encoded(NamedTuple):
     body: bytes | None
 
     def numbered(self, sender: str, sequence: int) -> bytes:
-        """Return the payload. `sender` is plain ASCII."""
+        """Return the payload, with its sender, which is ASCII, and its sequence number."""
         comma = b"," if len(self.header) > 2 else b""
         header = b'%b%b"_uvicorn":["%b",%d]}' % (self.header[:-1], comma, sender.encode(), sequence)
         if self.body is None:
@@ -119,7 +119,7 @@ def only_text(message: Message) -> str | None:
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Estimate the memory of a queued message in bytes: 1 MB of JSON that consists of empty lists takes 30 MB."""
+    """Estimate the memory of a queued message, in bytes. A payload of 1 MB of empty lists takes 30 MB."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))
@@ -148,7 +148,7 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Replaces each `{"_uvicorn_bytes": length}` by its bytes. The JSON parser calls it for these in their order."""
+    """Replaces `{"_uvicorn_bytes": length}` by the bytes. The JSON parser calls it for each object, in order."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -42,7 +42,7 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """Options of `BroadcastMiddleware` that concern hubs."""
+    """The options of `BroadcastMiddleware` that its hubs use."""
 
     queueing: Queueing = Queueing()
     max_message_bytes: int = MAX_MESSAGE_BYTES
@@ -366,7 +366,7 @@ def running_hub(url: str | None) -> Hub | None:
 
 
 async def outcome(future: asyncio.Future[None]) -> None:
-    """Await a future. If the caller is cancelled, the future is not."""
+    """Await a future. Cancelling the caller does not cancel the future."""
     if not future.done():
         await asyncio.wait((future,))
     if future.cancelled():

@@ -129,7 +129,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """Around a Router: the way in for our server, to a Router whose applications all have groups."""
+        """The entry point of a Router for our server, with groups for all applications; None for other applications."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
@@ -197,7 +197,10 @@ class BroadcastMiddleware:
         await self.app(message, {**channels, "groups": GroupsChannel(self._hub(), channels.get("reply"))})
 
     def _call_consumer(self, message: Any) -> Any:
-        message["groups"] = GroupsChannel(self._server_hub(), message.get("reply_channel"))
+        hub = self._find_hub()
+        if hub is None:
+            raise BroadcastUnavailable("BroadcastMiddleware: not started; the server has to await `startup` first")
+        message["groups"] = GroupsChannel(hub, message.get("reply_channel"))
         return self.app(message)
 
     def _call_wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -277,12 +280,6 @@ class BroadcastMiddleware:
             return self._hub()
         except RuntimeError:
             return next((hub for loop, hub in self._hubs.items() if loop.is_running()), None)
-
-    def _server_hub(self) -> Hub:
-        hub = self._find_hub()
-        if hub is None:
-            raise BroadcastUnavailable("BroadcastMiddleware: not started; the server has to await `startup` first")
-        return hub
 
     def _publisher(self) -> Publisher:
         if self._backend is not None:

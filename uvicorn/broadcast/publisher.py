@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from functools import lru_cache
 from typing import Any, Final, final
 
 from uvicorn.broadcast.backend import PUBLISH_TIMEOUT
@@ -63,7 +64,7 @@ class Publisher:
         timeout: float = PUBLISH_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Raises ConfigError for an invalid URL. Does not connect yet."""
+        """Raises ConfigError for an invalid URL. The first message connects."""
         self._url = url or named_url() or LOCAL_REDIS
         self._client = None
         if not self._url.startswith(MEMORY):
@@ -215,17 +216,11 @@ def _through(hub: Hub, group: str, message: Message) -> bool:
 
 
 _publishers: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
-_shared: dict[tuple[str, str], Publisher] = {}
-_MOST_SHARED: Final = 16
 
 
+@lru_cache(maxsize=16)
 def _shared_publisher(url: str, prefix: str) -> Publisher:
-    publisher = _shared.get((url, prefix))
-    if publisher is None:
-        if len(_shared) >= _MOST_SHARED:
-            _shared.clear()
-        publisher = _shared.setdefault((url, prefix), Publisher(url, prefix=prefix))
-    return publisher
+    return Publisher(url, prefix=prefix)
 
 
 def _after_fork() -> None:

@@ -55,7 +55,7 @@ def owner_of(name: str) -> str:
 
 
 class LocalHub(Protocol):
-    """The part of `Hub` that RemoteMembers uses; that module imports this one."""
+    """The part of `Hub` that RemoteMembers uses. `hub` imports this module, so this module cannot import `hub`."""
 
     loop: asyncio.AbstractEventLoop
     sender: str
@@ -162,7 +162,7 @@ class RemoteMembers:
             self._signer.close()
 
     def membership_ended(self, name: str, group: str) -> None:
-        """Count a membership that has ended no more."""
+        """Remove a membership from the requested memberships, whose number is limited."""
         if self._memberships:
             self._memberships.discard((name, group))
 
@@ -207,7 +207,7 @@ def _group(process: str) -> str:
 
 
 def _are_names(group: str, name: str) -> bool:
-    """Return whether these are a valid group and a channel of this process."""
+    """Return whether `group` is a valid name and `name` is a channel of this process."""
     try:
         return owner_of(name) == channel_names.process and bool(group_name(group))
     except LocalProtocolError:

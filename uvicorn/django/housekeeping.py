@@ -43,7 +43,7 @@ _MIDDLEWARE: Final = frozenset(
 
 
 def leaves_nothing(function: Callable[[], Any]) -> bool:
-    """Return whether the call that `function` makes leaves no state on its thread. `function` is as asgiref submits it.
+    """Return whether the call that asgiref submits as `function` leaves no state on its thread.
 
     Such a call is a hook of Django's own middleware that uses no database, or a signal or `response.close()` whose
     receivers are all part of Django.
@@ -67,7 +67,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments that asgiref calls with by `function`; () for a function that asgiref has not made."""
+    """Return the arguments of the call that asgiref submits as `function`; () if asgiref has not made `function`."""
     inner = _inner(function)
     return () if inner is None else inner.args
 

@@ -113,7 +113,7 @@ class Lane:
             self._closed = False
 
     def close(self) -> None:
-        """End the threads and close their connections, each thread when no lease has it or waits for it.
+        """End each thread, and close its connections, when no lease has it or waits for it.
 
         A later lease gets a thread that ends with the lease.
         """
@@ -293,7 +293,7 @@ class Lease(Executor):
             self._waiting_calls -= 1
 
     def _serve(self, seconds: float) -> None:
-        """Make calls on the calling thread, until this lease needs it no more.
+        """Make calls on the calling thread, until this lease no longer needs it.
 
         After `end`, a thread with an unfinished iterator waits `seconds` for the next call, then closes its
         connections. An abandoned iterator may not be garbage-collected for a long time, and one that was collected on a

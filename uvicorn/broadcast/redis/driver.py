@@ -25,7 +25,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
         super().__init__(encoder=BytesEncoder(), enable_typechecking=False)
         self.transport: asyncio.Transport
         self._connection = connection
-        self._reader = RedisReader(connection.reply_received)
+        self.reader = RedisReader(connection.reply_received)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast instead of an assertion, because uvloop's transports do not subclass asyncio.Transport.
@@ -36,7 +36,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         self._connection.bytes_received()
         try:
-            self._reader.feed(data)
+            self.reader.feed(data)
         except NotRedis as error:
             self._connection.abort(f"the server does not speak Redis' protocol: {error}")
 
@@ -46,18 +46,10 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_connected = False
-        self._reader.close()
+        self.reader.close()
         self._connection.connection_lost(
             "Redis closed the connection" if exc is None else str(exc) or type(exc).__name__
         )
-
-    def write(self, command: tuple[bytes, ...]) -> None:
-        if not self.transport.is_closing():
-            self._send_command(command)
-
-    def abort(self) -> None:
-        self._reader.close()
-        self.transport.abort()
 
 
 class AsyncioRedisConnection(RedisConnection):
@@ -72,10 +64,12 @@ class AsyncioRedisConnection(RedisConnection):
         return self.protocol.transport.get_write_buffer_size()
 
     def send(self, *command: bytes) -> None:
-        self.protocol.write(command)
+        if not self.protocol.transport.is_closing():
+            self.protocol._send_command(command)
 
     def abort_transport(self) -> None:
-        self.protocol.abort()
+        self.protocol.reader.close()
+        self.protocol.transport.abort()
 
     def fileno(self) -> int:
         return int(self.protocol.transport.get_extra_info("socket").fileno())

@@ -51,11 +51,10 @@ class RedisRefusal(Exception):
 
 
 class NotRedis(Exception):
-    """The bytes received are not RESP."""
+    """The received bytes are not RESP."""
 
 
 def encode_command(*command: bytes) -> bytes:
-    """Encode a command."""
     parts = [b"*%d\r\n" % len(command)]
     for part in command:
         parts += (b"$%d\r\n" % len(part), part, b"\r\n")
