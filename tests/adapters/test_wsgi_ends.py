@@ -115,7 +115,7 @@ def test_B2_malformed_content_length_of_a_response_is_raised_to_the_host(headers
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 
-    with pytest.raises(LocalProtocolError, match="expected digits, once"):
+    with pytest.raises(LocalProtocolError, match="expected one field of digits"):
         call(WSGIAdapter(app))
 
 

@@ -106,7 +106,7 @@ def test_tls_setting_without_a_certificate_is_rejected(made: Certificates, name:
     ("name", "value", "message"),
     [
         ("ssl_version", 3, "expected 16|expected 17"),
-        ("ssl_ciphers", "NONSENSE", "knows none of 'NONSENSE'"),
+        ("ssl_ciphers", "NONSENSE", "expected names of OpenSSL ciphers, got 'NONSENSE'"),
         ("ssl_cert_reqs", 7, "expected 0 .* got 7"),
         ("ssl_cert_reqs", 2, "expected --ssl-ca-certs"),
     ],

@@ -199,7 +199,9 @@ class ChannelsGateway(MessageGateway):
             content = b"" if closed else chunk["content"]
         except Exception as error:
             if not isinstance(error, ClientDisconnected):
-                logger.error("%s: the body channel failed", self.exchange, exc_info=error)
+                logger.error(
+                    "%s: the body channel failed; the request content is incomplete", self.exchange, exc_info=error
+                )
             closed = True
         finally:
             self._reading = None

@@ -208,7 +208,7 @@ class ASGI3Gateway(MessageGateway):
                 if content or self._content_ended:
                     return
         except Exception as error:
-            logger.error("%s: the host's receive failed", exchange, exc_info=error)
+            logger.error("%s: the host's receive failed; treating the client as disconnected", exchange, exc_info=error)
             exchange.disconnect()
         finally:
             self._reading = None

@@ -219,7 +219,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                     else:
                         listener.on_bytes(event.get("bytes") or b"")
         except Exception as error:
-            logger.error("%s: the host's receive failed", session, exc_info=error)
+            logger.error("%s: the host's receive failed; treating the client as disconnected", session, exc_info=error)
             self._disconnected(1006, "")
 
     async def _pump(self) -> None:

@@ -43,7 +43,7 @@ class ResponseChecks:
             lengths = [value for name, value in fields if name == "content-length"]
             declared = parse_length(lengths[0])
             if declared is None or len(lengths) > 1:
-                raise LocalProtocolError(f"content-length: expected digits, once, got {lengths!r:.80}")
+                raise LocalProtocolError(f"content-length: expected one field of digits, got {lengths!r:.80}")
             if status == 204:
                 fields = [field for field in fields if field[0] != "content-length"]
         elif not more_content and (content or not empty) and status not in (204, 304):

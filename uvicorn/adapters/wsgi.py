@@ -198,7 +198,11 @@ class WSGIGateway(HTTPGateway):
             try:
                 content = self._read_some(min(left, _PIECE_BYTES) if left > 0 else _PIECE_BYTES)
             except Exception as error:
-                logger.info("wsgi.input: %s: %s", type(error).__name__, escaped(error))
+                logger.info(
+                    "reading wsgi.input raised %s: %s; treating the client as disconnected",
+                    type(error).__name__,
+                    escaped(error),
+                )
             else:
                 if left > 0:
                     self._content_left = left - len(content)

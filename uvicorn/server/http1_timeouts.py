@@ -113,7 +113,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         elif phase is HEAD:
             if is_over(self._since, settings.header_seconds):
                 if self._parser.buffer:
-                    self._refuse(RemoteProtocolError(f"no full head within {settings.header_seconds:g} seconds", 408))
+                    self._refuse(RemoteProtocolError(f"incomplete head after {settings.header_seconds:g} seconds", 408))
                 else:
                     self._close()
         elif phase is DRAINING:

@@ -69,4 +69,4 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
                 ):
                     raise
-                logger.warning("%.200r in a task; the event loop continues", error)
+                logger.warning("a task raised %.200r; the event loop continues", error)

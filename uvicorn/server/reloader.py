@@ -132,7 +132,7 @@ class Reloader(Supervisor):
                 self._stop(worker)
 
     def _change_count(self, by: int) -> None:
-        logger.warning("--reload uses one worker only")
+        logger.warning("ignoring SIGTTIN and SIGTTOU: --reload uses one worker")
 
     def _has_ended(self, worker: Worker, status: int) -> None:
         if worker.stopped or self._stopping:

@@ -38,7 +38,7 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
         try:
             context.set_ciphers(settings.ssl_ciphers)
         except ssl.SSLError:
-            raise ConfigError(f"ssl_ciphers: OpenSSL knows none of {settings.ssl_ciphers!r}") from None
+            raise ConfigError(f"ssl_ciphers: expected names of OpenSSL ciphers, got {settings.ssl_ciphers!r}") from None
     load_certificates(context, settings)
     try:
         context.verify_mode = ssl.VerifyMode(settings.ssl_cert_reqs)

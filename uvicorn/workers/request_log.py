@@ -77,7 +77,7 @@ class Observer:
         try:
             self.worker.log.access(observed.response, observed.request, observed.environ, observed.took)
         except Exception:
-            self.worker.log.exception("%s: the access log failed", exchange)
+            self.worker.log.exception("%s: gunicorn's access log failed", exchange)
 
 
 @final

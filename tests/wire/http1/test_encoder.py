@@ -298,7 +298,7 @@ def test_a_complete_response_that_contradicts_its_content_length_raises(length: 
 
 
 def test_two_content_lengths_raise() -> None:
-    with pytest.raises(LocalProtocolError, match="header content-length: expected one, got another"):
+    with pytest.raises(LocalProtocolError, match="header content-length: expected one field, got two"):
         start(encoder(), b"ab", headers=[[b"content-length", b"2"]] * 2)
 
 

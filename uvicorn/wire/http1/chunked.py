@@ -127,11 +127,13 @@ class ChunkedDecoder:
             if len(extension) > self._limits.max_chunk_extension_bytes:
                 raise RemoteProtocolError(f"chunk extension over {self._limits.max_chunk_extension_bytes} bytes")
             if self._extension_bytes > self._limits.max_chunk_extensions_bytes:
-                raise RemoteProtocolError(f"chunk extensions over {self._limits.max_chunk_extensions_bytes} bytes")
+                raise RemoteProtocolError(
+                    f"chunk extensions over {self._limits.max_chunk_extensions_bytes} bytes in all"
+                )
         self._left = int(digits, 16)
         self._received += self._left
         if self._limits.max_content_bytes and self._received > self._limits.max_content_bytes:
-            raise RemoteProtocolError(f"content over {self._limits.max_content_bytes} bytes", 413)
+            raise RemoteProtocolError(f"request content over {self._limits.max_content_bytes} bytes", 413)
         self._state = _DATA if self._left else _TRAILER
         return line_end
 

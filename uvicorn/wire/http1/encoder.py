@@ -228,7 +228,7 @@ class HTTP1ResponseEncoder:
         if lower in _SPECIAL:
             if lower == b"content-length":
                 if self._declared >= 0:
-                    raise LocalProtocolError("header content-length: expected one, got another")
+                    raise LocalProtocolError("header content-length: expected one field, got two")
                 self._declared = _declared_length(value)
                 return b""
             if lower == b"connection":

@@ -263,9 +263,9 @@ class RequestHead:
         if coding is not None:
             if length is not None:
                 # Picking one is how smuggling starts (RFC 9112, section 6.3).
-                raise RemoteProtocolError("both transfer-encoding and content-length")
+                raise RemoteProtocolError("request with both transfer-encoding and content-length")
             if not modern:
-                raise RemoteProtocolError("transfer-encoding in HTTP/1.0")
+                raise RemoteProtocolError("HTTP/1.0 request with transfer-encoding")
             if coding.lower() != b"chunked":
                 raise RemoteProtocolError("transfer-encoding other than chunked", 501)
             self.content_length = -1
@@ -275,7 +275,7 @@ class RequestHead:
                 raise RemoteProtocolError("malformed content-length")
             self.content_length = int(length)
             if 0 < self._limits.max_content_bytes < self.content_length:
-                raise RemoteProtocolError(f"content over {self._limits.max_content_bytes} bytes", 413)
+                raise RemoteProtocolError(f"request content over {self._limits.max_content_bytes} bytes", 413)
         connection = fields.get(b"connection")
         if connection is not None and (connection != b"keep-alive" or not modern):
             options = split_tokens(connection)
@@ -296,7 +296,7 @@ class RequestHead:
         expect = fields.get(b"expect")
         if expect is not None and modern:
             if expect.lower() != b"100-continue":
-                raise RemoteProtocolError("expectation other than 100-continue", 417)
+                raise RemoteProtocolError("expect field other than 100-continue", 417)
             self.expect_continue = self.content_length != 0
 
 

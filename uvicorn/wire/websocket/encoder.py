@@ -147,5 +147,5 @@ def parse_close(payload: bytes) -> tuple[int, str]:
         raise WebSocketProtocolError(1007, "close reason is not valid UTF-8") from None
     code = int.from_bytes(payload[:2])
     if not is_close_code(code):
-        raise WebSocketProtocolError(1002, "close code that must not be sent")
+        raise WebSocketProtocolError(1002, "close frame with a code that must not be sent")
     return code, reason

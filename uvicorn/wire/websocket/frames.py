@@ -263,15 +263,15 @@ class WebSocketCodec(MessageEncoder):
         first = data[position]
         opcode = first & 0x0F
         if first & 0x70 and (first & RSV2_RSV3 or self._deflate is None or opcode not in (TEXT, BINARY)):
-            raise WebSocketProtocolError(1002, "a reserved bit is set")
+            raise WebSocketProtocolError(1002, "frame with a reserved bit set")
         if opcode > BINARY:
             if opcode not in _OPCODES:
-                raise WebSocketProtocolError(1002, "reserved opcode")
+                raise WebSocketProtocolError(1002, "frame with a reserved opcode")
             if first < FIN:
                 raise WebSocketProtocolError(1002, "fragmented control frame")
         elif opcode:
             if self._opcode:
-                raise WebSocketProtocolError(1002, "a message begins inside another")
+                raise WebSocketProtocolError(1002, "data frame inside an unfinished message")
         elif not self._opcode:
             raise WebSocketProtocolError(1002, "continuation frame outside a message")
         elif self._fragments >= self._max_fragments:
@@ -287,7 +287,7 @@ class WebSocketCodec(MessageEncoder):
             if length > 125:
                 raise WebSocketProtocolError(1002, "control frame over 125 bytes")
             if length == 1 and opcode == CLOSE:
-                raise WebSocketProtocolError(1002, "close frame with half a code")
+                raise WebSocketProtocolError(1002, "close frame with one byte of payload")
         else:
             if length > 125:
                 size = 2 if length == 126 else 8
