@@ -1,0 +1,27 @@
+"""The tests of docs/testing.md pass, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.test_docs import DOCS, blocks
+
+FILES: Final = {
+    found[1]: code for code in blocks(DOCS / "testing.md", "python") if (found := re.match(r"# (\w+\.py)\n", code))
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("test_")))
+def test_a_file_of_the_page_about_testing_passes(name: str, tmp_path: Path) -> None:
+    for file, code in FILES.items():
+        (tmp_path / file).write_text(code)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert f"{FILES[name].count('def test_')} passed" in done.stdout
