@@ -5,7 +5,7 @@ VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help run test quick check coverage bench faults autobahn asgi-hosts programs clean
+.PHONY: help run test quick check coverage bench faults autobahn asgi-hosts programs docs clean
 
 help:
 	@echo "make run        serve the examples on http://$(HOST):$(PORT)/; HOST and PORT may be given"
@@ -18,6 +18,7 @@ help:
 	@echo "make autobahn   the Autobahn testsuite for WebSockets; needs a Python 2.7"
 	@echo "make asgi-hosts the chat through ASGI3Adapter on other servers"
 	@echo "make programs   streamlit, marimo, prefect and others with this package in place of the public one"
+	@echo "make docs       the documentation as a site, build/docs/index.html, with its links checked"
 	@echo "make clean      remove $(VENV) and everything else that these make"
 
 run: $(VENV)/installed-run
@@ -66,6 +67,11 @@ asgi-hosts: $(VENV)/installed
 programs: $(VENV)/installed-check
 	$(VENV)/bin/python scripts/programs
 
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -d build/doctrees -c docs . build/docs
+	@echo '<meta http-equiv="refresh" content="0; url=README.html">' > build/docs/index.html
+	@echo "Look at build/docs/index.html"
+
 clean:
 	rm -rf .venv* .autobahn build *.egg-info bench/.environments
 
@@ -85,6 +91,10 @@ $(VENV)/installed-run: $(VENV)/installed examples/flask/requirements.txt
 
 $(VENV)/installed-check: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[check]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

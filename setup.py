@@ -56,6 +56,8 @@ setup(
         "standard": ["python-dotenv>=1", "PyYAML>=6", "watchfiles>=1"],
         # Broadcast by Redis Cluster and Sentinel, which asyncio_redis does not know; hiredis reads replies in C.
         "redis": ["redis>=8", "hiredis>=3"],
+        # What `make docs` builds the site with.
+        "docs": ["sphinx>=8.1", "myst-parser>=4", "furo>=2024.8"],
         # What `make check` and `make quick` run, and the types that they need to see.
         "check": CHECK,
         "test": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +103,16 @@ def test_repeated_headings_have_numbered_anchors() -> None:
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
 def test_index_page_lists_every_page_of_docs(page: Path) -> None:
     assert page.name == "index.md" or page.name in links((DOCS / "index.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
+def test_the_contents_of_the_site_list_every_page_of_docs(page: Path) -> None:
+    assert f"   /docs/{page.stem}\n" in (DOCS / "contents.rst").read_text(encoding="utf-8")
+
+
+def test_the_comparison_counts_the_packages_that_this_one_needs() -> None:
+    needed = [name for name in metadata.requires("uvicorn") or [] if "extra ==" not in name]
+    assert f"\n| packages that it needs | {len(needed)} |" in (DOCS / "comparison.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name_of)
