@@ -219,7 +219,8 @@ def test_log_lines_that_cannot_be_written_are_reported_once(capsys: pytest.Captu
         handler.setStream(stream)
         for _ in range(3):
             access.info("a line")
-    assert [line[24:] for line in capsys.readouterr().err.splitlines()] == ["ERROR   log lines are lost: Broken pipe"]
+    lines = [line[24:] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["ERROR   logging: lines cannot be written and are lost: Broken pipe"]
 
 
 # Text from outside

@@ -362,7 +362,7 @@ class Config:
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:
-        """Return the loop factory for `asyncio.run`; None, which means asyncio's default, for the loop 'none'."""
+        """Return the loop factory for `asyncio.run`; for the loop 'none' None, which means asyncio's default."""
         from uvicorn.server.loops import loop_factory
 
         if self._given.get("loop") == "none":

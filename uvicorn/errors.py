@@ -141,7 +141,7 @@ _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 
 
 def without_our_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback of `error` for the log, without the frames of this package; None if there are no others.
+    """Return the traceback of `error` without the frames of this package, for the log; None if no frame remains.
 
     If this package has raised `error`, and it is not a UvicornError, the fault is ours and all frames are kept.
     """

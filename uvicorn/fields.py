@@ -74,7 +74,7 @@ def split_pairs(headers: Iterable[Sequence[bytes]]) -> Fields:
 
 
 def is_token(value: bytes) -> bool:
-    """Return whether `value` is a token (RFC 9110, section 5.6.2), as names, methods and codings are."""
+    """Return whether `value` is a token, such as a field name or a method (RFC 9110, section 5.6.2)."""
     return _TOKEN.fullmatch(value) is not None
 
 

@@ -37,7 +37,7 @@ def end_fork(error: BaseException | None) -> Never:
         else:
             logger.error("%s", escaped(error.code, 1000))
     elif error is not None:
-        logger.error("exception in a process that the application has forked", exc_info=error)
+        logger.error("fork: exception in a child process of the application", exc_info=error)
     else:
         logger.error(
             "fork: a child process of the application has returned to the server and was ended; expected os._exit() or "

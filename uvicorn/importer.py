@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 import logging
 import os
-import pkgutil
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
@@ -186,6 +185,8 @@ def _failed(source: str, name: str, error: Exception) -> ImportFromStringError:
 
 
 def _no_module(source: str, name: str) -> ImportFromStringError:
+    import pkgutil  # Late: only mistakes need it.
+
     folder = sys.path[0] or os.getcwd()
     parent, _, last = name.rpartition(".")
     if parent:

@@ -85,7 +85,7 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
 
 
 def workers_of(number: int | None) -> int:
-    """Return the number of worker processes: as given, or from WEB_CONCURRENCY, or 1, which 0 means too."""
+    """Return the number of worker processes: `number`, or else WEB_CONCURRENCY, or else 1. 0 means 1."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
         if not text.isdecimal():

@@ -26,10 +26,10 @@ from uvicorn.config import (
 from uvicorn.options import RunOptions
 from uvicorn.server.process_end import ProcessEnd
 from uvicorn.serving import serve
-from uvicorn.supervisors import ChangeReload, Multiprocess
 
 if TYPE_CHECKING:
     from uvicorn.server.server import Server
+    from uvicorn.supervisors import ChangeReload, Multiprocess
 
 __all__ = [
     "INTERFACES", "INTERFACE_CHOICES", "LEVEL_CHOICES", "LIFESPAN", "LIFESPAN_CHOICES", "LOGGING_CONFIG", "LOG_LEVELS",
@@ -77,9 +77,11 @@ def _run(app: Callable[..., Any] | str, options: RunOptions) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    # Imported on first use: a supervisor does not need a server, nor a single process a supervisor.
     if name == "Server":
-        # Imported on first use: a supervisor does not need a server.
         return importlib.import_module("uvicorn.server.server").Server
+    if name in ("ChangeReload", "Multiprocess"):
+        return getattr(importlib.import_module("uvicorn.supervisors"), name)
     if name == "ServerState":
         message = "uvicorn.main.ServerState is deprecated, use uvicorn.server.ServerState instead."
         warnings.warn(message, DeprecationWarning, stacklevel=2)

@@ -73,7 +73,6 @@ class ChannelsMessageLogger:
         self._numbers = itertools.count(1)
 
     def __call__(self, message: Message, channels: Message) -> Any:
-        """Call the application, and log the message."""
         client = message.get("client")
         peer = f"{client[0]}:{client[1]} - " if client else ""
         name = f"{peer}Channels [{next(self._numbers)}]"
@@ -82,7 +81,7 @@ class ChannelsMessageLogger:
 
 
 class _LoggedReply:
-    """A reply channel that logs what is sent, and otherwise is the one it wraps."""
+    """A reply channel that logs each message and passes it to the reply channel that it wraps."""
 
     def __init__(self, reply: Any, name: str) -> None:
         self._reply = reply

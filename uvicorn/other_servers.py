@@ -86,7 +86,7 @@ def load_environment(path: str | os.PathLike[str]) -> None:
     try:
         from dotenv import load_dotenv
     except ImportError:
-        raise ConfigError("env_file needs python-dotenv; pip install python-dotenv") from None
+        raise ConfigError("env_file: python-dotenv is not installed; run pip install python-dotenv") from None
     if not os.path.isfile(path):
         raise ConfigError(f"env_file: file not found: {os.path.abspath(path)!r}")
     load_dotenv(path)
@@ -123,7 +123,7 @@ LOOP_FACTORIES: Final = {
     "uvloop": "uvicorn.loops.uvloop:uvloop_loop_factory",
     "zuvloop": "uvicorn.loops.zuvloop:zuvloop_loop_factory",
 }
-#: Attributes of `Config` with a class that exists by name only, and the keywords that choose it.
+#: Attributes of `Config` that return a placeholder class, and the keywords that choose the class.
 PROTOCOL_CLASSES: Final = {"http_protocol_class": "http", "ws_protocol_class": "ws"}
 #: The kinds of applications, with those that only this server has.
 INTERFACES: Final = ["auto", "asgi3", "asgi2", "wsgi", "channels", "consumer"]

@@ -49,8 +49,8 @@ class BodyChannel(Protocol):
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
 
-        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading `content` of that
-        raises ClientDisconnected.
+        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading `content` of this
+        chunk raises ClientDisconnected.
         """
 
 
@@ -104,7 +104,7 @@ class SharedBytes(bytes):
 class GroupMember(Protocol):
     """The methods of a reply channel that groups need.
 
-    All are called on the thread of the channel's event loop; its identifier may be an attribute `loop_thread`. Reply
+    All are called on the thread of the channel's event loop, whose identifier may be the attribute `loop_thread`. Reply
     channels of other servers have fewer methods and are wrapped (`uvicorn.broadcast.host_reply`).
     """
 
@@ -114,8 +114,7 @@ class GroupMember(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message sent now goes to the client without waiting. If False or unknown, messages are sent one at
-        a time, each after the previous one has been awaited."""
+        """Whether a message sent now goes to the client without waiting; if not, groups await each of their sends."""
 
     def offer_text(self, text: str) -> bool:
         """Send `{'text': text}` if no waiting is needed; return whether it was sent."""

@@ -27,14 +27,13 @@ __all__ = [
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:
-    """Return the environ (PEP 3333) of an `http.request` message, without `wsgi.input`, `wsgi.errors` and
-    `wsgi.file_wrapper`, which the host adds. Fields with an underscore in the name are dropped."""
+    """Return the environ (PEP 3333) of an `http.request` message, without the `wsgi.` keys that a host adds. Fields
+    with an underscore in the name are dropped."""
     return build_environ(exchange_from_message(message, HTTPGateway(), has_content=False))
 
 
 def environ_to_message(environ: Mapping[str, Any]) -> Message:
-    """Return the `http.request` message of an environ, without content. The message's `environ` has the host's
-    additional keys."""
+    """Return the `http.request` message of an environ, without content. Its `environ` has keys that the host added."""
     exchange = exchange_from_environ(environ, HTTPGateway(), None)
     endpoint = exchange.endpoint
     return {
@@ -75,8 +74,7 @@ def byte_headers_to_str_headers(headers: Headers) -> list[tuple[str, str]]:
 
 
 async def read_body(message: Message, channels: Mapping[str, Any]) -> bytes:
-    """Read the whole request content from the message and the body channel. Raise ClientDisconnected if the client
-    disconnects before it is complete."""
+    """Return the whole request content. Raise ClientDisconnected if the client disconnects before it is complete."""
     content: bytes = message.get("body", b"")
     if "body" in channels:
         pieces = [content]

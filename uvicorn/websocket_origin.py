@@ -12,10 +12,10 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
-    """Return whether a page of `origin` may open a WebSocket to `host`. Clients without an origin, not browsers, may.
+    """Return whether a page of `origin` may open a WebSocket to `host`. Clients that are not browsers send no origin.
 
-    `allowed` lists the origins, `*` for any. If it is empty, only pages of the host itself may, or any page if
-    `checks_origin` is false.
+    `allowed` lists origins, or `*` for any origin. If it is empty and `checks_origin` is true, only pages of the host
+    itself may open a WebSocket.
     """
     if origin is None or "*" in allowed:
         return True

@@ -34,7 +34,7 @@ def test_loop_thread_with_monkey_patched_threads_raises_config_error(
 ) -> None:
     loop_thread().stop()
     monkeypatch.setitem(sys.modules, module.PATCHERS[name][0], SimpleNamespace(**{question: lambda patched: True}))
-    with pytest.raises(ConfigError, match=f"{name} has replaced the threads of this process"):
+    with pytest.raises(ConfigError, match=f"{name} has replaced the threads of this process, but"):
         loop_thread()
     monkeypatch.setitem(sys.modules, module.PATCHERS[name][0], SimpleNamespace(**{question: lambda patched: False}))
     assert not loop_thread().is_stopped

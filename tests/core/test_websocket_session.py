@@ -212,9 +212,9 @@ def test_7_4_close_with_a_reserved_code_raises(code: Any) -> None:
 @pytest.mark.parametrize("reason", ["é" * 62, "a" * 124, b"bye", None, "\ud800"])
 def test_5_5_close_with_a_malformed_reason_raises_and_keeps_the_session_open(reason: Any) -> None:
     made = Made(OPEN)
-    with pytest.raises(LocalProtocolError, match="expected a reason"):
+    with pytest.raises(LocalProtocolError, match="expected a close reason"):
         made.session.close(1000, reason)
-    with pytest.raises(LocalProtocolError, match="expected a reason"):
+    with pytest.raises(LocalProtocolError, match="expected a close reason"):
         check_close(1000, reason)
 
 

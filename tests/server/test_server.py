@@ -153,7 +153,8 @@ async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
     with pytest.raises(StartupError):
         await server.serve()
     assert caplog.messages[-2:] == [
-        "the application does not support lifespan: RuntimeError: no database; --lifespan auto allows that",
+        "the application does not support lifespan: RuntimeError: no database; pass --lifespan auto to serve it "
+        "nevertheless",
         "Application startup failed. Exiting.",
     ]
     folder = os.path.dirname(uvicorn.__file__) + os.sep

@@ -1,1 +1,1 @@
-"""Threads and event loops: pools, calls from one to the other, flow control between them."""
+"""Worker threads and event loops: pools, calls between threads, flow control."""

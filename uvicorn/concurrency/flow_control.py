@@ -39,7 +39,7 @@ class FlowControl:
 
     @property
     def untaken(self) -> int:
-        """Bytes handed over and not consumed."""
+        """Number of bytes that producers have added and the consumer has not consumed."""
         return self.put - self._consumed
 
     def add(self, size: int) -> None:

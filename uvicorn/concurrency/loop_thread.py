@@ -79,7 +79,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner` in this process. (A thread of the parent may hold a lock inherited by fork.)"""
+        """Return the lock of `owner`, made in this process: a lock inherited by fork may never be released."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -160,12 +160,12 @@ PATCHERS: Final = {
 
 
 def _check_threads() -> None:
-    """Raise ConfigError for monkey-patched threads (gevent, eventlet), all of which an event loop would block."""
+    """Raise ConfigError if gevent or eventlet has replaced threads: an event loop would block all of them."""
     for name, (module, question, about) in PATCHERS.items():
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(
-                f"{name} has replaced the threads of this process, and an event loop needs one of its own: "
-                "expected a host with real threads, such as gunicorn -k gthread"
+                f"{name} has replaced the threads of this process, but the event loop of the adapters needs a real "
+                "thread; use a host with real threads, such as gunicorn -k gthread"
             )
 
 

@@ -112,7 +112,7 @@ class ThreadCall:
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange: let the application continue for `seconds`, or raise at its next send."""
+        """Handle the end of the exchange: the application may continue for `seconds`, or its next send raises."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._give_up()

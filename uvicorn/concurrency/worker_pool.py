@@ -1,8 +1,8 @@
 """Threads that run blocking applications, off the event loop.
 
 One worker takes all jobs as long as it makes progress, because handing a job to another thread costs more than a short
-job itself. If jobs wait and, for a moment, none has been taken or little CPU time has been used, the awake workers are
-probably blocked. Then another worker is woken, and so on until all are awake.
+job itself. If jobs wait while the awake workers take none, or use little CPU time, these workers are probably blocked:
+another worker is woken, and so on until all are awake.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class WorkerPool(Executor):
                 # Another loop's thread may have started all workers first.
                 started = self._wake_one() or bool(self._workers)
             if not started:
-                self._take_back(job, PoolFull("no thread can be started"))
+                self._take_back(job, PoolFull("worker pool: no thread can be started"))
             return
         loop = asyncio.get_running_loop()
         # A loop recorded earlier may have stopped, so only the running loop counts.
@@ -143,7 +143,7 @@ class WorkerPool(Executor):
             self._jobs.append(job)
             if not self._wake_one() and self._awake == 0:
                 self._jobs.pop()
-                raise RuntimeError("no thread can be started")
+                raise RuntimeError("worker pool: no thread can be started")
         return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -221,7 +221,7 @@ class WorkerPool(Executor):
         try:
             worker.start()
         except RuntimeError as error:
-            logger.warning("worker %d of %d: %s", number + 1, self.threads, error)
+            logger.warning("worker pool: thread %d of %d cannot be started: %s", number + 1, self.threads, error)
             return False
         self._awake += 1
         self._workers.append(worker)

@@ -142,7 +142,7 @@ NO_CONTENT.asked = True
 
 
 def as_bytes(content: Any) -> bytes:
-    """Return the content of a response. Raise LocalProtocolError unless it is bytes."""
+    """Return a response's content as bytes. Raise LocalProtocolError if it is not bytes, bytearray or memoryview."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")

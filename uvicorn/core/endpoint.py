@@ -43,7 +43,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """Create it on the thread of `loop`, the event loop that serves the connection."""
+        """Create an endpoint, on the thread of `loop`, the event loop that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).
@@ -68,9 +68,9 @@ class Endpoint:
         self._seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return this connection as an application at `entry` sees it, with a root path and templates of its own.
+        """Return the endpoint of this connection for a Router's application at `entry`, with another root path.
 
-        Only the last one is kept, for the next request: idle connections are many.
+        One endpoint is kept for the next request, and only one, to save memory of idle connections.
         """
         seen = self._seen
         if seen is not None:
@@ -110,7 +110,7 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has removed the root path from `path`; auto: if `path` is not below the root path."""
+        """Return whether a proxy has removed the root path from `path`; `auto` assumes so if `path` is not below it."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"

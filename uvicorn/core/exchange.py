@@ -86,7 +86,7 @@ class HTTPGateway:
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of a file from `start` as content, at the client's pace; read off the event loop."""
+        """Send `count` bytes of a file, from `start`, as content. A thread reads the file at the client's pace."""
         loop = asyncio.get_running_loop()
         if start:
             file.seek(start)
@@ -119,7 +119,7 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` within `seconds`, as the handler outlives its response; return a callback for the end of it."""
+        """Call `cancel` within `seconds`, unless the returned callback is called: a handler outlives its response."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
@@ -277,7 +277,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         if self.state is not WAITING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(f"response: expected content to follow, got a status in state {self.state.name}")
+            raise LocalProtocolError(f"response: expected content, got a second status in state {self.state.name}")
         if type(content) is not bytes:
             content = as_bytes(content)
         if more_content and (self.method == "HEAD" or status == 204 or status == 304):

@@ -90,7 +90,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for all sends: `most` bytes; or one larger send together with unawaited ones."""
+        """Like `shortage`, for all sends: `most` bytes, or one larger send in addition to `most_unawaited` bytes."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"

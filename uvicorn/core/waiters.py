@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Waiters:
-    """The coroutines that wait; true if there are any. For the event loop's thread only."""
+    """A set of waiting coroutines, true if there are any. For use on the event loop's thread only."""
 
     __slots__ = ("_futures",)
 
@@ -33,7 +33,7 @@ class Waiters:
             raise
 
     def remove(self, future: asyncio.Future[None]) -> None:
-        """Forget a future that was cancelled: an application that polls with a timeout must not leave one each time."""
+        """Remove a cancelled future: an application that polls with a timeout must not leave a future each time."""
         self._futures = tuple(other for other in self._futures if other is not future)
 
     def wake(self) -> None:

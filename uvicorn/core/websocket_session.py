@@ -239,7 +239,7 @@ def check_close(code: object, reason: object) -> None:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
         raise LocalProtocolError(
-            f"websocket: expected a reason of text, {_REASON_BYTES} bytes of UTF-8 at most, got {reason!r:.200}"
+            f"websocket: expected a close reason of at most {_REASON_BYTES} bytes of UTF-8, got {reason!r:.200}"
         )
 
 

@@ -39,7 +39,7 @@ _RESPONSE_EVENTS: Final = frozenset(
 
 @final
 class HTTPCall:
-    """`receive` and `send` of one exchange."""
+    """One call of an ASGI application for a request: its `receive` and `send`."""
 
     # Initial values are in the class, because most calls never change them, and each request makes a call.
 
@@ -268,7 +268,7 @@ class ASGI3Interface(Interface):
             await self._lifespan.shutdown(self.settings.graceful_seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call the application. If it returns without a complete response, the exchange fails."""
+        """Call the application. If it returns without a complete response, respond 500 or abort the response."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:

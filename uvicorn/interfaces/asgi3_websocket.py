@@ -25,7 +25,7 @@ _INTERNAL_ERROR: Final = 1011
 
 @final
 class WebSocketCall(WebSocketListener):
-    """`receive` and `send` of one connection."""
+    """One call of an ASGI application for a WebSocket: its `receive` and `send`."""
 
     __slots__ = ("_connected", "_denial", "_disconnect", "_queue", "_queued", "_receivers", "_session", "_settings")
 

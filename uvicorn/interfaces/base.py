@@ -55,7 +55,7 @@ class Interface:
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
             logger.warning(
-                "handlers cancelled because they were still running after %g seconds: %d", seconds, cancelled
+                "shutdown: handlers cancelled because they were still running after %g seconds: %d", seconds, cancelled
             )
 
     def at(self, exchange: HTTPExchange) -> Interface:

@@ -100,7 +100,7 @@ class ReplyChannel(HTTPReply):
         return DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the exchange ends or the client closes its side; at once if it has (R15)."""
+        """Call `callback()` once, when the exchange ends or the client closes its side; at once afterwards."""
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:

@@ -206,7 +206,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits or yields; for tasks that serve other clients, one that does neither."""
+        """Return an awaitable that waits for a slow client, or yields; DONE for tasks that serve other clients."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -330,7 +330,7 @@ class ChannelsListener(WebSocketListener):
         if session.state is not CONNECTING:
             self._log_failure(task)
         elif task.cancelled():
-            logger.error("%s: the connect handler was cancelled", session)
+            logger.error("%s: the connect handler was cancelled before its decision", session)
             request.app_failed("the handler was cancelled")
         elif (error := task.exception()) is not None:
             answer_failure(request, error)

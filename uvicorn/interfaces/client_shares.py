@@ -13,12 +13,12 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 @final
 class SharedJob:
-    """A job that counts toward its client's share of the threads from being posted to its end."""
+    """A job that counts toward its client's share of the threads while it is posted or runs."""
 
     __slots__ = ("_job", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)`, called from any thread, posts a job that was held back; False: the event loop has closed."""
+        """`post(job)`, called on any thread, posts a job that was held back, or returns False if the loop is closed."""
         self._job = job
         self._shares = shares
         self.client = client

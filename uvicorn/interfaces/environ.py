@@ -1,4 +1,4 @@
-"""Conversion between exchanges and WSGI's environ and start_response (PEP 3333), both ways."""
+"""Conversion between requests and WSGI's environ (PEP 3333), both ways."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return the target that the host has received, or one made of its parts if they do not agree with `target`."""
+    """Return `target`, which the host has received; if path or query contradict it, a target made of them."""
     prefix, octets, query_octets = _octets(script_name), _octets(path), _octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets

@@ -163,7 +163,7 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 class NoAwaitable(InterfaceError):
     """A call of the application returned an object that cannot be awaited, as plain functions do.
 
-    `is_first`: whether this is the application's first one, and so logged; every other call fails in the same way.
+    `is_first` is true for the first such call of an application, the only one that is logged.
     """
 
     def __init__(self, message: str, is_first: bool) -> None:
@@ -281,8 +281,8 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
     """Return whether `error` reports a disconnected client, by our exception or a framework's.
 
-    Follows causes, not contexts: an error in the handling of a disconnect is a failure. An exception that is raised
-    again out of a group may be its own cause, hence `seen`.
+    Follows causes but not contexts, because an error in the handling of a disconnect is a failure. `seen` ends cycles:
+    an exception that is raised again out of a group may be its own cause.
     """
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -296,7 +296,7 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
 
 
 def is_reported(error: BaseException) -> bool:
-    """Return whether `error` is a broadcast outage that the log reports once for all such errors."""
+    """Return whether `error` reports a broadcast outage that has been logged, once for all such errors."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_reported, error.exceptions))
     return isinstance(error, BroadcastUnavailable) and error.reported

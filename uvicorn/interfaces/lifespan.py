@@ -56,7 +56,7 @@ class Lifespan:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
         if self._must_work:
             raise StartupError(
-                f"the application does not support lifespan: {reason}; --lifespan auto allows that"
+                f"the application does not support lifespan: {reason}; pass --lifespan auto to serve it nevertheless"
             ) from error
         if self._received and error is not None and not isinstance(error, LocalProtocolError):
             # The startup has probably failed. The specification requires to serve the application nevertheless.

@@ -95,7 +95,7 @@ class ThreadedInterface(Interface):
             refuse(exchange)
         except Exception as error:
             # An executor of the user may have limits and raise its own exceptions.
-            logger.error("%s: the executor rejected the call: %.200r", exchange, error)
+            logger.error("%s: the executor rejected the call: %.200r; the response is 503", exchange, error)
             refuse(exchange)
         else:
             return True
@@ -126,7 +126,7 @@ class ThreadedInterface(Interface):
 
 
 def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
-    """Cancel a call that the executor has not run; `run` never raises, so a failed future means that it has not."""
+    """Cancel a call that the executor has not run. `run` never raises, so a failed future means that it has not run."""
     if future.cancelled():
         call.cancel()
     elif (error := future.exception()) is not None:

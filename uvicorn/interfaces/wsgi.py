@@ -182,7 +182,7 @@ class WSGICall(ThreadCall):
     def _write(self, content: bytes) -> None:
         """Send content, and wait while above the high-water mark. This is the `write` that `start_response` returns."""
         if self._over and not self._ended:
-            raise ClientDisconnected("the response has ended, or the client has disconnected")
+            raise ClientDisconnected("write: the response has ended, or the client has disconnected")
         # Empty content does not send the head, which the application may still replace (PEP 3333).
         if content != b"" and self._hand_over(content):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
@@ -263,7 +263,7 @@ class WSGICall(ThreadCall):
 
 
 def _is_iterable(returned: object) -> bool:
-    """Return whether an application may return this value as content: not a number, nor bytes or text with content."""
+    """Return whether an application may return this value: an iterable, but neither bytes nor text with content."""
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
@@ -306,7 +306,7 @@ class WSGIInterface(ThreadedInterface):
         return environ
 
     def warn_of_excess(self, exchange: HTTPExchange) -> None:
-        """Log, once, that the application sends more content than its content-length; from any thread."""
+        """Log once that the application sends more content than its content-length. For use on any thread."""
         if self._unwarned.acquire(blocking=False):
             logger.warning(
                 "%s: the application sends more content than its content-length; the rest is dropped "

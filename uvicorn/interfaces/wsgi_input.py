@@ -21,8 +21,8 @@ _AHEAD_BYTES: Final = 131072
 class ContentReader(io.BufferedIOBase):
     """Request content as a file: reading it blocks a worker thread, never the event loop.
 
-    After the first read, the event loop passes arriving content to this file until the response ends. (A raw file in an
-    `io.BufferedReader` would read most blocks in two parts and copy the second part twice.)
+    After the first read, the event loop passes arriving content to this file until the response ends. A raw file in an
+    `io.BufferedReader` would be slower, because that reads most blocks in two parts.
     """
 
     # Initial values are in the class: if all content has arrived, as for most requests, few of them change.

@@ -1,4 +1,4 @@
-"""The only conversion between the response heads of WSGI (PEP 3333) and those of an exchange, both ways."""
+"""Conversion between response heads of WSGI (PEP 3333) and of exchanges, both ways."""
 
 from __future__ import annotations
 

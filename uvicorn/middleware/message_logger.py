@@ -1,4 +1,4 @@
-"""The name of other servers for `uvicorn.message_logger`."""
+"""`uvicorn.message_logger` under the public release's module name."""
 
 from uvicorn.message_logger import MessageLoggerMiddleware, message_with_placeholders
 

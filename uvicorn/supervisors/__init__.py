@@ -126,7 +126,7 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return what a worker needs to run the main script as a process of `multiprocessing` does.
+    """Return the data with which a worker runs the main script, as a process of `multiprocessing` does.
 
     Raises RuntimeError in such a worker, so that an unguarded script does not start workers there too.
     """

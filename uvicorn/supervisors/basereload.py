@@ -1,4 +1,4 @@
-"""`BaseReload`: `ChangeReload`, which uses watchfiles if it is installed and looks at the files otherwise."""
+"""`BaseReload`, under the public release's module name: another name of `ChangeReload`."""
 
 from uvicorn.supervisors import ChangeReload as BaseReload
 

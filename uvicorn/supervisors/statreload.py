@@ -1,4 +1,4 @@
-"""`StatReload`: `ChangeReload`, which uses watchfiles if it is installed and looks at the files otherwise."""
+"""`StatReload`, under the public release's module name: another name of `ChangeReload`."""
 
 from uvicorn.supervisors import ChangeReload as StatReload
 

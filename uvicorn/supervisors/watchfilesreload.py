@@ -1,4 +1,4 @@
-"""`WatchFilesReload`: `ChangeReload`, which uses watchfiles if it is installed and looks at the files otherwise."""
+"""`WatchFilesReload`, under the public release's module name: another name of `ChangeReload`."""
 
 from uvicorn.supervisors import ChangeReload as WatchFilesReload
 
