@@ -40,6 +40,7 @@ coverage: $(VENV)/installed-test
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python bench/protocol.py
+	$(VENV)/bin/python bench/routing.py
 	$(VENV)/bin/python bench/messages.py
 	$(VENV)/bin/python bench/threads.py
 	$(VENV)/bin/python bench/bridge.py

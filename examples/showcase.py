@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from uvicorn.types import Channels, Message
+from uvicorn import Route, Router
 
 # Each example stands alone in its folder; this brings two of them together.
 examples = Path(__file__).parent
@@ -15,9 +15,4 @@ from mixed import app as site  # noqa: E402
 
 flask_app.config["CHAT"] = "/chat"
 
-
-async def app(message: Message, channels: Channels) -> None:
-    if message["path"] == "/chat":
-        await chat_server(message, channels)
-    else:
-        await site(message, channels)
+app = Router(Route("/chat", chat_server), default=site)

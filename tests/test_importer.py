@@ -112,6 +112,7 @@ def test_application_and_app_of_different_kinds_are_rejected_and_named(write: Wr
 
 ROUTER_OF_APP = (
     "from uvicorn import Mount, Route, Router, WSGIAdapter\n"
+    "from uvicorn.broadcast import BroadcastMiddleware\n"
     "def pages(environ, start_response): ...\n"
     "async def live(message, channels): ...\n"
 )
@@ -123,6 +124,7 @@ ROUTER_OF_APP = (
         ("app = pages; application = Router(Route('/live', live), default=pages)", "application"),
         ("application = pages; app = Router(Mount('/old', Router(default=pages)), default=live)", "app"),
         ("app = Router(default=pages); application = WSGIAdapter(app)", "app"),
+        ("application = pages; app = BroadcastMiddleware(Router(default=pages))", "app"),
     ],
 )
 def test_M35_a_router_of_the_other_is_served(
@@ -132,7 +134,6 @@ def test_M35_a_router_of_the_other_is_served(
     with caplog.at_level(logging.INFO):
         found = import_from_string("shop")
     assert found is getattr(sys.modules["shop"], served)
-    assert type(found).__name__ == "Router"
     assert len(caplog.records) == 1 and repr(served) in caplog.text
 
 

@@ -111,7 +111,11 @@ def _kind_of(app: Any) -> str | None:
 def _is_router(app: Any) -> bool:
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
-    return routing is not None and isinstance(app, routing.Router)
+    if routing is None:
+        return False
+    while app is not None and not isinstance(app, routing.Router):
+        app = inspect.getattr_static(app, "__wrapped__", None)
+    return app is not None
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
@@ -156,8 +160,7 @@ def _parts_of(app: Any) -> Iterator[Any]:
                 # The variable has not been assigned yet.
                 continue
         yield from (app.__globals__[name] for name in app.__code__.co_names if name in app.__globals__)
-    if _is_router(app):
-        yield from app.applications
+    yield from getattr(app, "applications", ()) if _is_router(app) else ()
     yield from getattr(app, "__dict__", {}).values()
 
 

@@ -2,19 +2,10 @@
 
 import asyncio
 
+from uvicorn import Route, Router
 from uvicorn.types import Channels, Message
-from uvicorn.utils import ASGIAdapter
 
 from frontpage import app as flask_app
-
-site = ASGIAdapter(flask_app)
-
-
-async def app(message: Message, channels: Channels) -> None:
-    if message["path"] == "/ticks":
-        await ticks(message, channels)
-    else:
-        await site(message, channels)
 
 
 async def ticks(message: Message, channels: Channels) -> None:
@@ -27,3 +18,6 @@ async def ticks(message: Message, channels: Channels) -> None:
         await reply.send({"content": b"tick %d\n" % number, "more_content": True})
         await asyncio.sleep(0.5)
     await reply.send({"content": b"done\n"})
+
+
+app = Router(Route("/ticks", ticks), default=flask_app)

@@ -44,6 +44,8 @@ class RouterInterface(Interface):
     def __init__(self, router: Any, table: Table[Entry], settings: Settings) -> None:
         super().__init__(router, settings)
         self._table = table
+        self._any_host = table.any_host
+        # Then the path decides, besides the protocol.
         self._is_plain = not (table.has_hosts or table.has_methods)
         entries = table.entries if table.default is None else (*table.entries, table.default)
         self._interfaces = {entry: entry.build(settings) for entry in entries}
@@ -116,7 +118,7 @@ class RouterInterface(Interface):
             root_path = exchange.root_path
             path = path[len(root_path) :]
         if self._is_plain:
-            entry = self._table.find(path, "", protocol, "")
+            entry = self._any_host.find(path, protocol, "") or self._table.default
         else:
             entry = find_entry(self._table, path, exchange.fields, protocol, exchange.method)
         if entry is None:

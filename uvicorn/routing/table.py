@@ -7,7 +7,7 @@ entry that does not take the request's protocol or method is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Generic, Protocol, TypeVar, final
 
 from uvicorn.errors import ConfigError
@@ -51,18 +51,19 @@ class Table(Generic[E]):
         """Raise ConfigError for two entries of the same rank that would both take some request."""
         self.entries = tuple(entries)
         self.default = default
-        self._any_host: _Paths[E] = _Paths()
-        self._hosts: dict[str, _Paths[E]] = {}
+        #: The entries that have no host.
+        self.any_host: Paths[E] = Paths()
+        self._hosts: dict[str, Paths[E]] = {}
         #: Whether some entry has a host, or methods: otherwise those of a request do not matter.
         self.has_hosts = self.has_methods = False
         for entry in self.entries:
-            paths = self._any_host
+            paths = self.any_host
             if entry.host is not None:
-                paths = self._hosts.setdefault(entry.host, _Paths())
+                paths = self._hosts.setdefault(entry.host, Paths())
                 self.has_hosts = True
             paths.add(entry)
             self.has_methods = self.has_methods or entry.methods is not None
-        for paths in (self._any_host, *self._hosts.values()):
+        for paths in (self.any_host, *self._hosts.values()):
             paths.root.complete()
 
     def find(self, path: str, host: str, protocol: str, method: str) -> E | None:
@@ -71,15 +72,20 @@ class Table(Generic[E]):
         if self.has_hosts and (paths := self._hosts.get(host)) is not None:
             entry = paths.find(path, protocol, method)
         if entry is None:
-            entry = self._any_host.find(path, protocol, method)
+            entry = self.any_host.find(path, protocol, method)
         return self.default if entry is None else entry
 
     def allowed_methods(self, path: str, host: str) -> frozenset[str]:
         """Return the methods of the HTTP entries for `path`. `find` has found none of them, so all have methods."""
-        places = [self._any_host]
-        if host in self._hosts:
-            places.append(self._hosts[host])
-        return frozenset().union(*(entry.methods or () for paths in places for entry in paths.http_entries(path)))
+        return frozenset().union(
+            *(
+                entry.methods or ()
+                for entry in self.entries
+                if entry.host in (None, host)
+                and entry.protocol != WEBSOCKET
+                and (path == entry.prefix or (not entry.is_exact and path.startswith(entry.prefix + "/")))
+            )
+        )
 
 
 def host_name(field: str) -> str:
@@ -113,18 +119,19 @@ class _Node(Generic[E]):
             node.complete(self.candidates)
 
 
-class _Paths(Generic[E]):
+class Paths(Generic[E]):
     """The entries for one host, or for all hosts."""
 
-    __slots__ = ("_depth", "_exact", "_longest", "_longest_exact", "root")
+    __slots__ = ("_cut", "_depth", "_exact", "_longest_exact", "root")
 
     def __init__(self) -> None:
         self.root: _Node[E] = _Node()
         self._exact: dict[str, list[E]] = {}
         self._longest_exact = 0
-        # Of the prefixes: the most segments, and the most characters.
+        # A path is cut to this before it is looked up: to one segment more than the longest prefix has, and to one
+        # character more, which is enough to see that a segment goes on.
         self._depth = 0
-        self._longest = 0
+        self._cut = 1
 
     def add(self, entry: E) -> None:
         """Add an entry behind the more specific ones with the same path. Raise ConfigError if another equals it."""
@@ -137,7 +144,7 @@ class _Paths(Generic[E]):
             for segment in segments:
                 node = node.below.setdefault(segment, _Node())
             self._depth = max(self._depth, len(segments))
-            self._longest = max(self._longest, len(entry.prefix))
+            self._cut = max(self._cut, len(entry.prefix) + 1)
             entries = node.entries
         for other in entries:
             if _rank(other) == _rank(entry) and _overlap(other, entry):
@@ -154,39 +161,23 @@ class _Paths(Generic[E]):
             for entry in self._exact[path]:
                 if _takes(entry, protocol, method):
                     return entry
-        node = self._node(path)
-        if node.certain is not None:
-            return node.certain
+        node = self.root
+        if path[:1] == "/":
+            for segment in path[1 : self._cut].split("/", self._depth):
+                below = node.below.get(segment)
+                if below is None:
+                    break
+                node = below
+        elif path:
+            # `OPTIONS *`.
+            return None
+        certain = node.certain
+        if certain is not None:
+            return certain
         for entry in node.candidates:
             if _takes(entry, protocol, method):
                 return entry
         return None
-
-    def http_entries(self, path: str) -> Iterator[E]:
-        """Yield the entries that take `path` by HTTP."""
-        for entry in (*self._exact.get(path, ()), *self._node(path).candidates):
-            if entry.protocol != WEBSOCKET:
-                yield entry
-
-    def segments(self, path: str) -> list[str]:
-        """Return the segments of `path` that may be looked up: one more than the longest prefix of the table has.
-
-        One character more than the longest prefix is enough to see that a segment goes on.
-        """
-        return path[1 : self._longest + 1].split("/", self._depth)
-
-    def _node(self, path: str) -> _Node[E]:
-        """Return the node of the longest prefix that `path` is or lies below."""
-        node = self.root
-        if path[:1] != "/":
-            # The empty path, which is the root itself; or `OPTIONS *`.
-            return _Node() if path else node
-        for segment in self.segments(path):
-            below = node.below.get(segment)
-            if below is None:
-                break
-            node = below
-        return node
 
 
 def _rank(entry: TableEntry) -> tuple[bool, bool]:

@@ -2,25 +2,10 @@
 
 import asyncio
 
+from uvicorn import Route, Router
 from uvicorn.broadcast import BroadcastMiddleware
-from uvicorn.utils import ASGIAdapter
 
 from project.wsgi import application
-
-site = ASGIAdapter(application)
-
-
-async def app(message, channels):
-    if message["path"] == "/ticks":
-        await ticks(message, channels)
-    elif message["path"] == "/live" and message["channel"].startswith("websocket."):
-        await live(message, channels)
-    else:
-        await site(message, channels)
-
-
-# Django's own code needs none of this: a view or a command publishes, whatever process it runs in.
-app = BroadcastMiddleware(app, gaps=False)
 
 
 async def live(message, channels):
@@ -39,3 +24,9 @@ async def ticks(message, channels):
         await reply.send({"content": b"tick %d\n" % number, "more_content": True})
         await asyncio.sleep(0.5)
     await reply.send({"content": b"done\n"})
+
+
+app = Router(Route("/ticks", ticks), Route("/live", live, protocol="websocket"), default=application)
+
+# Django's own code needs none of this: a view or a command publishes, whatever process it runs in.
+app = BroadcastMiddleware(app, gaps=False)

@@ -1,0 +1,130 @@
+"""What a Router adds to a request in process: a table of 16 entries, against the application alone.
+
+The requests are for the deepest entry, and the rounds of both take turns. `WSGIAdapter` is called as a WSGI host calls
+it. README.md says how to read the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from protocol import CONNECTIONS, GET, Harness, Scenario, hello, hello_asgi3
+
+from uvicorn import Mount, Route, Router, WSGIAdapter
+from uvicorn.server.loops import loop_factory
+
+_BUDGET_MICROSECONDS = 1.0
+_ADAPTER_BUDGET_MICROSECONDS = 3.0
+_FORWARDED = b"x-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\n\r\n"
+_SLASHES = 8000
+
+
+async def other(message: Any, channels: Any) -> None:
+    """Never called."""
+
+
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    """12 bytes of text."""
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [b"Hello, world"]
+
+
+def table(entry: Any) -> Router:
+    """16 entries, of which `entry` is the deepest, and a default."""
+    return Router(
+        *(Route(f"/pages/{number}/*", other) for number in range(10)),
+        *(Route(f"/pages/{number}", other) for number in range(3)),
+        Route("/shop/*", other),
+        Mount("/shop/old", other),
+        entry,
+        default=other,
+    )
+
+
+def asking(path: str, fields: bytes = b"\r\n") -> tuple[bytes, ...]:
+    return tuple(request.replace(b" / ", b" %s " % path.encode()).removesuffix(b"\r\n") + fields for request in GET)
+
+
+async def difference(
+    name: str, alone: Any, routed: Any, requests: tuple[bytes, ...], seconds: float, without: tuple[bytes, ...] = ()
+) -> float:
+    """Print a line, and return what `routed` takes longer than `alone`, in microseconds."""
+    harnesses = [Harness(Scenario(name, alone, without or requests)), Harness(Scenario(name, routed, requests))]
+    best = [float("inf")] * 2
+    for harness in harnesses:
+        await harness.check()
+        for _ in range(50):
+            await harness.request(harness.connections)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for number, harness in enumerate(harnesses):
+            started = time.process_time()
+            for _ in range(8):
+                await harness.request(harness.connections)
+            best[number] = min(best[number], time.process_time() - started)
+    first, second = (each / (8 * CONNECTIONS) * 1e6 for each in best)
+    print(f"{name:<34} {first:7.2f} {second:7.2f} {second - first:7.2f} {second / first:7.2f}")
+    return second - first
+
+
+def of_adapter(name: str, app: Callable[..., Any], path: str, seconds: float) -> float:
+    """The same for a WSGI application on a host's own thread."""
+    environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "HTTP_HOST": "127.0.0.1:8000"}
+    environ |= {f"HTTP_X_{number}": "value" for number in range(20)}
+    best = [float("inf")] * 2
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for number, called in enumerate((wsgi, app)):
+            started = time.process_time()
+            for _ in range(200):
+                called(environ, lambda status, headers: None)
+            best[number] = min(best[number], time.process_time() - started)
+    first, second = (each / 200 * 1e6 for each in best)
+    print(f"{name:<34} {first:7.2f} {second:7.2f} {second - first:7.2f}")
+    return second - first
+
+
+async def run(seconds: float) -> list[bool]:
+    """All rows; whether each is within its budget."""
+    print(f"Python {sys.version.split()[0]}, {CONNECTIONS} connections in turn, microseconds\n")
+    print(f"{'':<34} {'alone':>7} {'routed':>7} {'more':>7} {'ratio':>7}")
+    deep = asking("/shop/old/cart/1")
+    route, mount = table(Route("/shop/old/cart/*", hello)), table(Mount("/shop/old/cart", hello))
+    slashes = Router(*route.entries, default=hello)
+    added = [
+        await difference("Route", hello, route, deep, seconds),
+        await difference("  behind a proxy", hello, route, asking("/shop/old/cart/1", _FORWARDED), seconds),
+        await difference("  as ASGI", hello_asgi3, table(Route("/shop/old/cart/*", hello_asgi3)), deep, seconds),
+        await difference("  in a Router in a Router", hello, Router(Route("/shop/*", route)), deep, seconds),
+        await difference("Mount", hello, mount, deep, seconds),
+        await difference("default", hello, slashes, asking("/"), seconds),
+    ]
+    within = [each <= _BUDGET_MICROSECONDS for each in (*added[:3], added[5])]
+    long, short = asking("/" * _SLASHES), asking("/" + "x" * (_SLASHES - 1))
+    await difference(f"{_SLASHES:,} slashes, as 1 + characters", slashes, slashes, long, seconds, short)
+    print(f"\n{'WSGIAdapter, on the host thread':<34} {'alone':>7} {'routed':>7} {'more':>7}")
+    for name, entry in (("  Route", Route("/shop/old/cart/*", wsgi)), ("  Mount", Mount("/shop/old/cart", wsgi))):
+        more = of_adapter(name, WSGIAdapter(table(entry)), "/shop/old/cart/1", seconds)
+        within.append(more <= _ADAPTER_BUDGET_MICROSECONDS)
+    return within
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each row (2)")
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+        within = runner.run(run(options.seconds))
+    print(
+        f"\nRoute and default: budget <= {_BUDGET_MICROSECONDS:.2f} us more; WSGIAdapter: "
+        f"<= {_ADAPTER_BUDGET_MICROSECONDS:.2f}{'' if all(within) else '  MISSED'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
