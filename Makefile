@@ -78,6 +78,7 @@ clean:
 
 # Debian's python3 without python3-venv makes no pip of its own; the one beside it can install into the environment.
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("uvicorn needs Python 3.11 or newer, and $(PYTHON) is %d.%d: pass PYTHON=python3.13" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@echo "Making $(VENV) and installing into it. This takes a minute or so, the first time."
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
 	{ rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(VENV)/bin/python install pip; }

@@ -19,6 +19,8 @@ CHECK = [
     "trustme>=1.1",
     # The second driver of broadcast, and how tests talk to the Redis servers that they start.
     "redis>=8",
+    # What frames are compared with.
+    "websockets>=17",
     # What the extra `standard` adds.
     "python-dotenv>=1",
     "PyYAML>=6",
@@ -44,8 +46,8 @@ setup(
         "click>=8.1",
         # Request heads; 0.8 is the first with an llhttp that has the fixes of 2025.
         "httptools>=0.8",
-        # WebSocket handshakes, permessage-deflate's negotiation, and masking in C; 17 is what frames are compared with.
-        "websockets>=17",
+        # WebSocket handshakes, permessage-deflate's negotiation, and masking in C; 13 is the public release's oldest.
+        "websockets>=13",
         # Looks for changed files for --reload, where watchfiles is not installed.
         "werkzeug>=2.3",
         # The event loop, where it exists.

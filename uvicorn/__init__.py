@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 __version__ = "0.54.0+bridge.1"
 
+if sys.version_info < (3, 11):  # noqa: UP036 (from a checkout, without pip)
+    raise ImportError(f"uvicorn {__version__} needs Python 3.11 or newer, this is {sys.version.split()[0]}")
+
 if TYPE_CHECKING:
     from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
     from uvicorn.config import Config

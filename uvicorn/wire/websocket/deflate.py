@@ -129,7 +129,8 @@ def negotiate(offers: Iterable[ExtensionHeader]) -> tuple[str, PerMessageDeflate
         if name == _NAME:
             try:
                 agreed, extension = _FACTORY.process_request_params(parameters, ())
-            except NegotiationError:
+            except (NegotiationError, ValueError):
+                # ValueError: older releases of websockets, for a window of 8 bits, which zlib cannot make.
                 continue
             return build_extension([(_NAME, agreed)]), PerMessageDeflate(extension)
     return None
