@@ -31,9 +31,8 @@ class StartupOnce:
         task = self._task
         if task is None:
             with self._lock:
-                task = self._task
-                if task is None:
-                    task = self._task = asyncio.get_running_loop().create_task(self._interface.startup())
+                # Another thread may have started it.
+                task = self._task = self._task or asyncio.get_running_loop().create_task(self._interface.startup())
         if not task.done():
             await _ended(task)
         error = asyncio.CancelledError() if task.cancelled() or not task.done() else task.exception()

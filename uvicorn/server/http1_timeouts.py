@@ -120,7 +120,11 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             if is_over(self._since, _DRAIN_SECONDS):
                 self._linger_upload()
         elif phase is LINGERING:
-            self._check_lingering()
+            if self._transport.get_write_buffer_size():
+                # Count from the last byte sent; before that, the write timeout applies.
+                self._since = self._context.clock.now
+            elif self._has_lingered():
+                self._close()
         if self.phase is not CLOSED:
             self._check_stall()
 
@@ -241,14 +245,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self.phase = LINGERING
         self._parser.stop()
         self._begin_discarding(most, pace)
-
-    def _check_lingering(self) -> None:
-        """Close if the client has had time to read the bytes sent to it."""
-        if self._transport.get_write_buffer_size():
-            # Count from the last byte sent; before that, the write timeout applies.
-            self._since = self._context.clock.now
-        elif self._has_lingered():
-            self._close()
 
     def _close(self) -> None:
         """Close after the unsent bytes have been sent."""

@@ -8,27 +8,28 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 
+@dataclass(eq=False)
 class Worker:
     """A worker process and the supervisor's end of the socket pair."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, replaces: Worker | None) -> None:
-        self.process = process
-        self.channel = channel
-        #: The worker that stops as soon as this one is ready.
-        self.replaces = replaces
-        #: When its last report came.
-        self.last_report = time.monotonic()
-        #: When it reported that it was ready; 0 until then.
-        self.ready = 0.0
-        #: When the supervisor asked it to stop; 0 until then.
-        self.stopped = 0.0
-        #: When to kill it; 0 for never, infinity after it has been killed.
-        self.deadline = 0.0
-        #: Whether the warning about its slow start has been logged.
-        self.slow_start_logged = False
-        self.buffer = b""
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    #: The worker that stops as soon as this one is ready.
+    replaces: Worker | None
+    #: When its last report came.
+    last_report: float = field(default_factory=time.monotonic)
+    #: When it reported that it was ready; 0 until then.
+    ready: float = 0.0
+    #: When the supervisor asked it to stop; 0 until then.
+    stopped: float = 0.0
+    #: When to kill it; 0 for never, infinity after it has been killed.
+    deadline: float = 0.0
+    #: Whether the warning about its slow start has been logged.
+    slow_start_logged: bool = False
+    buffer: bytes = b""
 
 
 def start_worker(

@@ -64,11 +64,6 @@ class Observer:
         self.pre_request = cfg.pre_request if cfg.pre_request is not config.PreRequest.pre_request else None
         self.post_request = cfg.post_request if cfg.post_request is not config.PostRequest.post_request else None
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether any consumer is configured."""
-        return bool(self.logs or self.pre_request or self.post_request)
-
     def log(self, exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
         """Log an exchange, whose response has ended or was aborted, to gunicorn's access log."""
         gateway = exchange.gateway
@@ -128,6 +123,8 @@ class ObservedGateway(HTTPGateway):
         self._began = time.monotonic()
         self._headers: Headers = ()
         self._sent = 0
+        self.pushes_content = gateway.pushes_content
+        self.sends_files = gateway.sends_files
 
     @cached_property
     def request(self) -> Request:
@@ -175,14 +172,6 @@ class ObservedGateway(HTTPGateway):
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         self._gateway.send_trailers(exchange, headers)
-
-    @property
-    def pushes_content(self) -> bool:  # type: ignore[override]
-        return self._gateway.pushes_content
-
-    @property
-    def sends_files(self) -> bool:  # type: ignore[override]
-        return self._gateway.sends_files
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
         before = self._sent

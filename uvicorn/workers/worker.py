@@ -130,7 +130,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         interface: ServedInterface = (
             config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
         )
-        if observer.is_wanted:
+        if observer.logs or observer.pre_request or observer.post_request:
             interface = ObservedInterface(interface, observer)
         clock = Clock()
         clock.on_tick(self._tick)
