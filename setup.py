@@ -48,7 +48,7 @@ setup(
         "httptools>=0.8",
         # WebSocket handshakes, permessage-deflate's negotiation, and masking in C; 13 is the public release's oldest.
         "websockets>=13",
-        # Looks for changed files for --reload, where watchfiles is not installed.
+        # The debugger of --debug.
         "werkzeug>=2.3",
         # The event loop, where it exists.
         "uvloop>=0.21; sys_platform != 'win32' and platform_python_implementation != 'PyPy'",

@@ -53,7 +53,7 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
 #: Layers that put the others together, and so may import any of them.
 COMPOSITION: Final = frozenset(
     {
-        "__init__", "__main__", "cli", "config", "keywords", "logging", "main", "message_logger", "options",
+        "__init__", "__main__", "cli", "config", "debugger", "keywords", "logging", "main", "message_logger", "options",
         "other_servers", "serving", "supervisors", "utils", "worker", "workers",
     },
 )  # fmt: skip

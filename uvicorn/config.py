@@ -283,6 +283,10 @@ class Config:
 
         interface = build_interface(self.load_app(), self.settings, self._source)
         self._interface_name = interface.name
+        if self.settings.debug:
+            from uvicorn.debugger import debug
+
+            debug(interface, self.addresses, self.workers)
         if logging.getLogger("uvicorn.asgi").isEnabledFor(TRACE_LOG_LEVEL):
             from uvicorn.message_logger import log_messages
 

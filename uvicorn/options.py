@@ -21,6 +21,7 @@ class SettingOptions(TypedDict, total=False):
     access_log: bool | None
     backlog: int | None
     date_header: bool | None
+    debug: bool | None
     forwarded_allow_ips: Sequence[str] | str | None
     interface: str | None
     lifespan: str | None

@@ -87,6 +87,10 @@ class Settings:
         "root path.",
         choices=("yes", "no", "auto"),
     )
+    # Off by default: it shows source code, and runs code of whoever has its PIN.
+    debug: bool = setting(
+        False, APPLICATION, "Show exceptions of a WSGI application in werkzeug's debugger; for development."
+    )
     # Off by default: middleware that reads or rewrites content does not handle the event.
     pathsend: bool = setting(False, APPLICATION, "Offer http.response.pathsend to ASGI applications.")
 

@@ -1,0 +1,56 @@
+"""`--debug`: werkzeug's debugger for WSGI applications."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+import uvicorn
+from tests.helpers import GET, Conversation, hello, until
+from uvicorn.errors import ConfigError
+
+
+def failing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    raise ValueError("no tea")
+
+
+def interface_of(app: Any, **options: Any) -> Any:
+    return uvicorn.Config(app, debug=True, log_config=None, **options).load()
+
+
+async def test_an_exception_of_a_wsgi_application_is_shown_in_the_debugger() -> None:
+    conversation = Conversation(interface_of(failing).app, interface="wsgi")
+    conversation.send(GET)
+    await until(lambda: conversation.statuses)
+    assert (conversation.statuses, b"ValueError: no tea" in conversation.received) == ([500], True)
+    await conversation.lose()
+
+
+def test_the_pin_of_the_debugger_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app = interface_of(failing).app
+    assert caplog.messages[-1].endswith(f"enter the PIN {app.pin}")
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"host": "0.0.0.0"}, "got 0.0.0.0:8000"),
+        ({"bind": ["127.0.0.1:8000", "192.0.2.1:80"]}, "got 192.0.2.1:80"),
+        ({"uds": "/tmp/socket"}, "got unix:/tmp/socket"),
+        ({"workers": 2}, "got 2 workers"),
+    ],
+)
+def test_the_debugger_is_refused_where_others_may_reach_it(where: dict[str, Any], found: str) -> None:
+    with pytest.raises(ConfigError, match="^debug: expected one worker, and 127.0.0.1") as caught:
+        interface_of(failing, **where)
+    assert str(caught.value).endswith(found)
+
+
+def test_the_debugger_has_no_effect_on_an_application_of_another_kind(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="uvicorn.error"):
+        assert interface_of(hello).app is hello
+    assert caplog.messages == [
+        "debug has no effect: the debugger is for WSGI applications, not for the interface channels"
+    ]

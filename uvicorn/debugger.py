@@ -1,0 +1,37 @@
+"""`--debug`: werkzeug's interactive debugger in place of a 500, for WSGI applications."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from uvicorn.errors import ConfigError
+from uvicorn.server.listener import Address
+
+logger = logging.getLogger("uvicorn.error")
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
+    """Wrap the WSGI application of `interface` in the debugger; log that there is none for other kinds.
+
+    Raises ConfigError unless one process serves on loopback addresses: whoever has the PIN of the debugger runs code.
+    """
+    if interface.name != "wsgi":
+        logger.info(
+            "debug has no effect: the debugger is for WSGI applications, not for the interface %s", interface.name
+        )
+        return
+    elsewhere = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
+    if elsewhere or workers > 1:
+        found = f"{workers} workers" if workers > 1 else ", ".join(elsewhere)
+        raise ConfigError(
+            f"debug: expected one worker, and {' or '.join(_LOOPBACK)} to listen on, since the debugger runs code of "
+            f"its users; got {found}"
+        )
+    from werkzeug.debug import DebuggedApplication
+
+    interface.app = DebuggedApplication(interface.app, evalex=True)
+    logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", interface.app.pin)
