@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Message:
-    """A payload that was received."""
+    """A received payload."""
 
     group: str
     payload: bytes
@@ -69,14 +69,14 @@ class Recorder:
             raise AssertionError(f"not received; received were {self.events[-10:]!r:.1000}") from None
 
     async def receive(self, count: int) -> list[bytes]:
-        """The payloads, when there are so many."""
+        """Wait for that many messages, and return their payloads."""
         await self.until(lambda: len(self.payloads) >= count)
         return self.payloads
 
 
 @asynccontextmanager
 async def listening(url: str, *groups: str, **options: float | str) -> AsyncIterator[tuple[Backend, Recorder]]:
-    """A started backend that has subscribed to `groups`, and its recorder; stopped in the end."""
+    """Start a backend that subscribes to `groups`; yield it and its recorder; stop it."""
     recorder = Recorder()
     # More than the default: a machine that has much else to do may take a second for a TLS handshake.
     options.setdefault("connect_timeout", 5.0)

@@ -24,7 +24,7 @@ PATIENCE_SECONDS: Final = 30
 
 
 def free_port() -> int:
-    """A port of no use to anybody at this moment, below those that the kernel gives to clients by itself."""
+    """Return a free port below the range from which the kernel chooses ports of clients."""
     while True:
         port = random.SystemRandom().randrange(20000, 32000)
         with socket.socket() as probe:
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A redis-server process that listens on a port and on a Unix socket; the same ones each time it is started."""
+    """A redis-server process on a port and a Unix socket, which stay the same when it is restarted."""
 
     def __init__(self, folder: Path, *options: str, password: str = "", sentinel: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
@@ -61,7 +61,7 @@ class RedisServer:
         return f"unix://{secret}{self.path}"
 
     def start(self) -> None:
-        """Returns when it accepts connections."""
+        """Start the server. Return when it accepts connections."""
         for _ in range(_STARTS):
             port = self.port or free_port()
             if self._run(port):
@@ -86,7 +86,7 @@ class RedisServer:
         return self._process.poll() is None
 
     def _keep_log(self, process: subprocess.Popen[str], started: threading.Event) -> None:
-        """To the end: a server hangs when the pipe of its log is full."""
+        """Read the log to its end: a server hangs when the pipe is full."""
         assert process.stdout is not None
         with process.stdout, open(self.folder / "log", "a", buffering=1) as log:
             for line in process.stdout:
@@ -97,7 +97,7 @@ class RedisServer:
         started.set()
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out."""
+        """Kill the process, as the kernel does when memory runs out."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -106,7 +106,7 @@ class RedisServer:
             self._reader.join(PATIENCE_SECONDS)
 
     def halt(self) -> None:
-        """It neither answers nor goes away."""
+        """Stop the process: connections stay open, and get no reply."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
 
@@ -118,7 +118,7 @@ class RedisServer:
         return (self.folder / "log").read_text()
 
     def ask(self, *command: str | bytes | int) -> Any:
-        """The answer to a command, by another implementation of the protocol."""
+        """Return the reply to a command, through redis-py."""
         client = redis.Redis(host="127.0.0.1", port=self.port, password=self.password or None, protocol=2)
         try:
             return client.execute_command(*command)
@@ -126,7 +126,7 @@ class RedisServer:
             client.close()
 
     def await_answer(self, expected: str, *command: str) -> None:
-        """Ask until `expected` is in the answer: what servers agree on among themselves takes a moment."""
+        """Repeat a command until `expected` is in the reply: servers need a moment to agree."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         answer = ""
         while expected not in answer:
@@ -139,7 +139,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def running(server: RedisServer) -> Iterator[RedisServer]:
-    """Started, and gone in the end."""
+    """Start a server; stop it at the end."""
     server.start()
     try:
         yield server
@@ -149,10 +149,10 @@ def running(server: RedisServer) -> Iterator[RedisServer]:
 
 @contextlib.contextmanager
 def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
-    """A master, its replica, and a sentinel that exchanges them on request.
+    """A master, its replica, and a sentinel that fails over on request.
 
-    By itself it would do so only after a minute: on a busy machine each server is silent for a second now and then, and
-    to be deposed for that is a gap that no test expects.
+    Without a request it fails over after a minute of silence: on a busy machine a server may be silent for a second,
+    and a failover would cause a gap that no test expects.
     """
     with running(RedisServer(folder, "--repl-diskless-sync-delay", "0")) as master:
         replica = RedisServer(folder, "--replicaof", "127.0.0.1", str(master.port))
@@ -170,14 +170,14 @@ def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Redis
 
 
 def fail_over(sentinel: RedisServer) -> None:
-    """Have the replica be the master, whatever has become of the master; returns when it has begun."""
-    # Refused until it knows enough of the replica.
+    """Make the replica the master. Return when the failover has begun."""
+    # The sentinel refuses until it has information about the replica.
     sentinel.await_answer("OK", "SENTINEL", "FAILOVER", "chat")
 
 
 @contextlib.contextmanager
 def cluster_of_three(folder: Path) -> Iterator[list[RedisServer]]:
-    """Three masters that share the slots, and go on without each other."""
+    """Three masters that share the slots, and serve their own slots when another one is down."""
     with contextlib.ExitStack() as stack:
         servers = []
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A backend that tests play, and reply channels that record what they are sent."""
+"""A backend whose messages tests send, and reply channels that record theirs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = HubOptions()
 
 
 class ScriptedBackend(Backend):
-    """Records calls; `receive` and `lose` play the server."""
+    """Records calls. Tests call `receive` and `lose` in place of a server."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class ScriptedBackend(Backend):
 
 
 class Reply:
-    """A client: it takes what it is sent when it is `is_ready`."""
+    """A client that accepts messages while `is_ready` is true."""
 
     def __init__(self) -> None:
         self.name = channel_names.new("reply", self)
@@ -110,13 +110,13 @@ class Reply:
         self._callbacks.append(callback)
 
     def close(self) -> None:
-        """The client goes."""
+        """Disconnect the client."""
         for callback in self._callbacks:
             callback()
 
 
 async def started_hub(backend: Backend, options: HubOptions = OPTIONS, on_gap: OnClientGap | None = None) -> Hub:
-    """A hub of that backend; to be stopped by the test."""
+    """Start a hub with that backend. The test has to stop it."""
 
     async def open_backend() -> Backend:
         return backend

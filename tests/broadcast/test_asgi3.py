@@ -1,4 +1,4 @@
-"""ASGI3 connections as members."""
+"""ASGI 3 connections as members of groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START: Event = {"type": "http.response.start", "status": 200, "headers": []}
 
 
 class Client:
-    """Keeps the events that it is sent."""
+    """Records the events of the application."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

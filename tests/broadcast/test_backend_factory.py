@@ -1,4 +1,4 @@
-"""From a URL to a backend."""
+"""Making the backend of a URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that a script holds up, which refuses everything with BUSY: on every backend, and for publishers without a
+"""A Redis that is busy with a script and refuses all commands with BUSY: every backend, and publishers without an event
 loop (B17b)."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SOON = ("--busy-reply-threshold", "1")
 
 
 class Site:
-    """The servers of one backend, all of which can be held up."""
+    """The servers of one backend, which can be made busy."""
 
     def __init__(self, url: str, servers: list[RedisServer]) -> None:
         self.url = url
@@ -38,7 +38,7 @@ class Site:
         self._threads: list[threading.Thread] = []
 
     async def hold_up(self) -> None:
-        """Have each server run a script until `let_go`; returns when they refuse."""
+        """Run a script on each server until `let_go`. Return when the servers refuse commands."""
         await asyncio.to_thread(self._hold_up)
 
     async def let_go(self) -> None:
@@ -85,7 +85,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 async def until(condition: Any) -> None:
-    """Wait for what timers and other processes bring about."""
+    """Wait for a condition that timers or other processes cause."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
@@ -185,7 +185,7 @@ async def test_a_redis_that_is_busy_at_startup_is_used(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def scripted_redis(answers: dict[bytes, list[bytes]]) -> AsyncIterator[int]:
-    """The port of a server that answers each command with the next of its answers; the last one stays."""
+    """Yield the port of a server that replies to commands with `answers` in order, and repeats the last one."""
     serving: list[Any] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

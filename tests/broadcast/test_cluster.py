@@ -1,4 +1,4 @@
-"""`redis+cluster://`: servers go and return, and slots change their owner."""
+"""`redis+cluster://`: servers restart, and slots move."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def owner(servers: list[RedisServer], group: str) -> RedisServer:
 
 
 def move_slot(slot: int, source: RedisServer, target: RedisServer) -> None:
-    """As `redis-cli --cluster reshard` does it: a server that is not importing it would return it."""
+    """Move a slot by the steps of `redis-cli --cluster reshard`."""
     ids = {server: server.ask("CLUSTER", "MYID").decode() for server in (source, target)}
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
     source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])

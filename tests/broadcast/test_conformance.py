@@ -1,4 +1,4 @@
-"""What every backend promises (B1, B2, B4, B7, B11, B16 of the contract), on each of them."""
+"""The contract of every backend (rules B1, B2, B4, B7, B11, B16)."""
 
 from __future__ import annotations
 

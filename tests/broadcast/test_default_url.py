@@ -17,7 +17,7 @@ from uvicorn.broadcast.default_url import choose_url, url_of_redis
 
 @asynccontextmanager
 async def answering(answer: bytes | None) -> AsyncIterator[int]:
-    """The port of something that gives this answer to whatever it is asked; None: no answer."""
+    """Yield the port of a server that replies to everything with `answer`; None is no reply."""
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

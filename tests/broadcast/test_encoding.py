@@ -1,4 +1,4 @@
-"""Encoding and decoding of messages, and malformed ones."""
+"""Encoding and decoding of messages, also of malformed ones."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What Redis may do to us (B1, B3 to B6, B14b, F4, F6), with servers that are killed, halted and reconfigured.
+"""Failures of Redis (B1, B3 to B6, B14b, F4, F6), with servers that are killed, halted and reconfigured.
 
-After each outage one gap for each group, no message twice, nothing in the event loop's exception handler.
+After each outage each group has one gap, no message arrives twice, and nothing reaches the loop's exception handler.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def url_of(server: RedisServer, scheme: str, *, user: str = "", password: str = 
 
 
 async def until(condition: object) -> None:
-    """Wait for what timers and other processes bring about."""
+    """Wait for a condition that timers or other processes cause."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # type: ignore[operator]  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
 async def say_and_hear(backend: Backend, recorder: Recorder, text: bytes) -> None:
-    """In each group; the publisher waits for its connection if it must."""
+    """Publish to each group when the publisher is connected, and wait for the messages."""
     await until(lambda: backend.metrics.connected)
     for group in GROUPS:
         await backend.publish(group, text)
@@ -54,7 +54,7 @@ async def say_and_hear(backend: Backend, recorder: Recorder, text: bytes) -> Non
 
 
 def course(recorder: Recorder, group: str) -> list[bytes | str]:
-    """The payloads and the reasons of gaps that were received in a group."""
+    """Return the received payloads and the reasons of gaps of a group, in order."""
     return [
         event.payload if isinstance(event, Message) else event.reason
         for event in recorder.events
@@ -137,7 +137,7 @@ async def test_a_gap_begins_when_the_connection_last_worked(own_redis: RedisServ
 
 @pytest.fixture
 def quick_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second of liveness takes a tenth of one."""
+    """Make the liveness check ten times as fast."""
     monkeypatch.setattr(connection, "_STEP_SECONDS", 0.05)
 
 

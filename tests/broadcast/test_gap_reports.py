@@ -1,4 +1,4 @@
-"""Gaps that sequence numbers show, and gaps that the backend reports."""
+"""Gaps in sequence numbers, and gaps that the backend reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_a_gap_in_the_sequence_numbers_is_reported_before_the_next_message
 
 
 def end_interval(hub: Hub) -> None:
-    """As if the interval between two reports had passed."""
+    """End the interval between two reports now."""
     assert hub._gaps._timer is not None
     hub._gaps._timer.cancel()
     hub._gaps._report_pending()

@@ -1,4 +1,4 @@
-"""`channels['groups']`, by the rules of the interface document and the contract of broadcast."""
+"""`channels['groups']`: adding, discarding and sending."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 
 
 class Groups:
-    """A client that uses groups, on a backend that the test speaks for."""
+    """A client that uses groups, with a backend whose messages the test sends."""
 
     def __init__(self, hub: Hub, backend: ScriptedBackend) -> None:
         self.hub = hub

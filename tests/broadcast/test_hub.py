@@ -329,7 +329,7 @@ async def test_a_hub_that_has_not_started_has_counters() -> None:
 
 async def test_a_foreign_reply_channel_is_forgotten_when_it_leaves_its_last_group() -> None:
     class Stranger:
-        """Another server's: it does not say when it ends."""
+        """A reply channel of another server, which does not report a disconnect."""
 
         name = "reply.elsewhere.1"
 

@@ -1,4 +1,4 @@
-"""Log lines that others can cause."""
+"""The limit of log lines that clients and publishers can cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slow client, and one that missed something."""
+"""Slow clients, and clients with gaps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.any_loop
 
 
 class Group:
-    """A group called `chat` with members, whose messages the test makes up."""
+    """The group `chat`, with members and messages of the test."""
 
     def __init__(self, messages: int = 3, octets: int = 10_000, policy: str = "close") -> None:
         self.backend = ScriptedBackend()
@@ -429,7 +429,7 @@ async def test_a_client_that_disconnects_during_a_delivery_is_not_logged_as_an_e
 
 
 class StrangersReply:
-    """Another server's: all it has is a name, and a coroutine `send`."""
+    """A reply channel of another server, with only a name and a coroutine function `send`."""
 
     name = "reply.elsewhere.1"
 

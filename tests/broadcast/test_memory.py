@@ -1,4 +1,4 @@
-"""What is particular to broadcasting within one process."""
+"""The memory backend, beyond the contract of every backend."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Channels = dict[str, Any]
 
 
 async def chat(message: Message, channels: Channels) -> None:
-    """The seeds' chat server, but for its page."""
+    """The chat server of the first documents, without its page."""
     groups, reply = channels["groups"], channels["reply"]
     if message["channel"] == "websocket.connect":
         await groups.send({"group": "chat", "add": reply.name})
@@ -39,7 +39,7 @@ async def chat(message: Message, channels: Channels) -> None:
 
 @asynccontextmanager
 async def running(app: Any, **options: Any) -> AsyncIterator[tuple[BroadcastMiddleware, ScriptedBackend]]:
-    """A middleware on a backend that the test speaks for."""
+    """Run a middleware with a backend whose messages the test sends."""
     backend = ScriptedBackend()
     middleware = BroadcastMiddleware(app, backend=backend, **options)
     await middleware.startup()

@@ -1,4 +1,4 @@
-"""Redis is down, and applications send all the same: what the log says of it."""
+"""The log while applications send and Redis is down."""
 
 from __future__ import annotations
 

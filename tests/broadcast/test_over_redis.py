@@ -1,4 +1,4 @@
-"""Groups over a real Redis: what only shows when messages leave the process."""
+"""Groups over a real Redis, in several processes and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending without an event loop: read by another implementation's subscriber."""
+"""Publishing without an event loop; redis-py receives the messages."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_hanging_cluster_server_is_tried_last_the_next_time(tmp_path: Path) ->
 
 
 def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
-    """A server that answers the questions of one client with these, whatever they are; and the thread that it is."""
+    """Start a server that replies to the commands of one client with `answers`. Return its socket and its thread."""
     server = patient_server()
 
     def serve() -> None:
@@ -276,7 +276,7 @@ def test_a_server_named_by_sentinels_that_is_not_the_master_is_rejected() -> Non
 
 
 class RoundAndRound:
-    """A server of a cluster that answers every question in the same way; `%d` is its own port."""
+    """A cluster server that gives each command the same reply; `%d` is its own port."""
 
     def __init__(self, answer: bytes) -> None:
         self.asked: list[bytes] = []
@@ -430,7 +430,7 @@ def test_publishing_an_invalid_message_without_an_event_loop_raises(group: str, 
 
 
 async def started(url: str) -> tuple[BroadcastMiddleware, Reply]:
-    """A middleware that runs on this loop, and a member of `chat`."""
+    """Start a middleware on this event loop, with a member of `chat`."""
 
     async def app(message: Any, channels: Any) -> None: ...
 

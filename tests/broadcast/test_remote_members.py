@@ -1,4 +1,4 @@
-"""Channels that belong to another process: here another hub whose names are another's."""
+"""Channels of other processes; a second hub with names of its own plays the other process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ASKER = "uvicorn.process.0123456789abcdef"
 
 
 class Process:
-    """A hub, and names, as in a process of their own."""
+    """A hub and channel names like those of another process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *secrets: bytes) -> None:
         self.names = ChannelNames()
@@ -38,7 +38,7 @@ class Process:
         self.channel = GroupsChannel(self.hub)
 
     def enter(self) -> None:
-        """What is looked up from now on is this process's."""
+        """Look up the channel names of this process from now on."""
         for name in ("remote_members", "groups"):
             self._monkeypatch.setattr(f"uvicorn.broadcast.{name}.channel_names", self.names)
 
@@ -65,7 +65,7 @@ async def two_processes(
 
 
 async def ask(asking: Process, owning: Process, message: dict[str, Any]) -> None:
-    """Send a request: each process looks up its own names."""
+    """Send a request while each process looks up its own channel names."""
     asking.enter()
     pending = asking.channel.send(message)
     owning.enter()

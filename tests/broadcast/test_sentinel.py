@@ -1,4 +1,4 @@
-"""`redis+sentinel://`: the master changes, and everybody follows."""
+"""`redis+sentinel://`: clients follow a change of the master."""
 
 from __future__ import annotations
 

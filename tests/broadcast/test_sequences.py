@@ -1,4 +1,4 @@
-"""Numbers of messages, bounded in bytes."""
+"""Sequence numbers, in bounded memory."""
 
 from __future__ import annotations
 

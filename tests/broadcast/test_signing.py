@@ -1,4 +1,4 @@
-"""Signatures of control messages: over everything, once, and for a minute."""
+"""Signatures of control messages: each is valid once, for a minute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clock:
 
 
 def travelled(message: dict[str, Any]) -> dict[str, Any]:
-    """As it arrives."""
+    """Encode and decode a message, as on its way through Redis."""
     arrived: dict[str, Any] = json.loads(json.dumps(message))
     return arrived
 

@@ -1,4 +1,4 @@
-"""What becomes of a slow client: each policy, with a member of every kind."""
+"""Slow clients: each policy with each kind of member."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Message = dict[str, Any]
 
 
 class Site:
-    """An application whose client joins the group `news`, and the gaps of which it is notified."""
+    """An application whose client joins the group `news`. Records the reported gaps."""
 
     def __init__(self) -> None:
         self.gaps: list[Message] = []
@@ -83,7 +83,7 @@ KINDS = (*HTTP, "channels_websocket", "asgi_websocket")
 
 
 class Visit:
-    """A client that has joined, and stops reading."""
+    """A client that has joined the group and reads no more."""
 
     def __init__(self, kind: str, client: Conversation, backend: ScriptedBackend) -> None:
         self.client = client
@@ -92,7 +92,7 @@ class Visit:
         client.transport.client_takes = False
 
     async def receive(self, *letters: str) -> None:
-        """The group is sent messages, each a letter many times."""
+        """Send messages to the group, each of one letter repeated."""
         for letter in letters:
             text = letter * SIZE
             message: Message = (
@@ -108,7 +108,7 @@ class Visit:
 
     @property
     def letters(self) -> str:
-        """Of the messages that have gone to the client."""
+        """Return the letters of the messages that were sent to the client."""
         if isinstance(self.client, WebSocketConversation):
             return "".join(str(text)[0] for text in self.client.heard)
         return self.client.responses()[0].content.decode()[::SIZE]
@@ -215,7 +215,7 @@ async def test_a_reply_channel_without_all_methods_of_a_group_member_is_wrapped(
 
 
 class Host:
-    """Takes events until it does not."""
+    """A host that accepts events until the test stops it."""
 
     def __init__(self) -> None:
         self.events: list[Message] = []

@@ -1,4 +1,4 @@
-"""Subscriptions follow the wanted groups."""
+"""Subscriptions of groups that have members."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.any_loop
 
 
 class RecordingBackend:
-    """Answers when it may."""
+    """A backend whose calls return when the test lets them."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[str]]] = []

@@ -58,7 +58,7 @@ def clients(admin: Admin) -> int:
 
 @pytest.fixture
 def admin(postgres: Path) -> Iterator[Admin]:
-    """A connection past Django, to look at the server and to disturb it."""
+    """A connection without Django, to inspect and disturb the server."""
     with psycopg.connect(host=str(postgres), user=DATABASE, dbname=DATABASE, autocommit=True) as connection:
         # Those of earlier tests end on their side.
         while clients(connection):
@@ -68,7 +68,7 @@ def admin(postgres: Path) -> Iterator[Admin]:
 
 @pytest.fixture
 def threads_of(postgres: Path) -> Iterator[Callable[..., DjangoThreads]]:
-    """Makes `DjangoThreads`, whose threads and connections end with the test."""
+    """Return a function that makes `DjangoThreads`; their threads and connections end with the test."""
     made: list[DjangoThreads] = []
 
     def make(app: Any, threads: int = 4, wait: float = 60.0) -> DjangoThreads:

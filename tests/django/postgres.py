@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests: in a folder of its own, reached by a Unix socket, and gone afterwards."""
+"""A PostgreSQL server for tests, in a temporary folder, on a Unix socket."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_CONNECTIONS: Final = 90
 
 
 def executable(name: str) -> str:
-    """Return the path of one of PostgreSQL's programs; Debian keeps them out of PATH, by version."""
+    """Return the path of a program of PostgreSQL. Debian installs it in a folder outside of PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return str(found[-1]) if found else shutil.which(name) or name
 
 
 def account() -> dict[str, Any]:
-    """Return the arguments of `subprocess` to run as: PostgreSQL refuses to be run by root."""
+    """Return the user arguments of `subprocess`: PostgreSQL refuses to run as root."""
     if os.getuid() != 0:
         return {}
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -36,7 +36,7 @@ def account() -> dict[str, Any]:
 
 @contextmanager
 def postgres_server() -> Iterator[Path]:
-    """Run a server, and yield the folder of its socket, which clients take for a host."""
+    """Run a server, and yield the folder of its socket, which is the host for clients."""
     # Not below pytest's folder, which only its owner may enter; and the path of a socket is short.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     run_as = account()

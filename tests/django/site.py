@@ -1,6 +1,6 @@
-"""A Django site with asynchronous views, and what its tests call it with.
+"""A Django site with asynchronous views, and helpers that call it.
 
-Its databases are one, under aliases that differ in how long connections are kept.
+All database aliases name one database; they differ in CONN_MAX_AGE and in the pool.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def execute(sql: str, alias: str = "kept") -> Any:
 
 
 async def run(sql: str, alias: str = "kept") -> Any:
-    """`execute`, as a coroutine does it."""
+    """Call `execute` from a coroutine."""
     return await sync_to_async(execute)(sql, alias)
 
 
 class TenantMiddleware(MiddlewareMixin):
-    """Keeps the user of the request where sites do, and the database as well."""
+    """Stores the user of the request in a `threading.local`, on the connection and in the database session."""
 
     def process_request(self, request: HttpRequest) -> None:
         user = request.headers.get("user", "nobody")
@@ -192,6 +192,6 @@ async def event(app: Callable[..., Awaitable[Any]], kind: str = "websocket.recei
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what a thread or the database does by itself."""
+    """Wait for a condition that a thread or the database causes."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)

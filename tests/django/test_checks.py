@@ -1,4 +1,4 @@
-"""Each system check: a site that it is about, and one that it is not about."""
+"""Each system check, with a site that it reports and a site that it does not report."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Accepted:
 
 
 def ids(application: str | None, **changed: Any) -> list[str]:
-    """Return the ids of what the checks find wrong with a site."""
+    """Return the ids of the errors and warnings about a site."""
     databases = changed.pop("databases", {"default": {"CONN_MAX_AGE": 0}})
     with override_settings(UVICORN_APPLICATION=application, DATABASES=databases, **changed):
         return [str(message.id) for message in found()]

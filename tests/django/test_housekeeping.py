@@ -1,4 +1,4 @@
-"""What Django does for every request takes no thread for that request."""
+"""Calls that Django makes for each request take no thread."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""No request finds on its thread, on its connection or in its database session what another one has left there.
+"""No request finds state of another request on its thread, on its connection or in its database session.
 
-Each test is an attempt to have a request see what is another's.
+Each test tries to make a request see data of another one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ USERS = [f"user{number}" for number in range(120)]
 
 
 def leave_traces(user: str) -> None:
-    """Leave a user where sites keep theirs."""
+    """Store a user in a `threading.local`, on the connection and in the database session."""
     local.user = connections["kept"].tenant = user
     execute(f"SET app.tenant = '{user}'")
 
@@ -425,7 +425,7 @@ async def test_child_process_forked_in_a_call_opens_connections_of_its_own(threa
 async def test_child_process_forked_in_a_call_does_not_use_the_connections_of_its_parent(
     returns: bool, code: int, threads_of: Make, postgres: Any
 ) -> None:
-    """It would close them at the end of the call, and wait for ever with the sockets of the server."""
+    """Otherwise it would close them at the end of the call, and then wait for ever."""
 
     def fork() -> int:
         execute("SELECT 5", "default")
@@ -524,7 +524,7 @@ def trace_left_by(user: str) -> Callable[..., Any]:
 
 
 class Backend(ModelBackend):
-    """Leaves the user that it has looked up where the rest of the request finds it."""
+    """Stores the user of the request for the calls that follow."""
 
     def get_user(self, user_id: int) -> Any:
         user = super().get_user(user_id)

@@ -1,4 +1,4 @@
-"""Which thread makes a call, for how long it is kept, and in which state it is handed on."""
+"""Which thread makes a call, how long the thread is kept, and its state for the next owner."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def submitted(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any
 
 
 class Blocker:
-    """A call that keeps its thread until it is released, and with it the lease."""
+    """A call that keeps the thread of its lease until it is released."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
@@ -230,7 +230,7 @@ async def test_call_of_an_event_that_was_refused_before_waits_for_a_thread_again
 
 
 def test_closed_lane_ends_its_thread_after_each_lease_until_it_is_opened_again(lanes: Lanes) -> None:
-    """Tasks go on behind the shutdown, and a program may serve an application twice."""
+    """Tasks may run after the shutdown, and a program may serve an application twice."""
     lane = lanes.calls
     for _ in range(3):
         assert once(lanes).submit(int, "5").result() == 5
@@ -505,6 +505,6 @@ def test_threads_close_their_connections_when_they_end(admin: Admin) -> None:
 
 
 def wait_until_idle(lane: Lane) -> None:
-    """Wait for what a thread does behind the outcome of a call."""
+    """Wait until no lease has a thread: a thread works on after the outcome of its call."""
     while lane.leases:
         os.sched_yield()

@@ -1,4 +1,4 @@
-"""`publish_on_commit`: after commit, never after a rollback, and never at the cost of what is saved."""
+"""`publish_on_commit`: messages after a commit, never after a rollback; a failure does not affect the save."""
 
 from __future__ import annotations
 

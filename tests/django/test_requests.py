@@ -154,7 +154,7 @@ async def asgi_handler(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def ask(kind: str, **keys: Any) -> list[dict[str, Any]]:
-    """Return what is sent to a request or a handshake of an application of either kind."""
+    """Return the messages that `login_required` sends in reply to a request or a handshake."""
     if kind in ("http", "websocket"):
         sent: list[dict[str, Any]] = []
 

@@ -424,7 +424,7 @@ async def test_handshake_that_finds_no_thread_is_answered_with_503(interface: st
 
 
 async def hold_calls(site: DjangoThreads) -> Callable[[], None]:
-    """Take the only thread of calls; the result gives it back."""
+    """Occupy the only thread of calls. Call the result to give the thread back."""
     begun, release = threading.Event(), threading.Event()
     once(site.lanes).submit(lambda: (begun.set(), release.wait()))
     begun.wait()

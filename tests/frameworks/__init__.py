@@ -1,4 +1,4 @@
-"""The same small site in five frameworks: what it answers must not depend on the server.
+"""The same small site in five frameworks: its responses must not depend on the server.
 
 Paths that every site has: `/`, `/redirect`, `/show/ANYTHING`, `/environ`, `/cookies`, `/form`, `/upload`, `/raw`,
 `/json`, `/stream`, `/fail`, `/fail-midway`, `/nothing`, `/file`, `/big`.
@@ -34,29 +34,29 @@ _OF_THE_REQUEST: Final = (
 
 
 def environ_of(environ: dict[str, Any]) -> str:
-    """What an environ says about the request, as text."""
+    """Return the request in an environ, as text."""
     shown = {key: environ.get(key) or "" for key in _OF_THE_REQUEST}
     shown |= {key: value for key, value in environ.items() if key.startswith("HTTP_") and key != "HTTP_CONNECTION"}
     return json.dumps(shown, sort_keys=True, indent=1)
 
 
 def told(*values: object) -> str:
-    """Return values as text that differs for values that only look alike."""
+    """Return values as text that shows their types."""
     return "\n".join(map(ascii, values))
 
 
 def digest(content: bytes) -> str:
-    """Size and checksum."""
+    """Return size and checksum."""
     return f"{len(content)} {hashlib.sha256(content).hexdigest()}"
 
 
 def pieces() -> Iterator[bytes]:
-    """A response that is made as it is sent."""
+    """Yield the pieces of a streamed response."""
     for number in range(5):
         yield b"%d" % number * 20000
 
 
 def broken_pieces() -> Iterator[bytes]:
-    """A response that cannot be finished."""
+    """Yield a piece of a response, then raise."""
     yield b"half" * 1000
     raise ValueError("midway")

@@ -49,7 +49,7 @@ def streamed(content: Callable[[], AsyncIterator[bytes]], kind: bytes) -> Respon
 
 
 def encoded(events: Callable[[], AsyncGenerator[str, None]]) -> Callable[[], AsyncIterator[bytes]]:
-    """The same events as bytes, which are all that BlackSheep takes."""
+    """Yield the same events as bytes, which BlackSheep requires."""
 
     async def encode() -> AsyncIterator[bytes]:
         async with aclosing(events()) as texts:

@@ -107,7 +107,7 @@ class Echo(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 class Threaded(JsonWebsocketConsumer):  # type: ignore[misc]
-    """A synchronous consumer, which channels runs on threads; and one that talks to all others."""
+    """A synchronous consumer, which channels runs on threads, in a group with all others."""
 
     groups = ["everybody"]
 

@@ -13,14 +13,14 @@ from tests.frameworks import asgi_parts as parts
 
 
 async def encoded(events: AsyncGenerator[str, None]) -> AsyncIterator[bytes]:
-    """The same events as bytes, which are all that Falcon takes."""
+    """Yield the same events as bytes, which Falcon requires."""
     async with aclosing(events) as texts:
         async for text in texts:
             yield text.encode()
 
 
 class Stream:
-    """Content that is made as it is sent."""
+    """Streamed content."""
 
     def __init__(self, events: Callable[[], AsyncGenerator[str, None]]) -> None:
         self._events = events
@@ -31,7 +31,7 @@ class Stream:
 
 
 class Events(Stream):
-    """The same by Falcon's own way for event streams."""
+    """The same events by `resp.sse`."""
 
     async def on_get(self, req: Any, resp: Any) -> None:
         resp.sse = self._as_events()

@@ -28,7 +28,7 @@ _numbers: Final = itertools.count(1)
 
 
 def go() -> None:
-    """Let what waits go on."""
+    """Release all `until_go`."""
     _gone.set()
 
 
@@ -71,13 +71,13 @@ async def busy() -> AsyncGenerator[str, None]:
 
 
 async def pieces() -> AsyncIterator[bytes]:
-    """BIG."""
+    """Yield BIG in pieces."""
     for start in range(0, len(BIG), 100000):
         yield BIG[start : start + 100000]
 
 
 async def broken_pieces() -> AsyncIterator[bytes]:
-    """A response that cannot be finished."""
+    """Yield a piece of a response, then raise."""
     yield b"half" * 1000
     raise ValueError("midway")
 
@@ -93,6 +93,6 @@ async def endless() -> AsyncIterator[bytes]:
 
 
 async def work() -> None:
-    """What is left to do when the response is out."""
+    """The work of `/background` after its response."""
     await until_go()
     say("the work is done")

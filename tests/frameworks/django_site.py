@@ -67,7 +67,7 @@ from django.urls import path, re_path  # noqa: E402
 
 
 class UploadForm(forms.Form):  # type: ignore[misc]
-    """What a page with a file input posts."""
+    """The form of a page with a file input."""
 
     note = forms.CharField()
     file = forms.FileField()
@@ -101,7 +101,7 @@ def form(request: Any) -> HttpResponse:
 
 
 def upload(request: Any) -> HttpResponse:
-    """With CSRF protection: GET gives the token that POST asks for."""
+    """A view with CSRF protection: GET returns the token that POST needs."""
     if request.method != "POST":
         return HttpResponse(get_token(request))
     filled = UploadForm(request.POST, request.FILES)

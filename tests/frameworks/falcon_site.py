@@ -12,7 +12,7 @@ from tests.frameworks import BIG, COOKIES, FILE, PAGE, broken_pieces, digest, en
 
 
 class Page:
-    """A resource that answers GET with what a function makes of the request."""
+    """A resource that answers GET with the result of a function."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         self._answer = answer

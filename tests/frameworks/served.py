@@ -1,4 +1,4 @@
-"""The site that FRAMEWORK names, as it can be served."""
+"""The site of the framework in FRAMEWORK, wrapped for each kind of host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _adapter = ASGIAdapter(bare)
 
 
 async def below_channels(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """A channels application that leaves everything to the site."""
+    """A channels application that passes every request to the site."""
     await _adapter(message, channels)
 
 

@@ -1,4 +1,4 @@
-"""Requirements C1 to C12 at the border of interfaces and adapters to server and host; the rest is tested per module."""
+"""Requirements C1 to C12 through whole requests; tests of single modules have the others."""
 
 from __future__ import annotations
 

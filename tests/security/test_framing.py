@@ -1,4 +1,4 @@
-"""Requirements A1 to A19: a request has one reading, and no request can be smuggled behind another."""
+"""Requirements A1 to A19: bytes are parsed in one way, so no request can be smuggled behind another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requirements B1 to B5: a client cannot use an application's output against it, or against readers of its logs."""
+"""Requirements B1 to B5: responses and log lines contain nothing that a client can inject."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ async def test_D5_reading_pauses_above_64_KiB_of_unread_content_and_resumes_when
 @pytest.mark.parametrize("first", [1, 65536, 131072])
 @pytest.mark.parametrize("then", [b"", b"\r\n"])
 async def test_D5_at_most_128_KiB_of_unread_content_are_buffered(first: int, then: bytes) -> None:
-    """The loop reads into the buffer of the connection until reading is paused."""
+    """The event loop reads into the receive buffer until reading is paused."""
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     # The bytes after content of 2 bytes are held unparsed.
     conversation.send(request(POST, b"content-length: 1000000" if not then else b"content-length: 2"))
@@ -269,7 +269,7 @@ async def test_D7_reading_stops_during_a_flood_of_pipelined_requests() -> None:
 
 @pytest.mark.any_loop
 async def test_D8_a_head_that_arrives_byte_by_byte_is_scanned_once() -> None:
-    """Counts work, not time: each byte may be searched a bounded number of times."""
+    """Counts work instead of time: each byte may be searched a bounded number of times."""
 
     class CountingBuffer(bytearray):
         looked_at = 0

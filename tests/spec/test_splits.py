@@ -1,4 +1,4 @@
-"""Any way of cutting a stream into pieces gives the same messages, the same replies and the same end."""
+"""A stream gives the same messages, replies and end however it is split into pieces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STREAMS = {**VALID, "websocket": WEBSOCKET, **{name: stream for name, (stream, s
 
 
 async def outcomes(app: Any, stream: bytes, cuts: list[Iterator[int]], clock_moves: bool = False) -> list[Any]:
-    """Send `stream` once for each of `cuts`, on connections of one server, and return what each client experiences."""
+    """Send `stream` once for each of `cuts`, on connections of one server. Return the outcome for each client."""
     recorder = Recorder(app)
     server = Conversation(recorder, date_header=False)
     connections = [server.connect(("127.0.0.1", 10_000 + number)) for number in range(len(cuts))]

@@ -1,4 +1,4 @@
-"""Any way of cutting a stream of frames into pieces gives the same calls and the same error."""
+"""A stream of frames gives the same calls and the same error however it is split into pieces."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_stream_of_frames_gives_the_same_messages_however_it_is_split(name: st
     ],
 )
 def test_a_frame_gives_the_same_message_wherever_it_is_split_once(first: int, size: int, length: int) -> None:
-    """Also where a piece has the length that another reading of the header would give."""
+    """The pieces include all lengths that a wrong parser could take from the header."""
     field = length.to_bytes(size, "big") if size else b""
     marker = {0: length, 2: 126, 8: 127}[size]
     stream = bytes((first, 0x80 | marker)) + field + MASK + masked(b"a" * length)
@@ -79,7 +79,7 @@ def test_a_frame_gives_the_same_message_wherever_it_is_split_once(first: int, si
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_of_frames_gives_the_same_messages_with_a_pause_after_each_call(name: str) -> None:
-    """Nothing is lost, repeated or called during a pause, however the stream is cut and whenever it is resumed."""
+    """No message is lost, repeated, or passed on during a pause."""
     stream, compression = STREAMS[name]
     whole = outcome(name, pieces_of(1 << 30))
     for seed in range(20):

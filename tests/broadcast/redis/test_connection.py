@@ -1,4 +1,4 @@
-"""The order of a conversation with Redis, and how silence is noticed."""
+"""The order of replies from Redis, and the detection of silence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
 
 
 class RecordedConnection(RedisConnection):
-    """A connection without a server: the test plays Redis."""
+    """A connection without a server: the test sends the replies."""
 
     def __init__(self) -> None:
         super().__init__()

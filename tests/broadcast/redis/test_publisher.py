@@ -1,4 +1,4 @@
-"""Publishing while Redis refuses: again, in order, and in time."""
+"""Publishing while Redis gives transient error replies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAKEN = 1
 
 
 class QuietConnection(ObedientConnection):
-    """Nothing waits in the kernel."""
+    """A connection whose bytes have all been sent."""
 
     @property
     def unsent_bytes(self) -> int:
@@ -32,7 +32,7 @@ class QuietConnection(ObedientConnection):
 
 
 class Conversation:
-    """A publisher; the test plays Redis."""
+    """A publisher whose replies the test sends."""
 
     def __init__(self, publish_timeout: float) -> None:
         self.connection = QuietConnection()
@@ -58,7 +58,7 @@ class Conversation:
 
     @property
     def texts(self) -> list[bytes]:
-        """What was sent, in order."""
+        """The published texts, in order."""
         return [command[2] for command in self.connection.sent]
 
     async def until_sent(self, *texts: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A connection and its successors."""
+"""Connections that are replaced when they are lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .test_connection import RecordedConnection
 
 
 class ObedientConnection(RecordedConnection):
-    """Ends when it is aborted, as that of a correct driver."""
+    """A connection that ends when it is aborted."""
 
     def abort_transport(self) -> None:
         super().abort_transport()
@@ -27,7 +27,7 @@ class ObedientConnection(RecordedConnection):
 
 
 class Recorded(ReconnectingConnection):
-    """Keeps account of its connections."""
+    """Records its connections."""
 
     log_level = logging.WARNING
 

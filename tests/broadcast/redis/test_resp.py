@@ -1,4 +1,4 @@
-"""Redis' protocol, read in pieces of any size."""
+"""The parser of Redis' protocol, with bytes in pieces of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
 
 
 def read(data: bytes, *, piece: int = 0, max_payload_bytes: int = 1000) -> list[Any]:
-    """All replies in `data`; refusals as `!` and their text."""
+    """Return all replies in `data`. An error reply is `!` and its text."""
     replies: list[Any] = []
 
     def take(reply: Any) -> None:

@@ -1,4 +1,4 @@
-"""Acknowledgements, refusals and gaps; the test plays Redis."""
+"""Acknowledgements, error replies and gaps; the test sends the replies of Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .test_reconnecting import ObedientConnection
 
 
 class Conversation:
-    """A subscriber, what it received, and its connections, whose replies are those of the test."""
+    """A subscriber, its recorded messages, and its connections, to which the test replies."""
 
     def __init__(self, verbs: Verbs = PLAIN) -> None:
         self.recorder = Recorder()
@@ -62,7 +62,7 @@ class Conversation:
 
 @asynccontextmanager
 async def conversation(verbs: Verbs = PLAIN) -> AsyncIterator[Conversation]:
-    """Connected, and with no groups yet."""
+    """A connected subscriber without groups."""
     talk = Conversation(verbs)
     starting = asyncio.create_task(talk.subscriber.start())
     await talk.until_connected(1)

@@ -1,4 +1,4 @@
-"""Subscriptions that Redis refuses: those that pass are asked for again at once, denied ones every 30 s (B17b)."""
+"""Subscriptions that Redis refuses: transient errors are retried soon, denials every 30 s (B17b)."""
 
 from __future__ import annotations
 

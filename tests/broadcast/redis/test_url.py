@@ -1,4 +1,4 @@
-"""Redis URLs, and the passwords that errors do not show."""
+"""Redis URLs, and errors that show no password."""
 
 from __future__ import annotations
 
