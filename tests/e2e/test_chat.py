@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "chat"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "chat"
 LOG_CLIENTS = """
 import app, logging
 logger = logging.getLogger("uvicorn.app")
@@ -69,3 +70,28 @@ def test_chat_server_notices_a_reloaded_page_and_a_closed_tab(browser: Browser, 
     say(first, "anybody there?")
     assert_messages(first, "anybody there?")
     first.close()
+
+
+def looks(page: Page) -> list[str]:
+    """How a page is laid out: its body, its links, and what the browser names it."""
+    style = "getComputedStyle(document.body)"
+    return [
+        *(str(page.evaluate(f"{style}.{name}")) for name in ("fontFamily", "fontSize", "maxWidth", "color", "margin")),
+        *page.locator("nav a").all_inner_texts(),
+    ]
+
+
+def test_the_chat_of_make_run_is_a_page_of_the_site(browser: Browser) -> None:
+    with running_server(EXAMPLES, "showcase:app", env={"PYTHONDONTWRITEBYTECODE": "1"}) as server:
+        pages = [browser.new_page() for _ in range(2)]
+        for page in pages:
+            page.set_default_timeout(LONGEST_WAIT * 1000)
+            page.goto(f"http://127.0.0.1:{server.port}/")
+            front = looks(page)
+            page.click("nav >> text=A chat")
+            page.wait_for_function("ws.readyState == WebSocket.OPEN")
+            assert looks(page) == front
+        say(pages[0], "hello")
+        for page in pages:
+            assert_messages(page, "hello")
+            page.close()
