@@ -225,7 +225,7 @@ def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("function", [uvicorn.Config, uvicorn.Config.__init__, uvicorn.run])
-def test_a_signature_names_every_keyword_for_programs_that_filter_theirs(function: Any) -> None:
+def test_signatures_of_config_and_run_name_every_keyword(function: Any) -> None:
     parameters = inspect.signature(function).parameters
     assert set(RunOptions.__annotations__) <= set(parameters)
     assert (parameters["port"].default, parameters["backlog"].default) == (None, 2048)
@@ -239,25 +239,27 @@ def test_a_signature_names_every_keyword_for_programs_that_filter_theirs(functio
         ({"http": H11Protocol, "ws": "none"}, "H11Protocol", "NoneType"),
     ],
 )
-def test_the_protocol_classes_exist_by_name(keywords: dict[str, Any], http: str, ws: str) -> None:
+def test_config_protocol_class_attributes_return_placeholder_classes(
+    keywords: dict[str, Any], http: str, ws: str
+) -> None:
     made = config(**keywords)
     chosen = made.http_protocol_class.__name__, getattr(made.ws_protocol_class, "__name__", "NoneType")
     assert chosen == (http, ws)
 
 
-def test_a_factory_of_tls_contexts_has_to_return_one() -> None:
+def test_ssl_context_factory_that_returns_no_context_is_rejected() -> None:
     made = config(ssl_context_factory=lambda config, default: None)
     with pytest.raises(ConfigError, match=r"ssl_context_factory: expected an ssl.SSLContext, got NoneType"):
         made.ssl_context()
 
 
-def test_level_0_leaves_the_level_to_the_configuration() -> None:
+def test_log_level_0_leaves_the_level_of_the_log_config_unchanged() -> None:
     log_config = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "DEBUG"}}}
     uvicorn.Config(hello, log_config=log_config, log_level=0)
     assert logging.getLogger("uvicorn.error").getEffectiveLevel() == logging.DEBUG
 
 
-def test_folders_to_watch_are_paths(tmp_path: Path) -> None:
+def test_config_reload_dirs_are_path_objects(tmp_path: Path) -> None:
     made = uvicorn.Config("shop:app", reload=True, reload_dirs=[str(tmp_path)], log_config=None)
     assert made.reload_dirs == [tmp_path.resolve()]
 
@@ -267,7 +269,7 @@ def test_folders_to_watch_are_paths(tmp_path: Path) -> None:
     [("shop:app", False), (hello, True)],
     ids=["without reload", "with an application that cannot be imported again"],
 )
-def test_folders_to_watch_have_no_effect_unless_the_server_reloads(
+def test_reload_dirs_of_a_server_that_does_not_reload_are_ignored_with_a_warning(
     app: Any, reload: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
@@ -277,7 +279,7 @@ def test_folders_to_watch_have_no_effect_unless_the_server_reloads(
 
 
 @pytest.mark.parametrize("variable", ["0", ""])
-def test_no_workers_mean_one(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_0_means_one_worker(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", variable)
     assert (config().workers, config(workers=0).workers) == (1, 1)
 

@@ -106,11 +106,11 @@ def test_index_page_lists_every_page_of_docs(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
-def test_the_contents_of_the_site_list_every_page_of_docs(page: Path) -> None:
+def test_contents_page_lists_every_page_of_docs(page: Path) -> None:
     assert f"   /docs/{page.stem}\n" in (DOCS / "contents.rst").read_text(encoding="utf-8")
 
 
-def test_the_comparison_counts_the_packages_that_this_one_needs() -> None:
+def test_comparison_page_states_the_number_of_required_packages() -> None:
     needed = [name for name in metadata.requires("uvicorn") or [] if "extra ==" not in name]
     assert f"\n| packages that it needs | {len(needed)} |" in (DOCS / "comparison.md").read_text(encoding="utf-8")
 

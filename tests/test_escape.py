@@ -41,11 +41,11 @@ def test_escaped_value_whose_str_raises_is_shown_by_its_type() -> None:
     assert escaped(Broken()) == "<Broken, whose text fails with ValueError>"
 
 
-def test_lines_of_a_report_are_indented_so_that_none_passes_for_a_line_of_the_log() -> None:
+def test_continuation_lines_of_a_report_are_indented_to_differ_from_log_lines() -> None:
     assert escaped_report("one\x1b\n  two\n") == "\n    one\\x1b\n      two"
 
 
-def test_report_of_one_line_stays_on_its_line() -> None:
+def test_report_of_one_line_stays_on_one_line() -> None:
     assert escaped_report("no database\n") == "no database"
 
 

@@ -31,7 +31,7 @@ def test_gunicorn_settings_documented_as_ignored_are_those_that_log_a_warning() 
     assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.IGNORED)
 
 
-def test_docs_gunicorn_md_has_the_reason_why_each_setting_is_ignored() -> None:
+def test_docs_gunicorn_md_has_a_reason_for_each_ignored_setting() -> None:
     rows = {f"| `{name}` | no | {reason} |" for name, reason in gunicorn_settings.IGNORED.items()}
     text = DOCUMENT.read_text()
     assert {row for row in rows if row not in text} == set()

@@ -127,7 +127,7 @@ ROUTER_OF_APP = (
         ("application = pages; app = BroadcastMiddleware(Router(default=pages))", "app"),
     ],
 )
-def test_M35_a_router_of_the_other_is_served(
+def test_M35_router_that_serves_the_modules_other_application_is_chosen(
     write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write("shop.py", ROUTER_OF_APP + names)
@@ -137,7 +137,7 @@ def test_M35_a_router_of_the_other_is_served(
     assert len(caplog.records) == 1 and repr(served) in caplog.text
 
 
-def test_M35_a_router_and_another_application_are_refused(write: Write) -> None:
+def test_M35_router_and_an_unrelated_application_in_one_module_are_rejected(write: Write) -> None:
     write("shop.py", ROUTER_OF_APP + "app = pages; application = Router(default=live)")
     assert "'application' (router) and 'app' (wsgi), which are different applications" in complaint("shop")
 
@@ -211,7 +211,7 @@ def test_error_for_a_malformed_module_name_shows_a_valid_one(source: str) -> Non
         ("shop.py", "shop"),
     ],
 )
-def test_the_error_for_a_path_suggests_the_module_it_would_be(source: str, meant: str) -> None:
+def test_error_for_a_path_suggests_the_module_name(source: str, meant: str) -> None:
     assert complaint(source).endswith(f", expected 'module:attribute'; did you mean {meant!r}?")
 
 
@@ -361,13 +361,13 @@ def test_package_that_needs_a_missing_module_is_not_reported_as_missing(write: W
 # What other programs call
 
 
-def test_an_exception_inside_the_module_is_raised_as_it_is_to_another_program(write: Write) -> None:
+def test_import_from_string_raises_an_exception_of_the_module_unchanged(write: Write) -> None:
     write("shop.py", "1 / 0")
     with pytest.raises(ZeroDivisionError) as caught:
         import_from_string("shop:app")
     assert caught.value.__suppress_context__
 
 
-def test_a_module_that_does_not_exist_is_an_import_error_of_ours_to_another_program(write: Write) -> None:
+def test_import_from_string_raises_import_from_string_error_for_a_missing_module(write: Write) -> None:
     with pytest.raises(ImportFromStringError, match="no module 'shop'"):
         import_from_string("shop:app")

@@ -41,6 +41,6 @@ _NOT_NEEDED = {
 }
 
 
-def test_serving_a_channels_application_imports_neither_other_interfaces_nor_the_supervisor_nor_websockets() -> None:
+def test_server_of_a_channels_application_imports_no_module_that_it_does_not_need() -> None:
     output = subprocess.check_output([sys.executable, "-c", _SERVE_ONE_REQUEST], text=True)
     assert _NOT_NEEDED.isdisjoint(output.split())

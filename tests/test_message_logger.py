@@ -53,13 +53,13 @@ async def test_messages_are_not_logged_at_level_debug(caplog: pytest.LogCaptureF
         assert await messages_of(app, caplog) == []
 
 
-async def test_messages_of_a_channels_application_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_messages_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
         lines = await messages_of(hello, caplog)
     assert lines == ["Receive {'channel': 'http.request',", "Send {'status': 200,"]
 
 
-async def test_messages_of_a_websocket_are_logged_at_level_trace_without_their_text(
+async def test_websocket_messages_are_logged_at_level_trace_without_their_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def echo(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -78,7 +78,9 @@ async def test_messages_of_a_websocket_are_logged_at_level_trace_without_their_t
     assert not any("secret" in line for line in lines)
 
 
-async def test_a_logged_reply_channel_joins_a_group_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reply_channel_wrapped_by_the_message_logger_joins_a_group_by_its_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def member(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             await channels["groups"].send({"group": "tea", "add": channels["reply"].name})
@@ -95,7 +97,7 @@ async def test_a_logged_reply_channel_joins_a_group_by_its_name(caplog: pytest.L
         await conversation.lose()
 
 
-async def test_a_consumer_is_served_at_level_trace_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+async def test_consumer_is_not_wrapped_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
     async def consumer(message: dict[str, Any]) -> None: ...
 
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
@@ -103,7 +105,7 @@ async def test_a_consumer_is_served_at_level_trace_as_it_is(caplog: pytest.LogCa
     assert interface.app is consumer
 
 
-async def test_connections_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
+async def test_http_and_websocket_connections_are_logged_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.error"):
         conversation = WebSocketConversation(silent)
         await conversation.open()

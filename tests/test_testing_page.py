@@ -18,7 +18,7 @@ FILES: Final = {
 
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("test_")))
-def test_a_file_of_the_page_about_testing_passes(name: str, tmp_path: Path) -> None:
+def test_file_shown_on_the_testing_page_passes(name: str, tmp_path: Path) -> None:
     for file, code in FILES.items():
         (tmp_path / file).write_text(code)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]

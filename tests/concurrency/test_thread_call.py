@@ -102,7 +102,7 @@ async def test_invalid_response_of_a_thread_call_fails_once_and_further_content_
     assert ([str(error) for error in call.failures], gateway.calls) == (["bad status"], [])
 
 
-async def test_worker_thread_above_the_high_water_mark_waits_until_the_client_has_caught_up() -> None:
+async def test_worker_thread_above_the_high_water_mark_waits_until_the_client_has_read_enough() -> None:
     made, _ = exchange()
     made.gateway = gateway = Slow()
     call = Call(made)

@@ -120,7 +120,7 @@ async def post(pool: WorkerPool, done: threading.Event) -> None:
     pool.post(Calling(done.set))
 
 
-def test_C12_forked_process_can_submit_to_the_pool_at_once() -> None:
+def test_C12_forked_process_can_submit_a_job_to_the_pool() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -155,7 +155,7 @@ async def test_pool_accepts_a_full_queue_before_its_workers_have_woken() -> None
     pool.shutdown()
 
 
-async def test_failing_job_does_not_end_its_worker_thread(caplog: pytest.LogCaptureFixture) -> None:
+async def test_job_that_raises_does_not_end_its_worker_thread(caplog: pytest.LogCaptureFixture) -> None:
     pool = WorkerPool(threads=1)
     done = threading.Event()
 

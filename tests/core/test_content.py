@@ -136,6 +136,6 @@ def test_response_content_may_be_bytes_bytearray_or_memoryview() -> None:
     assert [as_bytes(content) for content in (b"x", bytearray(b"x"), memoryview(b"x"))] == [b"x"] * 3
 
 
-def test_error_for_response_content_that_is_text_shows_the_text() -> None:
+def test_error_for_text_as_response_content_shows_the_text() -> None:
     with pytest.raises(LocalProtocolError, match="content: expected bytes, got str 'x'"):
         as_bytes("x")

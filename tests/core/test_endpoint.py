@@ -34,7 +34,7 @@ def test_root_path_is_added_to_request_targets_from_which_a_proxy_removed_it(
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
 
 
-def test_an_endpoint_seen_by_an_entry_is_kept_for_the_next_request_of_that_entry() -> None:
+def test_endpoint_of_a_router_entry_is_kept_for_the_next_request_to_that_entry() -> None:
     endpoint = Endpoint("https", "/base", ("s", 1), ("c", 2))
     endpoint.template = {"of": "another application"}
     seen = endpoint.seen_by("/shop", "/base/shop")
@@ -44,7 +44,7 @@ def test_an_endpoint_seen_by_an_entry_is_kept_for_the_next_request_of_that_entry
 
 
 @pytest.mark.parametrize(("entry", "root_path"), [("/cart", "/base/shop"), ("/shop", "/shop")])
-def test_an_endpoint_seen_by_another_entry_or_below_another_root_is_another(entry: str, root_path: str) -> None:
+def test_endpoint_of_another_router_entry_or_root_path_is_a_new_one(entry: str, root_path: str) -> None:
     endpoint = Endpoint()
     seen = endpoint.seen_by("/shop", "/base/shop")
     seen.context = copy_context()
@@ -52,7 +52,7 @@ def test_an_endpoint_seen_by_another_entry_or_below_another_root_is_another(entr
     assert seen.context is None
 
 
-def test_releasing_an_endpoint_releases_those_that_entries_have_seen() -> None:
+def test_releasing_an_endpoint_releases_the_endpoint_of_its_router_entry() -> None:
     endpoint = Endpoint()
     inner = endpoint.seen_by("/shop", "/shop").seen_by("/cart", "/shop")
     endpoint.context = inner.context = copy_context()
@@ -60,6 +60,6 @@ def test_releasing_an_endpoint_releases_those_that_entries_have_seen() -> None:
     assert endpoint.context is None and inner.context is None
 
 
-def test_the_entries_of_an_endpoint_are_named_in_order() -> None:
+def test_endpoint_names_the_router_entries_of_a_request_in_order() -> None:
     assert Endpoint().via == ""
     assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

@@ -246,7 +246,7 @@ def test_pass_content_asks_the_gateway_for_content_even_if_some_has_arrived() ->
     assert gateway.calls == ["want", "taken"]
 
 
-async def test_receive_returns_when_content_arrives() -> None:
+async def test_receive_of_an_exchange_returns_when_content_arrives() -> None:
     made, gateway = exchange(has_content=True)
     receiving = asyncio.ensure_future(made.receive())
     await asyncio.sleep(0)
@@ -256,7 +256,7 @@ async def test_receive_returns_when_content_arrives() -> None:
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "break_off", "respond"])
-async def test_receive_raises_after_the_last_piece_of_content_that_ended_early(end: str) -> None:
+async def test_receive_of_an_exchange_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"a")
     ENDS[end](made)
@@ -333,7 +333,7 @@ async def test_drain_of_a_gateway_without_flow_control_returns_at_once() -> None
     await made.drain()
 
 
-def test_abort_of_a_complete_exchange_does_nothing() -> None:
+def test_abort_after_a_complete_response_does_nothing() -> None:
     made, gateway = in_state(COMPLETE)
     made.abort("reason")
     assert gateway.calls == []

@@ -139,7 +139,7 @@ def test_end_of_an_accepted_handshake_exchange_does_not_end_the_session(state: S
     assert made.session.state == state
 
 
-def test_accept_that_cannot_be_sent_leaves_the_handshake_undecided() -> None:
+def test_invalid_accept_leaves_the_handshake_undecided() -> None:
     made = Made()
     with pytest.raises(LocalProtocolError, match="bad subprotocol"):
         made.session.accept("bad")
@@ -222,7 +222,7 @@ class Code(IntEnum):
     NORMAL = 1000
 
 
-def test_a_close_code_may_be_a_member_of_an_enumeration() -> None:
+def test_websocket_close_code_may_be_a_member_of_an_enumeration() -> None:
     made = Made(OPEN)
     made.session.close(Code.NORMAL)
     check_close(Code.NORMAL, "")

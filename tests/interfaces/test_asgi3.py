@@ -134,7 +134,7 @@ async def test_asgi_receive_after_the_content_waits_for_http_disconnect() -> Non
     assert app.received[1:] == [{"type": "http.disconnect"}]
 
 
-async def test_asgi_half_closed_client_is_reported_and_still_answered() -> None:
+async def test_asgi_half_close_is_reported_as_http_disconnect_and_the_client_is_still_answered() -> None:
     app = App(receives=2)
     conversation = await answered(app)
     conversation.send_eof()
@@ -143,7 +143,7 @@ async def test_asgi_half_closed_client_is_reported_and_still_answered() -> None:
     assert conversation.responses()[0].content == b"hello"
 
 
-async def test_asgi_client_that_leaves_during_its_upload_is_reported() -> None:
+async def test_asgi_client_that_disconnects_during_its_upload_is_reported() -> None:
     app = App(receives=2)
     conversation = await answered(app, request(POST, b"content-length: 4", content=b"ab"))
     await conversation.lose()
@@ -174,7 +174,7 @@ async def test_asgi_start_and_body_sent_after_a_wait_leave_in_one_write() -> Non
 
 
 @pytest.mark.parametrize("before", [(), (None,)])
-async def test_asgi_response_head_is_sent_when_the_application_waits(before: tuple[Any, ...]) -> None:
+async def test_asgi_response_start_is_sent_when_the_application_waits(before: tuple[Any, ...]) -> None:
     conversation = await answered(App(*before, START, FOR_EVER), timeout_disconnect=0.0)
     assert conversation.responses()[0].status == 200
     assert not conversation.responses()[0].complete
@@ -182,7 +182,7 @@ async def test_asgi_response_head_is_sent_when_the_application_waits(before: tup
     await until(lambda: not conversation.interface.tasks._running)
 
 
-async def test_asgi_stream_continues_after_its_head_was_sent() -> None:
+async def test_asgi_stream_continues_after_its_response_start_was_sent() -> None:
     conversation = await answered(App(START, None, None, MORE, None, LAST))
     response = conversation.responses()[0]
     assert (response.content, response.complete) == (b"more", True)
@@ -392,7 +392,7 @@ async def test_asgi_endless_response_lets_other_tasks_run() -> None:
         (({"type": "http.response.start"},), "expected http.response.start with 'status', got {'type'}"),
     ],
 )
-async def test_asgi_event_out_of_order_raises_with_the_expected_event(
+async def test_asgi_event_out_of_order_raises_an_error_that_names_the_expected_event(
     events: tuple[dict[str, Any], ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(*events)
@@ -691,7 +691,7 @@ async def test_pathsend_that_fails_may_be_followed_by_another_response(file: Pat
     assert (await answered_with_a_file(app)).statuses == [404]
 
 
-async def test_pathsend_to_a_client_that_leaves_is_aborted(file: Path) -> None:
+async def test_pathsend_is_aborted_if_the_client_disconnects(file: Path) -> None:
     app = App(START, pathsend(file))
     conversation = Conversation(app, pathsend=True)
     conversation.transport.client_takes = False
@@ -724,7 +724,7 @@ async def test_pathsend_of_a_file_that_shrinks_aborts_the_response(file: Path) -
         ((START, BODY), "expected nothing after the end of the response"),
     ],
 )
-async def test_pathsend_out_of_order_raises_with_the_expected_event(
+async def test_pathsend_out_of_order_raises_an_error_that_names_the_expected_event(
     file: Path, events: tuple[Any, ...], expected: str
 ) -> None:
     app = App(*events, pathsend(file))

@@ -387,7 +387,7 @@ async def test_asgi_websocket_message_that_arrives_as_receive_is_cancelled_is_ke
         ((ACCEPT, {**TEXT, "bytes": b"a"}), "expected 'text' or 'bytes' in websocket.send, got both or neither"),
     ],
 )
-async def test_websocket_event_out_of_order_raises_with_the_expected_event(
+async def test_asgi_websocket_event_out_of_order_raises_an_error_that_names_the_expected_event(
     events: tuple[dict[str, Any], ...], expected: str
 ) -> None:
     app = App(*events)

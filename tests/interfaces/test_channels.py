@@ -547,7 +547,7 @@ async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_is_500(r
     assert len(raised) == 1
 
 
-async def test_reply_out_of_order_raises_with_state_and_message() -> None:
+async def test_reply_out_of_order_raises_an_error_that_names_state_and_message() -> None:
     said: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -676,7 +676,9 @@ async def test_R15_on_close_calls_back_once_however_the_exchange_ends(ending: st
     assert calls == ["closed"]
 
 
-async def test_R15_failing_on_close_callback_is_logged_and_the_next_is_called(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_is_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     calls: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -731,7 +733,7 @@ async def test_R18_path_is_decoded_once_and_can_always_be_encoded(target: bytes,
     message["path"].encode("utf-8")
 
 
-async def test_status_text_is_the_reason_phrase() -> None:
+async def test_status_text_of_a_reply_is_the_reason_phrase() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "status_text": b"Fine"})
 

@@ -493,7 +493,7 @@ async def test_websocket_send_may_be_called_from_another_thread() -> None:
         ({"close": 1000, "reason": "é" * 62}, "123 bytes"),
     ],
 )
-async def test_websocket_message_that_cannot_be_sent_raises_with_the_reason(message: Message, expected: str) -> None:
+async def test_invalid_websocket_message_raises_an_error_that_names_the_reason(message: Message, expected: str) -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError, match=expected):

@@ -228,7 +228,7 @@ async def test_malformed_websocket_message_raises_and_names_the_expected_form(me
     await conversation.lose()
 
 
-async def test_send_of_a_clients_own_thread_raises_after_the_disconnect() -> None:
+async def test_send_of_a_thread_of_the_client_raises_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:

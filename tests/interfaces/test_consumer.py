@@ -209,7 +209,7 @@ async def test_consumer_content_announced_above_the_limit_is_413_without_100_con
 
 
 @WAYS
-async def test_consumer_is_not_called_for_a_truncated_upload(
+async def test_consumer_is_not_called_if_the_client_disconnects_during_the_upload(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -224,7 +224,9 @@ async def test_consumer_is_not_called_for_a_truncated_upload(
 
 
 @WAYS
-async def test_client_that_closes_its_side_during_its_upload_gets_400(way: Callable[[Consumer], Consumer]) -> None:
+async def test_client_that_half_closes_during_its_upload_to_a_consumer_gets_400(
+    way: Callable[[Consumer], Consumer],
+) -> None:
     conversation = Conversation(way(echo))
     conversation.send(request(POST, b"content-length: 5", content=b"hel"))
     await settle()

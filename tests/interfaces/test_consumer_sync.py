@@ -463,7 +463,7 @@ async def test_sync_consumer_that_returns_after_a_disconnect_logs_nothing(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a task that is started later raises out of the event loop")
-async def test_coroutine_returned_by_a_plain_consumer_that_exits_is_500() -> None:
+async def test_coroutine_of_a_plain_consumer_that_raises_system_exit_is_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise SystemExit
 

@@ -99,7 +99,7 @@ def test_question_mark_without_a_query_is_kept_in_the_raw_uri(raw: str, query: s
         ("/caf\xe9", "", "/caf\xe9", b"/caf%E9"),
     ],
 )
-def test_raw_uri_that_equals_a_path_with_other_meaning_is_built_from_the_path(
+def test_raw_uri_that_does_not_decode_to_the_path_is_rebuilt_from_the_path(
     raw: str, script_name: str, path: str, target: bytes
 ) -> None:
     assert read(RAW_URI=raw, SCRIPT_NAME=script_name, PATH_INFO=path).target == target
@@ -161,7 +161,9 @@ def test_environ_value_that_is_not_text_is_not_a_header() -> None:
         ({"wsgi.input_terminated": True, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}, 0),
     ],
 )
-def test_content_length_of_an_environ_is_its_declared_length_or_its_kind(environ: dict[str, Any], length: int) -> None:
+def test_content_length_of_an_environ_is_the_declared_length_or_until_end_or_unreadable(
+    environ: dict[str, Any], length: int
+) -> None:
     assert content_length(environ) == length
 
 

@@ -180,7 +180,7 @@ def held(*steps: Callable[[HTTPExchange], object]) -> tuple[HTTPExchange, list[s
     return exchange, gateway.calls
 
 
-def test_trailers_are_held_until_the_plain_function_returns() -> None:
+def test_trailers_of_a_plain_function_are_held_until_it_returns() -> None:
     _, calls = held(lambda made: made.respond(200, more_content=True), lambda made: made.write_trailers([]))
     assert calls == ["returned", "response", "trailers"]
 

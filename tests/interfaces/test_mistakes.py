@@ -77,7 +77,7 @@ async def logged(app: Callable[..., Any], caplog: pytest.LogCaptureFixture, stre
 @pytest.mark.any_loop
 @pytest.mark.parametrize("kind", [sending, consumer_sending], ids=["channels", "consumer on a thread"])
 @pytest.mark.parametrize("mistake", RESPONSES)
-async def test_the_line_about_a_wrong_response_is_its_sentence(
+async def test_log_line_for_an_invalid_response_ends_with_the_message_of_the_error(
     kind: Callable[[Any], Callable[..., Any]], mistake: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     message, sentence = RESPONSES[mistake]
@@ -88,7 +88,7 @@ async def test_the_line_about_a_wrong_response_is_its_sentence(
 @pytest.mark.any_loop
 @pytest.mark.parametrize("kind", [sending, consumer_sending], ids=["channels", "consumer on a thread"])
 @pytest.mark.parametrize("mistake", RESPONSES)
-async def test_the_traceback_of_a_wrong_response_has_the_line_of_the_application_and_no_frame_of_ours(
+async def test_traceback_for_an_invalid_response_has_frames_of_the_application_only(
     kind: Callable[[Any], Callable[..., Any]], mistake: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, text = await logged(kind(RESPONSES[mistake][0]), caplog)
@@ -103,7 +103,7 @@ async def test_the_traceback_of_a_wrong_response_has_the_line_of_the_application
         ("body", "channels['body'] exists only if the request has content: use channels.get('body')"),
     ],
 )
-async def test_a_channel_that_an_application_takes_for_granted_is_explained(
+async def test_key_error_for_a_missing_channel_is_logged_with_an_explanation(
     name: str, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -114,7 +114,7 @@ async def test_a_channel_that_an_application_takes_for_granted_is_explained(
 
 
 @pytest.mark.any_loop
-async def test_a_key_error_of_the_application_for_a_dict_of_its_own_is_no_mistake_of_ours(
+async def test_key_error_for_a_dict_of_the_application_is_logged_without_an_explanation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -137,7 +137,7 @@ async def test_a_key_error_of_the_application_for_a_dict_of_its_own_is_no_mistak
         ("tea", "reply.send: expected a dict, got str"),
     ],
 )
-async def test_the_line_about_a_wrong_websocket_message_is_its_sentence(
+async def test_log_line_for_an_invalid_websocket_message_is_the_message_of_the_error(
     message: Any, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(event: Message, channels: Message) -> None:
@@ -154,7 +154,7 @@ async def test_the_line_about_a_wrong_websocket_message_is_its_sentence(
     assert ("# the application's line" in caplog.text, OUR_FOLDER in caplog.text) == (True, False)
 
 
-async def test_a_fault_of_ours_keeps_its_frames() -> None:
+async def test_traceback_of_an_exception_raised_by_the_server_keeps_all_frames() -> None:
     try:
         build_interface(None, None)  # type: ignore[arg-type]
     except AttributeError as error:
@@ -178,7 +178,7 @@ async def keyword(message: Message, channels: Message, *, database: object) -> N
         (keyword, "a coroutine function that takes (message, channels, *, database)"),
     ],
 )
-def test_a_channels_application_with_a_third_parameter_is_rejected_with_what_it_takes(app: Any, found: str) -> None:
+def test_channels_application_with_a_third_parameter_is_rejected_and_its_parameters_named(app: Any, found: str) -> None:
     with pytest.raises(InterfaceError) as caught:
         build_interface(app, Settings(), "'shop:app'")
     assert str(caught.value) == (
@@ -188,7 +188,9 @@ def test_a_channels_application_with_a_third_parameter_is_rejected_with_what_it_
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("part", [1, 100], ids=["in parts", "at once"])
-async def test_tls_on_a_port_for_plain_http_is_named_in_the_log(part: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tls_client_hello_on_a_plain_http_port_is_named_in_the_log(
+    part: int, caplog: pytest.LogCaptureFixture
+) -> None:
     # The beginning of a ClientHello.
     hello = bytes.fromhex("16030100c8010000c40303") + bytes(30)
     conversation = Conversation(Recorder(sending({"status": 200})))

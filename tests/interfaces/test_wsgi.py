@@ -96,7 +96,7 @@ async def test_environ_has_every_key_that_pep_3333_requires() -> None:
     }
 
 
-async def test_C1_field_with_an_underscore_never_reaches_environ() -> None:
+async def test_C1_field_with_an_underscore_in_its_name_never_reaches_the_environ() -> None:
     environ = await environ_of(asking("show", b"X_Forwarded_For: evil", b"X-Forwarded-For: good"))
     assert environ["HTTP_X_FORWARDED_FOR"] == "good"
 
@@ -334,7 +334,7 @@ class Indexed:
         return [b"a", b"b"][index]
 
 
-async def test_wsgi_iterable_with_getitem_only_is_served() -> None:
+async def test_wsgi_iterable_that_only_has_getitem_is_served() -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
         return Indexed()

@@ -164,7 +164,7 @@ async def test_shutdown_waits_for_wsgi_calls_that_run_close() -> None:
     assert len(kept.closed) == 1
 
 
-async def test_wsgi_application_that_had_not_begun_its_response_at_a_disconnect_is_not_logged(
+async def test_wsgi_application_without_a_response_at_the_disconnect_is_not_logged_as_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, release = threading.Event(), threading.Event()
@@ -196,7 +196,7 @@ async def test_wsgi_write_after_the_end_of_the_response_raises() -> None:
     assert response.content == b"x"
 
 
-def test_C10_iterable_is_closed_when_the_event_loop_has_closed() -> None:
+def test_C10_wsgi_iterable_is_closed_after_the_event_loop_has_closed() -> None:
     loop = asyncio.new_event_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     loop.close()

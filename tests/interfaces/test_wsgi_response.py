@@ -112,17 +112,17 @@ def test_header_field_that_is_not_bytes_raises_type_error(part: object) -> None:
 
 
 @pytest.mark.parametrize("value", [bytearray(b"X"), memoryview(bytearray(b"X")), memoryview(b"X")])
-def test_header_of_a_message_may_be_anything_that_holds_bytes(value: Any) -> None:
+def test_header_of_a_message_may_be_bytes_bytearray_or_memoryview(value: Any) -> None:
     assert decode_response(200, b"", [(value, value)], "OK")[1] == [("x", "X")]
 
 
-def test_repeated_header_of_a_message_is_decoded_alike_and_few_are_kept() -> None:
+def test_repeated_header_of_a_message_is_decoded_to_the_same_result_from_a_bounded_cache() -> None:
     for number in range(1000):
         field = (b"X-%d" % number, b"V")
         assert [decode_response(200, b"", [field], "OK")[1] for _ in range(2)] == [[(f"x-{number}", "V")]] * 2
     assert len(_DECODED_FIELDS) <= 256
 
 
-def test_long_header_of_a_message_is_not_kept() -> None:
+def test_long_header_of_a_message_is_not_cached() -> None:
     decode_response(200, b"", [(b"X-Long", b"v" * 200)], "OK")
     assert (b"X-Long", b"v" * 200) not in _DECODED_FIELDS

@@ -40,7 +40,7 @@ async def test_C11_wsgi_upload_can_be_read_by_lines() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C11_truncated_upload_raises_in_the_application(way: str) -> None:
+async def test_C11_incomplete_wsgi_upload_raises_in_the_application(way: str) -> None:
     raised: list[BaseException] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -61,7 +61,7 @@ async def test_C11_truncated_upload_raises_in_the_application(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C11_application_sees_the_first_bytes_before_the_upload_ends(way: str) -> None:
+async def test_C11_wsgi_application_reads_the_first_bytes_before_the_upload_ends(way: str) -> None:
     seen: list[bytes] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -157,7 +157,7 @@ async def test_C11_wsgi_input_reads_like_a_file(expression: str, result: Any, la
 
 
 @pytest.mark.parametrize("expression", ["read()", "read(50)", "readline()", "readlines()"])
-async def test_C11_every_way_of_reading_a_truncated_upload_raises(expression: str) -> None:
+async def test_C11_every_way_of_reading_an_incomplete_wsgi_upload_raises(expression: str) -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 

@@ -145,4 +145,9 @@ def as_bytes(content: Any) -> bytes:
     """Return a response's content as bytes. Raise LocalProtocolError if it is not bytes, bytearray or memoryview."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
-    raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
+    raise not_bytes(content)
+
+
+def not_bytes(content: object) -> LocalProtocolError:
+    """Return the error for content of another type."""
+    return LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")

@@ -153,7 +153,7 @@ class WebSocketSession:
         """Send a text message; dropped once the connection is closing."""
         if self.state is OPEN:
             if not isinstance(text, str):
-                raise _no_text(text)
+                raise _wrong_type("text", "str", text)
             self.gateway.send_text(text)
         elif self.state is CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
@@ -162,7 +162,7 @@ class WebSocketSession:
         """Send a binary message; dropped once the connection is closing."""
         if self.state is OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise _no_bytes(data)
+                raise _wrong_type("bytes", "bytes", data)
             self.gateway.send_bytes(data if isinstance(data, bytes) else bytes(data))
         elif self.state is CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
@@ -226,11 +226,11 @@ def check_message(text: object, data: object) -> None:
     """Raise LocalProtocolError for a malformed message; either argument may be None."""
     if text is not None:
         if not isinstance(text, str):
-            raise _no_text(text)
+            raise _wrong_type("text", "str", text)
         if not _is_utf8(text):
             raise LocalProtocolError("websocket: expected 'text' that UTF-8 can hold, got a lone surrogate")
     if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
-        raise _no_bytes(data)
+        raise _wrong_type("bytes", "bytes", data)
 
 
 def check_close(code: object, reason: object) -> None:
@@ -243,12 +243,8 @@ def check_close(code: object, reason: object) -> None:
         )
 
 
-def _no_text(text: object) -> LocalProtocolError:
-    return LocalProtocolError(f"websocket: expected 'text' as str, got {type(text).__name__}")
-
-
-def _no_bytes(data: object) -> LocalProtocolError:
-    return LocalProtocolError(f"websocket: expected 'bytes' as bytes, got {type(data).__name__}")
+def _wrong_type(key: str, expected: str, value: object) -> LocalProtocolError:
+    return LocalProtocolError(f"websocket: expected {key!r} as {expected}, got {type(value).__name__}")
 
 
 def _is_utf8(text: str) -> bool:

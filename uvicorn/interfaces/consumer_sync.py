@@ -109,7 +109,6 @@ class ConsumerCall(ThreadCall):
     # On any thread
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """See `ThreadReplyChannel.send`."""
         with self._lock:
             state = self._state
             if self._over and state is not COMPLETE:
@@ -148,7 +147,6 @@ class ConsumerCall(ThreadCall):
         return DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """See `ThreadReplyChannel.on_close`."""
         self._loop_calls.post(lambda: self.exchange.on_close(callback))
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:

@@ -11,13 +11,14 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, final
 
 from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import Head, ThreadCall
+from uvicorn.core.content import not_bytes
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.environ import build_environ
@@ -115,7 +116,8 @@ class WSGICall(ThreadCall):
             try:
                 content = b"".join(iterable)
             except TypeError:
-                raise _no_bytes(iterable) from None
+                wrong = (piece for piece in iterable if not isinstance(piece, (bytes, bytearray, memoryview)))
+                raise not_bytes(next(wrong)) from None
             self._send_last(content)
             return
         try:
@@ -193,7 +195,7 @@ class WSGICall(ThreadCall):
         At content-length the response is complete (PEP 3333, "Handling the Content-Length Header").
         """
         if not isinstance(content, bytes):
-            raise LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")
+            raise not_bytes(content)
         if self._ended:
             return True
         if self._answered:
@@ -267,12 +269,6 @@ def _is_iterable(returned: object) -> bool:
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
-
-
-def _no_bytes(pieces: Sequence[object]) -> LocalProtocolError:
-    """Return the error for a list with an item that is not bytes."""
-    wrong = next(piece for piece in pieces if not isinstance(piece, (bytes, bytearray, memoryview)))
-    return LocalProtocolError(f"content: expected bytes, got {type(wrong).__name__} {wrong!r:.100}")
 
 
 @final

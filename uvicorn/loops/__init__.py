@@ -1,1 +1,17 @@
 """Loop factories under the public release's names; `uvicorn.server.loops` is their home."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+
+from uvicorn.server.loops import loop_factory
+
+
+def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
+    """Return a function that returns the factory of the event loop `name`, whatever its argument."""
+
+    def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
+        return loop_factory(name)
+
+    return factory

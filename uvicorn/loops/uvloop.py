@@ -1,13 +1,5 @@
 """The loop factory of `--loop uvloop`."""
 
-from __future__ import annotations
+from uvicorn.loops import named_factory
 
-from asyncio import AbstractEventLoop
-from collections.abc import Callable
-
-from uvicorn.server.loops import loop_factory
-
-
-def uvloop_loop_factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
-    """Return the function that makes the event loop; `use_subprocess` makes no difference."""
-    return loop_factory("uvloop")
+uvloop_loop_factory = named_factory("uvloop")

@@ -16,5 +16,9 @@ class Placeholder:
         )
 
 
+class RequestResponseCycle(Placeholder):
+    """A class that each HTTP protocol module of the public release has."""
+
+
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):
     """A protocol class. As the option `http` or `ws` it means the server's own implementation."""

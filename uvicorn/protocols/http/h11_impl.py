@@ -1,11 +1,8 @@
 """`H11Protocol`, for imports only."""
 
-from uvicorn.protocols.placeholder import Placeholder, ProtocolPlaceholder
+from uvicorn.protocols.placeholder import ProtocolPlaceholder
+from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle
 
 
 class H11Protocol(ProtocolPlaceholder):
-    """A class for imports and annotations, without instances."""
-
-
-class RequestResponseCycle(Placeholder):
     """A class for imports and annotations, without instances."""
