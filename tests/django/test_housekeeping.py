@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,8 +17,13 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.signals import request_started
 from django.http import HttpRequest, HttpResponse
 from django.middleware.cache import FetchFromCacheMiddleware
+from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.gzip import GZipMiddleware
+from django.middleware.locale import LocaleMiddleware
 from django.test import override_settings
+from django.urls import register_converter
+from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
 from django.utils.deprecation import MiddlewareMixin
 
 from tests.django.site import TENANTS, django_site, get, run
@@ -45,12 +51,22 @@ class Hooked(MiddlewareMixin):
 
 
 def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
-    assert not leaves_nothing(partial(print, partial(Hooked(lambda request: None).process_request)))
+    assert not leaves_nothing(hook(Hooked, "process_request", HttpRequest()))
+
+
+@pytest.mark.parametrize("name", ["process_request", "process_response"])
+def test_hook_that_is_called_without_what_django_calls_it_with_may_leave_state_on_its_thread(name: str) -> None:
+    assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
+    assert not leaves_nothing(hook(SessionMiddleware, name))
 
 
 def hook(middleware: type, name: str, *arguments: Any) -> Any:
     """Return the call of a hook as asgiref submits it."""
     return partial(print, "loop", partial(getattr(middleware(lambda request: None), name), *arguments))
+
+
+def after(middleware: type, request: HttpRequest, response: HttpResponse | None = None) -> Any:
+    return hook(middleware, "process_response", request, response or HttpResponse())
 
 
 def request_with(**attributes: Any) -> HttpRequest:
@@ -74,7 +90,7 @@ def test_session_middleware_may_leave_state_on_its_thread_when_it_saves(
     attributes: dict[str, Any], changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
-        assert leaves_nothing(hook(SessionMiddleware, "process_response", request_with(**attributes))) is expected
+        assert leaves_nothing(after(SessionMiddleware, request_with(**attributes))) is expected
 
 
 @pytest.mark.parametrize(
@@ -84,8 +100,8 @@ def test_messages_middleware_may_leave_state_on_its_thread_when_it_stores(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
-    assert leaves_nothing(hook(MessageMiddleware, "process_response", request)) is expected
-    assert leaves_nothing(hook(MessageMiddleware, "process_response", request_with()))
+    assert leaves_nothing(after(MessageMiddleware, request)) is expected
+    assert leaves_nothing(after(MessageMiddleware, request_with()))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +118,75 @@ def test_csrf_middleware_may_leave_state_on_its_thread_when_it_calls_code_of_the
 ) -> None:
     with override_settings(**changed):
         assert leaves_nothing(hook(CsrfViewMiddleware, "process_view", HttpRequest())) is expected
+
+
+@pytest.mark.parametrize(
+    ("middleware", "changed"),
+    [
+        (SessionMiddleware, {"SESSION_ENGINE": "site.sessions"}),
+        (MessageMiddleware, {"MESSAGE_STORAGE": "site.Storage"}),
+    ],
+)
+def test_middleware_that_calls_the_storage_of_a_site_may_leave_state_on_its_thread(
+    middleware: Any, changed: dict[str, str]
+) -> None:
+    calls = hook(middleware, "process_request", HttpRequest()), after(middleware, HttpRequest())
+    assert all(map(leaves_nothing, calls))
+    with override_settings(**changed):
+        assert not any(map(leaves_nothing, calls))
+
+
+class Response(HttpResponse): ...
+
+
+def test_middleware_may_leave_state_on_its_thread_when_the_class_of_the_response_is_the_site_s() -> None:
+    assert leaves_nothing(after(GZipMiddleware, HttpRequest()))
+    assert not leaves_nothing(after(GZipMiddleware, HttpRequest(), Response()))
+
+
+class Converter(StringConverter): ...
+
+
+@pytest.fixture
+def converter() -> Iterator[None]:
+    register_converter(Converter, "site's")
+    yield
+    del REGISTERED_CONVERTERS["site's"]
+    get_converters.cache_clear()
+
+
+def test_middleware_that_resolves_a_path_by_a_converter_of_the_site_may_leave_state(converter: None) -> None:
+    assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page/")))
+    assert not leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
+    assert leaves_nothing(after(LocaleMiddleware, request_with()))
+    assert not leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
+
+
+def test_middleware_that_resolves_a_path_by_converters_of_django_leaves_nothing() -> None:
+    assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
+    assert leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
+
+
+@pytest.mark.parametrize(
+    ("closes", "expected"),
+    [
+        ([], True),
+        ([HttpRequest().close], True),
+        ([request_with(_files={}).close], True),
+        ([request_with(_files={"photo": [object()]}).close], False),
+        ([BytesIO().close], False),
+        ([lambda: None], False),
+    ],
+)
+def test_end_of_a_response_may_leave_state_on_its_thread_when_it_closes_objects_of_the_site(
+    closes: list[Any], expected: bool
+) -> None:
+    response: Any = HttpResponse()
+    response._resource_closers = closes
+    assert leaves_nothing(partial(print, "loop", partial(response.close))) is expected
+    response = Response()
+    response._resource_closers = closes
+    assert not leaves_nothing(partial(print, "loop", partial(response.close)))
 
 
 @pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])

@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.signals import request_finished
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls.converters import get_converters
 
 _HOOKS: Final = frozenset(
     ("process_exception", "process_request", "process_response", "process_template_response", "process_view")
@@ -22,6 +24,8 @@ _HOOKS: Final = frozenset(
 _SESSIONS: Final = "django.contrib.sessions.middleware.SessionMiddleware"
 _MESSAGES: Final = "django.contrib.messages.middleware.MessageMiddleware"
 _CSRF: Final = "django.middleware.csrf.CsrfViewMiddleware"
+_COMMON: Final = "django.middleware.common.CommonMiddleware"
+_LOCALE: Final = "django.middleware.locale.LocaleMiddleware"
 
 #: Middleware that uses no database, except in the cases that `_is_quiet` finds. LoginRequiredMiddleware is not listed:
 #: it calls the site's authentication backend.
@@ -32,11 +36,11 @@ _MIDDLEWARE: Final = frozenset(
         _CSRF,
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.middleware.clickjacking.XFrameOptionsMiddleware",
-        "django.middleware.common.CommonMiddleware",
+        _COMMON,
+        _LOCALE,
         "django.middleware.csp.ContentSecurityPolicyMiddleware",
         "django.middleware.gzip.GZipMiddleware",
         "django.middleware.http.ConditionalGetMiddleware",
-        "django.middleware.locale.LocaleMiddleware",
         "django.middleware.security.SecurityMiddleware",
     )
 )
@@ -54,8 +58,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
     called = inner.func
     owner = getattr(called, "__self__", None)
     if isinstance(owner, HttpResponseBase):
-        receivers = request_finished._live_receivers(owner._handler_class)
-        return called.__name__ == "close" and _is_djangos(type(owner)) and all(map(_are_djangos, receivers))
+        return called.__name__ == "close" and _closes_quietly(owner)
     if owner is not None:
         return called.__name__ in _HOOKS and _is_quiet(type(owner), called.__name__, inner.args)
     code, cells = getattr(called, "__code__", None), getattr(called, "__closure__", None)
@@ -78,21 +81,40 @@ def _inner(function: Callable[[], Any]) -> partial[Any] | None:
     return inner if isinstance(inner, partial) else None
 
 
+def _closes_quietly(response: HttpResponseBase) -> bool:
+    """Return whether `response.close()` closes nothing of the site, and only Django receives its signal."""
+    for closer in response._resource_closers:
+        request = getattr(closer, "__self__", None)
+        if not isinstance(request, HttpRequest) or not _is_djangos(request) or getattr(request, "_files", None):
+            return False
+    return _is_djangos(response) and all(map(_are_djangos, request_finished._live_receivers(response._handler_class)))
+
+
 def _is_quiet(middleware: type, hook: str, arguments: tuple[Any, ...]) -> bool:
     """Return whether the hook uses no database and calls no code of the site."""
     name = f"{middleware.__module__}.{middleware.__qualname__}"
+    is_response = hook == "process_response"
+    if name not in _MIDDLEWARE or len(arguments) <= is_response or (is_response and not _is_djangos(arguments[1])):
+        return False
+    request = arguments[0]
     if name == _CSRF:
         # The middleware calls the failure view and the upload handlers of the settings.
         named = (settings.CSRF_FAILURE_VIEW, *settings.FILE_UPLOAD_HANDLERS)
-        return not settings.CSRF_USE_SESSIONS and all(each.startswith("django.") for each in named)
-    if hook == "process_response" and name == _SESSIONS:
-        session = getattr(arguments[0], "session", None)
-        every = settings.SESSION_SAVE_EVERY_REQUEST
-        return session is None or not (getattr(session, "modified", True) or (every and session.session_key))
-    if hook == "process_response" and name == _MESSAGES:
-        messages = getattr(arguments[0], "_messages", None)
-        return messages is None or not (getattr(messages, "used", True) or getattr(messages, "added_new", True))
-    return name in _MIDDLEWARE
+        return not settings.CSRF_USE_SESSIONS and all(map(_is_name_of_django, named))
+    if name == _SESSIONS:
+        session: Any = getattr(request, "session", None) if is_response else None
+        saves = getattr(session, "modified", True) or (settings.SESSION_SAVE_EVERY_REQUEST and session.session_key)
+        return _is_name_of_django(settings.SESSION_ENGINE) and (session is None or not saves)
+    if name == _MESSAGES:
+        messages = getattr(request, "_messages", None) if is_response else None
+        stores = getattr(messages, "used", True) or getattr(messages, "added_new", True)
+        return _is_name_of_django(settings.MESSAGE_STORAGE) and (messages is None or not stores)
+    # To find out whether another path exists, Django calls the path converters.
+    if name == _COMMON and settings.APPEND_SLASH and not request.path_info.endswith("/"):
+        return _are_djangos(get_converters().values())
+    if name == _LOCALE and is_response and arguments[1].status_code == 404:
+        return _are_djangos(get_converters().values())
+    return True
 
 
 def _are_djangos(things: Any) -> bool:
@@ -101,3 +123,7 @@ def _are_djangos(things: Any) -> bool:
 
 def _is_djangos(thing: Any) -> bool:
     return (getattr(thing, "__module__", None) or "").startswith("django.")
+
+
+def _is_name_of_django(name: str) -> bool:
+    return name.startswith("django.")
