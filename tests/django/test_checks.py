@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import asgiref
 import pytest
 from django.core.checks import run_checks
 from django.core.handlers.asgi import ASGIHandler
@@ -188,3 +189,11 @@ def test_check_w004_reports_middleware_that_does_not_run_for_coroutines_outside_
     application: str, middleware: str, expected: list[str]
 ) -> None:
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected
+
+
+@pytest.mark.parametrize(("version", "expected"), [("3.8.1", ["uvicorn.W005"]), ("3.9.0", []), ("4.0", [])])
+def test_check_w005_reports_an_asgiref_that_shares_context_between_requests(
+    version: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgiref, "__version__", version)
+    assert ids(f"{HERE}.in_threads") == expected

@@ -7,6 +7,7 @@ import hashlib
 import html
 import http.client
 import io
+import json
 import os
 import re
 import signal
@@ -248,6 +249,12 @@ def test_django_form_redirects_to_a_page_that_shows_the_entry(django_site: Serve
     assert (page.status, page.url) == (200, "/")
     assert b"<p>na\xc3\xafve &lt;b&gt;</p>" in page.content
     assert "has been added" in page.text
+
+
+def test_django_asynchronous_view_reads_the_database(django_site: ServerProcess) -> None:
+    browser = Browser(django_site)
+    browser.submit("/", {"name": "Ada", "text": "the newest"})
+    assert json.loads(browser.get("/recent").content)["entries"][0] == {"name": "Ada", "text": "the newest"}
 
 
 def test_django_file_comes_back_as_it_was_uploaded(django_site: ServerProcess) -> None:

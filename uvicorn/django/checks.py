@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple
 
+import asgiref
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
@@ -63,7 +64,7 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
     leaf = _leaf(app)
     if leaf is None:
         return []
-    return [*_atomic_requests(leaf), *_no_threads(leaf), *_connections(leaf), *_middleware(leaf)]
+    return [*_atomic_requests(leaf), *_no_threads(leaf), *_connections(leaf), *_middleware(leaf), *_asgiref()]
 
 
 def _leaf(app: Any) -> Leaf | None:
@@ -138,6 +139,16 @@ def _connections(leaf: Leaf) -> Iterator[CheckMessage]:
 def _number(variable: str, default: int) -> int:
     text = os.environ.get(variable, "")
     return int(text) if text.isdecimal() else default
+
+
+def _asgiref() -> Iterator[CheckMessage]:
+    first, second = asgiref.__version__.split(".")[:2]
+    if (int(first), int(second)) < (3, 9):
+        yield Warning(
+            f"asgiref {asgiref.__version__} shares the language and the URL prefix of a request with concurrent ones.",
+            hint="Install asgiref 3.9 or later.",
+            id="uvicorn.W005",
+        )
 
 
 def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:

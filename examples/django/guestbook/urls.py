@@ -6,6 +6,7 @@ from guestbook import views
 
 urlpatterns = [
     path("", views.index, name="index"),
+    path("recent", views.recent, name="recent"),
     path("entries.csv", views.export, name="export"),
     path("entries/<int:pk>/file", views.download, name="download"),
 ]

@@ -1,11 +1,11 @@
-"""Ordinary synchronous views; each request runs on a thread of the server's pool."""
+"""Synchronous views, each on a thread of the server's pool, and an asynchronous one."""
 
 import csv
 from itertools import chain
 
 from django.contrib import messages
 from django.forms import modelform_factory
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from guestbook.models import Entry
@@ -23,6 +23,12 @@ def index(request: HttpRequest) -> HttpResponse:
         messages.success(request, "Your entry has been added.")
         return redirect("index")
     return render(request, "guestbook/index.html", {"form": form, "entries": Entry.objects.all()[:50]})
+
+
+async def recent(request: HttpRequest) -> JsonResponse:
+    """The newest entries, for programs. `project/asgi.py` gives this path to Django's asynchronous handler."""
+    entries = [{"name": entry.name, "text": entry.text} async for entry in Entry.objects.all()[:10]]
+    return JsonResponse({"entries": entries})
 
 
 def download(request: HttpRequest, pk: int) -> FileResponse:

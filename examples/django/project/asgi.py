@@ -2,8 +2,10 @@
 
 import asyncio
 
+from django.core.asgi import get_asgi_application
 from uvicorn import Route, Router
 from uvicorn.broadcast import BroadcastMiddleware
+from uvicorn.django import DjangoThreads
 
 from project.wsgi import application
 
@@ -26,7 +28,15 @@ async def ticks(message, channels):
     await reply.send({"content": b"done\n"})
 
 
-app = Router(Route("/ticks", ticks), Route("/live", live, protocol="websocket"), default=application)
+# For asynchronous views: sessions, logins and CSRF work as before; each request has database connections of its own.
+asynchronous = DjangoThreads(get_asgi_application())
+
+app = Router(
+    Route("/recent", asynchronous),
+    Route("/ticks", ticks),
+    Route("/live", live, protocol="websocket"),
+    default=application,
+)
 
 # Django's own code needs none of this: a view or a command publishes, whatever process it runs in.
 app = BroadcastMiddleware(app, gaps=False)
