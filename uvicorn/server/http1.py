@@ -104,7 +104,7 @@ class HTTP1Connection(HTTP1Gateway):
         self.data_received(self._context.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
-        # Compared by identity where every request passes: `>=` of an enum takes five times as long.
+        # Identity first, for speed: `>=` of an enum takes five times as long.
         phase = self.phase
         if phase is not IDLE and phase >= LINGERING:
             self._discard(len(data))

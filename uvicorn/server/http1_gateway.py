@@ -184,7 +184,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         exchange.switch_protocols()
         return self._transport, received
 
-    # Flow and pace
+    # Flow control
 
     def _has_room(self, size: int) -> bool:
         """Return whether `size` more bytes of content may be sent to a slow client; warn if not."""

@@ -143,7 +143,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._parser.stop()
             reset(self._transport)
 
-    # The client's side of the end
+    # Disconnects
 
     def _half_close(self, content_follows: bool = False) -> None:
         """Start the time in which a response may continue after the client has closed its side."""
@@ -193,7 +193,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._encoder.keep_alive = False
             exchange.finish()
 
-    # The end
+    # Closing
 
     def _warn(self, what: str) -> None:
         """Log `what` about the client of the current request or, between requests, about the connection's peer."""
@@ -253,7 +253,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._parser.stop()
             self._transport.close()
 
-    # Too slow
+    # Slow clients
 
     def _check_pace(self) -> None:
         """Reject a client that sends content too slowly, unless the server has paused reading."""

@@ -130,7 +130,7 @@ class Supervisor:
     def _log_start(self) -> None:
         logger.info("Started parent process [%d], workers: %d", os.getpid(), self._count)
 
-    # Workers come and go
+    # Starting and stopping workers
 
     def _adjust_workers(self) -> None:
         """Start missing workers, stop surplus ones.

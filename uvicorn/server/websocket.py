@@ -192,7 +192,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._resuming = True
             self._context.loop.call_soon(self._resume_reading, context=self._context.variables)
 
-    # In and out
+    # Sending and receiving
 
     def _send(self, data: bytes) -> None:
         transport = self._transport

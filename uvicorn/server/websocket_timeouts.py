@@ -42,7 +42,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
     session: WebSocketSession
 
     def __init__(self, context: ServerContext) -> None:
-        # `_since` is the time of the last input or, while closing, of the begin of that phase.
+        # `_since` is the time of the last input or, while closing, of the beginning of that phase.
         super().__init__(context, 0.0)
         self.phase = OPENING
         self._pinged = False
@@ -57,12 +57,10 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         """Check the deadlines of the current phase. Called once a second."""
         settings = self._context.settings
         is_over = self._context.clock.is_over
+        if self.phase is OPEN and self._reading_paused:
+            self._look_for_end()
         if self.phase is OPEN:
-            if self._reading_paused:
-                self._look_for_end()
-            if self.phase is not OPEN:
-                pass
-            elif self._pinged:
+            if self._pinged:
                 if self._receiving_paused:
                     # Receiving is paused: the pong may be among the unread bytes.
                     self._pinged = False

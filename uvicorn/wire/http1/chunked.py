@@ -96,16 +96,11 @@ class ChunkedDecoder:
                     return position
                 position += 2
                 self._state = _SIZE
-            elif self._state == _SIZE:
-                next_position = self._chunk_line(data, position)
-                if next_position == position:
-                    return position
-                position = next_position
             else:
-                next_position = self._trailer_line(data, position)
-                if self.complete or next_position == position:
-                    return next_position
-                position = next_position
+                start = position
+                position = self._chunk_line(data, start) if self._state == _SIZE else self._trailer_line(data, start)
+                if position == start or self.complete:
+                    return position
         return position
 
     def _chunk_line(self, data: bytes, position: int) -> int:

@@ -85,7 +85,7 @@ class HTTP1RequestParser(RequestHead):
                 self._receive_part_of_head(data)
             elif data == self._last_head:
                 if self.pairs is None:
-                    # Once for all repetitions: reading `fields` costs each 0.2 us more, of 5.2.
+                    # Built once for all repetitions, which saves each one 0.2 us of 5.2.
                     self.pairs = list(zip(*self.fields, strict=True))
                 self._state = _COMPLETE
                 self._sink.on_request()
@@ -187,7 +187,7 @@ class HTTP1RequestParser(RequestHead):
         elif self._read_usual_head(match, head) and len(head) <= _MEMO_BYTES and len(self.fields[0]) <= _MEMO_FIELDS:
             self._last_head = head
         if not self.keep_alive:
-            # llhttp accepts no head after it.
+            # llhttp accepts nothing after a head with `connection: close`.
             self._llhttp = None
         if self.content_length == 0:
             self._state = _COMPLETE

@@ -29,7 +29,7 @@ INVALID_COMPRESSED: Final = "compressed data does not inflate to a valid message
 # The end of each compressed message, removed on the wire (section 7.2.1).
 _TAIL: Final = b"\x00\x00\xff\xff"
 
-# Most bytes of a step of inflating: zlib copies its remaining input after each step, and memory grows with each.
+# The most bytes of one step: zlib copies its remaining input after each step, and memory grows with each.
 _STEP_IN: Final = 16384
 _STEP_OUT: Final = 65536
 
