@@ -242,15 +242,19 @@ class Hub:
     async def hand_over(self, group: str, encoded: Encoded) -> None:
         """Number a message and publish it. Raises BroadcastUnavailable, which is counted and logged."""
         try:
-            await self._hand_over(group, encoded)
+            if not self._stopped:
+                await self.start()
+            if self.backend is None:
+                raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
+            # No suspension between the two: payloads leave in the order of their numbers.
+            await self.backend.publish(group, encoded.numbered(self.sender, self._sequences.next(group)))
         except BroadcastUnavailable as error:
             self._outage.failed(error)
             if self._outage_timer is None and not self._stopped:
                 self._outage_timer = self.loop.call_later(LOG_SECONDS, self._check_outage, context=Context())
             raise
         else:
-            if self._outage:
-                self._outage.succeeded()
+            self._outage.succeeded()
 
     def _check_outage(self) -> None:
         """Log how many messages failed since the last line. End the outage if the backend is connected again."""
@@ -261,16 +265,6 @@ class Hub:
                 self._outage.succeeded()
             else:
                 self._outage_timer = self.loop.call_later(LOG_SECONDS, self._check_outage, context=Context())
-
-    async def _hand_over(self, group: str, encoded: Encoded) -> None:
-        if self._stopped:
-            raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
-        await self.start()
-        backend = self.backend
-        if backend is None:
-            raise BroadcastUnavailable(f"group {group!r}: the server has stopped")
-        # No suspension between the two: payloads leave in the order of their numbers.
-        await backend.publish(group, encoded.numbered(self.sender, self._sequences.next(group)))
 
     # Called by the backend.
 

@@ -192,6 +192,10 @@ class Member:
                 self._waiting -= 1
                 self._waiting_bytes -= item[2]
 
+    @property
+    def _shown_name(self) -> str:
+        return escaped(self.name, _LONGEST_TEXT)
+
     def _send(self, message: Message) -> None:
         try:
             self.target.send(message)
@@ -211,20 +215,13 @@ class Member:
             if len(logged) >= _MAX_LOGGED_ERRORS:
                 logged.clear()
             logged.add(text)
-            known = isinstance(error, LocalProtocolError)
-            logger.error(
-                "%s: a message of a group was not sent: %s",
-                escaped(self.name, _LONGEST_TEXT),
-                text,
-                exc_info=None if known else error,
-            )
+            traced = None if isinstance(error, LocalProtocolError) else error
+            logger.error("%s: a message of a group was not sent: %s", self._shown_name, text, exc_info=traced)
 
     def _close_slow(self) -> None:
         self.shared.metrics.closed_slow += 1
         self.shared.metrics.dropped_slow += self._waiting + 1
-        logger.warning(
-            "%s: the client does not read the messages of its groups; closed (1013)", escaped(self.name, _LONGEST_TEXT)
-        )
+        logger.warning("%s: the client does not read the messages of its groups; closed (1013)", self._shown_name)
         self.shared.forget(self)
         try:
             self.target.break_off("slow consumer")
@@ -281,11 +278,10 @@ class Member:
                 sent = target.send(message)
                 if sent is not None:
                     await sent
-            except ClientDisconnected as error:
-                self._refuse(error)
-                self.shared.forget(self)
             except Exception as error:
                 self._refuse(error)
+                if isinstance(error, ClientDisconnected):
+                    self.shared.forget(self)
             else:
                 self.shared.metrics.delivered += 1
 
@@ -301,11 +297,7 @@ class Member:
             await asyncio.wait((notifying,))
         if not notifying.cancelled() and (error := notifying.exception()) is not None:
             if not (isinstance(error, BroadcastUnavailable) and error.reported):
-                logger.error(
-                    "%s: exception in the application while it handled a gap",
-                    escaped(self.name, _LONGEST_TEXT),
-                    exc_info=error,
-                )
+                logger.error("%s: the application failed to handle a gap", self._shown_name, exc_info=error)
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None

@@ -108,8 +108,7 @@ class Publisher:
                 raise self._failed(f"{client!r}: {str(error) or type(error).__name__}") from None
             raise
         else:
-            if self._outage:
-                self._outage.succeeded()
+            self._outage.succeeded()
         finally:
             self._lock.release()
 

@@ -150,11 +150,7 @@ class RemoteMembers:
             done = {_KEY: "done", "number": number}
             if isinstance(asker, str) and len(asker) <= _MAX_NAME_CHARACTERS and asker.isascii():
                 done["asker"] = asker
-            task = self._hub.start_task(self._answer(answer, done, waiting))
-            if task.done():
-                self._answers -= 1
-            else:
-                task.add_done_callback(self._answered)
+            self._hub.start_task(self._answer(answer, done, waiting))
 
     def close(self) -> None:
         """Remember the signatures that were received, for the next hub of this process."""
@@ -184,16 +180,15 @@ class RemoteMembers:
         return True
 
     async def _answer(self, group: str, done: Message, waiting: asyncio.Future[None] | None) -> None:
-        if waiting is not None:
-            await asyncio.wait((waiting,))
         try:
+            if waiting is not None:
+                await asyncio.wait((waiting,))
             await self._send(group, done)
         except BroadcastUnavailable:
             # The other process repeats its request.
             pass
-
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        self._answers -= 1
+        finally:
+            self._answers -= 1
 
     async def _send(self, group: str, command: Message) -> None:
         if self._signer is not None:

@@ -86,8 +86,7 @@ class ClusterBackend(Backend):
         for channel in channels:
             self._unplaced.pop(channel, None)
         for server in self._servers.values():
-            here = server.subscriber.channels
-            server.subscriber.unsubscribe([channel for channel in channels if channel in here])
+            server.subscriber.unsubscribe(channels)
 
     async def publish(self, group: str, payload: bytes) -> None:
         self._require_started()
@@ -101,10 +100,15 @@ class ClusterBackend(Backend):
             await self._servers[place].publisher.publish(SHARDED.publish, channel, payload)
         except BroadcastUnavailable as error:
             # A server that redirects a message has not published it.
-            moved_to = self._moved_to(error.__cause__, slot)
-            if moved_to is None:
+            refusal = error.__cause__
+            place = refusal.redirection if isinstance(refusal, RedisRefusal) and refusal.code == "MOVED" else None
+            if place is None:
                 raise
-            await self._servers[moved_to].publisher.publish(SHARDED.publish, channel, payload)
+            self._recheck.set()
+            if place not in self._servers:
+                raise
+            self._owners[slot] = place
+            await self._servers[place].publisher.publish(SHARDED.publish, channel, payload)
 
     async def stop(self) -> None:
         if self._process != os.getpid():
@@ -132,17 +136,6 @@ class ClusterBackend(Backend):
         self._unplaced[entry.channel] = entry
         entry.begin_gap(time.time())
         self._update_connected()
-
-    def _moved_to(self, refusal: BaseException | None, slot: int) -> Place | None:
-        """Return the server to which a publish was redirected, if we are connected to that server."""
-        place = refusal.redirection if isinstance(refusal, RedisRefusal) and refusal.code == "MOVED" else None
-        if place is None:
-            return None
-        self._recheck.set()
-        if place not in self._servers:
-            return None
-        self._owners[slot] = place
-        return place
 
     def _update_connected(self) -> None:
         servers = self._servers.values()
