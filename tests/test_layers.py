@@ -45,7 +45,7 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
     "adapters": CORE | {"concurrency", "interfaces", "routing", "adapters"},
     "broadcast": GROUND | {"broadcast"},
     # Nothing imports it, and nothing else imports Django.
-    "django": CORE | {"interfaces", "broadcast", "django"},
+    "django": CORE | {"interfaces", "routing", "broadcast", "django"},
     # It asks what kinds of application a module has, when a name was not given.
     "importer": frozenset({"errors", "interfaces"}),
 }
@@ -53,8 +53,8 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
 #: Layers that put the others together, and so may import any of them.
 COMPOSITION: Final = frozenset(
     {
-        "__init__", "__main__", "cli", "config", "debugger", "keywords", "logging", "main", "message_logger", "options",
-        "other_servers", "serving", "supervisors", "utils", "worker", "workers",
+        "__init__", "__main__", "check", "cli", "config", "debugger", "keywords", "logging", "main", "message_logger",
+        "options", "other_servers", "serving", "supervisors", "utils", "worker", "workers",
     },
 )  # fmt: skip
 

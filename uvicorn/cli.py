@@ -31,6 +31,8 @@ _GROUPS = (ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, PROXY, TIM
 # Exit codes that scripts can distinguish from STARTUP_FAILURE: a configuration error, an aborted shutdown.
 _USAGE_ERROR, _ABORTED = 2, 1
 
+_ROUTES, _CHECK = "--routes", "--check"
+
 
 class _Option(click.Option):
     """A command-line option, with its group in --help."""
@@ -133,19 +135,49 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
     return [[name, rest] for name, _, rest in pairs]
 
 
+def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    """Keep an option that is no keyword of `Config`."""
+    if value:
+        ctx.meta[option.opts[0]] = value
+
+
 def _reject(ctx: click.Context, option: click.Parameter, value: object) -> None:
     if value:
         raise click.UsageError(f"{option.opts[0]}: {REFUSED[option.name or '']}", ctx)
 
 
-def _serve(app: str, **options: Any) -> None:
+def _serve(app: str, **options: Any) -> int:
     if options["log_config"] is None:
         # The option was not given; for `Config`, None means: do not configure logging.
         del options["log_config"]
     # The command imports from the current folder by default.
     options["app_dir"] = options["app_dir"] or ""
+    asked = click.get_current_context().meta
+    if _ROUTES in asked or _CHECK in asked:
+        return _print_routes(app, options, _CHECK in asked)
     # Looked up when it is called: programs and their tests replace `run` in that module.
     importlib.import_module("uvicorn.main").run(app, **options)
+    return 0
+
+
+def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
+    """Print the table of `app`, with `check` also what is wrong with it; return the exit code."""
+    # Imported late: a server does not need it.
+    from uvicorn.check import report
+    from uvicorn.config import Config
+
+    try:
+        config = Config(app, **options)
+        lines, status = report(config.load_app(), config.settings, repr(app), check=check)
+    except ConfigError as error:
+        if not check:
+            raise
+        if error.__cause__ is not None:
+            _print_cause(error.__cause__)
+        lines, status = [str(error)], 1
+    for line in lines:
+        click.echo(line)
+    return status
 
 
 def work(descriptors: str, payload: BinaryIO) -> None:
@@ -227,6 +259,14 @@ command = _Command(
             show_default=True, help="Time between two scans for changes.",
         ),
         _Option("--factory", group=APPLICATION, is_flag=True, help="APP is a factory: call it to get the application."),
+        _Option(
+            _ROUTES, group=APPLICATION, is_flag=True, expose_value=False, allow_from_autoenv=False, callback=_remember,
+            help="Print which application serves which path, and exit."
+        ),
+        _Option(
+            _CHECK, group=APPLICATION, is_flag=True, expose_value=False, allow_from_autoenv=False, callback=_remember,
+            help="Print the same and what is wrong with it, and exit; the exit code is 1 if anything is."
+        ),
         _Option(
             "--env-file", group=APPLICATION, metavar="FILE",
             help="File with environment variables to set; needs python-dotenv."

@@ -8,12 +8,14 @@ import asgiref
 import pytest
 from django.core.checks import run_checks
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.middleware.common import CommonMiddleware
 from django.test import override_settings
 from django.urls import include, path
 
+from uvicorn import Mount, Route, Router
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.django import DjangoThreads, login_required
 
@@ -38,6 +40,11 @@ django = ASGIHandler()
 django_in_threads = DjangoThreads(django)
 in_more_threads = BroadcastMiddleware(DjangoThreads(bare, threads=40), url="memory://")
 unreadable = {"no": "application"}
+routed = Router(Route("/live", bare), Mount("/shop", Router(Route("/x/*", DjangoThreads(django)))), default=wsgi)
+mounted = Router(Mount("/site", WSGIHandler()))
+mounted_in_threads = BroadcastMiddleware(Router(Mount("/site", DjangoThreads(django))), url="memory://")
+mounted_below = Router(Route("/a/*", Router(Mount("/site", WSGIHandler()))))
+not_mounted = Router(Route("/site/*", WSGIHandler()), Mount("/shop", wsgi))
 
 
 class SyncOnly(CommonMiddleware):
@@ -197,3 +204,21 @@ def test_check_w005_reports_an_asgiref_that_shares_context_between_requests(
 ) -> None:
     monkeypatch.setattr(asgiref, "__version__", version)
     assert ids(f"{HERE}.in_threads") == expected
+
+
+@pytest.mark.parametrize("application", ["mounted", "mounted_in_threads", "mounted_below"])
+def test_check_e003_reports_a_mounted_django_site_with_force_script_name(application: str) -> None:
+    assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME="/forced") == ["uvicorn.E003"]
+
+
+@pytest.mark.parametrize(("application", "name"), [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced")])
+def test_check_e003_ignores_sites_that_are_not_mounted_or_have_no_force_script_name(
+    application: str, name: str | None
+) -> None:
+    assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME=name) == []
+
+
+def test_every_asynchronous_application_of_a_router_is_checked() -> None:
+    databases = {"default": {"ENGINE": "django.db.backends.sqlite3", "CONN_MAX_AGE": 60}}
+    found = ids(f"{HERE}.routed", databases=databases, MIDDLEWARE=[f"{HERE}.SyncOnly"])
+    assert found == ["uvicorn.W001", "uvicorn.W004", "uvicorn.W003"]

@@ -15,12 +15,14 @@ from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.base import BaseHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from uvicorn.django.threads import DjangoThreads
 from uvicorn.errors import InterfaceError
-from uvicorn.interfaces.detect import detect_interface
+from uvicorn.interfaces.detect import build_interface, detect_interface
+from uvicorn.routing import Router
 from uvicorn.settings import Settings
 
 #: PostgreSQL's default `max_connections`, 100, without the 3 that it reserves for superusers.
@@ -61,10 +63,39 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
         app = import_string(name.replace(":", "."))
     except ImportError as error:
         return [Error(f"{name} cannot be imported: {error}", id="uvicorn.E004")]
-    leaf = _leaf(app)
-    if leaf is None:
-        return []
-    return [*_atomic_requests(leaf), *_no_threads(leaf), *_connections(leaf), *_middleware(leaf), *_asgiref()]
+    router = _router(app)
+    leaves = [leaf for one in ([app] if router is None else router.applications) if (leaf := _leaf(one)) is not None]
+    found = [] if router is None else list(_script_name(router))
+    for leaf in leaves:
+        found += [*_atomic_requests(leaf), *_no_threads(leaf), *_middleware(leaf)]
+    return [*found, *_connections(leaves), *(_asgiref() if leaves else ())]
+
+
+def _router(app: Any) -> Router | None:
+    """Return the Router that a server would serve for `app`."""
+    try:
+        interface = build_interface(app, Settings())
+    except InterfaceError:
+        return None
+    return interface.app if isinstance(interface.app, Router) else None
+
+
+def _script_name(router: Router) -> Iterator[CheckMessage]:
+    if settings.FORCE_SCRIPT_NAME is None:
+        return
+    for entry in router.entries:
+        app = entry.app
+        while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
+            app = inner
+        if isinstance(app, Router):
+            yield from _script_name(app)
+        elif entry.moves_root and isinstance(app, BaseHandler):
+            yield Error(
+                f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
+                f" {settings.FORCE_SCRIPT_NAME!r} replaces it in all URLs.",
+                hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
+                id="uvicorn.E003",
+            )
 
 
 def _leaf(app: Any) -> Leaf | None:
@@ -110,10 +141,10 @@ def _no_threads(leaf: Leaf) -> Iterator[CheckMessage]:
         )
 
 
-def _connections(leaf: Leaf) -> Iterator[CheckMessage]:
-    if leaf.threads is None:
+def _connections(leaves: list[Leaf]) -> Iterator[CheckMessage]:
+    own = sum({leaf.threads: leaf.threads.threads for leaf in leaves if leaf.threads is not None}.values())
+    if not own:
         return
-    own = leaf.threads.threads
     processes = _number("WEB_CONCURRENCY", 1)
     pool = _number("UVICORN_THREADS", Settings().threads)
     threads = pool + 2 * own

@@ -154,6 +154,17 @@ def detect_interface(app: Any, source: str = "the application") -> str:
     raise _undecided(source, f"it takes ({', '.join((*names, *_more_of(signature)))})")
 
 
+def guessed_from(app: Any) -> tuple[str, ...]:
+    """Return the parameters of `app` if their number has decided its interface; empty if their names have."""
+    if _declared(app) is not None:
+        return ()
+    try:
+        names = _required_of(inspect.signature(_unwrap(app)[0]))
+    except (TypeError, ValueError):
+        return ()
+    return () if names in _BY_PARAMETER_NAMES else names
+
+
 def _declared(app: Any) -> Any:
     """Return the application's own `__uvicorn_interface__`: the name of an interface, or a function that builds one.
 

@@ -1,0 +1,166 @@
+"""`uvicorn module:application --routes` and `--check`: the table, and one line for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from uvicorn.main import main
+
+CASES = Path(__file__).parent / "check_cases"
+
+#: Returns the lines of the command, and its exit code.
+Invoke = Callable[..., tuple[list[str], int]]
+
+UNREACHABLE = "no request can reach this entry; remove it, or the entries that take its requests before it"
+
+#: Module and options to what `--check` prints below the table, with exit code 1.
+MISTAKES = {
+    ("two_kinds",): [
+        "cannot import 'two_kinds': module 'two_kinds' has 'application' (wsgi) and 'app' (channels), which are "
+        "different applications; name one, 'two_kinds:application' or 'two_kinds:app'"
+    ],
+    ("fails",): ["cannot import 'fails': module 'fails' fails with ValueError: no settings"],
+    ("no_application",): [
+        "cannot import 'no_application': module 'no_application' fails with InterfaceError: Route('/number'): the "
+        "application is not callable: expected an application, got int 42"
+    ],
+    ("no_kind",): [
+        "cannot import 'no_kind': module 'no_kind' fails with InterfaceError: Route('/parts'): cannot detect the "
+        "interface of the application: it takes (one, two, three, four); pass --interface channels, consumer, wsgi, "
+        "asgi3 or asgi2"
+    ],
+    ("parameters",): [
+        "cannot import 'parameters': module 'parameters' fails with ConfigError: Route('/items/{id}'): got '{'; a path "
+        "has no parameters; write '/prefix/*', and let the application read the rest"
+    ],
+    ("equal_entries",): [
+        "cannot import 'equal_entries': module 'equal_entries' fails with ConfigError: Router: Route('/page', "
+        "methods=('GET', 'HEAD', 'POST')) and Route('/page', methods=('POST', 'PUT')) take the same requests; expected "
+        "different paths, hosts, protocols or methods"
+    ],
+    ("unreachable",): [
+        f"Route('/exact/below'): {UNREACHABLE}",
+        f"Route('/elsewhere'): {UNREACHABLE}",
+        f"Route('/page'): {UNREACHABLE}",
+    ],
+    ("below_root", "--root-path", "/base"): [
+        "Route('/base/page'): its path begins like the root path '/base'; write entries without the root path, or pass "
+        "--root-path-cut yes or no"
+    ],
+    ("never_accepts", "--no-ws-implicit-accept"): [
+        "Route('/echo', protocol='websocket'): the connect handler never accepts, and a handshake without a decision "
+        "is rejected; send {'accept': True}, or leave out --no-ws-implicit-accept"
+    ],
+    ("no_websockets",): [
+        "Route('/live', protocol='websocket'): an application of the kind wsgi has no WebSockets and gets handshakes "
+        "as GET requests; remove protocol='websocket', or name an application of another kind"
+    ],
+    ("session_cookies",): [
+        "Mount('/shop') and Mount('/forum'): both have the session cookie 'session', and each empties the other's "
+        "session; set another SESSION_COOKIE_NAME, or the same SECRET_KEY, in one of them"
+    ],
+}
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
+
+    def run(*arguments: str) -> tuple[list[str], int]:
+        result = CliRunner().invoke(main, ["--app-dir", str(CASES), *arguments])
+        return result.stdout.splitlines(), result.exit_code
+
+    yield run
+    for name in {path.stem for path in CASES.glob("*.py")} - known:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("case", MISTAKES, ids="-".join)
+def test_check_prints_one_line_for_each_mistake_and_exits_with_1(case: tuple[str, ...], invoke: Invoke) -> None:
+    lines, status = invoke(*case, "--check")
+    below = [line for line in lines[-len(MISTAKES[case]) :] if not line.startswith("hint: ")]
+    assert (below, status) == (MISTAKES[case], 1)
+
+
+@pytest.mark.parametrize("options", [("below_root", "--root-path", "/other"), ("never_accepts",)], ids="-".join)
+def test_check_of_the_same_site_with_other_options_finds_nothing(options: tuple[str, ...], invoke: Invoke) -> None:
+    _, status = invoke(*options, "--check")
+    assert status == 0
+
+
+def test_check_runs_the_system_checks_of_a_django_site() -> None:
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.stdout.splitlines()[-1], result.returncode) == (
+        "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces it "
+        "in all URLs; Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount",
+        1,
+    )
+
+
+TABLE = """\
+entry              protocol   kind      application    lane
+api.example/api/*  any        asgi3     sound:api      loop
+/live              websocket  channels  sound:live     loop
+/form              POST       wsgi      sound:guessed  16 threads
+/health            any        wsgi      sound:shop     2 threads
+/shop/cart         any        asgi3     sound:api      loop
+/shop/cart/        any        channels  sound:live     loop
+/shop/*            any        wsgi      sound:shop     4 threads
+*                  any        wsgi      sound:shop     16 threads
+up to 38 threads a process
+"""
+
+
+def test_routes_prints_the_table_and_exits_with_0(invoke: Invoke) -> None:
+    lines, status = invoke("sound", "--routes")
+    assert (lines, status) == (TABLE.splitlines(), 0)
+
+
+def test_hints_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
+    lines, status = invoke("sound", "--check")
+    assert (lines[len(TABLE.splitlines()) :], status) == (
+        [
+            "hint: Route('/form', methods=('POST',)): taken for the kind wsgi because of its parameters (request, "
+            "respond); name the kind by interface=... if it is another one",
+            "hint: Route('/cart'): '/cart/' is taken by Route('/cart/'); add an entry for '/cart/' if both are the "
+            "same page",
+            "hint: Route('/cart/'): '/cart' is taken by Route('/cart'); add an entry for '/cart' if both are the "
+            "same page",
+            "hint: Route('/live', protocol='websocket'): a WSGI host has no WebSockets; serve the Router by uvicorn "
+            "for them",
+            "hint: Route('/health'): threads= has no effect on a WSGI host, which calls WSGI applications on threads "
+            "of its own; set the number of threads of that host",
+        ],
+        0,
+    )
+
+
+def test_a_single_application_is_a_table_of_one_entry(invoke: Invoke) -> None:
+    lines, status = invoke("two_kinds:app", "--check")
+    assert (lines, status) == (
+        [
+            "entry  protocol  kind      application    lane",
+            "*      any       channels  two_kinds:app  loop",
+            "no threads",
+        ],
+        0,
+    )
+
+
+def test_routes_of_a_module_that_cannot_be_imported_exits_with_2_as_serving_it_does(invoke: Invoke) -> None:
+    lines, status = invoke("fails", "--routes")
+    assert (lines, status) == ([], 2)
+
+
+def test_neither_option_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    monkeypatch.setenv("UVICORN_CHECK", "1")
+    lines, _ = invoke("two_kinds:app", "--routes")
+    assert lines[0].startswith("entry")

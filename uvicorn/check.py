@@ -1,0 +1,350 @@
+"""`uvicorn module:application --routes` and `--check`: print the table of a site, and what is wrong with it.
+
+Neither runs a request or the startup of an application: they see what the imported objects and the settings show.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any, Final, NamedTuple
+
+from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.detect import build_interface, guessed_from
+from uvicorn.interfaces.threaded import ThreadedInterface
+from uvicorn.routing.entries import Default, Entry, adapted
+from uvicorn.routing.interface import RouterInterface
+from uvicorn.routing.router import Router
+from uvicorn.routing.table import HTTP, WEBSOCKET
+from uvicorn.settings import Settings
+
+_HEADINGS: Final = ("entry", "protocol", "kind", "application", "lane")
+
+# A segment, a method and a host that no table has, to stand for all others.
+_OTHER_SEGMENT: Final = "/\ue000"
+_OTHER_METHOD: Final = "OTHER"
+
+
+class Leaf(NamedTuple):
+    """An application of a site, and its place: the Routers above it, each with the entry that leads on."""
+
+    places: tuple[tuple[Router, Entry], ...]
+    app: Any
+    #: The adapters and middleware objects around the application.
+    wrappers: tuple[Any, ...]
+    interface: Interface
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry of the application itself; None if it is the whole site."""
+        return self.places[-1][1] if self.places else None
+
+    @property
+    def path(self) -> str:
+        """The path below the root of the site, as the table prints it."""
+        moved, below = self.above
+        if self.entry is None or isinstance(self.entry, Default):
+            return f"{moved}{below}/*" if moved or below else "*"
+        return "".join(entry.prefix for _, entry in self.places[:-1] if entry.moves_root) + self.entry.path
+
+    @property
+    def above(self) -> tuple[str, str]:
+        """The prefixes of the Mounts above a default, and that of the Route below them."""
+        moved, below = "", ""
+        for _, entry in self.places:
+            if entry.moves_root:
+                moved, below = moved + entry.prefix, ""
+            elif not isinstance(entry, Default):
+                below = entry.prefix
+        return moved, below
+
+    @property
+    def is_django(self) -> bool:
+        return type(self.app).__module__.startswith("django.")
+
+    @property
+    def pool(self) -> tuple[object, ...]:
+        """What distinguishes its threads from those of other entries."""
+        own = next((entry for _, entry in reversed(self.places) if entry.threads is not None), None)
+        return id(self.app), own or (adapted(self.entry.app)[1] if self.entry is not None else None)
+
+    def __str__(self) -> str:
+        return repr(self.entry) if self.entry is not None else "the application"
+
+
+class Finding(NamedTuple):
+    """Something that is wrong, or for a hint: that may be meant differently."""
+
+    where: str
+    what: str
+    remedy: str
+    is_hint: bool = False
+
+    def __str__(self) -> str:
+        return f"{'hint: ' * self.is_hint}{self.where}: {self.what}; {self.remedy}"
+
+
+def leaves_of(app: Any, settings: Settings, source: str) -> list[Leaf]:
+    """Return the applications of a site in the order of their entries. Raises InterfaceError for an unknown kind."""
+    interface = build_interface(app, settings, source)
+    if isinstance(interface, RouterInterface):
+        return list(_leaves(interface.app, settings, ()))
+    return [Leaf((), *_inside(app), interface)]
+
+
+def _leaves(router: Any, settings: Settings, above: tuple[tuple[Router, Entry], ...]) -> Iterator[Leaf]:
+    default = () if router.default is None else (Default(router.default),)
+    for entry in (*router.entries, *default):
+        interface = entry.build(settings)
+        places = (*above, (router, entry))
+        if isinstance(interface, RouterInterface):
+            yield from _leaves(interface.app, settings, places)
+        else:
+            yield Leaf(places, *_inside(entry.app), interface)
+
+
+def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the application inside our adapters and middleware objects, and these."""
+    wrappers: list[Any] = []
+    while True:
+        inner = adapted(app)[0]
+        if inner is app and not inspect.isroutine(app) and not inspect.isclass(app):
+            inner = inspect.getattr_static(app, "__wrapped__", None) or app
+        if inner is app:
+            return app, tuple(wrappers)
+        wrappers.append(app)
+        app = inner
+
+
+def table_of(leaves: list[Leaf]) -> list[str]:
+    """Return the lines of the table, with the number of threads below it."""
+    rows = [_HEADINGS, *map(_row, leaves)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if any(leaf.is_django for leaf in leaves):
+        lines = [
+            f"{line}   outside of Django's middleware" if leaf is not None and _is_bare(leaf) else line
+            for line, leaf in zip(lines, (None, *leaves), strict=True)
+        ]
+    pools = {leaf.pool: leaf.interface for leaf in leaves if isinstance(leaf.interface, ThreadedInterface)}
+    threads = sum(interface.calls_at_a_time for interface in pools.values())
+    return [*lines, (f"up to {threads} threads a process" if threads else "no threads") + _connections(leaves)]
+
+
+def _connections(leaves: list[Leaf]) -> str:
+    """Return how many database connections Django's applications may open; empty without Django."""
+    # If the site uses them, they have been imported.
+    conf, threads = sys.modules.get("django.conf"), sys.modules.get("uvicorn.django.threads")
+    if conf is None:
+        return ""
+    most: dict[object, int] = {}
+    for leaf in leaves:
+        for wrapper in leaf.wrappers:
+            if threads is not None and isinstance(wrapper, threads.DjangoThreads):
+                most[wrapper] = 2 * wrapper.threads
+        if leaf.is_django and isinstance(leaf.interface, ThreadedInterface):
+            most[leaf.pool] = leaf.interface.calls_at_a_time
+    databases = len(conf.settings.DATABASES) if most else 0
+    return f"; Django: up to {sum(most.values()) * databases} database connections a process" if databases else ""
+
+
+def _row(leaf: Leaf) -> tuple[str, ...]:
+    entry, interface = leaf.entry, leaf.interface
+    host = next((entry.host for _, entry in leaf.places if entry.host is not None), None)
+    path = (host or "") + leaf.path + (" (mounted)" if entry is not None and entry.moves_root else "")
+    protocol = "any"
+    if entry is not None:
+        protocol = ", ".join(sorted(entry.methods)) if entry.methods is not None else entry.protocol or "any"
+    lane = "loop"
+    if isinstance(interface, ThreadedInterface):
+        lane = f"{interface.calls_at_a_time} threads" if interface.calls_at_a_time else "its executor"
+    return path, protocol, interface.name, name_of(leaf.app), lane
+
+
+def _is_bare(leaf: Leaf) -> bool:
+    return not leaf.is_django and not isinstance(leaf.interface, ThreadedInterface)
+
+
+def name_of(app: Any) -> str:
+    """Return the name by which `app` can be imported if a module has it, or that of its class."""
+    if inspect.isroutine(app) or inspect.isclass(app):
+        return f"{app.__module__}:{app.__qualname__}"
+    # In the order in which their imports have ended: the module that has made the object is the first to have it.
+    for module_name, module in list(sys.modules.items()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app and not name.startswith("_"):
+                return f"{module_name}:{name}"
+    return f"{type(app).__module__}:{type(app).__qualname__}"
+
+
+def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Finding]:
+    """Yield what is wrong with a site, then hints."""
+    hints: list[Finding] = []
+    for leaf in leaves:
+        yield from (*_unreachable(leaf), *_below_root(leaf, settings), *_websockets(leaf, settings))
+        hints += (*_guessed(leaf), *_slashed_twin(leaf))
+    yield from _session_cookies(leaves)
+    yield from _django_checks()
+    yield from hints
+    if type(app).__name__ == "WSGIAdapter" and type(app).__module__ == "uvicorn.adapters.wsgi":
+        yield from _on_wsgi_hosts(leaves)
+
+
+def _unreachable(leaf: Leaf) -> Iterator[Finding]:
+    if leaf.places and not any(_reaches(leaf, *request) for request in _requests(leaf)):
+        yield Finding(
+            str(leaf), "no request can reach this entry", "remove it, or the entries that take its requests before it"
+        )
+
+
+def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
+    """Yield path, host, protocol and method of requests that represent all that the entry may take."""
+    prefix = "".join(leaf.above)
+    entries = [entry for _, entry in leaf.places]
+    hosts = {entry.host for entry in entries if entry.host is not None} or {""}
+    methods = set().union(*(entry.methods or () for entry in entries)) or {_OTHER_METHOD}
+    for path in (prefix, prefix + _OTHER_SEGMENT):
+        for host in hosts:
+            yield path, host, WEBSOCKET, "GET"
+            for method in methods:
+                yield path, host, HTTP, method
+
+
+def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bool:
+    for router, entry in leaf.places:
+        found = router.find(path, host=host, protocol=protocol, method=method)
+        if found is not entry and not (isinstance(found, Default) and isinstance(entry, Default)):
+            return False
+        if entry.moves_root:
+            path = path[len(entry.prefix) :]
+    return True
+
+
+def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
+    """Entries whose first segment is that of the root path: nobody can tell whether a proxy has cut it off."""
+    if leaf.places and settings.root_path:
+        entry = leaf.places[0][1]
+        if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:
+            yield Finding(
+                repr(entry),
+                f"its path begins like the root path {settings.root_path!r}",
+                "write entries without the root path, or pass --root-path-cut yes or no",
+            )
+
+
+def _websockets(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
+    entry = leaf.entry
+    if entry is not None and entry.protocol == WEBSOCKET and not leaf.interface.serves_websockets:
+        yield Finding(
+            str(leaf),
+            f"an application of the kind {leaf.interface.name} has no WebSockets and gets handshakes as GET requests",
+            "remove protocol='websocket', or name an application of another kind",
+        )
+    elif leaf.interface.name == "channels" and not settings.ws_implicit_accept and settings.ws:
+        words = _words_of(leaf.app)
+        takes = entry is not None and entry.protocol == WEBSOCKET or "websocket.connect" in words
+        if words and takes and "accept" not in words:
+            yield Finding(
+                str(leaf),
+                "the connect handler never accepts, and a handshake without a decision is rejected",
+                "send {'accept': True}, or leave out --no-ws-implicit-accept",
+            )
+
+
+def _words_of(app: Any) -> set[str]:
+    """Return the names and text constants in the code of a function or of a callable object's class."""
+    function = inspect.unwrap(app if inspect.isroutine(app) else type(app).__call__)
+    code = getattr(function, "__code__", None)
+    found: set[str] = set()
+    waiting = [code] if isinstance(code, CodeType) else []
+    while waiting:
+        code = waiting.pop()
+        found.update(code.co_names)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                waiting.append(constant)
+            elif isinstance(constant, str):
+                found.add(constant)
+            elif isinstance(constant, tuple):
+                found.update(part for part in constant if isinstance(part, str))
+    return found
+
+
+def _guessed(leaf: Leaf) -> Iterator[Finding]:
+    entry = leaf.entry
+    names = guessed_from(leaf.app) if entry is None or entry.interface == "auto" else ()
+    if names:
+        yield Finding(
+            str(leaf),
+            f"taken for the kind {leaf.interface.name} because of its parameters ({', '.join(names)})",
+            "name the kind by interface=... if it is another one" if entry is not None else "pass --interface",
+            is_hint=True,
+        )
+
+
+def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
+    if leaf.places and leaf.places[-1][1].is_exact:
+        router, entry = leaf.places[-1]
+        twin = entry.path.removesuffix("/") if entry.path.endswith("/") else f"{entry.path}/"
+        other = router.find(twin, host=entry.host or "", protocol=entry.protocol or HTTP)
+        if other is not None and not isinstance(other, Default) and other.app is not entry.app:
+            yield Finding(
+                str(leaf),
+                f"{twin!r} is taken by {other!r}",
+                f"add an entry for {twin!r} if both are the same page",
+                is_hint=True,
+            )
+
+
+def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
+    """Flask applications that overwrite each other's session."""
+    first: dict[tuple[object, ...], Leaf] = {}
+    for leaf in leaves:
+        config = getattr(leaf.app, "config", None)
+        if not isinstance(config, dict) or not config.get("SECRET_KEY") or "SESSION_COOKIE_NAME" not in config:
+            continue
+        path = config.get("SESSION_COOKIE_PATH") or config.get("APPLICATION_ROOT")
+        other = first.setdefault((config["SESSION_COOKIE_NAME"], config.get("SESSION_COOKIE_DOMAIN"), path), leaf)
+        if other.app is not leaf.app and other.app.config["SECRET_KEY"] != config["SECRET_KEY"]:
+            yield Finding(
+                f"{other} and {leaf}",
+                f"both have the session cookie {config['SESSION_COOKIE_NAME']!r}, and each empties the other's session",
+                "set another SESSION_COOKIE_NAME, or the same SECRET_KEY, in one of them",
+            )
+
+
+def _django_checks() -> Iterator[Finding]:
+    """The system checks of `uvicorn.django`, if the site has it among its INSTALLED_APPS."""
+    apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
+    if apps is not None and checks is not None and apps.apps.ready:
+        for message in checks.run_checks():
+            if str(message.id).startswith("uvicorn.") and not message.is_silenced():
+                yield Finding(message.id, message.msg.rstrip("."), str(message.hint).rstrip("."))
+
+
+def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
+    for leaf in leaves:
+        entry = leaf.entry
+        if entry is not None and entry.threads is not None:
+            yield Finding(
+                str(leaf),
+                "threads= has no effect on a WSGI host, which calls WSGI applications on threads of its own",
+                "set the number of threads of that host",
+                is_hint=True,
+            )
+        if entry is not None and entry.protocol == WEBSOCKET:
+            yield Finding(
+                str(leaf), "a WSGI host has no WebSockets", "serve the Router by uvicorn for them", is_hint=True
+            )
+
+
+def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:
+    """Return the lines to print, and the exit code: 1 if `check` has found something wrong."""
+    leaves = leaves_of(app, settings, source)
+    lines = table_of(leaves)
+    if not check:
+        return lines, 0
+    found = list(findings(app, leaves, settings))
+    return [*lines, *map(str, found)], int(any(not finding.is_hint for finding in found))
