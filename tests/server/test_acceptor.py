@@ -1,4 +1,4 @@
-"""Connections from the kernel's queue to their transport: how many on each turn of the event loop, and errors."""
+"""How the acceptor takes connections from the kernel's queue: how many in each iteration of the loop, and errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def waiting_clients(sock: socket.socket, count: int) -> Iterator[list[socket.socket]]:
-    """Clients that the kernel has connected, and that wait to be accepted."""
+    """Connect `count` clients that wait in the kernel's queue."""
     with ExitStack() as stack:
         clients = []
         for _ in range(count):
@@ -49,7 +49,7 @@ def waiting_clients(sock: socket.socket, count: int) -> Iterator[list[socket.soc
 
 @asynccontextmanager
 async def accepting(sock: socket.socket) -> AsyncIterator[tuple[Acceptor, ServerContext]]:
-    """An acceptor that has started, and accepts from the next turn on."""
+    """Start an acceptor, which accepts from the next iteration of the event loop on."""
     context = build_context()
     acceptor = Acceptor(context, sock)
     acceptor.start()
@@ -64,7 +64,7 @@ async def accepting(sock: socket.socket) -> AsyncIterator[tuple[Acceptor, Server
 
 
 async def accepted_on_each_turn(context: ServerContext, total: int) -> list[int]:
-    """How many connections each turn of the loop has accepted, until there are `total`; turns without any left out."""
+    """Return how many connections each iteration has accepted, without empty ones, until there are `total`."""
     counts = []
     before = 0
     while before < total:
@@ -117,7 +117,7 @@ async def test_accepted_connection_sends_small_packets_without_delay() -> None:
 
 
 class FailingSocket(socket.socket):
-    """A listening socket whose next attempts to accept fail."""
+    """A listening socket whose next calls of `accept` fail."""
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""TLS connections until their handshake has ended: counted for the limit, given a deadline, never left behind."""
+"""TLS connections during their handshake: counted towards the limit, given a deadline, and always closed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def port_of(server: uvicorn.Server) -> int:
 
 @asynccontextmanager
 async def plain_client(server: uvicorn.Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A client that has connected, and has not begun its handshake."""
+    """Connect a client that does not begin its handshake."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
     try:
         yield reader, writer

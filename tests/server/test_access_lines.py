@@ -1,4 +1,4 @@
-"""The access log has one line for every response that has begun, and says how it ended."""
+"""The access log has one line with the outcome for every response that has begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines about clients: nothing that a client sends can forge one, or make too many of them."""
+"""The format of log lines about clients, their escapes, and the limit on their number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def access_line(
     query_string: bytes = b"",
     client: tuple[str, int] | None = CLIENT,
 ) -> str:
-    """The line for a response."""
+    """Return the access line of a response."""
     target = raw_path + b"?" + query_string if query_string else raw_path
     exchange = HTTPExchange(HTTPGateway(), Endpoint(client=client), "GET", target, "1.1", ((), ()), False)
     exchange.status = 200

@@ -1,4 +1,4 @@
-"""The server's time."""
+"""The server's clock: ticks, deadlines and jitter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.server.clock import TICK_SECONDS, Clock
 
 
 class HandClock(Clock):
-    """Time that the test sets."""
+    """A clock whose time the test sets."""
 
     seconds = 1000.0
 

@@ -1,4 +1,4 @@
-"""What HTTP/1.1 and WebSocket connections do with their transport in the same way."""
+"""The part of a connection that HTTP/1.1 and WebSocket share."""
 
 from __future__ import annotations
 

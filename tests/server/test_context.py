@@ -1,4 +1,4 @@
-"""What all connections of one server share."""
+"""The state that all connections of one server share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_context(use: Callable[[ServerContext], None], **settings: Any) -> None:
 
 
 class TickingConnection:
-    """A connection that counts its ticks, and leaves on the last of them."""
+    """A connection that counts its ticks, and removes itself at the last one."""
 
     def __init__(self, context: ServerContext, leave_after: int = 1000) -> None:
         self.ticks = 0
@@ -140,7 +140,7 @@ def test_a_dropped_response_field_is_logged_once(caplog: pytest.LogCaptureFixtur
 
 
 def run_out(context: ServerContext, number: int) -> None:
-    """Report that an attempt to accept has failed."""
+    """Report that a connection cannot be accepted."""
     context.accept_failed(OSError(number, "Too many open files"))
 
 

@@ -1,4 +1,4 @@
-"""A response that is complete before the request is: the client gets it, though it is still sending (RFC 9112, 9.6)."""
+"""A client that still sends its request receives the complete response (RFC 9112, section 9.6)."""
 
 from __future__ import annotations
 

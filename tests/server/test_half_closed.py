@@ -1,4 +1,4 @@
-"""A client closes its side of the connection: what is under way hears of it at once, and has a bounded time."""
+"""After a client has closed its side, running requests are notified at once and have a limited time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uvicorn.errors import ClientDisconnected
 
 
 class Waiting:
-    """A channels application that begins an event stream, if told to, and then waits for an hour."""
+    """A channels application that begins an event stream if `begins`, then waits for an hour."""
 
     def __init__(self, *, begins: bool = False) -> None:
         self._begins = begins

@@ -1,4 +1,4 @@
-"""Responses without content: complete with their head, whatever the application goes on to send (RFC 9110, 9.3.2)."""
+"""Responses without content are complete after their head, whatever the application sends next (RFC 9110, 9.3.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHOUT_CONTENT = [(HEAD, 200), (GET, 204), (GET, 304)]
 
 
 class Endless:
-    """A channels application that streams without an end, except to /whole."""
+    """A channels application that streams endlessly, except to /whole."""
 
     def __init__(self, status: int = 200) -> None:
         self._status = status
@@ -52,7 +52,7 @@ class Endless:
 
 
 class ASGIEndless:
-    """The same for ASGI."""
+    """An ASGI application that streams endlessly, except to /whole."""
 
     def __init__(self, status: int = 200) -> None:
         self._status = status

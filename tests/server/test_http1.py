@@ -1,4 +1,4 @@
-"""One connection: what its transport sees. Requirements by id are in tests/security."""
+"""HTTP/1.1 connections on a recording transport. Requirements by id are in tests/security."""
 
 from __future__ import annotations
 

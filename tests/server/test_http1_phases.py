@@ -35,7 +35,7 @@ BUSY_WITH = {
 
 
 class Scene:
-    """A connection in a phase, to an application that leaves its exchanges to the test."""
+    """A connection in a given phase. Its application leaves the exchanges to the test."""
 
     def __init__(self, phase: HTTP1Phase, event: str) -> None:
         self.conversation = Conversation(echo, clock=ManualClock(), max_content_bytes=1000, max_drain_bytes=10)
@@ -70,7 +70,7 @@ class Scene:
 
     @property
     def refusals(self) -> list[str]:
-        """Status codes of the errors that the connection has answered with since the phase was entered."""
+        """Return the status codes of the error responses since the phase was entered."""
         written = b"".join(self.transport.writes[self.written :])
         return [written[9:12].decode()] if written.startswith(b"HTTP/1.1 4") else []
 
@@ -86,7 +86,7 @@ def malformed_while_streaming(scene: Scene) -> None:
 
 
 def wait(scene: Scene) -> None:
-    """Let seconds pass until the phase changes."""
+    """Advance the clock until the phase changes."""
     phase = scene.connection.phase
     for _ in range(70):
         scene.conversation.clock.advance(1)

@@ -1,4 +1,4 @@
-"""At a stop, event streams that are silent are ended, so that browsers come back; everything else keeps its time."""
+"""A stopping server ends idle event streams, whose clients reconnect; other responses keep the grace period."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVENTS = [[b"content-type", b"text/event-stream; charset=utf-8"]]
 
 
 class Stream:
-    """A channels application that begins a response, and then sends when the test says so."""
+    """A channels application that begins a response, then sends when the test asks for it."""
 
     def __init__(self, headers: list[list[bytes]], content: bytes = b"data: 1\n\n") -> None:
         self._headers = headers

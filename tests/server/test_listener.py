@@ -1,4 +1,4 @@
-"""Where a server listens: what addresses mean, and what is said about those that cannot be had."""
+"""Parsing of addresses, listening sockets, and the errors for addresses that cannot be opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANY_PORT = Address("127.0.0.1", 0)
 
 @contextmanager
 def listening(*addresses: Address) -> Iterator[list[socket.socket]]:
-    """The sockets of `addresses`; closed at the end."""
+    """Open the sockets of `addresses`, and close them at the end."""
     sockets = open_sockets(addresses, 16)
     try:
         yield sockets
@@ -29,14 +29,14 @@ def listening(*addresses: Address) -> Iterator[list[socket.socket]]:
 
 
 def complaint(*addresses: Address) -> str:
-    """What is said about `addresses`, which cannot be listened on."""
+    """Return the error for `addresses`, which cannot be opened."""
     with pytest.raises(ConfigError) as caught, listening(*addresses):
         pass
     return str(caught.value)
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has ::1."""
+    """Return whether this machine has ::1."""
     try:
         with socket.socket(socket.AF_INET6) as sock:
             sock.bind(("::1", 0))
@@ -50,7 +50,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1"
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a name short enough for a Unix socket in it."""
+    """Return a folder whose name is short enough for a Unix socket in it."""
     with tempfile.TemporaryDirectory(prefix="u") as name:
         yield Path(name)
 

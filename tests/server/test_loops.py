@@ -1,4 +1,4 @@
-"""Which event loop a server runs on."""
+"""The choice of the event loop, and exits of tasks on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.server.loops import loop_factory, run
 
 
 def loop_module(name: str) -> str:
-    """The library that the event loop called `name` is from."""
+    """Return the library of the event loop called `name`."""
     found: list[str] = []
 
     async def main() -> None:
@@ -26,7 +26,7 @@ def loop_module(name: str) -> str:
 
 @pytest.fixture
 def without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if uvloop were not installed."""
+    """Make importing uvloop fail."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
 
 
@@ -40,7 +40,7 @@ def test_loop_asyncio_is_the_event_loop_of_the_standard_library() -> None:
 
 
 class OwnLoop(asyncio.SelectorEventLoop):
-    """An event loop of the user's own."""
+    """An event loop of the user."""
 
 
 def test_loop_may_be_a_factory_named_by_module_and_attribute() -> None:

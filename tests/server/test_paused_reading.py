@@ -1,4 +1,4 @@
-"""While reading is paused the event loop reports no end of a connection: the server asks the kernel for it."""
+"""While reading is paused, the server asks the kernel whether the client has disconnected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state
 
 
 class Site:
-    """A channels application that never reads its content, on a real socket with time that is moved by hand."""
+    """A channels application that never reads its content, on a real socket with a manual clock."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -37,7 +37,7 @@ class Site:
         await asyncio.sleep(3600)
 
     async def upload(self) -> socket.socket:
-        """Connect, and send more than the server reads ahead."""
+        """Connect, and send more than the server buffers."""
         loop = asyncio.get_running_loop()
         here, there = tcp_pair()
         transport, _ = await loop.connect_accepted_socket(lambda: HTTP1Connection(self.context), here)

@@ -1,4 +1,4 @@
-"""When the process of the command is ended; see also tests/e2e/test_process_end.py."""
+"""The end of the command's process; see also tests/e2e/test_process_end.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def thread() -> Iterator[threading.Thread]:
 
 @pytest.fixture
 def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Exit codes that a process has been ended with; its `atexit` callbacks are not run."""
+    """Return the list of exit codes that the process would have ended with; `atexit` callbacks are not run."""
     monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
     return []
 

@@ -1,4 +1,4 @@
-"""Requirement C7: what proxies say about the client is believed of those who are trusted, and of nobody else."""
+"""Requirement C7: forwarded fields are applied if they come from a trusted proxy, otherwise ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files count for `--reload`."""
+"""Which files `--reload` watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server as part of another program: in a task, in a thread, step by step."""
+"""A server as part of another program: in a task, in a thread, by single steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from uvicorn.errors import StartupError
 
 
 class Application:
-    """Says hello, and keeps what happened to it."""
+    """An application that says hello and records its events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -182,7 +182,7 @@ async def test_an_exception_of_a_task_of_the_program_reaches_the_previous_except
 
 
 async def test_server_may_be_cancelled_after_its_shutdown() -> None:
-    """As fixtures do it that were found in the wild."""
+    """Fixtures of real projects do this."""
     app = Application()
     server = server_of(app)
     task = asyncio.create_task(server.serve())
@@ -297,7 +297,7 @@ def test_a_second_signal_forces_the_exit_unless_it_is_sigterm_after_ctrl_c(
 
 @pytest.fixture
 def nothing_is_frozen() -> Iterator[None]:
-    """The whole suite is, so that collections in between its tests are quick."""
+    """Undo the freeze of the test suite, which speeds up its garbage collections."""
     gc.unfreeze()
     yield
     gc.freeze()
@@ -322,7 +322,7 @@ def test_objects_frozen_by_the_program_stay_frozen() -> None:
 
 
 def looking_at_what_is_frozen() -> tuple[uvicorn.Server, list[int]]:
-    """A server that stops as soon as it listens, and how many objects were frozen then."""
+    """Return a server that stops once it listens, and the list of frozen counts at that moment."""
     server = server_of(Application())
     frozen: list[int] = []
 

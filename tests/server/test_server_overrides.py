@@ -1,4 +1,4 @@
-"""Subclasses of `Server` in programs of others, and the attributes that they read."""
+"""Subclasses of `Server` in other programs, and the attributes that they use."""
 
 from __future__ import annotations
 

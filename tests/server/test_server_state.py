@@ -1,4 +1,4 @@
-"""`Server.server_state`, which programs read."""
+"""`Server.server_state`, which other programs read."""
 
 from __future__ import annotations
 

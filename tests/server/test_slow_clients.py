@@ -1,4 +1,4 @@
-"""Whether a client is too slow: told by what has come, and how long it took."""
+"""Detection of slow clients from byte counts and elapsed time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from uvicorn.server.slow_clients import MinimumRate, WriteTimeout
 
 
 def reasons(*steps: tuple[float, int], idle_seconds: float = 20.0, least_rate: int = 500) -> list[str]:
-    """What is said on each tick, given what has elapsed since the last one and the bytes that have come so far."""
+    """Return the result of each tick, given the seconds since the last one and the bytes received so far."""
     pace = MinimumRate()
     return [pace.check(elapsed, received, idle_seconds, least_rate) for elapsed, received in steps]
 
 
 def seconds_steady(count: int, bytes_per_second: int) -> list[tuple[float, int]]:
-    """Ticks in which content comes at the same rate."""
+    """Return ticks in which content arrives at a constant rate."""
     return [(1.0, bytes_per_second * second) for second in range(1, count + 1)]
 
 
@@ -62,7 +62,7 @@ def test_late_tick_counts_with_its_whole_duration() -> None:
 
 
 def stalls(*steps: tuple[float, int, int]) -> list[float]:
-    """Seconds without progress as of each tick: what has elapsed, how many bytes are unsent of how many written."""
+    """Return the seconds without progress at each tick, given elapsed seconds, unsent bytes and written bytes."""
     stall = WriteTimeout()
     return [stall.check(elapsed, unsent, written) for elapsed, unsent, written in steps]
 

@@ -109,13 +109,13 @@ def thread_app(message: dict[str, Any]) -> None:
 
 
 def ignore_writes_after_the_end(transport: FakeTransport) -> None:
-    """As the loops' own transports do, between the end of a connection and the turn in which they report it."""
+    """Ignore writes after the connection is lost, as the transports of event loops do."""
     write = transport.write
     transport.write = lambda data: None if transport.closing else write(data)  # type: ignore[method-assign]
 
 
 async def converse(app: Callable[..., Any], interface: str, seed: int) -> None:
-    """One conversation with one seed."""
+    """Hold one conversation with the given seed."""
     chance = random.Random(seed)
     pooled = interface == "wsgi" or app is thread_app
     settings: dict[str, Any] = {"interface": interface, "timeout_disconnect": 0}

@@ -1,4 +1,4 @@
-"""What a supervisor makes of time; the rest is seen in tests/e2e/test_workers.py."""
+"""How a supervisor measures time; tests/e2e/test_workers.py has the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does when its supervisor dies, in time that is not waited for."""
+"""How a worker ends when its supervisor has died, with a simulated wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_WAIT = 30.0
 
 
 class Watched:
-    """A watch that notes what it waits for, and sets `killed`."""
+    """A watch that records its waits and sets `killed`."""
 
     def __init__(self) -> None:
         self.ours, theirs = socket.socketpair()

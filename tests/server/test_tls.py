@@ -1,4 +1,4 @@
-"""What `--ssl-*` makes, and what it says about what it cannot use."""
+"""The TLS context of the `--ssl-*` settings, and the errors for unusable ones."""
 
 from __future__ import annotations
 

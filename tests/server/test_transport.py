@@ -1,4 +1,4 @@
-"""Connections that are broken off, on real sockets."""
+"""Resets of connections on real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by the kernel's own hand, over real sockets: `http.response.pathsend` of an ASGI application."""
+"""Files sent by the kernel on real sockets, through `http.response.pathsend` of an ASGI application."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 class Files:
-    """Answers with a file; keeps what its sending has raised."""
+    """An application that responds with a file, and records the exceptions of its sends."""
 
     def __init__(self, path: Path, *, length: int = 0, waits: bool = False) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class Files:
 
 
 class Served:
-    """A client's socket to a connection that serves `app`."""
+    """A client's socket that is connected to `app`."""
 
     def __init__(
         self, client: socket.socket, connections: list[HTTP1Connection], clock: ManualClock, address: tuple[str, int]
@@ -64,14 +64,14 @@ class Served:
 
     @property
     def connection(self) -> HTTP1Connection:
-        """The server's side."""
+        """The server's connection."""
         return self.connections[0]
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.client, data)
 
     async def read(self, until_bytes: int) -> bytes:
-        """At least so many bytes, fewer at the end."""
+        """Read at least `count` bytes, or fewer at the end."""
         data = bytearray()
         with contextlib.suppress(ConnectionResetError):
             while len(data) < until_bytes and (
@@ -122,7 +122,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def descriptors() -> Any:
-    """What is open before a test is open after it, and nothing else."""
+    """Fail if the test leaves a descriptor open."""
 
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))

@@ -1,4 +1,4 @@
-"""WebSocket connections from their transport's side: taking over, keepalive, closing, limits."""
+"""WebSocket connections on a recording transport: accept, keepalive, close, limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.websocket_client import WebSocketConversation
 
 
 async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """Accepts, and is silent."""
+    """Accept, and send nothing."""
 
 
 async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:

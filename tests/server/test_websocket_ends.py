@@ -1,4 +1,4 @@
-"""How WebSocket connections end: deadlines, resets, and what must not be left of them."""
+"""The end of WebSocket connections: deadlines, resets, and released objects."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ RESERVED = 0x83
 
 
 async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """Accepts, and is silent."""
+    """Accept, and send nothing."""
 
 
 async def closing(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """Accepts, and closes."""
+    """Accept, then close."""
     if message["channel"] == "websocket.connect":
         await channels["reply"].send({"accept": True, "close": True})
 
@@ -321,7 +321,7 @@ PIECE = bytes(65536)
 
 
 async def refused(announced: int = 8_000_000, **settings: Any) -> WebSocketConversation:
-    """A connection on which the beginning of a message over the limit has come, and been refused."""
+    """Return a connection that has rejected a message over the limit, of which only the beginning has arrived."""
     conversation = await opened(ws_max_size=LIMIT, **settings)
     conversation.send(frame(BINARY, bytes(announced))[:1014])
     await settle()

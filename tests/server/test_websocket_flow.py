@@ -1,4 +1,4 @@
-"""What flows over a WebSocket connection and what is held back: in order, within bounds, both ways."""
+"""Flow control and order of messages on a WebSocket connection, in both directions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESERVED = 0x83
 
 
 async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """Accepts, and is silent."""
+    """Accept, and send nothing."""
 
 
 async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:

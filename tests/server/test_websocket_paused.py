@@ -1,4 +1,4 @@
-"""A websocket that is not read, because the application is behind: that its client has left is noticed all the same."""
+"""A disconnect is noticed while reading is paused, because the application is slow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from uvicorn.server.websocket import WebSocketConnection
 
 
 class Site:
-    """An application that is never done with a message, on a real socket with time that is moved by hand."""
+    """An application whose handlers never return, on a real socket with a manual clock."""
 
     def __init__(self, kind: str, **settings: Any) -> None:
         self.ended: list[int] = []
@@ -51,7 +51,7 @@ class Site:
         await asyncio.sleep(3600)
 
     async def connect(self) -> socket.socket:
-        """A client that has sent so much that it is not read any more."""
+        """Connect a client that has sent so much that reading is paused."""
         here, there = tcp_pair()
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(lambda: HTTP1Connection(self.context), here)

@@ -1,4 +1,4 @@
-"""The table of states in the docstring of `server/websocket.py`, held against connections in random conversations."""
+"""The table of states in the docstring of `server/websocket.py`, checked in random conversations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.any_loop
 
 
 def allowed_states() -> dict[WebSocketPhase, tuple[set[SessionState], set[CodecState]]]:
-    """Phase to states of session and codec, as the docstring has them."""
+    """Return the states of session and codec that the docstring allows in each phase."""
     (_, *columns), *rows = (
         re.split(r"\s{2,}", line.strip()) for line in (websocket.__doc__ or "").splitlines() if line[:4].isspace()
     )
@@ -37,7 +37,7 @@ def allowed_states() -> dict[WebSocketPhase, tuple[set[SessionState], set[CodecS
 
 
 class Scene(WebSocketListener):
-    """A handshake, to an application that leaves its session to the test."""
+    """A handshake whose application leaves the session to the test."""
 
     def __init__(self) -> None:
         self.conversation = Conversation(echo, clock=ManualClock(), write_buffer_bytes=10)
@@ -50,11 +50,11 @@ class Scene(WebSocketListener):
         self.session.listener = self
 
     def on_text(self, text: str) -> None:
-        """Ask for no more until the test resumes receiving."""
+        """Pause receiving until the test resumes it."""
         self.session.pause_receiving()
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """The session ends."""
+        """Record the end of the session."""
 
     @property
     def states(self) -> tuple[WebSocketPhase, SessionState, CodecState | None]:
@@ -105,7 +105,7 @@ EVENTS: list[Callable[[Scene], Any]] = [
 
 
 async def states_of(seed: int) -> set[tuple[WebSocketPhase, SessionState, CodecState | None]]:
-    """All states that one conversation goes through."""
+    """Return all combinations of states in one conversation."""
     chance = random.Random(seed)
     scene = Scene()
     scene.conversation.transport.client_takes = chance.random() < 0.5

@@ -1,4 +1,4 @@
-"""A handshake with frames behind it means the same to an application and its client wherever it is cut."""
+"""A handshake with frames has the same effect on the application and the client for any split."""
 
 from __future__ import annotations
 

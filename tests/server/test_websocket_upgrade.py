@@ -1,4 +1,4 @@
-"""Requests to upgrade: which become a websocket, which are refused before the application hears of them."""
+"""Requests to upgrade: accepted, rejected by the server, or rejected by the application."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def handshake(*fields: bytes, line: bytes = b"GET /chat HTTP/1.1") -> bytes:
 
 
 async def nothing(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """Accepts, and is silent."""
+    """Accept, and send nothing."""
 
 
 async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:

@@ -1,4 +1,4 @@
-"""gunicorn's configuration, of its own making, as keywords of ours."""
+"""Translation of gunicorn's configuration to our settings."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class Log:
-    """A sink that writes down what it is told."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -1,4 +1,4 @@
-"""Any way of cutting a stream into pieces gives the same calls and the same error message."""
+"""Any split of a stream gives the same calls and the same error message."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def outcome(stream: bytes, cuts: Iterable[int], limits: Limits) -> tuple[Any, ..
 
 
 def disturbed(source: random.Random) -> bytes:
-    """A pipeline from the corpus, with up to three faults in it."""
+    """Return a pipeline of the corpus with up to three faults."""
     stream = bytearray(source.choice(SHORT))
     while source.random() < 0.4:
         stream += source.choice((b"", b"\r\n")) + source.choice(SHORT)

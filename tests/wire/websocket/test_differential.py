@@ -29,7 +29,7 @@ Call = tuple[Any, ...]
 
 
 class Theirs:
-    """The library as a server that has received `stream`, and the calls that its applications would get."""
+    """A server of the library that has received `stream`, with the calls that its application would get."""
 
     def __init__(self, stream: bytes, compression: bool) -> None:
         self.protocol = ServerProtocol(state=OPEN, max_size=MAX_BYTES)
@@ -48,7 +48,7 @@ class Theirs:
 
     @property
     def error(self) -> Exception | None:
-        """The library's error; None also for text that is not UTF-8, which the library leaves to its caller."""
+        """The library's error. It has none for text that is not UTF-8, because it leaves that to its caller."""
         return self.protocol.parser_exc if self.code != 1007 else None
 
     def feed(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class Theirs:
             self.code = self.protocol.close_sent.code
 
     def _take(self, event: Frame) -> None:
-        """Put messages together, as its connections do; text is checked with each frame, since we do so too."""
+        """Join the fragments of messages, as the library's connections do; check text with each frame, as we do."""
         data = bytes(event.data)
         if event.opcode is Opcode.PING:
             self.calls.append(("ping", data))
@@ -84,7 +84,7 @@ class Theirs:
 
 
 def may_become_text(data: bytes, is_whole: bool) -> bool:
-    """Whether `data` is UTF-8, or can be made so by something after it."""
+    """Return whether `data` is valid UTF-8, or the beginning of it."""
     for ending in (b"",) if is_whole else (b"", b"\x80", b"\x80\x80", b"\x80\x80\x80", b"\xa0\x80", b"\x90\x80\x80"):
         try:
             (data + ending).decode()
@@ -95,7 +95,7 @@ def may_become_text(data: bytes, is_whole: bool) -> bool:
 
 
 def is_known_difference(ours: Client, theirs: Theirs, compression: bool) -> bool:
-    """Whether the two are known to differ in this way; the comments give the reasons."""
+    """Return whether the difference is known; the comments give the reasons."""
     code, reason = ours.refused or (None, "")
     error = theirs.error
     if compression and theirs.deflate.decoder.eof:
@@ -135,7 +135,7 @@ def is_known_difference(ours: Client, theirs: Theirs, compression: bool) -> bool
 
 
 def compare(stream: bytes, compression: bool, source: random.Random) -> str:
-    """Empty if both agree, otherwise the calls of each."""
+    """Return an empty text if both agree, otherwise the calls of each."""
     theirs = Theirs(stream, compression)
     ours = Client(deflate=agreed() if compression else None, max_message_bytes=MAX_BYTES, max_fragments=1 << 30)
     ours.send(stream, source.choice((1 << 30, 1 << 30, 1, 7, 100, source.randint(2, 300))))
@@ -166,7 +166,7 @@ def random_payload(source: random.Random, is_text: bool) -> bytes:
 
 
 def random_frames(source: random.Random, compression: bool) -> bytes:
-    """A few messages, most of them valid."""
+    """Return the frames of a few messages, most of them valid."""
     deflate = Deflater()
     frames: list[bytes] = []
 
@@ -199,7 +199,7 @@ def random_frames(source: random.Random, compression: bool) -> bytes:
 
 
 def mutated(source: random.Random, stream: bytes) -> bytes:
-    """`stream` with a few random changes."""
+    """Return `stream` with a few random changes."""
     data = bytearray(stream)
     for _ in range(source.choice((1, 1, 2, 4))):
         where = source.randrange(len(data) + 1)

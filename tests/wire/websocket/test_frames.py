@@ -313,7 +313,7 @@ def test_many_pauses_within_one_buffer_do_not_copy_it_each_time() -> None:
 
 
 def peak_of(client: Client, stream: bytes, piece: int) -> int:
-    """Peak of memory while `stream` was received, less one piece."""
+    """Return the peak of memory while `stream` is received, less the size of one piece."""
     tracemalloc.start()
     client.send(stream, piece)
     peak = tracemalloc.get_traced_memory()[1]

@@ -15,14 +15,14 @@ Fields = list[tuple[bytes, bytes]]
 
 
 def accepted(*fields: tuple[bytes, bytes], subprotocol: str | None = None, headers: Any = ()) -> list[bytes]:
-    """The lines of the response to a handshake."""
+    """Return the lines of the response to a handshake."""
     response, _ = handshake(*fields).accept(subprotocol, headers, DefaultFields(), compression=True)
     assert response.endswith(b"\r\n\r\n")
     return response[:-4].split(b"\r\n")
 
 
 def refusal(*fields: tuple[bytes, bytes], without: bytes = b"") -> RemoteProtocolError:
-    """The error of a rejected handshake."""
+    """Return the error of a rejected handshake."""
     with pytest.raises(RemoteProtocolError) as caught:
         handshake(*fields, without=without)
     return caught.value
