@@ -175,9 +175,10 @@ def test_fd_is_the_descriptor_of_an_inherited_socket() -> None:
     [
         ({"host": "0.0.0.0", "port": 80, "uds": "web.sock"}, Address(path="web.sock")),
         ({"host": "0.0.0.0", "port": 80, "fd": 3}, Address(descriptor=3)),
+        ({"uds": "web.sock", "fd": 3}, Address(descriptor=3)),
     ],
 )
-def test_uds_or_fd_takes_precedence_over_host_and_port(options: dict[str, Any], address: Address) -> None:
+def test_fd_takes_precedence_over_uds_and_both_over_host_and_port(options: dict[str, Any], address: Address) -> None:
     assert addresses(**options) == (address,)
 
 
@@ -185,7 +186,7 @@ def test_uds_or_fd_takes_precedence_over_host_and_port(options: dict[str, Any], 
     "options",
     [
         {"port": 8001, "bind": ":8002"},
-        {"uds": "web.sock", "fd": 3},
+        {"uds": "web.sock", "bind": ":8002"},
         {"fd": 3, "bind": ":8002"},
     ],
 )

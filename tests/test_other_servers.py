@@ -73,6 +73,7 @@ class Protocol(H11Protocol):
         ({"root_path": "/"}, "root_path '/' means '': the trailing slash has no effect"),
         ({"host": "127.0.0.1", "port": 80, "uds": "web.sock"}, "host and port have no effect beside uds"),
         ({"port": 80, "fd": 3}, "host and port have no effect beside fd"),
+        ({"uds": "web.sock", "fd": 3}, "uds has no effect beside fd"),
     ],
     ids=str,
 )

@@ -188,7 +188,9 @@ class Config:
             timeout_notify=timeout_notify,
         )
         if (host is not None or port is not None) and (uds is not None or fd is not None):
-            notes.append(f"host and port have no effect beside {'fd' if uds is None else 'uds'}")
+            notes.append(f"host and port have no effect beside {'uds' if fd is None else 'fd'}")
+        if uds is not None and fd is not None:
+            notes.append("uds has no effect beside fd")
         addresses = addresses_of(host, port, uds, fd, [bind] if isinstance(bind, str) else list(bind or ()))
         parse_mode(settings.uds_mode)
         self.settings = settings

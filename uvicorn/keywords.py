@@ -125,7 +125,8 @@ def addresses_of(
             raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
     if fd is not None and fd < 0:
         raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
-    # As in other servers, uds and fd take precedence over host and port.
+    # As in the public release, fd takes precedence over uds, and both over host and port.
+    uds = uds if fd is None else None
     tcp = uds is None and fd is None and (host is not None or port is not None)
     kinds = {"--host and --port": tcp, "--uds": uds is not None, "--fd": fd is not None, "--bind": bool(binds)}
     if sum(kinds.values()) > 1:

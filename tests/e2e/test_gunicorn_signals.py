@@ -153,6 +153,7 @@ def test_TTIN_and_TTOU_change_the_number_of_gunicorn_workers() -> None:
 
 
 def test_worker_of_the_uvicorn_worker_package_can_be_recycled_repeatedly() -> None:
+    # gunicorn looks once a second: 100 times take two minutes.
     recycled = 8
     with running_gunicorn(
         HOSTED, "app:app", "--max-requests", "1", worker_class="uvicorn_worker.UvicornWorker"
