@@ -9,7 +9,7 @@ from typing import Any
 
 import app
 
-from uvicorn import ASGIAdapter, WSGIAdapter
+from uvicorn import ASGIAdapter, Route, Router, WSGIAdapter
 from uvicorn.concurrency.worker_pool import WorkerPool
 
 Environ = dict[str, Any]
@@ -106,6 +106,8 @@ async def routed(message: app.Message, channels: app.Message) -> None:
     """An adapter that is called with messages. As itself it would be served directly."""
     await _adapter(message, channels)
 
+
+pools = Router(Route("/health", serve, threads=2), default=serve)
 
 _pool = WorkerPool(threads=40, queue=160)
 _release = threading.Event()

@@ -55,6 +55,23 @@ def test_M5_a_preflight_on_a_wsgi_host_goes_where_its_method_would_go() -> None:
     assert on_wsgi(adapter, "/a", method="OPTIONS")[0] == "wsgi"
 
 
+@pytest.mark.parametrize(
+    ("script_name", "path_info", "status"),
+    [("", "", 200), ("/base", "", 404), ("", "a/x", 404), ("/base", "a/x", 200), ("", "/a/\u20ac", 200)],
+)
+def test_M33_paths_of_odd_hosts_are_the_same_for_applications_of_every_kind(
+    script_name: str, path_info: str, status: int
+) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    for kind in (app, channels_app):
+        adapter = WSGIAdapter(Router(Route("/", kind), Mount("/a", kind)))
+        environ = {**Request().environ(strict=True), "SCRIPT_NAME": script_name, "PATH_INFO": path_info}
+        assert StrictHost(Request()).serve(adapter, environ).code == status
+
+
 def test_M64_a_handshake_on_a_wsgi_host_is_a_get() -> None:
     adapter = WSGIAdapter(Router(Route("/live", channels_app, protocol="websocket"), default=wsgi_app))
     assert on_wsgi(adapter, "/live", HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade") == ["wsgi", "", "/live"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from uvicorn import ASGIAdapter
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.routing.entries import Mount, Route
 
@@ -124,6 +125,11 @@ def test_M21_threads_of_a_coroutine_function_are_an_error(app: Any) -> None:
 @pytest.mark.parametrize("app", [pages, consumer])
 def test_M21_applications_that_block_may_have_threads_of_their_own(app: Any) -> None:
     assert Route("/a", app, threads=2).threads == 2
+
+
+def test_M21_threads_beside_those_of_an_adapter_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="ASGIAdapter has threads or an executor as well"):
+        Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 
 
 @pytest.mark.parametrize("app", [None, "site.wsgi", 5, lambda: None])

@@ -337,6 +337,24 @@ async def test_M28_a_failed_startup_shuts_down_those_before_it_and_names_the_ent
     assert events == ["one startup", "two startup", "three startup", "two shutdown", "one shutdown"]
 
 
+async def test_M28_a_startup_that_is_cancelled_shuts_down_those_before_it() -> None:
+    events: list[str] = []
+    hanging = Living("two", events)
+
+    async def hang() -> None:
+        events.append("two startup")
+        await asyncio.Event().wait()
+
+    hanging.startup = hang  # type: ignore[method-assign]
+    interface = build_interface(Router(Route("/1", Living("one", events)), Route("/2", hanging)), Settings())
+    starting = asyncio.ensure_future(interface.startup())
+    await until(lambda: len(events) == 2)
+    starting.cancel()
+    await asyncio.wait((starting,))
+    assert starting.cancelled()
+    assert events == ["one startup", "two startup", "one shutdown"]
+
+
 async def test_M29_a_shutdown_that_fails_leaves_the_others_theirs(caplog: pytest.LogCaptureFixture) -> None:
     events: list[str] = []
     interface = build_interface(

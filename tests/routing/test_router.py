@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.helpers import Conversation, hello, settle
@@ -11,6 +12,7 @@ from tests.routing.apps import asgi3_app, channels_app, wsgi_app
 from tests.websocket_client import WebSocketConversation
 from uvicorn import ASGI3Adapter, ASGIAdapter, Config, Mount, Route, Router, WSGIAdapter
 from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.interfaces.detect import build_interface
 
 
 def test_M11_find_returns_the_entry_for_a_request() -> None:
@@ -111,6 +113,43 @@ async def test_M24_an_application_of_another_kind_behind_such_middleware_is_an_e
     assert conversation.statuses == [500]
     assert "Route('/page') cannot be called by middleware of the channels kind" in caplog.text
     await conversation.lose()
+
+
+async def test_M24_an_event_of_a_client_without_a_request_is_dropped() -> None:
+    class Reply: ...
+
+    await Router(default=hello)({"channel": "websocket.receive", "path": "/"}, {"reply": Reply()})
+
+
+async def test_M24_the_interface_of_an_entry_decides_behind_such_middleware() -> None:
+    def returns_a_coroutine(*arguments: Any) -> Any:
+        return hello(*arguments)
+
+    table = Router(Route("/a", returns_a_coroutine, interface="channels"), Route("/b", WithoutSignature()))
+    conversation = Conversation(Middleware(table))
+    for path in (b"/a", b"/b"):
+        conversation.send(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        await settle()
+    assert conversation.statuses == [200, 500]
+    await conversation.lose()
+
+
+class WithoutSignature:
+    """What can be called, and is of no kind that a channels application could pass on to."""
+
+    def __uvicorn_interface__(self, settings: Any) -> Any:
+        return build_interface(wsgi_app, settings)
+
+    def __call__(self, *arguments: Any) -> Any: ...
+
+
+async def test_M11_a_table_is_tested_with_httpx() -> None:
+    table = Router(Mount("/shop", asgi3_app), Route("/live", channels_app), default=wsgi_app)
+    app: Any = ASGI3Adapter(table)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://site.example") as client:
+        for path, kind in (("/shop/cart", "asgi3"), ("/live", "channels"), ("/page", "wsgi")):
+            assert (await client.get(path)).json()[0] == kind
 
 
 def test_M25_mapped_wraps_each_distinct_application_once() -> None:

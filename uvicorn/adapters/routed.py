@@ -23,7 +23,8 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
     """Return the WSGI application for a request, and the environ to call it with; None for another kind."""
     path_info: str = environ.get("PATH_INFO", "")
     script_name: str = environ.get("SCRIPT_NAME", "")
-    if not path_info.startswith("/") and (path_info or not script_name):
+    if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
+        # As in `exchange_from_environ`.
         path_info = "/" + path_info
     path = path_info if path_info.isascii() else _decoded(path_info)
     host, method = "", environ.get("REQUEST_METHOD", "GET")

@@ -49,7 +49,6 @@ class RouterInterface(Interface):
         self._is_plain = not (table.has_hosts or table.has_methods)
         entries = table.entries if table.default is None else (*table.entries, table.default)
         self._interfaces = {entry: entry.build(settings) for entry in entries}
-        self._is_outermost = True
         self._applications = Applications()
         self._join(self._applications)
         self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
@@ -62,7 +61,6 @@ class RouterInterface(Interface):
         """Share the interfaces of equal applications with the other entries, those of nested Routers included."""
         for entry, interface in self._interfaces.items():
             if isinstance(interface, RouterInterface):
-                interface._is_outermost = False
                 interface._join(applications)
             else:
                 self._interfaces[entry] = applications.shared(entry, interface)
@@ -72,13 +70,11 @@ class RouterInterface(Interface):
 
         Raises StartupError, which names the entry, after those that had started are shut down.
         """
-        if self._is_outermost:
-            await self._applications.startup(self.settings.graceful_seconds)
+        await self._applications.startup()
 
     async def shutdown(self, seconds: float) -> None:
         """Shut the applications down in reverse order, each with what is left of `seconds`."""
-        if self._is_outermost:
-            await self._applications.shutdown(seconds)
+        await self._applications.shutdown(seconds)
 
     def contain_exits(self) -> None:
         """Have SystemExit and KeyboardInterrupt of handlers end their request only; see `HandlerTasks`."""
@@ -149,8 +145,8 @@ class Applications:
         self._found.append(application)
         return interface
 
-    async def startup(self, seconds: float) -> None:
-        """Start all in order. If one fails, shut down those before it, within `seconds`."""
+    async def startup(self) -> None:
+        """Start all in order. If one fails, shut down those before it."""
         for application in self._found:
             try:
                 await application.startup()

@@ -15,6 +15,7 @@ from typing import Any, final
 
 from gunicorn import config
 
+from uvicorn.core.endpoint import is_below
 from uvicorn.core.exchange import STREAMING, HTTPExchange, HTTPGateway
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.base import Interface
@@ -60,6 +61,8 @@ class Observer:
     def __init__(self, worker: Any) -> None:
         cfg = worker.cfg
         self.worker = worker
+        #: Of the server. A Router gives its applications longer ones.
+        self.root_path = ""
         self.logs = bool(_writes_access_log(cfg) or cfg.statsd_host)
         self.pre_request = cfg.pre_request if cfg.pre_request is not config.PreRequest.pre_request else None
         self.post_request = cfg.post_request if cfg.post_request is not config.PostRequest.post_request else None
@@ -139,8 +142,18 @@ class ObservedGateway(HTTPGateway):
         environ = build_environ(self._exchange)
         if template is not None:
             endpoint.environ_template = template
+        if endpoint.via:
+            environ |= self._server_path(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
         environ["PATH_INFO"] = printable(environ["PATH_INFO"].encode("latin-1"))
         return environ
+
+    def _server_path(self, path: str) -> dict[str, str]:
+        """Return the path as the server has it, whatever Mount of a Router the application is at."""
+        root_path = self._observer.root_path
+        if not is_below(self._exchange.path, root_path):
+            root_path = ""
+        script_name = root_path.encode().decode("latin-1")
+        return {"SCRIPT_NAME": script_name, "PATH_INFO": path[len(script_name) :]}
 
     @property
     def response(self) -> Response:

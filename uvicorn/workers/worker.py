@@ -130,6 +130,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         interface: ServedInterface = (
             config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
         )
+        observer.root_path = config.settings.root_path
         if observer.logs or observer.pre_request or observer.post_request:
             interface = ObservedInterface(interface, observer)
         clock = Clock()
