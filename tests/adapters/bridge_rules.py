@@ -1,4 +1,4 @@
-"""What being invisible means: how a bridged application may differ from the bare one, and why. Nothing else may."""
+"""The allowed differences between an application behind adapters and the same application alone, with reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PHRASES = {"200": "OK", "503": "Service Unavailable", "299": "Unknown"}
 
 
 def differences(request: Request, bare: tuple[Received, Seen], bridged: tuple[Received, Seen]) -> Iterator[str]:
-    """What client and application can notice a bridge by."""
+    """Return all differences that a client or the application could notice."""
     (host, seen), (far_host, far_seen) = bare, bridged
     if far_host.mistakes:
         yield f"what PEP 3333 forbids: {far_host.mistakes}"
@@ -54,7 +54,7 @@ def _response_differences(request: Request, host: Received, far_host: Received) 
 
 
 def _differences_before_the_client_left(host: Received, far_host: Received) -> Iterator[str]:
-    """Behind a bridge the application runs ahead of the client, so what it did later is not compared."""
+    """Compare up to the disconnect only: behind an adapter the application runs ahead of the client."""
     count = min(len(host.content), len(far_host.content))
     if host.content[:count] != far_host.content[:count]:
         yield "other content before the client left"
@@ -146,22 +146,19 @@ def _environ_as_bridged(environ: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_framing(received: Received, host: Received) -> list[tuple[str, str]]:
-    """Fields as a client compares them: framing and the connection are the business of the last host.
-
-    A length is framing if the application has not said it, or if there is no content to be framed (204).
-    """
+    """Return the fields without framing and connection, which the last host decides."""
     said = any(name.lower() == "content-length" for name, _ in host.headers) and host.status[:3] != "204"
     aside = HOP_BY_HOP if said else HOP_BY_HOP | {"content-length"}
     return [(name.lower(), value) for name, value in received.headers if name.lower() not in aside]
 
 
 def _with_a_reason(status: str) -> str:
-    """An empty reason phrase and a missing one look the same, so the standard one is filled in (RFC 9112, 4)."""
+    """Fill in the standard reason phrase, since an empty one equals a missing one (RFC 9112, section 4)."""
     return status if status[4:] else f"{status[:3]} {PHRASES[status[:3]]}"
 
 
 def _stops_at_the_head(request: Request, host: Received) -> bool:
-    """Where content has no place the application is not asked for more of it once its head is known."""
+    """Stop after the head of a response without content: the application is not asked for content."""
     return request.method == "HEAD" or host.has_no_content
 
 

@@ -1,4 +1,4 @@
-"""Requests and scripts, drawn by hypothesis: mostly what applications do, and everything that they can do wrong."""
+"""Hypothesis strategies for requests and scripts: usual behaviour of applications, and all their mistakes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ _all_reads = [
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
-    """A request as a client and a host may make it together."""
+    """Draw a request of a client, with the host's part of the environ."""
     script_name = draw(st.one_of(st.just(b""), st.just(b"/app"), _paths.filter(lambda path: path != b"/")))
     path_info = draw(st.one_of(_paths, st.just(b""))) if script_name else draw(_paths)
     ended_by = draw(st.sampled_from(["", "length", "length", "end"]))
@@ -147,7 +147,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 @st.composite
 def exchanges(draw: st.DrawFn) -> tuple[Request, Script]:
-    """A request, and what the application does about it."""
+    """Draw a request, and the application's reaction to it."""
     request = draw(requests())
     returns = draw(st.sampled_from(RETURNS))
     if returns == "endless" and (request.method == "HEAD" or request.breaks):

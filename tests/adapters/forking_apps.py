@@ -1,4 +1,4 @@
-"""Applications that fork, and whose child comes back from them as it does from a script; the answer is how it ended."""
+"""Applications that fork, and whose child process returns from them; the response has the child's end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fork() -> int:
 
 
 def come_back(how: str) -> None:
-    """The end of a child."""
+    """Return how a child process has ended."""
     if how == "exit":
         sys.exit(5)
     if how == "exit-with-a-word":

@@ -1,4 +1,4 @@
-"""Applications that are hosted by real WSGI hosts. What they do is the first segment of the path."""
+"""Applications for real WSGI hosts. The first segment of the path selects the behaviour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _gate: dict[str, asyncio.Event] = {}
 
 
 def _say(text: str) -> None:
-    """Tell the test, which reads stderr: stdout is not every host's to give away."""
+    """Print a line on stderr, which the test reads; some hosts use stdout themselves."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -55,20 +55,20 @@ async def _declared(message: Message, channels: Channels) -> None:
 
 
 async def _broken(message: Message, channels: Channels) -> None:
-    """Fails in the middle, with a length that the client can count."""
+    """Fail midway in a response with a content-length."""
     headers = [*TEXT, [b"content-length", b"10"]]
     await channels["reply"].send({"status": 200, "headers": headers, "content": b"half", "more_content": True})
     raise ValueError("boom")
 
 
 async def _broken_stream(message: Message, channels: Channels) -> None:
-    """Fails in the middle, of no length that is known."""
+    """Fail midway in a response of unknown length."""
     await channels["reply"].send({"status": 200, "headers": TEXT, "content": b"x" * 50000, "more_content": True})
     raise ValueError("boom")
 
 
 async def _endless(message: Message, channels: Channels) -> None:
-    """Streams until a send raises, and reports the exception."""
+    """Stream until a send raises, and report the exception."""
     name = message["query_string"].decode()
     try:
         await channels["reply"].send({"status": 200, "headers": TEXT, "more_content": True})
@@ -82,7 +82,7 @@ async def _endless(message: Message, channels: Channels) -> None:
 
 
 async def _wait(message: Message, channels: Channels) -> None:
-    """Answers when another request has opened the gate; reports that it waits."""
+    """Report that it waits, and respond when another request has opened the gate."""
     name = message["query_string"].decode()
     gate = _gate.setdefault(name, asyncio.Event())
     _say(f"{name} waits")
@@ -96,7 +96,7 @@ async def _open(message: Message, channels: Channels) -> None:
 
 
 async def _upload(message: Message, channels: Channels) -> None:
-    """Says what has become of the content."""
+    """Respond with the end of the upload: complete, or the exception."""
     name = message["query_string"].decode()
     try:
         body = await read_body(message, channels)
@@ -163,7 +163,7 @@ async def app(message: Message, channels: Channels) -> None:
 
 
 def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """A WSGI application within the limits that the validator sets."""
+    """A WSGI application that satisfies wsgiref's validator."""
     name = environ["PATH_INFO"].split("/")[1]
     if name == "stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -185,7 +185,7 @@ def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterab
 
 
 class Pieces:
-    """A response that fails, or does not end; reports when it is closed."""
+    """An iterable that fails, or never ends; it reports `close`."""
 
     def __init__(self, environ: dict[str, Any], error: type[BaseException] | None, when: str) -> None:
         self._name = environ["QUERY_STRING"]
@@ -208,7 +208,7 @@ class Pieces:
 
 
 def rude(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """A WSGI application that raises if the path asks for it, or streams until it is closed."""
+    """A WSGI application that raises, or streams until it is closed, as the path asks."""
     kind, _, when = environ["PATH_INFO"].strip("/").partition("-")
     error = ERRORS.get(kind)
     if error is not None and when == "before":
@@ -220,7 +220,7 @@ def rude(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
 
 
 class BelowChannels:
-    """A WSGI application reached through messages."""
+    """A WSGI application behind `ASGIAdapter` in a channels application."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._adapter = ASGIAdapter(app)
@@ -229,7 +229,7 @@ class BelowChannels:
         await self._adapter(message, channels)
 
     async def shutdown(self) -> None:
-        """Once per process."""
+        """Report the shutdown, once per process."""
         await self._adapter.shutdown()
 
 
@@ -243,7 +243,7 @@ if "USED_BEFORE" in os.environ:
 
 
 class Lifecycle:
-    """Says when it starts and stops; it leaves a task behind that must not hold up the end."""
+    """Reports startup and shutdown; its unfinished task must not delay the end."""
 
     async def startup(self) -> None:
         self._task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
@@ -266,7 +266,7 @@ _MOUNTED: dict[str, Callable[..., Iterable[bytes]]] = {
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The application behind one adapter; behind the validator, or two adapters, below a path of its own."""
+    """The application behind one adapter; below certain paths behind the validator, or behind two adapters."""
     mounted = _MOUNTED.get(environ["PATH_INFO"].split("/")[1])
     if mounted is None:
         return adapted(environ, start_response)

@@ -1,4 +1,4 @@
-"""WSGI hosts, and others, as people run them, each in a process of its own."""
+"""WSGI hosts and other hosts in processes of their own, as users run them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ HOSTS: Final[dict[str, list[str]]] = {
 
 
 class Host:
-    """A running host: its `port`, and what it and its application have said on stderr."""
+    """A running host: its `port`, and the stderr of host and application."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
@@ -83,21 +83,21 @@ class Host:
 
     @property
     def stderr(self) -> str:
-        """What has been said so far."""
+        """Return the output so far."""
         return "".join(self._lines)
 
     def wait_for_line(self, text: str) -> None:
-        """Wait until a line with `text` in it has been printed."""
+        """Wait until a line with `text` has been printed."""
         self.wait_until(lambda: text in self.stderr)
         assert text in self.stderr, f"expected a line with {text!r}; stderr:\n{self.stderr}"
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
-        """Wait until what it has printed makes `happened()` true; not for ever."""
+        """Wait until `happened()` is true of the output, for a limited time."""
         with self._changed:
             self._changed.wait_for(lambda: happened() or not self._reader.is_alive(), LONGEST_WAIT)
 
     def stop(self) -> int:
-        """End it as its operator does; its exit code, negative if that took a signal that cannot be ignored."""
+        """Stop it as an operator does. Return its exit code, negative if only SIGKILL ended it."""
         self.process.terminate()
         try:
             return self.process.wait(LONGEST_WAIT)
@@ -108,7 +108,7 @@ class Host:
             self._reader.join(LONGEST_WAIT)
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Kill the process and close its files."""
         if self.process.poll() is None:
             self.stop()
         try:

@@ -25,28 +25,28 @@ _state = "not started"
 
 
 def say(text: str) -> None:
-    """On stderr."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 async def startup() -> None:
-    """Of those kinds that have one."""
+    """The startup of the kinds that have one."""
     global _state
     _state = STARTED
 
 
 async def shutdown() -> None:
-    """Of those kinds that have one."""
+    """The shutdown of the kinds that have one."""
     say("shutdown has been")
 
 
 def digest(content: bytes) -> bytes:
-    """Size and checksum."""
+    """Return the size and the checksum of content."""
     return f"{len(content)} {hashlib.sha256(content).hexdigest()}".encode()
 
 
 async def answer(path: str, read: Callable[[], Awaitable[bytes]], send: Callable[..., Awaitable[Any]]) -> None:
-    """What the asynchronous kinds have in common; `send(content, more, status)`."""
+    """The common part of the asynchronous kinds; `send(content, more, status)`."""
     if path == "/get":
         await send(b"got", False, 200)
     elif path == "/upload":
@@ -73,7 +73,7 @@ async def answer(path: str, read: Callable[[], Awaitable[bytes]], send: Callable
 
 
 def replying(reply: Any) -> Callable[..., Awaitable[Any]]:
-    """`send` of `answer`, for a reply channel."""
+    """Return the `send` of `answer` for a reply channel."""
     begun = False
 
     async def send(content: bytes, more: bool, status: int) -> None:
@@ -88,7 +88,7 @@ def replying(reply: Any) -> Callable[..., Awaitable[Any]]:
 
 
 async def channels_app(message: Message, channels: Message) -> None:
-    """Channels."""
+    """The channels application."""
     reply = channels["reply"]
 
     async def read() -> bytes:
@@ -111,7 +111,7 @@ async def channels_app(message: Message, channels: Message) -> None:
 
 
 async def consumer_app(message: Message) -> None:
-    """The oldest kind."""
+    """The consumer."""
 
     async def read() -> bytes:
         return bytes(message["body"])
@@ -120,7 +120,7 @@ async def consumer_app(message: Message) -> None:
 
 
 async def asgi3_app(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
-    """ASGI, version 3."""
+    """The ASGI application."""
     if scope["type"] == "lifespan":
         await receive()
         await startup()
@@ -157,7 +157,7 @@ async def asgi3_app(scope: Message, receive: Callable[[], Awaitable[Message]], s
 
 
 class Endless:
-    """A WSGI response that reports when it is closed."""
+    """A WSGI response that reports `close`."""
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -174,7 +174,7 @@ def midway() -> Iterator[bytes]:
 
 
 def wsgi_app(environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """WSGI."""
+    """The WSGI application."""
     responses: dict[str, Callable[[], Iterable[bytes]]] = {
         "/get": lambda: [b"got"],
         "/upload": lambda: [digest(environ["wsgi.input"].read())],
@@ -210,7 +210,7 @@ asgi3_on_asgi3 = asgi3_app
 
 
 def below_channels(app: Any) -> Any:
-    """A channels application that leaves everything to `app`, which is one too."""
+    """Return a channels application that passes everything to `app`, another channels application."""
 
     async def middleware(message: Message, channels: Message) -> None:
         await app(message, channels)

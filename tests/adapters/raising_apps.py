@@ -1,4 +1,4 @@
-"""Applications behind adapters that raise what their path names, before their response or in the middle of it."""
+"""Applications behind adapters that raise the exception named by their path, before or during the response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.types import Message
 
 
 def error_of(path: str) -> BaseException | None:
-    """`/ValueError` and `/ValueError-midway` mean ValueError('raised-ValueError'), `/` means none."""
+    """Return ValueError('raised-ValueError') for `/ValueError` and `/ValueError-midway`, None for `/`."""
     name = path.strip("/").partition("-")[0]
     return getattr(builtins, name)(f"raised-{name}") if name else None
 
@@ -42,7 +42,7 @@ _asgi_of_wsgi = ASGIAdapter(wsgi_app)
 
 
 async def middleware(message: Message, channels: dict[str, Any]) -> None:
-    """Makes the adapter inside be called with messages."""
+    """Call the adapter with messages, as a middleware does."""
     await _asgi_of_wsgi(message, channels)
 
 

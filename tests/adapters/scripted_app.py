@@ -1,4 +1,4 @@
-"""A WSGI application that follows a script, and keeps what it saw meanwhile."""
+"""A WSGI application that follows a script, and records its calls and results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsgiref.validate import check_environ  # type: ignore[attr-defined]
 
 @dataclass(frozen=True)
 class Start:
-    """Call start_response; `again` with exc_info of an exception, which is `caught` if it comes back."""
+    """Call start_response; with exc_info if `again`, whose exception is `caught` if it is raised again."""
 
     status: str = "200 OK"
     headers: tuple[tuple[str, str], ...] = ()
@@ -23,21 +23,21 @@ class Start:
 
 @dataclass(frozen=True)
 class Write:
-    """Call write() with so many bytes."""
+    """Call write() with this number of bytes."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Yield:
-    """Give the host so many bytes, or, if negative, what is not bytes at all."""
+    """Yield this number of bytes; a negative number yields an object other than bytes."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Read:
-    """Read content; if that raises, read no more, and go on if it is `caught`."""
+    """Read content. After an exception read no more; continue if it is `caught`."""
 
     how: str
     count: int = 0
@@ -56,7 +56,7 @@ Step = Start | Write | Yield | Read | Raise
 
 @dataclass(frozen=True)
 class Script:
-    """`calls` is done when the application is called, `iterates` by what it returns, whose kind is `returns`."""
+    """`calls` runs when the application is called, `iterates` in the iterable of the kind `returns`."""
 
     returns: str = "list"
     calls: tuple[Step, ...] = ()
@@ -71,7 +71,7 @@ class Script:
 
 @dataclass
 class Seen:
-    """What the application was given, and notified of, in one call."""
+    """What one call received from the host."""
 
     environ: dict[str, Any] = field(default_factory=dict)
     environ_faults: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Seen:
 
     @property
     def content(self) -> bytes:
-        """All that reads have returned."""
+        """The content returned by all reads."""
         return b"".join(event for event in self.events if isinstance(event, bytes))
 
     @property
@@ -226,7 +226,7 @@ class _Iterator:
 
 
 class _Iterable:
-    """Is not its own iterator."""
+    """An iterable that is not its own iterator."""
 
     def __init__(self, call: _Call, contents: Iterator[bytes]) -> None:
         self.close = call.close

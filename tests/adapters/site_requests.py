@@ -1,4 +1,4 @@
-"""What the frameworks' sites are asked, each a conversation of one request or several."""
+"""The requests to the frameworks' sites, as conversations of one or more requests."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def one(
     chunks: Sequence[bytes] | None = None,
     version: str = "1.1",
 ) -> Conversation:
-    """A conversation of one request."""
+    """Return a conversation of one request."""
     return lambda port: [
         ask(port, target, method=method, fields=fields, content=content, chunks=chunks, version=version)
     ]
 
 
 def multipart(*more: tuple[str, str]) -> bytes:
-    """A form with a file of 1 MiB."""
+    """Return a form with a file of 1 MiB."""
     values = [("note", "a note, ü"), *more]
     parts = [
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in values
@@ -47,12 +47,12 @@ def multipart(*more: tuple[str, str]) -> bytes:
 
 
 def in_pieces(content: bytes, size: int) -> list[bytes]:
-    """`content`, in chunks of `size`."""
+    """Return `content` in chunks of `size`."""
     return [content[start : start + size] for start in range(0, len(content), size)]
 
 
 def conditional(port: int) -> list[Answer]:
-    """A file, then whether it has changed, then a part of it."""
+    """Request a file, then the file if modified, then a part of it."""
     whole = ask(port, "/file")
     since = whole.values("last-modified") or ["Thu, 01 Jan 1970 00:00:00 GMT"]
     return [
@@ -121,7 +121,7 @@ REQUESTS: Final[dict[str, Conversation]] = {
 
 
 def _set_cookies(answers: Sequence[Answer]) -> tuple[str, str]:
-    """What the cookies that have been set make up: a field."""
+    """Return the Cookie field for the cookies of a response."""
     cookies = dict(value.partition(";")[0].split("=", 1) for answer in answers for value in answer.values("set-cookie"))
     return "Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())
 
@@ -137,7 +137,7 @@ def _posted(token: str, **values: str) -> bytes:
 
 
 def admin_login(port: int) -> list[Answer]:
-    """To the admin's front page, by way of its login."""
+    """Log in to the admin, and request its front page."""
     answers = [ask(port, "/admin/"), ask(port, "/admin/login/?next=/admin/")]
     origin = ("Origin", "http://example.test")
     wrong = _posted(_form_token(answers[1]), username="root", password="wrong")
@@ -160,13 +160,13 @@ def admin_login(port: int) -> list[Answer]:
 
 
 def admin_without_csrf(port: int) -> list[Answer]:
-    """A login that another site might have forged."""
+    """Log in without a CSRF token, as a forged form does."""
     content = _posted("0" * 64, username="root", password="secret")
     return [ask(port, "/admin/login/", method="POST", fields=[_URLENCODED], content=content)]
 
 
 def django_upload(port: int) -> list[Answer]:
-    """A file through a form with CSRF protection."""
+    """Upload a file through a form with a CSRF token."""
     page = ask(port, "/upload")
     fields = [_set_cookies([page]), _MULTIPART]
     content = multipart(("csrfmiddlewaretoken", page.content.decode()))
@@ -188,5 +188,5 @@ _RANDOM: Final = re.compile(
 
 
 def masked(text: str) -> str:
-    """`text` without what differs each time: tokens, session keys, and when cookies expire."""
+    """Return `text` without tokens, session keys and expiry times, which differ each time."""
     return _RANDOM.sub("*", text)

@@ -1,4 +1,4 @@
-"""A WSGI host that holds applications to PEP 3333, and keeps what its client would have had of them."""
+"""A WSGI host that checks applications against PEP 3333, and records the response for the client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Head = tuple[str, list[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks, and what the host knows besides."""
+    """A client's request, with the host's part of the environ."""
 
     method: str = "GET"
     script_name: bytes = b""
@@ -45,12 +45,12 @@ class Request:
 
     @property
     def content(self) -> bytes:
-        """Lines of many lengths, no two of them the same."""
+        """Lines of many different lengths, all distinct."""
         lines = b"\n".join(b"%d" % number * (number % 9) for number in range(self.content_bytes // 4 + 1))
         return (lines * 2)[: self.content_bytes].ljust(self.content_bytes, b".")
 
     def environ(self, strict: bool) -> dict[str, Any]:
-        """A host's environ. A `strict` one reports truncated content, and ends the input where it ends."""
+        """Build a host's environ. A `strict` host reports truncated content, and ends the input after the content."""
         path = self.script_name + self.path_info
         environ: dict[str, Any] = {
             "REQUEST_METHOD": self.method,
@@ -90,7 +90,7 @@ _RAW: dict[str, Callable[[bytes], str]] = {
 
 
 class _Input(io.RawIOBase):
-    """The input of a request, as a host hands it on."""
+    """The `wsgi.input` of a request."""
 
     def __init__(self, request: Request, strict: bool) -> None:
         self._content = request.content
@@ -121,7 +121,7 @@ class _Input(io.RawIOBase):
 
 @dataclass
 class Received:
-    """What a client has had of a response."""
+    """The response as the client received it."""
 
     status: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -157,7 +157,7 @@ class StrictHost:
         self._declared: int | None = None
 
     def serve(self, app: Callable[..., Any], environ: dict[str, Any]) -> Received:
-        """Call, iterate, close: whatever is raised ends the request and nothing else."""
+        """Call, iterate, close. An exception ends only this request."""
         received = self.received
         try:
             iterable = app(environ, self.start_response)
@@ -239,7 +239,7 @@ class StrictHost:
             self.received.status, self.received.headers = self._head
 
     def _limit(self) -> int | None:
-        """The length that content is held to, if it is."""
+        """Return the content-length to enforce, or None."""
         return None if self._request.method == "HEAD" or self.received.has_no_content else self._declared
 
     def _client_has_left(self) -> bool:

@@ -1,4 +1,4 @@
-"""`ASGIAdapter` as a channels application, called by hand or behind a middleware that changes what it sees."""
+"""`ASGIAdapter` as a channels application, called directly or behind a middleware that changes its messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from uvicorn.settings import Settings
 
 
 class Reply:
-    """A reply channel that keeps what it is sent; `limit` messages, after which the client has gone."""
+    """A reply channel that records its messages, and disconnects after `limit` of them."""
 
     def __init__(self, limit: int = 1 << 30) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ class Reply:
 
 
 class Body:
-    """A body channel that has `chunks` to give."""
+    """A body channel that returns `chunks`."""
 
     def __init__(self, *chunks: Any) -> None:
         self._chunks = iter(chunks)
@@ -240,7 +240,7 @@ def test_threads_of_the_asgi_adapter_override_the_servers_setting() -> None:
 
 
 class Guard:
-    """A middleware that hands on whatever it does not have itself, as many do."""
+    """A middleware that forwards unknown attributes to the application, as many do."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -300,7 +300,7 @@ async def test_number_as_a_response_header_is_rejected() -> None:
 
 
 class AtOnce:
-    """Requests to one adapter from event loops in several threads, all at the same moment."""
+    """Simultaneous requests to one adapter from event loops in several threads."""
 
     def __init__(self, app: Any, loops: int = 4, **options: Any) -> None:
         self._adapter = ASGIAdapter(app, **options)
@@ -451,7 +451,7 @@ async def test_C10_cancelled_handler_releases_an_application_that_waits_for_cont
 
 
 class WithStartup:
-    """A WSGI application with a startup that fails a given number of times."""
+    """A WSGI application whose startup fails a given number of times."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures

@@ -1,4 +1,4 @@
-"""`ASGI3Adapter` between a host, which is the test, and applications of other kinds."""
+"""`ASGI3Adapter` with a simulated host, and applications of other kinds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CONNECT: Message = {"type": "websocket.connect"}
 
 
 class Host:
-    """Calls the adapter. What it has to `receive` is put in by the test; it `takes` as much as the test lets it."""
+    """Calls the adapter. The test supplies the events to `receive`, and decides by `takes` when sends return."""
 
     def __init__(self, app: Any, scope: Message, *events: Message, **options: Any) -> None:
         self.adapter = ASGI3Adapter(app, **options)
@@ -76,12 +76,12 @@ class Host:
 
     @property
     def types(self) -> list[str]:
-        """The types of what was sent, without what is common to all of them."""
+        """The types of the sent events, without their common prefix."""
         return [event["type"].rpartition(".")[2] for event in self.sent]
 
 
 class Recorder:
-    """A channels application that keeps its messages, then replies with the given ones."""
+    """A channels application that records its messages, then sends the given replies."""
 
     def __init__(self, *replies: Message) -> None:
         self.replies = replies or ({"status": 200, "content": b"hello"},)
@@ -532,7 +532,7 @@ async def test_wait_for_the_hosts_disconnect_event_is_bounded() -> None:
 
 
 async def test_websocket_close_is_sent_while_no_receive_is_pending() -> None:
-    """As granian: one that is receiving has the connection to itself."""
+    """On granian a pending receive blocks all sends."""
     asked = asyncio.Lock()
     events: asyncio.Queue[Message] = asyncio.Queue()
     events.put_nowait(CONNECT)

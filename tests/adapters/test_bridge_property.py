@@ -34,7 +34,7 @@ _NEVER_SECONDS = 60
 
 
 class Bridge:
-    """The scripted application behind one kind of bridge, and the pools of threads on the way to it."""
+    """The scripted application behind one nesting of adapters, with the thread pools in between."""
 
     def __init__(self, name: str, app: ScriptedApp) -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Bridge:
         self._adapters.append(self.callable)
 
     def expect(self, script: Script) -> None:
-        """What never ends is stopped when its time is over; the time of what does end is not to be a matter of load."""
+        """Prepare for a request; an endless response is stopped after a time."""
         for adapter in self._adapters:
             adapter._settings = replace(
                 adapter._settings, disconnect_seconds=0.05 if script.returns == "endless" else 30
@@ -67,7 +67,7 @@ class Bridge:
                 adapter._interface.settings = adapter._settings
 
     def settle(self) -> None:
-        """Wait until nothing runs any more, from the outermost pool inwards."""
+        """Wait until all pools are idle, from the outermost one inwards."""
         for pool in self._pools:
             _wait_for_tasks()
             pool.submit(int).result()
@@ -80,7 +80,7 @@ class Bridge:
 
 
 class UsersExecutor(Executor):
-    """As far as an adapter can see, any executor; its threads are daemons."""
+    """An executor of the user, with daemon threads."""
 
     def __init__(self) -> None:
         self._pool = WorkerPool(1)
@@ -107,7 +107,7 @@ def _wait_for_tasks() -> None:
 
 
 class Bridges:
-    """All kinds of them, around one application."""
+    """All nestings of adapters around one application."""
 
     def __init__(self) -> None:
         self.app = ScriptedApp()
@@ -118,7 +118,7 @@ class Bridges:
         loop.call_soon_threadsafe(loop.set_exception_handler, lambda loop, report: self.loop_reports.append(report))
 
     def serve(self, bridge: Bridge, request: Request, script: Script) -> tuple[Received, Seen]:
-        """One exchange, on a host's thread, to its very end."""
+        """Serve one exchange on a host's thread, to its end."""
         # What has hung once cannot serve again: the search for a shorter exchange ends there.
         assert not self._hang, self._hang
         seen = Seen()

@@ -1,4 +1,4 @@
-"""What random exchanges have shown, each as the shortest exchange that shows it; and all paths of two bytes (C4)."""
+"""The shortest exchange for each fault that random exchanges have found, and all paths of two bytes (C4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAYS = ["direct", "messages"]
 def serve(
     script: Script, request: Request | None = None, way: str = "direct", seconds: float = 0.05
 ) -> tuple[Received, Seen]:
-    """One exchange with a scripted application behind a double bridge, to its very end."""
+    """Serve one exchange with a scripted application behind two adapters, to its end."""
     request = request or Request()
     app = ScriptedApp()
     app.script = script

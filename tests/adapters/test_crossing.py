@@ -1,4 +1,4 @@
-"""Exceptions of an application that cross an adapter: as which exception, to whose log, and what stays on this side."""
+"""Exceptions that adapters raise from an application to its host: their class, their log, and their release."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Log = pytest.LogCaptureFixture
 
 
 class Unpleasant(Exception):
-    """An exception of the application's own."""
+    """An exception of the application."""
 
 
 # Each calls an application of some kind, by way of an adapter of one kind, with one request.

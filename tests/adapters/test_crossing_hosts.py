@@ -1,4 +1,4 @@
-"""What an application behind an adapter raises, on real hosts: 500, one log entry, and the next request is answered."""
+"""An exception behind an adapter on real hosts is 500 and one log entry, and the next request is served."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def entries(host: Host, error: str) -> int:
-    """How many times the host's log has the traceback that ends in the application's exception."""
+    """Return how many tracebacks in the host's log end in the application's exception."""
     return sum(1 for line in host.stderr.splitlines() if line.strip(" |").startswith(f"{error}: raised-{error}"))
 
 

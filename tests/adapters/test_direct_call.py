@@ -1,4 +1,4 @@
-"""A site that passes requests of our own server on to `ASGIAdapter(wsgi_app)`, which answers them without messages."""
+"""A site that passes requests of our own server on to `ASGIAdapter(wsgi_app)`, which serves them without messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Message = dict[str, Any]
 
 
 class Site:
-    """A conversation with a channels application that awaits `ASGIAdapter(app)`; `raised` is what that has raised."""
+    """A conversation with a channels application that awaits `ASGIAdapter(app)`; `raised` has its exceptions."""
 
     def __init__(self, app: Callable[..., Any], **keywords: Any) -> None:
         self.adapter = ASGIAdapter(app, **{"threads": 1, **keywords})
@@ -36,14 +36,14 @@ class Site:
         self.conversation = Conversation(self._serve)
 
     async def change(self, message: Message, channels: Message) -> None:
-        """What a middleware does with a request."""
+        """Change the request, as a middleware does."""
 
     async def fall_back(self, channels: Message) -> None:
-        """What the site does when the adapter has raised."""
+        """Respond after the adapter has raised."""
         raise self.raised[-1]
 
     async def responses(self, data: bytes = GET) -> list[Any]:
-        """Send `data`, and return the responses when all handlers have returned and all threads have ended."""
+        """Send `data`; return the responses when all handlers and threads have ended."""
         self.conversation.send(data)
         await until(lambda: self.conversation.received or self.conversation.transport.closing)
         await until(lambda: self.conversation.context.requests == 0)
@@ -69,7 +69,7 @@ async def ok(channels: Message) -> None:
 
 
 class Blocking:
-    """An application that answers with `app` when it is released."""
+    """An application that responds with `app` when the test releases it."""
 
     def __init__(self, app: Callable[..., Any] = wsgi_apps.hello) -> None:
         self._app = app
@@ -306,13 +306,13 @@ async def test_waiting_direct_call_is_503_when_the_adapter_shuts_down() -> None:
 
 
 class Impatient(Site):
-    """Answers itself when its handler is cancelled."""
+    """A site that responds itself when its handler is cancelled."""
 
     async def fall_back(self, channels: Message) -> None:
         await ok(channels)
 
     async def cancelled(self, app: Blocking) -> list[Any]:
-        """The responses when the handler was cancelled before the application answers."""
+        """Cancel the handler before the application responds; return the responses."""
         self.conversation.send(GET)
         await until(app.begun.is_set)
         assert self.task is not None

@@ -39,7 +39,7 @@ class Site:
         self._references: dict[str, list[Answer]] = {}
 
     def reference(self, name: str, conversation: Conversation) -> list[Answer]:
-        """What gunicorn answers."""
+        """The response of gunicorn."""
         if name not in self._references:
             self._references[name] = conversation(self.hosts["gunicorn"].port)
         return self._references[name]
@@ -58,7 +58,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 def comparable(answer: Answer, has_length: bool) -> dict[str, Any]:
-    """What has to be the same."""
+    """Return the parts of a response that have to be equal."""
     return {
         "status": f"{answer.status} {answer.reason}",
         "fields": [masked(f"{name}: {value}") for name, value in answer.fields if name not in _OF_THE_SERVER],

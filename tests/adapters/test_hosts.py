@@ -1,4 +1,4 @@
-"""`WSGIAdapter` on real WSGI hosts: the same things happen on each, as far as the host allows."""
+"""`WSGIAdapter` behaves in the same way on all real WSGI hosts, as far as the host allows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def on(names: list[str]) -> pytest.MarkDecorator:
-    """The test is for these hosts only."""
+    """Run the test on these hosts only."""
     return pytest.mark.parametrize("host", names, indirect=True, scope="module")
 
 

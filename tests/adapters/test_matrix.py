@@ -1,4 +1,4 @@
-"""Every kind of application on every kind of host: four times four cells, and the table in docs/adapters.md."""
+"""Every kind of application on every kind of host, and the table in docs/adapters.md."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def only(cells: list[tuple[str, str]]) -> pytest.MarkDecorator:
-    """Run for these alone."""
+    """Run the test for these cells only."""
     return pytest.mark.parametrize("cell", cells, indirect=True, ids=name)
 
 
@@ -148,7 +148,7 @@ def test_shutdown_runs_when_the_host_stops(cell: tuple[str, str]) -> None:
 
 
 def table() -> str:
-    """The cells, as docs/adapters.md shows them."""
+    """Return the cells of the table in docs/adapters.md."""
     rows = [["application", *HOST_NAMES.values()], ["---"] * 5]
     for kind in KINDS:
         row = [APP_NAMES[kind]]

@@ -18,7 +18,7 @@ from uvicorn.settings import Settings
 
 
 def on_wsgi(adapter: Any, path: str, script_name: str = "", method: str = "GET", **fields: str) -> Any:
-    """What an application of `KINDS` has answered on a WSGI host; or the status."""
+    """Return the response of an application of `KINDS` on a WSGI host, or its status."""
     request = Request(method, script_name.encode(), path.encode(), fields=tuple(fields.items()))
     received = StrictHost(request).serve(adapter, request.environ(strict=True))
     assert received.mistakes == [] and received.complete
@@ -183,7 +183,7 @@ class Host:
 
 
 async def on_asgi(adapter: Any, path: str, root_path: str = "", **changes: Any) -> Any:
-    """What an application of `KINDS` has answered on an ASGI host; or the status."""
+    """Return the response of an application of `KINDS` on an ASGI host, or its status."""
     host = Host({"type": "http.request"})
     scope = {**HTTP, "path": path, "raw_path": path.encode(), "root_path": root_path, **changes}
     await adapter(scope, host.receive, host.send)

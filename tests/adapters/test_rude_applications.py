@@ -1,4 +1,4 @@
-"""WSGI applications that end badly, or never, on our server: each ends its own request and nothing else."""
+"""WSGI applications that fail, exit or never end, on our server: each ends only its own request."""
 
 from __future__ import annotations
 

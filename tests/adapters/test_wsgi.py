@@ -1,4 +1,4 @@
-"""Asynchronous applications on WSGI hosts: the callable itself, with wsgiref's validator around it."""
+"""Asynchronous applications as WSGI callables, inside wsgiref's validator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from uvicorn.errors import ClientDisconnected, LocalProtocolError
 
 
 class Answer:
-    """What a host was given."""
+    """The response that a host received."""
 
     def __init__(self) -> None:
         self.status = ""
@@ -155,7 +155,7 @@ def test_truncated_upload_is_never_taken_for_complete() -> None:
 
 
 class Arriving(io.BufferedIOBase):
-    """Content of which `read` waits for all, and `read1` returns a piece as it arrives."""
+    """Content that `read1` returns piece by piece as it arrives, and `read` only as a whole."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = list(pieces)

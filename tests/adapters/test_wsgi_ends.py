@@ -1,4 +1,4 @@
-"""How a request ends behind `WSGIAdapter`: applications and hosts that fail, exit, close twice, or never reply."""
+"""The end of a request behind `WSGIAdapter`: applications and hosts that fail, exit, close twice, or never reply."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Message = dict[str, Any]
 
 
 def ignore(status: str, headers: list[tuple[str, str]]) -> None:
-    """A start_response of a host that does not care."""
+    """A start_response that ignores its arguments."""
 
 
 def call(app: Callable[..., Any], environ: dict[str, Any] | None = None) -> Answer:
-    """Without the validator, which wants a content-type of each response."""
+    """Call without the validator, which requires a content-type."""
     return hosting.call(app, environ, validate=False)
 
 
@@ -120,7 +120,7 @@ def test_B2_malformed_content_length_of_a_response_is_raised_to_the_host(headers
 
 
 async def endless(message: Message, channels: Channels) -> None:
-    """A stream that ends only with its client."""
+    """A stream that ends only at the disconnect."""
     status = int(message["query_string"] or b"200")
     await channels["reply"].send({"status": status, "more_content": True})
     while True:
@@ -180,7 +180,7 @@ def test_HEAD_of_a_streamed_response_equals_that_of_a_complete_response() -> Non
 
 
 class Watched:
-    """An endless application that reports when and how it ends."""
+    """An endless application that reports its end."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()

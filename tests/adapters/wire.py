@@ -1,4 +1,4 @@
-"""A client that sends given bytes, and keeps the response as it came."""
+"""A client that sends given bytes, and returns the response unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.waits import LONGEST_WAIT
 
 @dataclass
 class Answer:
-    """A response. `complete` is false if it was cut off."""
+    """A response. `complete` is false if it was truncated."""
 
     status: int
     reason: str
@@ -21,12 +21,12 @@ class Answer:
     complete: bool
 
     def values(self, name: str) -> list[str]:
-        """The values of all fields called `name`."""
+        """Return the values of all fields called `name`."""
         return [value for field, value in self.fields if field == name]
 
 
 def head_of(method: str, target: str | bytes, fields: Sequence[tuple[str, str]] = (), version: str = "1.1") -> bytes:
-    """A request head, whose host is the same whatever port it is sent to."""
+    """Return a request head, with the same host for every port."""
     octets = target.encode("latin-1") if isinstance(target, str) else target
     lines = [(name, value) for name, value in (("Host", "example.test"), *fields, ("Connection", "close"))]
     return b"%s %s HTTP/%s\r\n%s\r\n" % (
@@ -38,12 +38,12 @@ def head_of(method: str, target: str | bytes, fields: Sequence[tuple[str, str]] 
 
 
 def connect(port: int) -> socket.socket:
-    """A connection to this machine."""
+    """Connect to a port of this machine."""
     return socket.create_connection(("127.0.0.1", port), LONGEST_WAIT)
 
 
 def answer_to(port: int, method: str, head: bytes, pieces: Iterable[bytes] = ()) -> Answer:
-    """Send a request on a connection of its own, and read the response to its end."""
+    """Send a request on a new connection, and read the response to its end."""
     with connect(port) as connection:
         try:
             connection.sendall(head)
@@ -56,7 +56,7 @@ def answer_to(port: int, method: str, head: bytes, pieces: Iterable[bytes] = ())
 
 
 def read_answer(connection: socket.socket, method: str = "GET") -> Answer:
-    """The response that a connection has for us."""
+    """Read a response from a connection."""
     response = http.client.HTTPResponse(connection, method=method)
     with response:
         response.begin()
@@ -82,7 +82,7 @@ def ask(
     chunks: Sequence[bytes] | None = None,
     version: str = "1.1",
 ) -> Answer:
-    """Ask with `content` whole, or in `chunks`."""
+    """Send a request with `content` as a whole, or in `chunks`."""
     if chunks is not None:
         head = head_of(method, target, (*fields, ("Transfer-Encoding", "chunked")), version)
         return answer_to(port, method, head, [*(b"%x\r\n%s\r\n" % (len(c), c) for c in chunks), b"0\r\n\r\n"])

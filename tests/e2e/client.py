@@ -1,4 +1,4 @@
-"""A connection to a server, and what comes over it, as bytes."""
+"""A client connection that sends and receives bytes unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.e2e.server_process import LONGEST_WAIT, ServerProcess
 
 
 class Client:
-    """A connection that sends bytes as they are and reads what arrives."""
+    """A connection that sends bytes unchanged and reads the response."""
 
     def __init__(self, server: ServerProcess | None, tls: ssl.SSLContext | None = None, path: str = "") -> None:
         if path:
@@ -31,16 +31,16 @@ class Client:
         self.socket.close()
 
     def reset(self) -> None:
-        """Be gone, and not only silent."""
+        """Reset the connection."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of `data`."""
         self.socket.sendall(data)
 
     def receive(self) -> bytes:
-        """All that comes until the server closes, or resets."""
+        """Receive until the server closes or resets the connection."""
         pieces = []
         while True:
             try:
@@ -53,7 +53,7 @@ class Client:
         return b"".join(pieces)
 
     def receive_until(self, end: bytes) -> bytes:
-        """What comes, up to `end`."""
+        """Receive up to `end`."""
         received = b""
         while end not in received:
             piece = self.socket.recv(65536)
@@ -62,24 +62,24 @@ class Client:
         return received
 
     def get(self, path: str = "/", *fields: str) -> bytes:
-        """A whole response to a request, after which the connection is closed."""
+        """Send a request; return the whole response, after which the connection is closed."""
         head = "\r\n".join((f"GET {path} HTTP/1.1", "host: x", "connection: close", *fields))
         self.send(head.encode() + b"\r\n\r\n")
         return self.receive()
 
 
 def status_of(response: bytes) -> int:
-    """The status of a response as it stands on the wire."""
+    """Return the status of a response in bytes."""
     return int(response.split(b" ", 2)[1])
 
 
 def content_of(response: bytes) -> bytes:
-    """The content of a response as it stands on the wire."""
+    """Return the content of a response in bytes."""
     return response.partition(b"\r\n\r\n")[2]
 
 
 def _connect(path: str) -> socket.socket:
-    """A connection to the Unix socket at `path`, which exists a moment before the server listens."""
+    """Connect to the Unix socket at `path`, whose file exists a moment before the server listens."""
     deadline = time.monotonic() + LONGEST_WAIT
     while True:
         client = socket.socket(socket.AF_UNIX)

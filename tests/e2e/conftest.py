@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window."""
+    """Start Chromium without a window."""
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     assert executable, "no chromium: install it (apt-get install chromium), or set CHROMIUM to its path"
     with sync_playwright() as playwright:

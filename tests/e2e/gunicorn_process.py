@@ -23,13 +23,13 @@ COVERED: Final[set[str]] = set()
 
 
 def covers(*names: str) -> Callable[[Any], Any]:
-    """Marks a test as one of the named settings."""
+    """Mark a test as the test of the named settings."""
     COVERED.update(names)
     return lambda test: test
 
 
 def knows(name: str) -> bool:
-    """Whether this version of gunicorn has the setting."""
+    """Return whether this version of gunicorn has the setting."""
     return name in _KNOWN
 
 
@@ -38,7 +38,7 @@ class Gunicorn(ServerProcess):
 
     @property
     def workers(self) -> list[int]:
-        """The workers that have been started, in that order."""
+        """Return the process ids of the workers, in the order of their start."""
         return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.stderr)]
 
     def wait_for_workers(self, count: int) -> None:

@@ -37,46 +37,46 @@ class ServerProcess:
 
     @property
     def stderr(self) -> str:
-        """Its log so far."""
+        """Return its log so far."""
         return "".join(self._lines["stderr"])
 
     @property
     def stdout(self) -> str:
-        """Its access log so far."""
+        """Return its access log so far."""
         return "".join(self._lines["stdout"])
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses that its log names: URLs, and `unix:PATH`."""
+        """Return the addresses in its log: URLs, and `unix:PATH`."""
         return [f"unix:{name}" if is_unix else name for is_unix, name in _LISTENING.findall(self.stderr)]
 
     @property
     def port(self) -> int:
-        """The port of the first URL it listens on."""
+        """The port of the first URL in its log."""
         return next((int(address.rpartition(":")[2]) for address in self.addresses if "://" in address), 0)
 
     def wait_for_line(self, text: str, name: str = "stderr", count: int = 1) -> None:
-        """Wait until `count` lines with `text` in them have been printed."""
+        """Wait until `count` lines with `text` have been printed."""
         self._wait_until(lambda: sum(text in line for line in self._lines[name]) >= count, f"{text!r} on {name}")
 
     def wait(self) -> int:
-        """Wait until it ends; its exit code, negative if a signal has killed it."""
+        """Wait for its end. Return the exit code, negative if a signal has killed it."""
         code = self.process.wait(LONGEST_WAIT)
         for reader in self._readers:
             reader.join(LONGEST_WAIT)
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, and go on."""
+        """Send a signal without waiting for the end."""
         self.process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, and wait for the end; the exit code."""
+        """Send a signal, and wait for the end. Return the exit code."""
         self.send_signal(number)
         return self.wait()
 
     def get(self, path: str = "/", host: str = "127.0.0.1", port: int = 0) -> tuple[int, str]:
-        """Status and content of a response, on a connection of its own."""
+        """Return status and content of a response on a new connection."""
         connection = http.client.HTTPConnection(host, port or self.port, timeout=LONGEST_WAIT)
         try:
             connection.request("GET", path, headers={"connection": "close"})
@@ -86,7 +86,7 @@ class ServerProcess:
             connection.close()
 
     def close(self) -> None:
-        """Whatever has happened, leave nothing behind."""
+        """Kill the process and close its files."""
         if self.process.poll() is None:
             self.process.kill()
         self.wait()
@@ -180,7 +180,7 @@ def running_server(
 def run_command(
     folder: Path, *arguments: str, env: dict[str, str] | None = None, program: Sequence[str] = ("-m", "uvicorn")
 ) -> subprocess.CompletedProcess[str]:
-    """A command that is expected to end by itself."""
+    """Run a command that ends by itself."""
     return subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=folder,
@@ -194,7 +194,7 @@ def run_command(
 
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment, less what would set options, with our package on the path wherever the server runs."""
+    """Return the environment without variables that set options, with our package on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UVICORN_")}
     here = str(Path(uvicorn.__file__).parents[1])
     # A socket that is left open is to be seen on stderr.

@@ -1,4 +1,4 @@
-"""Six ASGI frameworks on our server, doing what their users do."""
+"""Six ASGI frameworks on our server, as their users use them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def of(*frameworks: str) -> pytest.MarkDecorator:
-    """Run for these alone."""
+    """Run the test for these frameworks only."""
     return pytest.mark.parametrize("site", frameworks, indirect=True)
 
 

@@ -34,17 +34,17 @@ def site(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def of(frameworks: list[str], seconds: str) -> pytest.MarkDecorator:
-    """Run for these, with both timeouts set to `seconds`."""
+    """Run the test for these frameworks, with both timeouts set to `seconds`."""
     return pytest.mark.parametrize("site", [(name, seconds) for name in frameworks], ids=frameworks, indirect=True)
 
 
 def close(connection: socket.socket) -> None:
-    """Close as browsers do: everything that came has been read."""
+    """Close after reading everything, as browsers do."""
     connection.close()
 
 
 def reset(connection: socket.socket) -> None:
-    """Close as a machine does that has no time."""
+    """Reset the connection, as a machine does that loses its network."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -53,7 +53,7 @@ either_end: Final = pytest.mark.parametrize("leave", [close, reset], ids=["close
 
 
 def visit(site: Host, path: str, leave: Callable[[socket.socket], None]) -> str:
-    """Open an event stream, read its first event, and leave; the line that is printed when the stream is closed."""
+    """Read the first event of a stream, then disconnect; return the line printed when the stream is closed."""
     connection = connect(site.port)
     received = b""
     connection.sendall(head_of("GET", path))

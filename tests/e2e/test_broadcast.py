@@ -1,4 +1,4 @@
-"""Groups in servers as users start them: several processes, a real Redis, real browsers."""
+"""Groups in servers as users start them, with several processes, a real Redis and real browsers."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["earlier", "later"])
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder with the files of one of the documents, as typed."""
+    """Return a folder with the files of one of the documents."""
     folder = tmp_path / "chat"
     folder.mkdir()
     shutil.copy(SEEDS / "broadcast" / f"{request.param}.py", folder / "app.py")
@@ -109,7 +109,7 @@ def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def attentive(tmp_path: Path) -> Path:
-    """A folder with an application that reports gaps and counts of messages."""
+    """Return a folder with an application that reports gaps and counts of messages."""
     (tmp_path / "attentive.py").write_text(ATTENTIVE)
     return tmp_path
 
@@ -123,7 +123,7 @@ def hear(client: ClientConnection, count: int) -> list[str]:
 
 
 def wait_until_connected(server: ServerProcess) -> None:
-    """Both ways: what is heard and what is sent have a connection each."""
+    """Wait until both Redis connections of the process are open: for messages in, and for messages out."""
     deadline = time.monotonic() + LONGEST_WAIT
     while not json.loads(server.get()[1])["connected"]:
         assert time.monotonic() < deadline, server.stderr
@@ -171,7 +171,7 @@ def test_chat_works_in_two_browser_windows_on_two_processes(browser: Browser, re
 
 
 def window(browser: Browser, server: ServerProcess, path: str = "/") -> Page:
-    """A window that has the page open, and its websocket too."""
+    """Open the page in a new window, and wait for its WebSocket."""
     page = browser.new_page()
     page.set_default_timeout(LONGEST_WAIT * 1000)
     page.goto(f"http://127.0.0.1:{server.port}{path}")
@@ -342,7 +342,7 @@ def connections(redis: RedisServer) -> dict[str, int]:
 
 @pytest.fixture
 def django_data(tmp_path: Path) -> dict[str, str]:
-    """A database of its own."""
+    """Return a separate database."""
     variables = {"EXAMPLE_DATA": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = run_command(EXAMPLES / "django", "migrate", env=variables, program=("manage.py",))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The chat in a real browser: two windows, a reload, a closed tab."""
+"""The chat example in a real browser: two windows, a reload, a closed tab."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 def window(browser: Browser, server: ServerProcess, host: str = "127.0.0.1") -> Page:
-    """A window that has the page open, and its websocket too."""
+    """Open the page in a new window, and wait for its WebSocket."""
     page = browser.new_page()
     page.set_default_timeout(LONGEST_WAIT * 1000)
     page.goto(f"http://{host}:{server.port}/")
@@ -73,7 +73,7 @@ def test_chat_server_notices_a_reloaded_page_and_a_closed_tab(browser: Browser, 
 
 
 def looks(page: Page) -> list[str]:
-    """How a page is laid out: its body, its links, and what the browser names it."""
+    """Return the layout of a page: its body, its links, and its title."""
     style = "getComputedStyle(document.body)"
     return [
         *(str(page.evaluate(f"{style}.{name}")) for name in ("fontFamily", "fontSize", "maxWidth", "color", "margin")),

@@ -1,4 +1,4 @@
-"""`uvicorn module:attribute` as a user types it, in a process of its own; and the same from Python."""
+"""The command `uvicorn module:attribute` in a process of its own, and the same from Python."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HALF_A_REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has ::1."""
+    """Return whether this machine has ::1."""
     try:
         with socket.socket(socket.AF_INET6) as sock:
             sock.bind(("::1", 0))
@@ -60,7 +60,7 @@ def has_ipv6() -> bool:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with the application `app:hello`; its name is short enough for a Unix socket in it."""
+    """Return a folder with the application `app:hello`; its name is short enough for a Unix socket in it."""
     with tempfile.TemporaryDirectory(prefix="u") as name:
         path = Path(name).resolve()
         (path / "app.py").write_text(HELLO)
@@ -69,13 +69,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def patient(folder: Path) -> Path:
-    """A folder whose `app` waits for the content of requests."""
+    """Return a folder whose `app` waits for the content of requests."""
     (folder / "app.py").write_text(PATIENT)
     return folder
 
 
 def mistake(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
-    """The one line that a user gets for a mistake, without the newline."""
+    """Return the one line of the error for a mistake of the user."""
     ended = run_command(folder, *arguments, env=env)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -84,7 +84,7 @@ def mistake(folder: Path, *arguments: str, env: dict[str, str] | None = None) ->
 
 
 def half_a_request(server: ServerProcess) -> socket.socket:
-    """A connection on which the application waits for the second half."""
+    """Open a connection on which the application waits for the second half of the content."""
     client = socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT)
     client.sendall(HALF_A_REQUEST)
     server.wait_for_line("waiting")
@@ -92,7 +92,7 @@ def half_a_request(server: ServerProcess) -> socket.socket:
 
 
 def read_all(client: socket.socket) -> bytes:
-    """What a client reads until the connection is closed."""
+    """Read until the connection is closed."""
     data = b""
     while piece := client.recv(65536):
         data += piece
@@ -100,7 +100,7 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def get_unix(path: Path) -> bytes:
-    """What the server on a Unix socket answers."""
+    """Return the response of the server on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(LONGEST_WAIT)
         client.connect(str(path))
@@ -329,7 +329,7 @@ def test_stopped_server_finishes_requests_in_flight(patient: Path, number: int, 
 
 
 def is_refused(port: int) -> bool:
-    """Whether a connection to `port` is refused at last: the loop may need a turn to close what it listens on."""
+    """Wait until a connection to `port` is refused: the event loop may close the socket an iteration later."""
     for _ in range(1000):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=LONGEST_WAIT).close()
@@ -636,14 +636,14 @@ async def hello(message: dict[str, Any], channels: dict[str, Any]) -> None:
 
 
 def listening(app: Callable[..., Any], **options: Any) -> tuple[uvicorn.Server, socket.socket]:
-    """A server for `app`, and the socket that it is to be given."""
+    """Return a server for `app`, and the socket to pass to it."""
     config = uvicorn.Config(app, port=0, log_config=None, **options)
     [sock] = config.open_sockets()
     return uvicorn.Server(config), sock
 
 
 async def get(sock: socket.socket) -> bytes:
-    """What the server behind a listening socket answers."""
+    """Return the response of the server behind a listening socket."""
     reader, writer = await asyncio.open_connection(*sock.getsockname())
     writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     try:
@@ -760,7 +760,7 @@ def test_force_exit_resets_requests_in_flight() -> None:
 
 
 class OnStopping(logging.Handler):
-    """Calls something when the server says that it is stopping."""
+    """Calls a function when the server logs that it is stopping."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         super().__init__()
@@ -813,7 +813,7 @@ def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pyt
 
 @pytest.fixture
 def few_descriptors(folder: Path) -> Path:
-    """A folder whose application may have 40 descriptors open."""
+    """Return a folder whose application may open 40 descriptors."""
     (folder / "app.py").write_text(
         "import resource\n\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n" + HELLO
@@ -822,7 +822,7 @@ def few_descriptors(folder: Path) -> Path:
 
 
 def exhaust(server: ServerProcess) -> None:
-    """Open more connections than the server has descriptors; the first is answered; all of them are closed again."""
+    """Open more connections than the server has descriptors, get a response on the first, and close all of them."""
     clients = [socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT) for _ in range(80)]
     try:
         clients[0].sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -833,7 +833,7 @@ def exhaust(server: ServerProcess) -> None:
 
 
 def get_at_last(server: ServerProcess) -> tuple[int, str]:
-    """A response, at the latest when the server has seen that its old clients are gone; uvloop drops what it must."""
+    """Return a response as soon as the server has noticed that the earlier clients have disconnected."""
     for _ in range(1000):
         try:
             return server.get()

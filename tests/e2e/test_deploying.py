@@ -73,7 +73,7 @@ def unit(name: str) -> ConfigParser:
 
 @contextmanager
 def activation_socket(folder: Path) -> Iterator[socket.socket]:
-    """The socket of `app.socket`, which listens before any server has started, and goes on after it."""
+    """Open the socket of `app.socket`, which listens before and after every server."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "app.sock"))
         (folder / "app.sock").chmod(int(unit("app.socket")["Socket"]["SocketMode"], 8))
@@ -83,7 +83,7 @@ def activation_socket(folder: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def activated(folder: Path, listening: socket.socket) -> Iterator[ServerProcess]:
-    """The server as `app.service` starts it."""
+    """Start the server as `app.service` does."""
     program, *arguments = shlex.split(unit("app.service")["Service"]["ExecStart"])
     assert Path(program).name == "uvicorn"
     descriptor = listening.fileno()
@@ -143,7 +143,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(folder: Path) -> None:
 
 
 def grace_seconds(arguments: list[str]) -> float:
-    """How long the server may take to stop: requests, the application's shutdown, and threads."""
+    """Return the time a server may take to stop: requests, the application's shutdown, and threads."""
     named = re.search(r"--timeout-graceful-shutdown[= ](\d+)", " ".join(arguments))
     return (float(named[1]) if named else 30) + 3 + 5
 
@@ -157,7 +157,7 @@ def test_systemd_and_docker_wait_longer_than_a_stop_takes() -> None:
 
 @contextmanager
 def nginx(folder: Path) -> Iterator[int]:
-    """A running nginx with the file of the page; the port that it listens on."""
+    """Start nginx with the file of the page; return its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         site = FILES["app.conf"].replace("/run/app.sock", str(folder / "app.sock"))
@@ -208,7 +208,7 @@ def test_nginx_passes_websockets_of_its_own_pages_through(folder: Path) -> None:
 
 
 def dockerfile() -> dict[str, list[str]]:
-    """Instruction to its arguments, one for each line."""
+    """Return each instruction with its arguments."""
     instructions: dict[str, list[str]] = {}
     for line in FILES["Dockerfile"].splitlines():
         if line and not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""A server as a part of other programs, in the words in which today's users have written them."""
+"""A server as a part of other programs, in code as its users write it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example sites, served and visited as their READMEs say; nothing is written where they are."""
+"""The example sites, served and used as their READMEs say; their folders are not written to."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Page(NamedTuple):
 
 
 class Browser:
-    """Keeps cookies, follows redirects, and sends a form with the hidden fields that it has come with."""
+    """A client that keeps cookies, follows redirects, and sends forms with their hidden fields."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._root = f"http://127.0.0.1:{server.port}"
@@ -79,7 +79,7 @@ class Browser:
 
 
 def multipart(fields: dict[str, str], file: bytes) -> bytes:
-    """A form with a file in it, called large.bin; its boundary is `limit`."""
+    """Return a form with a file called large.bin; its boundary is `limit`."""
     parts = [f'--limit\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{fields[name]}\r\n' for name in fields]
     head = '--limit\r\ncontent-disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
     return "".join(parts).encode() + head.encode() + file + b"\r\n--limit--\r\n"
@@ -91,7 +91,7 @@ def sha256(content: bytes) -> str:
 
 @contextmanager
 def example(folder: Path, app: str, **variables: str) -> Iterator[ServerProcess]:
-    """Serves until Ctrl-C, which it must survive; what it has logged must be without a complaint."""
+    """Serve until Ctrl-C. Fail if the server does not survive it or logs an error."""
     with running_server(folder, app, env=CLEAN | variables) as server:
         yield server
         assert server.stop(signal.SIGINT) == 0
@@ -99,7 +99,7 @@ def example(folder: Path, app: str, **variables: str) -> Iterator[ServerProcess]
 
 
 def first_line(server: ServerProcess, path: str) -> bytes:
-    """The first line of a stream; the client leaves when it has that."""
+    """Read the first line of a stream, then disconnect."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONGEST_WAIT)
     try:
         connection.request("GET", path)
@@ -117,13 +117,13 @@ def flask_site(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of Django's database and uploads."""
+    """Return the folder of Django's database and uploads."""
     return str(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def manage(data: str) -> Callable[..., str]:
-    """Runs one of Django's commands; the database and an administrator are there."""
+    """Run one of Django's commands; the database and an administrator exist."""
 
     def run(*arguments: str) -> str:
         variables = {"EXAMPLE_DATA": data, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
@@ -277,7 +277,7 @@ def test_django_csv_is_streamed_to_its_end(django_site: ServerProcess, manage: C
 
 @contextmanager
 def make_run(venv: Path) -> Iterator[ServerProcess]:
-    """`make run` in a session of its own, with all that it needs installed: with the environment of these tests."""
+    """Run `make run` in a session of its own, with the environment of these tests."""
     (venv / "bin").symlink_to(Path(sys.executable).parent)
     for stamp in ("installed", "installed-run"):
         (venv / stamp).touch()

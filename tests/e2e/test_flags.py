@@ -118,7 +118,7 @@ def talk(server: ServerProcess, path: str = "/", **options: Any) -> ClientConnec
 
 
 def answer(server: ServerProcess, *pieces: bytes) -> bytes:
-    """What comes, until the server closes, to a client that sends `pieces` and then waits."""
+    """Send `pieces`, then wait; return all bytes until the server closes."""
     with Client(server) as client:
         for piece in pieces:
             client.send(piece)
@@ -253,7 +253,7 @@ def websockets(folder: Path) -> Iterator[ServerProcess]:
 
 
 def code_of(client: ClientConnection) -> int:
-    """The close code with which a websocket ends."""
+    """Return the close code of a WebSocket."""
     with pytest.raises(ConnectionClosed) as caught:
         client.recv(LONGEST_WAIT)
     assert caught.value.rcvd is not None
@@ -328,7 +328,7 @@ TAKEN = {"client": ["192.0.2.1", 0], "scheme": "https"}
 
 
 def seen(client: Client) -> Any:
-    """Client and scheme as the application sees them."""
+    """Return client and scheme as the application sees them."""
     return json.loads(content_of(client.get("/", *FORWARDED)))
 
 

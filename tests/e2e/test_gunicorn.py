@@ -30,19 +30,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def tls(certificates: Certificates) -> list[str]:
-    """Options for TLS."""
+    """Return options for TLS."""
     return ["--certfile", str(certificates.chain), "--keyfile", str(certificates.key)]
 
 
 def described(response: bytes) -> dict[str, Any]:
-    """What the application has said about its process."""
+    """Return what the application reports about its process."""
     assert status_of(response) == 200, response
     description: dict[str, Any] = json.loads(content_of(response))
     return description
 
 
 def refused_start(*arguments: str) -> tuple[int, str]:
-    """The exit code and the words of a gunicorn that does not start."""
+    """Return the exit code and the stderr of a gunicorn that does not start."""
     quiet = ("--no-control-socket",) if knows("control_socket_disable") else ()
     ended = run_command(HOSTED, *arguments, "-b", "127.0.0.1:0", *quiet, program=("-m", "gunicorn"))
     return ended.returncode, ended.stderr

@@ -1,4 +1,4 @@
-"""gunicorn's own logs and metrics with our worker: what is written, where, and in which form."""
+"""gunicorn's own logs and metrics with our worker: contents, destinations and formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTED = Path(__file__).parent / "hosted"
 
 @pytest.fixture
 def collector() -> Iterator[socket.socket]:
-    """Something that gathers datagrams, as statsd and syslog do."""
+    """Open a socket that receives datagrams, as statsd and syslog do."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(LONGEST_WAIT)
@@ -32,7 +32,7 @@ def collector() -> Iterator[socket.socket]:
 
 
 def heard(collector: socket.socket, *wanted: bytes) -> list[bytes]:
-    """The datagrams, up to the moment when each of `wanted` has been in one."""
+    """Receive datagrams until each of `wanted` has been in one; return them."""
     datagrams: list[bytes] = []
     while not all(any(part in datagram for datagram in datagrams) for part in wanted):
         datagrams.append(collector.recv(65536))
@@ -40,7 +40,7 @@ def heard(collector: socket.socket, *wanted: bytes) -> list[bytes]:
 
 
 def text_of(file: Path, wanted: str) -> str:
-    """What is in `file` when `wanted` is."""
+    """Wait until `file` contains `wanted`; return its text."""
     deadline = time.monotonic() + LONGEST_WAIT
     while not (file.exists() and wanted in file.read_text()):
         assert time.monotonic() < deadline, f"{wanted!r} did not appear in {file.name}"
@@ -133,7 +133,7 @@ def test_gunicorn_without_access_log_logs_no_requests() -> None:
 
 
 def ask_nonsense(path: Path) -> None:
-    """What is refused, and warned of."""
+    """Send a malformed request, which is rejected with a warning."""
     with Client(None, path=str(path)) as client:
         client.send(b"GET / HTTP/9.9\r\n\r\n")
         client.receive()

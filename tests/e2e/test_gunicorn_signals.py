@@ -1,4 +1,4 @@
-"""What gunicorn's arbiter does with our workers: reload, count, recycle, stop, kill."""
+"""How our workers react to gunicorn's arbiter: reload, change of number, recycling, stop, kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTED = Path(__file__).parent / "hosted"
 
 
 class Held(Client):
-    """A request that is in a worker until it is let go; `worker` says in which."""
+    """A request in flight in a worker until the test releases it; `worker` is that worker's process id."""
 
     def __init__(self, server: Gunicorn) -> None:
         super().__init__(server)
@@ -31,7 +31,7 @@ class Held(Client):
         self.worker = int(begun.rpartition(b"\r\n")[0].rpartition(b"\r\n")[2])
 
     def let_go(self) -> bytes:
-        """Send the rest of the request; what comes of it."""
+        """Send the rest of the request; return the response."""
         self.send(b"x")
         return self.receive()
 
@@ -104,7 +104,7 @@ app.startup = startup
 
 
 def is_child(parent: int, pid: int) -> bool:
-    """Whether the process is there, or waits for its parent to notice that it has ended."""
+    """Return whether the process exists, even if only as a zombie."""
     return str(pid) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
 

@@ -1,4 +1,4 @@
-"""Large responses over real sockets, where transports differ from one event loop to the other."""
+"""Large responses over real sockets, where the transports of the event loops differ."""
 
 from __future__ import annotations
 

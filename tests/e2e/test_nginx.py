@@ -1,4 +1,4 @@
-"""Behind a real nginx with its usual settings, and connections to us that it keeps."""
+"""Our server behind a real nginx with its usual settings and persistent connections."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ http {{
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """To a server on a Unix socket."""
+    """An HTTP connection to a server on a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=LONGEST_WAIT)
@@ -69,7 +69,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 @contextmanager
 def nginx(folder: Path, port: int, buffering: str) -> Iterator[Path]:
-    """A running nginx before our server; the path of its socket."""
+    """Start nginx in front of our server; return the path of its socket."""
     config = folder / "nginx.conf"
     config.write_text(CONFIG.format(folder=folder, port=port, buffering=buffering))
     listening = folder / "nginx.sock"

@@ -1,4 +1,4 @@
-"""Threads of the application that outlive the server, and supervisors that are killed."""
+"""Threads of the application that still run after the server has stopped, and killed supervisors."""
 
 from __future__ import annotations
 

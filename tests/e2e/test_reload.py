@@ -1,4 +1,4 @@
-"""`--reload`: a file is saved, and what is served is what has been saved."""
+"""`--reload`: a saved file is served after a restart."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def ready(server: ServerProcess, count: int) -> None:
 
 
 def save(folder: Path, text: str) -> None:
-    """As editors do: all at once."""
+    """Replace a file atomically, as editors do."""
     new = folder / ".text.py.new"
     new.write_text(text)
     new.rename(folder / "text.py")

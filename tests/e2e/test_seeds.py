@@ -1,4 +1,4 @@
-"""The interface's own examples, as typed, in a server as a user starts it."""
+"""The interface's own examples, unchanged, in a server as a user starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface's WebSocket examples, as typed, in a server as a user starts it; the client is `websockets`' own."""
+"""The interface's WebSocket examples, unchanged, with the client of the `websockets` library."""
 
 from __future__ import annotations
 

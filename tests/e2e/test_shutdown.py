@@ -1,4 +1,4 @@
-"""Stopping under load: requirement D13, and what clients do to handlers: D12, D16."""
+"""Shutdown under load (requirement D13), and disconnects of clients (D12, D16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`uvicorn.supervisors` and `uvicorn._subprocess` in programs of others, in the words in which they are used."""
+"""`uvicorn.supervisors` and `uvicorn._subprocess` in code as other programs use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""https and wss, as a client sees them."""
+"""https and wss as a client sees them."""
 
 from __future__ import annotations
 

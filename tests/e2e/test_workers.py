@@ -51,12 +51,12 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 
 
 def wait_until_ready(server: ServerProcess, count: int) -> None:
-    """Wait until as many workers have become ready since the start."""
+    """Wait until `count` workers have become ready since the start."""
     server.wait_for_line(" is ready", count=count)
 
 
 def workers(server: ServerProcess) -> list[int]:
-    """Every worker that has ever been ready, in that order."""
+    """Return the process ids of all workers that have been ready, in order."""
     return [int(pid) for pid in re.findall(r"worker (\d+) is ready", server.stderr)]
 
 
@@ -211,7 +211,7 @@ def test_last_worker_is_not_removed_by_ttou(folder: Path) -> None:
 
 
 class Load(threading.Thread):
-    """One client after another, until `stop`; keeps what went wrong."""
+    """Requests one after another until `stop`; records the failures."""
 
     def __init__(self, server: ServerProcess) -> None:
         super().__init__()

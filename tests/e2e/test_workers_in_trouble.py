@@ -1,4 +1,4 @@
-"""`--workers`, when signals come at the wrong moment, and when the machine gives no more."""
+"""`--workers` when signals come at unusual moments, and when the system's resources are exhausted."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 
 
 def children(server: ServerProcess) -> set[int]:
-    """Its workers, as the kernel knows them."""
+    """Return the process ids of its workers, as the kernel lists them."""
     pid = server.process.pid
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
@@ -83,7 +83,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def no_descriptors_left(pid: int) -> Iterator[None]:
-    """A process that can open nothing more."""
+    """Let a process open no further descriptor."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
     try:
