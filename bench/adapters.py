@@ -15,7 +15,7 @@ from rounds import Contender, Scenario, both_loads, run_program
 def _scenarios(
     name: str, title: str, environment: Environment, commands: list[tuple[str, ...]]
 ) -> tuple[Scenario, Scenario]:
-    """The same three applications on one host; `commands` are for plain, ours and a2wsgi's, in this order."""
+    """Return scenarios for three applications on one host: plain, ours and a2wsgi's, with `commands` in this order."""
     plain, ours, a2wsgi = commands
     contenders = (
         Contender("ours", OURS_ON_HOSTS, ours, is_peer=False),

@@ -56,25 +56,25 @@ _POST = _ENVIRON | {"REQUEST_METHOD": "POST", "CONTENT_TYPE": "text/plain", "CON
 
 
 def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    """12 bytes of text."""
+    """Respond with 12 bytes."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "12")])
     return [b"Hello, world"]
 
 
 async def hello(message: Any, channels: Any) -> None:
-    """12 bytes of text."""
+    """Respond with 12 bytes."""
     await channels["reply"].send({"status": 200, "headers": _HEADERS, "content": b"Hello, world"})
 
 
 async def echo(message: Any, channels: Any) -> None:
-    """Some text, when all of the request's content has come."""
+    """Respond with a short text after receiving the whole request content."""
     while (await channels["body"].receive())["more_content"]:
         pass
     await channels["reply"].send({"status": 200, "headers": _HEADERS, "content": b"Hello, world"})
 
 
 async def stream(message: Any, channels: Any) -> None:
-    """Three pieces, the last of which says so."""
+    """Respond with three pieces."""
     send = channels["reply"].send
     await send({"status": 200, "headers": _HEADERS, "content": b"Hello", "more_content": True})
     await send({"content": b", ", "more_content": True})
@@ -90,7 +90,7 @@ ROWS = (
 
 
 def call(app: Callable[..., Any], environ: dict[str, Any]) -> bytes:
-    """One request, as a host makes it."""
+    """Make one request as a host does."""
     own = environ.copy()
     own["wsgi.input"] = io.BytesIO(_CONTENT)
     iterable = app(own, lambda status, headers, exc_info=None: None)
@@ -102,7 +102,7 @@ def call(app: Callable[..., Any], environ: dict[str, Any]) -> bytes:
 
 
 def microseconds(app: Callable[..., Any], environ: dict[str, Any], threads: int, seconds: float) -> float:
-    """One call's, in the best of as many rounds as fit into `seconds`."""
+    """Return the time of one call, in the fastest of as many rounds as fit into `seconds`."""
     best = float("inf")
     barrier = threading.Barrier(threads + 1)
     over = False

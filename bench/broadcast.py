@@ -30,7 +30,7 @@ _CHANNELS_REDIS = Environment("channels-redis", "channels_redis", (*_PUBLIC, "ch
 
 
 class _Afterwards(Conversation):
-    """Begins when the clients of the run before are gone: what is still on its way to them would be one too many."""
+    """A trial that begins when the clients of the run before have gone, so that none of their messages count."""
 
     @contextmanager
     def load(self, port: int, connections: int, seconds: int) -> Iterator[list[str]]:
@@ -63,7 +63,7 @@ SCENARIOS = [
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """A Redis of our own; its URL."""
+    """Start a Redis server; return its URL."""
     program = shutil.which("redis-server")
     if program is None:
         sys.exit("redis-server is not installed: apt-get install redis-server")

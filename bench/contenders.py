@@ -1,4 +1,4 @@
-"""How servers are told to serve: the command lines that several benchmarks share."""
+"""The command lines of the servers that several benchmarks share."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ OURS_FLASK = Environment("ours-flask", "uvicorn", ("flask",), from_checkout=True
 
 
 def uvicorn(app: str, *options: str) -> tuple[str, ...]:
-    """Ours, and the public index's."""
+    """Return the command of this package, or of the public release in its environment."""
     return ("uvicorn", *_LISTEN, *_QUIET, *options, app)
 
 
 def public_uvicorn(app: str, parser: str = "httptools") -> tuple[str, ...]:
-    """The public index's; `parser` is httptools, which it takes unless told otherwise, or zttp."""
+    """Return the public release's command; `parser` is httptools, its default, or zttp."""
     return uvicorn(app, "--lifespan", "off", "--http", parser)
 
 
 def granian(interface: str, app: str, *options: str) -> tuple[str, ...]:
-    """`interface` is rsgi, asgi, asginl (ASGI without lifespan) or wsgi."""
+    """Return granian's command; `interface` is rsgi, asgi, asginl (ASGI without lifespan) or wsgi."""
     how = ("--workers", "1", "--http", "1", "--loop", "uvloop", "--log-level", "warning", "--no-access-log")
     return ("granian", "--interface", interface, *_LISTEN, *how, *options, app)
 
 
 def gunicorn(worker: str, app: str, *options: str) -> tuple[str, ...]:
-    """`worker` is sync, gthread or asgi."""
+    """Return gunicorn's command; `worker` is sync, gthread or asgi."""
     how = ("-k", worker, "-w", "1", "-b", HOST + ":{port}", "--no-control-socket", "--log-level", "warning")
     return ("gunicorn", *how, *options, app)
 
 
 def gthread(app: str) -> tuple[str, ...]:
-    """Gunicorn's threads. Keep-alive for longer than a run, so that idle connections are not cut in the middle."""
+    """Return gunicorn's command with threads. Its keep-alive outlasts a run, so that no idle connection is closed."""
     return gunicorn("gthread", app, "--threads", THREADS, "--keep-alive", "75")
 
 
 def waitress(app: str) -> tuple[str, ...]:
-    """Connections are limited to 100 by default."""
+    """Return waitress's command, with a higher limit than its default of 100 connections."""
     listen = (f"--listen={HOST}:{{port}}", f"--threads={THREADS}", "--connection-limit=1000")
     return ("waitress-serve", *listen, app)

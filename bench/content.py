@@ -1,6 +1,6 @@
-"""Requests per second of much content: POST of 1 MiB, GET of 10 MiB, whole and in pieces of 64 KiB.
+"""Requests per second with much content, for async and WSGI applications.
 
-Of async applications and of WSGI applications, each against servers of its kind.
+POST of 1 MiB; GET of 10 MiB, as a whole and in pieces of 64 KiB. Each server is compared with servers of its kind.
 """
 
 from __future__ import annotations

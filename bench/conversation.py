@@ -1,4 +1,4 @@
-"""WebSocket messages as a trial: made by `websocket_load.c`, which is compiled on the first run."""
+"""WebSocket messages as a trial. The client is `websocket_load.c`, which the first run compiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROGRAM = BENCH / ".environments" / "websocket_load"
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages of so many bytes: `kind` is `echo`, or `fanout`, where each goes to all connections."""
+    """Messages of a given size: `kind` is `echo`, or `fanout`, where each message goes to all connections."""
 
     kind: str
     length: int

@@ -1,4 +1,4 @@
-"""A virtual environment for each contender, so that none of them sees another's packages, nor the checkout."""
+"""A virtual environment for each contender, isolated from the other packages and from the checkout."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NOT_SOURCE = (".*", "build", "dist", "bench", "docs", "tests", "*.egg-info", "_
 
 
 class CannotRun(Exception):
-    """A contender that cannot be installed or started, and why."""
+    """A contender cannot be installed or started; the text has the reason."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """`requirements` are pip's; `package` is the one being measured. `from_checkout`: the checkout is installed too.
+    """The environment of one contender.
 
-    `without_dependencies` are built from source, with assertions left out, and without what they ask for. `python` is
-    the interpreter.
+    `requirements` are for pip; `package` is the measured one. With `from_checkout`, the checkout is installed as well.
+    The packages `without_dependencies` are built from source without assertions. `python` is the interpreter.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Environment:
         return BENCH / ".environments" / self.name
 
     def program(self, name: str) -> str:
-        """The path of one of its programs."""
+        """Return the path of one of its programs."""
         return str(self.folder / "bin" / name)
 
     def make(self) -> str:
-        """Make it unless it is there, and return the version of its package. Raises CannotRun."""
+        """Create it unless it exists; return the version of its package. Raises CannotRun."""
         stamp = self.folder / "made-of.txt"
         wanted = "\n".join((self.python_version(), *self._requirements(), *self.without_dependencies))
         if not stamp.exists() or stamp.read_text() != wanted:
@@ -67,7 +67,7 @@ class Environment:
         return self._version()
 
     def python_version(self) -> str:
-        """Its Python's. Raises CannotRun if there is no such interpreter."""
+        """Return the version of its Python. Raises CannotRun if there is no such interpreter."""
         return _run([self.python, "-c", "import platform; print(platform.python_version())"]).strip()
 
     def _requirements(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class Environment:
         _run([*command, *arguments], variables)
 
     def _version(self) -> str:
-        """The package's version; CannotRun if what would be imported is not the one in this environment."""
+        """Return the package's version. Raises CannotRun if another environment's package would be imported."""
         script = f"import {self.package}, importlib.metadata as m; print(m.version('{self.package}')); "
         script += f"print({self.package}.__file__)"
         version, file = _run([self.program("python"), "-c", script]).split("\n")[:2]
@@ -99,7 +99,7 @@ class Environment:
 
 
 def clean_environ() -> dict[str, str]:
-    """The environment variables that a contender is to see."""
+    """Return the environment variables for a contender."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
 
 
@@ -115,6 +115,6 @@ def _run(command: list[str], variables: dict[str, str] | None = None) -> str:
 
 
 def complaint(text: str) -> str:
-    """What a program says went wrong: the last line that speaks of an error, or else the last line."""
+    """Return the last line of a program's output that contains an error, or else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")

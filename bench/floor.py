@@ -20,7 +20,7 @@ ANSWER = (
 
 
 class Floor(asyncio.Protocol):
-    """A connection: each request that is whole gets the answer."""
+    """A connection that sends a fixed response for each complete request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

@@ -10,7 +10,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 
 class Echo(WSListener):  # type: ignore[misc]
-    """A connection: each message goes back as it came."""
+    """A connection that returns each message."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):

@@ -20,7 +20,7 @@ CLIENTS: set[asyncio.Transport] = set()
 
 
 class Floor(asyncio.Protocol):
-    """A connection: what it says is said to all."""
+    """A connection whose messages are sent to all connections."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

@@ -52,7 +52,7 @@ def varied_heads(host: str, path: str = "/articles", content_bytes: int = 0, for
 
 
 def one_head(host: str, path: str = "/", content_bytes: int = 0, forwarded: bool = False) -> bytes:
-    """Return the head that wrk sends by itself; with `forwarded`, as a proxy hands it on."""
+    """Return the head that wrk sends by default; with `forwarded`, as a proxy passes it on."""
     fields = [("Host", host)]
     if content_bytes:
         fields += [("Content-Type", "application/octet-stream"), ("Content-Length", str(content_bytes))]

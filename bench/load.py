@@ -1,4 +1,4 @@
-"""The load: wrk, or what reports like it, run on its CPU, and read; and whether anything else ran beside it."""
+"""Run the load (wrk, or a program with the same report) on its CPU, parse the report, and detect disturbances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Cpus:
-    """Where server and load run; None: anywhere."""
+    """The CPUs of server and load; None means any."""
 
     server: int | None
     load: int | None
@@ -30,11 +30,11 @@ class Cpus:
 
 @dataclass(frozen=True)
 class Load:
-    """What one run has seen.
+    """The result of one run.
 
-    `cpu_microseconds` is the server's CPU time per request: what it would take alone, whoever else was there.
-    `new_client_milliseconds` is the longest that a new client waited for its answer, where there were any.
-    `disturbance` is the share of the two CPUs, or the greater of the two shares, that others had.
+    `cpu_microseconds` is the server's CPU time per request. `new_client_milliseconds` is the longest wait of a new
+    client for its response, if there were new clients. `disturbance` is the share of the two CPUs that other processes
+    used, or the greater of the two shares.
     """
 
     requests_per_second: float
@@ -47,7 +47,7 @@ class Load:
 
 
 class _Observation:
-    """What server and CPUs do under the load."""
+    """Measurements of the server and of the CPUs during the load."""
 
     def __init__(self, server: int, load: int, cpus: Cpus) -> None:
         self._pids = (server, load)
@@ -58,7 +58,7 @@ class _Observation:
         self.disturbance = 0.0
 
     def finish(self) -> None:
-        """Take the figures, while server and load still run."""
+        """Take the measurements while server and load still run."""
         self.server_mib = resident_mib(self._pids[0])
         seconds, *used = (now - before for now, before in zip(self._look(), self._started, strict=True))
         self.server_share = used[0] / seconds
@@ -72,7 +72,7 @@ class _Observation:
 
 
 def run_load(server: int, port: int, connections: int, seconds: int, cpus: Cpus, trial: Trial) -> Load:
-    """Put the server that is process `server` to the trial for `seconds`. Raises ValueError if that fails."""
+    """Run the load on the server with process id `server` for `seconds`. Raises ValueError if that fails."""
     with trial.load(port, connections, seconds) as command:
         return _load(command, server, seconds, cpus)
 
@@ -93,7 +93,7 @@ def _load(command: list[str], server: int, seconds: int, cpus: Cpus) -> Load:
 
 
 def _read(output: str, observation: _Observation) -> Load:
-    """The report as figures. Raises ValueError if it is none."""
+    """Parse the report. Raises ValueError if it is malformed."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
     if rate is None or p99 is None or not float(rate[1]):

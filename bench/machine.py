@@ -1,4 +1,4 @@
-"""What Linux tells about processes and CPUs. RemoteMembers the figures are 0 and nothing is pinned."""
+"""Measurements of processes and CPUs from Linux. On other systems the figures are 0 and nothing is pinned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PROC = Path("/proc")
 
 @contextmanager
 def on_cpu(cpu: int | None) -> Iterator[None]:
-    """Processes started in here run on `cpu` only, with all their threads; None: wherever."""
+    """Start processes in this context on `cpu` only, with all their threads; None means any CPU."""
     if cpu is None:
         yield
         return
@@ -26,7 +26,7 @@ def on_cpu(cpu: int | None) -> Iterator[None]:
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process and its descendants; pages that they share count for each."""
+    """Return the resident memory of a process and its descendants; shared pages count for each of them."""
     kib = 0
     for process in _family(pid):
         with suppress(OSError, StopIteration):
@@ -36,7 +36,7 @@ def resident_mib(pid: int) -> float:
 
 
 def process_seconds(pid: int) -> float:
-    """CPU time of a process and its descendants."""
+    """Return the CPU time of a process and its descendants."""
     ticks = 0
     for process in _family(pid):
         with suppress(OSError):
@@ -47,7 +47,7 @@ def process_seconds(pid: int) -> float:
 
 
 def cpu_seconds(cpu: int) -> float:
-    """Time that a CPU has spent on processes, or that its host has taken from it; interrupts do not count."""
+    """Return the time that a CPU has spent on processes, or that its hypervisor has taken; without interrupts."""
     with suppress(OSError, StopIteration):
         lines = (_PROC / "stat").read_text().splitlines()
         fields = next(line for line in lines if line.startswith(f"cpu{cpu} ")).split()

@@ -36,7 +36,7 @@ _TURNS = 1 if sys.version_info >= (3, 12) else 2
 
 
 async def echo(message: Any, channels: Any) -> None:
-    """The message, as it came."""
+    """Send the message back."""
     if message["channel"] == "websocket.connect":
         await channels["reply"].send({"accept": True})
     elif message["channel"] == "websocket.receive":
@@ -45,7 +45,7 @@ async def echo(message: Any, channels: Any) -> None:
 
 
 def chat() -> Application:
-    """The message, to everybody."""
+    """Send the message to all clients."""
     clients = set()
 
     async def app(message: Any, channels: Any) -> None:
@@ -63,7 +63,7 @@ def chat() -> Application:
 
 @dataclass(frozen=True)
 class Scenario:
-    """An application, a message of so many bytes, and who gets it: its sender, or all the connections."""
+    """An application, the size of a message, and its receivers: the sender, or all connections."""
 
     name: str
     app: Application
@@ -81,7 +81,7 @@ SCENARIOS = (
 
 
 def frame(content: bytes, masked: bool) -> bytes:
-    """A frame of text, or of bytes from 64 KiB on."""
+    """Return a text frame, or a binary frame from 64 KiB on."""
     length = len(content)
     head = bytes((0x81 if length < 65536 else 0x82,))
     size, first = (0, length) if length < 126 else (2, 126) if length < 65536 else (8, 127)
@@ -92,7 +92,7 @@ def frame(content: bytes, masked: bool) -> bytes:
 
 
 class Transport(CountingTransport):
-    """One that another protocol may take over."""
+    """A transport that another protocol may take over."""
 
     protocol: HTTP1Connection | asyncio.Protocol
 
@@ -108,7 +108,7 @@ class Transport(CountingTransport):
 
 
 class Harness:
-    """Websockets to one application, and frames for them."""
+    """WebSocket connections to one application, and frames for them."""
 
     def __init__(self, scenario: Scenario) -> None:
         settings = Settings(access_log=False)
@@ -123,7 +123,7 @@ class Harness:
             transport.protocol.connection_made(transport)
 
     async def open(self) -> None:
-        """Open the websockets. Raise RuntimeError unless each, after that, gives the right answer."""
+        """Open the connections. Raises RuntimeError unless each then returns the right response."""
         for transport in self.transports:
             self.feed(transport, _HANDSHAKE)
         # Python 3.11 starts handlers on the loop's next turn.
@@ -138,7 +138,7 @@ class Harness:
             transport.on_write = None
 
     async def ask(self, *transports: Transport) -> None:
-        """One message from each."""
+        """Send one message on each connection."""
         for transport in transports:
             self.feed(transport, self.question)
         # For handlers that let others run now and then; and Python 3.11 starts all of them on the loop's next turn.
@@ -146,12 +146,12 @@ class Harness:
             await asyncio.sleep(0)
 
     def feed(self, transport: Transport, data: bytes) -> None:
-        """What an event loop does with what it reads, the kernel's copy included."""
+        """Pass data to a connection as an event loop does, including the copy of the kernel's buffer."""
         transport.protocol.data_received(bytes(memoryview(data)))
 
 
 async def microseconds(harness: Harness, seconds: float) -> float:
-    """For one message that is sent: the best of as many rounds as fit into `seconds`."""
+    """Return the time for one message sent, in the fastest of as many rounds as fit into `seconds`."""
     transports = harness.transports[:1] if harness.scenario.to_all else harness.transports
     for _ in range(_WARM_UP_ROUNDS):
         await harness.ask(*transports)
@@ -167,7 +167,7 @@ async def microseconds(harness: Harness, seconds: float) -> float:
 
 
 async def kept_blocks(harness: Harness) -> float:
-    """Blocks of Python's allocator that a message leaves behind: 0 but for rounding, unless something leaks."""
+    """Return the allocator blocks that a message leaves behind: 0 but for rounding, unless there is a leak."""
     rounds = 100
     gc.collect()
     before = sys.getallocatedblocks()
@@ -178,7 +178,7 @@ async def kept_blocks(harness: Harness) -> float:
 
 
 async def measure(scenario: Scenario, seconds: float) -> None:
-    """Print a scenario's line."""
+    """Print the line of a scenario."""
     harness = Harness(scenario)
     await harness.open()
     best = await microseconds(harness, seconds)
@@ -189,7 +189,7 @@ async def measure(scenario: Scenario, seconds: float) -> None:
 
 
 async def run(seconds: float, names: list[str]) -> None:
-    """All scenarios, or those that are named."""
+    """Run all scenarios, or those that are named."""
     loop = type(asyncio.get_running_loop()).__module__
     print(f"Python {sys.version.split()[0]}, {loop}\n")
     print(f"{'':<26} {'us':>7} {'writes':>7} {'kept':>6}")

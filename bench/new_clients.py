@@ -31,7 +31,7 @@ _TIMEOUT_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Arrivals(Question):
-    """The varied load, and new clients beside it, on the load's CPU."""
+    """The varied load, with new clients beside it on the CPU of the load."""
 
     @contextmanager
     def load(self, port: int, connections: int, seconds: int) -> Iterator[list[str]]:
@@ -40,7 +40,7 @@ class Arrivals(Question):
 
 
 def arrive(port: int) -> list[float]:
-    """Have new clients come at once; how many seconds each waited, of those that were answered."""
+    """Connect new clients at once; return the seconds that each waited for its response."""
     head = one_head(f"127.0.0.1:{port}", "/articles")
     waits = []
     started = time.perf_counter()
@@ -72,7 +72,7 @@ def arrive(port: int) -> list[float]:
 
 
 def main(port: int, command: list[str]) -> None:
-    """Run wrk, and new clients beside it until there were enough of them or it ends; print its report and theirs."""
+    """Run wrk with new clients beside it, until there were enough or wrk ends; print both reports."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     time.sleep(_HEAD_START_SECONDS)
     waits, unanswered = [], 0

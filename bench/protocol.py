@@ -45,14 +45,14 @@ _HELLO_BUDGET_MICROSECONDS = 9.0
 
 
 async def hello(message: Any, channels: Any) -> None:
-    """12 bytes of text."""
+    """Respond with 12 bytes."""
     await channels["reply"].send(
         {"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": b"Hello, world"}
     )
 
 
 async def echo(message: Any, channels: Any) -> None:
-    """The request's content, as it came."""
+    """Respond with the request's content."""
     content = b""
     more_content = True
     while more_content:
@@ -63,7 +63,7 @@ async def echo(message: Any, channels: Any) -> None:
 
 
 async def stream(message: Any, channels: Any) -> None:
-    """Three pieces, the last of which says so."""
+    """Respond with three pieces."""
     send = channels["reply"].send
     await send(
         {"status": 200, "headers": [[b"content-type", b"text/plain"]], "content": b"Hello", "more_content": True}
@@ -73,7 +73,7 @@ async def stream(message: Any, channels: Any) -> None:
 
 
 async def hello_asgi3(scope: Any, receive: Any, send: Any) -> None:
-    """12 bytes of text, as ASGI has it."""
+    """Respond with 12 bytes, as an ASGI application."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"Hello, world"})
 
@@ -106,7 +106,7 @@ _HELLO_END = b"content-length: 12\r\n\r\nHello, world"
 
 @dataclass(frozen=True)
 class Scenario:
-    """An application, its requests, and what each response ends with."""
+    """An application, its requests, and the end of each response."""
 
     name: str
     app: Application
@@ -128,7 +128,7 @@ SCENARIOS = (
 
 
 class CountingTransport(asyncio.Transport):
-    """Always writable. `on_write` is called with what is written."""
+    """A transport that is always writable. `on_write` is called with the written bytes."""
 
     def __init__(self, on_write: Callable[[bytes], object]) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class CountingTransport(asyncio.Transport):
 
 
 class Nothing(asyncio.BufferedProtocol):
-    """Takes what is read and answers nothing: what is timed then is the harness."""
+    """A protocol that ignores its input, to measure the harness itself."""
 
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(65536))
@@ -183,7 +183,7 @@ class Harness:
             connection.connection_made(transport)
 
     async def check(self) -> None:
-        """Raise RuntimeError unless the answer is the right one, twice on each connection."""
+        """Raise RuntimeError unless the response is right, twice on each connection."""
         for connection in self.connections * 2:
             self.written.clear()
             await self.request((connection,))
@@ -193,14 +193,14 @@ class Harness:
             transport.on_write = None
 
     async def request(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
-        """One request on each of `connections`, and all of their responses."""
+        """Send one request on each of `connections`, and await all responses."""
         self.feed(connections)
         # Python 3.11 starts handlers on the loop's next turn; later ones have answered already.
         while self.context.requests:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     def feed(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
-        """One request on each of `connections`."""
+        """Send one request on each of `connections`."""
         first = self._next
         self._next = (first + _STEP) % COUNT
         for connection, request in zip(connections, self._requests[first : first + CONNECTIONS], strict=False):
@@ -214,10 +214,9 @@ class Harness:
 
 
 async def microseconds(harness: Harness, connections: Sequence[asyncio.BaseProtocol], seconds: float) -> float:
-    """The best of as many rounds as fit into `seconds`: what is slower had company on its CPU.
+    """Return the CPU time of one request, in the fastest of as many rounds as fit into `seconds`.
 
-    CPU time, which other processes disturb less than time. The cycle collector stays on: what a server leaves for it
-    is part of its price.
+    Other processes make rounds slower. The garbage collector stays on, because its work is part of a server's cost.
     """
     for _ in range(_WARM_UP_ROUNDS):
         await harness.request(connections)
@@ -235,10 +234,10 @@ async def microseconds(harness: Harness, connections: Sequence[asyncio.BaseProto
 
 
 async def live_blocks(harness: Harness) -> int:
-    """Blocks of Python's allocator that one request occupies when it is answered, over those when it came.
+    """Return the allocator blocks that one request occupies when its response is written.
 
-    Counted in the transport's (last) write. What was freed before that does not count, nor do objects that come from
-    free lists (frames, small tuples, dicts), because those are not given back to the allocator: a lower bound.
+    It is a lower bound: blocks that were freed before the last write do not count, nor do objects from free lists
+    (frames, small tuples, dicts), which are not returned to the allocator.
     """
     count = sys.getallocatedblocks
     transport, connection = harness.transports[0], harness.connections[0]
@@ -257,7 +256,7 @@ async def live_blocks(harness: Harness) -> int:
 
 
 async def peak_bytes(harness: Harness) -> int:
-    """The most memory that one request occupies at any moment, as tracemalloc has it."""
+    """Return the most memory that one request occupies at any moment, measured by tracemalloc."""
     connections = harness.connections[:1]
     tracemalloc.start()
     try:
@@ -272,7 +271,7 @@ async def peak_bytes(harness: Harness) -> int:
 
 
 async def kept_blocks(harness: Harness) -> float:
-    """Blocks that a request leaves behind: 0 but for rounding, unless something leaks."""
+    """Return the allocator blocks that a request leaves behind: 0 but for rounding, unless there is a leak."""
     rounds = 100
     await harness.request(harness.connections)
     gc.collect()
@@ -297,7 +296,7 @@ async def measure(scenario: Scenario, seconds: float) -> float:
 
 
 async def run(seconds: float) -> None:
-    """All scenarios."""
+    """Run all scenarios."""
     loop = type(asyncio.get_running_loop()).__module__
     print(f"Python {sys.version.split()[0]}, {loop}, {CONNECTIONS} connections in turn\n")
     print(f"{'':<26} {'us':>7} {'writes':>7} {'blocks':>7} {'peak bytes':>11} {'kept':>6}")

@@ -1,4 +1,4 @@
-"""What rounds have measured: medians, ratios round by round, tables, and verdicts about targets."""
+"""Results of rounds: medians, ratios of each round, tables, and verdicts about targets."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from load import DISTURBED, Load
 
 
 class Results:
-    """Loads by contender, one for each round, all at one number of connections."""
+    """The loads of each contender, one for each round, at one number of connections."""
 
     def __init__(self) -> None:
         self.loads: dict[str, list[Load]] = {}
         self.failures: dict[str, str] = {}
 
     def median(self, name: str, figure: Callable[[Load], float]) -> float | None:
-        """The median of a figure; None if there is none."""
+        """Return the median of a figure, or None if it was not measured."""
         loads = self.loads.get(name)
         return statistics.median(map(figure, loads)) if loads else None
 
     def ratio(self, name: str, other: str) -> float | None:
-        """The median of the ratios of two contenders' rates in each round."""
+        """Return the median of the ratios of two contenders' rates in each round."""
         return self._ratio(name, other, lambda one, two: one.requests_per_second / two.requests_per_second)
 
     def cpu_ratio(self, name: str, other: str) -> float | None:
-        """The same of the requests that a second of the server's CPU time answers."""
+        """Return the median ratio of the requests per second of the server's CPU time."""
         return self._ratio(name, other, lambda one, two: two.cpu_microseconds / (one.cpu_microseconds or float("inf")))
 
     def ratio_to_best(self, name: str, others: Sequence[str]) -> float | None:
-        """The least of the ratios to several others; None unless one of them has run."""
+        """Return the smallest of the ratios to several others; None if none of them has run."""
         ratios = [ratio for other in others if (ratio := self.ratio(name, other)) is not None]
         return min(ratios, default=None)
 
     def p99(self, name: str) -> float | None:
-        """The 99th percentile of latency in milliseconds."""
+        """Return the 99th percentile of the latency, in milliseconds."""
         return self.median(name, lambda load: load.p99_milliseconds)
 
     def mib(self, name: str) -> float | None:
-        """Resident memory under load."""
+        """Return the resident memory under load."""
         return self.median(name, lambda load: load.server_mib) or None
 
     def new_clients(self, name: str) -> float | None:
-        """Milliseconds that the last of the new clients waited."""
+        """Return the longest wait of a new client, in milliseconds."""
         return self.median(name, lambda load: load.new_client_milliseconds) or None
 
     def _ratio(self, name: str, other: str, of: Callable[[Load, Load], float]) -> float | None:
@@ -53,9 +53,9 @@ class Results:
 
 @dataclass(frozen=True)
 class Target:
-    """`bound` and `measured` may be None: then what they need did not run. `connections` None: at any number.
+    """A required ratio. `measured` and `bound` are None if their contenders did not run.
 
-    `by_cpu` measures it by CPU time. An aim is what is hoped for: it is printed, and cannot be missed.
+    `connections` is None for any number. With `by_cpu` it is measured by CPU time. An aim cannot be missed.
     """
 
     scenario: str
@@ -68,7 +68,7 @@ class Target:
     is_aim: bool = False
 
     def verdict(self, results: Results) -> str:
-        """One line."""
+        """Return the verdict as one line."""
         bound, measured = self.bound(results), self.measured(results)
         kind = "aim   " if self.is_aim else "target"
         line = (
@@ -85,7 +85,7 @@ class Target:
 def rate_target(
     scenario: str, connections: int | None, other: str, least: float, ours: str = "ours", is_aim: bool = False
 ) -> Target:
-    """A target for the rate of ours as a multiple of another's."""
+    """Return a target for our rate as a multiple of another's."""
     return Target(
         scenario,
         connections,
@@ -99,7 +99,7 @@ def rate_target(
 
 
 def best_target(scenario: str, others: Sequence[str], least: float, ours: str = "ours") -> Target:
-    """A target for the rate of ours as a multiple of the best other's."""
+    """Return a target for our rate as a multiple of the best other's."""
     return Target(
         scenario,
         None,
@@ -134,9 +134,9 @@ def _row(name: str, version: str, floor: str, results: Results) -> list[str]:
 
 
 def table(versions: Mapping[str, str], floor: str, results: Results, counted: str) -> str:
-    """Contenders from the fastest to the slowest; behind them those that failed, and why.
+    """Return a table of contenders from the fastest to the slowest, then the failed ones with their reasons.
 
-    `floor` is the contender that the others are compared with besides ours; empty if there is none.
+    `floor` is a second contender that the others are compared with, besides ours; it may be empty.
     """
     head = ["contender", f"{counted}/s", "ours/it", *([f"it/{floor}"] if floor else [])]
     ran = sorted(results.loads, key=lambda name: results.median(name, lambda load: -load.requests_per_second) or 0)

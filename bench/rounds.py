@@ -25,9 +25,9 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Contender:
-    """`command` is a program of the environment and its arguments, in which `{port}` stands for the port.
+    """A server to measure. In `command`, a program of its environment, `{port}` stands for the port.
 
-    `trial` is what it is put to, if that is not the scenario's.
+    `trial` replaces the scenario's trial.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Contender:
     trial: Trial | None = None
 
     def command_line(self, port: int) -> list[str]:
-        """What to run."""
+        """Return the command to run."""
         program, *arguments = (part.replace("{port}", str(port)) for part in self.command)
         return [self.environment.program(program), *arguments]
 
@@ -46,7 +46,7 @@ class Contender:
 class Scenario:
     """One trial of several contenders, one of which is called `ours`.
 
-    `floor` is the contender that the table compares the others with besides ours; `counted` is what it counts.
+    `floor` is a second contender that the table compares with, besides ours; `counted` names the unit of the rates.
     """
 
     name: str
@@ -67,7 +67,7 @@ def both_loads(
     question: Question | None = None,
     floor: str = "",
 ) -> tuple[Scenario, Scenario]:
-    """The scenario that is quoted, with varied heads; and the same with one head, called `NAME-one-head`."""
+    """Return the main scenario, with varied heads, and the same with one head, called `NAME-one-head`."""
     question = question or Question()
     one_head = replace(question, varied=False)
     return (
@@ -77,7 +77,7 @@ def both_loads(
 
 
 class Benchmark:
-    """The rounds of one scenario, and where they run."""
+    """The rounds of one scenario, and their CPUs."""
 
     def __init__(self, scenario: Scenario, options: argparse.Namespace, cpus: Cpus) -> None:
         self.scenario = scenario
@@ -88,7 +88,7 @@ class Benchmark:
         self.not_installed: dict[str, str] = {}
 
     def install(self, made: dict[Environment, str | CannotRun]) -> None:
-        """Make the environments, except those that have been `made` for another scenario."""
+        """Create the environments, except those that were `made` for another scenario."""
         for contender in self.contenders:
             environment = contender.environment
             if environment not in made:
@@ -103,7 +103,7 @@ class Benchmark:
                 self.not_installed[contender.name] = f"cannot be installed: {version}"
 
     def measure(self, connections: int) -> Results:
-        """All rounds at one number of connections. Who fails once is out."""
+        """Run all rounds at one number of connections. A contender that fails once is left out afterwards."""
         results = Results()
         results.failures.update(self.not_installed)
         for number in range(self.options.rounds):
@@ -116,7 +116,7 @@ class Benchmark:
         return results
 
     def report(self, connections: int, results: Results) -> str:
-        """The table, and a line for each target at this number of connections."""
+        """Print the table, and a line for each target at this number of connections."""
         options, scenario = self.options, self.scenario
         title = f"\n{scenario.title}, {connections} connections, {options.rounds} rounds of {options.seconds} s, "
         parts = [
@@ -142,7 +142,7 @@ class Benchmark:
             results.loads.setdefault(contender.name, []).append(load)
 
     def _least_disturbed(self, pid: int, port: int, connections: int, trial: Trial) -> Load:
-        """The first run that nothing else interfered with, or the best of a few."""
+        """Return the first run without a disturbance, or the best of a few."""
         best: Load | None = None
         for _ in range(ATTEMPTS):
             load = run_load(pid, port, connections, self.options.seconds, self.cpus, trial)
@@ -160,7 +160,7 @@ class Benchmark:
 
 
 def _cpus() -> Cpus:
-    """A CPU for the server and another one for the load, unless there is no choosing, which is said."""
+    """Return a CPU for the server and another for the load; print it if there is no choice."""
     if not hasattr(os, "sched_getaffinity"):
         print("This system does not pin processes to CPUs: expect more noise, and do not compare with the targets.")
         return Cpus(None, None)
@@ -208,7 +208,7 @@ def _options(
 
 
 def _lock() -> TextIO | None:
-    """A file that only one run can hold; None if another one does. The two would spoil each other's figures."""
+    """Return a file that only one run can hold, or None: two runs would disturb each other."""
     path = BENCH / ".environments" / "lock"
     path.parent.mkdir(exist_ok=True)
     lock = path.open("w")
@@ -227,9 +227,9 @@ def run(
     arguments: Sequence[str] | None = None,
     seconds: int = 3,
 ) -> int:
-    """Run and print the scenarios, as `arguments` (by default the command line's) have it; `what` is the help's text.
+    """Run and print the scenarios that `arguments` (by default the command line's) select; `what` is for the help.
 
-    0, or 1 if ours did not run, or 2 if nothing could be run. A missed target is no failure: machines differ.
+    Returns 0, 1 if our server did not run, or 2 if nothing could run. Missed targets do not count: machines differ.
     """
     options = _options(scenarios, what, connections, arguments, seconds)
     lock = _lock()
@@ -263,7 +263,7 @@ def run(
 
 
 def run_program(scenarios: Sequence[Scenario], what: str | None, connections: Sequence[int], seconds: int = 3) -> None:
-    """`run`, as the whole of a program."""
+    """Call `run`, and exit with its result."""
     try:
         sys.exit(run(scenarios, what, connections, seconds=seconds))
     except KeyboardInterrupt:

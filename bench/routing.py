@@ -25,17 +25,17 @@ _SLASHES = 8000
 
 
 async def other(message: Any, channels: Any) -> None:
-    """Never called."""
+    """An application that is never called."""
 
 
 def wsgi(environ: Any, start_response: Any) -> list[bytes]:
-    """12 bytes of text."""
+    """Respond with 12 bytes."""
     start_response("200 OK", [("content-type", "text/plain")])
     return [b"Hello, world"]
 
 
 def table(entry: Any) -> Router:
-    """16 entries, of which `entry` is the deepest, and a default."""
+    """Return 16 entries, of which `entry` is the deepest, and a default."""
     return Router(
         *(Route(f"/pages/{number}/*", other) for number in range(10)),
         *(Route(f"/pages/{number}", other) for number in range(3)),
@@ -53,7 +53,7 @@ def asking(path: str, fields: bytes = b"\r\n") -> tuple[bytes, ...]:
 async def difference(
     name: str, alone: Any, routed: Any, requests: tuple[bytes, ...], seconds: float, without: tuple[bytes, ...] = ()
 ) -> float:
-    """Print a line, and return what `routed` takes longer than `alone`, in microseconds."""
+    """Print a line; return by how many microseconds `routed` is slower than `alone`."""
     harnesses = [Harness(Scenario(name, alone, without or requests)), Harness(Scenario(name, routed, requests))]
     best = [float("inf")] * 2
     for harness in harnesses:
@@ -73,7 +73,7 @@ async def difference(
 
 
 def of_adapter(name: str, app: Callable[..., Any], path: str, seconds: float) -> float:
-    """The same for a WSGI application on a host's own thread."""
+    """Return the row for a WSGI application on a host's own thread."""
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "HTTP_HOST": "127.0.0.1:8000"}
     environ |= {f"HTTP_X_{number}": "value" for number in range(20)}
     best = [float("inf")] * 2
@@ -90,7 +90,7 @@ def of_adapter(name: str, app: Callable[..., Any], path: str, seconds: float) ->
 
 
 async def run(seconds: float) -> list[bool]:
-    """All rows; whether each is within its budget."""
+    """Run all rows; return whether each is within its budget."""
     print(f"Python {sys.version.split()[0]}, {CONNECTIONS} connections in turn, microseconds\n")
     print(f"{'':<34} {'alone':>7} {'routed':>7} {'more':>7} {'ratio':>7}")
     deep = asking("/shop/old/cart/1")

@@ -1,4 +1,4 @@
-"""One contender's server process: started on its CPU, asked for the right answer, and killed."""
+"""One contender's server process: started on its CPU, checked for the right response, and killed."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _FEW = 16
 
 
 class Trial(Protocol):
-    """What servers are put to: one question, and then as many of its kind as they can answer."""
+    """A check of the response, and a load of requests of the same kind."""
 
     def prepare(self) -> None:
-        """Raise CannotRun if there is no program to make the load with."""
+        """Raise CannotRun if the program for the load is missing."""
 
     def ask(self, port: int) -> str:
-        """Ask once; empty if the answer is right, else what is wrong with it. OSError if there is none."""
+        """Send one request; return the fault of its response, empty if it is right. Raises OSError if there is none."""
 
     def load(self, port: int, connections: int, seconds: int) -> AbstractContextManager[list[str]]:
-        """The command that makes the load and reports it as wrk does; it is run in this context."""
+        """Return the command that makes the load and reports like wrk; it runs in this context."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Requests for wrk, and the right answer to each: `answer`, as often as `times` says.
+    """Requests for wrk, and the right response: `answer`, repeated `times`.
 
-    With `varied` the heads are those of `varied_heads`, else one head is repeated. With `content_bytes` they are POSTs
-    of so many; with `forwarded`, handed on by a proxy. `content_type` is that of the answer.
+    With `varied` the heads are those of `varied_heads`, otherwise one head is repeated. With `content_bytes` they are
+    POSTs of this size; with `forwarded` they come from a proxy. `content_type` is that of the response.
     """
 
     path: str = "/articles"
@@ -70,7 +70,7 @@ class Question:
         return ""
 
     def heads(self, port: int) -> list[bytes]:
-        """What is sent in turn, without content."""
+        """Return the heads to send in turn, without content."""
         host = f"127.0.0.1:{port}"
         if not self.varied:
             return [one_head(host, self.path, self.content_bytes, self.forwarded)]
@@ -103,7 +103,7 @@ class Question:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -111,7 +111,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: list[str], port: int, cpu: int | None, trial: Trial) -> Iterator[int]:
-    """Run a server that is to listen on `port`; its process id, once it answers as it should. Raises CannotRun."""
+    """Run a server on `port`; yield its process id when it sends the right response. Raises CannotRun."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         with on_cpu(cpu):
             process = _start(command, log.fileno())
@@ -137,7 +137,7 @@ def _start(command: list[str], log: int) -> subprocess.Popen[bytes]:
 
 
 def _await_answer(process: subprocess.Popen[bytes], port: int, trial: Trial) -> str:
-    """Wait for the server; empty if it answers as it should, else what is wrong."""
+    """Wait for the server; return the fault of its response, empty if it is right."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -32,7 +32,7 @@ from uvicorn.server.loops import loop_factory
 
 @dataclass(frozen=True)
 class Row:
-    """An application, and how it is called."""
+    """An application, and the way it is called."""
 
     name: str
     app: Any
@@ -48,7 +48,7 @@ ROWS = (
 
 
 class ThreadedHarness(Harness):
-    """Waits for answers in the event loop's poll, which leaves the interpreter to the workers."""
+    """A harness that waits for responses in the event loop's poll, so that worker threads get the interpreter."""
 
     def __init__(self, row: Row, requests: tuple[bytes, ...]) -> None:
         super().__init__(protocol.Scenario(row.name, row.app, requests))
@@ -58,14 +58,14 @@ class ThreadedHarness(Harness):
             transport.on_write = self._note
 
     async def check(self) -> None:
-        """As the other's; but answers are counted on. TimeoutError if there is none."""
+        """Check that each request gets a response. Raises TimeoutError if one is missing."""
         async with asyncio.timeout(10):
             await super().check()
         for transport in self.transports:
             transport.on_write = self._note
 
     async def request(self, connections: Sequence[asyncio.BaseProtocol]) -> None:
-        """One request on each of `connections`, and all of their responses."""
+        """Send one request on each of `connections`, and await all responses."""
         self._unanswered = len(connections)
         self._answered = asyncio.get_running_loop().create_future()
         self.feed(connections)
@@ -80,7 +80,7 @@ class ThreadedHarness(Harness):
 
 
 async def run(seconds: float) -> None:
-    """All rows."""
+    """Run all rows."""
     loop = type(asyncio.get_running_loop()).__module__
     print(f"Python {sys.version.split()[0]}, {loop}, {CONNECTIONS} connections at once\n")
     print(f"{'':<30} {'varied heads':>17} {'one head':>17}")

@@ -1,1 +1,1 @@
-"""The cases of `scripts/faults`, by what they need: memory, pace, descriptors, stopping, parsing."""
+"""The cases of `scripts/faults`, by subject: memory, pace, descriptors, stopping, parsing."""

@@ -1,4 +1,4 @@
-"""New clients at a busy server, and how workers share connections."""
+"""New clients at a busy server, and the distribution of connections over workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEPT: Final = 400
 
 
 def _connect_at_once(port: int, count: int, stack: ExitStack) -> dict[socket.socket, float]:
-    """Connect so many clients at once and have each send a request; return the seconds until each has its answer."""
+    """Connect `count` clients at once, each with a request; return the seconds until each has its response."""
     times: dict[socket.socket, float] = {}
     with selectors.DefaultSelector() as selector:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The applications that are served while things go wrong. Copied into a temporary folder, as `app.py`."""
+"""The applications that are served during faults. Copied into a temporary folder, as `app.py`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def unread(message: Message, channels: Message) -> None:
 
 
 async def events(message: Message, channels: Message) -> None:
-    """One event, then silence for an hour."""
+    """Send one event, then nothing for an hour."""
     headers = [[b"content-type", b"text/event-stream"]]
     await channels["reply"].send({"status": 200, "headers": headers, "content": b"data: 1\n\n", "more_content": True})
     await asyncio.sleep(3600)
@@ -100,7 +100,7 @@ async def early(message: Message, channels: Message) -> None:
 
 
 async def blocked(message: Message, channels: Message) -> None:
-    """Hold the event loop for an hour."""
+    """Block the event loop for an hour."""
     _sleep()
 
 
@@ -109,7 +109,7 @@ def _sleep() -> None:
 
 
 async def job(message: Message, channels: Message) -> None:
-    """Leave a job of an hour in a thread pool."""
+    """Start a job of an hour in a thread pool."""
     POOL.submit(_sleep)
     await channels["reply"].send(_whole(b"begun"))
 
@@ -137,7 +137,7 @@ async def serve(message: Message, channels: Message) -> None:
 
 
 class WithContent:
-    """Holds its 200 MB from the start, as an application with a file in memory does."""
+    """An application that holds 200 MB from the start, such as a file in memory."""
 
     def __init__(self) -> None:
         self.content = b""

@@ -47,7 +47,7 @@ class _Listener:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Subscribe, and begin to publish."""
+        """Subscribe, then begin to publish."""
         await self.backend.start(self._on_message, self._on_gap)
         await self.backend.subscribe(_GROUPS)
         self._publishing = asyncio.create_task(self._publish())

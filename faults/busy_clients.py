@@ -18,7 +18,7 @@ _REQUEST = (
 
 
 def main(port: int, count: int) -> None:
-    """Send requests and take responses; a response arrives whole, it is that small."""
+    """Send requests and receive responses, each of which arrives in one piece because it is small."""
     times: list[float] = []
     number = 0
     with selectors.DefaultSelector() as selector:

@@ -1,4 +1,4 @@
-"""Clients: honest ones, and the tools of the others."""
+"""Clients of the fault cases: normal ones, and tools for hostile ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUEST: Final = b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 def connect(port: int, receive_bytes: int = 0, timeout: float = 10) -> socket.socket:
-    """A connection; `receive_bytes` bounds what the kernel takes in for a client that does not read."""
+    """Connect; `receive_bytes` limits the bytes that the kernel buffers for a client that does not read."""
     sock = socket.socket()
     try:
         if receive_bytes:
@@ -38,19 +38,19 @@ def connect(port: int, receive_bytes: int = 0, timeout: float = 10) -> socket.so
 
 @contextmanager
 def connections(port: int, count: int, receive_bytes: int = 0) -> Iterator[list[socket.socket]]:
-    """So many of them, closed in the end."""
+    """Open `count` connections, and close them at the end."""
     with ExitStack() as stack:
         yield [stack.enter_context(connect(port, receive_bytes)) for _ in range(count)]
 
 
 def reset(sock: socket.socket) -> None:
-    """Close with RST."""
+    """Close with a RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     sock.close()
 
 
 def read_response(sock: socket.socket) -> tuple[int, bytes]:
-    """Status and content of a response with a content-length. ConnectionError if it is cut short."""
+    """Return status and content of a response with a content-length. Raises ConnectionError if it is truncated."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += _receive(sock)
@@ -69,14 +69,14 @@ def _receive(sock: socket.socket) -> bytes:
 
 
 def get(port: int, path: bytes = b"/", timeout: float = 10) -> bytes:
-    """The content of a page, over a connection of its own."""
+    """Return the content of a page, on a new connection."""
     with connect(port, timeout=timeout) as sock:
         sock.sendall(REQUEST % path)
         return read_response(sock)[1]
 
 
 def offer(sock: socket.socket, start: bytes, pieces: Iterator[bytes]) -> tuple[int, bytes]:
-    """Send `start` and all pieces, or as much as the server takes; return how much, and what it answered."""
+    """Send `start` and all pieces, or as much as the server reads; return the number of bytes, and the response."""
     sock.setblocking(False)
     sent, answer, data = 0, b"", memoryview(start)
     deadline = time.monotonic() + 20
@@ -113,7 +113,7 @@ def _rest(sock: socket.socket) -> bytes:
 
 
 def push(sockets: Sequence[socket.socket], data: bytes, seconds: float) -> int:
-    """Send `data` again and again on all of them, as fast as it is taken; return the number of bytes."""
+    """Send `data` repeatedly on all connections, as fast as the server reads; return the number of bytes."""
     sent, deadline = 0, time.monotonic() + seconds
     left = dict.fromkeys(sockets, memoryview(data))
     with selectors.DefaultSelector() as selector:
@@ -133,7 +133,7 @@ def push(sockets: Sequence[socket.socket], data: bytes, seconds: float) -> int:
 
 
 def sip(sockets: Sequence[socket.socket], bytes_per_second: int, seconds: float) -> int:
-    """Read from all of them, slowly; return the number of bytes."""
+    """Read slowly from all connections; return the number of bytes."""
     received, deadline = 0, time.monotonic() + seconds
     share = bytes_per_second // len(sockets) // 20
     while time.monotonic() < deadline:
@@ -149,7 +149,7 @@ def sip(sockets: Sequence[socket.socket], bytes_per_second: int, seconds: float)
 
 @dataclass
 class Latency:
-    """What a normal client saw, in milliseconds."""
+    """The latency of a normal client, in milliseconds."""
 
     count: int = 0
     failures: int = 0
@@ -183,7 +183,7 @@ def normal_client(port: int, websocket: str = "") -> Iterator[Latency]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
+    """Return whether the condition became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Running out of file descriptors, and losing them: D10."""
+"""Lack and loss of file descriptors: D10."""
 
 from __future__ import annotations
 

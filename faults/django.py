@@ -1,4 +1,4 @@
-"""Coroutines that use Django's databases: how long they wait, what they open, and a database that restarts. DJANGO."""
+"""Coroutines that use Django's databases: their waits, their connections, and a restart of the database. DJANGO."""
 
 from __future__ import annotations
 

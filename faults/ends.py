@@ -1,4 +1,4 @@
-"""Connections whose client has left, or leaves too early: FIN, HEAD, EARLY, STREAMS, PIPELINED, HANDSHAKES."""
+"""Connections whose client disconnects early: FIN, HEAD, EARLY, STREAMS, PIPELINED, HANDSHAKES."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ http {{
 
 
 def _visit(port: int, method: bytes, path: bytes) -> None:
-    """Ask, read the beginning of the response, and close."""
+    """Send a request, read the beginning of the response, and close."""
     with connect(port) as sock:
         sock.sendall(REQUEST.replace(b"GET", method) % path)
         sock.recv(1000)
 
 
 def _left(server: Server, before: int) -> int:
-    """Descriptors that are left of all visits after the time that they may take."""
+    """Return the number of descriptors left by all visits after the allowed time."""
     wait_until(lambda: server.descriptors() <= before, _SECONDS)
     return max(server.descriptors() - before, 0)
 
@@ -126,7 +126,7 @@ def _rest(sock: object) -> bytes:
 
 @contextmanager
 def _nginx(port: int) -> Iterator[int]:
-    """A real nginx in front of `port`; its own port."""
+    """Start nginx in front of `port`; return its port."""
     if shutil.which("nginx", path="/usr/sbin:/usr/bin") is None:
         raise CaseFailed("nginx is not installed: scripts/install-test-tools")
     with tempfile.TemporaryDirectory() as folder, connect(port) as sock:

@@ -1,4 +1,4 @@
-"""Event streams of ASGI frameworks whose clients leave: LEFT."""
+"""Event streams of ASGI frameworks whose clients disconnect: LEFT."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TICK: Final = 0.6
 
 
 def _seconds_until_closed(server: Server, path: bytes, end: str, events: int) -> float:
-    """Read some events, leave, and return the time until the `finally` of the generator has printed its line."""
+    """Read some events, disconnect, and return the seconds until the generator's `finally` has run."""
     sock = connect(server.port)
     try:
         sock.sendall(REQUEST % path)

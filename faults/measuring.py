@@ -1,4 +1,4 @@
-"""What a case is, and what comes out of it."""
+"""Fault cases and their figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[[Workshop], "list[Figure]"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value of one run. It has to stay below `bar`, or at it if that `is_reached` too."""
+    """One value of one run. It must stay below `bar`, or may reach it with `is_reached`."""
 
     name: str
     value: float
@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Case:
-    """`seconds` is what one run may take at most; a run that takes longer has failed."""
+    """A fault case. A run that takes longer than `seconds` has failed."""
 
     name: str
     what: str
@@ -38,7 +38,7 @@ class Case:
 
 @dataclass
 class Row:
-    """The values of one figure in all runs; a run that failed is infinitely far from its bar."""
+    """The values of one figure in all runs; the value of a failed run is infinite."""
 
     figure: Figure
     values: list[float] = field(default_factory=list)
@@ -46,12 +46,12 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The middle one of all runs."""
+        """The median of all runs."""
         return statistics.median(self.values)
 
     @property
     def reached(self) -> bool:
-        """Whether the median reaches the bar."""
+        """Return whether the median meets the bar."""
         bar = self.figure.bar
         return self.median <= bar if self.figure.bar_may_be_met else self.median < bar
 
@@ -70,7 +70,7 @@ CASES: Final[dict[str, Case]] = {}
 
 
 def case(name: str, what: str, seconds: int) -> Callable[[Run], Run]:
-    """Enter a function as the case `name`."""
+    """Register a function as the case `name`."""
 
     def enter(run: Run) -> Run:
         CASES[name] = Case(name, what, seconds, run)
@@ -80,7 +80,7 @@ def case(name: str, what: str, seconds: int) -> Callable[[Run], Run]:
 
 
 def growth(server: Server, bar_mib: float, name: str = "RSS growth", note: str = "") -> Figure:
-    """How far the server's RSS rose above what it was when `mark_idle` was called, at its peak."""
+    """Return the server's peak RSS, less its RSS at `mark_idle`."""
     return Figure(name, server.peak_growth() / MIB, "MiB", bar_mib, note=note)
 
 

@@ -1,4 +1,4 @@
-"""What clients can make the server hold: D1, D4, D5, D7, D11."""
+"""The memory that clients can make the server use: D1, D4, D5, D7, D11."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RECEIVE_BYTES: Final = 65536
 
 
 def _refused(server: Server, total: int, start: bytes, piece: bytes) -> int:
-    """Send `total` bytes, on a new connection whenever one is cut; return how many were not refused with 431."""
+    """Send `total` bytes on successive connections; return how many connections did not end with 431."""
     left, accepted = total, 0
     while left > 0:
         with connect(server.port) as sock:
@@ -120,7 +120,7 @@ def pipelining_flood(workshop: Workshop) -> list[Figure]:
 
 
 def _push_once(sock: socket.socket, data: bytes, seconds: float) -> int:
-    """Send `data`, as much of it as is taken in time."""
+    """Send as much of `data` as the server reads in time."""
     sock.settimeout(0.5)
     view, deadline = memoryview(data), time.monotonic() + seconds
     while view and time.monotonic() < deadline:

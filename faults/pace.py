@@ -1,4 +1,4 @@
-"""How long things take, and what others see of it: D2, D6, a reset in the middle of a response."""
+"""Slow clients, resets midway, and their effect on other clients: D2, D6."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _p99(latency: Latency, bar: float) -> Figure:
 
 
 def _drip(sockets: Sequence[socket.socket], seconds: float) -> tuple[float, int]:
-    """A byte a second on each; return when the last one was dropped, and how many never were."""
+    """Send a byte a second on each connection; return when the last one was closed, and how many never were."""
     left = set(sockets)
     began = dropped = time.monotonic()
     sent = 0
@@ -98,7 +98,7 @@ def tiny_chunks_alone(workshop: Workshop) -> list[Figure]:
 
 
 def _seconds_until_ended(server: Server, number: int) -> float:
-    """Reset the client of the handler that is the next to end; how long that took it."""
+    """Reset the client of the next handler; return the seconds until the handler has ended."""
     sock = connect(server.port)
     sock.sendall(REQUEST % b"/endless")
     for _ in range(20):

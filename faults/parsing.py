@@ -1,4 +1,4 @@
-"""Whether the time to parse grows with the input or with its square: D8. In process, limits out of the way."""
+"""Whether the time to parse grows with the input or with its square, in process and without limits: D8."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CHUNKED: Final = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n
 
 
 class _Sink:
-    """Makes the exchange too, which decodes the path."""
+    """A sink that also creates the exchange, which decodes the path."""
 
     parser: HTTP1RequestParser
 

@@ -22,7 +22,7 @@ BURST_SECONDS = 0.0005
 
 
 class Job:
-    """Notes how long it has waited, then does what it is for."""
+    """A job that records its wait, then runs a function."""
 
     def __init__(self, work: Callable[[], object], on_started: Callable[[float], object]) -> None:
         self._work = work
@@ -30,12 +30,12 @@ class Job:
         self._posted = time.perf_counter()
 
     def run(self) -> None:
-        """Called by a worker."""
+        """Run on a worker."""
         self._on_started((time.perf_counter() - self._posted) * 1000)
         self._work()
 
     def cancel(self) -> None:
-        """Called instead if the pool is shut down first."""
+        """Called instead of `run` if the pool is shut down first."""
 
 
 async def _wait_of(pool: WorkerPool, work: Callable[[], object]) -> float:
@@ -46,7 +46,7 @@ async def _wait_of(pool: WorkerPool, work: Callable[[], object]) -> float:
 
 
 async def behind_blocked(blocked: int) -> list[float]:
-    """Waits of quick jobs, one after another, while so many workers are blocked."""
+    """Return the waits of quick jobs, one after another, while some workers are blocked."""
     pool = WorkerPool(THREADS)
     release = threading.Event()
     for _ in range(blocked):
@@ -61,7 +61,7 @@ async def behind_blocked(blocked: int) -> list[float]:
 
 
 async def behind_newly_blocked() -> list[float]:
-    """Waits of quick jobs that come right after one that blocks."""
+    """Return the waits of quick jobs, each submitted directly after one that blocks."""
     waits = []
     for _ in range(50):
         pool = WorkerPool(THREADS)
@@ -76,7 +76,7 @@ async def behind_newly_blocked() -> list[float]:
 
 
 async def burst() -> float:
-    """The longest wait among jobs that come at once, and that each block for a moment."""
+    """Return the longest wait of jobs that are submitted at once and each block for a moment."""
     pool = WorkerPool(THREADS)
     longest = []
     for _ in range(20):
@@ -88,7 +88,7 @@ async def burst() -> float:
 
 
 async def main() -> None:
-    """A list for each number of blocked workers, from none to all but one; and the other two."""
+    """Print the waits for each number of blocked workers, from none to all but one, and of the other two tests."""
     by_blocked = [await behind_blocked(count) for count in range(THREADS)]
     print(json.dumps([by_blocked, await behind_newly_blocked(), await burst()]))
 

@@ -1,4 +1,4 @@
-"""Server processes, and what the kernel knows of them."""
+"""Server processes, and their measurements from the kernel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTS: Final = {
 
 
 class CaseFailed(Exception):
-    """A run that came to nothing, and why."""
+    """A run without a result; the text has the reason."""
 
 
 class Server:
@@ -77,20 +77,20 @@ class Server:
             self._proc = Path("/proc", children[0])
 
     def stdout(self) -> str:
-        """What it has printed."""
+        """Return its output so far."""
         return self._stdout.read_text(errors="replace")
 
     def stderr(self) -> str:
-        """What it has logged."""
+        """Return its log so far."""
         return self._stderr.read_text(errors="replace")
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, in steps of 10 ms."""
+        """Return its user and system time so far, in steps of 10 ms."""
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def await_quiet(self, seconds: float) -> bool:
-        """Wait until it does next to nothing; whether it came to that in time."""
+        """Wait until it uses hardly any CPU; return whether that happened in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             before = self.cpu_seconds()
@@ -100,15 +100,15 @@ class Server:
         return False
 
     def descriptors(self) -> int:
-        """How many it has open."""
+        """Return the number of its open descriptors."""
         return len(os.listdir(self._proc / "fd"))
 
     def rss(self) -> int:
-        """Resident bytes."""
+        """Return its resident bytes."""
         return self._status("VmRSS")
 
     def mark_idle(self) -> None:
-        """Take the RSS that growth is counted from, after a pause in which one clock tick does its work."""
+        """Record the RSS as the base of `growth`, after a pause for one clock tick."""
         time.sleep(1.2)
         try:
             # Sets VmHWM back to what is resident now.
@@ -118,16 +118,16 @@ class Server:
         self._idle = self.rss()
 
     def growth(self) -> int:
-        """Resident bytes now, less those when idle."""
+        """Return its resident bytes, less those when idle."""
         return self.rss() - self._idle
 
     def peak_growth(self) -> int:
-        """Resident bytes at most since `mark_idle`, less those when idle."""
+        """Return the peak of its resident bytes since `mark_idle`, less those when idle."""
         peak = self._sampler.stop() if self._sampler is not None else self._status("VmHWM")
         return max(peak, self.rss()) - self._idle
 
     def terminate(self, seconds: float, number: int = signal.SIGTERM) -> int:
-        """Send a signal that ends it; the exit code."""
+        """Send a signal that ends it; return the exit code."""
         self._terminated = True
         self.process.send_signal(number)
         try:
@@ -136,7 +136,7 @@ class Server:
             raise CaseFailed(f"the server did not stop within {seconds:g} seconds") from None
 
     def check(self) -> None:
-        """Fail if it has died or has logged a traceback: no client may bring either about."""
+        """Fail if it has ended or has logged a traceback: no client may cause either."""
         if not self._terminated and self.process.poll() is not None:
             raise CaseFailed(f"the server exited with {self.process.returncode}: {self.stderr()[-500:]}")
         if self.stderr().count("Traceback") > self.tracebacks_allowed:
@@ -149,7 +149,7 @@ class Server:
 
 
 class _Sampler:
-    """The largest of many readings, for where the kernel's own peak cannot be set back."""
+    """The maximum of many readings, for systems where the kernel's peak cannot be reset."""
 
     def __init__(self, rss: Callable[[], int]) -> None:
         self._rss = rss
@@ -172,7 +172,7 @@ class _Sampler:
 
 
 class Workshop:
-    """Where servers are started: a folder with the applications, and the event loop to use."""
+    """Starts servers in a folder with the applications, on the event loop to use."""
 
     def __init__(self, folder: Path, loop: str, descriptors: int, transfer_mebibytes: int) -> None:
         self.folder = folder
@@ -186,14 +186,14 @@ class Workshop:
     def server(
         self, app: str = "serve", *options: str, module: str = "app", descriptors: int = 0, tls: bool = False
     ) -> Iterator[Server]:
-        """A server that is killed in the end, whatever happens. `descriptors` is the number it may open."""
+        """Start a server, and kill it at the end. `descriptors` limits its descriptors."""
         command = ["uvicorn", f"{module}:{app}", "--bind", "127.0.0.1:0", "--no-access-log", "--loop", self.loop]
         with self._running([*command, *options], descriptors, tls) as server:
             yield server
 
     @contextmanager
     def host(self, name: str, app: str) -> Iterator[Server]:
-        """Somebody else's WSGI host with an application of wsgi_app.py; one of `HOSTS`."""
+        """Start one of `HOSTS`, a WSGI host of another project, with an application of wsgi_app.py."""
         module = HOSTS[name][0]
         if importlib.util.find_spec(module) is None:
             raise CaseFailed(f"{module} is not installed: pip install '.[test]'")

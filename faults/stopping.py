@@ -21,7 +21,7 @@ _CONTENT: Final = b"x" * 100_000
 
 @dataclass
 class Tally:
-    """What happened to requests. A connection that was refused is none."""
+    """Counts the outcomes of requests. A refused connection does not count."""
 
     complete: int = 0
     lost: int = 0
@@ -40,7 +40,7 @@ class Tally:
 
 
 class _PersistentClient(threading.Thread):
-    """Keeps its connection for as long as the server does, and makes a new one until that is refused."""
+    """A client that keeps its connection as long as the server does, and reconnects until it is refused."""
 
     def __init__(self, port: int, number: int, tally: Tally, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -87,7 +87,7 @@ class _PersistentClient(threading.Thread):
 
 
 def _stop_under_load(server: Server, tally: Tally) -> tuple[int, float]:
-    """The exit code, and the seconds until it came."""
+    """Stop the server under load; return the exit code, and the seconds until it ended."""
     stop = threading.Event()
     threads = [_PersistentClient(server.port, number, tally, stop) for number in range(_CLIENTS)]
     before = tally.complete

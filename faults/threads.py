@@ -1,4 +1,4 @@
-"""WSGI applications that block, and clients of theirs that leave: C9, C10."""
+"""WSGI applications that block, and their clients that disconnect: C9, C10."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MORE: Final = 5
 
 
 def _occupy(server: Server, stack: ExitStack) -> list[socket.socket]:
-    """As many requests as there are threads, and as many as may wait."""
+    """Send as many requests as there are threads, and as many as may wait."""
     sockets = []
     for _ in range(_THREADS + _QUEUE):
         sock = stack.enter_context(connect(server.port, timeout=20))
@@ -39,7 +39,7 @@ def _occupy(server: Server, stack: ExitStack) -> list[socket.socket]:
 
 
 def _is_refused(port: int) -> bool:
-    """Whether one request more is told to come back later."""
+    """Return whether one more request gets 503."""
     with connect(port) as sock:
         sock.sendall(REQUEST % b"/block")
         try:
@@ -50,7 +50,7 @@ def _is_refused(port: int) -> bool:
 
 
 def _released(server: Server, sockets: Sequence[socket.socket]) -> int:
-    """How many of the blocked requests are answered in the end."""
+    """Release the blocked requests; return how many get a response."""
     get(server.port, b"/release")
     return sum(read_response(sock) == (200, b"released") for sock in sockets)
 
@@ -92,7 +92,7 @@ def _p99(values: list[float]) -> float:
 
 
 def _seconds_until_over(server: Server, path: bytes, lines: Sequence[str], number: int) -> float:
-    """Reset the client of an endless response; how long until the application has printed all `lines` again."""
+    """Reset the client of an endless response; return the seconds until the application has printed `lines`."""
     sock = connect(server.port)
     sock.sendall(REQUEST % path)
     received = 0

@@ -1,4 +1,4 @@
-"""Memory while much content passes through the bridge, up and down: MEM."""
+"""Memory during large transfers through adapters, in both directions: MEM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The websockets that are served while things go wrong. Copied into a temporary folder, as `websocket_app.py`."""
+"""The WebSocket applications that are served during faults. Copied into a temporary folder, as `websocket_app.py`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def echo(message: Message, channels: Message) -> None:
 
 
 async def flood(message: Message, channels: Message) -> None:
-    """Sends to its own client, and waits where that does."""
+    """Send endlessly to the client, and await each send."""
     if message["channel"] == "websocket.connect":
         for _ in range(FLOOD_MESSAGES):
             await channels["reply"].send({"bytes": FLOOD_MESSAGE})
 
 
 async def listen(message: Message, channels: Message) -> None:
-    """Whoever connects is an audience, until gone."""
+    """Add the client to the audience until it disconnects."""
     if message["channel"] == "websocket.connect":
         await channels["reply"].send({"accept": True})
         audience.add(channels["reply"])
@@ -40,7 +40,7 @@ async def listen(message: Message, channels: Message) -> None:
 
 
 async def speak(message: Message, channels: Message) -> None:
-    """Sends to the whole audience, as a chat does: it waits for nobody."""
+    """Send to the whole audience without awaiting the sends, as a chat does."""
     if message["channel"] == "websocket.receive":
         for _ in range(FLOOD_MESSAGES):
             for member in list(audience):
@@ -50,7 +50,7 @@ async def speak(message: Message, channels: Message) -> None:
 
 
 async def talk(path: str, send: Any) -> None:
-    """What tasks of one client's own send, each of which awaits its send; `send` takes bytes."""
+    """Send from several tasks of one client, each of which awaits its send; `send` takes bytes."""
 
     async def say(number: int) -> None:
         for part in range(MANY_EACH):
@@ -81,23 +81,23 @@ async def send_mebibyte(send: Any, number: int) -> None:
 
 
 async def many(message: Message, channels: Message) -> None:
-    """Has many tasks send when it is spoken to."""
+    """Start many sending tasks when a message arrives."""
     if message["channel"] == "websocket.receive":
         await talk(message["path"], lambda data: channels["reply"].send({"bytes": data}))
 
 
 async def stuck(message: Message, channels: Message) -> None:
-    """Never gets done with a message."""
+    """Handle each message for ever."""
     if message["channel"] == "websocket.receive":
         await asyncio.sleep(3600)
 
 
 async def drop(message: Message, channels: Message) -> None:
-    """Is done with each message at once."""
+    """Ignore each message."""
 
 
 async def ends(message: Message, channels: Message) -> None:
-    """Prints when it is told of a connection and of its end; a message tells what to do."""
+    """Print each connect and disconnect; a message selects the behaviour."""
     reply = channels["reply"]
     if message["channel"] == "websocket.connect":
         print("connect", reply.name, flush=True)
@@ -133,7 +133,7 @@ async def serve(message: Message, channels: Message) -> None:
 
 
 async def serve_asgi3(scope: Message, receive: Any, send: Any) -> None:
-    """The same for ASGI, as far as it is asked for: "/", "/stuck", and what `many` serves."""
+    """The ASGI versions: "/", "/stuck", and the paths of `many`."""
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"12")]})
         await send({"type": "http.response.body", "body": b"Hello, world"})

@@ -1,4 +1,4 @@
-"""Clients of websockets, with nothing but a socket: they may do what no library lets them."""
+"""WebSocket clients on plain sockets, which may break the rules that libraries enforce."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HANDSHAKE: Final = (
 
 
 def open_websocket(port: int, path: bytes, fields: bytes = b"", receive_bytes: int = 0) -> socket.socket:
-    """An open websocket. What has come behind the answer to its handshake is dropped."""
+    """Open a WebSocket; drop the input after the handshake's response."""
     sock = connect(port, receive_bytes, timeout=30)
     sock.sendall(_HANDSHAKE % (path, fields))
     head = b""
@@ -39,7 +39,7 @@ def open_websocket(port: int, path: bytes, fields: bytes = b"", receive_bytes: i
 
 
 def frame(first: int, payload: bytes = b"") -> bytes:
-    """A frame whose first byte is `first`, masked by zeros."""
+    """Return a frame whose first byte is `first`, masked by zeros."""
     length = len(payload)
     if length < 126:
         size = bytes((0x80 | length,))
@@ -51,7 +51,7 @@ def frame(first: int, payload: bytes = b"") -> bytes:
 
 
 def read_frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """First byte and payload of each frame, until the connection ends."""
+    """Yield first byte and payload of each frame until the connection ends."""
     with sock.makefile("rb") as stream:
         try:
             while len(head := stream.read(2)) == 2:
@@ -64,7 +64,7 @@ def read_frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
 
 
 def read_close_code(sock: socket.socket) -> int:
-    """The code of the server's close frame: 1005 if it says none, 1006 if the connection ends without one."""
+    """Return the code of the server's close frame: 1005 if it is empty, 1006 if there is none."""
     for first, payload in read_frames(sock):
         if first == CLOSE:
             return int.from_bytes(payload[:2]) if payload else 1005

@@ -1,4 +1,4 @@
-"""What clients of websockets can make the server hold, and how they end: E4, E6, E7, E8, E9, IDLE-WS."""
+"""The memory that WebSocket clients can make the server use, and their ends: E4, E6, E7, E8, E9, IDLE-WS."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LIMIT: Final = 16 * MIB
 
 @contextmanager
 def _server(workshop: Workshop, *options: str, app: str = "serve") -> Iterator[Server]:
-    """One that has served a websocket, so that nothing is made lazily later."""
+    """Start a server that has served one WebSocket, so that its lazy imports are done."""
     with workshop.server(app, *options, module="websocket_app") as server:
         with open_websocket(server.port, b"/") as sock:
             echo(sock)
@@ -50,7 +50,7 @@ def _server(workshop: Workshop, *options: str, app: str = "serve") -> Iterator[S
 
 
 def _bomb() -> bytes:
-    """A message of a gigabyte of zeros in a megabyte."""
+    """Return a megabyte that inflates to a message of a gigabyte of zeros."""
     compressor = zlib.compressobj(9, wbits=-12)
     # Each piece begins anew, so that all of them are the same.
     piece = compressor.compress(bytes(16 * MIB)) + compressor.flush(zlib.Z_FULL_FLUSH)
@@ -81,7 +81,7 @@ def bomb(workshop: Workshop) -> list[Figure]:
 
 
 def _flood(workshop: Workshop, path: bytes, piece: bytes) -> list[Figure]:
-    """What becomes of a client's echoes while 8 others send `piece` without end, and read nothing."""
+    """Have clients send `piece` endlessly, and read nothing; measure memory, and the latency of another client."""
     with _server(workshop) as server, ExitStack() as stack:
         sockets = [
             stack.enter_context(open_websocket(server.port, path, receive_bytes=_RECEIVE_BYTES))
@@ -138,7 +138,7 @@ def unread_floods_by_another(workshop: Workshop) -> list[Figure]:
 
 
 def _pausing_client(workshop: Workshop, path: bytes, count: int) -> list[Figure]:
-    """What a client misses that pauses for two seconds, of `count` messages that tasks of its own each await."""
+    """Have tasks await `count` sends to a client that pauses for two seconds; count the messages it misses."""
     figures = []
     for app in ("serve", "serve_asgi3"):
         with _server(workshop, app=app) as server:

@@ -1,4 +1,4 @@
-"""Several processes: one that is killed, all of them exchanged under load, and what the one above them costs: D14."""
+"""Several processes: one is killed, all are replaced under load, and the cost of their supervisor: D14."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PATHS: Final = ("/", "/late", "/pieces", "/kilobyte")
 
 @dataclass
 class _Tally:
-    """What became of requests. One whose kept connection the server had closed before it was sent is sent again."""
+    """Counts the outcomes of requests. A request is repeated if the server had closed the kept connection before."""
 
     complete: int = 0
     failed: int = 0
@@ -41,7 +41,7 @@ class _Tally:
 
 
 class _Client(threading.Thread):
-    """Asks for a page ten times a second; three times on a connection, and then on a new one."""
+    """A client that sends ten requests a second, three on each connection."""
 
     def __init__(self, port: int, number: int, tally: _Tally, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -113,7 +113,7 @@ def _load(port: int) -> Iterator[_Tally]:
 
 
 def _ready(server: Server) -> list[int]:
-    """Every worker that has ever been ready."""
+    """Return every worker that has been ready."""
     return [int(pid) for pid in re.findall(r"worker (\d+) is ready", server.stderr())]
 
 

@@ -1,4 +1,4 @@
-"""The WSGI applications, and the bridges, that are served while things go wrong. Copied beside `app.py`."""
+"""The WSGI applications and adapters that are served during faults. Copied beside `app.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Environ = dict[str, Any]
 
 
 class Endless:
-    """Pieces without end, `pause` seconds apart; says when it was closed."""
+    """Endless pieces, `pause` seconds apart; it reports `close`."""
 
     def __init__(self, piece: bytes, pause: float = 0) -> None:
         self._piece = piece
@@ -35,7 +35,7 @@ class Endless:
 
 
 class EndlessIterator(Endless):
-    """The same as an iterator of its own, which the interpreter would not finish when it is dropped."""
+    """Endless pieces from an iterator that, unlike a generator, Python does not close when it is dropped."""
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -103,7 +103,7 @@ _adapter = ASGIAdapter(serve)
 
 
 async def routed(message: app.Message, channels: app.Message) -> None:
-    """An adapter that is called with messages. As itself it would be served directly."""
+    """An adapter that is called with messages; itself it would be served directly."""
     await _adapter(message, channels)
 
 
@@ -128,7 +128,7 @@ _blocking = ASGIAdapter(block, executor=_pool)
 
 
 async def mixed(message: app.Message, channels: app.Message) -> None:
-    """An async application that sends one path to a WSGI application."""
+    """An async application that passes one path to a WSGI application."""
     path = message["path"]
     if path == "/block":
         await _blocking(message, channels)
@@ -142,13 +142,13 @@ async def mixed(message: app.Message, channels: app.Message) -> None:
 
 
 def early(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
-    """Answers without reading."""
+    """Respond without reading the content."""
     start_response("401 Unauthorized", [("Content-Type", "text/plain")])
     return [b"who are you"]
 
 
 def read(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
-    """Reads all of the content first."""
+    """Read all content, then respond."""
     content = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(str(len(content)))))])
     return [str(len(content)).encode()]

@@ -1,4 +1,4 @@
-"""The seeds' chat over Redis."""
+"""The chat of the seeds, over Redis."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""The same chat in Starlette, with encode/broadcaster (`broadcaster`) or a channel layer of channels_redis."""
+"""The chat in Starlette, over Redis, with encode/broadcaster (`broadcaster`) or a channel layer of channels_redis."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The seeds' chat in Starlette: a loop over all clients."""
+"""The chat of the seeds in Starlette: a loop over all clients."""
 
 from typing import Any
 

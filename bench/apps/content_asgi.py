@@ -1,4 +1,4 @@
-"""Much content, over ASGI3: 10 MiB below /whole and /stream; elsewhere, the length of a POST."""
+"""An ASGI application that sends 10 MiB below /whole and /stream, and elsewhere the length of a POST."""
 
 from typing import Any
 

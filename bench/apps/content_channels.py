@@ -1,4 +1,4 @@
-"""Much content, over channels: 10 MiB below /whole and /stream; elsewhere, the length of a POST."""
+"""A channels application that sends 10 MiB below /whole and /stream, and elsewhere the length of a POST."""
 
 from typing import Any
 

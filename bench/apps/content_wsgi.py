@@ -1,4 +1,4 @@
-"""Much content, over WSGI: 10 MiB below /whole and /stream; elsewhere, the length of a POST."""
+"""A WSGI application that sends 10 MiB below /whole and /stream, and elsewhere the length of a POST."""
 
 from collections.abc import Iterable
 from typing import Any

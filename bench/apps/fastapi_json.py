@@ -1,4 +1,4 @@
-"""A small JSON object from FastAPI. No lifespan, and no validation of content."""
+"""A FastAPI application that returns a small JSON object, without lifespan and without validation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Hello world across a2wsgi's bridges: the WSGI application for ASGI servers, and the ASGI one for WSGI servers."""
+"""Hello world through a2wsgi: the WSGI application for ASGI servers, and the ASGI one for WSGI servers."""
 
 import hello_asgi
 import hello_wsgi

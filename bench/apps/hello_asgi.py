@@ -1,4 +1,4 @@
-"""Hello world for servers that speak ASGI3. Lifespan is switched off where it is served."""
+"""Hello world as an ASGI application without lifespan."""
 
 from typing import Any
 

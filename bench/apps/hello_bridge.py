@@ -1,4 +1,4 @@
-"""Hello world across our bridges: the WSGI application for async servers, and the async one for WSGI servers."""
+"""Hello world through our adapters: the WSGI application for async servers, and the async one for WSGI servers."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ wsgi_app = WSGIAdapter(hello)
 
 
 async def mixed(message: Any, channels: Any) -> None:
-    """A site that sends some of its paths to a WSGI application by hand."""
+    """An application that passes requests for some paths to a WSGI application."""
     if message["path"].startswith("/async"):
         await hello(message, channels)
     else:

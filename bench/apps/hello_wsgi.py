@@ -1,4 +1,4 @@
-"""Hello world for servers that speak WSGI."""
+"""Hello world as a WSGI application."""
 
 from collections.abc import Iterable
 from typing import Any

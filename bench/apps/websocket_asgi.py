@@ -1,4 +1,4 @@
-"""An echo over ASGI3: what comes goes back, text as text and bytes as bytes."""
+"""An echo as an ASGI application: text returns as text, bytes as bytes."""
 
 from typing import Any
 

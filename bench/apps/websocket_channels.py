@@ -1,4 +1,4 @@
-"""WebSockets of channels applications: the echo of the seeds, and their chat."""
+"""WebSockets of channels applications: the echo and the chat of the seeds."""
 
 from typing import Any
 

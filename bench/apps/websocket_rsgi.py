@@ -1,4 +1,4 @@
-"""An echo over RSGI, granian's own interface."""
+"""An echo for RSGI, granian's own interface."""
 
 from typing import Any
 

@@ -358,14 +358,14 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_an_executor_without_submit_is_a_config_error(caplog: pytest.LogCaptureFixture) -> None:
-    class RemoteMembers(ThreadPoolExecutor):
-        """As one of processes: what it is given has to be pickled."""
+async def test_executor_that_pickles_its_calls_is_503_with_a_logged_reason(caplog: pytest.LogCaptureFixture) -> None:
+    class ProcessLikeExecutor(ThreadPoolExecutor):
+        """An executor that pickles its calls, as one of processes does."""
 
         def submit(self, function: Any, /, *arguments: Any, **keywords: Any) -> Any:
             return super().submit(pickle.dumps, function)
 
-    with RemoteMembers(1) as executor:
+    with ProcessLikeExecutor(1) as executor:
         reply = Reply()
         await ASGIAdapter(wsgi_apps.app, executor=executor)({"method": "GET", "path": "/"}, {"reply": reply})
     assert reply.sent[0]["status"] == 503

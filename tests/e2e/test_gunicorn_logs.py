@@ -129,7 +129,7 @@ def test_gunicorn_without_access_log_logs_no_requests() -> None:
         assert server.stdout == ""
 
 
-# RemoteMembers than on stderr; so the address is one that is known beforehand.
+# These servers log elsewhere than on stderr, so their address is chosen in advance.
 
 
 def ask_nonsense(path: Path) -> None:
