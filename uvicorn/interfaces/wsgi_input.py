@@ -25,32 +25,38 @@ class ContentReader(io.BufferedIOBase):
     `io.BufferedReader` would be slower, because that reads most blocks in two parts.
     """
 
-    # Initial values are in the class: if all content has arrived, as for most requests, few of them change.
-
-    # The piece that the worker thread reads, and its position in the piece.
-    _piece = b""
-    _at = 0
-    # Bytes that the event loop has passed, and bytes that the worker thread has read.
-    _put = 0
-    _taken = 0
-    _waker: Waker | None = None
-    _waiting = False
-    # Set by the event loop: whether content is above the high-water mark, has ended, and is complete.
-    _behind = False
-    _ended = False
-    _whole = False
-    # Kept here, because the event loop refers to tasks weakly.
-    _guard: asyncio.Task[None] | None = None
+    __slots__ = (
+        "_at",
+        "_behind",
+        "_ended",
+        "_exchange",
+        "_guard",
+        "_loop_calls",
+        "_piece",
+        "_pieces",
+        "_put",
+        "_taken",
+        "_waiting",
+        "_waker",
+        "_whole",
+    )
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
         """`content` is the whole content if it has arrived, otherwise None."""
         self._exchange = exchange
         self._loop_calls = loop_calls
+        # The piece that the worker thread reads, and its position in the piece.
+        self._piece = content or b""
+        self._at = 0
+        # Bytes that the event loop has passed, and bytes that the worker thread has read.
+        self._put = self._taken = 0
+        self._waker: Waker | None = None
+        self._waiting = False
+        # Set by the event loop: whether content is above the high-water mark, has ended, and is complete.
+        self._behind = self._ended = False
+        self._whole = content is not None
         if content is None:
             self._pieces: deque[bytes] = deque()
-        else:
-            self._piece = content
-            self._whole = True
 
     # On a worker thread. Reading raises ClientDisconnected, an OSError, after the end of incomplete content.
 
@@ -149,6 +155,7 @@ class ContentReader(io.BufferedIOBase):
         self._wake()
 
     def _on_loop_begin(self) -> None:
+        # Kept, because the event loop refers to tasks weakly.
         self._guard = self._loop_calls.loop.create_task(self._exchange.wait_disconnect())
         self._guard.add_done_callback(self._on_loop_guard_done)
         self._exchange.pass_content(self)
