@@ -11,7 +11,8 @@ Pickle is not used: any client of Redis could run code in every subscribed proce
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from uvicorn.errors import LocalProtocolError, MessageTooLarge, UvicornError
 from uvicorn.types import Message, SharedBytes, SharedText
@@ -41,7 +42,8 @@ class MalformedMessage(UvicornError):
     """A payload that cannot be decoded: another program or a later version has published it."""
 
 
-class Encoded(NamedTuple):
+@dataclass(slots=True)
+class Encoded:
     """A serialized message, before its sequence number is assigned."""
 
     header: bytes

@@ -38,8 +38,7 @@ class Outage:
         error.reported = True
         now = self._clock()
         if self._since is None:
-            self._since, self._total = now, 0
-            self._is_logged = False
+            self._since, self._total, self._is_logged = now, 0, False
         self._total += 1
         self._counted += 1
         self._error = str(error)

@@ -39,17 +39,13 @@ def publish_on_commit(group: str, message: Message, using: str | None = None) ->
         try:
             publish(group, copy)
         except BroadcastUnavailable as error:
-            _log(group, error)
+            if error.reported:
+                # The backend has already logged the outage.
+                return
+            if named_url().startswith(MEMORY) and running_hub(None) is None:
+                # A test, or a command of a site that runs as one process.
+                logger.debug("group %r: no client is connected to this process", group)
+            elif count := _lost.admits():
+                logger.warning("group %r: %d messages not sent after a commit: %s", group, count, error)
 
     transaction.on_commit(send, using=using, robust=True)
-
-
-def _log(group: str, error: BroadcastUnavailable) -> None:
-    if error.reported:
-        # The backend has already logged the outage.
-        return
-    if named_url().startswith(MEMORY) and running_hub(None) is None:
-        # A test, or a command of a site that runs as one process.
-        logger.debug("group %r: no client is connected to this process", group)
-    elif count := _lost.admits():
-        logger.warning("group %r: %d messages not sent after a commit: %s", group, count, error)

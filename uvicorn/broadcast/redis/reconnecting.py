@@ -152,11 +152,8 @@ class ReconnectingConnection:
         # Log each reason once: an outage may have thousands of attempts.
         if reason not in self._logged_reasons and len(self._logged_reasons) < _MAX_REASONS:
             self._logged_reasons.add(reason)
-            level, retry = self.log_level, "retrying until connected"
-            if denied:
-                retry = f"retrying every {DENIED_SECONDS:g} s"
-                if level > logging.DEBUG:
-                    level = logging.ERROR
+            level = logging.ERROR if denied and self.log_level > logging.DEBUG else self.log_level
+            retry = f"retrying every {DENIED_SECONDS:g} s" if denied else "retrying until connected"
             logger.log(level, "%s: no connection: %s; %s", self.where, reason, retry)
         self.failure_reason = reason
         self._failed_since = self._failed_since or time.monotonic()

@@ -105,7 +105,7 @@ class RedisPyConnection(RedisConnection):
             )
         except RedisError as error:
             # redis-py raises some error replies, such as LOADING and NOAUTH, as connection errors.
-            if isinstance(error, ResponseError) or _is_reply(error):
+            if _is_reply(error):
                 return RedisRefusal(_text(error))
             raise
         if isinstance(reply, list) and len(reply) == 3 and reply[0] in (b"message", b"smessage"):
@@ -115,8 +115,8 @@ class RedisPyConnection(RedisConnection):
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Return whether `error` is an error reply of Redis. Other errors have no code."""
-    return getattr(error, "status_code", None) is not None
+    """Return whether `error` is an error reply of Redis: a ResponseError, or another error with a code."""
+    return isinstance(error, ResponseError) or getattr(error, "status_code", None) is not None
 
 
 def _text(error: BaseException) -> str:
@@ -151,8 +151,7 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyCon
     except BaseException as error:
         if connection.is_reading:
             await connection.close("connecting failed")
-        is_reply = isinstance(error, ResponseError) or _is_reply(error)
-        failed = connect_error(RedisRefusal(_text(error)) if is_reply else error, "")
+        failed = connect_error(RedisRefusal(_text(error)) if _is_reply(error) else error, "")
         if failed is None and isinstance(error, RedisError):
             failed = ConnectFailed(str(error))
         if failed is not None:

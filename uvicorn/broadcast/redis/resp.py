@@ -163,15 +163,13 @@ def _bulk(data: bytes, at: int, length: int) -> tuple[bytes | None, int]:
 
 
 def _length(line: bytes) -> int:
-    if line == b"-1":
-        return -1
-    if not line.isdigit() or len(line) > 18:
+    if line != b"-1" and not (line.isdigit() and len(line) <= 18):
         raise NotRedis(f"malformed length {line[:32]!r}")
     return int(line)
 
 
 def _number(line: bytes) -> int:
-    digits = line[1:] if line[:1] == b"-" else line
+    digits = line.removeprefix(b"-")
     if not digits.isdigit() or len(digits) > 20:
         raise NotRedis(f"malformed number {line[:32]!r}")
     return int(line)

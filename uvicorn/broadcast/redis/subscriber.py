@@ -354,11 +354,9 @@ class Subscriber(ReconnectingConnection):
                 timer.cancel()
         self._retry = self._denied_retry = None
         self._retry_seconds = _FIRST_RETRY_SECONDS
-        self._busy.clear()
-        self._subscribe_again.clear()
-        self._unsubscribe_again.clear()
         self._metrics.denied_groups -= len(self._denied)
-        self._denied.clear()
+        for refused in (self._busy, self._subscribe_again, self._unsubscribe_again, self._denied):
+            refused.clear()
 
     def _move(self, entry: Subscription) -> None:
         assert self._on_moved is not None
