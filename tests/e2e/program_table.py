@@ -356,7 +356,8 @@ server.run(transport="streamable-http", port={port})
         ("prefect",),
         ("prefect", "server", "start", "--port", "{port}"),
         _use_prefect,
-        # Without the address it asks whether it should be written to the profile.
-        environ={"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": "http://127.0.0.1:{port}/api"},
+        # Without the address it asks whether to write it there.
+        {".prefect/profiles.toml": 'active = "p"\n[profiles.p]\nPREFECT_API_URL = "http://127.0.0.1:{port}/api"\n'},
+        environ={"PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
     ),
 )

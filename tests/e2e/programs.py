@@ -97,10 +97,12 @@ class Outcome:
 
 
 _DIFFERS: Final = (
+    # The terminal's echo of Ctrl-C.
+    (re.compile(r"\^C"), ""),
     # Our lines begin with the time, and the level is followed by spaces.
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d([.,]\d+)?( \+0000)?\b ?"), ""),
     (re.compile(r"\b\d\d:\d\d:\d\d([.,]\d+)?\b"), "TIME"),
-    (re.compile(r"(?m)^(\^C)?(INFO|WARNING|ERROR):? +"), r"\1\2: "),
+    (re.compile(r"(?m)^(INFO|WARNING|ERROR):? +"), r"\1: "),
     (re.compile(r"(?<=[\[( ])\d{2,7}(?=[\])])|(?<=process )\d+|(?<=worker )\d+|(?<=pid: )\d+|(?<=pid:)\d+"), "PID"),
     (re.compile(r"\b(127\.0\.0\.1|localhost|0\.0\.0\.0):\d+"), r"\1:PORT"),
     (re.compile(r"\b\d+(\.\d+)? ?m?s\b"), "DURATION"),
