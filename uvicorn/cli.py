@@ -368,11 +368,8 @@ def _print_cause(error: BaseException) -> None:
 
 def _drop_import_frames(report: traceback.TracebackException | None) -> None:
     if report is not None:
-        frames = [frame for frame in report.stack if not _is_import_frame(frame.filename)]
+        ours = (importer.__file__, importlib.__file__)
+        frames = [frame for frame in report.stack if not frame.filename.startswith(("<frozen importlib", *ours))]
         report.stack = traceback.StackSummary.from_list(frames)
         _drop_import_frames(report.__cause__)
         _drop_import_frames(report.__context__)
-
-
-def _is_import_frame(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or filename in (importer.__file__, importlib.__file__)

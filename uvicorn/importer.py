@@ -78,11 +78,13 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
         return application
     for outer, inner, name in ((application, app, "application"), (app, application, "app")):
         if _is_router(outer) and _wraps(outer, inner):
-            logger.info("%r has 'application' and 'app': serving %r, a Router of the other", module_name, name)
+            logger.info("%r has 'application' and 'app': serving %r, a Router that serves the other", module_name, name)
             return outer
     for outer, inner, name in ((application, app, "app"), (app, application, "application")):
         if _adapts(outer, inner):
-            logger.info("%r has 'application' and 'app': serving %r, which the other adapts", module_name, name)
+            logger.info(
+                "%r has 'application' and 'app': serving %r; the other is an adapter around it", module_name, name
+            )
             return inner
     kinds = _kind_of(application), _kind_of(app)
     if None not in kinds and kinds[0] != kinds[1] and not (_wraps(application, app) or _wraps(app, application)):

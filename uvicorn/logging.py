@@ -189,7 +189,7 @@ class ColourizedFormatter(logging.Formatter):
         return click.style(text, **style) if self.use_colors else text
 
     def color_level_name(self, level_name: str, level_no: int) -> str:
-        """Return the name of a level in its colour, with or without a terminal."""
+        """Return the name of a level in its colour, even if colours are not enabled."""
         colour = self.level_name_colors.get(level_no)
         return colour(level_name) if colour is not None else level_name
 

@@ -140,7 +140,7 @@ def protocol_class(attribute: str, chosen: str | type | None) -> Any:
 
 
 def checked_context(context: Any) -> SSLContext:
-    """Return what `ssl_context_factory` has made. Raise ConfigError for anything but a context."""
+    """Return `context`, the result of an `ssl_context_factory`. Raise ConfigError if it is not an SSLContext."""
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):

@@ -74,7 +74,7 @@ async def test_pool_with_a_full_queue_raises_pool_full() -> None:
     await until(begun.is_set)
     pool.post(Calling(lambda: None))
     pool.post(Calling(lambda: None))
-    assert pool.waiting == 2
+    assert len(pool._jobs) == 2
     with pytest.raises(PoolFull):
         pool.post(Calling(lambda: None))
     release.set()
@@ -243,7 +243,7 @@ async def test_pool_that_cannot_start_a_thread_raises_pool_full(monkeypatch: pyt
         pool.post(Calling(lambda: None))
     with pytest.raises(RuntimeError, match="no thread"):
         pool.submit(abs, 1)
-    assert pool.waiting == 0
+    assert len(pool._jobs) == 0
     monkeypatch.undo()
     assert pool.submit(abs, -1).result(30) == 1
     pool.shutdown()
@@ -287,4 +287,4 @@ async def test_pool_wakes_no_second_worker_while_one_makes_progress(computed: fl
 def test_pool_does_not_reject_a_job_that_a_worker_has_taken() -> None:
     pool = WorkerPool(threads=1)
     pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
-    assert pool.waiting == 0
+    assert len(pool._jobs) == 0

@@ -179,7 +179,7 @@ async def test_asgi_response_start_is_sent_when_the_application_waits(before: tu
     assert conversation.responses()[0].status == 200
     assert not conversation.responses()[0].complete
     await conversation.lose()
-    await until(lambda: not conversation.interface.tasks._running)
+    await until(lambda: not conversation.interface.tasks.running)
 
 
 async def test_asgi_stream_continues_after_its_response_start_was_sent() -> None:
@@ -590,7 +590,7 @@ async def test_asgi_application_may_continue_after_its_response() -> None:
 async def test_asgi_handler_of_a_disconnected_client_is_cancelled_after_timeout_disconnect() -> None:
     conversation = await answered(App(FOR_EVER), timeout_disconnect=0.0)
     await conversation.lose()
-    await until(lambda: not conversation.interface.tasks._running)
+    await until(lambda: not conversation.interface.tasks.running)
 
 
 # Trailers
@@ -644,7 +644,7 @@ def file(tmp_path: Path) -> Path:
 
 async def answered_with_a_file(app: Any, stream: bytes = GET) -> Conversation:
     conversation = await answered(app, stream, pathsend=True)
-    await until(lambda: not conversation.interface.tasks._running)
+    await until(lambda: not conversation.interface.tasks.running)
     return conversation
 
 

@@ -285,7 +285,7 @@ async def test_asgi_handshake_not_decided_in_time_is_rejected(caplog: pytest.Log
     await until(lambda: conversation.received)
     assert conversation.status == 403
     assert "neither accepted nor rejected within" in caplog.text
-    await until(lambda: not conversation.interface.tasks._running)
+    await until(lambda: not conversation.interface.tasks.running)
 
 
 async def test_asgi_denial_response_begun_in_time_may_end_later() -> None:

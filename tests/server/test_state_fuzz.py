@@ -167,7 +167,7 @@ async def converse(app: Callable[..., Any], interface: str, seed: int) -> None:
         f"seed {seed}: (connections, requests) left are {left}, phase {conversation.connection.phase}"
     )
     turns = 0
-    while conversation.interface.tasks._running or len(context.continuing):
+    while conversation.interface.tasks.running or len(context.continuing):
         await asyncio.sleep(0.001 if pooled else 0)
         turns += 1
         assert turns < 5000, f"seed {seed}: handlers are left"

@@ -82,11 +82,6 @@ class WorkerPool(Executor):
         self._closed = False
 
     @property
-    def waiting(self) -> int:
-        """The number of jobs that no worker has taken yet."""
-        return len(self._jobs)
-
-    @property
     def alive(self) -> int:
         """The number of workers that have not ended."""
         return sum(worker.is_alive() for worker in self._workers)

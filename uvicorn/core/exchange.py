@@ -27,6 +27,8 @@ The table shows the states of the response. A cell names the effects of an event
 A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head, even if the application announces
 more content (RFC 9110, section 9.3.2). `ended_early` is true then, and after `finish`: content that the application
 still sends is dropped without a warning.
+
+This file has over 400 lines, because the gateway and the exchange define one contract, which the table describes.
 """
 
 from __future__ import annotations
@@ -222,8 +224,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
 
     async def receive_later(self) -> tuple[bytes, bool]:
         """Like `receive`, after `receive_now` has returned None."""
-        received = None
-        while received is None:
+        while True:
             receivers = self.content.receivers()
             # Added before the gateway is asked, because the gateway may feed content at once.
             receiver = receivers.add()
@@ -234,8 +235,8 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             except asyncio.CancelledError:
                 receivers.remove(receiver)
                 raise
-            received = self.receive_now()
-        return received
+            if (received := self.receive_now()) is not None:
+                return received
 
     def receive_now(self) -> tuple[bytes, bool] | None:
         """Like `receive`, but return None instead of waiting."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import weakref
-from collections.abc import Awaitable, Collection, Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import CoroutineType, TracebackType
@@ -68,15 +68,11 @@ class HandlerTasks:
         """`expected` is the signature of an application, for errors."""
         self._expected = expected
         self._has_refused = False
-        self._running: set[asyncio.Task[Any]] = set()
+        #: The tasks of the running handlers.
+        self.running: set[asyncio.Task[Any]] = set()
         #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. Adapters set it: a task that
         #: raises either stops its event loop, on which a host or other requests depend.
         self.contains_exits = False
-
-    @property
-    def running(self) -> Collection[asyncio.Task[Any]]:
-        """The tasks of the handlers."""
-        return self._running
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
         """Start a task for `handler`. On Python 3.12 and later the handler runs up to its first suspension at once.
@@ -115,8 +111,8 @@ class HandlerTasks:
             if endpoint.is_parents:
                 end_fork(error)
             raise
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
         return task
 
     def as_coroutine(self, called: Any) -> Coroutine[Any, Any, Any]:
@@ -134,10 +130,10 @@ class HandlerTasks:
 
     async def finish(self, seconds: float) -> int:
         """Wait up to `seconds` for all handlers to end, then cancel the others; return how many were cancelled."""
-        if self._running:
+        if self.running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
-            await asyncio.wait(self._running, timeout=max(seconds, 0))
-        running = set(self._running)
+            await asyncio.wait(self.running, timeout=max(seconds, 0))
+        running = set(self.running)
         for task in running:
             task.cancel()
         if running:

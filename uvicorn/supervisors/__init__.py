@@ -81,7 +81,7 @@ class Multiprocess:
         """Change the configuration for this kind of supervisor."""
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
-        """Return the supervisor that `run` runs."""
+        """Build the supervisor for `run`."""
         settings = self.config.settings
         return Supervisor(
             command,
@@ -105,7 +105,6 @@ class ChangeReload(Multiprocess):
         self.config.timeout_graceful_shutdown = graceful
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
-        """Return the reloader that `run` runs."""
         config = self.config
         return Reloader(
             command,
