@@ -1,7 +1,7 @@
 """The floor of WSGI: hello world on our server, called on the event loop's thread.
 
-All that our WSGI interface does is in it, environ and checks, but for the threads. Not to be had in earnest: an
-application that blocks would hold up all clients.
+It includes all the work of our WSGI interface, such as environ and checks, except the threads. It is for measuring
+only: an application that blocks would delay all clients.
 """
 
 import io

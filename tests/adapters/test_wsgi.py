@@ -390,7 +390,9 @@ def test_synchronous_consumer_sees_context_variables_of_the_wsgi_hosts_middlewar
     assert seen == ["the middleware's", "none"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="handlers start a turn later, and keep their context for it")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="handlers start an iteration later, and keep their context for it"
+)
 def test_call_of_the_wsgi_adapter_leaves_no_reference_cycles() -> None:
     app = WSGIAdapter(hello)
     call(app, validate=False)

@@ -787,7 +787,7 @@ def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pyt
 
         def tell_again() -> None:
             server.should_exit = True
-            # On a later turn of the event loop: there has to be one.
+            # In a later iteration of the event loop: there has to be one.
             loop.call_soon(loop.call_soon, released.set)
 
         loop = asyncio.get_running_loop()

@@ -210,7 +210,7 @@ async def test_clients_waiting_in_the_queue_of_a_stopping_server_get_a_response(
     with waiting_clients(sock, 100) as clients:
         for client in clients:
             client.sendall(GET)
-        # On the same turn of the event loop, so that none of them has been accepted.
+        # In the same iteration of the event loop, so that none of them has been accepted.
         server.should_exit = True
         await task
         answers = [client.recv(1000) for client in clients]

@@ -173,7 +173,7 @@ async def test_handler_that_never_waits_is_notified_of_a_failed_write() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         nonlocal sends
         await channels["reply"].send({"status": 200, "more_content": True})
-        # As asyncio does when a write has failed: closing, and connection_lost on the loop's next turn.
+        # As asyncio does when a write has failed: closing, and connection_lost in the loop's next iteration.
         conversation.transport.closing = True
         while True:
             sends += 1
@@ -535,7 +535,7 @@ async def test_malformed_input_after_an_aborted_response_has_no_effect() -> None
     conversation = Conversation(app)
     conversation.send(chunked(b"zz\r\n"))
     await settle()
-    # On 3.11 handlers start a turn later, after the refusal; either ends the connection, but not both.
+    # On 3.11 handlers start an iteration later, after the refusal; either ends the connection, but not both.
     assert conversation.transport.aborted != conversation.transport.eof_written
     await conversation.lose()
 

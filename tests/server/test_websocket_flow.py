@@ -34,7 +34,7 @@ async def test_messages_sent_before_and_after_the_accept_are_received_in_order()
     conversation = await opened(app)
     conversation.send(frame(TEXT, b"1"))
     app.channels[0]["reply"].send({"accept": True})
-    # What was read after the application had been woken, and in the same turn of the loop.
+    # What was read after the application had been woken, and in the same iteration of the loop.
     conversation.feed(frame(TEXT, b"2"))
     await settle()
     assert [message.get("text") for message in app.messages] == [None, "1", "2"]

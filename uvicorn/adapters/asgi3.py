@@ -100,7 +100,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The Router's own way in, by which our server serves it without this adapter; None for other applications."""
+        """The Router's function that builds its interface, since our server needs no adapter; otherwise None."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._router is not None else None
 
     async def _live(self, receive: Receive, send: Send) -> None:

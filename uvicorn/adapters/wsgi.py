@@ -77,7 +77,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The Router's own way in, by which our server serves it without this adapter; None for other applications."""
+        """The Router's function that builds its interface, since our server needs no adapter; otherwise None."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:

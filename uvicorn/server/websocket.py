@@ -110,7 +110,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         """Do nothing: `data_received` has noted that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame: reply unless it is a reply itself, and close (section 5.5.1)."""
+        """Handle the client's close frame: send one, unless that was done before, then close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # Set first, so that messages that the application sends now are dropped: none may follow a close frame.

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 
 class DefaultFields:
-    """`server`, `date` and the fields configured by the user, as lines.
+    """The default fields of responses, as lines: `server`, `date`, and those that the user configures.
 
     The connections of a server share one object. The server's clock calls `update` once a second.
     """
