@@ -159,6 +159,14 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
     return shown
 
 
+def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
+    """Return `exc_info` for the log, without the frames of this package; None for an exception of ours alone."""
+    trace = without_our_frames(error)
+    if trace is None and isinstance(error, UvicornError):
+        return None
+    return type(error), error, trace  # type: ignore[return-value]
+
+
 def _is_ours(trace: TracebackType) -> bool:
     return trace.tb_frame.f_code.co_filename.startswith(_OUR_FOLDER)
 

@@ -79,7 +79,6 @@ REASONS: Final = {
     "test_main.py::test_run_imports_app_before_starting_event_loop": "replaces `Server.run`, which imports before it",
     "test_main.py::test_run_invalid_app_config_combination": _ERRORS,
     "test_main.py::test_run_match_config_params": "`Config` has app_dir besides, and `run` callback_notify",
-    "test_server.py::test_limit_max_requests_jitter": "`Server` has no attribute for the limit with its jitter",
     "test_server.py::test_reset_contextvars_asyncio": "a context variable of ours has the connection",
     "test_server.py::test_run_exits_with_startup_failure_on_unloadable_app": _ERRORS,
     "test_server.py::test_shutdown_on_early_exit_during_startup": "a stop during the startup cancels the startup",

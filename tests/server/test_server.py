@@ -143,6 +143,22 @@ async def test_failed_startup_closes_all_sockets(caplog: pytest.LogCaptureFixtur
     assert not server.started
 
 
+async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Application):
+        async def startup(self) -> None:
+            await super().startup()
+            await asyncio.Event().wait()
+
+    app = Slow()
+    server = server_of(app)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: app.events)
+    with caplog.at_level(logging.INFO):
+        server.should_exit = True
+        await task
+    assert (server.started, caplog.messages) == (False, ["stopped before the application's startup was complete"])
+
+
 async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
-from types import CoroutineType, TracebackType
+from types import CoroutineType
 from typing import Any, Final, final
 
 from uvicorn.channel import shape
@@ -24,7 +24,7 @@ from uvicorn.errors import (
     MessageTooLarge,
     ResponseAborted,
     UvicornError,
-    without_our_frames,
+    exc_info_of,
 )
 from uvicorn.escape import escaped
 from uvicorn.forks import end_fork
@@ -304,18 +304,17 @@ def log_failure(where: object, error: BaseException) -> None:
         logger.warning("%s: %s", where, error)
     elif not isinstance(error, NoAwaitable):
         level = logging.DEBUG if is_reported(error) else logging.ERROR
-        trace = without_our_frames(error)
         # An exception of ours that no line of the application has raised needs no more than its sentence.
-        described = (type(error), error, trace) if trace or not isinstance(error, UvicornError) else None
-        logger.log(level, "%s: %s", where, _sentence(error, trace), exc_info=described)
+        logger.log(level, "%s: %s", where, _sentence(error), exc_info=exc_info_of(error))
     elif error.is_first:
         logger.error("%s: %s", where, escaped(error, 1000))
 
 
-def _sentence(error: BaseException, trace: TracebackType | None) -> str:
+def _sentence(error: BaseException) -> str:
     """Return the message of an exception of ours, the hint for a known mistake, or a general sentence."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
+    trace = error.__traceback__
     if type(error) is KeyError and trace is not None:
         while trace.tb_next is not None:
             trace = trace.tb_next

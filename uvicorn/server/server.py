@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
-from uvicorn.errors import StartupError, without_our_frames
+from uvicorn.errors import StartupError, exc_info_of
 from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
@@ -33,8 +33,7 @@ logger = logging.getLogger("uvicorn.error")
 # How often a stopping server looks whether its connections have closed.
 _STOP_POLL_SECONDS: Final = 0.1
 
-# The least time for the application's shutdown, even if requests have used up the grace period. A supervisor waits
-# longer before it kills the process.
+# The least time for the application's shutdown, after the grace period too; less than a supervisor waits.
 _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 
 
@@ -67,7 +66,7 @@ class Server:
         self._tls: ssl.SSLContext | None = None
         settings = config.settings
         jitter = random.randint(0, settings.limit_max_requests_jitter)
-        self._most_taken = settings.limit_max_requests + jitter if settings.limit_max_requests else 0
+        self.limit_max_requests = settings.limit_max_requests + jitter if settings.limit_max_requests else None
         self._sockets: list[socket.socket] = []
         #: The previous signal handlers, and the signals received since they were replaced.
         self._signals: dict[int, Any] = {}
@@ -110,7 +109,7 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, listen, serve, drain. `sockets` are listening sockets to use instead of the config's.
 
-        Raises ConfigError before the first connection is accepted, and StartupError if the application's startup fails.
+        Raises ConfigError, and StartupError if the startup fails or a signal stops it; returns if `should_exit` does.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -119,6 +118,10 @@ class Server:
                 await self.startup(sockets=sockets)
                 await self.main_loop()
                 await self.shutdown(sockets=sockets)
+            except StartupError as error:
+                if self._captured or not self._should_exit:
+                    raise
+                logger.info("%s", error)
             finally:
                 self._close()
                 # Does nothing after `shutdown`; `serve` may have been cancelled before.
@@ -213,8 +216,8 @@ class Server:
 
     def tick(self) -> None:
         """Check the limit of requests. Called once a second."""
-        if 0 < self._most_taken <= self.taken and not self._should_exit:
-            self.retire(f"Maximum request limit of {self._most_taken} exceeded")
+        if self.limit_max_requests is not None and self.taken >= self.limit_max_requests and not self._should_exit:
+            self.retire(f"Maximum request limit of {self.limit_max_requests} exceeded")
 
     def retire(self, reason: str) -> None:
         """Stop, since this process has served enough requests."""
@@ -242,12 +245,11 @@ class Server:
         logger.info("Waiting for application startup.")
         starting = asyncio.ensure_future(interface.startup())
         stopped = asyncio.ensure_future(self._changed.wait())
-        is_complete = False
         try:
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
-            is_complete = starting.done()
         finally:
             stopped.cancel()
+            is_complete = starting.done()
             if not is_complete:
                 starting.cancel()
                 await asyncio.wait((starting,), timeout=_STOP_POLL_SECONDS)
@@ -255,10 +257,8 @@ class Server:
             raise StartupError("stopped before the application's startup was complete")
         error = starting.exception()
         if error is not None:
-            cause = error.__cause__ or error
-            trace = without_our_frames(cause)
             what = error if isinstance(error, StartupError) else "exception in the application's startup"
-            logger.error("%s", what, exc_info=trace and (type(cause), cause, trace))
+            logger.error("%s", what, exc_info=exc_info_of(error.__cause__ or error))
             logger.error("Application startup failed. Exiting.")
             raise StartupError("the application's startup failed, see above")
         self._application_runs = True
