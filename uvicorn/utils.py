@@ -9,6 +9,7 @@ from typing import Any
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.core.exchange import HTTPGateway
+from uvicorn.interfaces.channels_threads import threaded
 from uvicorn.interfaces.environ import build_environ, exchange_from_environ
 from uvicorn.interfaces.wsgi_response import decode_response, encode_response
 from uvicorn.types import Headers, Message
@@ -23,6 +24,7 @@ __all__ = [
     "status_code_to_status_line",
     "status_line_to_status_code",
     "str_headers_to_byte_headers",
+    "threaded",
 ]
 
 

@@ -27,13 +27,15 @@ class Interface:
     checks_origin = True
     #: The signature of an application of this kind, for errors.
     expected = "async def"
+    #: What else to write for a plain function, for errors.
+    alternative = "return what another application has returned"
     #: Whether it runs the application's startup and shutdown. An application that has several has one that does.
     runs_hooks = True
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.tasks = HandlerTasks(self.expected)
+        self.tasks = HandlerTasks(self.expected, self.alternative)
         is_function = inspect.isroutine(app) or isinstance(app, partial)
         # For a plain function, which may be middleware around a coroutine function, `call_plain` finds out.
         self.returns_awaitables = inspect.iscoroutinefunction(app if is_function else type(app).__call__)

@@ -225,6 +225,7 @@ class ChannelsInterface(Interface):
     name = "channels"
     serves_websockets = True
     expected = "async def app(message, channels)"
+    alternative = "run a plain function on threads: uvicorn.utils.threaded(app)"
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         super().__init__(app, settings)

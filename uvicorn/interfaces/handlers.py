@@ -64,9 +64,10 @@ _STARTS_EAGERLY: Final = sys.version_info >= (3, 12)
 class HandlerTasks:
     """The running handlers of one interface."""
 
-    def __init__(self, expected: str = "async def") -> None:
-        """`expected` is the signature of an application, for errors."""
+    def __init__(self, expected: str, alternative: str) -> None:
+        """`expected` is the signature of an application, `alternative` what else to write, for errors."""
         self._expected = expected
+        self._alternative = alternative
         self._has_refused = False
         #: The tasks of the running handlers.
         self.running: set[asyncio.Task[Any]] = set()
@@ -124,7 +125,7 @@ class HandlerTasks:
         is_first, self._has_refused = not self._has_refused, True
         raise NoAwaitable(
             f"the application returned {type(called).__name__} {called!r:.100}, expected a coroutine: its requests are "
-            f"answered with 500; write '{self._expected}', or return what another application has returned",
+            f"answered with 500; write '{self._expected}', or {self._alternative}",
             is_first,
         )
 

@@ -1,0 +1,282 @@
+"""Channels applications that are plain functions: `threaded(app)` runs them on a pool of worker threads.
+
+The result is an ordinary channels application, so that it works on every host and in every middleware.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Final, final
+
+from uvicorn import forks
+from uvicorn.cancellation import ChannelClosed
+from uvicorn.concurrency.loop_calls import LoopCalls
+from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
+from uvicorn.core.exchange import ERROR_HEADERS
+from uvicorn.errors import ApplicationError, ConfigError
+from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.detect import check_interface
+from uvicorn.settings import Settings
+from uvicorn.types import Message
+
+logger = logging.getLogger("uvicorn.app")
+
+_NAME: Final = "threaded: the application"
+# Events that may be rejected when no thread is free. Messages of an open WebSocket wait: they must not be lost.
+_REQUESTS: Final = frozenset(("http.request", "websocket.connect"))
+
+
+@final
+class Threaded:
+    """A channels application that calls the plain function `app(message, channels)` on worker threads."""
+
+    def __init__(self, app: Callable[..., Any], threads: int | None = None) -> None:
+        check_interface(app, "channels", _NAME)
+        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__):
+            raise ConfigError(f"{_NAME} is a coroutine function, which needs no threads; expected a plain function")
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise ConfigError(f"threaded: threads: expected a number not below 1, got {threads!r}")
+        self.app = app
+        self._threads = threads
+        self._settings = Settings()
+        self._own_pool: WorkerPool | None = None
+        # Event loops of several threads may share the application.
+        self._lock = threading.Lock()
+        self._loop_calls: LoopCalls | None = None
+        self._connections: weakref.WeakKeyDictionary[Any, _Connection] = weakref.WeakKeyDictionary()
+        #: Connections whose next event waits for room in the queue of the pool.
+        self.waiting: deque[_Connection] = deque()
+        #: Number of calls that the pool has.
+        self.posted = 0
+
+    def __uvicorn_interface__(self, settings: Settings) -> ChannelsInterface:
+        """Return the interface for a server; the pool has the size that `settings` name."""
+        self._settings = settings
+        return ChannelsInterface(self, settings)
+
+    async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
+        """Have a worker thread call the application, after the earlier events of the connection.
+
+        Raises the application's exception. Answers a request or a handshake with 503 if the queue of the pool is full.
+        """
+        reply = channels["reply"]
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(reply)
+        if connection is None:
+            connection = self._connections[reply] = _Connection(self, self._calls_to(loop))
+        outcome: asyncio.Future[Any] = loop.create_future()
+        if "body" in channels:
+            channels = {**channels, "body": BlockingBody(channels["body"], loop)}
+        connection.add(_Call(connection, outcome, self.app, message, channels))
+        try:
+            returned = await outcome
+        except PoolFull:
+            headers = [*ERROR_HEADERS, (b"retry-after", b"1")]
+            await reply.send({"status": 503, "headers": headers, "content": b"Service Unavailable\n"})
+            return
+        if isinstance(returned, Awaitable):
+            # A decorator has hidden that the application is a coroutine function.
+            await returned
+
+    async def startup(self) -> None:
+        """Start the application, if it has a `startup`."""
+        await self._call_hook("startup")
+
+    async def shutdown(self) -> None:
+        """Shut the application down, then end the worker threads, each after its call."""
+        try:
+            await self._call_hook("shutdown")
+        finally:
+            pool, self._own_pool = self._own_pool, None
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The worker threads, which are started on demand."""
+        with self._lock:
+            if self._own_pool is None:
+                self._own_pool = WorkerPool(self._threads or self._settings.threads, self._settings.thread_queue)
+            return self._own_pool
+
+    def _calls_to(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
+        loop_calls = self._loop_calls
+        if loop_calls is None or loop_calls.loop is not loop:
+            loop_calls = self._loop_calls = LoopCalls(loop)
+        return loop_calls
+
+    async def _call_hook(self, name: str) -> None:
+        hook = getattr(self.app, name, None)
+        if inspect.iscoroutinefunction(hook):
+            await hook()
+
+
+def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
+    """Return a channels application that calls the plain function `app(message, channels)` on worker threads.
+
+    The calls of one connection are made one after another, in the order of its events. In them
+    `channels['reply'].send`, `channels['groups'].send` and `channels['body'].receive` act at once, without `await`, and
+    block while the client is slow. `threads` is the size of the pool; without it, that of the server (`--threads`).
+
+    Raises ConfigError for a coroutine function, and InterfaceError for what cannot be called with two arguments.
+    """
+    return Threaded(app, threads)
+
+
+class _Connection:
+    """The calls of one connection, of which one at a time is made. For the event loop's thread only."""
+
+    __slots__ = ("_app", "_calls", "_is_busy", "loop_calls")
+
+    def __init__(self, app: Threaded, loop_calls: LoopCalls) -> None:
+        self._app = app
+        self._calls: deque[_Call] = deque()
+        self._is_busy = False
+        self.loop_calls = loop_calls
+
+    def add(self, call: _Call) -> None:
+        """Make `call` after the earlier ones."""
+        self._calls.append(call)
+        if not self._is_busy:
+            self.begin()
+
+    def begin(self) -> None:
+        """Have a worker thread make the next call, if there is one."""
+        app, calls = self._app, self._calls
+        self._is_busy = False
+        while calls and not self._is_busy:
+            call = calls[0]
+            try:
+                if call.is_wanted:
+                    app.pool.post(call)
+                    app.posted += 1
+                    self._is_busy = True
+            except PoolFull as error:
+                if not call.is_request and app.posted:
+                    app.waiting.append(self)
+                    self._is_busy = True
+                    return
+                call.fail(error if call.is_request else RuntimeError("threaded: no thread can be started"))
+            except RuntimeError as error:
+                # The pool has been shut down meanwhile.
+                call.fail(error)
+            calls.popleft()
+
+    def ended(self) -> None:
+        """Go on after a call, on this connection and on one that waits for room."""
+        self._app.posted -= 1
+        self.begin()
+        self._let_another_begin()
+
+    def _let_another_begin(self) -> None:
+        waiting = self._app.waiting
+        if waiting:
+            connection = waiting.popleft()
+            connection.loop_calls.post(connection._begin_after_waiting)
+
+    def _begin_after_waiting(self) -> None:
+        self.begin()
+        if not self._is_busy:
+            # Its events were cancelled meanwhile.
+            self._let_another_begin()
+
+
+@final
+class _Call:
+    """One call of the application: a job of the pool."""
+
+    __slots__ = ("_connection", "_outcome", "_work", "is_request", "kind")
+
+    def __init__(self, connection: _Connection, outcome: asyncio.Future[Any], app: Any, *arguments: Any) -> None:
+        self._connection = connection
+        self._outcome = outcome
+        self.kind: str = arguments[0].get("channel", "http.request")
+        self.is_request = self.kind in _REQUESTS
+        # With the variables that middleware has set for this event.
+        self._work: Callable[[], Any] | None = partial(copy_context().run, app, *arguments)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether to make the call. The application hears of each end of a connection, however late its turn comes."""
+        return self.kind == "websocket.disconnect" or not self._outcome.done()
+
+    def run(self) -> None:
+        """Call the application; for a worker thread."""
+        work, self._work = self._work, None
+        assert work is not None
+        inherited = forks.forks
+        post = self._connection.loop_calls.post
+        try:
+            returned = work()
+        except BaseException as error:
+            if inherited != forks.forks:
+                forks.end_fork(error)
+            post(partial(self._end, self.fail, error))
+            return
+        if inherited != forks.forks:
+            forks.end_fork(None)
+        # The reply channel is freed before the event loop looks for a response.
+        del work
+        post(partial(self._end, self._succeed, returned))
+
+    def cancel(self) -> None:
+        """Cancel the call: the pool has been shut down first."""
+        self._connection.loop_calls.post(partial(self._end, self._outcome.cancel))
+
+    # On the event loop's thread
+
+    def fail(self, error: BaseException) -> None:
+        """Pass `error` to the handler; log it if the handler has been cancelled."""
+        if isinstance(error, StopIteration) or not isinstance(error, (Exception, asyncio.CancelledError)):
+            # SystemExit would end the event loop.
+            error = ApplicationError.of(error)
+        if not self._outcome.done():
+            self._outcome.set_exception(error)
+        elif isinstance(error, Exception):
+            logger.error("threaded: %s: exception after the handler was cancelled", self.kind, exc_info=error)
+
+    def _succeed(self, returned: Any) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(returned)
+        elif isinstance(returned, Coroutine):
+            returned.close()
+
+    def _end(self, finish: Callable[..., object], *arguments: Any) -> None:
+        finish(*arguments)
+        self._connection.ended()
+
+
+@final
+class BlockingBody:
+    """`channels['body']` of a plain function: receives the request's content."""
+
+    __slots__ = ("_body", "_loop", "_thread")
+
+    def __init__(self, body: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._body = body
+        self._loop = loop
+        self._thread = threading.get_ident()
+
+    @property
+    def name(self) -> str:
+        """The channel's name, unique among all channels of all processes."""
+        name: str = self._body.name
+        return name
+
+    def receive(self) -> Any:
+        """Return the next piece, as that of a coroutine does; block until it has arrived."""
+        if threading.get_ident() == self._thread:
+            return self._body.receive()
+        try:
+            return asyncio.run_coroutine_threadsafe(self._body.receive(), self._loop).result()
+        except CancelledError:
+            raise ChannelClosed("the client has disconnected") from None
