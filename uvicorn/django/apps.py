@@ -14,6 +14,7 @@ class UvicornConfig(AppConfig):
     label = "uvicorn_django"
 
     def ready(self) -> None:
-        from uvicorn.django.checks import check_application
+        from uvicorn.django.checks import check_application, check_installed_apps
 
+        register(check_installed_apps)
         register(check_application)

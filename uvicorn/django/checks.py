@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import asgiref
 from asgiref.sync import iscoroutinefunction
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.handlers.asgi import ASGIHandler
@@ -41,6 +42,30 @@ _DEFAULTS: Final = frozenset(
         "django.middleware.clickjacking.XFrameOptionsMiddleware",
     )
 )
+
+
+def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
+    """Return an error if another application's `runserver` would hide ours."""
+    names = [config.name for config in apps.get_app_configs()]
+    before = names[: names.index("uvicorn.django")]
+    if "daphne" in names:
+        return [
+            Error(
+                "INSTALLED_APPS has 'uvicorn.django' and 'daphne', and both have a runserver command.",
+                hint="Remove one of them.",
+                id="uvicorn.E001",
+            )
+        ]
+    if "django.contrib.staticfiles" in before:
+        return [
+            Error(
+                "INSTALLED_APPS has 'django.contrib.staticfiles' before 'uvicorn.django', so that manage.py runserver"
+                " serves the site without its coroutines and WebSockets.",
+                hint="Move 'uvicorn.django' to the beginning of INSTALLED_APPS.",
+                id="uvicorn.E001",
+            )
+        ]
+    return []
 
 
 class Leaf(NamedTuple):

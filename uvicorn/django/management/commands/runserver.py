@@ -1,0 +1,98 @@
+"""`manage.py runserver` by this server: the site as it is deployed, with Django's reloader, checks and static files.
+
+It serves the application that UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION names, the first that is set.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.conf import settings
+from django.core.servers.basehttp import get_internal_wsgi_application
+from django.utils.module_loading import import_string
+
+from uvicorn import Config, Route, Router, Server
+
+# Without static files of its own, the command of Django's core.
+if apps.is_installed("django.contrib.staticfiles"):
+    from django.contrib.staticfiles.handlers import StaticFilesHandler
+    from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
+else:
+    from django.core.management.commands.runserver import Command as RunserverCommand
+
+# For handlers to finish when the command ends or restarts: people wait for it.
+_GRACEFUL_SECONDS: Final = 1.0
+
+
+def application() -> Any:
+    """Return the application that the settings name."""
+    for setting in ("UVICORN_APPLICATION", "ASGI_APPLICATION"):
+        if name := getattr(settings, setting, None):
+            return import_string(name.replace(":", "."))
+    return get_internal_wsgi_application()
+
+
+class DevelopmentServer:
+    """What `django.core.servers.basehttp.run` expects of a server: binds its socket at once, then serves until exit."""
+
+    def __init__(self, address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        self._socket = socket.create_server(address, family=family, backlog=2048)
+        self.server_port: int = self._socket.getsockname()[1]
+        self._app: Callable[..., Any] | None = None
+
+    def set_app(self, app: Callable[..., Any]) -> None:
+        """Set the application to serve."""
+        self._app = app
+
+    def serve_forever(self) -> None:
+        """Serve until Ctrl-C, or until the reloader ends the process."""
+        assert self._app is not None
+        server = Server(Config(self._app, timeout_graceful_shutdown=_GRACEFUL_SECONDS))
+        # The command has printed where the server runs.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        if threading.current_thread() is not threading.main_thread():
+            # The reloader waits for changes in the main thread, which ends the process and this thread with it.
+            atexit.register(_stop, server, threading.current_thread())
+        server.run([self._socket])
+
+
+def _stop(server: Server, thread: threading.Thread) -> None:
+    server.should_exit = True
+    thread.join(2 * _GRACEFUL_SECONDS)
+
+
+class Command(RunserverCommand):  # type: ignore[misc]
+    """Starts this server for development."""
+
+    help = "Starts a web server for development, which serves WebSockets and coroutines too."
+    server_cls = DevelopmentServer
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """Return the application, with the static files in front of it as `--nostatic` and `--insecure` say."""
+        app = application()
+        if options.get("use_static_handler") and (settings.DEBUG or options["insecure_serving"]):
+            # Files on another host, or at the root, are not served from here.
+            url = urlsplit(settings.STATIC_URL or "")
+            if not url.netloc and (prefix := url.path.rstrip("/")):
+                files = StaticFilesHandler(get_internal_wsgi_application())
+                app = Router(Route(prefix, app), Route(f"{prefix}/*", files), default=app)
+        return app
+
+    def on_bind(self, server_port: int) -> None:
+        """Print the address."""
+        host = f"[{self.addr}]" if self._raw_ipv6 else "0.0.0.0" if self.addr == "0" else self.addr
+        self.stdout.write(
+            f"{datetime.now():%B %d, %Y - %X}\n"
+            f"Django version {self.get_version()}, using settings {settings.SETTINGS_MODULE!r}\n"
+            f"Starting uvicorn for development at {self.protocol}://{host}:{server_port}/\n"
+            "Quit the server with CONTROL-C."
+        )
