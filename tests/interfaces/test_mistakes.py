@@ -118,10 +118,8 @@ async def test_key_error_for_a_dict_of_the_application_is_logged_without_an_expl
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
-        def find(users: Message) -> None:
-            users["groups"]
-
-        find({})
+        users: Message = {}
+        users["groups"]
 
     line, _ = await logged(app, caplog)
     assert line == "<GET '/' WAITING>: exception in the application"

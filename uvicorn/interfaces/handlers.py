@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import logging
 import sys
 import weakref
@@ -315,19 +316,19 @@ def _sentence(error: BaseException) -> str:
     """Return the message of an exception of ours, the hint for a known mistake, or a general sentence."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
-    trace = error.__traceback__
-    if type(error) is KeyError and trace is not None:
+    key, trace = error.args[0] if type(error) is KeyError and error.args else None, error.__traceback__
+    if key in _MISSING_CHANNELS and trace is not None:
         while trace.tb_next is not None:
             trace = trace.tb_next
-        for name, hint in _MISSING_CHANNELS.items():
-            if error.args == (name,) and any(map(partial(_lacks, name), trace.tb_frame.f_locals.values())):
-                return hint
+        line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        if any(f"{name}[" in line for name, value in trace.tb_frame.f_locals.items() if _lacks(key, value)):
+            return _MISSING_CHANNELS[key]
     return "exception in the application"
 
 
-def _lacks(name: str, value: object) -> bool:
-    """Return whether `value` is the `channels` of a handler, without the channel `name`."""
-    return isinstance(value, dict) and "reply" in value and name not in value
+def _lacks(key: str, value: object) -> bool:
+    """Return whether `value` is the `channels` of a handler, without the channel `key`."""
+    return isinstance(value, dict) and "reply" in value and key not in value
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
