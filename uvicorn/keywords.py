@@ -22,7 +22,6 @@ def keyword(field: Field[Any]) -> str:
 
 
 def setting_fields() -> Iterable[Field[Any]]:
-    """Return the fields of all settings."""
     for owner in (Settings, Limits):
         yield from (field for field in fields(owner) if field.metadata)
 

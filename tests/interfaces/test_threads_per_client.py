@@ -106,7 +106,7 @@ async def test_requests_of_a_client_above_its_thread_share_wait_while_other_clie
         await clients.answered("a2", "a3", "b1")
         assert [clients.status(name) for name in ("a1", "a2", "a3", "b1")] == [200] * 4
         # The last one to give its share back is a worker, which may have yet to do it.
-        await until(lambda: clients.shares.clients == 0)
+        await until(lambda: not clients.shares._taken)
         await clients.end()
 
 
@@ -178,7 +178,7 @@ async def test_request_rejected_by_the_pool_takes_no_thread_share() -> None:
     assert clients.status("b1") == 503
     app.release("a1", "b2")
     await clients.answered("a1")
-    await until(lambda: clients.shares.clients == 0)
+    await until(lambda: not clients.shares._taken)
     clients.ask("b2")
     await clients.answered("b2")
     assert clients.status("b2") == 200
@@ -242,7 +242,7 @@ def test_client_shares_forget_a_client_after_its_last_job(end: str) -> None:
     shares.forget(jobs[3])
     for job in (jobs[0], jobs[1], jobs[2]):
         getattr(job, end)()
-    assert (posted, shares.clients) == ([jobs[2]], 0)
+    assert (posted, shares._taken, shares._waiting) == ([jobs[2]], {}, {})
 
 
 def test_client_shares_skip_waiting_jobs_whose_event_loop_has_closed() -> None:

@@ -196,10 +196,10 @@ async def test_client_whose_pong_is_unread_while_reading_is_paused_is_not_closed
     conversation.clock.advance(6)
     conversation.look()
     assert [frame.opcode for frame in conversation.frames] == [Opcode.PING]
-    connection.session.pause_receiving()
+    connection.session.gateway.pause_receiving()
     conversation.clock.advance(60)
     assert conversation.close_code is None
-    connection.session.resume_receiving()
+    connection.session.gateway.resume_receiving()
     await settle()
     assert conversation.transport.reading
     conversation.clock.advance(6)
@@ -288,9 +288,9 @@ async def test_transport_without_half_close_is_closed_once_and_not_read_again() 
     conversation.transport.client_takes = False
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
-    connection.session.pause_receiving()
+    connection.session.gateway.pause_receiving()
     conversation.feed(frame(RESERVED))
-    connection.session.resume_receiving()
+    connection.session.gateway.resume_receiving()
     conversation.transport.closing = True
     await settle()
     conversation.feed(b"x")
@@ -307,9 +307,9 @@ async def test_reading_is_not_resumed_on_a_closing_transport() -> None:
     conversation.transport.half_closes = False
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
-    connection.session.pause_receiving()
+    connection.session.gateway.pause_receiving()
     conversation.transport.closing = True
-    connection.session.resume_receiving()
+    connection.session.gateway.resume_receiving()
     await settle()
     assert not conversation.transport.reading
     connection.reset()

@@ -51,7 +51,7 @@ class Scene(WebSocketListener):
 
     def on_text(self, text: str) -> None:
         """Pause receiving until the test resumes it."""
-        self.session.pause_receiving()
+        self.session.gateway.pause_receiving()
 
     def on_disconnect(self, code: int, reason: str) -> None:
         """Record the end of the session."""
@@ -95,7 +95,7 @@ EVENTS: list[Callable[[Scene], Any]] = [
     lambda scene: scene.feed(frame(PING) + frame(PONG)),
     lambda scene: scene.feed(close(1000)),
     lambda scene: scene.feed(b"\xff\xff"),
-    lambda scene: scene.session.resume_receiving(),
+    lambda scene: scene.session.gateway.resume_receiving(),
     lambda scene: scene.conversation.clock.advance(12),
     Scene.end_input,
     lambda scene: scene.conversation.transport.abort(),

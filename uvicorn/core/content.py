@@ -10,8 +10,6 @@ from uvicorn.errors import ClientDisconnected, LocalProtocolError
 
 
 class ContentState(IntEnum):
-    """State of a request's content."""
-
     OPEN = 0
     WHOLE = 1
     BROKEN = 2

@@ -176,14 +176,6 @@ class WebSocketSession:
         elif self.state is CONNECTING:
             raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
 
-    def pause_receiving(self) -> None:
-        """Stop receiving messages until `resume_receiving`, because the application is behind."""
-        self.gateway.pause_receiving()
-
-    def resume_receiving(self) -> None:
-        """Receive messages again."""
-        self.gateway.resume_receiving()
-
     async def drain(self) -> None:
         """Wait until the client has read enough messages, or has disconnected."""
         await self.gateway.drain()

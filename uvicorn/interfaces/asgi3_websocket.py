@@ -91,7 +91,7 @@ class WebSocketCall(WebSocketListener):
         message = self._queue.popleft()
         self._queued -= len(message)
         if not self._queue and self._session.state is OPEN:
-            self._session.resume_receiving()
+            self._session.gateway.resume_receiving()
         if isinstance(message, str):
             return {"type": "websocket.receive", "text": message, "bytes": None}
         return {"type": "websocket.receive", "text": None, "bytes": message}
@@ -173,7 +173,7 @@ class WebSocketCall(WebSocketListener):
         self._queue.append(message)
         self._queued += len(message)
         if self._queued > self._settings.read_buffer_bytes or len(self._queue) >= self._settings.ws_max_queue:
-            self._session.pause_receiving()
+            self._session.gateway.pause_receiving()
         self._receivers.wake()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

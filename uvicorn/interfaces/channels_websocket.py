@@ -310,7 +310,7 @@ class ChannelsListener(WebSocketListener):
         self._handled += size
         task.add_done_callback(self._receive_ended)
         if len(self._running) >= self._settings.ws_handlers or self._handled > _HANDLED_BYTES:
-            self._session.pause_receiving()
+            self._session.gateway.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
         """Start a handler; return None if the call itself failed, which has been logged."""
@@ -352,7 +352,7 @@ class ChannelsListener(WebSocketListener):
         self._handled -= self._running.pop(task)
         self._log_failure(task)
         if self._session.state is OPEN and self._handled <= _HANDLED_BYTES:
-            self._session.resume_receiving()
+            self._session.gateway.resume_receiving()
 
     def _disconnect_ended(self, task: asyncio.Task[Any]) -> None:
         self._set_over()

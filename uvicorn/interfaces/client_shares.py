@@ -60,11 +60,6 @@ class ClientShares:
         # Jobs in the order of their arrival. OrderedDict: jobs of clients that leave are removed from the middle.
         self._waiting: dict[str, OrderedDict[SharedJob, None]] = {}
 
-    @property
-    def clients(self) -> int:
-        """The number of clients that occupy a thread or wait for one."""
-        return len(self._taken.keys() | self._waiting.keys())
-
     def take(self, job: SharedJob) -> bool:
         """Return True if `job` may be posted now, else hold it back. Raise PoolFull if too many jobs are held back."""
         if self._forks != forks.forks:

@@ -42,11 +42,9 @@ class FileWrapper:
         return self.filelike.seek(*position)
 
     def tell(self) -> Any:
-        """Return the file's position."""
         return self.filelike.tell()
 
     def close(self) -> None:
-        """Close the file, if it has `close`."""
         close = getattr(self.filelike, "close", None)
         if close is not None:
             close()
