@@ -126,6 +126,16 @@ async def test_key_error_for_a_dict_of_the_application_is_logged_without_an_expl
 
 
 @pytest.mark.any_loop
+@pytest.mark.parametrize("arguments", [(), ([],), (1,)])
+async def test_a_key_error_of_any_arguments_is_logged(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(message: Message, channels: Message) -> None:
+        raise KeyError(*arguments)
+
+    line, _ = await logged(app, caplog)
+    assert line == "<GET '/' WAITING>: exception in the application"
+
+
+@pytest.mark.any_loop
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [

@@ -316,8 +316,8 @@ def _sentence(error: BaseException) -> str:
     """Return the message of an exception of ours, the hint for a known mistake, or a general sentence."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
-    key, trace = error.args[0] if type(error) is KeyError and error.args else None, error.__traceback__
-    if key in _MISSING_CHANNELS and trace is not None:
+    key, trace = error.args[0] if type(error) is KeyError and error.args else "", error.__traceback__
+    if isinstance(key, str) and key in _MISSING_CHANNELS and trace is not None:
         while trace.tb_next is not None:
             trace = trace.tb_next
         line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
@@ -328,7 +328,7 @@ def _sentence(error: BaseException) -> str:
 
 def _lacks(key: str, value: object) -> bool:
     """Return whether `value` is the `channels` of a handler, without the channel `key`."""
-    return isinstance(value, dict) and "reply" in value and key not in value
+    return type(value) is dict and "reply" in value and key not in value
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
