@@ -13,7 +13,7 @@ help:
 	@echo "make check      formatting, lint, types, layers"
 	@echo "make quick      the tests that run in process, in about a minute"
 	@echo "make coverage   lines and branches that no test runs"
-	@echo "make bench      all benchmarks, about half an hour (bench/README.md)"
+	@echo "make bench      all benchmarks, about an hour (bench/README.md); BENCH_OPTIONS="--rounds 1 --seconds 1": a third of it"
 	@echo "make faults     measures what the requirements state in times and sizes"
 	@echo "make autobahn   the Autobahn testsuite for WebSockets; needs a Python 2.7"
 	@echo "make asgi-hosts the chat through ASGI3Adapter on other servers"
@@ -44,16 +44,16 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python bench/messages.py
 	$(VENV)/bin/python bench/threads.py
 	$(VENV)/bin/python bench/bridge.py
-	$(VENV)/bin/python bench/hello.py
-	$(VENV)/bin/python bench/new_clients.py
-	$(VENV)/bin/python bench/frameworks.py
-	$(VENV)/bin/python bench/wsgi.py
-	$(VENV)/bin/python bench/adapters.py
-	$(VENV)/bin/python bench/meinheld.py
-	$(VENV)/bin/python bench/content.py
-	$(VENV)/bin/python bench/websocket.py
-	$(VENV)/bin/python bench/fanout.py
-	$(VENV)/bin/python bench/broadcast.py
+	$(VENV)/bin/python bench/hello.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/new_clients.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/frameworks.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/wsgi.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/adapters.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/meinheld.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/content.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/websocket.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/fanout.py $(BENCH_OPTIONS)
+	$(VENV)/bin/python bench/broadcast.py $(BENCH_OPTIONS)
 
 faults: $(VENV)/installed-test
 	$(VENV)/bin/python scripts/faults
