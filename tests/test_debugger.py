@@ -33,6 +33,20 @@ def test_the_pin_of_the_debugger_is_logged(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages[-1].endswith(f"enter the PIN {app.pin}")
 
 
+async def test_M20_the_wsgi_applications_of_a_router_are_debugged(caplog: pytest.LogCaptureFixture) -> None:
+    table = uvicorn.Router(uvicorn.Route("/live", hello), uvicorn.Route("/a", failing, threads=1), default=failing)
+    conversation = Conversation(hello)
+    conversation.context.interface = interface_of(table)
+    for number, path in enumerate((b"/live", b"/a", b"/b"), 1):
+        conversation.send(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda number=number: len(conversation.statuses) == number)  # type: ignore[misc]
+    assert conversation.statuses == [200, 500, 500]
+    assert [b"ValueError: no tea" in response.content for response in conversation.responses()] == [False, True, True]
+    assert sum("enter the PIN" in line for line in caplog.messages) == 1
+    await conversation.context.interface.shutdown(0)
+    await conversation.lose()
+
+
 @pytest.mark.parametrize(
     ("where", "found"),
     [

@@ -123,3 +123,10 @@ async def test_http_and_websocket_connections_are_logged_at_level_trace(caplog: 
         "HTTP connection made",
         "HTTP connection lost",
     ]
+
+
+def test_M20_messages_of_the_applications_of_a_router_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    table = uvicorn.Router(uvicorn.Route("/a", app), uvicorn.Mount("/in", uvicorn.Router(default=hello)))
+    with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
+        interface = uvicorn.Config(table, log_config=None).load()
+    assert [type(part.app).__name__ for part in interface.parts] == ["MessageLoggerMiddleware", "ChannelsMessageLogger"]

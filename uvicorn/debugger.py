@@ -15,11 +15,12 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
-    """Wrap the WSGI application of `interface` in the debugger; log that there is none for other kinds.
+    """Wrap the WSGI applications of `interface` in the debugger; log that there is none for other kinds.
 
     Raises ConfigError unless one process serves on loopback addresses: whoever has the PIN of the debugger runs code.
     """
-    if interface.name != "wsgi":
+    parts = [part for part in interface.parts if part.name == "wsgi"]
+    if not parts:
         logger.info(
             "debug has no effect: the debugger is for WSGI applications, not for the interface %s", interface.name
         )
@@ -33,5 +34,6 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
         )
     from werkzeug.debug import DebuggedApplication
 
-    interface.app = DebuggedApplication(interface.app, evalex=True)
-    logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", interface.app.pin)
+    for part in parts:
+        part.app = DebuggedApplication(part.app, evalex=True)
+    logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", parts[0].app.pin)

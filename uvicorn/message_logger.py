@@ -27,10 +27,11 @@ def message_with_placeholders(message: Any) -> Any:
 
 
 def log_messages(interface: Any) -> None:
-    """Wrap the application of an ASGI or channels interface in a logger of its messages; leave others alone."""
-    wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(interface.name)
-    if wrapper is not None:
-        interface.app = wrapper(interface.app)
+    """Wrap the ASGI and channels applications of an interface in a logger of their messages; leave others alone."""
+    for part in interface.parts:
+        wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(part.name)
+        if wrapper is not None:
+            part.app = wrapper(part.app)
 
 
 class MessageLoggerMiddleware:

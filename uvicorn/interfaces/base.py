@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,11 @@ class Interface:
             logger.warning(
                 "shutdown: handlers cancelled because they were still running after %g seconds: %d", seconds, cancelled
             )
+
+    @property
+    def parts(self) -> Sequence[Interface]:
+        """The interfaces of single applications: itself, or those of a Router."""
+        return (self,)
 
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface for a WebSocket handshake: itself, or that of one of several applications.

@@ -65,6 +65,11 @@ class RouterInterface(Interface):
             else:
                 self._interfaces[entry] = applications.shared(entry, interface)
 
+    @property
+    def parts(self) -> list[Interface]:
+        """The interfaces of the applications, those of nested Routers included."""
+        return list(dict.fromkeys(part for interface in self._interfaces.values() for part in interface.parts))
+
     async def startup(self) -> None:
         """Start each distinct application, in the order of the entries.
 
