@@ -103,6 +103,7 @@ _DIFFERS: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d([.,]\d+)?( \+0000)?\b ?"), ""),
     (re.compile(r"\b\d\d:\d\d:\d\d([.,]\d+)?\b"), "TIME"),
     (re.compile(r"(?m)^(INFO|WARNING|ERROR):? +"), r"\1: "),
+    (re.compile(r"(?m)^INFO: (?=127)"), ""),
     (re.compile(r"(?<=[\[( ])\d{2,7}(?=[\])])|(?<=process )\d+|(?<=worker )\d+|(?<=pid: )\d+|(?<=pid:)\d+"), "PID"),
     (re.compile(r"\b(127\.0\.0\.1|localhost|0\.0\.0\.0):\d+"), r"\1:PORT"),
     (re.compile(r"\b\d+(\.\d+)? ?m?s\b"), "DURATION"),

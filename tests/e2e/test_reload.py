@@ -141,6 +141,19 @@ def test_a_touched_file_causes_a_reload(server: ServerProcess, folder: Path) -> 
     assert server.get()[1] == "one"
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_restarts_and_the_stop_of_a_reloading_server_are_logged_as_by_the_public_release(
+    folder: Path, level: str
+) -> None:
+    with running_server(folder, "channels:app", "--reload", "--log-level", level) as server:
+        save(folder, "text = 'two'")
+        ready(server, 2)
+        assert server.stop(signal.SIGINT) == 0
+        assert ("Terminated child process" in server.stderr) == (level == "debug")
+        assert ("Received SIGINT, exiting." in server.stderr) == (level == "debug")
+        assert "Stopping reloader process" in server.stderr
+
+
 def test_reload_with_several_workers_is_rejected(server: ServerProcess) -> None:
     server.send_signal(signal.SIGTTIN)
     server.wait_for_line("--reload uses one worker")

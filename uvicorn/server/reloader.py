@@ -87,6 +87,7 @@ class Reloader(Supervisor):
     """Restarts its one worker after each change. If a worker cannot start, it waits for the next change."""
 
     kind = "reloader"
+    level = logging.DEBUG
 
     def __init__(self, *arguments: Any, selection: Selection, interval: float, **more: Any) -> None:
         super().__init__(*arguments, **more)

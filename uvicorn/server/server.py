@@ -226,7 +226,7 @@ class Server:
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Run `serve` on a new event loop. Raise KeyboardInterrupt after a graceful stop by Ctrl-C."""
-        self._is_alone = True
+        self._is_alone, self.interrupted = True, False
         # Import before the event loop exists, because asyncio delays a Ctrl-C until the import has ended.
         self.lifespan = self.config.load()
         try:

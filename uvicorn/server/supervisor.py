@@ -57,6 +57,8 @@ class Supervisor:
 
     #: The name of this process in the log.
     kind = "parent"
+    #: The level of lines about stopping workers.
+    level = logging.INFO
 
     def __init__(
         self,
@@ -239,8 +241,8 @@ class Supervisor:
         # A worker that is not ready has no requests in flight.
         worker.deadline = worker.stopped + _KILL_SECONDS + (self._graceful_seconds if worker.ready else 0)
         worker.process.send_signal(signal.SIGTERM)
-        logger.info("Terminated child process [%d]", worker.process.pid)
-        logger.info("Waiting for child process [%d]", worker.process.pid)
+        logger.log(self.level, "Terminated child process [%d]", worker.process.pid)
+        logger.log(self.level, "Waiting for child process [%d]", worker.process.pid)
         worker.replaces = None
         for other in self._workers:
             if other.replaces is worker:
@@ -302,7 +304,7 @@ class Supervisor:
         for number in self._wakeup.recv(4096):
             if number in (signal.SIGINT, signal.SIGTERM):
                 if not self._stopping:
-                    logger.info("Received %s, exiting.", signal.Signals(number).name)
+                    logger.log(self.level, "Received %s, exiting.", signal.Signals(number).name)
                 self._stop_all()
             elif number == signal.SIGHUP and not self._stopping:
                 self._replace_all()
