@@ -833,7 +833,7 @@ async def test_framework_exception_caused_by_a_disconnect_is_not_logged_as_a_fai
     await conversation.lose()
     go.set()
     await settle()
-    assert caplog.text.count("exception in the application") == tracebacks
+    assert caplog.text.count("Exception in ASGI application") == tracebacks
     assert caplog.text.count("client disconnected before the application finished") == 1 - tracebacks
 
 
@@ -907,7 +907,7 @@ async def test_exception_reraised_from_an_exception_group_is_logged_once(caplog:
             raise errors.exceptions[0]  # noqa: B904
 
     assert (await answered(app)).statuses == [500]
-    assert caplog.text.count("exception in the application") == 1
+    assert caplog.text.count("Exception in ASGI application") == 1
 
 
 @pytest.mark.parametrize("offered", [False, True])

@@ -80,7 +80,7 @@ LINES: Final = {
     "Error loading custom loop setup function. *": _ERROR,
     "Exceeded concurrency limit.": "a client could fill the log; the access log has the 503",
     "Exception in 'lifespan' protocol": "`lifespan: the application failed; ...`, or the failed startup",
-    "Exception in ASGI application": "`<GET '/'>: exception in the application`, of every kind of application",
+    "Exception in ASGI application": "behind the request: `<GET '/'>: Exception in ASGI application`",
     "Invalid HTTP request received.": _CLIENT,
     "Invalid HTTP/2 frame received: *": "HTTP/2 is not served",
     "Invalid UTF-8 sequence received from client.": _CLIENT,

@@ -16,7 +16,7 @@ from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.handlers import answer_failure, cancel_after_end
+from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, cancel_after_end
 from uvicorn.interfaces.lifespan import Lifespan
 from uvicorn.settings import Settings
 from uvicorn.types import BREAK_OFF, Headers, Message
@@ -319,7 +319,7 @@ class ASGI3Interface(Interface):
             task = self.tasks.start(self.tasks.as_coroutine(called), endpoint)
         except BaseException as error:
             # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
-            answer_failure(exchange, error)
+            answer_failure(exchange, error, ASGI_FAILURE)
             return
         if not task.done():
             call.task = task
@@ -381,7 +381,7 @@ def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any])
         return
     error = task.exception() or call.fault
     if error is not None:
-        answer_failure(exchange, error)
+        answer_failure(exchange, error, ASGI_FAILURE)
     elif exchange.state < COMPLETE and exchange.half_closed:
         # The application has returned because it received http.disconnect.
         logger.debug("%s: the application returned after http.disconnect (client half-closed)", exchange)

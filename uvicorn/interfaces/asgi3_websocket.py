@@ -13,7 +13,7 @@ from uvicorn.core.exchange import STREAMING, WAITING
 from uvicorn.core.waiters import Waiters
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure, watch_handshake
+from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, is_disconnect, log_failure, watch_handshake
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 
@@ -56,11 +56,11 @@ class WebSocketCall(WebSocketListener):
         """Handle an exception of the application: respond 500 before accept, close with 1011 after it."""
         session = self._session
         if session.request.status != 101:
-            answer_failure(session.request, error)
+            answer_failure(session.request, error, ASGI_FAILURE)
         elif session.state is not OPEN and is_disconnect(error):
             logger.info("%s: client disconnected before the application finished", session)
         else:
-            log_failure(session, error)
+            log_failure(session, error, ASGI_FAILURE)
             session.close(_INTERNAL_ERROR)
 
     # For the session

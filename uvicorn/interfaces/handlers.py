@@ -47,6 +47,10 @@ _DISCONNECTS: Final = frozenset(
     )
 )
 
+_FAILURE: Final = "exception in the application"
+#: The same of an ASGI application: the public release's words, which monitors of logs look for.
+ASGI_FAILURE: Final = "Exception in ASGI application"
+
 # Hints for an application that fails with a KeyError of its argument `channels`.
 _MISSING_CHANNELS: Final = {
     "groups": "channels['groups'] exists only in a BroadcastMiddleware: app = BroadcastMiddleware(app)",
@@ -300,19 +304,22 @@ def is_reported(error: BaseException) -> bool:
     return isinstance(error, BroadcastUnavailable) and error.reported
 
 
-def log_failure(where: object, error: BaseException) -> None:
-    """Log an exception that the application raised while serving `where`, unless it has been reported."""
+def log_failure(where: object, error: BaseException, general: str = _FAILURE) -> None:
+    """Log an exception that the application raised while serving `where`, unless it has been reported.
+
+    `general` is the sentence if nothing better is known.
+    """
     if isinstance(error, MessageTooLarge):
         logger.warning("%s: %s", where, error)
     elif not isinstance(error, NoAwaitable):
         level = logging.DEBUG if is_reported(error) else logging.ERROR
         # An exception of ours that no line of the application has raised needs no more than its sentence.
-        logger.log(level, "%s: %s", where, _sentence(error), exc_info=exc_info_of(error))
+        logger.log(level, "%s: %s", where, _sentence(error, general), exc_info=exc_info_of(error))
     elif error.is_first:
         logger.error("%s: %s", where, escaped(error, 1000))
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: BaseException, general: str) -> str:
     """Return the message of an exception of ours, the hint for a known mistake, or a general sentence."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
@@ -323,7 +330,7 @@ def _sentence(error: BaseException) -> str:
         line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         if any(f"{name}[" in line for name, value in trace.tb_frame.f_locals.items() if _lacks(key, value)):
             return _MISSING_CHANNELS[key]
-    return "exception in the application"
+    return general
 
 
 def _lacks(key: str, value: object) -> bool:
@@ -331,12 +338,12 @@ def _lacks(key: str, value: object) -> bool:
     return type(value) is dict and "reply" in value and key not in value
 
 
-def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
+def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
     """Log `error`, raised by the application, and respond to the client, or pass it to the caller of an adapter."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):
-        log_failure(exchange, error)
+        log_failure(exchange, error, general)
     elif is_disconnect(error):
         logger.info("%s: client disconnected before the application finished", exchange)
         if exchange.state is WAITING:
@@ -346,5 +353,5 @@ def answer_failure(exchange: HTTPExchange, error: BaseException) -> None:
         if exchange.gateway.pass_failure(exchange, error):
             exchange.disconnect()
             return
-        log_failure(exchange, error)
-    exchange.app_failed("exception in the application")
+        log_failure(exchange, error, general)
+    exchange.app_failed(_FAILURE)
