@@ -89,7 +89,7 @@ def test_F1_a_malformed_payload_is_rejected(payload: bytes) -> None:
 
 
 def test_F5_a_payload_above_the_limit_is_refused_before_it_is_parsed() -> None:
-    with pytest.raises(MalformedMessage, match="expected 100 bytes at most"):
+    with pytest.raises(MalformedMessage, match="expected a payload of 100 bytes at most"):
         decode(b'{"text": "%b"}' % (b"x" * 2000), 100)
 
 

@@ -108,7 +108,7 @@ def test_M25_a_wsgi_host_gives_groups_to_wsgi_applications_of_a_router() -> None
         start_response("200 OK", [])
         return []
 
-    adapter = WSGIAdapter(BroadcastMiddleware(Router(Mount("/a", app), default=chat), url="memory://"))
+    adapter = WSGIAdapter(BroadcastMiddleware(Router(Mount("/a", app), default=chat), backend=ScriptedBackend()))
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/a", "wsgi.url_scheme": "http"}
     adapter(environ, lambda status, headers, exc_info=None: None)
     assert type(groups[0]).__name__ == "GroupsChannel"

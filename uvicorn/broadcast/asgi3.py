@@ -100,7 +100,7 @@ class ASGI3Reply(AwaitedMember):
     def _events(self, message: Message) -> list[dict[str, Any]]:
         if self._kind == "http":
             if "content" not in message or "status" in message:
-                raise LocalProtocolError(f"expected a chunk with 'content' for a response, got {shape(message)}")
+                raise LocalProtocolError(f"HTTP response: expected a chunk with 'content', got {shape(message)}")
             more = message.get("more_content", False)
             return [{"type": "http.response.body", "body": message["content"], "more_body": more}]
         events: list[dict[str, Any]] = []
@@ -113,5 +113,5 @@ class ASGI3Reply(AwaitedMember):
             code = 1000 if close is True else close
             events.append({"type": "websocket.close", "code": code, "reason": message.get("reason") or ""})
         if not events:
-            raise LocalProtocolError(f"expected 'text', 'bytes' or 'close' for a WebSocket, got {shape(message)}")
+            raise LocalProtocolError(f"WebSocket: expected 'text', 'bytes' or 'close', got {shape(message)}")
         return events

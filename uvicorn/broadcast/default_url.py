@@ -42,12 +42,12 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
     trouble = await _probe(host, port)
     if not trouble:
         return local
+    how = f"start Redis (redis-server), or set {VARIABLE}"
     if process_count.are_several():
-        chosen, problem = local, "groups of several processes need Redis, but"
-    else:
-        chosen, problem = MEMORY, "groups reach the clients of this process only, because"
-    logger.warning("%s %s; start Redis (redis-server), or set %s", problem, trouble, VARIABLE)
-    return chosen
+        logger.warning("groups of several processes need Redis, but %s; %s", trouble, how)
+        return local
+    logger.warning("groups reach the clients of this process only, because %s; %s", trouble, how)
+    return MEMORY
 
 
 async def _probe(host: str, port: int) -> str:

@@ -85,7 +85,7 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
 def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str, int]:
     """Return the message, its sender ('' if unknown) and its sequence number. Raises MalformedMessage."""
     if len(payload) > most + _OVERHEAD_BYTES:
-        raise MalformedMessage(f"expected {most} bytes at most, got {len(payload)}")
+        raise MalformedMessage(f"expected a payload of {most} bytes at most, got {len(payload)}")
     header, restore = payload, None
     if payload[:1] == _ENVELOPE:
         start = 5 + int.from_bytes(payload[1:5])

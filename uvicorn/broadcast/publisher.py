@@ -94,7 +94,8 @@ class Publisher:
             return
         deadline = time.monotonic() + self._timeout
         if not self._lock.acquire(timeout=self._timeout):
-            raise self._failed(f"{client!r}: other threads were publishing for {self._timeout:g} s")
+            waited = f"other threads were publishing for {self._timeout:g} s"
+            raise self._failed(f"{client!r}: {waited}; the message was not sent")
         try:
             # Connect before the message is numbered: a number that is not published would be a gap.
             _retry(deadline, lambda: client.prepare(deadline))

@@ -44,7 +44,7 @@ def publish_on_commit(group: str, message: Message, using: str | None = None) ->
                 return
             if named_url().startswith(MEMORY) and running_hub(None) is None:
                 # A test, or a command of a site that runs as one process.
-                logger.debug("group %r: no client is connected to this process", group)
+                logger.debug("group %r: message dropped: no client is connected to this process", group)
             elif count := _lost.admits():
                 logger.warning("group %r: %d messages not sent after a commit: %s", group, count, error)
 

@@ -219,7 +219,7 @@ class RedisPublisher(ReconnectingConnection):
                 self._settle(
                     held,
                     BroadcastUnavailable(
-                        f"{self.where}: Redis refuses: {held.refusal}; not sent, since a later message was accepted"
+                        f"{self.where}: Redis refuses: {held.refusal}; not sent, because a later message was accepted"
                     ),
                 )
 
@@ -253,7 +253,7 @@ class RedisPublisher(ReconnectingConnection):
         if self._resending is not None:
             self._resending.cancel()
         for held in self._held:
-            self._settle(held, BroadcastUnavailable(f"{self.where}: stopped; the message was not sent"))
+            self._settle(held, BroadcastUnavailable(f"{self.where}: stopped before the message was sent"))
         await super().stop()
         self._end_deadlines()
 

@@ -98,7 +98,7 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
         if not is_master(await connection.execute(b"ROLE")):
             raise ConnectFailed(NOT_MASTER)
     except BaseException as error:
-        await connection.close("not the master")
+        await connection.close("the server is not the master")
         if (failed := connect_error(error, "ROLE")) is not None:
             raise failed from None
         raise

@@ -242,7 +242,7 @@ def left(deadline: float) -> float:
     """Return the seconds until `deadline`. Raises TimeoutError if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise TimeoutError("no answer in time")
+        raise TimeoutError("no reply from Redis in time")
     return seconds
 
 
