@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from uvicorn.errors import (
+    ApplicationError,
     ChannelClosed,
     ClientDisconnected,
     ConfigError,
@@ -17,6 +18,7 @@ from uvicorn.errors import (
     RemoteProtocolError,
     StartupError,
     UvicornError,
+    exc_info_of,
 )
 
 
@@ -61,3 +63,19 @@ def test_channel_closed_ends_a_task_without_a_traceback() -> None:
         return task.cancelled()
 
     assert asyncio.run(main())
+
+
+def test_log_of_an_exception_of_ours_has_the_traceback_of_the_applications_exception() -> None:
+    try:
+        raise TimeoutError("of the application")
+    except TimeoutError as error:
+        cause = error
+    ours = ApplicationError("the application raised TimeoutError")
+    ours.__cause__ = cause
+    kind, logged, trace = exc_info_of(ours) or (None, None, None)
+    assert (kind, logged) == (TimeoutError, cause)
+    assert trace is not None and trace.tb_frame.f_code.co_filename == __file__
+
+
+def test_log_of_an_exception_of_ours_without_a_cause_has_no_traceback() -> None:
+    assert exc_info_of(ApplicationError("mistake")) is None

@@ -160,10 +160,13 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
 
 
 def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
-    """Return `exc_info` for the log, without the frames of this package; None for an exception of ours alone."""
+    """Return `exc_info` for the log, without the frames of this package.
+
+    For an exception of ours that no other code has raised: that of its cause, or None.
+    """
     trace = without_our_frames(error)
     if trace is None and isinstance(error, UvicornError):
-        return None
+        return None if error.__cause__ is None else exc_info_of(error.__cause__)
     return type(error), error, trace  # type: ignore[return-value]
 
 
