@@ -52,7 +52,6 @@ NAMES: Final = {
     "uvicorn.supervisors.watchfilesreload": {"FileFilter": _RELOAD},
 }
 
-_TRACE: Final = "not logged; at level TRACE the messages of the application are"
 _REQUEST: Final = "the line names the request, and what was expected: `<GET '/'>: the application returned ...`"
 _CLIENT: Final = "the line names the client and the mistake: `127.0.0.1:50000 refused: ... (400)`"
 _ERROR: Final = "one line on stderr, `uvicorn: ...`, and exit code 2"
@@ -64,9 +63,9 @@ LINES: Final = {
     '* - "WebSocket *" 403': _ACCESS,
     '* - "WebSocket *" [accepted]': _ACCESS,
     "* [*] Raised exception": "with the type of the exception behind it",
-    "*HTTP/2 connection lost": _TRACE,
-    "*HTTP/2 connection made": _TRACE,
-    "*WebSocket keepalive ping timeout": "the access log has the outcome of the connection",
+    "*HTTP/2 connection lost": "HTTP/2 is not served",
+    "*HTTP/2 connection made": "HTTP/2 is not served",
+    "*WebSocket keepalive ping timeout": "not logged; the connection is closed with 1011",
     "--reload-include and --reload-exclude have no effect unless watchfiles is installed.": "they have an effect",
     "ASGI callable returned without completing handshake.": _REQUEST,
     "ASGI callable returned without completing response.": _REQUEST,
@@ -93,3 +92,17 @@ LINES: Final = {
     "Unsupported upgrade request.": "an unknown upgrade is ignored, as RFC 9110 has it",
     "You must pass the application as an import string to enable 'reload' or 'workers'.": _ERROR,
 }
+
+
+def tables() -> str:
+    """Return the tables of docs/from-uvicorn.md."""
+    lines = ["| Keyword | There | Here | Why |", "|---|---|---|---|"]
+    for name, (theirs, ours, why) in KEYWORDS.items():
+        lines.append(f"| `{name}` | {theirs} | {ours:g} | {why} |")
+    lines += ["", "| Log line of the public release | Here |", "|---|---|"]
+    lines += [f"| `{line}` | {here} |" for line, here in LINES.items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(tables(), end="")  # noqa: T201

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from tests.public_names import ROWS, Row
 from tests.public_release import differences, surface
-from tests.public_release.environment import public_release
+from tests.public_release.environment import ROOT, public_release
 
 # A line of fewer letters would match every other.
 _FEWEST_LETTERS: Final = 4
@@ -85,6 +85,11 @@ def test_every_log_line_of_the_public_release_is_logged(theirs: dict[str, Any]) 
         if not any(pattern(line).match(one) or pattern(one).fullmatch(line) for one in ours)
     }
     assert missing == set(differences.LINES)
+
+
+def test_the_page_for_users_of_the_public_release_has_the_differences() -> None:
+    page = ROOT / "docs" / "from-uvicorn.md"
+    assert differences.tables() in page.read_text(), "run: python -m tests.public_release.differences"
 
 
 def test_the_log_lines_that_programs_wait_for_are_the_same(theirs: dict[str, Any]) -> None:
