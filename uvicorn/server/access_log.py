@@ -15,8 +15,8 @@ from uvicorn.core.exchange import HTTPExchange
 access_logger: Final = logging.getLogger("uvicorn.access")
 server_logger: Final = logging.getLogger("uvicorn.error")
 
-#: The level of lines about each connection: `uvicorn.logging.TRACE_LOG_LEVEL`.
-TRACE: Final = 5
+# The level of lines about each connection: `uvicorn.logging.TRACE_LOG_LEVEL`.
+_TRACE: Final = 5
 
 _LONGEST: Final = 1000
 _LONGEST_METHOD: Final = 40
@@ -42,6 +42,12 @@ def peer_name(client: tuple[str, int] | None) -> str:
         return "a local client"
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def trace(client: tuple[str, int] | None, event: str) -> None:
+    """Log an event of a client's connection at level TRACE; its name is formatted only if the level is enabled."""
+    if server_logger.isEnabledFor(_TRACE):
+        server_logger.log(_TRACE, "%s - %s", peer_name(client), event)
 
 
 def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:

@@ -42,7 +42,7 @@ from typing import Any, cast, final
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.server.access_log import TRACE, peer_name, server_logger
+from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.continuing_handlers import ContinuingHandler
 from uvicorn.server.http1_gateway import HTTP1Gateway
@@ -92,7 +92,7 @@ class HTTP1Connection(HTTP1Gateway):
         # With TLS, bytes are encrypted on their way.
         self.sends_files = self._endpoint.scheme == "http"
         self._over_limit = 0 < settings.limit_concurrency < len(context.connections)
-        server_logger.log(TRACE, "%s - HTTP connection made", peer_name(self._endpoint.client))
+        trace(self._endpoint.client, "HTTP connection made")
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer that the event loop reads into, which all connections share."""
@@ -142,7 +142,7 @@ class HTTP1Connection(HTTP1Gateway):
         """Notify the application that the connection is closed."""
         self.phase = CLOSED
         self._context.connections.discard(self)
-        server_logger.log(TRACE, "%s - HTTP connection lost", peer_name(self._endpoint.client))
+        trace(self._endpoint.client, "HTTP connection lost")
         self._disconnect()
         # Break reference cycles.
         self._parser.detach()

@@ -22,7 +22,7 @@ from typing import final
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.server.access_log import TRACE, peer_name, server_logger
+from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.websocket_timeouts import CLOSED, CLOSING, FAILING, LINGERING, OPEN, WebSocketTimeouts
@@ -71,7 +71,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         """Notify the application that the connection is closed."""
         self.phase = CLOSED
         self._context.connections.discard(self)
-        server_logger.log(TRACE, "%s - WebSocket connection lost", peer_name(self.session.endpoint.client))
+        trace(self.session.endpoint.client, "WebSocket connection lost")
         self._codec.stop()
         self.resume_writing()
         self._report_disconnect()
@@ -143,7 +143,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             subprotocol, headers, context.defaults, settings.ws_per_message_deflate
         )
         self._transport, received = self._http.switch()
-        server_logger.log(TRACE, "%s - WebSocket connection made", peer_name(session.endpoint.client))
+        trace(session.endpoint.client, "WebSocket connection made")
         # Freed, because there may be thousands of idle connections.
         self._http = self._handshake = None
         self._codec = WebSocketCodec(self, settings.ws_max_size, settings.ws_max_fragments, deflate, context.last_frame)

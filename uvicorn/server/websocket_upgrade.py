@@ -5,7 +5,7 @@ from __future__ import annotations
 from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import RemoteProtocolError
-from uvicorn.server.access_log import TRACE, peer_name, server_logger
+from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.websocket import WebSocketConnection
@@ -21,7 +21,7 @@ def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExch
         http.ignore_upgrade()
         interface.serve_http(request)
         return
-    server_logger.log(TRACE, "%s - Upgrading to WebSocket", peer_name(request.client))
+    trace(request.client, "Upgrading to WebSocket")
     try:
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError as error:
