@@ -54,8 +54,7 @@ class BackendOptions:
     prefix: str = ""
 
     def channel(self, group: str) -> bytes:
-        """Return the name of a group's Redis channel."""
-        # surrogatepass: names with lone surrogates have a channel too.
+        """Return the name of a group's Redis channel, also for names with lone surrogates."""
         return (self.prefix + group).encode("utf-8", "surrogatepass")
 
 

@@ -141,7 +141,6 @@ class Hub:
             await asyncio.wait(left, timeout=1)
 
     def snapshot(self) -> dict[str, int | bool]:
-        """Return all counters."""
         counted = asdict(self.metrics) | {"groups": len(self._groups), "members": len(self.members)}
         if self.backend is not None:
             # Renamed, because `delivered` and `gaps` above count per client.

@@ -57,7 +57,12 @@ class ReceivedSequences:
         received[sender] = (sequence, now)
         if known is None:
             self._count += 1
-            self._make_room(group, received)
+            if len(received) > _MAX_SENDERS:
+                del received[next(iter(received))]
+                self._count -= 1
+            if self._count > _MAX_IN_ALL:
+                # Forget the oldest group, but not the one that is receiving.
+                self.forget(next((other for other in self._last if other != group), group))
             return 0, now
         last, since = known
         return max(0, sequence - last - 1), since
@@ -65,11 +70,3 @@ class ReceivedSequences:
     def forget(self, group: str) -> None:
         """Forget all senders of a group: the next number of each may be any."""
         self._count -= len(self._last.pop(group, ()))
-
-    def _make_room(self, group: str, received: dict[str, tuple[int, float]]) -> None:
-        if len(received) > _MAX_SENDERS:
-            del received[next(iter(received))]
-            self._count -= 1
-        if self._count > _MAX_IN_ALL:
-            # Forget the oldest group, but not the one that is receiving.
-            self.forget(next((other for other in self._last if other != group), group))

@@ -53,8 +53,6 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
 
 
 class AsyncioRedisConnection(RedisConnection):
-    """A connection by asyncio_redis."""
-
     def __init__(self) -> None:
         super().__init__()
         self.protocol = _Protocol(self)

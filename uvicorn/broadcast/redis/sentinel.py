@@ -39,9 +39,12 @@ class SentinelBackend(RedisBackend):
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         await super().start(on_message, on_gap)
+        url = self._url
+        # The URL's password, database and TLS options are for the servers that the sentinels watch.
+        driver = {"password": url.sentinel_password} if url.sentinel_password else {}
         self._watch = Subscriber(
-            lambda: _connect_to_sentinel(self._url),
-            f"{self._url!r}, a sentinel",
+            lambda: first_reply(url.hosts, _SENTINEL_TIMEOUT, lambda host, port: connect_to(host, port, driver)),
+            f"{url!r}, a sentinel",
             self._options.connect_timeout,
             # The metrics of the backend do not count this connection.
             BackendMetrics(),
@@ -103,13 +106,6 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
             raise failed from None
         raise
     return connection
-
-
-async def _connect_to_sentinel(url: RedisURL) -> RedisPyConnection:
-    """Connect to the first sentinel that replies."""
-    # The URL's password, database and TLS options are for the servers that the sentinels watch.
-    driver = {"password": url.sentinel_password} if url.sentinel_password else {}
-    return await first_reply(url.hosts, _SENTINEL_TIMEOUT, lambda host, port: connect_to(host, port, driver))
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:

@@ -63,7 +63,6 @@ class SyncClient:
         return self.addresses[0]
 
     def connection(self, address: RedisAddress, deadline: float) -> SyncConnection:
-        """Return an open connection to a server."""
         connection = self._connections.get(address)
         if connection is not None and connection.is_stale():
             self._connections.pop(address).close()
@@ -180,8 +179,6 @@ class ClusterClient(SyncClient):
 
 @final
 class SyncConnection:
-    """A blocking connection to a server."""
-
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._replies: deque[Any] = deque()
