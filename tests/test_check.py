@@ -124,7 +124,7 @@ def test_routes_prints_the_table_and_exits_with_0(invoke: Invoke) -> None:
     assert (lines, status) == (TABLE.splitlines(), 0)
 
 
-def test_hints_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
+def test_hints_of_check_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
     lines, status = invoke("sound", "--check")
     assert (lines[len(TABLE.splitlines()) :], status) == (
         [
@@ -143,7 +143,7 @@ def test_hints_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
     )
 
 
-def test_a_single_application_is_a_table_of_one_entry(invoke: Invoke) -> None:
+def test_routes_of_a_single_application_is_a_table_of_one_entry(invoke: Invoke) -> None:
     lines, status = invoke("two_kinds:app", "--check")
     assert (lines, status) == (
         [
@@ -155,12 +155,12 @@ def test_a_single_application_is_a_table_of_one_entry(invoke: Invoke) -> None:
     )
 
 
-def test_routes_of_a_module_that_cannot_be_imported_exits_with_2_as_serving_it_does(invoke: Invoke) -> None:
+def test_routes_of_a_module_that_cannot_be_imported_exits_with_2(invoke: Invoke) -> None:
     lines, status = invoke("fails", "--routes")
     assert (lines, status) == ([], 2)
 
 
-def test_neither_option_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+def test_routes_and_check_are_not_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
     monkeypatch.setenv("UVICORN_CHECK", "1")
     lines, _ = invoke("two_kinds:app", "--routes")
     assert lines[0].startswith("entry")

@@ -20,7 +20,7 @@ def interface_of(app: Any, **options: Any) -> Any:
     return uvicorn.Config(app, debug=True, log_config=None, **options).load()
 
 
-async def test_an_exception_of_a_wsgi_application_is_shown_in_the_debugger() -> None:
+async def test_exception_of_a_wsgi_application_is_shown_in_the_debugger() -> None:
     conversation = Conversation(interface_of(failing).app, interface="wsgi")
     conversation.send(GET)
     await until(lambda: conversation.statuses)
@@ -28,12 +28,12 @@ async def test_an_exception_of_a_wsgi_application_is_shown_in_the_debugger() -> 
     await conversation.lose()
 
 
-def test_the_pin_of_the_debugger_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_pin_of_the_debugger_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = interface_of(failing).app
     assert caplog.messages[-1].endswith(f"enter the PIN {app.pin}")
 
 
-async def test_M20_the_wsgi_applications_of_a_router_are_debugged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M20_debug_applies_to_the_wsgi_applications_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
     table = uvicorn.Router(uvicorn.Route("/live", hello), uvicorn.Route("/a", failing, threads=1), default=failing)
     conversation = Conversation(hello)
     conversation.context.interface = interface_of(table)
@@ -56,13 +56,13 @@ async def test_M20_the_wsgi_applications_of_a_router_are_debugged(caplog: pytest
         ({"workers": 2}, "got 2 workers"),
     ],
 )
-def test_the_debugger_is_refused_where_others_may_reach_it(where: dict[str, Any], found: str) -> None:
-    with pytest.raises(ConfigError, match="^debug: expected one worker, and 127.0.0.1") as caught:
+def test_debug_is_rejected_for_several_workers_and_for_public_addresses(where: dict[str, Any], found: str) -> None:
+    with pytest.raises(ConfigError, match="^debug: expected one worker that listens on 127.0.0.1") as caught:
         interface_of(failing, **where)
     assert str(caught.value).endswith(found)
 
 
-def test_the_debugger_has_no_effect_on_an_application_of_another_kind(caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_has_no_effect_on_an_application_that_is_not_wsgi(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         assert interface_of(hello).app is hello
     assert caplog.messages == [

@@ -136,7 +136,7 @@ def send_from_thread(
 
 
 def check_named(message: Message) -> None:
-    """Raise LocalProtocolError for content under a key of another interface; ignoring the key would send no content."""
+    """Raise LocalProtocolError if `message` has its content under a key of another interface, such as 'body'."""
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 

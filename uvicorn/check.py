@@ -1,6 +1,6 @@
-"""`uvicorn module:application --routes` and `--check`: print the table of a site, and what is wrong with it.
+"""`uvicorn module:application --routes` and `--check`: print the table of a site, and the mistakes in it.
 
-Neither runs a request or the startup of an application: they see what the imported objects and the settings show.
+Both inspect imported objects and settings only: no request and no startup is run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from uvicorn.settings import Settings
 
 _HEADINGS: Final = ("entry", "protocol", "kind", "application", "lane")
 
-# A segment, a method and a host that no table has, to stand for all others.
+# A segment and a method that no table has, to represent all others.
 _OTHER_SEGMENT: Final = "/\ue000"
 _OTHER_METHOD: Final = "OTHER"
 
 
 class Leaf(NamedTuple):
-    """An application of a site, and its place: the Routers above it, each with the entry that leads on."""
+    """An application of a site, and its place: the Routers above it, each with the entry that leads to it."""
 
     places: tuple[tuple[Router, Entry], ...]
     app: Any
@@ -51,7 +51,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The prefixes of the Mounts above a default, and that of the Route below them."""
+        """The prefixes of the Mounts above the application, joined, and the prefix of a Route below them."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -66,7 +66,7 @@ class Leaf(NamedTuple):
 
     @property
     def pool(self) -> tuple[object, ...]:
-        """What distinguishes its threads from those of other entries."""
+        """A key that is equal for applications that share a pool of threads."""
         own = next((entry for _, entry in reversed(self.places) if entry.threads is not None), None)
         return id(self.app), own or (adapted(self.entry.app)[1] if self.entry is not None else None)
 
@@ -75,7 +75,7 @@ class Leaf(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something that is wrong, or for a hint: that may be meant differently."""
+    """A mistake in a site; with `is_hint`, a possible mistake."""
 
     where: str
     what: str
@@ -106,7 +106,7 @@ def _leaves(router: Any, settings: Settings, above: tuple[tuple[Router, Entry], 
 
 
 def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the application inside our adapters and middleware objects, and these."""
+    """Return the application inside our adapters and middleware objects, and these objects."""
     wrappers: list[Any] = []
     while True:
         inner = adapted(app)[0]
@@ -135,7 +135,7 @@ def table_of(leaves: list[Leaf]) -> list[str]:
 
 def _connections(leaves: list[Leaf]) -> str:
     """Return how many database connections Django's applications may open; empty without Django."""
-    # If the site uses them, they have been imported.
+    # If the site uses these modules, they have been imported.
     conf, threads = sys.modules.get("django.conf"), sys.modules.get("uvicorn.django.threads")
     if conf is None:
         return ""
@@ -168,10 +168,10 @@ def _is_bare(leaf: Leaf) -> bool:
 
 
 def name_of(app: Any) -> str:
-    """Return the name by which `app` can be imported if a module has it, or that of its class."""
+    """Return the name by which `app` can be imported if a module has it, else the name of its class."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return f"{app.__module__}:{app.__qualname__}"
-    # In the order in which their imports have ended: the module that has made the object is the first to have it.
+    # In the order in which imports have ended: the module that has made the object comes first.
     for module_name, module in list(sys.modules.items()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is app and not name.startswith("_"):
@@ -180,7 +180,7 @@ def name_of(app: Any) -> str:
 
 
 def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Finding]:
-    """Yield what is wrong with a site, then hints."""
+    """Yield the mistakes in a site, then hints."""
     hints: list[Finding] = []
     for leaf in leaves:
         yield from (*_unreachable(leaf), *_below_root(leaf, settings), *_websockets(leaf, settings))
@@ -200,7 +200,7 @@ def _unreachable(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
-    """Yield path, host, protocol and method of requests that represent all that the entry may take."""
+    """Yield path, host, protocol and method of requests that represent all requests to the application."""
     prefix = "".join(leaf.above)
     entries = [entry for _, entry in leaf.places]
     hosts = {entry.host for entry in entries if entry.host is not None} or {""}
@@ -223,7 +223,7 @@ def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bo
 
 
 def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
-    """Entries whose first segment is that of the root path: nobody can tell whether a proxy has cut it off."""
+    """Yield a finding if the path begins like the root path: a proxy may or may not have removed the root path."""
     if leaf.places and settings.root_path:
         entry = leaf.places[0][1]
         if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:
@@ -299,7 +299,7 @@ def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
-    """Flask applications that overwrite each other's session."""
+    """Yield Flask applications that overwrite each other's session."""
     first: dict[tuple[object, ...], Leaf] = {}
     for leaf in leaves:
         config = getattr(leaf.app, "config", None)
@@ -316,7 +316,7 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def _django_checks() -> Iterator[Finding]:
-    """The system checks of `uvicorn.django`, if the site has it among its INSTALLED_APPS."""
+    """Yield findings of the system checks of `uvicorn.django`, if it is in the site's INSTALLED_APPS."""
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:
         for message in checks.run_checks():
@@ -341,7 +341,7 @@ def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:
-    """Return the lines to print, and the exit code: 1 if `check` has found something wrong."""
+    """Return the lines to print, and the exit code: 1 if `check` has found a mistake."""
     leaves = leaves_of(app, settings, source)
     lines = table_of(leaves)
     if not check:

@@ -17,7 +17,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
     """Wrap the WSGI applications of `interface` in the debugger; log that there is none for other kinds.
 
-    Raises ConfigError unless one process serves on loopback addresses: whoever has the PIN of the debugger runs code.
+    Raises ConfigError unless one process serves on loopback addresses, because a user with the PIN can run code.
     """
     parts = [part for part in interface.parts if part.name == "wsgi"]
     if not parts:
@@ -29,8 +29,8 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
     if elsewhere or workers > 1:
         found = f"{workers} workers" if workers > 1 else ", ".join(elsewhere)
         raise ConfigError(
-            f"debug: expected one worker, and {' or '.join(_LOOPBACK)} to listen on, since the debugger runs code of "
-            f"its users; got {found}"
+            f"debug: expected one worker that listens on {' or '.join(_LOOPBACK)}, because users of the debugger can "
+            f"run code; got {found}"
         )
     from werkzeug.debug import DebuggedApplication
 

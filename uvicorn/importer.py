@@ -37,11 +37,11 @@ def import_from_string(source: Any) -> Any:
 def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`; `module` alone means its `application` or `app`.
 
-    An object that is not a str is returned unchanged. If a module has both defaults, the adapted one is returned if the
-    other is our adapter around it; a Router if it serves the other; else `application`, with a log line.
+    An object that is not a str is returned unchanged. If a module has both names, an application takes precedence over
+    our adapter around it, a Router over an application that it serves, and otherwise `application` over `app`.
 
-    Raises ImportFromStringError, also if the defaults are different applications; an exception of the module itself is
-    the `__cause__`.
+    Raises ImportFromStringError, also if the names have applications of different kinds. An exception of the module
+    itself is the `__cause__`.
     """
     if not isinstance(source, str):
         return source

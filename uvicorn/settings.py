@@ -87,7 +87,7 @@ class Settings:
         "root path.",
         choices=("yes", "no", "auto"),
     )
-    # Off by default: it shows source code, and runs code of whoever has its PIN.
+    # Off by default: it shows source code, and a user with its PIN can run code.
     debug: bool = setting(
         False, APPLICATION, "Show exceptions of a WSGI application in werkzeug's debugger; for development."
     )

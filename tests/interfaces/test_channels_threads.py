@@ -81,14 +81,14 @@ async def opened(app: Callable[..., Any], **settings: Any) -> AsyncIterator[WebS
     await conversation.interface.shutdown(0)
 
 
-async def test_request_is_answered_by_a_worker_thread() -> None:
+async def test_threaded_channels_request_is_answered_by_a_worker_thread() -> None:
     async with http(threaded(hello)) as conversation:
         conversation.send(GET)
         await until(lambda: conversation.statuses)
         assert conversation.responses()[0].content == b"uvicorn-worker-1"
 
 
-async def test_blocked_function_does_not_block_other_connections() -> None:
+async def test_blocked_threaded_application_does_not_block_other_connections() -> None:
     release = threading.Event()
 
     def app(message: Message, channels: Channels) -> None:
@@ -106,7 +106,7 @@ async def test_blocked_function_does_not_block_other_connections() -> None:
         await until(lambda: conversation.statuses)
 
 
-async def test_content_is_received_without_await() -> None:
+async def test_threaded_application_receives_content_without_await() -> None:
     def app(message: Message, channels: Channels) -> None:
         content = b""
         while (piece := channels["body"].receive())["content"]:
@@ -149,7 +149,7 @@ async def test_plain_function_that_returns_a_coroutine_is_awaited() -> None:
         assert conversation.responses("POST")[0].content == b"hello"
 
 
-async def test_request_is_answered_with_503_when_the_queue_is_full() -> None:
+async def test_threaded_request_is_503_when_the_queue_of_the_pool_is_full() -> None:
     blocking = threading.Event()
 
     def app(message: Message, channels: Channels) -> None:
@@ -168,7 +168,7 @@ async def test_request_is_answered_with_503_when_the_queue_is_full() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, StopIteration])
-async def test_exception_of_a_request_is_logged_and_answered_with_500(
+async def test_exception_of_a_threaded_request_is_logged_and_answered_with_500(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: Message, channels: Channels) -> None:
@@ -181,7 +181,7 @@ async def test_exception_of_a_request_is_logged_and_answered_with_500(
         assert "on a thread" in caplog.text
 
 
-async def test_request_without_a_response_is_answered_with_500() -> None:
+async def test_threaded_request_without_a_response_is_answered_with_500() -> None:
     async with http(threaded(lambda message, channels: None)) as conversation:
         conversation.send(GET)
         await until(lambda: conversation.statuses)
@@ -243,14 +243,14 @@ async def test_content_of_a_client_that_has_left_is_a_closed_chunk() -> None:
 # WebSockets
 
 
-async def test_messages_are_echoed() -> None:
+async def test_threaded_websocket_application_echoes_messages() -> None:
     async with opened(threaded(echo)) as conversation:
         await conversation.say("one", "two")
         await until(lambda: len(conversation.heard) == 2)
         assert conversation.heard == ["one", "two"]
 
 
-async def test_events_of_a_connection_are_calls_one_after_another_in_their_order() -> None:
+async def test_threaded_events_of_a_connection_are_handled_one_after_another_in_order() -> None:
     app = Blocking()
     async with opened(threaded(app)) as conversation:
         await conversation.say("1", "2", "3")
@@ -263,7 +263,7 @@ async def test_events_of_a_connection_are_calls_one_after_another_in_their_order
     assert app.events == ["connect", "1", "2", "3", "disconnect"] and app.most == 1
 
 
-async def test_order_of_10000_messages_of_a_connection_is_kept() -> None:
+async def test_threaded_application_gets_10000_messages_of_a_connection_in_order() -> None:
     received: list[str] = []
     app = threaded(lambda message, channels: received.append(message.get("text") or ""))
     async with opened(app) as conversation:
@@ -290,7 +290,7 @@ async def test_events_of_other_connections_are_handled_while_one_blocks() -> Non
         blocking.release.release()
 
 
-async def test_reading_pauses_while_events_wait() -> None:
+async def test_websocket_reading_pauses_while_threaded_events_wait() -> None:
     app = Blocking()
     async with opened(threaded(app), ws_handlers=2) as conversation:
         await conversation.say("1", "2")
@@ -299,7 +299,7 @@ async def test_reading_pauses_while_events_wait() -> None:
         await until(lambda: conversation.transport.reading)
 
 
-async def test_idle_connections_hold_no_thread() -> None:
+async def test_idle_websockets_of_a_threaded_application_hold_no_thread() -> None:
     app = threaded(echo)
     conversations = [WebSocketConversation(app, threads=2) for _ in range(50)]
     for conversation in conversations:
@@ -312,7 +312,7 @@ async def test_idle_connections_hold_no_thread() -> None:
     await app.shutdown()
 
 
-async def test_messages_wait_for_a_thread_when_the_queue_is_full() -> None:
+async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_is_full() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     conversations = [WebSocketConversation(application, thread_queue=1) for _ in range(6)]
@@ -331,7 +331,7 @@ async def test_messages_wait_for_a_thread_when_the_queue_is_full() -> None:
     await application.shutdown()
 
 
-async def test_event_that_was_cancelled_while_it_waited_lets_another_connection_begin() -> None:
+async def test_threaded_event_cancelled_while_it_waits_lets_another_connection_begin() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     loop = asyncio.get_running_loop()
@@ -350,7 +350,7 @@ async def test_event_that_was_cancelled_while_it_waited_lets_another_connection_
     await application.shutdown()
 
 
-async def test_handshake_is_rejected_with_503_when_the_queue_is_full() -> None:
+async def test_threaded_handshake_is_rejected_with_503_when_the_queue_of_the_pool_is_full() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     async with opened(application, thread_queue=1) as conversation, opened(application, thread_queue=1) as other:
@@ -365,7 +365,9 @@ async def test_handshake_is_rejected_with_503_when_the_queue_is_full() -> None:
         await until(lambda: "waits" in app.events)
 
 
-async def test_event_that_fails_is_logged_and_the_conversation_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_of_a_threaded_event_is_logged_and_the_websocket_stays_open(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def app(message: Message, channels: Channels) -> None:
         if message.get("text") == "bad":
             raise ValueError("a bad message")
@@ -378,7 +380,7 @@ async def test_event_that_fails_is_logged_and_the_conversation_goes_on(caplog: p
         assert "a bad message" in caplog.text
 
 
-async def test_disconnect_event_is_delivered_after_a_handler_that_outlasts_its_time() -> None:
+async def test_disconnect_event_is_delivered_after_a_threaded_handler_that_exceeds_its_timeout() -> None:
     app = Blocking()
     async with opened(threaded(app), timeout_disconnect=0.01) as conversation:
         await conversation.say("held", "dropped")
@@ -432,7 +434,7 @@ async def test_result_of_a_call_whose_handler_was_cancelled_is_dropped(returns_c
     await application.shutdown()
 
 
-async def test_cancellation_of_receiving_content_is_channel_closed() -> None:
+async def test_cancelled_receive_of_a_threaded_application_raises_channel_closed() -> None:
     class Cancelled:
         async def receive(self) -> None:
             raise ChannelClosed("gone")
@@ -442,7 +444,7 @@ async def test_cancellation_of_receiving_content_is_channel_closed() -> None:
         await asyncio.to_thread(body.receive)
 
 
-async def test_groups_are_joined_and_sent_to_without_await() -> None:
+async def test_threaded_application_joins_groups_and_sends_to_them_without_await() -> None:
     def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.connect":
             channels["groups"].send({"group": "all", "add": channels["reply"].name})
@@ -462,13 +464,14 @@ async def test_groups_are_joined_and_sent_to_without_await() -> None:
     assert first.heard == second.heard == ["hi"]
     for conversation in (first, second):
         await conversation.lose()
+    await until(lambda: not (first.interface.tasks.running or second.interface.tasks.running))
     await first.interface.shutdown(1)
 
 
 # The application object
 
 
-def test_interface_is_channels() -> None:
+def test_interface_of_a_threaded_application_is_channels() -> None:
     assert detect_interface(threaded(echo)) == "channels"
     assert isinstance(build_interface(threaded(echo), Settings()), ChannelsInterface)
 
@@ -481,31 +484,31 @@ class Coroutines:
 
 
 @pytest.mark.parametrize("app", [coroutine_function, Coroutines()])
-def test_coroutine_function_is_rejected(app: Any) -> None:
+def test_threaded_rejects_a_coroutine_function(app: Any) -> None:
     with pytest.raises(ConfigError, match="a coroutine function, which needs no threads"):
         threaded(app)
 
 
 @pytest.mark.parametrize("app", [5, lambda message: None, lambda environ, start_response: None])
-def test_application_of_another_kind_is_rejected(app: Any) -> None:
+def test_threaded_rejects_an_application_of_another_kind(app: Any) -> None:
     with pytest.raises(InterfaceError, match="threaded: the application"):
         threaded(app)
 
 
 @pytest.mark.parametrize("threads", [0, "4", True])
-def test_invalid_number_of_threads_is_rejected(threads: Any) -> None:
+def test_threaded_rejects_an_invalid_number_of_threads(threads: Any) -> None:
     with pytest.raises(ConfigError, match="threads: expected a number"):
         threaded(echo, threads=threads)
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 7), (3, 3)])
-def test_size_of_the_pool_is_the_server_s_unless_given(threads: int | None, expected: int) -> None:
+def test_threaded_pool_has_the_size_of_the_server_setting_unless_given(threads: int | None, expected: int) -> None:
     app = threaded(echo, threads)
     app.__uvicorn_interface__(Settings(threads=7))
     assert app.pool.threads == expected
 
 
-async def test_hooks_of_the_application_run_and_threads_end_at_shutdown() -> None:
+async def test_threaded_application_has_its_hooks_called_and_its_threads_ended_at_shutdown() -> None:
     class App:
         def __init__(self) -> None:
             self.hooks: list[str] = []
@@ -533,7 +536,7 @@ async def test_hooks_of_the_application_run_and_threads_end_at_shutdown() -> Non
     assert app.hooks == ["startup", "shutdown", "shutdown"]
 
 
-async def test_call_that_no_thread_has_begun_at_shutdown_is_cancelled() -> None:
+async def test_threaded_call_that_no_thread_has_begun_at_shutdown_is_cancelled() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     replies = [type("Reply", (), {})() for _ in range(2)]
@@ -549,7 +552,7 @@ async def test_call_that_no_thread_has_begun_at_shutdown_is_cancelled() -> None:
         await tasks[1]
 
 
-async def test_event_behind_a_call_that_outlasts_the_shutdown_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_threaded_event_behind_a_call_that_outlasts_the_shutdown_raises(caplog: pytest.LogCaptureFixture) -> None:
     app = Blocking()
     application = threaded(app)
     reply = type("Reply", (), {})()
@@ -566,7 +569,7 @@ async def test_event_behind_a_call_that_outlasts_the_shutdown_raises(caplog: pyt
         await second
 
 
-async def test_message_is_an_error_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_threaded_websocket_message_raises_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -578,7 +581,7 @@ async def test_message_is_an_error_when_no_thread_can_be_started(monkeypatch: py
 
 
 @pytest.mark.parametrize(("error", "code"), [(None, 1), (SystemExit(3), 3)])
-def test_forked_child_of_a_call_ends_with_the_call(error: BaseException | None, code: int) -> None:
+def test_process_forked_by_a_threaded_call_ends_with_the_call(error: BaseException | None, code: int) -> None:
     def app(message: Message, channels: Channels) -> None:
         # As in a child that the application has forked during the call.
         forks._after_fork()
@@ -592,7 +595,7 @@ def test_forked_child_of_a_call_ends_with_the_call(error: BaseException | None, 
     assert exit_code_in_child(call) == code
 
 
-async def test_awaitable_of_a_send_may_be_awaited_by_nobody() -> None:
+async def test_awaitable_of_a_threaded_send_may_be_dropped() -> None:
     returned: list[Any] = []
 
     def app(message: Message, channels: Channels) -> None:
@@ -604,7 +607,7 @@ async def test_awaitable_of_a_send_may_be_awaited_by_nobody() -> None:
     assert returned == [DONE]
 
 
-async def test_plain_function_without_threads_is_refused_with_a_line_that_names_threaded(
+async def test_error_for_a_plain_channels_function_names_threaded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR):

@@ -55,7 +55,7 @@ class Threaded:
         self._connections: weakref.WeakKeyDictionary[Any, _Connection] = weakref.WeakKeyDictionary()
         #: Connections whose next event waits for room in the queue of the pool.
         self.waiting: deque[_Connection] = deque()
-        #: Number of calls that the pool has.
+        #: Number of calls that were posted to the pool and have not ended.
         self.posted = 0
 
     def __uvicorn_interface__(self, settings: Settings) -> ChannelsInterface:
@@ -102,7 +102,7 @@ class Threaded:
 
     @property
     def pool(self) -> WorkerPool:
-        """The worker threads, which are started on demand."""
+        """The pool of worker threads, made on first use."""
         with self._lock:
             if self._own_pool is None:
                 self._own_pool = WorkerPool(self._threads or self._settings.threads, self._settings.thread_queue)
@@ -125,15 +125,15 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
 
     The calls of one connection are made one after another, in the order of its events. In them
     `channels['reply'].send`, `channels['groups'].send` and `channels['body'].receive` act at once, without `await`, and
-    block while the client is slow. `threads` is the size of the pool; without it, that of the server (`--threads`).
+    block while the client is slow. `threads` is the size of the pool, by default the `--threads` of the server.
 
-    Raises ConfigError for a coroutine function, and InterfaceError for what cannot be called with two arguments.
+    Raises ConfigError for a coroutine function, and InterfaceError for an object that does not take two arguments.
     """
     return Threaded(app, threads)
 
 
 class _Connection:
-    """The calls of one connection, of which one at a time is made. For the event loop's thread only."""
+    """The calls of one connection, made one at a time. For use on the event loop's thread only."""
 
     __slots__ = ("_app", "_calls", "_is_busy", "loop_calls")
 
@@ -144,7 +144,7 @@ class _Connection:
         self.loop_calls = loop_calls
 
     def add(self, call: _Call) -> None:
-        """Make `call` after the earlier ones."""
+        """Make `call` after the earlier calls."""
         self._calls.append(call)
         if not self._is_busy:
             self.begin()
@@ -172,7 +172,7 @@ class _Connection:
             calls.popleft()
 
     def ended(self) -> None:
-        """Go on after a call, on this connection and on one that waits for room."""
+        """Begin the next call of this connection, and of a connection that waits for room in the pool's queue."""
         self._app.posted -= 1
         self.begin()
         self._let_another_begin()
@@ -206,11 +206,11 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether to make the call. The application hears of each end of a connection, however late its turn comes."""
+        """Whether to make the call: its handler still waits, or the call reports the end of a connection."""
         return self.kind == "websocket.disconnect" or not self._outcome.done()
 
     def run(self) -> None:
-        """Call the application; for a worker thread."""
+        """Call the application. For use on a worker thread."""
         work, self._work = self._work, None
         assert work is not None
         inherited = forks.forks
@@ -273,7 +273,7 @@ class BlockingBody:
         return name
 
     def receive(self) -> Any:
-        """Return the next piece, as that of a coroutine does; block until it has arrived."""
+        """Block until the next piece has arrived, and return it; see `BodyChannel.receive`."""
         if threading.get_ident() == self._thread:
             return self._body.receive()
         try:

@@ -74,7 +74,7 @@ class _Send:
 
 @final
 class ConsumerCall(ThreadCall):
-    """One call of the application. It does not refer to the reply channel, so that an unused one is freed."""
+    """One call of a consumer. It does not refer to the reply channel, so that an unused channel is freed."""
 
     __slots__ = ("_interface", "_lock", "_message", "_state")
 

@@ -115,9 +115,9 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
 def detect_interface(app: Any, source: str = "the application") -> str:
     """Return the name of the interface that `app` has; `source` names the application in errors.
 
-    An attribute `__uvicorn_interface__` takes precedence. Otherwise the required positional parameters decide: three of
-    a coroutine function are asgi3; two are channels of a coroutine function, wsgi of a plain one; one is consumer, or
-    asgi2 if it is called scope.
+    An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters, such as (scope, receive,
+    send). Otherwise the number of required parameters decides: 3 means asgi3, 2 means channels for a coroutine function
+    and wsgi for a plain function, 1 means consumer.
 
     Raises InterfaceError, which names the parameters found and the interfaces to choose from.
     """

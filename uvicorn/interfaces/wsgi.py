@@ -82,7 +82,7 @@ class ErrorLog(io.TextIOBase):
 
 
 class WSGICall(ThreadCall):
-    """One call of the application."""
+    """One call of a WSGI application."""
 
     __slots__ = ("_ended", "_environ", "_head", "_head_sent", "_interface", "_left", "_sending")
 
