@@ -36,6 +36,7 @@ _HELLO = (
 )
 _MIXED = (
     Contender("ours", OURS_FLASK, _ours("hello_bridge:mixed"), is_peer=False),
+    Contender("router", OURS_FLASK, _ours("hello_bridge:routed"), is_peer=False),
     Contender("direct", OURS_FLASK, _ours("hello_wsgi:app"), is_peer=False),
 )
 _FLASK = (
@@ -68,8 +69,8 @@ SCENARIOS = (
         "mixed",
         "WSGI hello world in a mixed site",
         _MIXED,
-        (rate_target("S3r", 64, "direct", 0.55), rate_target("S3r", 64, "direct", 0.95, is_aim=True)),
-        (rate_target("S3r", 64, "direct", 0.55), rate_target("S3r", 64, "direct", 0.95, is_aim=True)),
+        (rate_target("S3r", 64, "direct", 0.55), rate_target("S3r", 64, "direct", 0.95, ours="router")),
+        (rate_target("S3r", 64, "direct", 0.55), rate_target("S3r", 64, "direct", 0.95, ours="router")),
     ),
     *both_loads(
         "flask",

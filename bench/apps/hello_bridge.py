@@ -4,7 +4,7 @@ from typing import Any
 
 import hello_wsgi
 
-from uvicorn import ASGIAdapter, WSGIAdapter
+from uvicorn import ASGIAdapter, Route, Router, WSGIAdapter
 
 
 async def hello(message: Any, channels: Any) -> None:
@@ -14,6 +14,9 @@ async def hello(message: Any, channels: Any) -> None:
 
 adapter = ASGIAdapter(hello_wsgi.app, threads=8)
 wsgi_app = WSGIAdapter(hello)
+
+
+routed = Router(*(Route(f"/async/{number}/*", hello) for number in range(16)), default=hello_wsgi.app)
 
 
 async def mixed(message: Any, channels: Any) -> None:

@@ -18,7 +18,7 @@ from tests.helpers import Conversation, hello, settle, until
 from tests.routing.apps import KINDS, asgi3_app, channels_app, wsgi_app
 from tests.websocket_client import WebSocketConversation
 from uvicorn import ASGIAdapter, Mount, Route, Router
-from uvicorn.core.exchange import HTTPExchange
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.errors import StartupError
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.routing.interface import RouterInterface
@@ -422,20 +422,26 @@ async def test_M32_the_log_line_of_a_failure_names_the_entry(caplog: pytest.LogC
     ]
 
 
-async def test_a_connection_leaves_nothing_for_the_garbage_collector() -> None:
-    table = Router(*(Mount(f"/{number}", app) for number, app in enumerate((channels_app, asgi3_app))))
-    conversation = Conversation(table)
-    gc.collect()
-    gc.disable()
-    try:
-        for path in ("/0", "/1", "/1", "/0"):
-            conversation.send(get(path))
-            await settle()
-        await conversation.lose()
-        before = {id(found) for found in gc.get_objects() if isinstance(found, HTTPExchange)}
-        assert not before
-    finally:
-        gc.enable()
+@pytest.mark.parametrize("websocket", [False, True])
+async def test_the_contexts_of_a_connection_are_dropped_at_its_end(websocket: bool) -> None:
+    """A context names its endpoint as the owner: the two would wait for the garbage collector."""
+
+    def contexts() -> list[object]:
+        return [found.context for found in gc.get_objects() if isinstance(found, Endpoint) and found.context]
+
+    assert contexts() == []
+    table = Router(Mount("/0", Router(Route("/*", channels_app))), Mount("/1", asgi3_app))
+    conversation = WebSocketConversation(table, path="/0/chat")
+    for path in ("/0", "/1", "/1", "/0"):
+        conversation.send(get(path))
+        await settle()
+        assert len(contexts()) == 1
+    if websocket:
+        conversation.transport.writes.clear()
+        await conversation.open()
+        assert len(conversation.heard) == len(contexts()) == 1
+    await conversation.lose()
+    assert contexts() == []
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -39,6 +40,18 @@ OTHER = Route("/*", application)
 def test_M6_a_host_is_compared_without_case_port_and_final_dot(field: bytes, entry: Entry) -> None:
     fields = split_pairs([[b"accept", b"*/*"], [b"host", field], [b"x-forwarded-host", b"shop.example"]])
     assert find_entry(Table([SHOP, SIX, OTHER]), "/a", fields, "http", "GET") is entry
+
+
+def test_M33_any_bytes_in_a_path_and_a_host_have_an_entry_or_an_answer() -> None:
+    chance = random.Random(33)
+    table = Table([Route("/a/*", application, host="shop.example"), Route("/b", application, methods=("GET",))])
+    for _ in range(5000):
+        octets = chance.randbytes(chance.randint(0, 12))
+        path = chance.choice(("", "/", "/a/", "/b")) + octets.decode("utf-8", "replace")
+        fields = split_pairs([[b"host", chance.choice((octets, b"shop.example" + octets))]])
+        for protocol in ("http", "websocket"):
+            if find_entry(table, path, fields, protocol, octets.decode("latin-1")) is None:
+                assert refusal(table, path, fields, protocol).status in (404, 405)
 
 
 def test_M6_a_request_without_a_host_is_for_entries_without_one() -> None:
