@@ -95,3 +95,34 @@ def test_the_chat_of_make_run_is_a_page_of_the_site(browser: Browser) -> None:
         for page in pages:
             assert_messages(page, "hello")
             page.close()
+
+
+PLAIN_CHAT = """
+import app
+from uvicorn.broadcast import BroadcastMiddleware
+from uvicorn.utils import threaded
+
+def chat(message, channels):
+    reply, groups = channels["reply"], channels["groups"]
+    if message["channel"] == "websocket.connect":
+        groups.send({"group": "chat", "add": reply.name})
+    elif message["channel"] == "websocket.receive":
+        groups.send({"group": "chat", "send": {"text": message["text"]}})
+    elif message["channel"] == "http.request":
+        reply.send({"status": 200, "headers": [[b"content-type", b"text/html"]], "content": app.homepage})
+
+chat_server = BroadcastMiddleware(threaded(chat), url="memory://")
+"""
+
+
+def test_chat_of_a_plain_function_on_threads_works_in_two_browser_windows(browser: Browser, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "plain.py").write_text(PLAIN_CHAT)
+    with running_server(tmp_path, "plain:chat_server") as server:
+        first, second = window(browser, server), window(browser, server)
+        say(first, "hello")
+        assert_messages(second, "hello")
+        say(second, "hello yourself")
+        for page in (first, second):
+            assert_messages(page, "hello", "hello yourself")
+            page.close()

@@ -17,12 +17,13 @@ import pytest
 from tests.forks import exit_code_in_child
 from tests.helpers import GET, Conversation, settle, until
 from tests.websocket_client import WebSocketConversation
-from uvicorn import forks
+from uvicorn import Route, Router, forks
+from uvicorn.adapters import ASGI3Adapter, WSGIAdapter
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.channel import DONE
 from uvicorn.errors import ChannelClosed, ConfigError, InterfaceError
 from uvicorn.interfaces.channels import ChannelsInterface
-from uvicorn.interfaces.channels_threads import BlockingBody
+from uvicorn.interfaces.channels_threads import BlockingBody, Threaded
 from uvicorn.interfaces.detect import build_interface, detect_interface
 from uvicorn.settings import Settings
 from uvicorn.utils import threaded
@@ -64,11 +65,20 @@ async def wait_for_answer(conversation: WebSocketConversation) -> None:
     await until(lambda: conversation.status)
 
 
+async def end(app: Any, *conversations: Conversation) -> None:
+    """End the connections, then `app`, when all handlers have ended."""
+    for conversation in conversations:
+        await conversation.lose()
+    await until(lambda: not any(conversation.interface.tasks.running for conversation in conversations))
+    await app.shutdown(*[0] * (not isinstance(app, Threaded)))
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
 @asynccontextmanager
 async def http(app: Callable[..., Any], **settings: Any) -> AsyncIterator[Conversation]:
     conversation = Conversation(app, **settings)
     yield conversation
-    await conversation.interface.shutdown(0)
+    await end(conversation.interface, conversation)
 
 
 @asynccontextmanager
@@ -77,8 +87,7 @@ async def opened(app: Callable[..., Any], **settings: Any) -> AsyncIterator[WebS
     await conversation.open()
     await wait_for_answer(conversation)
     yield conversation
-    await conversation.lose()
-    await conversation.interface.shutdown(0)
+    await end(conversation.interface, conversation)
 
 
 async def test_threaded_channels_request_is_answered_by_a_worker_thread() -> None:
@@ -240,6 +249,70 @@ async def test_content_of_a_client_that_has_left_is_a_closed_chunk() -> None:
         assert received == [{"closed": True, "more_content": False}]
 
 
+async def test_threaded_requests_of_a_client_beyond_its_share_wait_and_those_of_others_do_not() -> None:
+    release = threading.Semaphore(0)
+
+    def app(message: Message, channels: Channels) -> None:
+        if message["client"][0] == "192.0.2.1":
+            release.acquire()
+        hello(message, channels)
+
+    application = threaded(app)
+    async with http(application, threads=3, threads_per_client=2, thread_queue=1) as conversation:
+        busy = [conversation.connect(("192.0.2.1", port)) for port in (1, 2, 3, 4)]
+        for connection, _ in busy:
+            connection.data_received(GET)
+        conversation.send(GET)
+        await until(lambda: conversation.statuses)
+        # Two run, one waits, and a fourth one is too many.
+        assert [len(transport.writes) for _, transport in busy] == [0, 0, 0, 1]
+        assert b" 503 " in busy[3][1].writes[0]
+        release.release(3)
+        await until(lambda: all(transport.writes for _, transport in busy))
+        await until(lambda: not application.shares)
+        assert not application.held
+
+
+async def test_threaded_request_cancelled_while_it_waits_for_its_share_lets_the_next_one_begin() -> None:
+    release = threading.Semaphore(0)
+
+    def app(message: Message, channels: Channels) -> None:
+        release.acquire()
+        hello(message, channels)
+
+    async with http(threaded(app), threads_per_client=1, timeout_disconnect=0.01) as conversation:
+        connected = [conversation.connect(("192.0.2.1", port)) for port in (1, 2, 3)]
+        for connection, _ in connected:
+            connection.data_received(GET)
+        await until(lambda: len(conversation.interface.tasks.running) == 3)
+        connected[1][1].abort()
+        await until(lambda: len(conversation.interface.tasks.running) == 2)
+        release.release(2)
+        await until(lambda: connected[2][1].writes)
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+async def test_rate_of_a_threaded_response_is_watched_while_it_occupies_a_thread(rate: int) -> None:
+    release = threading.Event()
+    watched: list[Any] = []
+
+    async def app(message: Message, channels: Channels) -> None:
+        task = asyncio.create_task(application(message, channels))
+        await until(lambda: application.posted)
+        watched.append(channels["reply"]._exchange.thread_held)
+        assert rate == 0 or watched[0]()
+        release.set()
+        await task
+
+    application = threaded(lambda message, channels: (release.wait(), hello(message, channels)))
+    application.__uvicorn_interface__(Settings(min_response_rate=rate))
+    async with http(app) as conversation:
+        conversation.send(GET)
+        await until(lambda: conversation.statuses and not application.posted)
+    assert (watched == [None]) if rate == 0 else not watched[0]()
+    await application.shutdown()
+
+
 # WebSockets
 
 
@@ -306,10 +379,7 @@ async def test_idle_websockets_of_a_threaded_application_hold_no_thread() -> Non
         await conversation.open()
     await until(lambda: all(conversation.status == 101 for conversation in conversations))
     assert app.pool.alive <= 2 and app.posted == 0
-    for conversation in conversations:
-        await conversation.lose()
-    await until(lambda: app.posted == 0)
-    await app.shutdown()
+    await end(app, *conversations)
 
 
 async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_is_full() -> None:
@@ -325,10 +395,8 @@ async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_i
     assert application.waiting
     app.release.release(6)
     await until(lambda: sum(event.startswith("message") for event in app.events) == 6)
-    for conversation in conversations:
-        await conversation.lose()
-    await until(lambda: app.events.count("disconnect") == 6)
-    await application.shutdown()
+    await end(application, *conversations)
+    assert app.events.count("disconnect") == 6
 
 
 async def test_threaded_event_cancelled_while_it_waits_lets_another_connection_begin() -> None:
@@ -462,10 +530,26 @@ async def test_threaded_application_joins_groups_and_sends_to_them_without_await
     await first.say("hi")
     await until(lambda: first.heard and second.heard)
     assert first.heard == second.heard == ["hi"]
-    for conversation in (first, second):
-        await conversation.lose()
-    await until(lambda: not (first.interface.tasks.running or second.interface.tasks.running))
-    await first.interface.shutdown(1)
+    await end(first.interface, first, second)
+
+
+# Hosts
+
+
+@pytest.mark.parametrize("host", [ASGI3Adapter, WSGIAdapter, lambda app: Router(Route("/", app))])
+async def test_threaded_application_answers_below_adapters_and_in_a_router(host: Callable[[Any], Any]) -> None:
+    async with http(host(threaded(hello))) as conversation:
+        await conversation.interface.startup()
+        conversation.send(POST)
+        await until(lambda: conversation.responses("POST"))
+        assert conversation.responses("POST")[0].content == b"uvicorn-worker-1"
+
+
+async def test_threaded_application_echoes_websocket_messages_below_an_adapter() -> None:
+    async with opened(ASGI3Adapter(threaded(echo))) as conversation:
+        await conversation.say("one", "two")
+        await until(lambda: len(conversation.heard) == 2)
+        assert conversation.heard == ["one", "two"]
 
 
 # The application object

@@ -107,6 +107,10 @@ class ReplyChannel(HTTPReply):
         """Call `callback()` once, when the response is complete or aborted; at once if the response has ended."""
         self._exchange.on_end(lambda exchange: callback())
 
+    def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
+        """Have the server watch the rate of the response (`--min-response-rate`) while `holds_thread()` is true."""
+        self._exchange.thread_held = holds_thread
+
     def exchange_of(self, message: Message) -> HTTPExchange | None:
         """Return the exchange for an adapter to respond to without messages, or None if messages are needed.
 

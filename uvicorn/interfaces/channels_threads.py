@@ -23,7 +23,7 @@ from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.errors import ApplicationError, ConfigError
-from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.channels import ChannelsInterface, ReplyChannel
 from uvicorn.interfaces.detect import check_interface
 from uvicorn.settings import Settings
 from uvicorn.types import Message
@@ -47,7 +47,7 @@ class Threaded:
             raise ConfigError(f"threaded: threads: expected a number not below 1, got {threads!r}")
         self.app = app
         self._threads = threads
-        self._settings = Settings()
+        self.settings = Settings()
         self._own_pool: WorkerPool | None = None
         # Event loops of several threads may share the application.
         self._lock = threading.Lock()
@@ -57,10 +57,13 @@ class Threaded:
         self.waiting: deque[_Connection] = deque()
         #: Number of calls that were posted to the pool and have not ended.
         self.posted = 0
+        #: With `threads_per_client`, the calls of each client that the pool has, and its connections that wait.
+        self.shares: dict[str, int] = {}
+        self.held: dict[str, deque[_Connection]] = {}
 
     def __uvicorn_interface__(self, settings: Settings) -> ChannelsInterface:
         """Return the interface for a server; the pool has the size that `settings` name."""
-        self._settings = settings
+        self.settings = settings
         return ChannelsInterface(self, settings)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
@@ -72,7 +75,11 @@ class Threaded:
         loop = asyncio.get_running_loop()
         connection = self._connections.get(reply)
         if connection is None:
-            connection = self._connections[reply] = _Connection(self, self._calls_to(loop))
+            client = message.get("client") if self.settings.threads_per_client else None
+            connection = _Connection(self, self._calls_to(loop), client[0] if client else "")
+            self._connections[reply] = connection
+            if self.settings.min_response_rate and isinstance(reply, ReplyChannel):
+                reply.watch_thread(connection.holds_thread)
         outcome: asyncio.Future[Any] = loop.create_future()
         if "body" in channels:
             channels = {**channels, "body": BlockingBody(channels["body"], loop)}
@@ -105,7 +112,7 @@ class Threaded:
         """The pool of worker threads, made on first use."""
         with self._lock:
             if self._own_pool is None:
-                self._own_pool = WorkerPool(self._threads or self._settings.threads, self._settings.thread_queue)
+                self._own_pool = WorkerPool(self._threads or self.settings.threads, self.settings.thread_queue)
             return self._own_pool
 
     def _calls_to(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
@@ -135,13 +142,19 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
 class _Connection:
     """The calls of one connection, made one at a time. For use on the event loop's thread only."""
 
-    __slots__ = ("_app", "_calls", "_is_busy", "loop_calls")
+    __slots__ = ("_app", "_calls", "_client", "_is_busy", "loop_calls")
 
-    def __init__(self, app: Threaded, loop_calls: LoopCalls) -> None:
+    def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
+        """`client` is the address whose share of the threads the calls use; empty without a limit."""
         self._app = app
         self._calls: deque[_Call] = deque()
+        self._client = client
         self._is_busy = False
         self.loop_calls = loop_calls
+
+    def holds_thread(self) -> bool:
+        """Return whether a call has not ended, and so occupies a thread."""
+        return self._is_busy
 
     def add(self, call: _Call) -> None:
         """Make `call` after the earlier calls."""
@@ -151,37 +164,66 @@ class _Connection:
 
     def begin(self) -> None:
         """Have a worker thread make the next call, if there is one."""
-        app, calls = self._app, self._calls
+        calls = self._calls
         self._is_busy = False
         while calls and not self._is_busy:
             call = calls[0]
             try:
                 if call.is_wanted:
-                    app.pool.post(call)
-                    app.posted += 1
                     self._is_busy = True
+                    if not self._post(call):
+                        return
             except PoolFull as error:
-                if not call.is_request and app.posted:
-                    app.waiting.append(self)
-                    self._is_busy = True
-                    return
+                self._is_busy = False
                 call.fail(error if call.is_request else RuntimeError("threaded: no thread can be started"))
             except RuntimeError as error:
                 # The pool has been shut down meanwhile.
+                self._is_busy = False
                 call.fail(error)
             calls.popleft()
 
     def ended(self) -> None:
-        """Begin the next call of this connection, and of a connection that waits for room in the pool's queue."""
-        self._app.posted -= 1
+        """Begin the next call of this connection, and of one that waits for its share or for room in the queue."""
+        app, client = self._app, self._client
+        app.posted -= 1
+        if client:
+            app.shares[client] -= 1
+            if not app.shares[client]:
+                del app.shares[client]
         self.begin()
         self._let_another_begin()
 
+    def _post(self, call: _Call) -> bool:
+        """Return False if the connection has to wait before the pool can have the call. Raises PoolFull."""
+        app, client = self._app, self._client
+        if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
+            held = app.held.setdefault(client, deque())
+            if call.is_request and len(held) >= app.settings.thread_queue:
+                raise PoolFull
+            held.append(self)
+            return False
+        try:
+            app.pool.post(call)
+        except PoolFull:
+            if call.is_request or not app.posted:
+                raise
+            app.waiting.append(self)
+            return False
+        app.posted += 1
+        if client:
+            app.shares[client] = app.shares.get(client, 0) + 1
+        return True
+
     def _let_another_begin(self) -> None:
-        waiting = self._app.waiting
-        if waiting:
-            connection = waiting.popleft()
-            connection.loop_calls.post(connection._begin_after_waiting)
+        """Have one of the connections that wait go on: of the same client, and of those that wait for room."""
+        app = self._app
+        held = app.held.get(self._client)
+        for queue in (held, app.waiting):
+            if queue:
+                connection = queue.popleft()
+                connection.loop_calls.post(connection._begin_after_waiting)
+        if held is not None and not held:
+            del app.held[self._client]
 
     def _begin_after_waiting(self) -> None:
         self.begin()
