@@ -194,7 +194,12 @@ def test_more_than_one_kind_of_address_is_rejected(options: dict[str, Any]) -> N
     assert complaint(**options).startswith("more than one kind of address: expected one of ")
 
 
-@pytest.mark.parametrize("port", [-1, 65536, "8000", True, 80.0])
+def test_port_may_be_text_as_environment_variables_are() -> None:
+    made = uvicorn.Config(hello, port="8001", log_config=None)  # type: ignore[arg-type]
+    assert (made.port, made.addresses) == (8001, (Address(port=8001),))
+
+
+@pytest.mark.parametrize("port", [-1, 65536, "80a", "", "-1", True, 80.0])
 def test_invalid_port_is_rejected(port: Any) -> None:
     assert complaint(port=port) == f"port: expected a number from 0 to 65535, got {port!r}"
 

@@ -176,6 +176,9 @@ class Config:
 
     def _read(self, given: dict[str, Any]) -> list[str]:
         """Set `settings` and `addresses` from keywords; return lines to log. If it raises, nothing has changed."""
+        if isinstance(given["port"], str) and given["port"].isdecimal():
+            # From an environment variable, as in port=os.environ.get("PORT", 8000).
+            given = {**given, "port": int(given["port"])}
         values = dict(given)
         host, port, uds, fd, bind, http, ws, headers = (values.pop(name) for name in ADDRESS_AND_CONTENT)
         callback_notify, timeout_notify = values.pop("callback_notify"), values.pop("timeout_notify")

@@ -49,4 +49,6 @@ def environment(name: str, *requirements: str) -> Path:
 def install(folder: Path, *requirements: str) -> None:
     """Install into an environment, with the pip of this one: Debian's python3 may be without ensurepip."""
     pip = [sys.executable, "-m", "pip", "--python", str(folder), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *requirements], check=True, stderr=subprocess.PIPE)
+    done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"pip cannot install {', '.join(requirements)}: {done.stderr}")
