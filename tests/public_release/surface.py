@@ -97,6 +97,9 @@ def _lines_of(function: ast.AST, constants: dict[str, list[str]]) -> Iterator[st
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LEVELS:
             if "logger" in ast.unparse(node.func.value).lower():
                 yield from _formats(node.args[node.func.attr == "log"], known)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "trace":
+            # Ours for events of connections: `uvicorn.server.access_log.trace`.
+            yield from (f"%s - {event}" for event in _formats(node.args[1], known))
 
 
 def _assigned(nodes: list[Any]) -> dict[str, list[str]]:
