@@ -75,7 +75,7 @@ class RouterInterface(Interface):
 
         Raises StartupError, which names the entry, after those that had started are shut down.
         """
-        await self._applications.startup()
+        await self._applications.startup(self.settings.graceful_seconds)
 
     async def shutdown(self, seconds: float) -> None:
         """Shut the applications down in reverse order, each with what is left of `seconds`."""
@@ -150,14 +150,15 @@ class Applications:
         self._found.append(application)
         return interface
 
-    async def startup(self) -> None:
-        """Start all in order. If one fails, shut down those before it."""
+    async def startup(self, seconds: float) -> None:
+        """Start all in order. If one fails, shut down those before it, within `seconds`; if cancelled, at once."""
         for application in self._found:
             try:
                 await application.startup()
             except BaseException as error:
-                await self.shutdown(0)
-                if isinstance(error, Exception):
+                failed = isinstance(error, Exception)
+                await self.shutdown(seconds if failed else 0)
+                if failed:
                     raise StartupError(f"{application.entry!r}: the application's startup failed") from error
                 raise
             self._started.append(application)
