@@ -59,9 +59,7 @@ class GapReports:
         for group in groups:
             # Otherwise the next sequence number would report the same gap again.
             self._received.forget(group)
-        notified = self._notify(dict.fromkeys(groups, since), reason)
-        if notified:
-            logger.warning("messages to %d clients may have been lost since %.3f: %s", notified, since, reason)
+        self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
         """Report a gap that any publisher can cause: at once, or together with others after the interval."""
@@ -78,8 +76,8 @@ class GapReports:
         if pending:
             self._timer = self._loop.call_later(_INTERVAL_SECONDS, self._report_pending, context=Context())
 
-    def _notify(self, gaps: Mapping[str, float], reason: str) -> int:
-        """Notify each member of these groups once; return the number of members."""
+    def _notify(self, gaps: Mapping[str, float], reason: str, logs: bool = False) -> None:
+        """Notify each member of these groups once."""
         affected: dict[Member, Gap] = {}
         for group, since in gaps.items():
             for member in self._members_of(group):
@@ -88,6 +86,8 @@ class GapReports:
                     affected[member].merge(gap)
                 else:
                     affected[member] = gap
+        if logs and affected:
+            since = min(gaps.values())
+            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
         for member, gap in affected.items():
             member.notify_gap(gap)
-        return len(affected)
