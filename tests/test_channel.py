@@ -1,4 +1,4 @@
-"""What `send` returns, whatever is done with it; names of channels; and sending from other threads."""
+"""The awaitables that `send` returns, names of channels, sends from other threads, and hooks of applications."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.forks import exit_code_in_child
-from uvicorn.channel import DONE, ChannelNames, LazyAwaitable, let_others_run, send_from_thread, shape
+from uvicorn.channel import DONE, ChannelNames, LazyAwaitable, call_hook, let_others_run, send_from_thread, shape
 from uvicorn.errors import ChannelClosed
 
 Sending = Coroutine[Any, Any, None]
@@ -228,3 +228,18 @@ def test_channel_name_that_was_made_without_a_channel_finds_none() -> None:
 def test_channel_name_contains_the_identifier_of_its_process() -> None:
     names = ChannelNames()
     assert names.new("reply").split(".")[:2] == ["reply", names.process]
+
+
+async def test_R15_hook_of_an_application_is_awaited_only_if_it_is_a_coroutine_function() -> None:
+    called: list[str] = []
+
+    class App:
+        async def startup(self) -> None:
+            called.append("startup")
+
+        def shutdown(self) -> None:
+            called.append("shutdown")
+
+    for name in ("startup", "shutdown", "missing"):
+        await call_hook(App(), name)
+    assert called == ["startup"]

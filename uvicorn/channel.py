@@ -1,8 +1,9 @@
-"""Names of channels, and the awaitables that their `send` returns."""
+"""Names of channels, the awaitables that their `send` returns, and hooks of applications."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 import weakref
@@ -139,6 +140,13 @@ def check_named(message: Message) -> None:
     """Raise LocalProtocolError if `message` has its content under a key of another interface, such as 'body'."""
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
+
+
+async def call_hook(app: object, name: str) -> None:
+    """Await `startup` or `shutdown` of an application, if it has a coroutine function of that name (rule R15)."""
+    hook = getattr(app, name, None)
+    if inspect.iscoroutinefunction(hook):
+        await hook()
 
 
 def shape(message: Any) -> str:

@@ -26,6 +26,7 @@ from uvicorn.broadcast.hub import Hub, HubOptions
 from uvicorn.broadcast.members import CLOSE, POLICIES, QUEUE_BYTES, QUEUE_MESSAGES, Gap, Queueing
 from uvicorn.broadcast.publisher import Publisher, SendingGroups
 from uvicorn.broadcast.signing import Secret, check_secrets
+from uvicorn.channel import call_hook
 from uvicorn.errors import BroadcastUnavailable, ConfigError, LocalProtocolError
 from uvicorn.types import Message
 
@@ -161,7 +162,7 @@ class BroadcastMiddleware:
         """Connect, then call the application's `startup`, if it has one (interface rule R15)."""
         await self._start()
         try:
-            await self._call_hook("startup")
+            await call_hook(self.app, "startup")
         except BaseException:
             # Servers do not call `shutdown` after a failed startup.
             await self._stop()
@@ -170,7 +171,7 @@ class BroadcastMiddleware:
     async def shutdown(self) -> None:
         """Call the application's `shutdown`, then disconnect."""
         try:
-            await self._call_hook("shutdown")
+            await call_hook(self.app, "shutdown")
         finally:
             await self._stop()
 
@@ -329,11 +330,6 @@ class BroadcastMiddleware:
             caller = self
         if caller._is_channels:
             await caller.app(event, {"reply": reply, "groups": GroupsChannel(hub, reply)})
-
-    async def _call_hook(self, name: str) -> None:
-        hook = getattr(self.app, name, None)
-        if inspect.iscoroutinefunction(hook):
-            await hook()
 
 
 def _takes_three(app: Callable[..., Any]) -> bool:

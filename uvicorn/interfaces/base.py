@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from uvicorn.channel import call_hook
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.handlers import HandlerTasks
@@ -42,7 +43,8 @@ class Interface:
 
     async def startup(self) -> None:
         """Await the application's `startup` method, if there is one. Called once, before the first exchange (R15)."""
-        await self._call_hook("startup")
+        if self.runs_hooks:
+            await call_hook(self.app, "startup")
 
     async def shutdown(self, seconds: float) -> None:
         """Give handlers `seconds` to finish, cancel the others, and await the application's `shutdown` method.
@@ -50,7 +52,8 @@ class Interface:
         Called once, after the last exchange.
         """
         await self.finish_handlers(seconds)
-        await self._call_hook("shutdown")
+        if self.runs_hooks:
+            await call_hook(self.app, "shutdown")
 
     async def finish_handlers(self, seconds: float) -> None:
         """Give handlers `seconds` to finish, then cancel the others."""
@@ -89,8 +92,3 @@ class Interface:
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned
-
-    async def _call_hook(self, name: str) -> None:
-        hook = getattr(self.app, name, None) if self.runs_hooks else None
-        if inspect.iscoroutinefunction(hook):
-            await hook()

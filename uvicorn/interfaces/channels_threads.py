@@ -19,6 +19,7 @@ from typing import Any, Final, final
 
 from uvicorn import forks
 from uvicorn.cancellation import ChannelClosed
+from uvicorn.channel import call_hook
 from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
 from uvicorn.core.exchange import ERROR_HEADERS
@@ -96,12 +97,12 @@ class Threaded:
 
     async def startup(self) -> None:
         """Start the application, if it has a `startup`."""
-        await self._call_hook("startup")
+        await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
         """Shut the application down, then end the worker threads, each after its call."""
         try:
-            await self._call_hook("shutdown")
+            await call_hook(self.app, "shutdown")
         finally:
             pool, self._own_pool = self._own_pool, None
             if pool is not None:
@@ -120,11 +121,6 @@ class Threaded:
         if loop_calls is None or loop_calls.loop is not loop:
             loop_calls = self._loop_calls = LoopCalls(loop)
         return loop_calls
-
-    async def _call_hook(self, name: str) -> None:
-        hook = getattr(self.app, name, None)
-        if inspect.iscoroutinefunction(hook):
-            await hook()
 
 
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, final
 from weakref import WeakKeyDictionary
 
+from uvicorn.channel import call_hook
 from uvicorn.core.endpoint import is_below
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.fields import split_pairs
@@ -118,17 +118,17 @@ class Router:
         started: list[Any] = []
         for app in self.applications:
             try:
-                await _call_hook(app, "startup")
+                await call_hook(app, "startup")
             except BaseException:
                 for other in reversed(started):
-                    await _call_hook(other, "shutdown")
+                    await call_hook(other, "shutdown")
                 raise
             started.append(app)
 
     async def shutdown(self) -> None:
         """Run the `shutdown` of each channels application, in reverse order."""
         for app in reversed(self.applications):
-            await _call_hook(app, "shutdown")
+            await call_hook(app, "shutdown")
 
     async def _call_channels(self, message: Message, channels: Mapping[str, Any]) -> None:
         reply = channels["reply"]
@@ -168,9 +168,3 @@ def _takes_messages(entry: Entry) -> bool:
         return detect_interface(entry.app) == "channels"
     except InterfaceError:
         return False
-
-
-async def _call_hook(app: Any, name: str) -> None:
-    hook = getattr(app, name, None)
-    if inspect.iscoroutinefunction(hook):
-        await hook()
