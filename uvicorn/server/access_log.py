@@ -45,7 +45,7 @@ def peer_name(client: tuple[str, int] | None) -> str:
 
 
 def trace(client: tuple[str, int] | None, event: str) -> None:
-    """Log an event of a client's connection at level TRACE; its name is formatted only if the level is enabled."""
+    """Log an event of a client's connection at level TRACE. Only then is the client's name formatted."""
     if server_logger.isEnabledFor(_TRACE):
         server_logger.log(_TRACE, "%s - %s", peer_name(client), event)
 

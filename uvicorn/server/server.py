@@ -109,7 +109,7 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, listen, serve, drain. `sockets` are listening sockets to use instead of the config's.
 
-        Raises ConfigError, and StartupError if the startup fails or a signal stops it; returns if `should_exit` does.
+        Raises ConfigError, and StartupError if the startup fails or a signal stops it. Returns if `should_exit` is set.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
