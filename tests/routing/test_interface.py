@@ -17,7 +17,8 @@ import pytest
 from tests.helpers import Conversation, hello, settle, until
 from tests.routing.apps import KINDS, asgi3_app, channels_app, wsgi_app
 from tests.websocket_client import WebSocketConversation
-from uvicorn import ASGIAdapter, Mount, Route, Router
+from uvicorn import ASGI3Adapter, ASGIAdapter, Mount, Route, Router, WSGIAdapter
+from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.errors import StartupError
 from uvicorn.interfaces.detect import build_interface
@@ -32,6 +33,7 @@ def get(path: str, *fields: bytes, method: bytes = b"GET") -> bytes:
 async def answers(app: Any, *requests: bytes, **settings: Any) -> list[Any]:
     """The answers to requests on one connection: a status, or what an application of `KINDS` has answered."""
     conversation = Conversation(app, **settings)
+    await conversation.interface.startup()
     try:
         for number, request in enumerate(requests, 1):
             conversation.send(request)
@@ -65,6 +67,30 @@ async def test_M13_root_and_path_of_each_kind(
     assert await answers(Router(Route("/shop/*", app)), get(request_path), **settings) == [[kind, root, path]]
     mounted = root + "/shop"
     assert await answers(Router(Mount("/shop", app)), get(request_path), **settings) == [[kind, mounted, path]]
+
+
+BETWEEN: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "groups around the Router": lambda app, entry: BroadcastMiddleware(Router(entry(app)), url="memory://"),
+    "groups around the application": lambda app, entry: Router(entry(BroadcastMiddleware(app, url="memory://"))),
+    "an adapter for WSGI hosts": lambda app, entry: Router(entry(WSGIAdapter(app))),
+    "two adapters": lambda app, entry: Router(entry(ASGIAdapter(WSGIAdapter(app)))),
+    "an adapter for ASGI hosts": lambda app, entry: Router(entry(ASGI3Adapter(app))),
+    "the Router in an adapter": lambda app, entry: ASGI3Adapter(Router(entry(app))),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("between", BETWEEN)
+async def test_M17_the_place_of_an_application_is_the_same_with_something_between(between: str, kind: str) -> None:
+    for entry, root_path in (
+        (lambda app: Mount("/shop", app), "/base/shop"),
+        (lambda app: Route("/shop/*", app), "/base"),
+    ):
+        app = BETWEEN[between](KINDS[kind], entry)
+        assert await answers(app, get("/shop/cart"), get("/shop"), root_path="/base") == [
+            [kind, root_path, "/base/shop/cart"],
+            [kind, root_path, "/base/shop"],
+        ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
