@@ -21,3 +21,5 @@ html_theme = "furo"
 html_title = f"uvicorn {release}"
 html_copy_source = False
 html_show_sphinx = False
+# Examples show shell output and fragments, which are not always in the language of their block.
+suppress_warnings = ["misc.highlighting_failure"]
