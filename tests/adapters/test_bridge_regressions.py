@@ -168,6 +168,6 @@ def test_C6_script_name_of_any_two_bytes_is_kept_behind_nested_adapters() -> Non
 
 
 @pytest.mark.parametrize("key", ["HTTP_X_\N{EURO SIGN}", "HTTP_CAF\xc9"])
-def test_environ_key_that_is_no_valid_field_name_is_left_out_of_the_headers(key: str) -> None:
+def test_environ_key_that_cannot_be_a_field_name_is_left_out_of_the_headers(key: str) -> None:
     exchange = exchange_from_environ({"PATH_INFO": "/", "HTTP_X_A": "1", key: "2"}, HTTPGateway(), None)
     assert exchange.headers == [[b"x-a", b"1"]]

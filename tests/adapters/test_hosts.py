@@ -51,7 +51,7 @@ def on(names: list[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("host", names, indirect=True, scope="module")
 
 
-def test_host_sends_a_whole_response(host: Host) -> None:
+def test_host_sends_a_complete_response(host: Host) -> None:
     answer = ask(host.port, "/a?c=d")
     assert (answer.status, answer.values("x-app"), answer.content) == (201, ["yes"], b"GET /a c=d ")
 

@@ -79,12 +79,12 @@ def test_complete_response_of_every_kind_has_its_content_length(cell: Host) -> N
     assert ask(cell.port, "/get").values("content-length") == ["3"]
 
 
-def test_upload_arrives_whole_at_every_kind_on_every_host(cell: Host) -> None:
+def test_upload_to_every_kind_on_every_host_arrives_complete(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", content=UPLOAD)
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_chunked_upload_arrives_whole_at_every_kind_on_every_host(cell: Host) -> None:
+def test_chunked_upload_to_every_kind_on_every_host_arrives_complete(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", chunks=[UPLOAD[:7], UPLOAD[7:]])
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 

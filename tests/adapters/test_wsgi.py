@@ -72,7 +72,7 @@ def call(app: Any, environ: dict[str, Any] | None = None, validate: bool = True)
     return answer
 
 
-def test_wsgi_adapter_returns_a_whole_response() -> None:
+def test_wsgi_adapter_returns_a_complete_response() -> None:
     answer = call(WSGIAdapter(hello))
     assert (answer.status, answer.content) == ("200 OK", b"hello")
     assert answer.headers == [("content-type", "text/plain"), ("content-length", "5")]

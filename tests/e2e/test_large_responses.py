@@ -51,7 +51,7 @@ def test_large_response_to_head_closes_the_connection_as_announced(server: Serve
     assert answer.endswith(b"\r\n\r\n")
 
 
-def test_large_content_arrives_whole(server: ServerProcess) -> None:
+def test_large_response_content_arrives_complete(server: ServerProcess) -> None:
     with connected(server) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert read_to_the_end(connection).partition(b"\r\n\r\n")[2] == b"x" * 1000000

@@ -42,7 +42,7 @@ def context_of(**settings: Any) -> ssl.SSLContext:
     return context
 
 
-def test_without_a_certificate_there_is_no_tls() -> None:
+def test_no_ssl_context_is_built_without_a_certificate() -> None:
     assert build_ssl_context(Settings()) is None
 
 

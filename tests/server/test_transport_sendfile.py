@@ -131,7 +131,7 @@ def descriptors() -> Any:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_two_files_arrive_whole_on_one_connection(file: Path, waits: bool, monkeypatch: Any) -> None:
+async def test_two_files_on_one_connection_arrive_complete(file: Path, waits: bool, monkeypatch: Any) -> None:
     used = []
     sendfile = os.sendfile
     monkeypatch.setattr(os, "sendfile", lambda *arguments: used.append(1) or sendfile(*arguments))

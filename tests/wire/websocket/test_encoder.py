@@ -63,7 +63,7 @@ def test_an_empty_close_frame_is_parsed_as_1005() -> None:
 
 
 @pytest.mark.parametrize(("payload", "code"), [(b"\x03\xe8\xff", 1007), (b"\x03\xed", 1002), (b"\x03\xed\xff", 1007)])
-def test_a_malformed_close_frame_is_refused(payload: bytes, code: int) -> None:
+def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     with pytest.raises(WebSocketProtocolError) as caught:
         parse_close(payload)
     assert caught.value.code == code

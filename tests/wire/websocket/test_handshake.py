@@ -61,7 +61,7 @@ def test_upgrade_and_websocket_are_found_among_other_tokens_in_any_case(name: by
 @pytest.mark.parametrize(
     ("method", "version", "has_content"), [("POST", "1.1", False), ("GET", "1.0", False), ("GET", "1.1", True)]
 )
-def test_a_handshake_with_another_method_or_version_or_with_content_is_refused(
+def test_handshake_with_another_method_or_version_or_with_content_is_rejected(
     method: str, version: str, has_content: bool
 ) -> None:
     headers = [
