@@ -327,11 +327,15 @@ def test_connection_that_fails_to_close_does_not_fail_a_later_call(
     assert once(lanes).submit(execute, "SELECT 5").result(timeout=10) == 5
 
 
+@pytest.mark.parametrize("alias", ["kept", "pooled"])
+@pytest.mark.parametrize("begins", ["", "BEGIN"])
 def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_thread(
-    lanes: Lanes, admin: Admin
+    alias: str, begins: str, lanes: Lanes, admin: Admin
 ) -> None:
     def rows() -> Iterator[Any]:
-        with connections["kept"].chunked_cursor() as cursor:
+        if begins:
+            execute(begins, alias)
+        with connections[alias].chunked_cursor() as cursor:
             cursor.execute("SELECT generate_series(1, 9)")
             while True:
                 yield cursor.fetchone()

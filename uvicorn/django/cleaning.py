@@ -50,12 +50,16 @@ def clean_connections(closes: bool = False) -> bool:
     rolled_back = False
     for connection in opened():
         connection.queries_log.clear()
-        if in_transaction(connection) and connection.settings_dict["AUTOCOMMIT"]:
+        left_open = in_transaction(connection)
+        if closes and getattr(connection.connection, "_pool", None) is not None:
+            # psycopg's pool would pass it on to another thread, with the iterator's cursor on it.
+            connection.connection.close()
+        if left_open and connection.settings_dict["AUTOCOMMIT"]:
             _drop(connection, "a transaction was left open and is rolled back")
             rolled_back = True
             continue
         try:
-            if in_transaction(connection):
+            if left_open:
                 connection.rollback()
             connection.close_if_unusable_or_obsolete()
             if closes:
