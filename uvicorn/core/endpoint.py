@@ -29,7 +29,7 @@ class Endpoint:
         "server",
         "template",
         "thread",
-        "via",
+        "_above",
         "_entry",
         "_seen",
     )
@@ -61,9 +61,9 @@ class Endpoint:
         self.context: Context | None = None
         self.thread = threading.get_ident()
         self.forks = forks.forks
-        #: For log lines: the entries of Routers that the request has passed, as " via /shop".
-        self.via = ""
-        self._entry: object = None
+        # A Router's entry, and `via` without it.
+        self._entry: object = ""
+        self._above = ""
         # What `seen_by` has returned last.
         self._seen: Endpoint | None = None
 
@@ -88,9 +88,8 @@ class Endpoint:
         seen.loop = self.loop
         seen.thread = self.thread
         seen.forks = self.forks
-        name = str(entry)
-        seen.via = f"{self.via} via {name}" if name else self.via
         seen._entry = entry
+        seen._above = self.via
         return seen
 
     def release(self) -> None:
@@ -98,6 +97,12 @@ class Endpoint:
         self.context = None
         if self._seen is not None:
             self._seen.release()
+
+    @property
+    def via(self) -> str:
+        """The entries of Routers that a request has passed, for log lines: `" via /shop"`."""
+        name = str(self._entry) if self._entry else ""
+        return f"{self._above} via {name}" if name else self._above
 
     @property
     def is_parents(self) -> bool:
