@@ -141,7 +141,7 @@ async def test_M25_an_asgi_host_gives_groups_to_asgi_applications_of_a_router() 
     assert not middleware._hubs
 
 
-async def test_M25_a_middleware_may_be_around_one_application() -> None:
+async def test_M25_a_broadcast_middleware_can_wrap_one_application_of_a_router() -> None:
     client = Conversation(Router(Route("/a", BroadcastMiddleware(channels_app, url="memory://")), default=chat))
     await client.interface.startup()
     client.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -151,6 +151,6 @@ async def test_M25_a_middleware_may_be_around_one_application() -> None:
     await client.lose()
 
 
-def test_M23_a_mistake_in_the_middleware_is_an_error_at_import() -> None:
+def test_M23_an_invalid_url_of_a_middleware_around_a_router_raises_at_construction() -> None:
     with pytest.raises(ConfigError):
         BroadcastMiddleware(Router(default=chat), url="nothing://")

@@ -55,7 +55,7 @@ def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_hook_that_is_called_without_what_django_calls_it_with_may_leave_state_on_its_thread(name: str) -> None:
+def test_middleware_hook_called_without_django_s_arguments_may_leave_state_on_its_thread(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -139,7 +139,7 @@ def test_middleware_that_calls_the_storage_of_a_site_may_leave_state_on_its_thre
 class Response(HttpResponse): ...
 
 
-def test_middleware_may_leave_state_on_its_thread_when_the_class_of_the_response_is_the_site_s() -> None:
+def test_middleware_may_leave_state_on_its_thread_for_a_response_class_of_the_site() -> None:
     assert leaves_nothing(after(GZipMiddleware, HttpRequest()))
     assert not leaves_nothing(after(GZipMiddleware, HttpRequest(), Response()))
 

@@ -350,7 +350,7 @@ def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_t
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_connection_of_an_iterator_that_a_thread_without_an_event_loop_collects_is_not_the_next_owner_s(
+def test_connection_of_an_iterator_that_another_thread_collects_is_closed_for_the_next_owner(
     lanes: Lanes, admin: Admin
 ) -> None:
     """Its `finally` may be using the connection at that time."""

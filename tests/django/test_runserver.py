@@ -111,9 +111,7 @@ def test_runserver_serves_the_router_its_websockets_and_static_files(project: Pa
 
 
 @pytest.mark.parametrize(("option", "status"), [("--nostatic", 404), ("--insecure", 200)])
-def test_runserver_serves_static_files_without_debug_as_its_options_say(
-    option: str, status: int, project: Path
-) -> None:
+def test_runserver_nostatic_and_insecure_decide_about_static_files(option: str, status: int, project: Path) -> None:
     settings = project / "project" / "settings.py"
     settings.write_text(f"{settings.read_text()}\nDEBUG = {option == '--nostatic'}\nALLOWED_HOSTS = ['*']\n")
     with runserver(project, "--noreload", option) as server:
@@ -157,7 +155,7 @@ def test_ctrl_c_closes_websockets_with_1012_and_ends_runserver_without_a_traceba
         assert (code, websocket.close_code) == (0, 1012)
 
 
-def test_a_port_in_use_is_one_line_and_exit_code_1(project: Path) -> None:
+def test_runserver_on_a_port_in_use_prints_one_line_and_exits_with_code_1(project: Path) -> None:
     with runserver(project, "--noreload") as server:
         command = [sys.executable, "manage.py", "runserver", "--noreload", str(server.port)]
         second = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)

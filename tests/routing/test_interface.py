@@ -59,7 +59,7 @@ async def answers(app: Any, *requests: bytes, **settings: Any) -> list[Any]:
         ("", "yes", "/shop%2Fcart", "", "/shop/cart"),
     ],
 )
-async def test_M13_root_and_path_of_each_kind(
+async def test_M13_each_kind_of_application_gets_the_root_and_path_of_its_entry(
     kind: str, root_path: str, cut: str, request_path: str, root: str, path: str
 ) -> None:
     settings = {"root_path": root_path, "root_path_cut": cut}
@@ -94,14 +94,14 @@ async def test_M17_the_place_of_an_application_is_the_same_with_something_betwee
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M14_a_mount_asked_for_its_prefix_has_an_empty_path_below_its_root(kind: str) -> None:
+async def test_M14_a_request_for_exactly_the_prefix_of_a_mount_has_an_empty_path(kind: str) -> None:
     assert await answers(Router(Mount("/shop", KINDS[kind])), get("/shop"), get("/shop/")) == [
         [kind, "/shop", "/shop"],
         [kind, "/shop", "/shop/"],
     ]
 
 
-async def test_M13_bytes_of_the_path_reach_wsgi_as_they_were_sent() -> None:
+async def test_M13_the_bytes_of_a_path_reach_a_mounted_wsgi_application_unchanged() -> None:
     environs: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -126,20 +126,22 @@ async def test_M15_routers_nest_below_the_root_of_the_outer_one() -> None:
     ]
 
 
-async def test_M15_the_refusal_of_a_nested_router_is_final() -> None:
+async def test_M15_the_outer_router_does_not_retry_after_the_refusal_of_a_nested_router() -> None:
     inner = Router(Route("/cart", channels_app, methods=("POST",)))
     table = Router(Mount("/shop", inner), default=wsgi_app)
     assert await answers(table, get("/shop/x"), get("/shop/cart"), get("/x")) == [404, 405, ["wsgi", "", "/x"]]
 
 
-async def test_M9_options_of_a_star_are_for_the_default() -> None:
+async def test_M9_OPTIONS_with_the_target_star_goes_to_the_default() -> None:
     table = [Route("/*", channels_app)]
     request = get("*", method=b"OPTIONS")
     assert await answers(Router(*table), request) == [404]
     assert await answers(Router(*table, default=wsgi_app), request) == [["wsgi", "", "*"]]
 
 
-async def test_M10_an_unknown_path_is_404_for_requests_and_handshakes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M10_a_request_or_handshake_for_an_unknown_path_is_answered_with_404(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app)), path="/x")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 404
@@ -149,7 +151,9 @@ async def test_M10_an_unknown_path_is_404_for_requests_and_handshakes(caplog: py
 
 @pytest.mark.parametrize("app", [channels_app, asgi3_app])
 @pytest.mark.parametrize("entry", [Route, Mount])
-async def test_M7_a_websocket_has_the_place_of_its_entry(entry: Callable[..., Any], app: Any) -> None:
+async def test_M7_a_websocket_application_gets_the_root_and_path_of_its_entry(
+    entry: Callable[..., Any], app: Any
+) -> None:
     path = "/shop/*" if entry is Route else "/shop"
     conversation = WebSocketConversation(Router(entry(path, app)), path="/shop/cart")
     await conversation.open()
@@ -158,7 +162,7 @@ async def test_M7_a_websocket_has_the_place_of_its_entry(entry: Callable[..., An
     await conversation.lose()
 
 
-async def test_M7_a_handshake_for_an_application_without_websockets_is_a_get() -> None:
+async def test_M7_a_handshake_for_an_application_without_websockets_is_served_as_a_GET() -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app), default=wsgi_app), path="/page")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200
@@ -175,7 +179,7 @@ async def test_M7_the_same_path_may_have_an_application_for_each_protocol() -> N
 
 
 @pytest.mark.parametrize(("path", "status"), [("/ours", 403), ("/theirs", 101)])
-async def test_M26_an_origin_is_judged_by_the_kind_of_the_application(path: str, status: int) -> None:
+async def test_M26_a_websocket_origin_is_checked_by_the_kind_of_the_application(path: str, status: int) -> None:
     table = Router(Route("/ours", channels_app), Route("/theirs", asgi3_app))
     conversation = WebSocketConversation(table, path=path, origin="http://elsewhere.example")
     await conversation.open()
@@ -245,7 +249,7 @@ def test_M20_different_applications_have_interfaces_of_their_own() -> None:
     assert one is not two
 
 
-def test_M21_threads_are_a_pool_of_the_entry() -> None:
+def test_M21_an_entry_with_threads_has_a_pool_of_its_own() -> None:
     health, adapted, again, default = interfaces_of(
         Router(
             Route("/health", wsgi_app, threads=2),
@@ -258,7 +262,7 @@ def test_M21_threads_are_a_pool_of_the_entry() -> None:
     assert adapted is again
 
 
-async def test_M22_calls_that_never_end_leave_the_pool_of_another_entry_alone() -> None:
+async def test_M22_calls_that_never_end_do_not_block_the_pool_of_another_entry() -> None:
     release = threading.Event()
 
     def blocking(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -346,7 +350,7 @@ async def test_M27_an_application_with_several_pools_starts_once() -> None:
     assert events == ["site startup", "site shutdown"]
 
 
-async def test_M28_a_failed_startup_shuts_down_those_before_it_and_names_the_entry() -> None:
+async def test_M28_a_failed_startup_shuts_down_earlier_applications_and_names_the_entry() -> None:
     events: list[str] = []
     interface = build_interface(
         Router(
@@ -363,7 +367,7 @@ async def test_M28_a_failed_startup_shuts_down_those_before_it_and_names_the_ent
     assert events == ["one startup", "two startup", "three startup", "two shutdown", "one shutdown"]
 
 
-async def test_M28_a_startup_that_is_cancelled_shuts_down_those_before_it() -> None:
+async def test_M28_a_cancelled_startup_shuts_down_earlier_applications() -> None:
     events: list[str] = []
     hanging = Living("two", events)
 
@@ -381,7 +385,9 @@ async def test_M28_a_startup_that_is_cancelled_shuts_down_those_before_it() -> N
     assert events == ["one startup", "two startup", "one shutdown"]
 
 
-async def test_M29_a_shutdown_that_fails_leaves_the_others_theirs(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M29_a_failed_shutdown_does_not_prevent_the_shutdown_of_other_applications(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     events: list[str] = []
     interface = build_interface(
         Router(Route("/1", Living("one", events)), Route("/2", Living("two", events, fails="shutdown"))), Settings()
@@ -392,7 +398,9 @@ async def test_M29_a_shutdown_that_fails_leaves_the_others_theirs(caplog: pytest
     assert [record.getMessage() for record in caplog.records] == ["Route('/2'): the application's shutdown failed"]
 
 
-async def test_M29_a_shutdown_that_hangs_leaves_the_others_theirs(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M29_a_hanging_shutdown_does_not_prevent_the_shutdown_of_other_applications(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     events: list[str] = []
     hanging = Living("two", events)
 
@@ -478,7 +486,9 @@ async def running(app: Any) -> AsyncIterator[Conversation]:
     await conversation.interface.shutdown(1)
 
 
-async def test_M18_an_answer_is_that_of_the_application(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M18_a_router_passes_on_the_response_of_the_application_unchanged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def redirecting(message: Any, channels: Any) -> None:
         headers = [[b"location", b"/cart/"], [b"set-cookie", b"a=b; Path=/"]]
         await channels["reply"].send({"status": 302, "headers": headers, "content": b"/cart/"})
@@ -493,7 +503,7 @@ async def test_M18_an_answer_is_that_of_the_application(caplog: pytest.LogCaptur
     assert received[0] == received[1]
 
 
-def test_settings_of_an_entry_are_those_of_the_server_but_for_its_own() -> None:
+def test_an_entry_uses_the_settings_of_the_server_except_its_own() -> None:
     settings = replace(Settings(), threads=5, reply_seconds=7.0)
     interface: Any = build_interface(
         Router(Route("/a", wsgi_app, threads=2, interface="wsgi"), default=wsgi_app), settings

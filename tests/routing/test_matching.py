@@ -42,7 +42,7 @@ def test_M6_a_host_is_compared_without_case_port_and_final_dot(field: bytes, ent
     assert find_entry(Table([SHOP, SIX, OTHER]), "/a", fields, "http", "GET") is entry
 
 
-def test_M33_any_bytes_in_a_path_and_a_host_have_an_entry_or_an_answer() -> None:
+def test_M33_a_request_with_any_bytes_in_path_and_host_gets_an_entry_or_a_refusal() -> None:
     chance = random.Random(33)
     table = Table([Route("/a/*", application, host="shop.example"), Route("/b", application, methods=("GET",))])
     for _ in range(5000):
@@ -54,7 +54,7 @@ def test_M33_any_bytes_in_a_path_and_a_host_have_an_entry_or_an_answer() -> None
                 assert refusal(table, path, fields, protocol).status in (404, 405)
 
 
-def test_M6_a_request_without_a_host_is_for_entries_without_one() -> None:
+def test_M6_a_request_without_a_host_matches_entries_without_a_host() -> None:
     assert find_entry(Table([SHOP, OTHER]), "/a", split_pairs([]), "http", "GET") is OTHER
 
 
@@ -62,7 +62,7 @@ NEW = Route("/a", application, methods=("POST",))
 
 
 @pytest.mark.parametrize(("asked", "entry"), [(b"POST", NEW), (b" POST ", NEW), (b"PUT", OTHER), (b"post", OTHER)])
-def test_M5_a_preflight_goes_where_the_method_it_asks_for_would_go(asked: bytes, entry: Entry) -> None:
+def test_M5_a_CORS_preflight_goes_to_the_entry_for_the_requested_method(asked: bytes, entry: Entry) -> None:
     fields = split_pairs([[b"access-control-request-method", asked]])
     assert find_entry(Table([NEW, OTHER]), "/a", fields, "http", "OPTIONS") is entry
 
@@ -72,7 +72,7 @@ def test_M5_other_options_requests_go_to_the_entry_for_options() -> None:
     assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
 
 
-def test_M4_a_refused_method_is_405_with_those_that_are_allowed() -> None:
+def test_M4_a_method_that_no_entry_takes_is_answered_with_405_and_the_allowed_methods() -> None:
     table = Table([NEW, Route("/a/*", application, methods=("GET",))])
     answer = refusal(table, "/a", split_pairs([]), "http")
     assert answer.status == 405
@@ -80,7 +80,7 @@ def test_M4_a_refused_method_is_405_with_those_that_are_allowed() -> None:
     assert answer.content == b"Method Not Allowed\n"
 
 
-def test_M10_an_unknown_path_is_404_without_a_type_to_guess() -> None:
+def test_M10_the_404_for_an_unknown_path_has_a_content_type_and_nosniff() -> None:
     assert refusal(Table([NEW]), "/b", split_pairs([]), "http") is NOT_FOUND
     assert dict(tuple(NOT_FOUND.headers)) == {  # type: ignore[arg-type]
         b"content-type": b"text/plain; charset=utf-8",
@@ -88,5 +88,5 @@ def test_M10_an_unknown_path_is_404_without_a_type_to_guess() -> None:
     }
 
 
-def test_M10_a_handshake_that_no_entry_takes_is_404() -> None:
+def test_M10_a_handshake_that_no_entry_takes_is_answered_with_404() -> None:
     assert refusal(Table([NEW]), "/a", split_pairs([]), "websocket") is NOT_FOUND

@@ -25,23 +25,23 @@ def test_M11_find_returns_the_entry_for_a_request() -> None:
     assert table.find("/form", method="POST") is None
 
 
-def test_M11_the_default_is_found_as_an_entry() -> None:
+def test_M11_find_returns_an_entry_for_the_default() -> None:
     found = Router(default=wsgi_app).find("/x")
     assert found is not None and found.app is wsgi_app
 
 
 @pytest.mark.parametrize("entry", [wsgi_app, "/path", ("/path", wsgi_app), None])
-def test_M34_an_argument_that_is_no_entry_is_an_error(entry: Any) -> None:
+def test_M34_a_router_rejects_an_argument_that_is_not_an_entry(entry: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Router: expected Route\(...\) or Mount\(...\)"):
         Router(entry)
 
 
-def test_M34_a_default_that_is_no_application_is_an_error() -> None:
+def test_M34_a_router_rejects_a_default_that_is_not_an_application() -> None:
     with pytest.raises(ConfigError, match=r"^Router\(default=...\): "):
         Router(default="site.wsgi")
 
 
-def test_M3_entries_for_the_same_requests_are_an_error() -> None:
+def test_M3_a_router_rejects_two_entries_for_the_same_requests() -> None:
     with pytest.raises(ConfigError, match="take the same requests"):
         Router(Route("/a", wsgi_app), Route("/a", channels_app))
 
@@ -49,7 +49,7 @@ def test_M3_entries_for_the_same_requests_are_an_error() -> None:
 @pytest.mark.parametrize(
     "arguments", [({}, lambda *arguments: None), ({"type": "http"}, None, None), ({"type": "http"},), ()]
 )
-def test_M24_a_router_called_as_wsgi_or_asgi_names_the_adapters(arguments: Any) -> None:
+def test_M24_a_router_called_as_wsgi_or_asgi_raises_an_error_that_names_the_adapters(arguments: Any) -> None:
     with pytest.raises(InterfaceError) as caught:
         _ = Router(default=wsgi_app)(*arguments)
     for name in ("WSGIAdapter(router)", "ASGI3Adapter(router)", "-k uvicorn.workers.UvicornWorker"):
@@ -57,12 +57,12 @@ def test_M24_a_router_called_as_wsgi_or_asgi_names_the_adapters(arguments: Any) 
 
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi3", "asgi2", "channels", "consumer"])
-def test_M24_an_interface_for_a_router_is_an_error(interface: Any) -> None:
+def test_M24_the_interface_option_is_rejected_for_a_router(interface: Any) -> None:
     with pytest.raises(InterfaceError, match=r"WSGIAdapter\(router\)"):
         Config(Router(default=wsgi_app), interface=interface, log_config=None).load()
 
 
-def test_M24_a_router_in_the_adapter_for_wsgi_applications_is_an_error() -> None:
+def test_M24_the_adapter_for_wsgi_applications_rejects_a_router() -> None:
     with pytest.raises(InterfaceError, match=r"WSGIAdapter\(router\)"):
         ASGIAdapter(Router(default=wsgi_app))
 
@@ -104,7 +104,7 @@ async def test_M24_events_of_a_websocket_behind_middleware_go_to_one_application
     assert events == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
 
 
-async def test_M24_an_application_of_another_kind_behind_such_middleware_is_an_error(
+async def test_M24_an_application_of_another_kind_behind_channels_middleware_is_rejected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = Conversation(Middleware(Router(Route("/page", asgi3_app))))
@@ -121,7 +121,7 @@ async def test_M24_an_event_of_a_client_without_a_request_is_dropped() -> None:
     await Router(default=hello)({"channel": "websocket.receive", "path": "/"}, {"reply": Reply()})
 
 
-async def test_M24_the_interface_of_an_entry_decides_behind_such_middleware() -> None:
+async def test_M24_the_interface_of_an_entry_is_used_behind_channels_middleware() -> None:
     def returns_a_coroutine(*arguments: Any) -> Any:
         return hello(*arguments)
 
@@ -143,7 +143,7 @@ class WithoutSignature:
     def __call__(self, *arguments: Any) -> Any: ...
 
 
-async def test_M11_a_table_is_tested_with_httpx() -> None:
+async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
     table = Router(Mount("/shop", asgi3_app), Route("/live", channels_app), default=wsgi_app)
     app: Any = ASGI3Adapter(table)
     transport = httpx.ASGITransport(app=app)
@@ -172,12 +172,12 @@ def test_M25_mapped_wraps_each_distinct_application_once() -> None:
     assert table.entries[0].app is inner, "the first table is as it was"
 
 
-def test_a_router_is_shown_with_its_entries() -> None:
+def test_the_repr_of_a_router_has_its_entries() -> None:
     assert repr(Router(Route("/a", channels_app))) == "Router(Route('/a'))"
 
 
 @pytest.mark.parametrize("adapter", [WSGIAdapter, ASGI3Adapter])
-def test_M61_the_adapters_for_hosts_take_a_router(adapter: Any) -> None:
+def test_M61_the_adapters_for_wsgi_and_asgi_hosts_accept_a_router(adapter: Any) -> None:
     assert adapter(Router(Route("/a", channels_app), default=wsgi_app))
 
 
@@ -200,7 +200,7 @@ async def test_hooks_of_channels_applications_run_once_behind_middleware() -> No
     assert events == ["startup", "shutdown"]
 
 
-async def test_a_failed_startup_behind_middleware_shuts_down_those_before_it() -> None:
+async def test_a_failed_startup_behind_middleware_shuts_down_earlier_applications() -> None:
     events: list[str] = []
 
     class App:

@@ -36,7 +36,7 @@ def test_M1_paths_are_compared_without_normalising_them(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "taken"), [("/a/b", True), ("/a/b/", False), ("/a/b/c", False), ("/a", False)])
-def test_M2_a_path_without_a_star_takes_itself_only(path: str, taken: bool) -> None:
+def test_M2_an_entry_without_a_star_takes_exactly_its_path(path: str, taken: bool) -> None:
     assert (find(route("/a/b"), path=path) is not None) is taken
 
 
@@ -45,11 +45,11 @@ def test_M2_a_path_without_a_star_takes_itself_only(path: str, taken: bool) -> N
     [("/a/b", True), ("/a/b/", True), ("/a/b/c", True), ("/a/b//", True), ("/a/bc", False), ("/a", False), ("", False)],
 )
 @pytest.mark.parametrize("entry", [route("/a/b/*"), Mount("/a/b", application)], ids=["route", "mount"])
-def test_M2_a_prefix_takes_what_lies_below_it_by_whole_segments(entry: Entry, path: str, taken: bool) -> None:
+def test_M2_a_prefix_takes_all_paths_below_it_by_whole_segments(entry: Entry, path: str, taken: bool) -> None:
     assert (find(entry, path=path) is not None) is taken
 
 
-def test_M3_the_most_specific_entry_takes_the_request_in_any_order_of_writing() -> None:
+def test_M3_the_most_specific_entry_takes_the_request_in_any_order_of_entries() -> None:
     entries = [
         route("/*", host="a.example"),
         route("/a"),
@@ -83,7 +83,9 @@ def test_M3_a_protocol_is_more_specific_than_methods() -> None:
         (route("/a", methods=("GET",)), route("/a", methods=("HEAD",))),
     ],
 )
-def test_M3_two_entries_of_the_same_rank_for_one_request_are_an_error_that_names_both(one: Entry, other: Entry) -> None:
+def test_M3_two_entries_of_one_rank_for_the_same_request_raise_an_error_that_names_both(
+    one: Entry, other: Entry
+) -> None:
     with pytest.raises(ConfigError) as caught:
         Table([one, other])
     assert repr(one) in str(caught.value) and repr(other) in str(caught.value)
@@ -100,7 +102,7 @@ def test_M3_two_entries_of_the_same_rank_for_one_request_are_an_error_that_names
         (route("/a"), route("/a", methods=("GET",))),
     ],
 )
-def test_M3_entries_that_differ_in_rank_or_requests_are_a_table(one: Entry, other: Entry) -> None:
+def test_M3_entries_that_differ_in_rank_or_requests_are_accepted(one: Entry, other: Entry) -> None:
     assert Table([one, other])
 
 
@@ -170,19 +172,19 @@ def test_M8_no_more_segments_are_looked_up_than_the_longest_prefix_has(path: str
     assert sum(map(len, looked_up)) <= len("/a/b/c")
 
 
-def test_M9_a_target_of_a_star_is_for_the_default_only() -> None:
+def test_M9_a_request_with_the_target_star_goes_to_the_default_only() -> None:
     default = route("/*")
     assert find(route("/*"), path="*", method="OPTIONS") is None
     assert find(route("/*"), path="*", method="OPTIONS", default=default) is default
 
 
-def test_M15_the_empty_path_is_for_a_prefix_without_segments_and_the_default() -> None:
+def test_M15_the_empty_path_matches_a_prefix_without_segments_and_the_default() -> None:
     everything, default = route("/*"), route("/*")
     assert find(route("/"), path="") is None
     assert find(route("/"), everything, path="") is everything
     assert find(route("/"), path="", default=default) is default
 
 
-def test_M33_the_table_finds_what_a_naive_model_finds() -> None:
+def test_M33_the_table_finds_the_same_entries_as_a_naive_model() -> None:
     # A million: `python -m tests.routing.model 1000000`.
     assert compare(seed=17, tables=50, requests=1000) > 25000
