@@ -129,6 +129,13 @@ def test_call_from_an_event_loop_on_the_lease_s_thread_runs_on_another_thread(la
     lease.end()
 
 
+async def test_call_that_raises_stop_iteration_fails_and_does_not_wait_for_ever(lanes: Lanes) -> None:
+    lease = Lease(lanes, is_request=True)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wrap_future(lease.submit(next, iter(())))
+    lease.end()
+
+
 def take_all(lanes: Lanes, is_request: bool) -> list[Blocker]:
     return [Blocker(Lease(lanes, is_request=is_request)) for _ in range(lanes.requests.threads)]
 

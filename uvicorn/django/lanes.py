@@ -337,6 +337,11 @@ class Lease(Executor):
         except BaseException as error:
             if inherited != forks.forks:
                 forks.end_fork(error)
+            if isinstance(error, StopIteration):
+                # Before Python 3.12, asyncio leaves the task that awaits it waiting for ever.
+                cause, error = error, RuntimeError("the call raised StopIteration")
+                error.__cause__ = cause
+                del cause
             future.set_exception(error)
         else:
             if inherited != forks.forks:
