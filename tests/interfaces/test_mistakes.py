@@ -45,6 +45,11 @@ RESPONSES: Final = {
     ),
     "a status of text": ({"status": "200"}, "status: expected an int from 200 to 999, got '200'"),
     "a list in place of a status": ({"status": [200]}, "status: expected an int from 200 to 999, got [200]"),
+    "a status out of range": ({"status": 99}, "status: expected an int from 200 to 999, got 99"),
+    "a line feed in a header": (
+        {"status": 200, "headers": [[b"x-tea", b"a\nb"]]},
+        "header b'x-tea': expected a value without control characters",
+    ),
     "no status": ({"content": b"tea"}, "expected a response with 'status', got {'content'} in state WAITING"),
     "bytes in place of a message": (b"tea", "expected a response with 'status', got bytes in state WAITING"),
 }
@@ -93,6 +98,28 @@ async def test_traceback_for_an_invalid_response_has_frames_of_the_application_o
 ) -> None:
     _, text = await logged(kind(RESPONSES[mistake][0]), caplog)
     assert ("# the application's line" in text, OUR_FOLDER in text) == (True, False)
+
+
+async def answering(request: Message, channels: Message) -> Message:
+    return {"status": 200}
+
+
+async def consumer_answering(request: Message) -> Message:
+    return {"status": 200}
+
+
+def threaded_consumer_answering(request: Message) -> Message:
+    return {"status": 200}
+
+
+@pytest.mark.any_loop
+@pytest.mark.parametrize("app", [answering, consumer_answering, threaded_consumer_answering])
+async def test_a_returned_response_is_named_in_the_log(
+    app: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    line, _ = await logged(app, caplog)
+    sentence = "the handler returned {'status'} and sent no reply; expected a response sent to the reply channel"
+    assert line == f"<GET '/' WAITING>: {sentence}"
 
 
 @pytest.mark.any_loop

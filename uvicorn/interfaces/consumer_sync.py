@@ -18,7 +18,7 @@ from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.core.content import as_bytes
 from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
-from uvicorn.fields import encode_field_line, lower_name
+from uvicorn.fields import encode_field_line, has_controls, lower_name
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply, watch_handler
 from uvicorn.interfaces.http_reply import HTTPReply
@@ -104,7 +104,7 @@ class ConsumerCall(ThreadCall):
         if result is not None and asyncio.iscoroutine(result):
             # A decorator has hidden that the consumer is a coroutine function.
             return lambda: self._on_loop_go_on(result, reply)
-        return (lambda: self._on_loop_returned(reply)) if self._state is not COMPLETE else None
+        return (lambda: self._on_loop_returned(reply, result)) if self._state is not COMPLETE else None
 
     # On any thread
 
@@ -170,9 +170,9 @@ class ConsumerCall(ThreadCall):
                 # The sending thread waits until the client has read enough, or has sent little.
                 on_await()
 
-    def _on_loop_returned(self, reply: weakref.ref[ThreadReplyChannel]) -> None:
+    def _on_loop_returned(self, reply: weakref.ref[ThreadReplyChannel], returned: object) -> None:
         if self.exchange.state < COMPLETE:
-            await_late_reply(self.exchange, reply, self._interface.settings.reply_seconds)
+            await_late_reply(self.exchange, reply, self._interface.settings.reply_seconds, returned)
 
     def _on_loop_go_on(self, handler: Coroutine[Any, Any, Any], reply: weakref.ref[ThreadReplyChannel]) -> None:
         try:
@@ -185,16 +185,16 @@ class ConsumerCall(ThreadCall):
 
 
 def _head_of(message: Message) -> Head:
-    """Return the head of a response. Raise LocalProtocolError for a wrong type here, in the application's own call."""
+    """Return the head of a response. Raise LocalProtocolError for a mistake here, in the application's own call."""
     status, given = message["status"], message.get("headers") or ()
-    if not isinstance(status, int):
+    if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
     try:
         headers = [(name, value) for name, value in given]
     except (TypeError, ValueError):
         raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {given!r:.200}") from None
     for name, value in headers:
-        if not (isinstance(name, bytes) and isinstance(value, bytes)):
+        if not (isinstance(name, bytes) and isinstance(value, bytes)) or has_controls(value):
             encode_field_line(lower_name(name), value)
     return status, message.get("status_text") or b"", headers
 
