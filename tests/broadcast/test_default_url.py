@@ -84,7 +84,7 @@ async def test_without_a_local_redis_memory_is_chosen_with_one_warning(caplog: p
 
 
 @pytest.mark.parametrize("source", ["by the server", "by the environment"])
-async def test_with_several_processes_memory_is_never_chosen(
+async def test_the_memory_backend_is_never_chosen_with_several_processes(
     source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if source == "by the server":

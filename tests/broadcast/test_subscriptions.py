@@ -121,7 +121,7 @@ async def test_a_group_wanted_and_dropped_before_the_backend_call_is_not_awaited
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_a_failed_backend_call_releases_its_waiters_and_is_logged(
+async def test_a_failed_call_to_subscribe_releases_waiting_callers_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -237,7 +237,7 @@ async def test_the_cost_of_joining_does_not_grow_with_the_number_of_groups(monke
     assert looked_at < 100
 
 
-async def test_waiters_are_released_when_the_hub_stops() -> None:
+async def test_callers_that_wait_for_a_subscription_are_released_when_the_hub_stops() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     wanted = backend.subscriptions.want("a")

@@ -75,7 +75,7 @@ def test_request_of_raises_for_an_unknown_host_when_get_host_is_called() -> None
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True), ("ws", False), ("wss", True)])
-def test_request_of_a_handshake_is_a_get_of_the_scheme_of_its_page(scheme: str, secure: bool) -> None:
+def test_request_of_a_handshake_has_the_method_GET_and_the_scheme_of_its_page(scheme: str, secure: bool) -> None:
     message = message_of("websocket.connect", scheme=scheme)
     del message["method"]
     request = request_of(message)

@@ -1,8 +1,8 @@
 """`BroadcastMiddleware`: groups of connections for an application of any interface.
 
 The arguments of a call show the interface: `(message, channels)`, `(message)`, `(scope, receive, send)` or
-`(environ, start_response)`. This works under any host. A host that detects the interface before the first call looks at
-the application in `__wrapped__`.
+`(environ, start_response)`. So the middleware works under any host. A host that detects the interface before the first
+call finds the application in `__wrapped__`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class BroadcastMiddleware:
 
     @property
     def wants_http_disconnect(self) -> bool:
-        """The attribute of the wrapped application (interface rule R8)."""
+        """Whether the application sets `wants_http_disconnect = True` (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
 
     @property

@@ -117,7 +117,7 @@ class DjangoThreads:
 
     @property
     def wants_http_disconnect(self) -> bool:
-        """The attribute of the application (interface rule R8)."""
+        """Whether the application sets `wants_http_disconnect = True` (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
 
     async def _call_hook(self, name: str) -> None:

@@ -40,7 +40,7 @@ async def test_replies_are_matched_to_commands_in_order() -> None:
     assert (await first, await second) == (b"1", b"2")
 
 
-async def test_the_reply_to_a_cancelled_command_is_not_that_of_the_next() -> None:
+async def test_the_reply_to_a_cancelled_command_is_not_matched_with_the_next_command() -> None:
     connection = RecordedConnection()
     first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     first.cancel()
@@ -90,14 +90,14 @@ async def test_an_unexpected_reply_aborts_the_connection() -> None:
     assert connection.aborted
 
 
-async def test_an_unexpected_error_reply_is_the_reported_reason() -> None:
+async def test_an_unexpected_error_reply_is_the_reported_reason_of_the_lost_connection() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
     connection.connection_lost("closed")
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
-async def test_in_push_mode_every_reply_goes_to_the_callback() -> None:
+async def test_every_reply_goes_to_the_callback_after_receive_pushes() -> None:
     connection = RecordedConnection()
     pushes: list[Reply] = []
     connection.receive_pushes(pushes.append, lambda: None)

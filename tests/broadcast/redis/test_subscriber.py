@@ -100,7 +100,7 @@ async def test_subscribe_waits_for_the_acknowledgement_of_each_group() -> None:
         assert talk.connection.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
 
 
-async def test_a_gap_precedes_a_message_that_arrives_before_other_groups_are_subscribed_again() -> None:
+async def test_a_gap_of_a_group_is_reported_before_its_first_message_after_a_reconnect() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -114,7 +114,7 @@ async def test_a_gap_precedes_a_message_that_arrives_before_other_groups_are_sub
         assert [gap.group for gap in talk.recorder.gaps] == ["a", "b"]
 
 
-async def test_a_late_acknowledgement_is_not_taken_for_that_of_a_new_subscription() -> None:
+async def test_a_late_acknowledgement_is_not_matched_with_a_new_subscription() -> None:
     async with conversation() as talk:
         talk.subscribe("a")
         await settle()

@@ -62,7 +62,7 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """More bytes are needed. If `need` is not 0, parsing is useless before that many bytes have arrived."""
+    """A reply is incomplete. It needs at least `need` bytes from the start of the data; 0 if that is unknown."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need
@@ -81,7 +81,7 @@ class RedisReader:
         self._closed = False
 
     def close(self) -> None:
-        """Stop calling `on_reply`, also for bytes that have been fed."""
+        """Stop calling `on_reply`, also for replies in bytes that `feed` has received."""
         self._closed = True
         self._pieces.clear()
 
