@@ -480,6 +480,23 @@ async def test_pipelined_head_larger_than_the_read_buffer_is_served() -> None:
     assert conversation.statuses == [200, 200]
 
 
+async def test_reading_pauses_for_the_content_of_a_request_behind_one_that_is_answered_at_once() -> None:
+    may_reply = asyncio.Event()
+
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        if message["method"] == "POST":
+            await may_reply.wait()
+        await hello(message, channels)
+
+    conversation = Conversation(app, read_buffer_bytes=100)
+    conversation.send(GET + request(POST, b"content-length: 1000", content=b"x" * 1000), piece=1 << 20)
+    await settle()
+    assert (conversation.statuses, conversation.transport.reading) == ([200], False)
+    may_reply.set()
+    await settle()
+    assert (conversation.statuses, conversation.transport.reading) == ([200, 200], True)
+
+
 async def test_reading_resumes_when_the_application_has_received_the_buffered_content() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.sleep(0)

@@ -63,29 +63,26 @@ class ThreadCall:
 
     def run(self) -> None:
         """Call the application; respond and log if it fails. Never raises."""
+        endpoint = self.exchange.endpoint
+        last = None
         try:
             if not self._over:
-                self._run()
-        finally:
-            # Set `_returned`, then check `_answered`; the loop sets `_answered` first, so that either sees the other's.
-            self._returned = True
-            if self._answered:
-                self._loop_calls.post(self._on_loop_end)
-
-    def _run(self) -> None:
-        endpoint = self.exchange.endpoint
-        try:
-            last = self._context.run(self._call_application)
+                last = self._context.run(self._call_application)
         except BaseException as error:
             if endpoint.is_parents:
                 end_fork(error)
             # SystemExit and KeyboardInterrupt too end the request, not the worker thread.
             self._loop_calls.post(lambda error=error: self._on_loop_failed(error))  # type: ignore[misc]
-            return
-        if endpoint.is_parents:
-            end_fork(None)
-        if last is not None:
-            self._loop_calls.post(last)
+        else:
+            if endpoint.is_parents:
+                end_fork(None)
+            if last is not None:
+                self._loop_calls.post(last)
+        finally:
+            # Set `_returned`, then check `_answered`; the loop sets `_answered` first, so that either sees the other's.
+            self._returned = True
+            if self._answered:
+                self._loop_calls.post(self._on_loop_end)
 
     def _call_application(self) -> Callable[[], None] | None:
         """Call the application; return a callback for the event loop to run, or None."""
@@ -115,7 +112,7 @@ class ThreadCall:
         """Handle the end of the exchange: the application may continue for `seconds`, or its next send raises."""
         exchange.thread_held = None
         if not exchange.ended_early:
-            self._give_up()
+            self._over = True
             return
         self._answered = True
         if not self._returned:
@@ -145,7 +142,7 @@ class ThreadCall:
         except Exception as error:
             self._failed = True
             self._on_loop_failed(error)
-        if not exchange.write_paused:
+        if not exchange.gateway.write_paused:
             self._taken += len(content) + self.message_bytes
 
     def _on_loop_wants_room(self, room: threading.Lock) -> None:

@@ -104,9 +104,9 @@ class WSGICall(ThreadCall):
 
     # On a worker thread
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
-            super()._run()
+            super().run()
         finally:
             self._environ["wsgi.errors"].flush()
 

@@ -121,9 +121,10 @@ class HTTP1Connection(HTTP1Gateway):
             if self._content_done:
                 self.phase = BUSY
                 self._exchange_done()
-        elif self._exchange is not None:
+        elif (exchange := self._exchange) is not None:
             self._advance()
-            if self.phase is BUSY:
+            # Most requests have no content, and nothing behind them: no input is held.
+            if self.phase is BUSY and (exchange.has_content or self._parser.buffer or exchange is not self._exchange):
                 self._update_reading()
         elif phase is IDLE:
             self._await_head()
