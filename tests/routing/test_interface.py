@@ -169,6 +169,18 @@ async def test_M7_a_handshake_for_an_application_without_websockets_is_served_as
     await conversation.interface.shutdown(0)
 
 
+async def test_M7_pipelined_handshake_of_a_half_closed_client_is_served_as_a_GET_without_websockets() -> None:
+    handshake = get("/page", b"connection: upgrade", b"upgrade: websocket", b"sec-websocket-version: 13")
+    conversation = Conversation(Router(Route("/live", channels_app), default=wsgi_app))
+    await conversation.interface.startup()
+    conversation.send(get("/first") + handshake)
+    conversation.send_eof()
+    await until(lambda: len(conversation.responses()) == 2)
+    assert [response.status for response in conversation.responses()] == [200, 200]
+    await conversation.interface.shutdown(0)
+    await conversation.lose()
+
+
 async def test_M7_the_same_path_may_have_an_application_for_each_protocol() -> None:
     table = Router(Route("/live", channels_app, protocol="websocket"), default=wsgi_app)
     conversation = WebSocketConversation(table, path="/live")

@@ -259,10 +259,6 @@ class HTTP1Connection(HTTP1Gateway):
                     self._parser.keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
                 elif not self._parser.keep_alive and self._is_handshake():
-                    if self._eof:
-                        # As if its client had closed its side during the handshake.
-                        self._close()
-                        break
                     # Imported on first use, because it takes 4 MiB.
                     from uvicorn.server.websocket_upgrade import open_websocket
 

@@ -166,6 +166,12 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         """Whether the transport is closed or closing."""
         return self._transport.is_closing()
 
+    def close_half_closed(self) -> bool:
+        """Close the connection, and return True, if the client has closed its side, as during a handshake."""
+        if self._eof:
+            self._close()
+        return self._eof
+
     def ignore_upgrade(self) -> None:
         """Treat the current request as if it did not ask for a WebSocket."""
         self._parser.upgrade = b""

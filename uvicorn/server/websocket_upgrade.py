@@ -21,6 +21,8 @@ def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExch
         http.ignore_upgrade()
         interface.serve_http(request)
         return
+    if http.close_half_closed():
+        return
     trace(request.client, "Upgrading to WebSocket")
     try:
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
