@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_closing_a_waiting_awaitable_of_send_ends_its_coroutine() -> None:
+def test_close_of_a_suspended_send_awaitable_ends_the_coroutine_of_send() -> None:
     ended: list[int] = []
 
     async def wait() -> None:

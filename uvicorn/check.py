@@ -106,7 +106,7 @@ def _leaves(router: Any, settings: Settings, above: tuple[tuple[Router, Entry], 
 
 
 def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the application inside our adapters and middleware objects, and these objects."""
+    """Return the innermost application, and the adapters and middleware objects around it."""
     wrappers: list[Any] = []
     while True:
         inner = adapted(app)[0]
@@ -223,7 +223,7 @@ def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bo
 
 
 def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
-    """Yield a finding if the path begins like the root path: a proxy may or may not have removed the root path."""
+    """Yield a finding if the entry repeats the first segment of the root path, which requests no longer have."""
     if leaf.places and settings.root_path:
         entry = leaf.places[0][1]
         if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:

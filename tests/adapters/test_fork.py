@@ -32,7 +32,7 @@ def test_C12_child_process_that_exits_in_an_application_ends(host: str, app: str
 
 
 @pytest.mark.parametrize(("host", "app"), _ON_A_LOOP)
-def test_C12_child_process_that_exits_in_a_task_ends(host: str, app: str) -> None:
+def test_C12_sys_exit_in_a_task_of_a_forked_child_ends_the_child(host: str, app: str) -> None:
     assert ended_child(host, app, "/late?exit") == b"5"
 
 

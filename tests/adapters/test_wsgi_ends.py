@@ -417,7 +417,7 @@ def test_exception_behind_three_nested_adapters_is_raised_to_the_host(caplog: py
     assert caplog.messages == []
 
 
-def test_P3_environ_keys_of_the_host_are_passed_in_messages() -> None:
+def test_P3_messages_contain_the_environ_keys_of_the_wsgi_host() -> None:
     seen: list[Any] = []
     adapter = ASGIAdapter(wsgi_apps.show)
 

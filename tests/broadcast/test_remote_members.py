@@ -89,7 +89,7 @@ async def test_B12_a_channel_of_another_process_is_discarded_by_that_process(mon
         assert owning.hub.snapshot()["groups"] == 0
 
 
-async def test_adding_a_channel_that_has_gone_in_another_process_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_process_cannot_add_a_channel_that_has_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         await ask(asking, owning, {"group": "chat", "add": owning.client().name})
         assert owning.hub.members == {}

@@ -134,7 +134,7 @@ class Member:
     def offer_text(self, text: str) -> bool:
         """Send a message that is only text, if the client can take it now. Return whether it was sent.
 
-        The caller counts the message, for speed. Never raises: after an exception `deliver` meets the same error.
+        The caller counts the message. Return False after an exception, which `deliver` then meets and handles.
         """
         if self._pump is not None:
             return False

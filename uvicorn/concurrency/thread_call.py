@@ -109,7 +109,7 @@ class ThreadCall:
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange: the application may continue for `seconds`, or its next send raises."""
+        """Handle the end of the exchange. After an early end the application may continue for some seconds."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._over = True

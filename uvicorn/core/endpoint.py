@@ -68,9 +68,9 @@ class Endpoint:
         self._seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return the endpoint of this connection for a Router's application at `entry`, with another root path.
+        """Return a copy of this endpoint for the application at a Router's `entry`, with `root_path` as its root path.
 
-        One endpoint is kept for the next request, and only one, to save memory of idle connections.
+        The last copy is reused if the next request has the same entry. Older copies are dropped to save memory.
         """
         seen = self._seen
         if seen is not None:

@@ -211,7 +211,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Have one of the connections that wait go on: of the same client, and of those that wait for room."""
+        """Resume two waiting connections: one of the same client, and one that waits for room in the queue."""
         app = self._app
         held = app.held.get(self._client)
         for queue in (held, app.waiting):

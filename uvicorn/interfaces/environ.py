@@ -200,10 +200,10 @@ def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Return the content length of an environ, or UNTIL_END if the content ends where `wsgi.input` ends.
+    """Return the content length of an environ, UNTIL_END, or UNREADABLE.
 
-    UNREADABLE means content of unknown length: the host leaves chunked coding to the application, or passes on a
-    malformed Content-Length.
+    UNTIL_END: the content ends where `wsgi.input` ends. UNREADABLE: the end cannot be found, because the host leaves
+    chunked coding to the application or passes on a malformed Content-Length.
     """
     declared = environ.get("CONTENT_LENGTH")
     if declared:

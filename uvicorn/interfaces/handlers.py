@@ -307,7 +307,7 @@ def is_reported(error: BaseException) -> bool:
 def log_failure(where: object, error: BaseException, general: str = _FAILURE) -> None:
     """Log an exception that the application raised while serving `where`, unless it has been reported.
 
-    `general` is the sentence if nothing better is known.
+    `general` is the text of the log line unless the exception calls for a more specific text.
     """
     if isinstance(error, MessageTooLarge):
         logger.warning("%s: %s", where, error)

@@ -139,7 +139,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface for `entry`: `interface`, or that of an equal application with the same pool."""
+        """Return the interface that `entry` shares with an equal application; `interface` if this is the first one."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry

@@ -73,7 +73,7 @@ class Router:
     def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
         """Return the entry that takes a request; None if it is answered with 404 or 405.
 
-        `path` is decoded, and below the root path. The default is an entry whose `app` it is.
+        `path` is decoded and does not include the root path. The default application is returned in an entry, as `app`.
         """
         return self._table.find(path, host_name(host), protocol, method)
 
@@ -114,7 +114,7 @@ class Router:
         raise InterfaceError(_NO_KIND)
 
     async def startup(self) -> None:
-        """Run the `startup` of each channels application, for middleware that passes it on."""
+        """Run the `startup` of each channels application. Middleware around the Router calls this method."""
         started: list[Any] = []
         for app in self.applications:
             try:

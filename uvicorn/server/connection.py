@@ -114,7 +114,7 @@ class TransportConnection:
             self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input; close if the client sends more than the lingering close reads."""
+        """Drop `count` bytes of input; close after more than `_linger_bytes` in all."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()

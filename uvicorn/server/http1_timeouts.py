@@ -229,7 +229,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
 
     def _linger_upload(self) -> None:
-        """Close after a response to an incomplete request: many clients read it only after sending all content."""
+        """Discard the rest of the content, then close. Many clients read the response only after sending everything."""
         left = self._parser.content_left
         if left < 0:
             left = self._context.settings.limits.max_content_bytes or sys.maxsize

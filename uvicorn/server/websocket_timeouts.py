@@ -187,6 +187,6 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         if self._has_stalled(self._transport.get_write_buffer_size()):
             seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(
-                self.session.request.client, f"websocket reset: read no byte for {seconds:g} seconds"
+                self.session.request.client, f"websocket reset: the client read no byte for {seconds:g} seconds"
             )
             self.reset()

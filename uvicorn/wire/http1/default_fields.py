@@ -28,6 +28,6 @@ class DefaultFields:
             self.block = self.server + self.date + self._more
 
     def without(self, name: bytes, block: bytes) -> bytes:
-        """Return `block` without its line of `name`, `server` or `date`, for an application that sends its own."""
+        """Return `block` without the field `name`, because the application sends its own server or date field."""
         line = self.server if name == b"server" else self.date
         return block.replace(line, b"") if line else block
