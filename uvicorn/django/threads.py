@@ -13,19 +13,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, Final, final
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.conf import settings
 from django.urls import get_script_prefix, set_script_prefix
+from django.views.debug import technical_500_response
 
 from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy
+from uvicorn.django.requests import request_of
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import detect_interface
-from uvicorn.types import Message
+from uvicorn.types import Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
+
+_BUSY_HEADERS: Final = [*ERROR_HEADERS, (b"retry-after", b"1")]
 
 
 @final
@@ -36,6 +41,8 @@ class DjangoThreads:
     WebSocket events and tasks that outlive their request have a thread for each call, from a second pool of `threads`
     threads. So there are at most twice `threads` connections to each database. A request that finds no free thread
     within `wait` seconds is answered with 503; in other code, the call raises ThreadsBusy.
+
+    With DEBUG, an exception of the application is shown by Django's debug page.
 
     Raises ConfigError for an application of another kind, or an invalid `threads` or `wait`.
     """
@@ -84,8 +91,12 @@ class DjangoThreads:
         except BaseException as error:
             refusal = _refusal_in(error)
             if refusal is None:
+                if settings.DEBUG and has_response and isinstance(error, Exception):
+                    page = technical_500_response(request_of(arguments[0]), type(error), error, error.__traceback__)
+                    headers = [(name.encode(), value.encode()) for name, value in page.items()]
+                    await _answer(kind, send, 500, headers, page.content)
                 raise
-            if not has_response or not await _answer(kind, send):
+            if not has_response or not await _answer(kind, send, 503, _BUSY_HEADERS, b"Service Unavailable\n"):
                 raise ThreadsBusy(str(refusal)) from error
             if count := self._refusals.admits():
                 logger.warning(
@@ -138,11 +149,11 @@ def release_thread() -> None:
         lease.end()
 
 
-async def _answer(kind: str, send: Callable[[Message], Awaitable[None]]) -> bool:
-    """Answer with 503; return False if the response has begun."""
-    content = b"Service Unavailable\n"
-    headers = [*ERROR_HEADERS, (b"retry-after", b"1")]
-    start: Message = {"status": 503, "headers": headers}
+async def _answer(
+    kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
+) -> bool:
+    """Send a response; return False if the application has begun one."""
+    start: Message = {"status": status, "headers": headers}
     try:
         if kind in ("http.request", "websocket.connect"):
             await send({**start, "content": content})
