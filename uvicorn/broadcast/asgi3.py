@@ -1,4 +1,4 @@
-"""A reply channel that translates messages of groups, which have the channels format, to events of ASGI 3."""
+"""A reply channel that translates group messages from the channels format to ASGI 3 events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPENING: Final = ("websocket.accept", "http.response.start")
 
 @final
 class ASGI3Reply(AwaitedMember):
-    """Sends messages of groups to the client of one ASGI 3 connection. Create it in the application's task."""
+    """Sends group messages to the client of one ASGI 3 connection. Create it in the application's task."""
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind
@@ -43,14 +43,14 @@ class ASGI3Reply(AwaitedMember):
         return self._name
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the connection has ended; at once if it has ended already."""
+        """Call `callback()` when the connection ends, or immediately if the connection has already ended."""
         if self._over:
             callback()
         else:
             self._callbacks.append(callback)
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
-        """Send an event of the application. This method is the application's `send`."""
+        """Send an event to the client. This method is the `send` callable that the application gets."""
         if self._breaking_off is not None:
             raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)
@@ -65,7 +65,7 @@ class ASGI3Reply(AwaitedMember):
         await self._opened.wait()
 
     def break_off(self, reason: str) -> None:
-        """Close or reject a WebSocket with 1013. Reset an HTTP response; if the host cannot, cancel its task."""
+        """Close a WebSocket with code 1013. Reset an HTTP response, or cancel its task if the host cannot reset."""
         if not self._over and self._breaking_off is None:
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
 
@@ -83,14 +83,14 @@ class ASGI3Reply(AwaitedMember):
             task.cancel()
 
     async def send(self, message: Message) -> None:
-        """Wait until the connection is open, then send a message of a group."""
+        """Wait until the connection is open, then send a group message."""
         await self._opened.wait()
         for event in self._events(message):
             if not self._over:
                 await self._send(event)
 
     def close(self) -> None:
-        """End the channel: the connection has ended."""
+        """End the channel after the connection has ended."""
         self._over = True
         self._opened.set()
         callbacks, self._callbacks = self._callbacks, []

@@ -1,6 +1,6 @@
 """The contract of broadcast backends.
 
-A *backend* carries payloads between processes. A Redis backend uses connections of a *driver*: the package
+A *backend* carries payloads between processes. A Redis backend connects by a *driver*, which is the package
 asyncio_redis or redis-py.
 """
 
@@ -54,26 +54,26 @@ class BackendOptions:
     prefix: str = ""
 
     def channel(self, group: str) -> bytes:
-        """Return the name of a group's Redis channel, also for names with lone surrogates."""
+        """Return the name of a group's Redis channel. `group` may contain lone surrogates."""
         return (self.prefix + group).encode("utf-8", "surrogatepass")
 
 
 class Backend:
-    """Carries payloads to every process that has subscribed to their group.
+    """Carries each payload to every process that has subscribed to the payload's group.
 
-    Delivery is at most once. Payloads that one backend publishes to a group arrive in order, and all subscribers of a
-    process receive them in the same order. A backend that has subscribed to a group receives its own payloads.
+    Delivery is at most once. Payloads that one backend publishes to one group arrive in order. All subscribers in one
+    process receive payloads in the same order. A backend that has subscribed to a group also receives its own payloads.
 
-    A backend belongs to the event loop and the process in which it was started; a forked child must start it again.
-    Call all methods on that loop. Callbacks run on the same loop, never inside a call of a method. They must not block;
-    their exceptions are logged.
+    A backend belongs to the event loop and the process in which it was started. A forked child must start it again.
+    Call all methods on that loop. Callbacks run on the same loop, but never during a method call. A callback must not
+    block. An exception from a callback is logged.
     """
 
     def __init__(self) -> None:
         self.metrics = BackendMetrics()
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
-        """Connect. Return after the first attempt, even if it fails (see `metrics.connected`).
+        """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
         A lost connection is replaced. `on_gap` is called once for each gap of a group, after the gap has ended and
         before the next message of the group.
@@ -81,23 +81,23 @@ class Backend:
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        """Subscribe to `groups`. Every payload that is published after the return is received.
+        """Subscribe to `groups`. Every payload published after this method returns is received.
 
-        Returns early if there is no connection, if the server denies a group, or if it is busy for seconds. The backend
-        then subscribes as soon as it can, and calls `on_gap`. Groups that are subscribed already are ignored. The
-        groups stay subscribed if the caller is cancelled.
+        Returns early if there is no connection, or if the server denies a group or stays busy. The backend then
+        subscribes as soon as it can, and calls `on_gap`. Groups that are already subscribed are ignored. Cancelling the
+        caller unsubscribes no group.
         """
         raise NotImplementedError
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
-        """Unsubscribe from `groups`. Drop their payloads from now on."""
+        """Unsubscribe from `groups`. Payloads that still arrive for these groups are dropped."""
         raise NotImplementedError
 
     async def publish(self, group: str, payload: bytes) -> None:
-        """Publish `payload`; return when the server has confirmed it.
+        """Publish `payload`, and return when the server has confirmed it.
 
-        Raises BroadcastUnavailable at once if there is no connection, and otherwise within the publish timeout. Only a
-        publish to which the server replied that it is busy is retried, in order. After any other failure the payload
+        Raises BroadcastUnavailable at once if there is no connection, and within the publish timeout for any other
+        failure. The backend retries only while the server replies that it is busy. After any other failure the payload
         may have arrived.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Creates the backend of a broadcast URL."""
+"""Creates the backend for a broadcast URL."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def backend_from_url(
     connect_timeout: float = CONNECT_TIMEOUT,
     prefix: str = "",
 ) -> Backend:
-    """Make the backend of `url`; start it before use. `BackendOptions` describes the other arguments.
+    """Make the backend for `url`. Start the backend before use. `BackendOptions` describes the other arguments.
 
-    Raises ConfigError for a malformed URL, or if its driver is not installed.
+    Raises ConfigError for a malformed URL or a missing driver.
     """
     scheme = split_url(url).scheme
     if scheme not in BACKENDS:

@@ -27,14 +27,15 @@ def url_of_redis(host: str, port: int) -> str:
 
 
 def named_url() -> str:
-    """Return the URL that UVICORN_BROADCAST_URL names, or ''."""
+    """Return the value of UVICORN_BROADCAST_URL, or ''."""
     return os.environ.get(VARIABLE, "")
 
 
 async def choose_url(host: str = "localhost", port: int = 6379) -> str:
-    """Return UVICORN_BROADCAST_URL; or the URL of the local Redis if it responds; or `memory://`, with a warning.
+    """Return UVICORN_BROADCAST_URL if it is set, else the URL of the local Redis if Redis responds, else `memory://`.
 
-    A server with several processes gets the URL of the local Redis instead of `memory://`.
+    The last choice logs a warning. A server with several processes gets the URL of the local Redis instead of
+    `memory://`.
     """
     if named := named_url():
         return named
@@ -51,7 +52,7 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
 
 
 async def _probe(host: str, port: int) -> str:
-    """Return why no usable Redis responds, or '' if one does."""
+    """Return '' if a usable Redis responds, otherwise the reason why Redis cannot be used."""
     where = f"{host}:{port}"
     try:
         async with asyncio.timeout(_PROBE_SECONDS):

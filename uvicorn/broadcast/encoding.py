@@ -1,11 +1,11 @@
-"""Encodes messages as payloads, and decodes them. The first byte of a payload is its format:
+"""Encodes messages as payloads, and decodes them. The first byte of a payload shows its format:
 
-- `{`: plain JSON, for a message without bytes values. The additional key `_uvicorn` has the sender and its sequence
-  number in the group. The key is optional, so that any client of Redis can publish JSON.
-- 1: an envelope, for a message with bytes values. Four bytes are the length of a header; the header is JSON with
-  `{"_uvicorn_bytes": length}` in place of each bytes value; the bytes values follow, in order.
+- `{`: plain JSON, for a message without bytes values. The key `_uvicorn` holds the sender and the sequence number.
+  This key is optional, so that any Redis client can publish JSON.
+- 1: an envelope, for a message with bytes values. It begins with the header's length in four bytes. Then come
+  the header and the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
 
-Pickle is not used: any client of Redis could run code in every subscribed process.
+Pickle is not used because any Redis client could then run code in every subscribed process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _plain: Final = json.JSONEncoder(**_JSON)
 
 
 class MalformedMessage(UvicornError):
-    """A payload that cannot be decoded: another program or a later version has published it."""
+    """A payload cannot be decoded. Another program or a later version may have published it."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Encoded:
     body: bytes | None
 
     def numbered(self, sender: str, sequence: int) -> bytes:
-        """Return the payload, with its sender, which is ASCII, and its sequence number."""
+        """Return the payload with a sender and a sequence number. `sender` must be ASCII."""
         comma = b"," if len(self.header) > 2 else b""
         header = b'%b%b"_uvicorn":["%b",%d]}' % (self.header[:-1], comma, sender.encode(), sequence)
         if self.body is None:
@@ -61,7 +61,7 @@ class Encoded:
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
     """Serialize a message.
 
-    Raises MessageTooLarge, or LocalProtocolError for a value that is neither JSON nor bytes.
+    Raises LocalProtocolError for a value that is neither JSON nor bytes, and MessageTooLarge above `most` bytes.
     """
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
@@ -115,20 +115,20 @@ def share(message: Message) -> Message:
 
 
 def only_text(message: Message) -> str | None:
-    """Return the text of a message that has no other keys, or None."""
+    """Return the message's text, or None if the message has other keys."""
     text = message.get("text") if len(message) == 1 else None
     return text if isinstance(text, str) else None
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Estimate the memory of a queued message, in bytes. A payload of 1 MB of empty lists takes 30 MB."""
+    """Estimate how many bytes of memory a queued message takes. For example, 1 MB of empty lists takes 30 MB."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))
 
 
 def group_name(group: Any) -> str:
-    """Return `group` if it is a valid name: text of 1 to 512 bytes in UTF-8. Raises LocalProtocolError."""
+    """Return `group`. Raises LocalProtocolError unless `group` is text of 1 to 512 bytes in UTF-8."""
     if not isinstance(group, str) or not group:
         raise LocalProtocolError(f"groups.send: expected 'group' to be the name of a group, got {group!r:.100}")
     if group.startswith(PROCESS_GROUPS):

@@ -62,7 +62,7 @@ class GapReports:
         self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
-        """Report a gap that any publisher can cause: at once, or together with others after the interval."""
+        """Report a gap that any publisher can cause. At most one report is sent in each interval."""
         gaps = self._pending.setdefault(reason, {})
         gaps[group] = min(since, gaps.get(group, since))
         if self._timer is None:
@@ -77,7 +77,7 @@ class GapReports:
             self._timer = self._loop.call_later(_INTERVAL_SECONDS, self._report_pending, context=Context())
 
     def _notify(self, gaps: Mapping[str, float], reason: str, logs: bool = False) -> None:
-        """Notify each member of these groups once."""
+        """Notify each member of the groups in `gaps` once."""
         affected: dict[Member, Gap] = {}
         for group, since in gaps.items():
             for member in self._members_of(group):

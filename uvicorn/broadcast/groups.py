@@ -29,25 +29,24 @@ class GroupsChannel:
 
     @property
     def name(self) -> str:
-        """The name of this client's reply channel, for `'add'`."""
+        """The name of this client's reply channel. Pass the name as `'add'` to `send`."""
         if self._reply is None:
             raise LocalProtocolError("groups.name: this client has no reply channel, so it cannot join a group")
         name: str = self._reply.name
         return name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send `{'group': name}` with any of these keys, which are handled in this order:
+        """Send `{'group': name}` with one or more of the following keys. The keys are handled in this order:
 
-        - `'add': channel_name` makes a channel a member. Await the result to wait for the subscription: the member gets
-          all messages sent afterwards. While Redis is down the wait ends at once; the group is subscribed on reconnect,
-          and the member gets a gap event.
+        - `'add': channel_name` makes a channel a member. Await the result to wait for the subscription. The member
+          then gets all messages sent afterwards. While Redis is down the wait ends at once. After the reconnect the
+          group is subscribed, and the member gets a gap event.
         - `'discard': channel_name` ends the membership. The channel gets no more messages of the group.
         - `'send': message` sends a message to every member's reply channel, in all processes.
 
-        Acts at once; awaiting the result is optional. On a thread without the event loop, block until all is done.
+        Awaiting the result is optional. On a thread without an event loop, the call blocks until all is done.
 
-        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if the message, or the
-        request to the channel's process, could not be published in time.
+        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable after a failed publish.
         """
         hub = self._hub
         if get_ident() != hub.thread:
@@ -70,10 +69,10 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Call `callback(event)` for each gap of this client, and await the result if it is awaitable.
+        """Call `callback(event)` for each gap of this client. The callback may be a coroutine function.
 
         The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, a
-        channels application is called with the event. Raises LocalProtocolError for a client without reply channel.
+        channels application is called with the event. Raises LocalProtocolError if the client has no reply channel.
         """
         self._hub.gap_callbacks[self.name] = callback
         self._reply.on_close(partial(self._hub.gap_callbacks.pop, self.name, None))

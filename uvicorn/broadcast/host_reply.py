@@ -1,4 +1,4 @@
-"""A reply channel of another server as a group member."""
+"""Makes the reply channel of another server a group member."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.types import GroupMember, Message
 
 
 class AwaitedMember:
-    """A group member whose host does not report a slow client: each message is awaited before the next one is sent."""
+    """A group member whose host reports no slow client. Each message is awaited before the next one is sent."""
 
     is_ready = False
 
@@ -21,7 +21,8 @@ class AwaitedMember:
 class HostReply(AwaitedMember):
     """Makes a GroupMember of an object that has only `name` and a coroutine function `send`.
 
-    If the object has `on_close`, it is a member until its client disconnects; otherwise, as long as it is in a group.
+    An object with `on_close` is a member until its client disconnects. Other objects are members while they are in a
+    group.
     """
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:

@@ -103,7 +103,7 @@ class Hub:
     # Start and stop.
 
     async def start(self) -> None:
-        """Connect, unless connected. Concurrent callers wait, and continue in the order of their calls."""
+        """Connect, unless connected. Concurrent callers wait, then continue in the order of their calls."""
         if self.backend is not None and not self._entering:
             return
         self._entering += 1
@@ -155,7 +155,7 @@ class Hub:
     def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
         """Make a channel a member of a group. `context` holds the context variables of its client.
 
-        Return a future that is done when the group is subscribed, or None if it is subscribed already.
+        Return a future that is done when the group is subscribed, or None if the group is already subscribed.
         """
         known = self.members.get(name)
         member = known or Member(reply, name, context, self._shared)
@@ -174,8 +174,8 @@ class Hub:
     def adds_on_request(self) -> bool:
         """Return whether this hub adds channels when another process requests it.
 
-        Of several hubs with the same backend and prefix on one event loop, only the first does: they all receive the
-        request, and a client that joined through two of them would get each message twice.
+        All hubs with the same backend and prefix receive the request. Only the first one on each event loop adds the
+        channel, because a client that joined through two hubs would get each message twice.
         """
         key = (self.thread, self.url, self.prefix)
         same = (hub for hub in tuple(_running.values()) if (hub.thread, hub.url, hub.prefix) == key)
@@ -215,15 +215,15 @@ class Hub:
     # Sending.
 
     def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
-        """Send a message to all members, in all processes, when the futures of `after` are done.
+        """Send a message to all members in all processes. Sending starts when the futures in `after` are done.
 
-        Raises LocalProtocolError for an invalid message. The task raises BroadcastUnavailable.
+        Raises LocalProtocolError for an invalid message. The returned task may raise BroadcastUnavailable.
         """
         encoded = encode(message, self.options.max_message_bytes)
         return self.start_sending(self._publish(group, encoded, after))
 
     def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that `stop` cancels only after the backend has finished pending publishes."""
+        """Start a task that publishes. `stop` lets pending publishes finish before it cancels the task."""
         task = self._begin(coroutine, None, self._publishing)
         # Retrieve the exception: otherwise the event loop logs it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -239,7 +239,7 @@ class Hub:
                 raise
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Number a message and publish it. Raises BroadcastUnavailable, which is counted and logged."""
+        """Number a message and publish it. Count and log a failure, then raise BroadcastUnavailable."""
         try:
             if not self._stopped:
                 await self.start()
@@ -301,7 +301,7 @@ class Hub:
     # Internal.
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
-        """Start a task that is cancelled when the hub stops. Without `context`, its context is empty."""
+        """Start a task that is cancelled when the hub stops. Without `context`, the task has an empty context."""
         return self._begin(coroutine, context, self._tasks)
 
     def _begin(
@@ -351,7 +351,7 @@ os.register_at_fork(after_in_child=_running.clear)
 
 
 def running_hub(url: str | None) -> Hub | None:
-    """Return the first running hub with `url`, or with any URL; None if there is no such hub."""
+    """Return the first running hub with `url`, or None. Without `url`, any URL matches."""
     for hub in tuple(_running.values()):
         if hub.loop.is_running() and hub.url and (url is None or hub.url == url):
             return hub

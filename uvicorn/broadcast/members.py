@@ -1,4 +1,4 @@
-"""Members of groups, each with a queue of messages and gaps for when its client is slow."""
+"""Members of groups. Each member has a queue of messages and gaps for times when its client is slow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A place in a client's queue where messages of `groups`, sent after `since`, may be missing."""
+    """A place in a client's queue where messages may be missing. They were sent to `groups` after `since`."""
 
     groups: set[str]
     reason: str
@@ -108,8 +108,8 @@ class MemberContext:
 class Member:
     """A reply channel that has been added to groups.
 
-    `reply` is the application's object, and `target` the GroupMember made of it; usually both are the same object. The
-    application is notified of gaps in `context`, the context variables of its client.
+    `reply` is the application's object. `target` is the same object, or a GroupMember made of `reply`. `context` holds
+    the client's context variables, which are set when the application is notified of a gap.
     """
 
     reply: Any
@@ -132,9 +132,10 @@ class Member:
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
-        """Send a message that is only text, if the client can take it now. Return whether it was sent.
+        """Send a text message if the client can take it now. Return whether the message was sent.
 
-        The caller counts the message. Return False after an exception, which `deliver` then meets and handles.
+        The caller counts the message. After an exception, return False. `deliver` then meets the same exception and
+        handles it.
         """
         if self._pump is not None:
             return False
@@ -166,7 +167,7 @@ class Member:
         self._start_pump()
 
     def notify_gap(self, gap: Gap) -> None:
-        """Notify the application of a gap, after the queued messages and before the next one."""
+        """Notify the application of a gap after the messages that are queued now."""
         self._queue_gap(gap)
         self._start_pump()
 
@@ -178,7 +179,7 @@ class Member:
             self._pump.cancel()
 
     def leave(self, group: str) -> None:
-        """Leave a group, and drop its queued messages."""
+        """Leave a group, and drop the group's queued messages."""
         self.groups.discard(group)
         queued, self._queue = self._queue, deque()
         for item in queued:

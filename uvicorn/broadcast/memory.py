@@ -22,7 +22,7 @@ MAX_WAITING_BYTES: Final = 16 << 20
 
 
 class _Exchange:
-    """The subscribers and the queued messages of all backends with one name on one event loop."""
+    """The subscribers and queued messages that all backends with the same name on one event loop share."""
 
     def __init__(self) -> None:
         # Immutable tuples, because a queued message keeps its subscribers.
@@ -33,7 +33,7 @@ class _Exchange:
         self._room.set()
 
     async def put(self, group: str, payload: bytes) -> int:
-        """Queue a message; return the number of queued messages."""
+        """Queue a message, and return the number of queued messages."""
         while not self._room.is_set():
             await self._room.wait()
         if not self._waiting:
@@ -119,7 +119,7 @@ class MemoryBackend(Backend):
         self.metrics.connected = False
 
     def deliver(self, group: str, payload: bytes) -> None:
-        """Pass a message to the hub, if it still has the subscription."""
+        """Pass a message to the hub if the group is still subscribed."""
         if group not in self._groups:
             return
         self.metrics.delivered += 1
@@ -138,6 +138,6 @@ class MemoryBackend(Backend):
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend of a URL `memory://` or `memory://name`."""
+    """Make the backend for the URL `memory://` or `memory://name`."""
     parts = split_url(url)
     return MemoryBackend(parts.netloc + parts.path, publish_timeout=options.publish_timeout, prefix=options.prefix)

@@ -1,8 +1,8 @@
 """`BroadcastMiddleware`: groups of connections for an application of any interface.
 
 The arguments of a call show the interface: `(message, channels)`, `(message)`, `(scope, receive, send)` or
-`(environ, start_response)`. So the middleware works under any host. A host that detects the interface before the first
-call finds the application in `__wrapped__`.
+`(environ, start_response)`. So the middleware works under any host. A host can also detect the interface before the
+first call, because `__wrapped__` is the application.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ class BroadcastMiddleware:
     Channels applications have `channels['groups']`, consumers `message['groups']`, ASGI 3 applications
     `scope['groups']`, and WSGI applications `environ['uvicorn.groups']`.
 
-    Choose the backend by `host` and `port` of Redis, by `url`, or by a `backend` object. Without any of these,
-    UVICORN_BROADCAST_URL names it; the next choice is Redis on localhost, if it responds at startup; the last one is
-    the memory of this process, with a warning. A backend that you have chosen is never replaced.
+    Choose the backend by `host` and `port` of Redis, by `url`, or by a `backend` object. Without these arguments, the
+    URL is UVICORN_BROADCAST_URL if it is set, else Redis on localhost if Redis responds at startup, else `memory://`.
+    The last choice logs a warning. A backend that you have chosen is never replaced.
 
     `prefix` separates the groups of several applications. At most `queue_messages` messages and `queue_bytes` bytes are
-    queued for a slow client; `slow` is the policy for more: `'close'` (1013), `'drop_oldest'` or `'drop_newest'`.
-    `gaps=False` turns gap events off. With `unavailable='raise'`, `send` raises BroadcastUnavailable for a message that
-    cannot be published; with `'drop'`, the message is only counted.
+    queued for a slow client. When the queue is full, `slow` decides: `'close'` (with 1013), `'drop_oldest'` or
+    `'drop_newest'`. `gaps=False` turns gap events off. With `unavailable='raise'`, `send` raises BroadcastUnavailable
+    for a message that cannot be published. With `unavailable='drop'`, such a message is only counted.
 
-    `secret`, at least 16 bytes and the same in all processes, authenticates the requests by which processes add each
-    other's clients to groups; without it, any publisher can send such requests. A sequence of secrets is accepted, and
-    its first secret signs.
+    `secret` authenticates the requests by which processes add each other's clients to groups. Without a secret, any
+    publisher can send such requests. A secret has at least 16 bytes and is the same in all processes. `secret` may be a
+    sequence of secrets. The first of them signs.
 
     Raises ConfigError for invalid arguments.
     """
@@ -130,11 +130,11 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The entry point of a Router for our server, with groups for all applications; None for other applications."""
+        """The entry point of a Router for our server, with groups for all its applications. None without a Router."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
-        """Return this middleware around another application, with the same hubs."""
+        """Return a copy of this middleware around another application. Both use the same hubs."""
         around = copy(self)
         around.app = around.__wrapped__ = app
         around._started_on = set()
@@ -159,7 +159,7 @@ class BroadcastMiddleware:
         )
 
     async def startup(self) -> None:
-        """Connect, then call the application's `startup`, if it has one (interface rule R15)."""
+        """Connect, then call the application's `startup` if there is one (interface rule R15)."""
         await self._start()
         try:
             await call_hook(self.app, "startup")
@@ -182,7 +182,7 @@ class BroadcastMiddleware:
 
     @property
     def metrics(self) -> dict[str, int | bool]:
-        """The sums of all counters of this process; {} before startup."""
+        """The counters of this process, summed over all hubs. {} before startup."""
         total: dict[str, int | bool] = {}
         for hub in self._hubs.values():
             for name, value in hub.snapshot().items():
@@ -230,7 +230,7 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Connect before the lifespan, and disconnect after it. Complete the lifespan that an application ignores."""
+        """Connect before the lifespan and disconnect after it. If the application ignores the lifespan, complete it."""
         received: set[str] = set()
         sent: set[str] = set()
 
@@ -276,7 +276,7 @@ class BroadcastMiddleware:
         return hub
 
     def _find_hub(self) -> Hub | None:
-        """Return the hub of the running event loop; without one, the hub of a server in another thread, or None."""
+        """Return the hub of the running event loop, else the hub of a running loop in another thread, else None."""
         try:
             return self._hub()
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""Logs an outage of the backend: one line when it begins, a count each minute, and one line when it ends."""
+"""Logs an outage of the backend. Logs one line at the beginning, a count each minute, and one line at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @final
 class Outage:
-    """The outages of one publisher. Sets `reported` on each error, so that servers log no traceback for it."""
+    """The outages of one publisher. Sets `reported` on each error, so that servers log no traceback for the error."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -63,7 +63,7 @@ class Outage:
             self._next_line = self._clock() + LOG_SECONDS
 
     def succeeded(self) -> None:
-        """End the outage, because a message was accepted."""
+        """End the outage after a message was accepted."""
         since, self._since = self._since, None
         if since is not None and self._is_logged:
             self._counted = 0

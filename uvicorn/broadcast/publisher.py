@@ -32,10 +32,11 @@ _LOOP_SECONDS: Final = 5.0
 
 
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
-    """Send `message` to all members of `group`, in all processes; return when the backend has accepted it.
+    """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
 
-    Without `url`, the backend is that of the first BroadcastMiddleware of this process; if none has started, it is that
-    of UVICORN_BROADCAST_URL, or else Redis on localhost. Call this in any thread or forked process.
+    Without `url`, the first BroadcastMiddleware that has started in this process names the backend. If none has
+    started, the URL is UVICORN_BROADCAST_URL if it is set, else Redis on localhost. Call this in any thread or forked
+    process.
 
     Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
     message.
@@ -50,10 +51,10 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 
 @final
 class Publisher:
-    """Publishes on a connection of its own, which is opened by the first message and reopened when it is lost.
+    """Publishes on its own connection. The first message connects. A lost connection is reopened.
 
-    `prefix` and `max_message_bytes` must be those of the middleware. Thread-safe: threads publish one at a time. A
-    forked child opens a connection of its own.
+    `prefix` and `max_message_bytes` must have the same values as in the middleware. Any thread may publish. Threads
+    publish one at a time. A forked child opens its own connection.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class Publisher:
         _publishers.add(self)
 
     def publish(self, group: str, message: Message) -> None:
-        """Send `message` to all members of `group`; return when Redis has accepted it.
+        """Send `message` to all members of `group`. Return when Redis has accepted the message.
 
-        Raises BroadcastUnavailable when the timeout ends. Retries only while Redis is busy (BUSY, LOADING): after any
-        other failure the message may have arrived. Raises LocalProtocolError for an invalid or too large message.
+        Raises BroadcastUnavailable when the timeout ends. Only error replies that Redis is busy (BUSY, LOADING) lead to
+        a retry. After any other failure the message may have arrived. Raises LocalProtocolError for an invalid or too
+        large message.
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
@@ -143,7 +145,7 @@ class Publisher:
         self._outage = Outage()
 
     def after_fork(self) -> None:
-        """Become a new sender in a forked child: the connection and the lock belong to the parent's threads."""
+        """Begin anew in a forked child, because the connection and the lock belong to the parent's threads."""
         self._reset()
         if self._client is not None:
             self._client.close()
@@ -156,7 +158,7 @@ class SendingGroups:
         self._publisher = publisher
 
     def send(self, message: Message) -> Any:
-        """Send `{'group': name, 'send': message}`; return when Redis has accepted it."""
+        """Send `{'group': name, 'send': message}`. Return when Redis has accepted the message."""
         if not isinstance(message, dict) or message.get("send") is None:
             raise LocalProtocolError(f"groups.send: expected 'group' and 'send', got {shape(message)}")
         if message.get("add") is not None or message.get("discard") is not None:
@@ -168,7 +170,7 @@ class SendingGroups:
 
 
 def _retry(deadline: float, call: Callable[[], None]) -> None:
-    """Repeat `call` while Redis gives transient error replies: it has not executed the command."""
+    """Repeat `call` while Redis gives transient error replies, which show that Redis has not executed the command."""
     from uvicorn.broadcast.redis.resp import RedisRefusal
 
     delay = _FIRST_RETRY_SECONDS
@@ -184,7 +186,7 @@ def _retry(deadline: float, call: Callable[[], None]) -> None:
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
-    """Send through a hub of this process. Return False if its event loop has ended or runs in the calling thread."""
+    """Send through a hub of this process. Return False if the hub's loop has ended or runs in the calling thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False

@@ -1,8 +1,9 @@
 """Adds channels of other processes, and of other event loops of this process, to groups.
 
-Each hub subscribes to the control group of its process. The name of a channel, `reply.<process>.<number>`, leads to
-that group. A request to add or discard a channel is a message to the group, and its receiver answers. Any publisher can
-send such messages, so they are validated, and authenticated if there is a `secret=`.
+Each hub subscribes to the control group of its process. The name of a channel, `reply.<process>.<number>`, contains its
+process. To add or discard a channel, a hub sends a request to the control group of the channel's process. That process
+answers. Any publisher can send such requests, so each request is validated. With `secret=` each request is also
+authenticated.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def owner_of(name: str) -> str:
 
 
 class LocalHub(Protocol):
-    """The part of `Hub` that RemoteMembers uses. `hub` imports this module, so this module cannot import `hub`."""
+    """The part of `Hub` that RemoteMembers uses. This module cannot import `hub`, because `hub` imports this module."""
 
     loop: asyncio.AbstractEventLoop
     sender: str
@@ -92,10 +93,11 @@ class RemoteMembers:
         self._full_log = LogLimit()
 
     async def request(self, action: str, group: str, name: str) -> None:
-        """Request that the channel's process adds it to `group`, or discards it. Return when the process answers.
+        """Request that the channel's process adds the channel to `group` or discards it. Return when the process
+        answers.
 
-        Raises BroadcastUnavailable if the request cannot be published. Without an answer, log a warning and return: a
-        process that has ended has no clients any more.
+        Raises BroadcastUnavailable if the request cannot be published. Without an answer, log a warning and return,
+        because a process that has ended has no clients any more.
         """
         number = next(self._numbers)
         answer = self._requests[number] = self._hub.loop.create_future()
@@ -113,7 +115,7 @@ class RemoteMembers:
         logger.warning("group %.200r: no answer to '%s' of channel %s: %s", group, action, escaped(name, 500), why)
 
     def on_message(self, message: Message) -> None:
-        """Handle a message to this process. Never raises."""
+        """Handle a control message to this process. Never raises."""
         if self._signer is not None and (reason := self._signer.reject(self.group, message)):
             self._hub.metrics.dropped_control += 1
             if count := self._ignored_log.admits():
@@ -153,17 +155,17 @@ class RemoteMembers:
             self._hub.start_task(self._answer(answer, done, waiting))
 
     def close(self) -> None:
-        """Remember the signatures that were received, for the next hub of this process."""
+        """Store the received signatures for the next hub of this process."""
         if self._signer is not None:
             self._signer.close()
 
     def membership_ended(self, name: str, group: str) -> None:
-        """Remove a membership from the requested memberships, whose number is limited."""
+        """Stop counting an ended membership towards the limit of requested memberships."""
         if self._memberships:
             self._memberships.discard((name, group))
 
     def _may_add(self, name: str, group: str) -> bool:
-        """Return whether this membership exists already or is within the limit. A secret lifts the limit."""
+        """Return whether this membership already exists or is within the limit. With a secret there is no limit."""
         member = self._hub.members.get(name)
         if self._signer is not None or (member is not None and group in member.groups):
             return True
@@ -202,7 +204,7 @@ def _group(process: str) -> str:
 
 
 def _are_names(group: str, name: str) -> bool:
-    """Return whether `group` is a valid name and `name` is a channel of this process."""
+    """Return whether `group` is a valid group name, and `name` names a channel of this process."""
     try:
         return owner_of(name) == channel_names.process and bool(group_name(group))
     except LocalProtocolError:

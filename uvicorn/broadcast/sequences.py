@@ -1,4 +1,4 @@
-"""Sequence numbers of messages. A number that is missing shows that a message was lost."""
+"""Sequence numbers of messages. A missing number shows that a message was lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SentSequences:
 
 @final
 class ReceivedSequences:
-    """Stores the last number of each sender in each group, and the time at which it arrived."""
+    """Stores the last number of each sender in each group, and the time at which the number arrived."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, float]]] = {}
@@ -48,7 +48,7 @@ class ReceivedSequences:
         return self._count
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Store a number. Return how many messages of its sender are missing before it, and since when."""
+        """Store a number. Return how many messages of the sender are missing before this number, and since when."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})
@@ -68,5 +68,5 @@ class ReceivedSequences:
         return max(0, sequence - last - 1), since
 
     def forget(self, group: str) -> None:
-        """Forget all senders of a group: the next number of each may be any."""
+        """Forget all senders of a group. The next number of each sender may then be any number."""
         self._count -= len(self._last.pop(group, ()))

@@ -1,7 +1,7 @@
 """Signatures of control messages.
 
-A message has its sender, a sequence number, the time, the command, and an HMAC over all of these and the target
-process. It is accepted once, within a minute.
+A message contains its sender, a sequence number, the time, the command and an HMAC. The HMAC also covers the target
+process. Each message is accepted once, within a minute.
 """
 
 from __future__ import annotations

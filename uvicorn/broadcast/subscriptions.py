@@ -1,4 +1,4 @@
-"""Subscribes the backend to the groups that have local members."""
+"""Subscribes the backend to all groups that have local members."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
 
 @final
 class Subscriptions:
-    """Makes one backend call at a time, with all changes since the previous call.
+    """Makes one backend call at a time. Each call contains all changes since the previous call.
 
-    A failed subscription is retried every 30 s, and when the group gets another member. When the retry succeeds,
+    A failed subscription is retried every 30 s, and when the group gets another member. After a successful retry,
     `on_late(groups, since)` is called.
     """
 
@@ -57,7 +57,7 @@ class Subscriptions:
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Subscribe to `group`. Return a future that is done when it is subscribed, or None if it is already."""
+        """Subscribe to `group`. Return a future that is done when the group is subscribed, or None if it already is."""
         self._wanted.add(group)
         if group in self.active:
             return None
@@ -129,7 +129,7 @@ class Subscriptions:
             self._release(group)
 
     def _retry_later(self, groups: Collection[str]) -> bool:
-        """Schedule a retry. Return whether one of the groups fails for the first time."""
+        """Schedule a retry. Return whether any of the groups has failed for the first time."""
         known = len(self._failed)
         for group in groups:
             self._failed.setdefault(group, time.time())

@@ -1,4 +1,4 @@
-"""`redis+cluster://`: sharded publish and subscribe. Each group is on the server that owns its slot."""
+"""`redis+cluster://`: sharded publish and subscribe. A group's messages go through the server that owns its slot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST_DELAY_SECONDS: Final = 0.8
 class ClusterBackend(Backend):
     """A Redis Cluster, version 7 or later, with two connections to each master.
 
-    When an administrator or a failover moves a slot to another server, its groups follow, with a gap.
+    When a slot moves to another server, its groups are subscribed there. Each of these groups has a gap.
     """
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:
@@ -132,7 +132,7 @@ class ClusterBackend(Backend):
     # Owners of slots.
 
     def _move(self, entry: Subscription) -> None:
-        """Store a subscription until its server is known."""
+        """Store a subscription until the server for its group is known."""
         self._unplaced[entry.channel] = entry
         entry.begin_gap(time.time())
         self._update_connected()
@@ -180,7 +180,7 @@ class ClusterBackend(Backend):
         return owners
 
     async def _apply_owners(self, owners: dict[int, Place]) -> None:
-        """Connect to all owners, and subscribe each group at the owner of its slot."""
+        """Connect to the owners of all slots. Subscribe each group at the owner of the group's slot."""
         places = set(owners.values())
         fresh = [self._add_server(place) for place in places if place not in self._servers]
         await asyncio.gather(*(connection.start() for server in fresh for connection in server))
@@ -214,5 +214,5 @@ class ClusterBackend(Backend):
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend of a URL with `+cluster`."""
+    """Make the backend for a URL with `+cluster`."""
     return ClusterBackend(parse_redis_url(url), options)

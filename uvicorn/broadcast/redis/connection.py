@@ -1,4 +1,4 @@
-"""One connection to Redis, independent of the driver: replies, liveness check and loss."""
+"""One connection to Redis, independent of the driver. Handles replies, checks liveness and reports the loss."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ConnectionLost(Exception):
 
 
 def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
-    """Return the ConnectFailed for an error reply to `command`, or for a lost connection; None for other errors."""
+    """Return a ConnectFailed if `error` is an error reply to `command` or a lost connection, otherwise None."""
     if isinstance(error, RedisRefusal):
         command = "AUTH" if error.code == "WRONGPASS" else command
         return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
@@ -55,7 +55,7 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Return the first result of `ask(host, port)`, each within `seconds`. Raises ConnectFailed with all reasons."""
+    """Call `ask(host, port)` for each host, at most `seconds` long. Return the first result, or raise ConnectFailed."""
     reasons = []
     for host, port in hosts:
         try:
@@ -67,7 +67,7 @@ async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Cal
 
 
 class RedisConnection:
-    """A connection to Redis. Each `execute` has one reply, in order, until `receive_pushes` is called.
+    """A connection to Redis. Until `receive_pushes` is called, each `execute` gets one reply, in order.
 
     Drivers implement `send`, `abort_transport`, `unsent_bytes` and `fileno`. They call `connection_made`,
     `bytes_received`, `reply_received` and `connection_lost`.
@@ -90,7 +90,7 @@ class RedisConnection:
 
     @property
     def unanswered(self) -> int:
-        """The number of commands without a reply."""
+        """The number of commands that have no reply yet."""
         return len(self._replies)
 
     @property
@@ -118,7 +118,7 @@ class RedisConnection:
     async def check_alive(self) -> None:
         """Wait for a reply to PING. Raises RedisRefusal or ConnectionLost.
 
-        A connection alone proves nothing: the kernel accepts connections for a Redis that hangs.
+        A connection alone proves nothing, because the kernel accepts connections even if Redis hangs.
         """
         try:
             await self.execute(b"PING")
@@ -127,12 +127,12 @@ class RedisConnection:
                 raise
 
     def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
-        """From now on pass every reply to `on_push`, and call `ping` after a second of silence."""
+        """From now on, pass every reply to `on_push`. Call `ping` when no byte has arrived for a second."""
         self._on_push = on_push
         self._ping = ping
 
     def abort(self, reason: str) -> None:
-        """Abort the connection. The result of `lost` is the `reason` of the first call."""
+        """Abort the connection. The first call sets the result of `lost` to `reason`."""
         self._reason = self._reason or reason
         self.abort_transport()
 
@@ -157,7 +157,7 @@ class RedisConnection:
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
     def bytes_received(self) -> None:
-        """Restart the count of silent steps."""
+        """Restart the liveness check after bytes have arrived."""
         self.last_byte_at = time.monotonic()
         self._silent_steps = 0
 

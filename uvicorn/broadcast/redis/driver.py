@@ -1,4 +1,4 @@
-"""Connections by asyncio_redis."""
+"""Connections of the driver asyncio_redis."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from uvicorn.broadcast.redis.url import RedisAddress
 class _Protocol(RedisProtocol):  # type: ignore[misc]
     """The protocol of asyncio_redis with our parser.
 
-    The original parser starts a task for each push, queues pushes without bound, cannot parse acknowledgements and PONG
-    in subscribed mode, loses authentication errors in a task, and fails on a reply to a cancelled command.
+    The original parser starts a task for each push and queues pushes without bound. In subscribed mode it cannot parse
+    acknowledgements and PONG. It loses authentication errors, and fails on the reply to a cancelled command.
     """
 
     def __init__(self, connection: AsyncioRedisConnection) -> None:

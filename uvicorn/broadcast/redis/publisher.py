@@ -36,7 +36,7 @@ LONGEST_RETRY_SECONDS: Final = 0.4
 
 @final
 class _Held:
-    """A message that got a transient error reply, or that waits behind such a message."""
+    """A message that got a transient error reply, or is queued behind such a message."""
 
     __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
 
@@ -55,10 +55,10 @@ class _Held:
 
 
 class RedisPublisher(ReconnectingConnection):
-    """Publishes within the publish timeout, or raises. A missing reply ends the connection: replies come in order.
+    """Publishes within the publish timeout, or raises. A late reply ends the connection, because replies come in order.
 
-    While Redis gives transient error replies (BUSY, LOADING), all messages are held, each until its timeout. The oldest
-    is retried; when Redis accepts it, the others follow in order.
+    While Redis gives transient error replies (BUSY, LOADING), each message is held until its timeout. Only the oldest
+    message is retried. When Redis accepts it, the other messages follow in order.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class RedisPublisher(ReconnectingConnection):
             message.outcome.set_result(error)
 
     def _on_accepted(self, number: int, channel: bytes) -> None:
-        """Drop earlier messages of the group that are held: sending them now would break the order."""
+        """Drop earlier messages of the group that are still held, because sending them now would break the order."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
                 self._settle(
@@ -224,7 +224,7 @@ class RedisPublisher(ReconnectingConnection):
                 )
 
     def _send(self, *command: bytes) -> asyncio.Future[object]:
-        """Send a command; return the future of its reply. Raises BroadcastUnavailable."""
+        """Send a command, and return the future of the reply. Raises BroadcastUnavailable."""
         connection = self.current
         if connection is None:
             raise BroadcastUnavailable(f"{self.where}: no connection: {self.failure_reason}; the message was not sent")

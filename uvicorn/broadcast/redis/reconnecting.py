@@ -74,7 +74,7 @@ class ReconnectingConnection:
         self._retry_now.set()
 
     def ready(self) -> None:
-        """Report that the connection is usable, which lets `start` return. `on_connected` must lead to this call."""
+        """Report that the connection is usable. `start` then returns. A subclass calls this after `on_connected`."""
         self._tried.set()
         if self._failed_since:
             logger.log(self.log_level, "%s: connected after %.1f s", self.where, time.monotonic() - self._failed_since)
@@ -83,11 +83,11 @@ class ReconnectingConnection:
         self.on_change()
 
     def on_connected(self, connection: RedisConnection) -> None:
-        """Use a new connection, which is `self.current` until `on_lost` is called."""
+        """Use a new connection. It is also `self.current` until `on_lost` is called."""
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:
-        """Handle the loss of the connection. Its last byte arrived at `since`, a `time.time()`."""
+        """Handle the loss of the connection. `since` is the `time.time()` at which the last byte arrived."""
         raise NotImplementedError
 
     async def _run(self) -> None:
@@ -163,7 +163,7 @@ class ReconnectingConnection:
 def is_cancelled() -> bool:
     """Return whether the current task was cancelled, even if redis-py has swallowed the CancelledError.
 
-    It does so before Python 3.12, in `asyncio.wait_for`; waiting for the task would never end.
+    Before Python 3.12, `asyncio.wait_for` in redis-py can do so. Waiting for the task would then never end.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
@@ -175,7 +175,7 @@ _inherited: Final[list[ReconnectingConnection]] = []
 
 
 def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
-    """Close the parent's sockets in a forked process. Otherwise Redis would not notice the end of the parent."""
+    """Close the parent's sockets in a forked process. Otherwise Redis would not notice when the parent ends."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for reconnecting in inherited:
         if reconnecting.current is not None:

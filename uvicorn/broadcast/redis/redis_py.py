@@ -26,7 +26,7 @@ DriverOptions: TypeAlias = dict[str, Any]
 
 
 class RedisPyConnection(RedisConnection):
-    """A connection of redis-py. Its clients are not used, because they retry and would publish twice."""
+    """A connection of redis-py. The clients of redis-py are not used, because their retries would publish twice."""
 
     def __init__(self, connection: Connection, place: str = "") -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class RedisPyConnection(RedisConnection):
         return self._connection._writer.transport
 
     def _watch_bytes(self) -> None:
-        """Report bytes before their reply is complete: a long reply on a slow line exceeds the limit of silence."""
+        """Report bytes before the reply is complete, because a long reply can take longer than the limit of silence."""
         reader: Any = self._connection._reader
         feed = reader.feed_data
 
@@ -115,18 +115,18 @@ class RedisPyConnection(RedisConnection):
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Return whether `error` is an error reply of Redis: a ResponseError, or another error with a code."""
+    """Return whether `error` is an error reply of Redis, either a ResponseError or another error with a code."""
     return isinstance(error, ResponseError) or getattr(error, "status_code", None) is not None
 
 
 def _text(error: BaseException) -> str:
-    """Return the text of an error. An error reply begins with its code, which redis-py removes."""
+    """Return the text of an error. Restore the code of an error reply, which redis-py removes."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)
 
 
 def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
-    """Build a connection. Raises TypeError for an option that redis-py does not know, or that is set here."""
+    """Build a connection. Raises TypeError for an option that redis-py does not know or that this function sets."""
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return options.get("connection_class", Connection)(
         **others,
@@ -161,7 +161,7 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyCon
 
 
 def driver_options(url: RedisURL) -> DriverOptions:
-    """Return the options of a URL for redis-py. Raises ConfigError."""
+    """Return the options for redis-py that a URL contains. Raises ConfigError."""
     given = {"path": url.path, "username": url.username, "password": url.password, "db": url.database}
     try:
         # redis-py converts the types of options, and chooses the class for TLS.
@@ -178,7 +178,7 @@ def driver_options(url: RedisURL) -> DriverOptions:
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend of a URL with `+py`."""
+    """Make the backend for a URL with `+py`."""
     parsed = parse_redis_url(url)
     (host, port), driver = parsed.hosts[0], driver_options(parsed)
     return RedisBackend(lambda: connect_to(host, port, driver), repr(parsed), options)

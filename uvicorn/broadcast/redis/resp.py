@@ -1,4 +1,4 @@
-"""RESP2, the protocol of Redis, without sockets."""
+"""Parses RESP2, the protocol of Redis. This module uses no sockets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RedisRefusal(Exception):
 
     @property
     def redirection(self) -> tuple[str, int] | None:
-        """Host and port of a MOVED or ASK reply, as in "MOVED 3999 host:6381". Host '' is the server that replied."""
+        """The host and port in an ASK or MOVED reply, as in "MOVED 3999 host:6381". Host '' is the replying server."""
         words = str(self).split(" ")
         if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
             return None
@@ -62,7 +62,7 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """A reply is incomplete. It needs at least `need` bytes from the start of the data; 0 if that is unknown."""
+    """A reply is incomplete. It needs at least `need` bytes from the start of the data. 0 if the length is unknown."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need
@@ -81,7 +81,7 @@ class RedisReader:
         self._closed = False
 
     def close(self) -> None:
-        """Stop calling `on_reply`, also for replies in bytes that `feed` has received."""
+        """Stop calling `on_reply`, even for replies in bytes that `feed` has already received."""
         self._closed = True
         self._pieces.clear()
 
@@ -112,7 +112,7 @@ class RedisReader:
         self._have = len(data) - at
 
     def _parse(self, data: bytes, at: int, depth: int) -> tuple[Reply, int]:
-        """Return the reply that begins at `at`, and its end."""
+        """Return the reply that begins at index `at`, and the index of the reply's end."""
         end = data.find(b"\r\n", at)
         if end < 0:
             if len(data) - at > _MAX_LINE_BYTES:
@@ -180,5 +180,5 @@ NOT_MASTER: Final = "the server that the sentinels name is not the master"
 
 
 def is_master(role: Reply) -> bool:
-    """Return whether the reply to ROLE is that of a master."""
+    """Return whether a reply to ROLE came from a master."""
     return isinstance(role, list) and role[:1] == [b"master"]

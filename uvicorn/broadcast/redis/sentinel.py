@@ -28,7 +28,7 @@ class SentinelBackend(RedisBackend):
     """A Redis whose master may change. The sentinels announce a change on a channel.
 
     A deposed master closes its connections up to 10 s late. Until then, processes on the new master would not receive
-    messages that are published on the old one.
+    messages that are published on the old master.
     """
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:
@@ -109,5 +109,5 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend of a URL with `+sentinel`."""
+    """Make the backend for a URL with `+sentinel`."""
     return SentinelBackend(parse_redis_url(url), options)

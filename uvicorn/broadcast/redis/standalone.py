@@ -25,7 +25,7 @@ class RedisServer(NamedTuple):
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages can be published, and every group except denied ones is subscribed."""
+        """Whether the process can publish, and every group that Redis has not denied is subscribed."""
         return self.subscriber.all_subscribed and self.publisher.current is not None
 
 
@@ -52,7 +52,7 @@ def redis_server(
 
 
 class RedisBackend(Backend):
-    """One Redis server. `where` names it in messages, without a password."""
+    """One Redis server. `where` names the server in messages, without a password."""
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions) -> None:
         super().__init__()
@@ -108,6 +108,6 @@ class RedisBackend(Backend):
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend of a URL without `+`, on connections of asyncio_redis."""
+    """Make the backend for a URL without `+`. The driver is asyncio_redis."""
     (address,) = parse_redis_url(url).addresses()
     return RedisBackend(lambda: connect(address), repr(address), options)

@@ -1,4 +1,4 @@
-"""The connection on which a process subscribes: acknowledgements, messages and gaps."""
+"""The connection on which a process subscribes and receives messages."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _GROUPS_IN_COMMAND: Final = 500
 class Subscriber(ReconnectingConnection):
     """Keeps groups subscribed, and reports each gap once.
 
-    A refused subscription is retried: soon after a transient error reply (BUSY, LOADING), every 30 s after other error
-    replies. Until the subscription is active, the group has a gap.
+    A refused subscription is retried soon after a transient error reply (BUSY, LOADING), and after 30 s for any other
+    error reply. Until the subscription is active, the group has a gap.
     """
 
     log_level = logging.WARNING
@@ -85,7 +85,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions. Return when each is acknowledged or denied, or after 5 s; at once if not connected."""
+        """Add subscriptions. Return when all are acknowledged or denied, or after 5 s. Do not wait if not connected."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
@@ -105,7 +105,7 @@ class Subscriber(ReconnectingConnection):
                 known.begin_gap(since)
 
     def adopt(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions without waiting for their acknowledgement."""
+        """Add subscriptions, without waiting until Redis acknowledges them."""
         for entry in subscriptions:
             self._by_channel[entry.channel] = entry
             if self.current is None:
@@ -114,14 +114,14 @@ class Subscriber(ReconnectingConnection):
             self._send_all(self.current, self._verbs.subscribe, subscriptions)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
-        """Remove subscriptions. Drop their messages from now on."""
+        """Remove subscriptions. Messages that still arrive for these groups are dropped."""
         gone = [self._remove(channel) for channel in channels if channel in self._by_channel]
         if self.current is not None:
             self._send_all(self.current, self._verbs.unsubscribe, gone)
             self._check_all_subscribed()
 
     def release(self, channel: bytes) -> Subscription:
-        """Remove a subscription, so that another subscriber can adopt it. Its gap begins now."""
+        """Remove a subscription, so that another subscriber can adopt it. The group's gap begins now."""
         entry = self._remove(channel)
         entry.begin_gap(time.time())
         return entry
@@ -172,7 +172,7 @@ class Subscriber(ReconnectingConnection):
         self._check_all_subscribed()
 
     def _check_all_subscribed(self) -> None:
-        """If all groups are active, report all ended gaps together."""
+        """When no subscription is pending, report all ended gaps together."""
         if self._caught_up and not self._busy:
             self._report_gaps()
             if not self.all_subscribed:
@@ -245,7 +245,7 @@ class Subscriber(ReconnectingConnection):
             entry.settle()
 
     def _on_removal(self, verb: bytes, channel: bytes) -> None:
-        """Handle an unexpected acknowledgement. A cluster sends one when the group has moved to another server."""
+        """Handle the unexpected acknowledgement that a cluster sends when a group has moved to another server."""
         entry = self._by_channel.get(channel)
         if verb == SHARDED.unsubscribe and self._on_moved is not None:
             if entry is not None and entry.active:
@@ -293,7 +293,7 @@ class Subscriber(ReconnectingConnection):
             self.on_change()
 
     def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
-        """Retry every 30 s, because an administrator has to grant the rights."""
+        """Retry only every 30 s, because an administrator has to grant the rights."""
         reason, logged = str(refusal), self._denials_logged
         if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
             self._denials_logged.add(entry.channel)

@@ -25,7 +25,7 @@ FAILURES: Final = (OSError, RedisRefusal)
 
 
 def open_client(url: str) -> SyncClient:
-    """Make the client for a URL. It connects when it is first used. Raises ConfigError for an invalid URL."""
+    """Make the client for a URL. The client connects when it is first used. Raises ConfigError for an invalid URL."""
     scheme = split_url(url).scheme.removesuffix("+py")
     if scheme not in SCHEMES:
         raise ConfigError(
@@ -41,7 +41,7 @@ def open_client(url: str) -> SyncClient:
 
 
 class SyncClient:
-    """Publishes to one server. Keeps the connection, and replaces it if the server has closed it."""
+    """Publishes to one server. Keeps the connection, and connects again if the server has closed it."""
 
     verb = b"PUBLISH"
     failures = FAILURES
@@ -55,7 +55,7 @@ class SyncClient:
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish, without retries: the message may have arrived. Raises FAILURES."""
+        """Publish without retries. Raises FAILURES, after which the message may have arrived."""
         self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
@@ -121,7 +121,7 @@ class SentinelClient(SyncClient):
 
 @final
 class ClusterClient(SyncClient):
-    """Publishes to the server that owns the channel's slot. Any server of the cluster redirects to it."""
+    """Publishes to the server that owns the channel's slot. Any other server of the cluster redirects to the owner."""
 
     verb = b"SPUBLISH"
 
@@ -130,7 +130,7 @@ class ClusterClient(SyncClient):
         self._last: RedisAddress | None = None
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish. Follow redirections: a server that redirects has not published the message. Raises FAILURES."""
+        """Publish, and follow redirections. A server that redirects has not published the message. Raises FAILURES."""
         address = self.find(deadline)
         asking = False
         try:
@@ -154,7 +154,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
     def find(self, deadline: float) -> RedisAddress:
-        """Connect to a server of the cluster, and return its address. Try the last usable server first."""
+        """Connect to a server of the cluster, and return the server's address. Try the last usable server first."""
         reasons = []
         last = [] if self._last is None else [self._last]
         candidates = list(dict.fromkeys(last + self.addresses))
@@ -170,7 +170,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("; ".join(reasons))
 
     def _pass_over(self, address: RedisAddress) -> None:
-        """Try this server last from now on. It may hang or have no slots, and still accept connections."""
+        """Try this server last from now on. A server may accept connections although it hangs or has no slots."""
         self._last = None
         if address in self.addresses:
             self.addresses.remove(address)
@@ -185,7 +185,7 @@ class SyncConnection:
         self._reader = RedisReader(self._replies.append)
 
     def execute(self, deadline: float, *command: bytes) -> Any:
-        """Send a command, and return its reply. Raises FAILURES."""
+        """Send a command, and return the reply. Raises FAILURES."""
         self._socket.settimeout(left(deadline))
         self._socket.sendall(encode_command(*command))
         while not self._replies:
@@ -203,7 +203,7 @@ class SyncConnection:
         return reply
 
     def is_stale(self) -> bool:
-        """Return whether the server has closed the connection, or has sent bytes without a command."""
+        """Return whether the server has closed the connection or sent bytes without a command."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(self._replies) or bool(poll.poll(0))
@@ -244,5 +244,5 @@ def left(deadline: float) -> float:
 
 
 def share_of(deadline: float, candidates: int) -> float:
-    """Return the deadline of the next of several candidates, so that a hanging one leaves time for the others."""
+    """Return the deadline for the next of several candidates. A candidate that hangs leaves time for the others."""
     return time.monotonic() + left(deadline) / candidates

@@ -1,6 +1,6 @@
 """Parses Redis URLs.
 
-Errors show no part of a malformed URL: after an unescaped `/` the rest of a password looks like a port.
+Errors show no part of a malformed URL, because after an unescaped `/` the rest of a password looks like a port.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class RedisURL:
         return self.scheme.partition("+")[2]
 
     def addresses(self) -> list[RedisAddress]:
-        """Return the address of each host.
+        """Return the address of each host in the URL.
 
-        TLS options: `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` name files, `ssl_cert_reqs=none` disables the
+        The TLS options `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` name files. `ssl_cert_reqs=none` disables the
         verification of certificates. Raises ConfigError for any other option.
         """
         options = dict(self.options)
