@@ -15,9 +15,9 @@ _HIGH_WATER_BYTES: Final = 65536
 
 @final
 class FlowControl:
-    """Counts the bytes between producers and a consumer; producers wait while these are above the high-water mark.
+    """Counts the bytes between producers and a consumer. Above the high-water mark, producers wait.
 
-    Call `consumed` on the consumer's thread, everything else on the event loop's.
+    Call `consumed` on the consumer's thread, and all other methods on the event loop's thread.
     """
 
     __slots__ = ("_high_water_bytes", "_consumed", "_unsent", "_waiters", "put")
@@ -39,7 +39,7 @@ class FlowControl:
 
     @property
     def untaken(self) -> int:
-        """Number of bytes that producers have added and the consumer has not consumed."""
+        """The number of bytes that producers have added and the consumer has not consumed."""
         return self.put - self._consumed
 
     def add(self, size: int) -> None:
@@ -49,9 +49,9 @@ class FlowControl:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Return the limit of rule R17 that a send of `size` bytes would exceed, for warnings; empty if none.
+        """Return a warning if a send of `size` bytes would exceed a limit of rule R17, otherwise an empty string.
 
-        `most_messages` limits unawaited messages; 0: no limit.
+        `most_messages` limits the unawaited messages. 0 means no limit.
         """
         untaken = self.put - self._consumed
         if untaken <= self._high_water_bytes:
@@ -63,7 +63,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback to call when the last send is awaited; None below the high-water mark."""
+        """Return a callback that marks the last send as awaited. Below the high-water mark, return None."""
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
             return None
@@ -77,12 +77,12 @@ class FlowControl:
         return self._waiters is not None and bool(self._waiters) and not self.above_high_water
 
     def wake(self) -> None:
-        """Wake the producers: the consumer has caught up, or has stopped."""
+        """Wake the producers, because the consumer has caught up or has stopped."""
         if self._waiters is not None:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until below the high-water mark or `is_over()`. Call `wake` when `is_over()` becomes true."""
+        """Wait until the buffer is below the high-water mark, or `wake` is called after `is_over()` has become true."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

@@ -11,7 +11,7 @@ from typing import final
 
 @final
 class LoopCalls:
-    """Calls that worker threads post to an event loop. They run in order; one wake-up of the loop runs many calls."""
+    """Calls that worker threads post to an event loop. Calls run in order. One wake-up of the loop runs many calls."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -21,7 +21,7 @@ class LoopCalls:
         self._context = Context()
 
     def post(self, call: Callable[[], None]) -> bool:
-        """Have the event loop's thread run `call()`; return False if the loop is closed. For use on any thread."""
+        """Have the event loop's thread run `call()`. Return False if the loop is closed. For use on any thread."""
         self._calls.append(call)
         if not self._woken:
             self._woken = True

@@ -1,6 +1,7 @@
 """One event loop in a thread of its own, shared by all adapters of a process.
 
-The thread starts at the first use, and so after the forks of a pre-forking host; a process forked later starts another.
+The thread starts at the first use, which is after the forks of a pre-forking host. A process forked later starts a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -60,13 +61,13 @@ class LoopThread:
         return self._stopping
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `coroutine` on the loop; return its future, which any other thread may wait for."""
+        """Run `coroutine` on the loop. Return its future, on which any other thread may wait."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def post(self, callback: Callable[[], object]) -> None:
-        """Call `callback` on the loop, in the order of posts; may be called from any thread.
+        """Call `callback` on the loop, in the order of posts. For use on any thread.
 
-        Raises RuntimeError if the loop is stopping or has stopped. Even then, the callback may still run.
+        Raises RuntimeError if the loop is stopping or has stopped. The callback may run nevertheless.
         """
         self._inbox.append(callback)
         if self._stopping:
@@ -79,7 +80,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner`, made in this process: a lock inherited by fork may never be released."""
+        """Return the lock of `owner`. It is made in this process, because an inherited lock may never be released."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -160,7 +161,7 @@ PATCHERS: Final = {
 
 
 def _check_threads() -> None:
-    """Raise ConfigError if gevent or eventlet has replaced threads: an event loop would block all of them."""
+    """Raise ConfigError if gevent or eventlet has replaced threads, because an event loop would block them all."""
     for name, (module, question, about) in PATCHERS.items():
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Calls of blocking applications on worker threads; the event loop sends their content."""
+"""Calls of blocking applications on worker threads. The event loop sends their content."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 
 
 class ThreadCall:
-    """One call of an application, which responds to `exchange`. Call `run` on a worker thread, or `cancel`, once.
+    """One call of an application, which responds to `exchange`. Call either `run` on a worker thread or `cancel`, once.
 
-    After the client has disconnected (`_over`), the application's next send raises. If the response is complete before
-    the application has ended it (`_answered`), further content is dropped, and the call may continue for `seconds`.
+    `_over`: the client has disconnected, and the application's next send raises. `_answered`: the response is already
+    complete, further content is dropped, and the application may continue for `seconds`.
     """
 
     __slots__ = (
@@ -62,7 +62,7 @@ class ThreadCall:
     # On a worker thread
 
     def run(self) -> None:
-        """Call the application; respond and log if it fails. Never raises."""
+        """Call the application. If it fails, log the failure and respond. Never raises."""
         endpoint = self.exchange.endpoint
         last = None
         try:
@@ -85,11 +85,11 @@ class ThreadCall:
                 self._loop_calls.post(self._on_loop_end)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call the application; return a callback for the event loop to run, or None."""
+        """Call the application. Return None, or a callback that the event loop is to run."""
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
-        """Return whether the call has not ended, and so occupies a thread."""
+        """Return whether the call still occupies a thread."""
         return not self._returned
 
     def _wait_for_room(self) -> None:
@@ -109,7 +109,7 @@ class ThreadCall:
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange. After an early end the application may continue for some seconds."""
+        """Handle the end of the exchange. If the response is complete, the application may continue for `seconds`."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._over = True
@@ -127,11 +127,11 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log an exception of the application, or the error for an invalid response, and respond."""
+        """Log `error`, which the application has raised or its invalid response has caused, and respond."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
-        """Begin or continue the response; drop the content if an earlier part could not be sent."""
+        """Begin or continue the response. Drop the content if an earlier part could not be sent."""
         exchange = self.exchange
         try:
             if head is not None:

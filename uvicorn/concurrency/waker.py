@@ -1,7 +1,7 @@
 """Wakers, with which one thread wakes another.
 
-A thread that releases a lock or fills a queue still holds the GIL, so that the woken thread blocks again at once.
-Writing to a descriptor releases the GIL first: on one CPU a round trip takes two thread switches instead of six.
+A thread that releases a lock or fills a queue still holds the GIL, so the woken thread blocks again at once. Writing
+to a descriptor releases the GIL. On one CPU a round trip then takes two thread switches instead of six.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _ONE: Final = (1).to_bytes(8, "little")
 
 
 class Waker(Protocol):
-    """An object on which one thread waits until any thread wakes it. Wake-ups may be spurious: check the condition."""
+    """An object on which one thread waits until any thread wakes it. Wake-ups may be spurious."""
 
     def wake(self) -> None:
         """Wake the waiting thread, or let its next `wait` return at once. For use on any thread."""
 
     def wait(self) -> None:
-        """Wait until `wake` has been called since the last `wait`. Signal handlers run meanwhile, and may raise."""
+        """Wait until `wake` has been called since the last `wait`. Signal handlers run meanwhile and may raise."""
 
 
 @final
@@ -72,7 +72,7 @@ def new_waker() -> Waker:
 
 @final
 class WakerPool:
-    """Reusable wakers of one process. A forked process needs another pool: it shares the descriptors of this one."""
+    """Reusable wakers of one process. A forked process needs a new pool, because inherited descriptors are shared."""
 
     def __init__(self) -> None:
         self._idle: list[Waker] = []
@@ -85,6 +85,6 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Return `waker` to the pool. A late `wake` is a spurious wake-up for its next user."""
+        """Return `waker` to the pool. A late `wake` causes a spurious wake-up of the next user."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

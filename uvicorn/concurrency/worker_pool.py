@@ -1,8 +1,8 @@
 """Threads that run blocking applications, off the event loop.
 
 One worker takes all jobs as long as it makes progress, because handing a job to another thread costs more than a short
-job itself. If jobs wait while the awake workers take none, or use little CPU time, these workers are probably blocked:
-another worker is woken, and so on until all are awake.
+job itself. If jobs wait while the awake workers take no job or use little CPU time, these workers are probably blocked.
+Then the pool wakes one more worker.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PoolFull(Exception):
 
 
 class Job(Protocol):
-    """Work for one worker: `run` or `cancel` is called, once."""
+    """Work for one worker. Either `run` or `cancel` is called, once."""
 
     def run(self) -> object:
         """Run the job. Called by a worker."""
@@ -48,11 +48,11 @@ class Job(Protocol):
 class WorkerPool(Executor):
     """An executor of long-lived threads, which are started on demand.
 
-    `post` is fast and for the event loop's thread; `submit` is the standard method, for any thread.
+    `post` is the fast method, for the event loop's thread. `submit` is the standard method, for any thread.
     """
 
     def __init__(self, threads: int = 16, queue: int = 1000) -> None:
-        """Run at most `threads` jobs at a time; at most `queue` jobs wait."""
+        """Run at most `threads` jobs at a time, and hold at most `queue` jobs in the queue."""
         if threads < 1:
             raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads
@@ -60,7 +60,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Begin without threads: the pool is new, or this is a forked process, which does not inherit threads."""
+        """Begin without threads, in a new pool or in a forked process, because a fork inherits no threads."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class WorkerPool(Executor):
         return sum(worker.is_alive() for worker in self._workers)
 
     def post(self, job: Job) -> None:
-        """Have a worker run `job`. Raise PoolFull if too many wait, and RuntimeError after `shutdown`."""
+        """Have a worker run `job`. Raise PoolFull if too many jobs wait, and RuntimeError after `shutdown`."""
         if self._forks != forks.forks:
             self._renew()
         jobs = self._jobs
@@ -122,13 +122,13 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Remove the job and raise `error`, unless the job has been taken or cancelled meanwhile."""
+        """Remove the job and raise `error`. Do nothing if a worker has taken the job, or the job was cancelled."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Implement `Executor.submit`; wake a worker for each job, since no event loop may be checking the progress."""
+        """Implement `Executor.submit`. Wake a worker for each job, because no event loop may check the progress."""
         if self._forks != forks.forks:
             self._renew()
         job: _Submitted[T] = _Submitted(fn, args, kwargs)
@@ -142,7 +142,7 @@ class WorkerPool(Executor):
         return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Reject new jobs, and end the workers after the queued jobs; with `cancel_futures` those are cancelled."""
+        """Reject new jobs, and end the workers after the queued jobs. With `cancel_futures`, cancel the queued jobs."""
         if self._forks != forks.forks:
             self._renew()
         cancelled: list[Job] = []
@@ -182,7 +182,7 @@ class WorkerPool(Executor):
         loop.call_later(_HEADWAY_SECONDS, self._check_headway, loop)
 
     def _check_headway(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake one more worker if jobs wait and the workers have made no progress since the last check."""
+        """Wake one more worker if jobs wait and no worker has made progress since the last check."""
         if self._watcher is not loop:
             return
         self._watcher = None

@@ -1,4 +1,4 @@
-"""Request content, fed by the gateway and received by the application. It is OPEN, then WHOLE or BROKEN."""
+"""Request content, fed by the gateway and received by the application. Its state is OPEN, then WHOLE or BROKEN."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class RequestContent:
                 self._receivers.wake()
 
     def feed_eof(self) -> None:
-        """Mark the content as WHOLE: all of it has been fed."""
+        """Mark the content as WHOLE."""
         self._end(WHOLE)
 
     def break_off(self) -> None:
-        """Mark the content as BROKEN: it has ended early."""
+        """Mark the content, which has ended early, as BROKEN."""
         self._end(BROKEN)
 
     def _end(self, state: ContentState) -> None:
@@ -84,7 +84,7 @@ class RequestContent:
     # For the exchange
 
     def take(self) -> tuple[bytes, bool] | None:
-        """Return content that has arrived, and whether more follows; `(b"", False)` after the last piece.
+        """Return arrived content as `(content, more_follows)`. After the last piece, return `(b"", False)`.
 
         Returns None if no content has arrived. If the content ended early, raises ClientDisconnected after the last
         piece.
@@ -108,7 +108,7 @@ class RequestContent:
         return content, self.state is not WHOLE
 
     def take_whole(self) -> bytes | None:
-        """Return all content, or None unless it is WHOLE."""
+        """Return all content if it is WHOLE, otherwise None."""
         if self.state is not WHOLE:
             return None
         content = b"".join(self._pieces or ())
@@ -123,7 +123,7 @@ class RequestContent:
         return self._receivers
 
     def pass_to(self, taker: ContentTaker) -> None:
-        """Pass `taker` the content that has arrived, all further content, and the end."""
+        """Pass `taker` all content, from now on as it arrives, and then the end."""
         pieces, self._pieces = self._pieces, None
         for piece in pieces or ():
             self.buffered_bytes = taker.take_content(piece)

@@ -93,7 +93,7 @@ class Endpoint:
         return seen
 
     def release(self) -> None:
-        """Drop the contexts, which refer to the endpoint, at the end of the connection."""
+        """Drop the contexts at the end of the connection, because they refer to the endpoint."""
         self.context = None
         if self._seen is not None:
             self._seen.release()
@@ -106,7 +106,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether this process was forked after the connection was made: the connection is the parent's."""
+        """Whether this process was forked after the connection was made, so that the parent owns the connection."""
         return self.forks != forks.forks
 
     @property
@@ -115,12 +115,12 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has removed the root path from `path`; `auto` assumes so if `path` is not below it."""
+        """Return whether a proxy has removed the root path from `path`. `auto` tests whether `path` begins with it."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"
 
 
 def is_below(path: str, root_path: str) -> bool:
-    """Return whether `path` is `root_path` or below it, by whole segments: /apple is not below /app."""
+    """Return whether `path` is `root_path` or below it. Whole segments count: /apple is not below /app."""
     return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")

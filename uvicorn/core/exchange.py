@@ -1,7 +1,7 @@
-"""One HTTP request and its response, an exchange in RFC 9110, between a gateway and an interface.
+"""One HTTP request and its response, between a gateway and an interface. RFC 9110 calls both an exchange.
 
 A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
-content, and responds. Neither knows the other. Only the thread of its event loop touches an exchange.
+content, and responds. Neither knows the other. An exchange is for use on the event loop's thread only.
 
 The table shows the states of the response. A cell names the effects of an event, then the next state if it changes;
 `error` raises LocalProtocolError, `-` never happens. tests/core/test_exchange.py reads the table.
@@ -101,7 +101,7 @@ class HTTPGateway:
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading, and send 100 Continue if the client expects it, because the application wants content."""
+        """Resume reading, because the application wants content. Send 100 Continue if the client expects it."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
@@ -121,7 +121,7 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` within `seconds`, unless the returned callback is called: a handler outlives its response."""
+        """Call `cancel` within `seconds`, unless the handler ends before and calls the returned callback."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
@@ -132,7 +132,7 @@ class HTTPGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback to call when the last send is awaited; until then that send counts as unawaited."""
+        """Return a callback. The last send counts as unawaited until the callback is called."""
         return None
 
 
@@ -172,7 +172,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         has_content: bool,
         pairs: Sequence[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """`target` is the request target in origin-form: the raw path, and the query after a `?` if there is one."""
+        """`target` is the request target in origin-form (RFC 9112, section 3.2.1): the raw path, with any query."""
         raw_path, _, self.query_string = target.partition(b"?")
         path = raw_path.decode("latin-1")
         if "%" in path:
@@ -216,14 +216,14 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For interfaces
 
     async def receive(self) -> tuple[bytes, bool]:
-        """Wait for content; return it, and whether more follows. After the last piece, return `(b"", False)`.
+        """Wait for content and return `(content, more_follows)`. After the last piece, return `(b"", False)`.
 
-        Raises ClientDisconnected if the content ended early, or was discarded because the response is complete.
+        Raises ClientDisconnected if the content ended early, or if it was discarded after a complete response.
         """
         return self.receive_now() or await self.receive_later()
 
     async def receive_later(self) -> tuple[bytes, bool]:
-        """Like `receive`, after `receive_now` has returned None."""
+        """Like `receive`. Call it only after `receive_now` has returned None."""
         while True:
             receivers = self.content.receivers()
             # Added before the gateway is asked, because the gateway may feed content at once.
@@ -248,21 +248,21 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         return received
 
     def receive_whole(self) -> bytes | None:
-        """Return the whole content, or None until it has arrived. Requests without content have b""."""
+        """Return the whole content if it has arrived, otherwise None. Requests without content have b""."""
         content = self.content.take_whole()
         if content is not None and self.has_content:
             self.gateway.content_taken(self)
         return content
 
     def pass_content(self, taker: ContentTaker) -> None:
-        """Pass `taker` the content that has arrived and all further content; use it instead of `receive`."""
+        """Pass `taker` all content as it arrives. Callers use either this method or `receive`."""
         if not self.content.asked:
             self._ask()
         self.content.pass_to(taker)
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Note that the taker buffers `waiting_bytes` above its high-water mark; ask for more content if that is 0."""
+        """Note that the taker buffers `waiting_bytes` above its high-water mark. If 0, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:
@@ -271,9 +271,10 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     def respond(
         self, status: int, headers: Headers = (), content: bytes = b"", more_content: bool = False, reason: bytes = b""
     ) -> None:
-        """Begin the response, and end it unless `more_content`. Dropped if the client has disconnected.
+        """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError if a response has begun, and for an invalid response, which another may replace.
+        Raises LocalProtocolError if a response has begun. Also raises it for an invalid response, but then the caller
+        may respond again.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -298,9 +299,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
                 self._end()
 
     def write(self, content: bytes, more_content: bool = True) -> None:
-        """Continue the response, and end it unless `more_content`. Dropped if the client has disconnected.
+        """Continue the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError before `respond`, and when content contradicts content-length.
+        Raises LocalProtocolError if `respond` has not been called, or if the content contradicts content-length.
         """
         if self.state is not STREAMING:
             if self.state is WAITING:
@@ -322,9 +323,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response with trailers, which are left out if the framing does not allow any.
+        """End the response with trailers. If the framing allows no trailers, leave them out.
 
-        Raises LocalProtocolError as `write` does, and for fields forbidden in trailers.
+        Raises LocalProtocolError like `write`, and for a field that is forbidden in trailers.
         """
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
@@ -338,9 +339,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of a file, from `start`, and end the response, which has begun. Write nothing meanwhile.
+        """Send `count` bytes of a file, from `start`, and end the response. Callers write nothing meanwhile.
 
-        Raises as `write` does. Aborts the response on any error, such as a file that is too short, and when cancelled.
+        Raises like `write`. If an error occurs or the call is cancelled, aborts the response.
         """
         if self.state is STREAMING:
             try:
@@ -351,13 +352,13 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.write(b"", more_content=False)
 
     def finish(self) -> None:
-        """End a response that has begun; content that the application sends afterwards is dropped."""
+        """End a response that has begun. Drop content that the application sends later."""
         if self.state is STREAMING:
             self.ended_early = True
             self.write(b"", more_content=False)
 
     def switch_protocols(self) -> None:
-        """End the exchange: the connection continues in another protocol (RFC 9110, section 15.2.2)."""
+        """End the exchange, because the connection changes to another protocol (RFC 9110, section 15.2.2)."""
         self.status, self.state = 101, COMPLETE
         self._end()
 
@@ -366,7 +367,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
-        """End the response of a failed application: 500 if it has not begun, otherwise abort it. Logs nothing."""
+        """Respond 500 if the failed application has not responded yet; otherwise abort its response. Logs nothing."""
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
         elif self.state is STREAMING:
@@ -387,13 +388,13 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Note that the client has closed its side and may still read. `content_follows`: more content will be fed."""
+        """Note that the client has closed its side and may still read. With `content_follows`, content follows."""
         if not content_follows:
             self.content.break_off()
         self._client_closed()
 
     def disconnect(self) -> None:
-        """Note that the client has disconnected: further sends of the application are dropped."""
+        """Note that the client has disconnected. Drop further sends of the application."""
         self.content.break_off()
         if self.state < COMPLETE:
             self.state = CLOSED

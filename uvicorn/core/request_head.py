@@ -9,7 +9,7 @@ from uvicorn.fields import Fields
 
 
 class RequestHead:
-    """Base class of `HTTPExchange`: attributes that are computed on demand."""
+    """Base class of `HTTPExchange` with the attributes that are computed on demand."""
 
     __slots__ = ()
 
@@ -23,18 +23,18 @@ class RequestHead:
 
     @property
     def root_path(self) -> str:
-        """The endpoint's root path; empty if the path is not below it, as for `OPTIONS *` or under another mount."""
+        """The endpoint's root path. Empty if the request path is not below it, such as `*` in `OPTIONS *`."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 
     @property
     def headers(self) -> list[list[bytes]]:
-        """The header fields as `[name, value]` lists: new ones on each access, which the application may change."""
+        """The header fields as `[name, value]` lists. Each access returns new lists, which the caller may change."""
         return [[name, value] for name, value in self.pairs or zip(*self.fields)]  # noqa: B905
 
     @property
     def client(self) -> tuple[str, int] | None:
-        """The address of the client; None for a Unix socket."""
+        """The address of the client. None on a Unix socket."""
         return self.endpoint.client if self.forwarded is None else self.forwarded[0]
 
     @property

@@ -18,11 +18,10 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The sends to one client since it became slow; drop this object when the client has caught up.
+    """The sends to one client since it became slow. Drop this object when the client has caught up.
 
-    In all methods, `unsent` is the number of bytes that the connection has buffered at the moment of the call. Bytes
-    leave in order, so a send is identified by the position in the output at which it ends. Call one of the `shortage`
-    methods before a send is written, and `add` after it.
+    In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Call a
+    `shortage` method before each send is written, and `add` afterwards.
     """
 
     __slots__ = (
@@ -59,23 +58,23 @@ class UnsentSends:
             self._large_end, self._large_bytes, self._large_awaited = self._position, size, False
 
     def add_other(self, size: int) -> None:
-        """Count `size` bytes of the server itself, such as a ping."""
+        """Count `size` bytes that the server itself has written, such as a ping."""
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return the callback to call when the last send is awaited."""
+        """Return a callback that marks the last send as awaited."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
-        """Return the limit that a send of `size` bytes would exceed, for warnings; empty if none."""
+        """Return a warning if a send of `size` bytes would exceed a limit, otherwise an empty string."""
         return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
             size, unsent, most_unawaited, most
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """Like `shortage`, for unawaited sends: `most` bytes, and `most_messages` unless that is 0.
+        """Like `shortage`, for unawaited sends only. The limits are `most` bytes and `most_messages` (0: no limit).
 
-        A single send above the limit is not counted, so that it never disconnects a client by itself.
+        A single send above the limit is not counted, because it alone must not disconnect a client.
         """
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
@@ -90,7 +89,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for all sends: `most` bytes, or one larger send in addition to `most_unawaited` bytes."""
+        """Like `shortage`, for all sends. The limit is `most`, or the largest send plus `most_unawaited` if larger."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"
@@ -117,5 +116,5 @@ class UnsentSends:
             self._large_end = self._large_bytes = 0
 
     def _untaken(self, total: int, end: int, size: int, unsent: int) -> int:
-        """Return how much of `total` bytes is unsent, if their first send, `size` bytes up to `end`, is partly sent."""
+        """Return how many of `total` bytes are unsent. Their first send has `size` bytes and ends at position `end`."""
         return total - max(0, self._position - unsent - (end - size))

@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Waiters:
-    """A set of waiting coroutines, true if there are any. For use on the event loop's thread only."""
+    """A set of waiting coroutines. It is true while a coroutine waits. For use on the event loop's thread only."""
 
     __slots__ = ("_futures",)
 
@@ -33,7 +33,7 @@ class Waiters:
             raise
 
     def remove(self, future: asyncio.Future[None]) -> None:
-        """Remove a cancelled future: an application that polls with a timeout must not leave a future each time."""
+        """Remove a cancelled future, because an application that polls with a timeout would leave many."""
         self._futures = tuple(other for other in self._futures if other is not future)
 
     def wake(self) -> None:

@@ -1,7 +1,7 @@
 """One WebSocket connection, between a gateway and an interface (RFC 6455).
 
-The opening handshake is an HTTP exchange (section 1.3), with the limits of one; a response rejects it. Once it is
-accepted, the session carries messages.
+The opening handshake is an HTTP exchange (section 1.3). A response rejects the handshake. After `accept`, the session
+carries messages.
 
 The table shows the states, in the notation of `exchange`. `notify` is one call of the listener's `on_disconnect`.
 tests/core/test_websocket_session.py reads the table.
@@ -17,7 +17,7 @@ tests/core/test_websocket_session.py reads the table.
     handshake denied      CLOSED       -                -                -
     client gone           CLOSED       -                -                -
 
-Only the thread of its event loop touches a session.
+A session is for use on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def send_close(self, code: int, reason: str) -> None:
-        """Start the closing handshake. At its end, or after its timeout, call `disconnect` of the session."""
+        """Start the closing handshake. Call `session.disconnect` when it ends or times out."""
         raise NotImplementedError
 
     def pause_receiving(self) -> None:
@@ -83,7 +83,7 @@ class WebSocketGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback to call when the last send is awaited; until then that send counts as unawaited."""
+        """Return a callback. The last send counts as unawaited until the callback is called."""
         return None
 
 
@@ -105,7 +105,7 @@ class WebSocketListener:
         raise NotImplementedError
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Handle the end of an accepted connection; `code` is 1006 without a close frame (section 7.1.5)."""
+        """Handle the end of an accepted connection. Without a close frame, `code` is 1006 (section 7.1.5)."""
         raise NotImplementedError
 
 
@@ -116,7 +116,7 @@ class WebSocketSession:
     __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
-        """`request` is the opening handshake, `subprotocols` the client's offers, in its order."""
+        """`request` is the opening handshake. The client offers `subprotocols`, in its order of preference."""
         #: An interface that makes the checks of `send_text` itself may call the gateway's `send_text`.
         self.gateway = gateway
         self.request = request
@@ -138,7 +138,7 @@ class WebSocketSession:
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """Open the connection. Raises LocalProtocolError if it is open, or if the arguments are invalid."""
+        """Open the connection. Raises LocalProtocolError for invalid arguments, or if it is already open."""
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
@@ -150,7 +150,7 @@ class WebSocketSession:
             self.state = OPEN
 
     def send_text(self, text: str) -> None:
-        """Send a text message; dropped once the connection is closing."""
+        """Send a text message. Do nothing once the connection is closing."""
         if self.state is OPEN:
             if not isinstance(text, str):
                 raise _wrong_type("text", "str", text)
@@ -159,7 +159,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message; dropped once the connection is closing."""
+        """Send a binary message. Do nothing once the connection is closing."""
         if self.state is OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _wrong_type("bytes", "bytes", data)
@@ -168,7 +168,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection; later calls are ignored. Raises LocalProtocolError for an invalid code or reason."""
+        """Close the connection, once. Raises LocalProtocolError for an invalid code or reason."""
         check_close(code, reason)
         if self.state is OPEN:
             self.state = CLOSING
@@ -190,7 +190,7 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End the session, because the connection has ended; notify the listener if the session was accepted."""
+        """End the session, because the connection has ended. Notify the listener if the session was accepted."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:
@@ -215,7 +215,7 @@ class WebSocketSession:
 
 
 def check_message(text: object, data: object) -> None:
-    """Raise LocalProtocolError for a malformed message; either argument may be None."""
+    """Raise LocalProtocolError for a malformed message. `text` or `data` may be None."""
     if text is not None:
         if not isinstance(text, str):
             raise _wrong_type("text", "str", text)
@@ -226,7 +226,7 @@ def check_message(text: object, data: object) -> None:
 
 
 def check_close(code: object, reason: object) -> None:
-    """Raise LocalProtocolError for a code that must not be sent (section 7.4), or a malformed reason."""
+    """Raise LocalProtocolError for a malformed reason, or for a code that must not be sent (section 7.4)."""
     if not isinstance(code, int) or code not in CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
@@ -240,7 +240,7 @@ def _wrong_type(key: str, expected: str, value: object) -> LocalProtocolError:
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether `text` can be encoded: it has no lone surrogate."""
+    """Return whether `text` can be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -62,7 +62,7 @@ class Entry:
             )
         if self.threads is not None and adapted(self.app)[1] is not None:
             raise ConfigError(
-                f"{self!r}: threads: ASGIAdapter has threads or an executor as well; expected one of them"
+                f"{self!r}: threads: the ASGIAdapter has threads or an executor as well; leave out one of them"
             )
 
     def with_app(self, app: Any) -> Entry:
@@ -92,18 +92,18 @@ class Entry:
 
 
 def adapted(app: Any) -> tuple[Any, object]:
-    """Return the application inside an adapter that servers of ours need not call, and the pool that it asks for."""
+    """Return `(app, None)`. For one of our adapters, return its application and its pool of threads instead."""
     parts: tuple[Any, object] = getattr(app, "__uvicorn_adapted__", (app, None))
     return parts
 
 
 class Route(Entry):
-    """`Route("/a/b", app)` takes exactly this path; `Route("/a/*", app)` takes `/a` and everything below it.
+    """`Route("/a/b", app)` takes this path only. `Route("/a/*", app)` takes `/a` and every path below it.
 
-    The application sees the request as it would without a Router: its root path stays. With `host`, `protocol`
-    (`"http"` or `"websocket"`) or `methods` it takes such requests only; GET includes HEAD. `threads` gives a WSGI
-    application, or a consumer that is a plain function, a pool of that many threads for this entry. `interface` names
-    the kind of the application, which is detected by default. `name` stands for the path in log lines.
+    The application gets the same root path as without a Router. `host`, `protocol` (`"http"` or `"websocket"`) and
+    `methods` restrict the entry to such requests; GET includes HEAD. `threads` is the size of the entry's own pool, for
+    a WSGI application or a consumer that is a plain function. `interface` names the kind of the application, which is
+    detected by default. `name` replaces the path in log lines.
 
     Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
     """
@@ -124,7 +124,7 @@ class Route(Entry):
         check_path(where, path)
         prefix = path.removesuffix("/*")
         if "*" in prefix:
-            raise ConfigError(f"{where}: '*' stands for everything below, and only at the end: '/prefix/*'")
+            raise ConfigError(f"{where}: expected '*' only at the end: '/prefix/*'")
         is_exact = prefix == path
         protocol, methods = check_protocol(where, protocol, methods)
         super().__init__(
@@ -133,10 +133,10 @@ class Route(Entry):
 
 
 class Mount(Entry):
-    """`Mount("/shop", app)` takes `/shop` and everything below it, and moves the application's root path there.
+    """`Mount("/shop", app)` takes `/shop` and every path below it, and adds the prefix to the root path.
 
-    `SCRIPT_NAME` and `root_path` end with the prefix: for an application that does not know where it lives. The
-    keywords are those of `Route`.
+    Because `SCRIPT_NAME` and `root_path` end with the prefix, the application need not know it. The keywords are the
+    same as for `Route`.
     """
 
     moves_root = True
@@ -157,11 +157,11 @@ class Mount(Entry):
         where = f"Mount({prefix!r:.200})"
         if routes is not None:
             raise ConfigError(
-                f"{where}: routes is an argument of Starlette's Mount; import that one, or mount an application: "
+                f"{where}: only Starlette's Mount has the argument routes; import Mount from Starlette, or write "
                 "Mount('/prefix', app)"
             )
         if prefix in ("", "/", "/*"):
-            raise ConfigError(f"{where}: every path lies below it; write Route('/*', app), or default=app")
+            raise ConfigError(f"{where}: the prefix would take every path; write Route('/*', app), or default=app")
         check_path(where, prefix)
         if "*" in prefix:
             raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")
@@ -187,7 +187,7 @@ class Default(Entry):
 
 
 def check_path(where: str, path: object) -> None:
-    """Raise ConfigError unless some request may have `path`, or its beginning."""
+    """Raise ConfigError for a path or a prefix that no request can have."""
     if not isinstance(path, str) or not path.startswith("/"):
         raise ConfigError(f"{where}: expected a path that begins with '/', such as '/search' or '/search/*'")
     for pattern, reason in _WRONG:
@@ -196,7 +196,7 @@ def check_path(where: str, path: object) -> None:
 
 
 def check_host(where: str, host: object) -> str | None:
-    """Return the host in lower case without its final dot. Raise ConfigError for what is not the name of a host."""
+    """Return the host in lower case without its final dot. Raise ConfigError for a malformed host name."""
     if host is None:
         return None
     text = host.lower().removesuffix(".") if isinstance(host, str) else ""
@@ -210,7 +210,7 @@ def check_host(where: str, host: object) -> str | None:
 def check_protocol(
     where: str, protocol: str | None, methods: Iterable[str] | None
 ) -> tuple[str | None, frozenset[str] | None]:
-    """Return the protocol and the methods, with HEAD if there is GET. Raise ConfigError for invalid ones."""
+    """Return the protocol and the methods. GET adds HEAD. Raise ConfigError for an invalid protocol or method."""
     if protocol not in (None, HTTP, WEBSOCKET):
         raise ConfigError(f"{where}: protocol: expected 'http' or 'websocket', got {protocol!r:.100}")
     if methods is None:

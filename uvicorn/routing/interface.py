@@ -1,6 +1,6 @@
 """The interface of a Router, which owns the interfaces of its applications.
 
-It hands each exchange to the interface of its entry, on an endpoint of the entry's own: without a conversion.
+It passes each exchange, unconverted, to the interface of the entry that takes the request.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Refusal(Interface):
 
 @final
 class RouterInterface(Interface):
-    """Serves exchanges by the interface of the entry that takes them."""
+    """Passes each exchange to the interface of the entry that takes the request."""
 
     name = "router"
 
@@ -58,7 +58,7 @@ class RouterInterface(Interface):
         )
 
     def _join(self, applications: Applications) -> None:
-        """Share the interfaces of equal applications with the other entries, those of nested Routers included."""
+        """Share one interface between entries with equal applications, also across nested Routers."""
         for entry, interface in self._interfaces.items():
             if isinstance(interface, RouterInterface):
                 interface._join(applications)
@@ -67,18 +67,18 @@ class RouterInterface(Interface):
 
     @property
     def parts(self) -> list[Interface]:
-        """The interfaces of the applications, those of nested Routers included."""
+        """The interfaces of the applications, including the applications of nested Routers."""
         return list(dict.fromkeys(part for interface in self._interfaces.values() for part in interface.parts))
 
     async def startup(self) -> None:
         """Start each distinct application, in the order of the entries.
 
-        Raises StartupError, which names the entry, after those that had started are shut down.
+        If a startup fails, shuts the started applications down and raises StartupError, which names the entry.
         """
         await self._applications.startup(self.settings.graceful_seconds)
 
     async def shutdown(self, seconds: float) -> None:
-        """Shut the applications down in reverse order, each with what is left of `seconds`."""
+        """Shut the applications down in reverse order, within `seconds` in total."""
         await self._applications.shutdown(seconds)
 
     def contain_exits(self) -> None:
@@ -87,18 +87,18 @@ class RouterInterface(Interface):
             interface.contain_exits()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Have the application of the request's entry respond, or refuse the request."""
+        """Pass the request to the application of its entry. Without an entry, refuse the request."""
         self._place(exchange, HTTP).serve_http(exchange)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface for a WebSocket handshake, and give the exchange its place."""
+        """Return the interface for a WebSocket handshake, and set the root path of the exchange."""
         return self._place(exchange, WEBSOCKET).at(exchange)
 
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
-        """Return the interface for a request, and the prefixes of the Mounts above it; None if it is refused.
+        """Return the interface for a request, and the prefixes of the Mounts above it. None for a refused request.
 
-        For hosts that can call some applications themselves. `host` is a `host_name`, and `method` that of a preflight;
-        neither matters unless `reads_fields`.
+        For hosts that call some applications without us. `host` is the result of `host_name`, and `method` the result
+        of `intended_method`. Both are ignored unless `reads_fields` is true.
         """
         entry = self._table.find(path, host, protocol, method)
         if entry is None:
@@ -111,7 +111,7 @@ class RouterInterface(Interface):
         return None if found is None else (found[0], prefix + found[1])
 
     def _place(self, exchange: HTTPExchange, protocol: str) -> Interface:
-        """Give the exchange the endpoint of its entry; return the entry's interface."""
+        """Give the exchange the endpoint of its entry. Return the interface of the entry."""
         endpoint = exchange.endpoint
         path = exchange.path
         root_path = ""
@@ -132,14 +132,14 @@ class RouterInterface(Interface):
 
 @final
 class Applications:
-    """The distinct applications of a Router and of those inside, in the order of their entries."""
+    """The distinct applications of a Router and of its nested Routers, in the order of their entries."""
 
     def __init__(self) -> None:
         self._found: list[Application] = []
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface that `entry` shares with an equal application; `interface` if this is the first one."""
+        """Return the interface that equal applications with the same pool share: `interface`, if this is the first."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
@@ -151,7 +151,7 @@ class Applications:
         return interface
 
     async def startup(self, seconds: float) -> None:
-        """Start all in order. If one fails, shut down those before it, within `seconds`; if cancelled, at once."""
+        """Start all applications in order. If one fails, shut down the started ones within `seconds`."""
         for application in self._found:
             try:
                 await application.startup()
@@ -164,7 +164,7 @@ class Applications:
             self._started.append(application)
 
     async def shutdown(self, seconds: float) -> None:
-        """Shut down all that have started, in reverse order, within `seconds`; log those that fail or hang."""
+        """Shut down the started applications in reverse order, within `seconds`. Log each that fails or hangs."""
         loop = asyncio.get_running_loop()
         last = loop.time() + seconds
         ending: list[tuple[Entry, asyncio.Task[None]]] = []
@@ -188,7 +188,7 @@ class Applications:
 
 @final
 class Application:
-    """One application, and its interfaces: one for each pool of threads."""
+    """One application, with an interface for each pool of threads."""
 
     def __init__(self, entry: Entry, app: Any, pool: object, interface: Interface) -> None:
         #: The first entry that names it.
@@ -198,7 +198,7 @@ class Application:
         self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
 
     def interface(self, pool: object, new: Interface) -> Interface:
-        """Return the interface with `pool`, which is `new` if there is none yet."""
+        """Return the interface that uses `pool`. If there is none yet, add `new`."""
         for known, interface in self._interfaces:
             if known == pool:
                 return interface

@@ -1,4 +1,4 @@
-"""From a request's head to its entry, or to the answer if no entry takes it."""
+"""Finds the entry for a request head, or the answer to a request that no entry takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_FOUND: Final = Answer(404, ERROR_HEADERS, b"Not Found\n")
 
 
 def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method: str) -> E | None:
-    """Return the entry for a request. `path` begins below the root path."""
+    """Return the entry for a request. `path` is the path without the root path."""
     if method == "OPTIONS" and table.has_methods:
         method = intended_method(method, field_value(fields, b"access-control-request-method"))
     host = host_name(field_value(fields, b"host")) if table.has_hosts else ""
@@ -32,7 +32,7 @@ def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method
 
 
 def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer:
-    """Return the answer to a request that no entry takes: 405 if entries for its path take other methods."""
+    """Return the answer to a request that no entry takes: 405 if its path has entries for other methods, else 404."""
     allowed = table.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
     if not allowed:
         return NOT_FOUND
@@ -41,11 +41,11 @@ def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer
 
 
 def intended_method(method: str, asked: str) -> str:
-    """Return the method, or the one that a CORS preflight asks for: the application that will serve it answers."""
+    """Return the method of a request. For a CORS preflight, return the method of the request that will follow."""
     return asked.strip() or method if method == "OPTIONS" else method
 
 
 def field_value(fields: Fields, name: bytes) -> str:
-    """Return the value of a field, of the first if it is repeated; empty if there is none."""
+    """Return the value of the first field with this name, or an empty value."""
     names, values = fields
     return values[names.index(name)].decode("latin-1") if name in names else ""

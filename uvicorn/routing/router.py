@@ -1,4 +1,4 @@
-"""`Router`: an application, of no kind, that hands each request to an application of any kind."""
+"""`Router`, which passes each request to one of its applications. These may be of different kinds."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NO_KIND: Final = (
 
 @final
 class Router:
-    """`Router(*entries, default=app)` hands each request to the application of its most specific entry.
+    """`Router(*entries, default=app)` passes each request to the application of the most specific entry for it.
 
-    `entries` are `Route` and `Mount`, in any order; `default` takes all other requests. Applications may be of any
-    kind, other Routers included. Without a default, a request that no entry takes is answered with 404, or with 405 if
-    the entries for its path take other methods.
+    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Applications may be of
+    any kind, including Routers. Without a default, a request that no entry takes is answered with 404, or with 405 if
+    its path has entries for other methods.
 
-    Each distinct application is started once, in the order of the entries, the default last.
+    Each distinct application is started once, in the order of the entries. The default is started last.
 
     Raises ConfigError for entries that take the same requests.
     """
@@ -57,7 +57,7 @@ class Router:
 
     @property
     def applications(self) -> list[Any]:
-        """The distinct applications, those of Routers inside included, in the order in which they are started."""
+        """The distinct applications in the order of their startup, including the applications of nested Routers."""
         found: list[Any] = []
         for app in (*(entry.app for entry in self.entries), *(() if self.default is None else (self.default,))):
             for inner in app.applications if isinstance(app, Router) else (app,):
@@ -71,16 +71,17 @@ class Router:
         return None if self._table.default is None else self._table.default.app
 
     def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
-        """Return the entry that takes a request; None if it is answered with 404 or 405.
+        """Return the entry that takes a request, or None for a request that is answered with 404 or 405.
 
         `path` is decoded and does not include the root path. The default application is returned in an entry, as `app`.
         """
         return self._table.find(path, host_name(host), protocol, method)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
-        """Return a Router whose applications are wrapped: `wrap(app)` is called once for each distinct one.
+        """Return a Router whose applications are wrapped. `wrap(app)` is called once for each distinct application.
 
-        For middleware that takes applications of every kind. Routers and adapters inside stay where they are.
+        For middleware that takes applications of every kind. Nested Routers and adapters are kept, and `wrap` is called
+        for the applications inside.
         """
         wrapped: list[tuple[Any, Any]] = []
 
@@ -105,9 +106,9 @@ class Router:
         return RouterInterface(self, self._table, settings)
 
     def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:
-        """Serve a message for middleware of the channels kind; only channels applications can be reached so.
+        """Serve a message for middleware of the channels kind. Such middleware reaches channels applications only.
 
-        Raises InterfaceError for an application of another kind, and for a call as any other application.
+        Raises InterfaceError for an application of another kind, and for a call with other arguments.
         """
         if len(arguments) == 2 and isinstance(arguments[1], Mapping) and "reply" in arguments[1]:
             return self._call_channels(*arguments)

@@ -1,8 +1,8 @@
-"""The table of a Router: finds the entry for a request. Pure: no I/O, and the work is bounded by the table.
+"""The table of a Router, which finds the entry for a request. Without I/O; the table bounds the work.
 
-The most specific entry wins, in whatever order they were written: an entry with a host before one without, an exact
-path before a prefix, a longer prefix before a shorter one, then an entry with a protocol, then one with methods. An
-entry that does not take the request's protocol or method is passed over.
+The most specific entry wins, regardless of the order in which the entries were written. An entry with a host comes
+first, then an exact path, then a longer prefix, then an entry with a protocol, then an entry with methods. An entry
+that does not take the request's protocol or method is skipped.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ class TableEntry(Protocol):
 
     @property
     def prefix(self) -> str:
-        """The path, without the `/*` of one that takes everything below it."""
+        """The path without a final `/*`."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether it takes `prefix` alone, and nothing below it."""
+        """Whether the entry takes `prefix` only, and no path below it."""
 
     @property
     def host(self) -> str | None:
-        """The host in lower case, without port and final dot; None for all."""
+        """The host in lower case, without port and final dot. None for all hosts."""
 
     @property
     def protocol(self) -> str | None:
-        """`http` or `websocket`; None for both."""
+        """`http` or `websocket`. None for both."""
 
     @property
     def methods(self) -> frozenset[str] | None:
-        """The methods, with HEAD if there is GET; None for all. An entry with methods takes no WebSocket."""
+        """The methods, with HEAD if there is GET. None for all methods. An entry with methods takes no WebSocket."""
 
 
 E = TypeVar("E", bound=TableEntry)
@@ -45,10 +45,10 @@ E = TypeVar("E", bound=TableEntry)
 
 @final
 class Table(Generic[E]):
-    """The entries of one Router, and the default, which takes whatever no entry takes."""
+    """The entries of one Router, and its default."""
 
     def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
-        """Raise ConfigError for two entries of the same rank that would both take some request."""
+        """Raise ConfigError if two entries of the same rank would take the same request."""
         self.entries = tuple(entries)
         self.default = default
         #: The entries that have no host.
@@ -67,7 +67,7 @@ class Table(Generic[E]):
             paths.root.complete()
 
     def find(self, path: str, host: str, protocol: str, method: str) -> E | None:
-        """Return the entry for a request, or None. `path` is decoded, and begins below the root path."""
+        """Return the entry for a request, or None. `path` is decoded, without the root path."""
         entry = None
         if self.has_hosts and (paths := self._hosts.get(host)) is not None:
             entry = paths.find(path, protocol, method)
@@ -76,7 +76,7 @@ class Table(Generic[E]):
         return self.default if entry is None else entry
 
     def allowed_methods(self, path: str, host: str) -> frozenset[str]:
-        """Return the methods of the HTTP entries for `path`. `find` has found none of them, so all have methods."""
+        """Return the methods of the HTTP entries for `path`. For use after `find` has returned None."""
         return frozenset().union(
             *(
                 entry.methods or ()
@@ -89,7 +89,7 @@ class Table(Generic[E]):
 
 
 def host_name(field: str) -> str:
-    """Return the host of a `host` field in lower case, without port and final dot; anything for a malformed one."""
+    """Return the host of a `host` field in lower case, without port and final dot. Malformed fields pass."""
     text = field.lower()
     if text.startswith("["):
         return text[: text.find("]") + 1]
@@ -97,7 +97,7 @@ def host_name(field: str) -> str:
 
 
 class _Node(Generic[E]):
-    """One segment of the prefixes in the table."""
+    """A node of the tree of prefixes, for one path segment."""
 
     __slots__ = ("below", "candidates", "certain", "entries")
 
@@ -111,7 +111,7 @@ class _Node(Generic[E]):
         self.certain: E | None = None
 
     def complete(self, shorter: tuple[E, ...] = ()) -> None:
-        """Set the candidates here and below."""
+        """Set the candidates of this node and of all nodes below."""
         self.candidates = (*self.entries, *shorter)
         if self.candidates and self.candidates[0].protocol is None and self.candidates[0].methods is None:
             self.certain = self.candidates[0]
@@ -134,7 +134,7 @@ class Paths(Generic[E]):
         self._cut = 1
 
     def add(self, entry: E) -> None:
-        """Add an entry behind the more specific ones with the same path. Raise ConfigError if another equals it."""
+        """Add an entry after the more specific entries with the same path. Raise ConfigError for an equal entry."""
         if entry.is_exact:
             self._longest_exact = max(self._longest_exact, len(entry.prefix))
             entries = self._exact.setdefault(entry.prefix, [])
@@ -191,7 +191,7 @@ def _takes(entry: TableEntry, protocol: str, method: str) -> bool:
 
 
 def _overlap(one: TableEntry, other: TableEntry) -> bool:
-    """Whether two entries of the same path, host and rank take some request both."""
+    """Whether two entries of the same path, host and rank would take the same request."""
     if one.protocol != other.protocol:
         return False
     return one.methods is None or other.methods is None or not one.methods.isdisjoint(other.methods)
