@@ -33,6 +33,22 @@ def test_the_reloader_watches_files_that_are_included(tmp_path: Path) -> None:
     assert str(tmp_path / "page.html") in Selection([str(tmp_path)], ["*.html"], [])
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("shop/templates/shop/page.html", True), ("templates/mail.txt", True), ("shop/page.html", False)],
+)
+def test_reloader_of_a_django_site_watches_its_templates(
+    name: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "project.settings")
+    assert (str(tmp_path / name) in Selection([str(tmp_path)], [], [])) is expected
+
+
+def test_reloader_without_django_settings_ignores_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    assert str(tmp_path / "templates" / "page.html") not in Selection([str(tmp_path)], [], [])
+
+
 def test_the_reloader_ignores_files_that_are_excluded(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["app.py"])
 

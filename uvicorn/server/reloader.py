@@ -23,6 +23,8 @@ logger = logging.getLogger("uvicorn.error")
 
 INCLUDED: Final = ("*.py",)
 EXCLUDED: Final = (".*", ".py[cod]", ".sw.*", "~*")
+# Suffixes of Django's templates, in folders named `templates`.
+TEMPLATES: Final = (".html", ".txt")
 
 
 def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
@@ -65,12 +67,15 @@ class Selection:
         # As in the public release, the user's `includes` replace equal default `excludes`.
         self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
         self._includes = [pattern for pattern in self._includes if pattern not in excludes]
+        # Django keeps templates in memory, with DEBUG too; only its own reloader drops them.
+        self._includes_templates = "DJANGO_SETTINGS_MODULE" in os.environ
 
     def __contains__(self, name: str) -> bool:
         path = Path(name)
         if not any(path.is_relative_to(folder) for folder in self.folders):
             return False
-        return _fits(path, self._includes) and not _fits(path, self._excludes)
+        is_template = self._includes_templates and "templates" in path.parts and path.suffix in TEMPLATES
+        return (is_template or _fits(path, self._includes)) and not _fits(path, self._excludes)
 
 
 def _fits(path: Path, patterns: Sequence[str]) -> bool:
