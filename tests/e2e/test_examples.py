@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import http.client
 import io
 import json
@@ -14,25 +13,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from email.message import Message
-from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import NamedTuple
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
 
 import pytest
 from websockets.sync.client import connect
 
+from tests.e2e.example_site import CLEAN, PASSWORD, Browser, example
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
 
 ROOT = Path(__file__).parents[2]
 HELLO, FLASK, DJANGO = ROOT / "examples/hello", ROOT / "examples/flask", ROOT / "examples/django"
 
-CLEAN = {"PYTHONDONTWRITEBYTECODE": "1"}
 LARGE = bytes(range(256)) * 12_000
-PASSWORD = "correct horse battery staple"
 
 FIVE_THOUSAND_ENTRIES = """
 from guestbook.models import Entry
@@ -41,61 +33,8 @@ Entry.objects.bulk_create(Entry(id=number, name="Ada", text=f"entry, {number}") 
 """
 
 
-class Page(NamedTuple):
-    status: int
-    url: str
-    headers: Message
-    content: bytes
-
-    @property
-    def text(self) -> str:
-        return html.unescape(self.content.decode())
-
-
-class Browser:
-    """A client that keeps cookies, follows redirects, and sends forms with their hidden fields."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._root = f"http://127.0.0.1:{server.port}"
-        self._open = build_opener(ProxyHandler({}), HTTPCookieProcessor(CookieJar())).open
-
-    def get(self, path: str) -> Page:
-        return self._ask(Request(self._root + path))
-
-    def submit(self, path: str, fields: dict[str, str], file: bytes | None = None) -> Page:
-        fields = {**dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', self.get(path).text)), **fields}
-        kind, content = "application/x-www-form-urlencoded", urlencode(fields).encode()
-        if file is not None:
-            kind, content = "multipart/form-data; boundary=limit", multipart(fields, file)
-        return self._ask(Request(self._root + path, content, {"content-type": kind}))
-
-    def _ask(self, request: Request) -> Page:
-        try:
-            response = self._open(request, timeout=LONGEST_WAIT)
-        except HTTPError as error:
-            response = error
-        with response:
-            return Page(response.status, response.url.removeprefix(self._root), response.headers, response.read())
-
-
-def multipart(fields: dict[str, str], file: bytes) -> bytes:
-    """Return a form with a file called large.bin; its boundary is `limit`."""
-    parts = [f'--limit\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{fields[name]}\r\n' for name in fields]
-    head = '--limit\r\ncontent-disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
-    return "".join(parts).encode() + head.encode() + file + b"\r\n--limit--\r\n"
-
-
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@contextmanager
-def example(folder: Path, app: str, **variables: str) -> Iterator[ServerProcess]:
-    """Serve until Ctrl-C. Fail if the server does not survive it or logs an error."""
-    with running_server(folder, app, env=CLEAN | variables) as server:
-        yield server
-        assert server.stop(signal.SIGINT) == 0
-        assert not re.search("ERROR|Warning|Traceback", server.stderr), server.stderr
 
 
 def first_line(server: ServerProcess, path: str) -> bytes:

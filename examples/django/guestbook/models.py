@@ -1,6 +1,7 @@
 """What the database keeps."""
 
 from django.db import models
+from uvicorn.django import publish_on_commit
 
 
 class Entry(models.Model):
@@ -12,6 +13,10 @@ class Entry(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "entries"
+
+    def save(self, *args, **kwargs):
+        super().save(*args, **kwargs)
+        publish_on_commit("members", {"text": str(self)})
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}"

@@ -1,32 +1,33 @@
-"""Synchronous views, each on a thread of the server's pool, and an asynchronous one."""
+"""The pages of the guestbook."""
 
 import csv
 from itertools import chain
 
+from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.forms import modelform_factory
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from guestbook.models import Entry
-from guestbook.news import tell
 
 EntryForm = modelform_factory(Entry, fields=["name", "text", "file"])
 
 
-def index(request: HttpRequest) -> HttpResponse:
+async def index(request: HttpRequest) -> HttpResponse:
     """The newest entries and a form; Django keeps an upload of more than 2.5 MB on disk while it arrives."""
     form = EntryForm(request.POST or None, request.FILES or None)
     if form.is_valid():
-        entry = form.save()
-        tell(f"{entry.name} has signed")
+        await sync_to_async(form.save)()
         messages.success(request, "Your entry has been added.")
         return redirect("index")
-    return render(request, "guestbook/index.html", {"form": form, "entries": Entry.objects.all()[:50]})
+    entries = [entry async for entry in Entry.objects.all()[:50]]
+    user = await request.auser()
+    return render(request, "guestbook/index.html", {"form": form, "entries": entries, "user": user})
 
 
 async def recent(request: HttpRequest) -> JsonResponse:
-    """The newest entries, for programs. `project/asgi.py` gives this path to Django's asynchronous handler."""
+    """The newest entries, for programs."""
     entries = [{"name": entry.name, "text": entry.text} async for entry in Entry.objects.all()[:10]]
     return JsonResponse({"entries": entries})
 

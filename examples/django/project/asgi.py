@@ -1,19 +1,24 @@
-"""The same site with its first asynchronous paths: `uvicorn project.asgi:app`."""
+"""The site for asynchronous servers."""
 
 import asyncio
+import os
 
 from django.core.asgi import get_asgi_application
 from uvicorn import Route, Router
 from uvicorn.broadcast import BroadcastMiddleware
-from uvicorn.django import DjangoThreads
+from uvicorn.django import DjangoThreads, login_required
 
 from project.wsgi import application
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
+asynchronous = DjangoThreads(get_asgi_application())
+
+
+@login_required
 async def live(message, channels):
-    """A page that wants to know what happens while it is open. It leaves the group when it goes."""
     if message["channel"] == "websocket.connect":
-        await channels["groups"].send({"group": "news", "add": channels["reply"].name})
+        await channels["groups"].send({"group": "members", "add": channels["reply"].name})
 
 
 async def ticks(message, channels):
@@ -28,15 +33,10 @@ async def ticks(message, channels):
     await reply.send({"content": b"done\n"})
 
 
-# For asynchronous views: sessions, logins and CSRF work as before; each request has database connections of its own.
-asynchronous = DjangoThreads(get_asgi_application())
-
 app = Router(
+    Route("/", asynchronous),
     Route("/recent", asynchronous),
     Route("/ticks", ticks),
-    Route("/live", live, protocol="websocket"),
+    Route("/live", BroadcastMiddleware(DjangoThreads(live), gaps=False), protocol="websocket"),
     default=application,
 )
-
-# Django's own code needs none of this: a view or a command publishes, whatever process it runs in.
-app = BroadcastMiddleware(app, gaps=False)

@@ -13,6 +13,7 @@ SECRET_KEY = "django-insecure: for this example only, and known to everybody"
 DEBUG = True
 
 INSTALLED_APPS = [
+    "uvicorn.django",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -48,6 +49,7 @@ TEMPLATES = [
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
+UVICORN_APPLICATION = "project.asgi.app"
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,4 +1,4 @@
-"""The site for any WSGI server: `uvicorn project.wsgi:application`, or gunicorn with the same argument."""
+"""The site for any WSGI server."""
 
 import os
 

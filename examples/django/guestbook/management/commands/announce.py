@@ -1,4 +1,4 @@
-"""`python manage.py announce "Lunch is ready"` shows a line on every open page, whichever process serves it."""
+"""`python manage.py announce "Lunch is ready"` shows a line on the open pages of all members."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from uvicorn.errors import BroadcastUnavailable
 
 
 class Command(BaseCommand):
-    help = "Show a line on every open page of the guestbook."
+    help = "Show a line on each front page that a logged-in user has open."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            publish("news", {"text": options["text"]})
+            publish("members", {"text": options["text"]})
         except BroadcastUnavailable as error:
-            raise CommandError(f"nobody was told: {error}") from error
+            raise CommandError(f"not sent: {error}") from error

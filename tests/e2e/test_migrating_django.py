@@ -1,0 +1,286 @@
+"""The steps of docs/migrating-django.md lead from a plain Django site to examples/django, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.e2e.example_site import CLEAN, PASSWORD, Browser, Page
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+
+ROOT: Final = Path(__file__).parents[2]
+EXAMPLE: Final = ROOT / "examples/django"
+STORY: Final = (ROOT / "docs/migrating-django.md").read_text(encoding="utf-8")
+DIFFS: Final = re.findall(r"^```diff\n(.*?)^```$", STORY, re.MULTILINE | re.DOTALL)
+STEPS: Final = range(1, 7)
+
+#: What is in the example, and not in the story.
+BESIDE: Final = shutil.ignore_patterns("README.md", "management", "__pycache__", "*.sqlite3", "uploads")
+
+PAGES: Final = [
+    "/",
+    "/recent",
+    "/entries.csv",
+    "/entries/1/file",
+    "/entries/2/file",
+    "/nowhere",
+    "/static/guestbook/style.css",
+    "/static/admin/css/base.css",
+    "/admin/",
+    "/admin/guestbook/entry/",
+    "/admin/guestbook/entry/1/change/",
+]
+#: Fields that depend on the time, the server, the connection, or the length of a random token.
+NOT_COMPARED: Final = {"date", "expires", "server", "connection", "transfer-encoding", "content-length"}
+#: The lines that steps 4 and 6 add to the front page; without a login the first is blank.
+ADDED: Final = rb'^    (<pre id="news".*?\n.*?</script>)?\n|^    <a href="/ticks">.*?\n'
+
+SEED: Final = """
+from django.contrib.auth import get_user_model
+from django.core.files.base import ContentFile
+from django.test import Client
+from guestbook.models import Entry
+Entry.objects.create(name="Ada", text="naïve <b>", file=ContentFile(bytes(range(256)) * 400, "ada.bin"))
+Entry.objects.create(name="Grace", text="without a file")
+client = Client()
+client.force_login(get_user_model().objects.get())
+print(client.cookies["sessionid"].value)
+"""
+
+
+class Gunicorn(ServerProcess):
+    """gunicorn with its own workers."""
+
+    @property
+    def port(self) -> int:
+        found = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", self.stderr)
+        assert found is not None, self.stderr
+        return int(found.group(1))
+
+
+class Data(NamedTuple):
+    folder: Path
+    session: str
+
+
+Serve = Callable[[Path, Data], AbstractContextManager[ServerProcess]]
+
+
+def apply(site: Path, step: int, *options: str) -> None:
+    """Apply the diff of a step as a reader does; with `-R` take it back."""
+    done = subprocess.run(
+        ["git", "apply", *options, "-"],
+        cwd=site,
+        input=DIFFS[step - 1],
+        text=True,
+        capture_output=True,
+        check=False,
+        env={"GIT_CEILING_DIRECTORIES": str(site.parent), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def files(site: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(site)): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+
+
+def manage(site: Path, data: Path, *arguments: str) -> str:
+    variables = CLEAN | {"EXAMPLE_DATA": str(data), "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    done = run_command(site, *arguments, env=variables, program=("manage.py",))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return the site at the start and after each step: the example, with the steps taken back one after another."""
+    folder = tmp_path_factory.mktemp("sites")
+    shutil.copytree(EXAMPLE, folder / "6", ignore=BESIDE)
+    for step in reversed(STEPS):
+        shutil.copytree(folder / str(step), folder / str(step - 1))
+        apply(folder / str(step - 1), step, "-R")
+    return [folder / str(number) for number in range(7)]
+
+
+@pytest.fixture(scope="module")
+def seeded(sites: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Make the data of the site at its start: an administrator, who is logged in, and two entries."""
+    folder = tmp_path_factory.mktemp("data")
+    manage(sites[0], folder, "migrate")
+    manage(sites[0], folder, "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.com")
+    return Data(folder, manage(sites[0], folder, "shell", "-c", SEED).split()[-1])
+
+
+@pytest.fixture
+def data(seeded: Data, tmp_path: Path) -> Data:
+    """Return a copy, which a test may change."""
+    shutil.copytree(seeded.folder, tmp_path / "data")
+    return seeded._replace(folder=tmp_path / "data")
+
+
+def variables(data: Data) -> dict[str, str]:
+    return CLEAN | {"EXAMPLE_DATA": str(data.folder), "UVICORN_BROADCAST_URL": "memory://"}
+
+
+@contextmanager
+def under_gunicorn(site: Path, data: Data) -> Iterator[ServerProcess]:
+    options = ("project.wsgi:application", "--threads", "4")
+    program = ("-m", "gunicorn")
+    with running_server(site, *options, env=variables(data), program=program, addresses=0, kind=Gunicorn) as server:
+        server.wait_for_line("Booting worker")
+        yield server
+
+
+@contextmanager
+def under_uvicorn(site: Path, data: Data, app: str = "project.asgi:app") -> Iterator[ServerProcess]:
+    with running_server(site, app, env=variables(data)) as server:
+        yield server
+        assert server.stop() == 0
+        assert not re.search("ERROR|Warning|Traceback", server.stderr), server.stderr
+
+
+def by_wsgi(site: Path, data: Data) -> AbstractContextManager[ServerProcess]:
+    return under_uvicorn(site, data, "project.wsgi:application")
+
+
+def served(sites: list[Path], step: int, data: Data) -> AbstractContextManager[ServerProcess]:
+    """Serve the site after a step by the command of that step."""
+    serve: Serve = {1: under_gunicorn, 2: by_wsgi}.get(step, under_uvicorn)
+    return serve(sites[step], data)
+
+
+class Answer(NamedTuple):
+    status: int
+    url: str
+    fields: list[tuple[str, str]]
+    content: bytes
+
+
+def answer(page: Page, port: int) -> Answer:
+    """Return the parts that are equal at each step: all but random tokens, the port and added lines."""
+    fields = [
+        # The values of cookies are random.
+        (name.lower(), value.partition("=")[0] if name.lower() == "set-cookie" else value)
+        for name, value in page.headers.items()
+        if name.lower() not in NOT_COMPARED
+    ]
+    content = re.sub(rb'(name="csrfmiddlewaretoken" value=)"\w+"', rb"\1", page.content)
+    content = content.replace(b"127.0.0.1:%d" % port, b"127.0.0.1")
+    if page.url == "/":
+        content = re.sub(ADDED, b"", content, flags=re.MULTILINE)
+    return Answer(page.status, page.url, sorted(fields), content)
+
+
+def answers(server: ServerProcess, data: Data) -> dict[tuple[str, str], Answer]:
+    """Visit each page without a login, then with one."""
+    logged_in = {"cookie": f"sessionid={data.session}"}
+    return {
+        (path, user): answer(Browser(server, fields).get(path), server.port)
+        for path in PAGES
+        for user, fields in (("anonymous", {}), ("admin", logged_in))
+    }
+
+
+@pytest.fixture(scope="module")
+def at_the_start(sites: list[Path], seeded: Data) -> dict[tuple[str, str], Answer]:
+    with under_gunicorn(sites[0], seeded) as server:
+        return answers(server, seeded)
+
+
+def live(server: ServerProcess, headers: dict[str, str] | None = None) -> ClientConnection:
+    root = f"127.0.0.1:{server.port}"
+    return connect(f"ws://{root}/live", additional_headers=headers, open_timeout=LONGEST_WAIT)
+
+
+def changed_lines(diff: str) -> int:
+    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
+    return sum(line[0] in "+-" and line[1:].strip() != "" for line in lines)
+
+
+def test_story_has_a_diff_for_each_step() -> None:
+    assert len(DIFFS) == len(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step_changes_fewer_than_15_lines(step: int) -> None:
+    assert changed_lines(DIFFS[step - 1]) < 15
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_of_the_story_names_the_way_back(step: int) -> None:
+    section = STORY.split("\n## ")[step + 1]
+    assert "\n**Go back:**" in section
+
+
+def test_site_at_the_start_does_not_mention_this_server(sites: list[Path]) -> None:
+    assert [name for name, content in files(sites[0]).items() if b"uvicorn" in content] == []
+
+
+def test_steps_applied_to_the_start_give_the_same_sites_as_steps_taken_back(sites: list[Path], tmp_path: Path) -> None:
+    site = shutil.copytree(sites[0], tmp_path / "site", ignore=BESIDE)
+    for step in STEPS:
+        apply(site, step)
+        assert files(site) == files(shutil.copytree(sites[step], tmp_path / str(step), ignore=BESIDE)), step
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_pages_after_a_step_are_those_of_the_start(
+    step: int, sites: list[Path], data: Data, at_the_start: dict[tuple[str, str], Answer]
+) -> None:
+    with served(sites, step, data) as server:
+        assert answers(server, data) == at_the_start
+
+
+@pytest.mark.parametrize("serve", [under_gunicorn, by_wsgi])
+def test_pages_of_the_finished_site_by_wsgi_are_those_of_the_start(
+    serve: Serve, sites: list[Path], data: Data, at_the_start: dict[tuple[str, str], Answer]
+) -> None:
+    with serve(sites[6], data) as server:
+        assert answers(server, data) == at_the_start
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_form_with_an_upload_works_after_a_step(step: int, sites: list[Path], data: Data) -> None:
+    with served(sites, step, data) as server:
+        page = Browser(server).submit("/", {"name": "Eve", "text": f"step {step}"}, b"a file")
+        newest = json.loads(Browser(server).get("/recent").content)["entries"][0]
+    assert "has been added" in page.text
+    assert newest == {"name": "Eve", "text": f"step {step}"}
+
+
+@pytest.mark.parametrize("step", [4, 5, 6])
+def test_save_in_the_admin_reaches_the_page_of_a_logged_in_user(step: int, sites: list[Path], data: Data) -> None:
+    cookie = {"cookie": f"sessionid={data.session}"}
+    with served(sites, step, data) as server, live(server, cookie) as page:
+        browser = Browser(server)
+        browser.submit("/admin/login/?next=/admin/", {"username": "admin", "password": PASSWORD})
+        browser.submit("/admin/guestbook/entry/add/", {"name": "Grace", "text": "by the admin"})
+        assert page.recv(LONGEST_WAIT) == "Grace: by the admin"
+
+
+def test_websocket_of_an_anonymous_user_is_rejected(sites: list[Path], data: Data) -> None:
+    with served(sites, 4, data) as server:
+        with pytest.raises(InvalidStatus) as caught:
+            live(server)
+        assert caught.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("step", [3, 4, 5, 6])
+def test_table_after_a_step_passes_the_check(step: int, sites: list[Path], data: Data) -> None:
+    done = run_command(sites[step], "project.asgi:app", "--check", env=variables(data))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("step", [0, *STEPS])
+def test_site_after_a_step_passes_the_system_checks_of_django(step: int, sites: list[Path], data: Data) -> None:
+    assert "no issues" in manage(sites[step], data.folder, "check")
