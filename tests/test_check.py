@@ -61,6 +61,10 @@ MISTAKES = {
         "Route('/live', protocol='websocket'): an application of the kind wsgi has no WebSockets and gets handshakes "
         "as GET requests; remove protocol='websocket', or name an application of another kind"
     ],
+    ("shifted",): [
+        "Route('/wrong', protocol='websocket') new: an application of the kind wsgi has no WebSockets and gets "
+        "handshakes as GET requests; remove protocol='websocket', or name an application of another kind"
+    ],
     ("session_cookies",): [
         "Mount('/shop') and Mount('/forum'): both have the session cookie 'session', and each empties the other's "
         "session; set another SESSION_COOKIE_NAME, or the same SECRET_KEY, in one of them"
@@ -122,6 +126,27 @@ up to 38 threads a process
 def test_routes_prints_the_table_and_exits_with_0(invoke: Invoke) -> None:
     lines, status = invoke("sound", "--routes")
     assert (lines, status) == (TABLE.splitlines(), 0)
+
+
+SHIFTED_TABLE = """\
+entry          protocol   kind   application         lane
+/search/*      any        shift  old shifted:site    16 threads   5 % by cookie visitor
+                                 new shifted:search  loop
+/live          websocket  shift  old shifted:search  loop         shifted:share() % by shifted:visitor
+                                 new shifted:live    loop
+/in (mounted)  any        shift  old shifted:site    16 threads   0 %
+/in/a          any        shift  new shifted:live    loop
+/in/*          any        shift  new shifted:search  loop
+/wrong         websocket  shift  old shifted:live    loop         100 %
+                                 new shifted:site    16 threads
+*              any        wsgi   shifted:site        16 threads
+up to 16 threads a process
+"""
+
+
+def test_routes_prints_the_old_and_the_new_side_of_a_shift_and_its_share(invoke: Invoke) -> None:
+    lines, status = invoke("shifted", "--routes")
+    assert (lines, status) == (SHIFTED_TABLE.splitlines(), 0)
 
 
 def test_hints_of_check_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:

@@ -111,7 +111,7 @@ def test_application_and_app_of_different_kinds_are_rejected_and_named(write: Wr
 
 
 ROUTER_OF_APP = (
-    "from uvicorn import Mount, Route, Router, WSGIAdapter\n"
+    "from uvicorn import Mount, Route, Router, Shift, WSGIAdapter\n"
     "from uvicorn.broadcast import BroadcastMiddleware\n"
     "def pages(environ, start_response): ...\n"
     "async def live(message, channels): ...\n"
@@ -125,6 +125,8 @@ ROUTER_OF_APP = (
         ("application = pages; app = Router(Mount('/old', Router(default=pages)), default=live)", "app"),
         ("app = Router(default=pages); application = WSGIAdapter(app)", "app"),
         ("application = pages; app = BroadcastMiddleware(Router(default=pages))", "app"),
+        ("application = pages; app = Shift(pages, live)", "app"),
+        ("app = pages; application = Router(Route('/live', Shift(pages, live)))", "application"),
     ],
 )
 def test_M35_router_that_serves_the_modules_other_application_is_chosen(

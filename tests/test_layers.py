@@ -214,6 +214,7 @@ TESTED_ELSEWHERE: Final = {
     "django/cleaning.py": "django/test_lanes.py",
     "django/management/commands/runserver.py": "django/test_runserver.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
+    "routing/applications.py": "routing/test_interface.py",
     "server/continuing_handlers.py": "server/test_heads_only.py",
     "server/http1_gateway.py": "server/test_http1.py",
     "server/http1_timeouts.py": "security/test_resources.py",

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
     from uvicorn.config import Config
     from uvicorn.main import main, run
-    from uvicorn.routing import Mount, Route, Router
+    from uvicorn.routing import Mount, Route, Router, Shift, client, cookie, header
     from uvicorn.server.server import Server
 
 __all__ = [
-    "ASGI3Adapter", "ASGIAdapter", "Config", "Mount", "Route", "Router", "Server", "WSGIAdapter", "__version__", "main",
-    "run",
+    "ASGI3Adapter", "ASGIAdapter", "Config", "Mount", "Route", "Router", "Server", "Shift", "WSGIAdapter",
+    "__version__", "client", "cookie", "header", "main", "run",
 ]  # fmt: skip
 
 # Imported on first use: a supervisor does not need them and saves 10 MiB.
@@ -33,7 +33,11 @@ _HOMES: Final = {
     "Route": "uvicorn.routing",
     "Router": "uvicorn.routing",
     "Server": "uvicorn.server.server",
+    "Shift": "uvicorn.routing",
     "WSGIAdapter": "uvicorn.adapters",
+    "client": "uvicorn.routing",
+    "cookie": "uvicorn.routing",
+    "header": "uvicorn.routing",
     "main": "uvicorn.main",
     "run": "uvicorn.main",
 }

@@ -16,7 +16,9 @@ from uvicorn.interfaces.detect import build_interface, guessed_from
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.routing.entries import Default, Entry, adapted
 from uvicorn.routing.interface import RouterInterface
+from uvicorn.routing.keys import Key
 from uvicorn.routing.router import Router
+from uvicorn.routing.shift import Shift, ShiftInterface, Side
 from uvicorn.routing.table import HTTP, WEBSOCKET
 from uvicorn.settings import Settings
 
@@ -35,6 +37,8 @@ class Leaf(NamedTuple):
     #: The adapters and middleware objects around the application.
     wrappers: tuple[Any, ...]
     interface: Interface
+    #: The Shifts above the application, each with the side that leads to it, `old` or `new`, and the number of places.
+    sides: tuple[tuple[Shift, str, int], ...] = ()
 
     @property
     def entry(self) -> Entry | None:
@@ -68,10 +72,16 @@ class Leaf(NamedTuple):
     def pool(self) -> tuple[object, ...]:
         """A key that is equal for applications that share a pool of threads."""
         own = next((entry for _, entry in reversed(self.places) if entry.threads is not None), None)
-        return id(self.app), own or (adapted(self.entry.app)[1] if self.entry is not None else None)
+        return id(self.app), own or adapted(self.wrappers[0] if self.wrappers else self.app)[1]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first application of its entry: the only one, or the old one of a Shift."""
+        return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:
-        return repr(self.entry) if self.entry is not None else "the application"
+        where = repr(self.entry) if self.entry is not None else "the application"
+        return " ".join((where, *(side for _, side, _ in self.sides)))
 
 
 class Finding(NamedTuple):
@@ -88,21 +98,28 @@ class Finding(NamedTuple):
 
 def leaves_of(app: Any, settings: Settings, source: str) -> list[Leaf]:
     """Return the applications of a site in the order of their entries. Raises InterfaceError for an unknown kind."""
-    interface = build_interface(app, settings, source)
+    return list(_leaves(app, build_interface(app, settings, source), settings, (), ()))
+
+
+def _leaves(
+    app: Any,
+    interface: Interface,
+    settings: Settings,
+    places: tuple[tuple[Router, Entry], ...],
+    sides: tuple[tuple[Shift, str, int], ...],
+) -> Iterator[Leaf]:
+    inner: Any = interface.app
     if isinstance(interface, RouterInterface):
-        return list(_leaves(interface.app, settings, ()))
-    return [Leaf((), *_inside(app), interface)]
-
-
-def _leaves(router: Any, settings: Settings, above: tuple[tuple[Router, Entry], ...]) -> Iterator[Leaf]:
-    default = () if router.default is None else (Default(router.default),)
-    for entry in (*router.entries, *default):
-        interface = entry.build(settings)
-        places = (*above, (router, entry))
-        if isinstance(interface, RouterInterface):
-            yield from _leaves(interface.app, settings, places)
-        else:
-            yield Leaf(places, *_inside(entry.app), interface)
+        default = () if inner.default is None else (Default(inner.default),)
+        for entry in (*inner.entries, *default):
+            yield from _leaves(entry.app, entry.build(settings), settings, (*places, (inner, entry)), sides)
+    elif isinstance(interface, ShiftInterface):
+        for side in (Side("old", inner.old), Side("new", inner.new)):
+            yield from _leaves(
+                side.app, side.build(settings), settings, places, (*sides, (inner, side.path, len(places)))
+            )
+    else:
+        yield Leaf(places, *_inside(app), interface, sides)
 
 
 def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -160,7 +177,23 @@ def _row(leaf: Leaf) -> tuple[str, ...]:
     lane = "loop"
     if isinstance(interface, ThreadedInterface):
         lane = f"{interface.calls_at_a_time} threads" if interface.calls_at_a_time else "its executor"
-    return path, protocol, interface.name, name_of(leaf.app), lane
+    if not leaf.sides:
+        return path, protocol, interface.name, name_of(leaf.app), lane
+    application = " ".join((*(side for _, side, _ in leaf.sides), name_of(leaf.app)))
+    if not leaf.is_first:
+        return "", "", "", application, lane
+    shift, _, depth = leaf.sides[-1]
+    if depth == len(leaf.places):
+        lane = f"{lane:10}   {_share(shift)}"
+    return path, protocol, "shift", application, lane
+
+
+def _share(shift: Shift) -> str:
+    """Return the percentage of requests for the new application, and what decides: `5 % by cookie visitor`."""
+    weight = f"{name_of(shift.weight)}()" if callable(shift.weight) else f"{shift.weight:g}"
+    if shift.key is None:
+        return f"{weight} %"
+    return f"{weight} % by {shift.key if isinstance(shift.key, Key) else name_of(shift.key)}"
 
 
 def _is_bare(leaf: Leaf) -> bool:
@@ -183,8 +216,11 @@ def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Findi
     """Yield the mistakes in a site, then hints."""
     hints: list[Finding] = []
     for leaf in leaves:
-        yield from (*_unreachable(leaf), *_below_root(leaf, settings), *_websockets(leaf, settings))
-        hints += (*_guessed(leaf), *_slashed_twin(leaf))
+        if leaf.is_first:
+            yield from (*_unreachable(leaf), *_below_root(leaf, settings))
+            hints += _slashed_twin(leaf)
+        yield from _websockets(leaf, settings)
+        hints += _guessed(leaf)
     yield from _session_cookies(leaves)
     yield from _django_checks()
     yield from hints
@@ -195,7 +231,9 @@ def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Findi
 def _unreachable(leaf: Leaf) -> Iterator[Finding]:
     if leaf.places and not any(_reaches(leaf, *request) for request in _requests(leaf)):
         yield Finding(
-            str(leaf), "no request can reach this entry", "remove it, or the entries that take its requests before it"
+            repr(leaf.entry),
+            "no request can reach this entry",
+            "remove it, or the entries that take its requests before it",
         )
 
 
@@ -291,7 +329,7 @@ def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
         other = router.find(twin, host=entry.host or "", protocol=entry.protocol or HTTP)
         if other is not None and not isinstance(other, Default) and other.app is not entry.app:
             yield Finding(
-                str(leaf),
+                repr(entry),
                 f"{twin!r} is taken by {other!r}",
                 f"add an entry for {twin!r} if both are the same page",
                 is_hint=True,
@@ -325,18 +363,18 @@ def _django_checks() -> Iterator[Finding]:
 
 
 def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
-    for leaf in leaves:
+    for leaf in filter(lambda leaf: leaf.is_first, leaves):
         entry = leaf.entry
         if entry is not None and entry.threads is not None:
             yield Finding(
-                str(leaf),
+                repr(entry),
                 "threads= has no effect on a WSGI host, which calls WSGI applications on threads of its own",
                 "set the number of threads of that host",
                 is_hint=True,
             )
         if entry is not None and entry.protocol == WEBSOCKET:
             yield Finding(
-                str(leaf), "a WSGI host has no WebSockets", "serve the Router by uvicorn for them", is_hint=True
+                repr(entry), "a WSGI host has no WebSockets", "serve the Router by uvicorn for them", is_hint=True
             )
 
 

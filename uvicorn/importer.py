@@ -77,8 +77,10 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     if application is app:
         return application
     for outer, inner, name in ((application, app, "application"), (app, application, "app")):
-        if _is_router(outer) and _wraps(outer, inner):
-            logger.info("%r has 'application' and 'app': serving %r, a Router that serves the other", module_name, name)
+        if (table := _table_in(outer)) and _wraps(outer, inner):
+            logger.info(
+                "%r has 'application' and 'app': serving %r, a %s that serves the other", module_name, name, table
+            )
             return outer
     for outer, inner, name in ((application, app, "app"), (app, application, "application")):
         if _adapts(outer, inner):
@@ -102,22 +104,23 @@ def _kind_of(app: Any) -> str | None:
     """Return the detected interface of `app`, or None."""
     from uvicorn.interfaces.detect import detect_interface
 
-    if _is_router(app):
-        return "router"
+    if table := _table_in(app):
+        return table.lower()
     try:
         return detect_interface(app)
     except InterfaceError:
         return None
 
 
-def _is_router(app: Any) -> bool:
+def _table_in(app: Any) -> str:
+    """Return `Router` or `Shift` if `app` is one, or middleware around one; otherwise an empty string."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:
-        return False
-    while app is not None and not isinstance(app, routing.Router):
+        return ""
+    while app is not None and not isinstance(app, (routing.Router, routing.Shift)):
         app = inspect.getattr_static(app, "__wrapped__", None)
-    return app is not None
+    return "" if app is None else type(app).__name__
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
@@ -162,7 +165,7 @@ def _parts_of(app: Any) -> Iterator[Any]:
                 # The variable has not been assigned yet.
                 continue
         yield from (app.__globals__[name] for name in app.__code__.co_names if name in app.__globals__)
-    yield from getattr(app, "applications", ()) if _is_router(app) else ()
+    yield from getattr(app, "applications", ()) if _table_in(app) else ()
     yield from getattr(app, "__dict__", {}).values()
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from tests.adapters.strict_host import Request, StrictHost
 from tests.routing.apps import KINDS, asgi3_app, channels_app, wsgi_app
-from uvicorn import ASGI3Adapter, ASGIAdapter, Mount, Route, Router, WSGIAdapter
+from uvicorn import ASGI3Adapter, ASGIAdapter, Mount, Route, Router, Shift, WSGIAdapter, cookie
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.routing.interface import RouterInterface
+from uvicorn.routing.weight import is_new
 from uvicorn.settings import Settings
 
 
@@ -70,6 +71,20 @@ def test_M33_paths_of_odd_hosts_are_the_same_for_applications_of_every_kind(
         adapter = WSGIAdapter(Router(Route("/", kind), Mount("/a", kind)))
         environ = {**Request().environ(strict=True), "SCRIPT_NAME": script_name, "PATH_INFO": path_info}
         assert StrictHost(Request()).serve(adapter, environ).code == status
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(0, "wsgi"), (100, "channels")])
+def test_M36_a_shift_on_a_wsgi_host_has_the_place_of_its_entry(weight: int, kind: str) -> None:
+    shift = Shift(wsgi_app, channels_app, weight=weight)
+    for app in (shift, Router(Mount("/shop", shift))):
+        root_path = "/base" if app is shift else "/base/shop"
+        assert on_wsgi(WSGIAdapter(app), "/shop/cart", "/base") == [kind, root_path, "/base/shop/cart"]
+
+
+def test_M41_the_key_of_a_request_on_a_wsgi_host_decides() -> None:
+    adapter = WSGIAdapter(Shift(wsgi_app, channels_app, weight=50, key=cookie("v"), name="search"))
+    visitor = next(f"v{number}" for number in range(100) if is_new(50, "search", f"v{number}"))
+    assert [on_wsgi(adapter, "/x", HTTP_COOKIE=text)[0] for text in ("v=", f"a=b; v={visitor}")] == ["wsgi", "channels"]
 
 
 def test_M64_a_handshake_on_a_wsgi_host_is_a_get() -> None:
@@ -203,6 +218,16 @@ async def test_M13_root_and_path_of_each_kind_on_an_asgi_host(kind: str, root_pa
     if not cut or kind not in ("asgi3", "asgi2"):
         # A Route passes on the host's scope, whatever its path is.
         assert await on_asgi(adapter, sent + "/shop/a", root_path) == [kind, root_path, root_path + "/shop/a"]
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(0, "asgi3"), (100, "wsgi")])
+async def test_M36_a_shift_on_an_asgi_host_has_the_place_of_its_entry(weight: int, kind: str) -> None:
+    shift = Shift(asgi3_app, wsgi_app, weight=weight)
+    for app in (shift, Router(Mount("/shop", shift))):
+        root_path = "/base" if app is shift else "/base/shop"
+        adapter = ASGI3Adapter(app)
+        assert await on_asgi(adapter, "/base/shop/cart", "/base") == [kind, root_path, "/base/shop/cart"]
+        await adapter._interface.shutdown(0)
 
 
 async def test_M10_an_unknown_path_on_an_asgi_host_is_404() -> None:

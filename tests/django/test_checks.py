@@ -15,7 +15,7 @@ from django.middleware.common import CommonMiddleware
 from django.test import override_settings
 from django.urls import include, path
 
-from uvicorn import Mount, Route, Router
+from uvicorn import Mount, Route, Router, Shift
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.django import DjangoThreads, login_required
 
@@ -44,6 +44,8 @@ routed = Router(Route("/live", bare), Mount("/shop", Router(Route("/x/*", Django
 mounted = Router(Mount("/site", WSGIHandler()))
 mounted_in_threads = BroadcastMiddleware(Router(Mount("/site", DjangoThreads(django))), url="memory://")
 mounted_below = Router(Route("/a/*", Router(Mount("/site", WSGIHandler()))))
+mounted_in_shift = Router(Mount("/site", Shift(WSGIHandler(), Router(default=bare))))
+shifted = Shift(wsgi, bare)
 not_mounted = Router(Route("/site/*", WSGIHandler()), Mount("/shop", wsgi))
 
 
@@ -124,7 +126,7 @@ def test_check_e002_ignores_asynchronous_views_without_atomic_requests() -> None
 
 
 @pytest.mark.parametrize("age", [60, None])
-@pytest.mark.parametrize("application", ["bare", "decorated", "django"])
+@pytest.mark.parametrize("application", ["bare", "decorated", "django", "shifted"])
 def test_check_w001_reports_coroutines_outside_django_threads_with_persistent_connections(
     application: str, age: int | None
 ) -> None:
@@ -206,7 +208,7 @@ def test_check_w005_reports_an_asgiref_that_shares_context_between_requests(
     assert ids(f"{HERE}.in_threads") == expected
 
 
-@pytest.mark.parametrize("application", ["mounted", "mounted_in_threads", "mounted_below"])
+@pytest.mark.parametrize("application", ["mounted", "mounted_in_threads", "mounted_below", "mounted_in_shift"])
 def test_check_e003_reports_a_mounted_django_site_with_force_script_name(application: str) -> None:
     assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME="/forced") == ["uvicorn.E003"]
 

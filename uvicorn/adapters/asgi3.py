@@ -18,6 +18,7 @@ from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
@@ -101,7 +102,9 @@ class ASGI3Adapter:
     @property
     def __uvicorn_interface__(self) -> Any:
         """The Router's function that builds its interface, since our server needs no adapter; otherwise None."""
-        return getattr(self.app, "__uvicorn_interface__", None) if self._router is not None else None
+        return (
+            getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
+        )
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -28,6 +28,7 @@ from uvicorn.escape import escaped
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.environ import UNREADABLE, UNTIL_END, content_length, exchange_from_environ
+from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.settings import Settings
 from uvicorn.types import Headers
@@ -50,7 +51,7 @@ class WSGIAdapter:
         self.app = app
         self._settings = Settings(interface=interface, access_log=False)
         # Built now, so that a configuration error is raised when the module is imported.
-        self._has_router = isinstance(build_interface(app, self._settings), RouterInterface)
+        self._has_router = isinstance(build_interface(app, self._settings), OwningInterface)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
         self._has_warned = False

@@ -23,7 +23,7 @@ from django.utils.module_loading import import_string
 from uvicorn.django.threads import DjangoThreads
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.detect import build_interface, detect_interface
-from uvicorn.routing import Router
+from uvicorn.routing import Router, Shift
 from uvicorn.settings import Settings
 
 #: PostgreSQL's default `max_connections`, 100, without the 3 that it reserves for superusers.
@@ -97,11 +97,13 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
 
 
 def _router(app: Any) -> Router | None:
-    """Return the Router that a server would serve for `app`."""
+    """Return the Router that a server would serve for `app`; a Shift as the default of one."""
     try:
         interface = build_interface(app, Settings())
     except InterfaceError:
         return None
+    if isinstance(interface.app, Shift):
+        return Router(default=interface.app)
     return interface.app if isinstance(interface.app, Router) else None
 
 
@@ -109,18 +111,24 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
     if settings.FORCE_SCRIPT_NAME is None:
         return
     for entry in router.entries:
-        app = entry.app
-        while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
-            app = inner
-        if isinstance(app, Router):
-            yield from _script_name(app)
-        elif entry.moves_root and isinstance(app, BaseHandler):
+        apps = _inside(entry.app)
+        for app in apps:
+            if isinstance(app, Router):
+                yield from _script_name(app)
+        if entry.moves_root and any(isinstance(app, BaseHandler) for app in apps):
             yield Error(
                 f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
                 f" {settings.FORCE_SCRIPT_NAME!r} replaces it in all URLs.",
                 hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
                 id="uvicorn.E003",
             )
+
+
+def _inside(app: Any) -> list[Any]:
+    """Return the application inside middleware and adapters; both if it is a Shift."""
+    while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
+        app = inner
+    return [*_inside(app.old), *_inside(app.new)] if isinstance(app, Shift) else [app]
 
 
 def _leaf(app: Any) -> Leaf | None:

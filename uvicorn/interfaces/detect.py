@@ -177,7 +177,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return why `app` has no interface of its own, and what to do, if it is a Router; otherwise an empty string."""
+    """Return why a Router or a Shift has no interface of its own, and what to do; for others an empty string."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 

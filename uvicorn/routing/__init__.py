@@ -1,6 +1,8 @@
-"""One table of applications of every kind: `Router`, with its entries `Route` and `Mount`."""
+"""One table of applications of every kind: `Router` with its entries `Route` and `Mount`, and `Shift`."""
 
 from uvicorn.routing.entries import Mount, Route
+from uvicorn.routing.keys import client, cookie, header
 from uvicorn.routing.router import Router
+from uvicorn.routing.shift import Shift
 
-__all__ = ["Mount", "Route", "Router"]
+__all__ = ["Mount", "Route", "Router", "Shift", "client", "cookie", "header"]

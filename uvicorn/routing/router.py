@@ -14,6 +14,7 @@ from uvicorn.interfaces.detect import detect_interface
 from uvicorn.routing.entries import Default, Entry
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.routing.matching import find_entry, refusal
+from uvicorn.routing.shift import Shift
 from uvicorn.routing.table import HTTP, WEBSOCKET, Table, host_name
 from uvicorn.settings import Settings
 from uvicorn.types import Message
@@ -57,10 +58,10 @@ class Router:
 
     @property
     def applications(self) -> list[Any]:
-        """The distinct applications in the order of their startup, including the applications of nested Routers."""
+        """The distinct applications in the order of their startup, including those of nested Routers and Shifts."""
         found: list[Any] = []
         for app in (*(entry.app for entry in self.entries), *(() if self.default is None else (self.default,))):
-            for inner in app.applications if isinstance(app, Router) else (app,):
+            for inner in _applications_in(app):
                 if not any(known is inner or known == inner for known in found):
                     found.append(inner)
         return found
@@ -159,6 +160,13 @@ class Router:
         if self.default is not None:
             shown.append(f"default={self.default!r:.100}")
         return f"Router({', '.join(shown)})"
+
+
+def _applications_in(app: Any) -> list[Any]:
+    """Return the applications of a Router or a Shift; `app` itself if it is another application."""
+    if isinstance(app, Shift):
+        return [*_applications_in(app.old), *_applications_in(app.new)]
+    return app.applications if isinstance(app, Router) else [app]
 
 
 def _takes_messages(entry: Entry) -> bool:

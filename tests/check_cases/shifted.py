@@ -1,0 +1,32 @@
+"""Shifts: with a weight, with a function for it, below another one, and of Routers."""
+
+from uvicorn import Mount, Route, Router, Shift, cookie
+
+
+def site(environ, start_response):
+    raise NotImplementedError
+
+
+async def search(message, channels):
+    raise NotImplementedError
+
+
+async def live(scope, receive, send):
+    raise NotImplementedError
+
+
+def share():
+    raise NotImplementedError
+
+
+def visitor(head):
+    raise NotImplementedError
+
+
+application = Router(
+    Route("/search/*", Shift(site, search, weight=5, key=cookie("visitor"))),
+    Route("/live", Shift(search, live, weight=share, key=visitor), protocol="websocket"),
+    Mount("/in", Shift(site, Router(Route("/a", live), default=search))),
+    Route("/wrong", Shift(live, site, weight=100), protocol="websocket"),
+    default=site,
+)

@@ -1,0 +1,165 @@
+"""The base class of interfaces that own the interfaces of several applications, and their startup and shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any, Final, final
+
+from uvicorn.errors import StartupError
+from uvicorn.interfaces.base import Interface
+from uvicorn.routing.entries import Entry, adapted
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+# Beyond the grace period, for all applications together. The server cancels a shutdown a little later.
+_SHUTDOWN_SECONDS: Final = 1.5
+
+
+class OwningInterface(Interface):
+    """Owns an interface for each entry. Entries with equal applications share one, also across nested tables."""
+
+    def __init__(self, app: Any, entries: Iterable[Entry], settings: Settings) -> None:
+        super().__init__(app, settings)
+        self._interfaces = {entry: entry.build(settings) for entry in entries}
+        for entry, interface in self._interfaces.items():
+            if isinstance(interface, OwningInterface):
+                interface.place(entry)
+        self._applications = Applications()
+        self._join(self._applications)
+        self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
+
+    def place(self, entry: Entry) -> None:
+        """Note the entry of the enclosing table that leads here."""
+
+    def _join(self, applications: Applications) -> None:
+        """Share one interface between entries with equal applications, also across nested Routers and Shifts."""
+        for entry, interface in self._interfaces.items():
+            if isinstance(interface, OwningInterface):
+                interface._join(applications)
+            else:
+                self._interfaces[entry] = applications.shared(entry, interface)
+
+    @property
+    def parts(self) -> list[Interface]:
+        """The interfaces of the applications, including the applications of nested Routers and Shifts."""
+        return list(dict.fromkeys(part for interface in self._interfaces.values() for part in interface.parts))
+
+    async def startup(self) -> None:
+        """Start each distinct application, in the order of the entries.
+
+        If a startup fails, shuts the started applications down and raises StartupError, which names the entry.
+        """
+        await self._applications.startup(self.settings.graceful_seconds)
+        self.begin()
+
+    async def shutdown(self, seconds: float) -> None:
+        """Shut the applications down in reverse order, within `seconds` in total."""
+        self.end()
+        await self._applications.shutdown(seconds)
+
+    def begin(self) -> None:
+        """Begin work beside requests, after the applications have started."""
+        for interface in self._interfaces.values():
+            if isinstance(interface, OwningInterface):
+                interface.begin()
+
+    def end(self) -> None:
+        """End what `begin` has begun."""
+        for interface in self._interfaces.values():
+            if isinstance(interface, OwningInterface):
+                interface.end()
+
+    def contain_exits(self) -> None:
+        """Have SystemExit and KeyboardInterrupt of handlers end their request only; see `HandlerTasks`."""
+        for interface in self._interfaces.values():
+            interface.contain_exits()
+
+
+@final
+class Applications:
+    """The distinct applications of a Router or Shift, including nested ones, in the order of their entries."""
+
+    def __init__(self) -> None:
+        self._found: list[Application] = []
+        self._started: list[Application] = []
+
+    def shared(self, entry: Entry, interface: Interface) -> Interface:
+        """Return the interface that equal applications with the same pool share: `interface`, if this is the first."""
+        app, pool = adapted(entry.app)
+        if entry.threads is not None:
+            pool = entry
+        for application in self._found:
+            if application.name == interface.name and (application.app is app or application.app == app):
+                return application.interface(pool, interface)
+        application = Application(entry, app, pool, interface)
+        self._found.append(application)
+        return interface
+
+    async def startup(self, seconds: float) -> None:
+        """Start all applications in order. If one fails, shut down the started ones within `seconds`."""
+        for application in self._found:
+            try:
+                await application.startup()
+            except BaseException as error:
+                failed = isinstance(error, Exception)
+                await self.shutdown(seconds if failed else 0)
+                if failed:
+                    raise StartupError(f"{application.entry!r}: the application's startup failed") from error
+                raise
+            self._started.append(application)
+
+    async def shutdown(self, seconds: float) -> None:
+        """Shut down the started applications in reverse order, within `seconds`. Log each that fails or hangs."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + seconds
+        ending: list[tuple[Entry, asyncio.Task[None]]] = []
+        while self._started:
+            application = self._started.pop()
+            left = last - loop.time()
+            task = loop.create_task(application.shutdown(max(left, 0)))
+            ending.append((application.entry, task))
+            # One that hangs leaves the others their share of the time.
+            await asyncio.wait((task,), timeout=max(left + _SHUTDOWN_SECONDS, 0) / (len(self._started) + 1))
+        for entry, task in ending:
+            if not task.done():
+                await asyncio.wait((task,), timeout=max(last + _SHUTDOWN_SECONDS - loop.time(), 0))
+            if not task.done():
+                logger.error("%r: the application's shutdown has not ended in time; cancelling it", entry)
+                task.cancel()
+                await asyncio.wait((task,), timeout=0.1)
+            elif not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("%r: the application's shutdown failed", entry, exc_info=error)
+
+
+@final
+class Application:
+    """One application, with an interface for each pool of threads."""
+
+    def __init__(self, entry: Entry, app: Any, pool: object, interface: Interface) -> None:
+        #: The first entry that names it.
+        self.entry = entry
+        self.app = app
+        self.name = interface.name
+        self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
+
+    def interface(self, pool: object, new: Interface) -> Interface:
+        """Return the interface that uses `pool`. If there is none yet, add `new`."""
+        for known, interface in self._interfaces:
+            if known == pool:
+                return interface
+        new.runs_hooks = False
+        self._interfaces.append((pool, new))
+        return new
+
+    async def startup(self) -> None:
+        """Run the application's startup, once."""
+        await self._interfaces[0][1].startup()
+
+    async def shutdown(self, seconds: float) -> None:
+        """End the handlers and pools, then run the application's shutdown."""
+        last = asyncio.get_running_loop().time() + seconds
+        for _, interface in reversed(self._interfaces):
+            await interface.shutdown(max(last - asyncio.get_running_loop().time(), 0))

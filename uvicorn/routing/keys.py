@@ -1,0 +1,71 @@
+"""Keys of a Shift: what decides whether a request goes to the old or to the new application."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+from uvicorn.core.request_head import RequestHead
+from uvicorn.errors import ConfigError
+from uvicorn.routing.matching import field_value
+
+#: Returns the key in a request's head; None or empty text if there is none.
+KeyFunction = Callable[[RequestHead], str | None]
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@final
+@dataclass(frozen=True)
+class Key:
+    """A function of a request's head that returns the key, with a description for `--routes`."""
+
+    description: str
+    function: KeyFunction
+
+    def __call__(self, head: RequestHead) -> str | None:
+        """Return the key of a request."""
+        return self.function(head)
+
+    def __str__(self) -> str:
+        return self.description
+
+
+def cookie(name: str) -> Key:
+    """Return the key of `Shift` that is the value of a cookie. Choose a cookie that lasts, and that visitors have.
+
+    Clients choose their cookies: a key is no access control. Raises ConfigError for an invalid name.
+    """
+    _check_name("cookie", name)
+    wanted = name.encode()
+
+    def find(head: RequestHead) -> str | None:
+        names, values = head.fields
+        for field, value in zip(names, values, strict=True):
+            if field == b"cookie":
+                for pair in value.split(b";"):
+                    found, _, text = pair.partition(b"=")
+                    if found.strip() == wanted:
+                        return text.strip().decode("latin-1")
+        return None
+
+    return Key(f"cookie {name}", find)
+
+
+def header(name: str) -> Key:
+    """Return the key of `Shift` that is the value of a header field. Raises ConfigError for an invalid name."""
+    _check_name("header", name)
+    wanted = name.lower().encode()
+    return Key(f"header {name.lower()}", lambda head: field_value(head.fields, wanted))
+
+
+def client() -> Key:
+    """Return the key of `Shift` that is the client's address; see `--forwarded-allow-ips` for clients of a proxy."""
+    return Key("client", lambda head: None if head.client is None else head.client[0])
+
+
+def _check_name(where: str, name: object) -> None:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ConfigError(f"{where}: expected a name such as 'visitor', got {name!r:.100}")

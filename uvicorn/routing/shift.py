@@ -1,0 +1,189 @@
+"""`Shift`: an old and a new application for one path, and its interface, which decides for each request."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from copy import copy
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, NoReturn, final
+
+from uvicorn.core.exchange import HTTPExchange
+from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.interfaces.base import Interface
+from uvicorn.routing.applications import OwningInterface
+from uvicorn.routing.entries import Entry
+from uvicorn.routing.keys import KeyFunction
+from uvicorn.routing.weight import Timer, WeightFunction, check_weight, is_new
+from uvicorn.settings import Settings
+
+logger = logging.getLogger("uvicorn.app")
+
+_NO_KIND: Final = (
+    "a Shift has two applications, of any kind; serve it with uvicorn or gunicorn -k uvicorn.workers.UvicornWorker, "
+    "pass WSGIAdapter(shift) to a WSGI host, and ASGI3Adapter(shift) to an ASGI host"
+)
+_ERROR_SECONDS: Final = 60.0
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Shift:
+    """`Shift(old, new, weight=5, key=cookie("visitor"))` hands five percent of the visitors to `new`.
+
+    It is usable wherever an application is. `weight` is a percentage, or a function that returns it, which is called
+    on a thread once a second; until its first answer the weight is 0. `key` is `cookie(name)`, `header(name)`,
+    `client()`, or a function of the request's head that returns text: the same key is always given to the same
+    application. A request without a key goes to `old`, unless the weight is 100. `name` makes shifts with the same name
+    decide alike; by default it is the path of the entry. A WebSocket is decided at its handshake.
+
+    Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
+    """
+
+    old: Any
+    new: Any
+    _: KW_ONLY
+    weight: float | Callable[[], float] = 0
+    key: KeyFunction | None = None
+    name: str | None = None
+
+    #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
+    __uvicorn_no_kind__ = _NO_KIND
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (not isinstance(self.name, str) or not self.name):
+            raise ConfigError(f"Shift: name: expected text, got {self.name!r:.100}")
+        if self.key is not None and (not callable(self.key) or inspect.iscoroutinefunction(self.key)):
+            raise ConfigError(
+                f"Shift: key: expected cookie(name), header(name), client() or a plain function, got {self.key!r:.100}"
+            )
+        has_key = self.key is not None
+        function = None
+        if inspect.iscoroutinefunction(self.weight):
+            raise ConfigError(f"Shift: weight: expected a number or a plain function, got {self.weight!r:.100}")
+        if callable(self.weight):
+            function = WeightFunction(self.weight, has_key, self)
+        else:
+            try:
+                check_weight(self.weight, has_key)
+            except ConfigError as error:
+                raise ConfigError(f"Shift: {error}") from None
+        # Shared by the copies that `mapped` makes: the function is called once a second for all of them.
+        object.__setattr__(self, "_function", function)
+        # Built to be checked: a mistake is an error when the module is imported.
+        self.__uvicorn_interface__(Settings())
+
+    def mapped(self, wrap: Callable[[Any], Any]) -> Shift:
+        """Return a like Shift of wrapped applications. Routers and adapters inside stay where they are."""
+        shift = copy(self)
+        for side in ("old", "new"):
+            app = getattr(self, side)
+            inside = getattr(app, "mapped", None)
+            object.__setattr__(shift, side, inside(wrap) if callable(inside) else wrap(app))
+        return shift
+
+    def __uvicorn_interface__(self, settings: Settings) -> ShiftInterface:
+        """Return the interface through which a server calls the two applications."""
+        function: WeightFunction | None = getattr(self, "_function")  # noqa: B009 (set in __post_init__)
+        return ShiftInterface(self, function, settings)
+
+    def __call__(self, *arguments: Any) -> NoReturn:
+        """Raise InterfaceError: only servers and adapters of this package can serve it."""
+        raise InterfaceError(_NO_KIND)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"Shift({self.old!r:.100}, {self.new!r:.100}{name})"
+
+
+class Side(Entry):
+    """The old or the new application of a Shift."""
+
+    def __init__(self, side: str, app: Any) -> None:
+        super().__init__(side, app, "", False, None, None, None, None, "auto", None)
+
+    def place(self, where: str) -> None:
+        """Add the path of the entry, for errors."""
+        object.__setattr__(self, "where", f"Shift({where!r}): {self.path}")
+
+    def __repr__(self) -> str:
+        return getattr(self, "where", f"Shift: {self.path}")
+
+
+@final
+class ShiftInterface(OwningInterface):
+    """Serves each exchange by the old or the new application, as its key decides."""
+
+    name = "shift"
+
+    def __init__(self, shift: Shift, function: WeightFunction | None, settings: Settings) -> None:
+        self._old, self._new = Side("old", shift.old), Side("new", shift.new)
+        super().__init__(shift, (self._old, self._new), settings)
+        self._function = function
+        self._weight = shift.weight if isinstance(shift.weight, (int, float)) else 0
+        self._key = shift.key
+        self._name = shift.name or "*"
+        self._given_name = shift.name
+        self._timer: Timer | None = None
+        self._next_error = float("-inf")
+
+    @property
+    def sides(self) -> dict[str, Interface]:
+        """The interfaces of the two applications: `old` and `new`."""
+        return {side.path: self._interfaces[side] for side in (self._old, self._new)}
+
+    def place(self, entry: Entry) -> None:
+        """Take the path of the entry as the name, unless one is given."""
+        self._name = self._given_name or entry.path
+        for side in (self._old, self._new):
+            side.place(entry.path)
+
+    def begin(self) -> None:
+        """Begin to call the function that returns the weight."""
+        super().begin()
+        if self._function is not None:
+            self._timer = Timer(self._function)
+
+    def end(self) -> None:
+        """Call the function that returns the weight no more."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        super().end()
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Have one of the two applications respond."""
+        self._choose(exchange).serve_http(exchange)
+
+    def at(self, exchange: HTTPExchange) -> Interface:
+        """Return the interface for a WebSocket handshake."""
+        return self._choose(exchange).at(exchange)
+
+    def _choose(self, exchange: HTTPExchange) -> Interface:
+        weight = self._weight if self._function is None else self._function.weight
+        is_for_new = weight == 100
+        if 0 < weight < 100:
+            key = self._key_of(exchange)
+            is_for_new = bool(key) and is_new(weight, self._name, key)
+        side = self._new if is_for_new else self._old
+        endpoint = exchange.endpoint
+        # Each interface keeps what it needs for the next request at an endpoint of its own.
+        exchange.endpoint = endpoint.seen_by(side, endpoint.root_path)
+        return self._interfaces[side]
+
+    def _key_of(self, exchange: HTTPExchange) -> str:
+        """Return the key of a request; empty if it has none, or if the function for it fails."""
+        assert self._key is not None
+        try:
+            key = self._key(exchange)
+            if key is None or isinstance(key, str):
+                return key or ""
+            raise TypeError(f"expected text or None, got {key!r:.100}")
+        except Exception as error:
+            now = time.monotonic()
+            if now >= self._next_error:
+                self._next_error = now + _ERROR_SECONDS
+                logger.error("%s: the key function failed; the old application responds", exchange, exc_info=error)
+            return ""
