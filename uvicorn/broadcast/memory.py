@@ -107,7 +107,7 @@ class MemoryBackend(Backend):
             self.metrics.publish_failures += 1
             raise BroadcastUnavailable(
                 f"{self!r}: {MAX_WAITING} messages or {MAX_WAITING_BYTES} bytes were queued for"
-                f" {self._publish_timeout:g} s: the event loop is overloaded"
+                f" {self._publish_timeout:g} s; the event loop is overloaded"
             ) from None
         self.metrics.published += 1
         self.metrics.pending_high_water = max(self.metrics.pending_high_water, waiting)

@@ -172,8 +172,8 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "%d requests of other processes to add a client to a group were ignored: the limit of %d"
-                    " memberships is reached; secret= lifts the limit",
+                    "%d requests of other processes to add a client to a group were ignored because the limit of"
+                    " %d memberships is reached; secret= lifts the limit",
                     count,
                     _MAX_MEMBERSHIPS,
                 )

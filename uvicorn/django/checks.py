@@ -45,7 +45,7 @@ _DEFAULTS: Final = frozenset(
 
 
 def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
-    """Return an error if another application's `runserver` would hide ours."""
+    """Return an error if another application's `runserver` command would hide ours."""
     names = [config.name for config in apps.get_app_configs()]
     before = names[: names.index("uvicorn.django")]
     if "daphne" in names:
@@ -59,7 +59,7 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
     if "django.contrib.staticfiles" in before:
         return [
             Error(
-                "INSTALLED_APPS has 'django.contrib.staticfiles' before 'uvicorn.django', so that manage.py runserver"
+                "INSTALLED_APPS has 'django.contrib.staticfiles' before 'uvicorn.django', so manage.py runserver"
                 " serves the site without its coroutines and WebSockets.",
                 hint="Move 'uvicorn.django' to the beginning of INSTALLED_APPS.",
                 id="uvicorn.E001",
@@ -69,7 +69,7 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
 
 
 class Leaf(NamedTuple):
-    """The asynchronous application inside all middleware, and the `DjangoThreads` around it, if there is one."""
+    """The asynchronous application inside all middleware. `threads` is the `DjangoThreads` around it, or None."""
 
     app: Any
     threads: DjangoThreads | None
@@ -118,7 +118,7 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
         if entry.moves_root and any(isinstance(app, BaseHandler) for app in apps):
             yield Error(
                 f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
-                f" {settings.FORCE_SCRIPT_NAME!r} replaces it in all URLs.",
+                f" {settings.FORCE_SCRIPT_NAME!r} replaces that name in all URLs.",
                 hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
                 id="uvicorn.E003",
             )
@@ -168,7 +168,7 @@ def _no_threads(leaf: Leaf) -> Iterator[CheckMessage]:
     if kept and leaf.threads is None:
         yield Warning(
             f"{_name(leaf.app)} runs coroutines outside of DjangoThreads, and CONN_MAX_AGE of {', '.join(kept)} is"
-            " not 0: broken connections are not replaced, and leaked ones are not closed.",
+            " not 0. So broken connections are not replaced, and leaked connections are not closed.",
             hint="Wrap the application: DjangoThreads(app). Silence this check if it uses no database.",
             id="uvicorn.W001",
         )
@@ -209,7 +209,7 @@ def _asgiref() -> Iterator[CheckMessage]:
     first, second = asgiref.__version__.split(".")[:2]
     if (int(first), int(second)) < (3, 9):
         yield Warning(
-            f"asgiref {asgiref.__version__} shares the language and the URL prefix of a request with concurrent ones.",
+            f"asgiref {asgiref.__version__} shares a request's language and URL prefix with concurrent requests.",
             hint="Install asgiref 3.9 or later.",
             id="uvicorn.W005",
         )

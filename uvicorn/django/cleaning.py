@@ -15,7 +15,7 @@ _UNFINISHED: Final = (1, 2, 3)
 
 
 def opened() -> list[Any]:
-    """Return this thread's connection wrappers, also those that are closed."""
+    """Return all connection wrappers of this thread, even if their connections are closed."""
     try:
         return list(connections.all(initialized_only=True))
     except Exception:
@@ -24,7 +24,7 @@ def opened() -> list[Any]:
 
 
 def in_transaction(connection: Any) -> bool:
-    """Return whether `connection` is in a transaction: of Django's, or begun by SQL if the driver reports that."""
+    """Return whether Django or, as far as the driver reports it, a plain SQL statement has begun a transaction."""
     driver = connection.connection
     if connection.in_atomic_block or driver is None:
         return bool(connection.in_atomic_block)
@@ -32,7 +32,7 @@ def in_transaction(connection: Any) -> bool:
 
 
 def _reports_transaction(driver: Any) -> bool:
-    """Return whether a connection of psycopg or sqlite3 is in a transaction. Django knows nothing of SQL's `BEGIN`."""
+    """Return whether psycopg or sqlite3 reports a transaction, because Django does not notice a plain SQL `BEGIN`."""
     try:
         status = getattr(getattr(driver, "info", None), "transaction_status", None)
         return status in _UNFINISHED or getattr(driver, "in_transaction", False) is True
@@ -44,8 +44,8 @@ def _reports_transaction(driver: Any) -> bool:
 def clean_connections(closes: bool = False) -> bool:
     """Close this thread's broken and expired connections, and roll back transactions that are left open.
 
-    With `closes`, close every connection: an iterator has rows left to read. Returns whether an `atomic` block was
-    rolled back.
+    With `closes`, close every connection, because an iterator has rows left to read. Return whether an `atomic` block
+    was rolled back.
     """
     rolled_back = False
     for connection in opened():

@@ -1,8 +1,8 @@
-"""Recognises calls that neither use the database nor call code of the site.
+"""Recognises calls that do not use the database and do not call the site's code.
 
-Django sends its signals and runs hooks of its own middleware for each request. If they took a thread for the request,
-an asynchronous view that never uses the database would hold one. A call is recognised by the function that is passed
-to asgiref; an unknown function counts as one that uses the database.
+Django sends its signals and runs hooks of its own middleware for each request. If such a call took a thread for the
+request, an asynchronous view that never uses the database would hold a thread. A call is recognised by the function
+that is passed to asgiref. Any unknown function counts as a call that uses the database.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _MIDDLEWARE: Final = frozenset(
 def leaves_nothing(function: Callable[[], Any]) -> bool:
     """Return whether the call that asgiref submits as `function` leaves no state on its thread.
 
-    Such a call is a hook of Django's own middleware that uses no database, or a signal or `response.close()` whose
-    receivers are all part of Django.
+    Such a call is a hook of Django's own middleware that uses no database, or a signal whose receivers all belong to
+    Django. `response.close()` also sends such a signal.
     """
     inner = _inner(function)
     if inner is None:
@@ -70,7 +70,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments of the call that asgiref submits as `function`; () if asgiref has not made `function`."""
+    """Return the arguments of the call that asgiref submits as `function`, or () if `function` is not from asgiref."""
     inner = _inner(function)
     return () if inner is None else inner.args
 
@@ -82,7 +82,7 @@ def _inner(function: Callable[[], Any]) -> partial[Any] | None:
 
 
 def _closes_quietly(response: HttpResponseBase) -> bool:
-    """Return whether `response.close()` closes nothing of the site, and only Django receives its signal."""
+    """Return whether `response.close()` closes no object of the site, and only Django receives its signal."""
     for closer in response._resource_closers:
         request = getattr(closer, "__self__", None)
         if not isinstance(request, HttpRequest) or not _is_djangos(request) or getattr(request, "_files", None):
@@ -91,7 +91,7 @@ def _closes_quietly(response: HttpResponseBase) -> bool:
 
 
 def _is_quiet(middleware: type, hook: str, arguments: tuple[Any, ...]) -> bool:
-    """Return whether the hook uses no database and calls no code of the site."""
+    """Return whether the hook neither uses the database nor calls code of the site."""
     name = f"{middleware.__module__}.{middleware.__qualname__}"
     is_response = hook == "process_response"
     if name not in _MIDDLEWARE or len(arguments) <= is_response or (is_response and not _is_djangos(arguments[1])):

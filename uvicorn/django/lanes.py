@@ -4,8 +4,8 @@ Django stores connections on a thread, and sites store a tenant or a user there.
 that owner may need this state again:
 
 - A request keeps its thread from its first call to its end.
-- Other code (a WebSocket event, a task that has outlived its request) has a thread for one call. It keeps the thread
-  while a transaction is open, or an iterator over rows is unfinished.
+- A WebSocket event, or a task that outlives its request, has a thread for one call. It keeps the thread while a
+  transaction is open, or while an iterator over rows is unfinished.
 
 Before the first call of an owner and after the last one, the thread closes broken and expired connections, as Django
 does around a request, and rolls back a transaction that is still open.
@@ -43,11 +43,11 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ThreadsBusy(UvicornError):
-    """A call of an event handler, or of a task that has outlived its request, found no free thread in time."""
+    """No thread was free in time for a call of an event handler or of a task that has outlived its request."""
 
 
 class RequestRefused(BaseException):
-    """A request found no free thread in time; it is answered with 503.
+    """No thread was free in time for a request. The request is answered with 503.
 
     A BaseException, because Django logs and mails an Exception as a fault of the view.
     """
@@ -55,7 +55,7 @@ class RequestRefused(BaseException):
 
 @final
 class Lane:
-    """A pool of at most `threads` threads, started when needed. The thread that was used last is lent first.
+    """A pool of at most `threads` threads. Threads start when they are needed. The last used thread is lent first.
 
     A call that finds no free thread within `wait` seconds is refused.
     """
@@ -67,7 +67,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Begin without threads. Called for a new lane, and in a forked process, where threads do not survive."""
+        """Begin without threads. A forked process also begins like this, because threads do not survive a fork."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -108,12 +108,12 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Undo `close`: keep threads again when a lease gives them back."""
+        """Undo `close`. Threads that leases give back are kept again."""
         with self._lock:
             self._closed = False
 
     def close(self) -> None:
-        """End each thread, and close its connections, when no lease has it or waits for it.
+        """End the threads that no lease needs any more, and close their connections.
 
         A later lease gets a thread that ends with the lease.
         """
@@ -176,14 +176,14 @@ os.register_at_fork(after_in_child=_renew_all)
 
 
 class Lanes(NamedTuple):
-    """The lanes of one application. A single call never waits behind requests, which keep their threads for long."""
+    """The lanes of one application. Requests keep their threads for long, so single calls have a lane of their own."""
 
     requests: Lane
     calls: Lane
 
 
 class _Call:
-    """A call and the future of its outcome. A thread takes it to run it, or a timer takes it to refuse it."""
+    """A call and the future of its outcome. A thread takes and runs the call, or a timer takes and refuses it."""
 
     __slots__ = ("_untaken", "function", "future")
 
@@ -193,15 +193,15 @@ class _Call:
         self._untaken = threading.Lock()
 
     def take(self) -> bool:
-        """Take the call. Return False if it has been taken before, or is cancelled."""
+        """Take the call. Return False if the call was taken before or is cancelled."""
         return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
 
 
 @final
 class Lease(Executor):
-    """The executor of a request or an event handler: runs its calls one at a time, in the order of `submit`.
+    """The executor of one request or event handler. Runs calls one at a time, in the order in which they are submitted.
 
-    `submit` works from any thread, also after `end`.
+    Any thread may call `submit`, even after `end`.
     """
 
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
@@ -227,7 +227,7 @@ class Lease(Executor):
         self._broken: Callable[[], BaseException] | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn` on this lease's thread. The future raises RequestRefused or ThreadsBusy if none is free in time."""
+        """Call `fn` on this lease's thread. If all threads stay busy, the future raises an exception."""
         if args or kwargs:
             return self.submit(partial(fn, *args, **kwargs))
         if threading.get_ident() == self._thread:
@@ -263,7 +263,7 @@ class Lease(Executor):
         return call.future
 
     def end(self) -> None:
-        """Give the thread back after the calls that have been submitted: the request or the handler has ended."""
+        """Give the thread back after all submitted calls, because the request or the event handler has ended."""
         if self._ended:
             return
         self._keeps_thread = False
@@ -273,7 +273,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
-        """Refuse a call that has waited too long, unless this lease has a thread by now."""
+        """Refuse a call that has waited too long, unless this lease has got a thread."""
         self._stop_waiting()
         if self._thread:
             return
@@ -293,11 +293,11 @@ class Lease(Executor):
             self._waiting_calls -= 1
 
     def _serve(self, seconds: float) -> None:
-        """Make calls on the calling thread, until this lease no longer needs it.
+        """Run the submitted calls on the calling thread until this lease no longer needs the thread.
 
         After `end`, a thread with an unfinished iterator waits `seconds` for the next call, then closes its
-        connections. An abandoned iterator may not be garbage-collected for a long time, and one that was collected on a
-        thread without an event loop may still be running its `finally`.
+        connections. It does not wait longer, because an abandoned iterator may not be garbage-collected for a long
+        time. It does not close at once, because a collected iterator may still be running its `finally`.
         """
         self._thread = threading.get_ident()
         self._thread_request = None
@@ -366,7 +366,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _patience(self, seconds: float) -> float | None:
-        """Return how many seconds to wait for the next call: None is no limit, 0 gives the thread back."""
+        """Return how many seconds to wait for the next call. None means no limit. 0 gives the thread back."""
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return None
         is_read = False
@@ -384,7 +384,7 @@ class Lease(Executor):
 
 
 def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:
-    """Return a lease for one call. A transaction that the call leaves open is rolled back."""
+    """Return a lease for one call. If the call leaves a transaction open, the transaction is rolled back."""
     lease = Lease(lanes, is_request=False)
     lease.end()
     lease._refusal = refusal

@@ -1,4 +1,4 @@
-"""`publish_on_commit`: broadcast messages that are sent when a transaction has been committed."""
+"""`publish_on_commit`: broadcast messages that are sent after a transaction is committed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _lost: Final = LogLimit()
 
 
 def publish_on_commit(group: str, message: Message, using: str | None = None) -> None:
-    """Send `message` to all members of `group` when the transaction of the database `using` has been committed.
+    """Send `message` to all members of `group` after the current transaction of the database `using` is committed.
 
-    Without a transaction the message is sent at once; after a rollback it is dropped. An outage of the broadcast
-    backend is logged and raises nothing, because the data has already been saved. Call this where Django allows
-    synchronous database access: in views, signal receivers and commands, or from a coroutine by `sync_to_async`.
+    Without a transaction the message is sent at once. After a rollback the message is dropped. An outage of the
+    broadcast backend is logged, but not raised, because the data has already been saved. Call this where Django allows
+    synchronous database access. From a coroutine, use `sync_to_async`.
 
     Raises LocalProtocolError for an invalid group name or message.
     """

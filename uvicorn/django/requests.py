@@ -1,4 +1,4 @@
-"""Requests and logins of Django for coroutines outside of Django's handler: `request_of` and `login_required`."""
+"""`request_of` and `login_required`: Django requests and logins for coroutines outside of Django's handler."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ _REQUESTS: Final = frozenset(("http", "http.request"))
 
 
 def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
-    """Return a Django request made of a message or an ASGI scope, of an HTTP request or a WebSocket handshake.
+    """Return a Django request for an HTTP request or a WebSocket handshake. `message` may be an ASGI scope.
 
-    The request has META, COOKIES, GET and LANGUAGE_CODE, and `session` and `auser()` if these applications are
-    installed; the database is read when they are used. `get_host()` obeys ALLOWED_HOSTS. Do not change the session:
-    the client gets no cookie. `body` is the content for POST and FILES; the default is the content of the message.
+    The request has META, COOKIES, GET and LANGUAGE_CODE. It also has `session` and `auser()` if their applications are
+    installed. Using `session` or `auser()` reads the database. `get_host()` obeys ALLOWED_HOSTS. Do not change the
+    session, because the client gets no cookie. POST and FILES are parsed from `body`. The default is the message's
+    content.
 
     Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """
@@ -67,11 +68,12 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 
 
 def login_required(handler: Handler) -> Handler:
-    """Call `handler`, `async def handler(message, channels)` or an ASGI application, only for users that are logged in.
+    """Call `handler` only for users that are logged in. `handler` is a channels or an ASGI application.
 
     The message or scope of a request or a handshake then has the keys `request` and `user`. Without a login, a request
-    is redirected to LOGIN_URL with 302, and a handshake is rejected with 403. Unsafe methods, such as POST, need the
-    CSRF token in the field X-CSRFToken; without it they are answered with 403. Each HTTP response has `Vary: Cookie`.
+    is redirected to LOGIN_URL with 302, and a handshake is rejected with 403. Requests with an unsafe method, such as
+    POST, need the CSRF token in the field X-CSRFToken. Without the token they are answered with 403. Each HTTP response
+    has `Vary: Cookie`.
 
     The login is checked once: a WebSocket stays open after a logout.
     """
@@ -124,7 +126,7 @@ def _login_redirect(request: HttpRequest) -> HttpResponse:
 
 
 def _csrf_failure(request: HttpRequest, handler: Handler) -> HttpResponse | None:
-    """Return CsrfViewMiddleware's response to a request that it rejects. Runs on a thread: it may read the session."""
+    """Return CsrfViewMiddleware's response if it rejects the request. Runs on a thread, as it may read the session."""
     middleware = CsrfViewMiddleware(_no_response)
     middleware.process_request(request)
     rejection: HttpResponse | None = middleware.process_view(request, handler, (), {})
@@ -152,7 +154,7 @@ def _session_class(engine: str) -> Any:
 
 
 def _varying(send: Callable[[Message], Awaitable[Any]]) -> Callable[[Message], Awaitable[Any]]:
-    """Return `send` that adds `Vary: Cookie` to a response."""
+    """Return a `send` callable that adds `Vary: Cookie` to each response."""
 
     def send_varying(message: Message) -> Awaitable[Any]:
         if isinstance(message, dict) and "status" in message:

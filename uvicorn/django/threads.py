@@ -1,11 +1,11 @@
-"""`DjangoThreads`: runs the ORM calls of coroutines on a bounded number of threads, each request on its own thread.
+"""`DjangoThreads`: runs the ORM calls of coroutines on a bounded number of threads. Each request has its own thread.
 
 Django passes the ORM calls of coroutines to asgiref, which runs them on the executor of the task's
 `ThreadSensitiveContext`. Without such a context, all tasks share one thread. `DjangoThreads` gives each request, and
 each event of a WebSocket or channels application, a context whose executor is a `Lease` of one of its threads.
 
-The context variable is set, but the context is not entered: a task that outlives its request could make no more calls
-after the context's exit. Django's own handler enters another context, which asgiref ignores inside of ours.
+The context variable is set, but the context is not entered, because a task that outlives its request could make no
+calls after the context's exit. Django's own handler enters another context. Inside of ours, asgiref ignores it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _BUSY_HEADERS: Final = [*ERROR_HEADERS, (b"retry-after", b"1")]
 class DjangoThreads:
     """Middleware for an ASGI or a channels application whose coroutines use Django's ORM.
 
-    A request has one of `threads` threads, with its database connections, to itself from its first ORM call to its end.
+    A request has one of `threads` threads to itself from its first ORM call to its end.
     WebSocket events and tasks that outlive their request have a thread for each call, from a second pool of `threads`
-    threads. So there are at most twice `threads` connections to each database. A request that finds no free thread
-    within `wait` seconds is answered with 503; in other code, the call raises ThreadsBusy.
+    threads. So there are at most `2 * threads` connections to each database. If no thread is free within `wait`
+    seconds, a request is answered with 503. Any other call raises ThreadsBusy.
 
     With DEBUG, an exception of the application is shown by Django's debug page.
 
-    Raises ConfigError for an application of another kind, or an invalid `threads` or `wait`.
+    Raises ConfigError for an application of another kind, and for an invalid `threads` or `wait`.
     """
 
     def __init__(self, app: Callable[..., Any], threads: int = 4, *, wait: float = 5.0) -> None:
@@ -71,7 +71,7 @@ class DjangoThreads:
         self._refusals = LogLimit()
 
     async def __call__(self, *arguments: Any) -> Any:
-        """Call the application, with `(scope, receive, send)` or `(message, channels)`."""
+        """Call the application. The arguments are `(scope, receive, send)` or `(message, channels)`."""
         if len(arguments) == 3:
             scope, _, send = arguments
             kind = scope["type"]
@@ -100,8 +100,8 @@ class DjangoThreads:
                 raise ThreadsBusy(str(refusal)) from error
             if count := self._refusals.admits():
                 logger.warning(
-                    "DjangoThreads: %d requests answered with 503, the last one because %s; raise threads=, or shorten"
-                    " the requests: each keeps its thread from its first ORM call to its end",
+                    "DjangoThreads: %d requests answered with 503, the last one because %s; raise threads= or shorten"
+                    " the requests. Each request keeps its thread from its first ORM call to its end",
                     count,
                     str(refusal),
                 )
@@ -113,13 +113,13 @@ class DjangoThreads:
                 set_script_prefix(script_prefix)
 
     async def startup(self) -> None:
-        """Call the application's `startup`, if it has one."""
+        """Call the application's `startup` if there is one."""
         for lane in self.lanes:
             lane.open()
         await self._call_hook("startup")
 
     async def shutdown(self) -> None:
-        """Call the application's `shutdown`, if it has one, then end the threads and close their connections."""
+        """Call the application's `shutdown` if there is one. Then end the threads and close their connections."""
         try:
             await self._call_hook("shutdown")
         finally:
@@ -138,10 +138,10 @@ class DjangoThreads:
 
 
 def release_thread() -> None:
-    """Give the thread of this request back before the request ends. Call this before a long wait or a long stream.
+    """Give this request's thread back before the request ends. Call this before a long wait or a long stream.
 
-    An open transaction is rolled back. Later ORM calls of the request run on any thread: state that middleware has left
-    on the request's thread is not found, and state that other requests have left may be found.
+    An open transaction is rolled back. Later ORM calls of the request run on any thread. They do not find state that
+    middleware has left on the request's thread. They may find state that other requests have left.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None
@@ -152,7 +152,7 @@ def release_thread() -> None:
 async def _answer(
     kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
 ) -> bool:
-    """Send a response; return False if the application has begun one."""
+    """Send a response. Return False if the application has already begun a response."""
     start: Message = {"status": status, "headers": headers}
     try:
         if kind in ("http.request", "websocket.connect"):

@@ -1,6 +1,6 @@
-"""`manage.py runserver` by this server: the site as it is deployed, with Django's reloader, checks and static files.
+"""`manage.py runserver` with this server. It uses Django's reloader, system checks and static files.
 
-It serves the application that UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION names, the first that is set.
+The first of UVICORN_APPLICATION, ASGI_APPLICATION and WSGI_APPLICATION that is set names the application.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def application() -> Any:
 
 
 class DevelopmentServer:
-    """What `django.core.servers.basehttp.run` expects of a server: binds its socket at once, then serves until exit."""
+    """The server that `django.core.servers.basehttp.run` creates. Binds its socket at once, then serves until exit."""
 
     def __init__(self, address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
@@ -77,7 +77,7 @@ class Command(RunserverCommand):  # type: ignore[misc]
     server_cls = DevelopmentServer
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
-        """Return the application, with the static files in front of it as `--nostatic` and `--insecure` say."""
+        """Return the application, behind a handler for static files if the options ask for it."""
         app = application()
         if options.get("use_static_handler") and (settings.DEBUG or options["insecure_serving"]):
             # Files on another host, or at the root, are not served from here.
