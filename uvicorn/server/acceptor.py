@@ -1,8 +1,9 @@
-"""Accept connections and set each up: transport, TLS handshake, protocol object.
+"""Accept connections, and create the transport and the protocol object of each.
 
-uvloop's own servers accept one connection in each iteration of the event loop: if 200 busy connections make it last
-7 ms, the last of 100 new clients waits for a second. asyncio's servers accept all waiting connections at once, so one
-of several processes may take them all. This acceptor accepts a bounded number in each iteration, on either loop.
+uvloop's own servers accept one connection in each iteration of the event loop. With 200 busy connections an iteration
+lasts 7 ms, and the last of 100 new clients waits for 0.7 seconds. asyncio's servers accept all waiting connections at
+once, so one of several processes may take them all. This acceptor accepts a bounded number in each iteration, on either
+loop.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _RETRY_SECONDS: Final = 0.1
 class Acceptor:
     """Accepts the connections of one listening socket.
 
-    `context.arriving` holds each connection until it has a transport, which with TLS is after the handshake. A
-    connection over the limit gets no handshake, because TLS buffers take 300 KiB on asyncio.
+    `context.arriving` holds a connection until it has a transport. With TLS it has one after the handshake. A
+    connection above `limit_concurrency` gets no handshake, because TLS buffers take 300 KiB on asyncio.
     """
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -71,7 +72,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Close the listening socket; first accept the connections in the kernel's queue, which would be reset."""
+        """Accept the connections in the kernel's queue, then close the listening socket."""
         if self._is_open:
             self._accept(self._context.settings.backlog)
             self.abort()

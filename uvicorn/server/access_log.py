@@ -45,7 +45,7 @@ def peer_name(client: tuple[str, int] | None) -> str:
 
 
 def trace(client: tuple[str, int] | None, event: str) -> None:
-    """Log an event of a client's connection at level TRACE. Only then is the client's name formatted."""
+    """Log an event of a client's connection at level TRACE. Format the client's name only if TRACE is enabled."""
     if server_logger.isEnabledFor(_TRACE):
         server_logger.log(_TRACE, "%s - %s", peer_name(client), event)
 
@@ -91,7 +91,7 @@ class ClientWarnings:
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log `what` about `client`; only count it if ten warnings were logged in this second."""
+        """Log `what` about `client`. After ten warnings in a second, count further warnings instead."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)
@@ -99,7 +99,7 @@ class ClientWarnings:
             self._held_back += 1
 
     def tick(self) -> None:
-        """Log the number of warnings that the last second left out, and begin a new second."""
+        """Log the number of warnings that were suppressed in the last second, and begin a new second."""
         if self._held_back:
             server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
             self._held_back = 0

@@ -47,9 +47,9 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether at least `seconds` have passed since an event at which `now` was `since`.
+        """Return whether at least `seconds` have passed since an event. `since` is the value of `now` at the event.
 
-        `since` may be one tick older than the event, so the longest recent tick is added to `seconds`.
+        The event may be up to a tick later than `since`, so the longest recent tick is added to `seconds`.
         """
         return self.now - since >= seconds + self._longest
 

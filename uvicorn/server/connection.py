@@ -1,6 +1,6 @@
 """The part of every connection that handles its transport: write flow control, write timeout, lingering close.
 
-A base class instead of a separate object, which would cost each request extra calls.
+It is a base class, because a separate object would cost each request extra calls.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class TransportConnection:
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
 
     def _track_unsent(self, buffered: int) -> UnsentSends:
-        """Return the record of the unsent bytes; create it with `buffered` bytes if there is none."""
+        """Return the record of the unsent bytes. If there is none, create one with `buffered` bytes."""
         if self._unsent is None:
             self._unsent = UnsentSends(buffered)
         return self._unsent
@@ -114,7 +114,7 @@ class TransportConnection:
             self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input; close after more than `_linger_bytes` in all."""
+        """Drop `count` bytes of input. Close the connection after more than `_linger_bytes` in all."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()

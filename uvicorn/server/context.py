@@ -60,16 +60,17 @@ class Connection(Protocol):
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close as soon as no request would be lost: the server is stopping."""
+        """Close as soon as no request would be lost, because the server is stopping."""
 
     def reset(self) -> None:
         """Reset the connection now."""
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep some MiB of freed memory, instead of returning it to the kernel and requesting it again.
+    """Make glibc keep some MiB of freed memory instead of returning them to the kernel.
 
-    glibc returns free memory at the end of the heap above a threshold: twice the largest mmapped block ever freed.
+    glibc returns free memory at the end of the heap above a threshold. The threshold is twice the size of the largest
+    mmapped block ever freed.
     """
     bytes(_KEPT_BYTES // 2)
 
@@ -90,7 +91,7 @@ class ServerConfig(Protocol):
 class ServerContext:
     """The state that the connections of one server share.
 
-    They also share the receive buffer, because it is filled and emptied within one callback.
+    All connections share one receive buffer, because each callback fills and empties it.
     """
 
     def __init__(
@@ -156,14 +157,17 @@ class ServerContext:
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log, once for each of `names`, that the application sends a field that only the server may send."""
+        """Log once for each field in `names` that the application sends it and that only the server may send it."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)
                 logger.warning("the application sends %s, which only the server may send; dropping it", name.decode())
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-        """Log an exception of the event loop, except a task's SystemExit or KeyboardInterrupt, which `run` logs."""
+        """Log an exception of the event loop.
+
+        Ignore SystemExit and KeyboardInterrupt of a task, because `run` logs them.
+        """
         if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
             return
         if self.loop_handler is not None:
@@ -172,7 +176,10 @@ class ServerContext:
             loop.default_exception_handler(report)
 
     def accept_failed(self, error: OSError) -> None:
-        """Log that a connection cannot be accepted; at most once a second if a limit of the system is reached."""
+        """Log that a connection cannot be accepted.
+
+        If a limit of the system is reached, log it at most once a second.
+        """
         if error.errno not in _EXHAUSTED:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:

@@ -4,8 +4,9 @@ Requests are answered one at a time and in order. Until a response is complete, 
 unparsed, and reading pauses above `read_buffer_bytes`. So the memory is bounded for any size of requests, and an error
 response to a malformed request cannot overtake the response before it.
 
-The table shows each phase and event: the effects, then the next phase; without one the phase stays. `-` never happens.
-Every way to CLOSED is a reset, except `switch` and `client gone`. tests/server/test_http1_phases.py reads this table.
+A cell of the table has the effects of an event in a phase, then the next phase. A cell without a next phase keeps the
+phase. The event of a cell `-` never happens in that phase. Every way to CLOSED is a reset, except `switch` and `client
+gone`. tests/server/test_http1_phases.py reads this table.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop
@@ -130,7 +131,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """Handle a FIN: the client may still read, so a response may continue for some time."""
+        """Handle a FIN. The client may still read, so a response may continue for some time."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()
@@ -150,7 +151,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._endpoint.release()
 
     def resume_writing(self) -> None:
-        """Continue sending: the unsent bytes have fallen below the low-water mark."""
+        """Continue sending, because the unsent bytes have fallen below the low-water mark."""
         self.write_paused = False
         self._unsent = None
         self._wake_drainers()
@@ -227,7 +228,10 @@ class HTTP1Connection(HTTP1Gateway):
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Cancel a handler at the next request, at a stop, or after `seconds`. Return the callback for its end."""
+        """Call `cancel` at the next request, when the server stops, or after `seconds`.
+
+        The caller calls the returned function when the handler has ended.
+        """
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:
             self._continuing.cancel()
@@ -299,7 +303,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
-        """Go on to the next request, or wait for it: response and request content are complete."""
+        """Serve the next request, or wait for it. Called when the response and the request content are complete."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):
@@ -330,5 +334,5 @@ class HTTP1Connection(HTTP1Gateway):
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:
-    """Return host and port of a socket's address, which for IPv6 has two more items; None for Unix sockets."""
+    """Return host and port, which are the first two items of a TCP socket's address. Return None for a Unix socket."""
     return (name[0], name[1]) if isinstance(name, (tuple, list)) and len(name) >= 2 else None

@@ -1,4 +1,4 @@
-"""The calls of an exchange to its HTTP/1.1 connection: send a response, request content."""
+"""The methods that an exchange calls on its HTTP/1.1 connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COPY_BYTES: Final = 65536
 
 
 class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
-    """The gateway of a connection's exchanges; the subclass `HTTP1Connection` adds the requests."""
+    """The gateway of a connection's exchanges. The subclass `HTTP1Connection` receives the requests."""
 
     __slots__ = ("_content_sent", "sends_files")
 
@@ -134,7 +134,10 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Send "100 Continue" if the client waits for it, and resume reading: the application waits for content."""
+        """Resume reading, because the application waits for content.
+
+        Send "100 Continue" if the client waits for that.
+        """
         if exchange is not self._exchange:
             return
         if self._continue_due:
@@ -146,7 +149,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._update_reading()
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """Resume reading for more content and to notice a disconnect: the application has taken content."""
+        """Resume reading, because the application has taken content."""
         if exchange is self._exchange:
             # The client did not wait for 100 Continue.
             self._continue_due = False
@@ -167,7 +170,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         return self._transport.is_closing()
 
     def close_half_closed(self) -> bool:
-        """Close the connection, and return True, if the client has closed its side, as during a handshake."""
+        """If the client has closed its side, close the connection and return True."""
         if self._eof:
             self._close()
         return self._eof
@@ -193,7 +196,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     # Flow control
 
     def _has_room(self, size: int) -> bool:
-        """Return whether `size` more bytes of content may be sent to a slow client; warn if not."""
+        """Return whether `size` more bytes of content may be sent to a slow client. If not, log a warning."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         unsent = self._track_unsent(buffered)

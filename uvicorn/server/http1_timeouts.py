@@ -46,7 +46,7 @@ _RECENT_SECONDS: Final = 0.5
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
-    """Deadlines and end of an HTTP/1.1 connection. `HTTP1Gateway` adds responses, `HTTP1Connection` requests."""
+    """Deadlines and end of an HTTP/1.1 connection. The subclass `HTTP1Gateway` sends responses."""
 
     __slots__ = (
         "_aborted",
@@ -129,7 +129,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Close the connection if it is idle: the server is stopping. Called again until the connection is closed."""
+        """Close the connection if it is idle, because the server is stopping. Called repeatedly until it is closed."""
         if self.phase is BUSY:
             self._end_idle_stream()
         if self.phase is IDLE or (self.phase is HEAD and not self._parser.buffer):
@@ -155,7 +155,10 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Handle a disconnect, which the loop does not report while reading is paused. Return whether there was one."""
+        """Ask the kernel for a disconnect, because the event loop reports none while reading is paused.
+
+        Return whether the client has disconnected.
+        """
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")
@@ -164,7 +167,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         return end != CONNECTED
 
     def _break_off(self, reason: str) -> None:
-        """Reset the connection, and notify the application now, not in the next iteration of the event loop."""
+        """Reset the connection, and notify the application before the next iteration of the event loop."""
         self._aborted = reason
         self.reset()
         self._disconnect()
@@ -222,9 +225,10 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _linger(self) -> None:
-        """Close after an error response, once the client has had time to read it.
+        """Close after an error response, as soon as the client has had time to read the response.
 
-        Closing a socket with unread input resets it, which may destroy the response on its way (RFC 9112, section 9.6).
+        Closing a socket with unread input resets the connection, and the reset may destroy the response on its way (RFC
+        9112, section 9.6).
         """
         self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
 
@@ -273,16 +277,16 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         unsent = self._transport.get_write_buffer_size() + self._file_left
         if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
             least = self._context.settings.min_response_rate
-            self._warn(f"reset: read less than {least} bytes per second of a response that occupies a thread")
+            self._warn(f"reset: the client read less than {least} bytes per second of a response that holds a thread")
             self._break_off("response rate")
             return
         if self._has_stalled(unsent):
             seconds = self._context.settings.write_stall_seconds
-            self._warn(f"reset: read no byte of a response for {seconds:g} seconds")
+            self._warn(f"reset: the client read no byte of a response for {seconds:g} seconds")
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
-        """Return whether the client reads too slowly a response that occupies a thread (`min_response_rate`)."""
+        """Return whether the client reads slower than `min_response_rate` while its response occupies a thread."""
         exchange = self._exchange
         thread_held = exchange.thread_held if exchange is not None else None
         if exchange is None or thread_held is None or not thread_held():

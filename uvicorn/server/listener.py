@@ -46,7 +46,10 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket whose file this process created. It removes the file, unless another server has replaced it."""
+    """A Unix socket whose file this process created.
+
+    `remove_file` keeps a file that another server has put in its place.
+    """
 
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
@@ -87,7 +90,7 @@ def parse_bind(text: str) -> Address:
 def parse_mode(text: str) -> int | None:
     """Parse octal permissions such as 660; return None for an empty text.
 
-    Raises ConfigError for anything but three octal digits, with or without zeros or 0o in front.
+    Raises ConfigError unless the text has three octal digits. `0` or `0o` may stand before them.
     """
     if not text:
         return None
@@ -98,9 +101,10 @@ def parse_mode(text: str) -> int | None:
 
 
 def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | None = None) -> list[socket.socket]:
-    """Open non-blocking listening sockets on all `addresses`; if one fails, close them all.
+    """Open non-blocking listening sockets on all `addresses`. If one fails, close all.
 
-    The permissions of a Unix socket are `uds_mode`, by default those of the existing path, otherwise 0666.
+    A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, it keeps the permissions of an existing path,
+    and a new path gets 0666.
 
     Raises ConfigError, which names the address, the reason, and the remedy.
     """

@@ -20,7 +20,7 @@ logger = logging.getLogger("uvicorn.error")
 def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
     """Return the factory of the event loop called `name`, which may be 'module:factory'.
 
-    Raises ConfigError if it is unknown or not installed.
+    Raises ConfigError if the event loop is unknown or not installed.
     """
     if ":" in name:
         try:

@@ -1,4 +1,4 @@
-"""`callback_notify`: a coroutine function, passed by a program that embeds the server, and awaited at intervals."""
+"""`callback_notify`, a coroutine function of a program that embeds the server. The server awaits it at intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def notifying(
 ) -> AsyncIterator[None]:
     """While the context is active, await `callback()` at once and then every `seconds`, one call at a time.
 
-    If it raises, call `on_failure()`, and raise the exception again at the end of the context.
+    If a call raises, call `on_failure()`, and raise the exception again at the end of the context.
     """
     if callback is None:
         yield

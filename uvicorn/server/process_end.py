@@ -1,7 +1,7 @@
 """Ends a process of the `uvicorn` command after the grace period, even if threads of the application still run.
 
 Before it exits, Python waits for every non-daemon thread and for every job of a ThreadPoolExecutor. A program that
-calls `uvicorn.run` ends by itself.
+calls `uvicorn.run` waits in the same way, and is not ended.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ProcessEnd:
         self._last_words: threading.Thread | None = None
 
     def begin(self, status: int, seconds: float = 0.0) -> None:
-        """Start the deadline: the server has stopped with `seconds` of its grace period left."""
+        """Start the deadline, because the server has stopped. `seconds` of its grace period are left."""
         self.status = status
         if self._deadline:
             return
@@ -61,7 +61,7 @@ class ProcessEnd:
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """Note that the main thread has returned, or raised `error`: only other threads keep the process alive."""
+        """Note that the main thread has returned or raised `error`. Only other threads keep the process alive now."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 

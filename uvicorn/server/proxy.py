@@ -35,7 +35,7 @@ class TrustedPeers:
     """Trusted peers, comma-separated: addresses, networks, `unix:` (any Unix socket), `unix:PATH`, `*` (all peers)."""
 
     def __init__(self, text: str, guarded_sockets: bool = False) -> None:
-        """Parse `text`; with `guarded_sockets`, also trust peers on Unix sockets with restricted permissions."""
+        """Parse `text`. If `guarded_sockets` is true, also trust peers on Unix sockets with restricted permissions."""
         self._everybody = False
         self._guarded_sockets = guarded_sockets
         self._sockets: set[str] = set()
@@ -57,7 +57,10 @@ class TrustedPeers:
                     ) from None
 
     def trusts(self, client: tuple[str, int] | None, socket_path: str = "") -> bool:
-        """Return whether a peer is trusted; `socket_path` is the path of the Unix socket that it connected to."""
+        """Return whether a peer is trusted.
+
+        `socket_path` is the path of the Unix socket that the peer has connected to.
+        """
         if self._everybody:
             return True
         if client is None:
@@ -78,7 +81,8 @@ class TrustedPeers:
     ) -> tuple[tuple[str, int] | None, str]:
         """Return the address and scheme of the client behind the trusted `peer`.
 
-        `forwarded_for` and `forwarded_proto` are the fields' values, repeated fields joined with commas, or empty.
+        `forwarded_for` and `forwarded_proto` are the values of the fields. The values of repeated fields are joined
+        with commas, and a missing field is an empty string.
         """
         if forwarded_proto:
             scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), scheme)
@@ -110,13 +114,16 @@ class TrustedPeers:
 
 
 def build_trusted_peers(text: str) -> TrustedPeers:
-    """Build the trusted peers from the setting, or from its default if it is empty."""
+    """Build the trusted peers from the setting. If the setting is empty, use its default."""
     text = text or os.environ.get("FORWARDED_ALLOW_IPS", "")
     return TrustedPeers(text) if text else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
 
 
 def everybody_may_open(path: str) -> bool:
-    """Return whether every user of the machine may connect to the Unix socket at `path`, or True if that is unknown."""
+    """Return whether every user of the machine may connect to the Unix socket at `path`.
+
+    Return True if that is unknown.
+    """
     try:
         if not path or not os.stat(path).st_mode & stat.S_IWOTH:
             return not path

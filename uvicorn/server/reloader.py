@@ -1,7 +1,8 @@
 """`--reload`: one worker, restarted when a file changes.
 
-watchfiles watches the files if it is installed; otherwise they are scanned every 0.25 seconds. The worker's socket
-stays open during a restart, so that requests wait instead of failing. Changes at about the same time cause one restart.
+The package `watchfiles` watches the files if it is installed. Otherwise the files are scanned every 0.25 seconds. The
+worker's socket stays open during a restart, so that requests wait instead of failing. Changes at about the same time
+cause one restart.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ TEMPLATES: Final = (".html", ".txt")
 
 
 def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
-    """Return the folders to watch, resolved: those given and those among `includes`, without subfolders of others.
+    """Return the absolute paths of the folders to watch: all `folders`, and all folders among `includes`.
 
-    Folders that do not exist, and folders among `excludes`, are left out. The default is the current folder.
+    Missing folders, folders among `excludes`, and subfolders of a watched folder are left out. If no folder is left,
+    the current folder is watched.
     """
     watched = {*_resolved(folders), *_folders_among(includes)}
     excluded = _folders_among(excludes)
@@ -89,7 +91,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Restarts its one worker after each change. If a worker cannot start, it waits for the next change."""
+    """Restarts its one worker after each change. After a failed start it waits for the next change."""
 
     kind = "reloader"
     level = logging.DEBUG

@@ -107,9 +107,10 @@ class Server:
         return self._context.begun + self._context.messages if self._context is not None else 0
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Load the application, listen, serve, drain. `sockets` are listening sockets to use instead of the config's.
+        """Load the application, listen, serve, drain. If given, `sockets` replace the configured addresses.
 
-        Raises ConfigError, and StartupError if the startup fails or a signal stops it. Returns if `should_exit` is set.
+        Raises ConfigError for an invalid configuration. Raises StartupError if the application's startup fails, or if a
+        signal stops the startup.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -194,7 +195,7 @@ class Server:
                     self._changed.clear()
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop. A subclass may override it; it is then called ten times a second."""
+        """Return whether to stop. A subclass may override this method, which is then called ten times a second."""
         return self._should_exit
 
     async def _notify(self) -> None:
@@ -225,7 +226,7 @@ class Server:
         self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Run `serve` on a new event loop. Raise KeyboardInterrupt after a graceful stop by Ctrl-C."""
+        """Run `serve` on a new event loop. After a graceful stop by Ctrl-C, raise KeyboardInterrupt."""
         self._is_alone, self.interrupted = True, False
         # Import before the event loop exists, because asyncio delays a Ctrl-C until the import has ended.
         self.lifespan = self.config.load()
@@ -238,7 +239,7 @@ class Server:
             raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """Run the application's startup; a signal cancels it at once, since no requests are in flight yet."""
+        """Run the application's startup. A signal cancels it at once, because no requests are in flight yet."""
         assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
@@ -294,7 +295,7 @@ class Server:
             self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
 
     async def _shut_down(self, seconds: float) -> None:
-        """Run the application's shutdown, once, if its startup succeeded; running handlers have `seconds` to finish."""
+        """Run the application's shutdown once, if its startup succeeded. Running handlers have `seconds` to finish."""
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
@@ -331,7 +332,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop this server on signals inside the block, and raise them again after it. May be overridden."""
+        """Stop this server on a signal inside the block; raise the signal again afterwards. May be overridden."""
         self.install_signal_handlers()
         try:
             yield
@@ -340,7 +341,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGINT and SIGTERM; only in the main thread. May be overridden."""
+        """Stop on SIGINT and SIGTERM. Only the main thread can install the handlers. May be overridden."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -350,7 +351,7 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully, or at once at a second signal. SIGTERM after Ctrl-C is no second: supervisors send it."""
+        """Stop gracefully, or at once at a second signal. Ignore a SIGTERM after Ctrl-C: supervisors send one."""
         if self._should_exit and not (sig == signal.SIGTERM and self._captured == [signal.SIGINT]):
             self.force_exit = True
         self.should_exit = True
@@ -369,7 +370,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise the signals that have stopped the server again, for the program that embeds it."""
+        """Raise each signal that has stopped the server once more, for the program that embeds the server."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

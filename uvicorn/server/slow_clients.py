@@ -69,7 +69,7 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Stop counting time and bytes until the next check: all bytes have been sent."""
+        """Stop counting time and bytes until the next check, because all bytes have been sent."""
         self._taken = None
 
 
@@ -83,7 +83,7 @@ class WriteTimeout:
         self._seconds = 0.0
 
     def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Return the seconds without progress, given the numbers of unsent and of written bytes.
+        """Return how many seconds the client has received nothing. `unsent` and `written` are numbers of bytes.
 
         Of `written`, only the increase counts.
         """

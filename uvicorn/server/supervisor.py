@@ -1,12 +1,12 @@
 """Several worker processes on the same sockets: start, watch, replace, restart one by one, stop.
 
-Each worker is a new interpreter that inherits the listening sockets. It reports to the supervisor over a socket pair:
-that it is ready, that it is alive, and that it has to be replaced. The supervisor stops it by SIGTERM. If the
-supervisor dies, its end of the pair closes, and the workers stop.
+Each worker is a new interpreter that inherits the listening sockets. Over a socket pair a worker reports that it is
+ready, that it is alive, and that it has to be replaced. The supervisor stops a worker by SIGTERM. If the supervisor
+dies, its end of each pair closes, and the workers stop.
 
-Signals: SIGINT and SIGTERM begin a graceful shutdown, and if repeated end it at once; SIGHUP replaces the workers one
-by one, each after its successor is ready; SIGTTIN adds a worker and SIGTTOU removes one. A worker ignores a repeated
-SIGTERM, since systemd sends it to the whole group; SIGQUIT stops it at once.
+SIGINT and SIGTERM begin a graceful shutdown, and a second one stops all workers at once. SIGHUP replaces the workers
+one by one, each after its successor is ready. SIGTTIN adds a worker, and SIGTTOU removes one. A worker ignores a
+repeated SIGTERM, because systemd sends SIGTERM to the whole group. SIGQUIT stops a worker at once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NOT_STARTED: Final = (2, 3)
 
 
 class Supervisor:
-    """Keeps `count` workers running. Each is a process of `command` that reads `payload` (see `start_worker`)."""
+    """Keeps `count` workers running. Each worker is a process that runs `command` (see `start_worker`)."""
 
     #: The name of this process in the log.
     kind = "parent"
@@ -135,7 +135,7 @@ class Supervisor:
     # Starting and stopping workers
 
     def _adjust_workers(self) -> None:
-        """Start missing workers, stop surplus ones.
+        """Start missing workers, and stop surplus ones.
 
         Until the first worker is ready, only one is started, so that an error in its startup is logged once rather than
         by each worker.
@@ -223,7 +223,7 @@ class Supervisor:
         self._replace_next()
 
     def _replace_next(self) -> None:
-        """Start the next replacement, unless one is starting: never run more than one additional worker."""
+        """Start the next replacement unless one is starting, so that at most one additional worker runs."""
         if any(worker.replaces is not None for worker in self._workers):
             return
         while self._to_replace and not self._stopping:

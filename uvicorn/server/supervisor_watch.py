@@ -1,6 +1,6 @@
 """End a worker whose supervisor has died, even if its event loop is blocked.
 
-The kernel's PR_SET_PDEATHSIG is no substitute: it follows the thread that forked, and gives no grace period.
+The kernel's PR_SET_PDEATHSIG is no substitute, because it follows the thread that forked and gives no grace period.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _LOG_SECONDS: Final = 1.0
 
 
 class SupervisorWatch:
-    """A thread that waits until the supervisor's end of `channel` closes, then `grace` seconds, then calls `kill`.
+    """A thread that calls `kill` `grace` seconds after the supervisor's end of `channel` has closed.
 
-    `wait(event, seconds)` is `threading.Event.wait`, unless a test replaces it.
+    Tests replace `wait`, which is `threading.Event.wait` by default.
     """
 
     def __init__(

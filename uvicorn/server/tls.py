@@ -61,9 +61,9 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Load or reload certificate and key; open connections keep the old ones.
+    """Load or reload certificate and key. Open connections keep the old ones.
 
-    Raises ConfigError without changing the context: the files are tried on another context first.
+    Raises ConfigError without changing the context, because the files are tried on another context first.
     """
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
@@ -88,7 +88,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Read the certificates again; if they are invalid, log why and keep the old ones."""
+    """Read the certificates again. If they are invalid, log the reason and keep the old ones."""
     try:
         load_certificates(context, settings)
     except ConfigError as error:

@@ -60,11 +60,11 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of descriptor `file` from `start` on the socket `connected`, as fast as the client reads.
+    """Send `count` bytes of the descriptor `file`, from position `start`, to the descriptor `connected` of a socket.
 
-    uvloop has no `loop.sendfile`. The socket is used through a duplicate of its descriptor, since event loops reject
-    writers for one that belongs to a transport. Raises OSError if the client has gone, LocalProtocolError if the file
-    has become shorter.
+    uvloop has no `loop.sendfile`. The function duplicates `connected`, because event loops reject writers for a
+    descriptor that belongs to a transport. Raises OSError if the client has disconnected, and LocalProtocolError if the
+    file has become shorter.
     """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[None] | None = None
@@ -99,7 +99,7 @@ async def send_file(
 
 
 def unacknowledged_bytes(sock: Any) -> int:
-    """Return the number of written bytes that the client has not acknowledged; 0 if unknown.
+    """Return the number of written bytes that the client has not acknowledged. Return 0 if the number is unknown.
 
     On Linux, the socket of a slow client accepts bytes in bursts of up to a third of the kernel's buffer. So the bytes
     that the socket accepts in a minute differ from those that the client receives.

@@ -1,7 +1,7 @@
 """One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
 
-`websocket_upgrade` makes one for each handshake, as the gateway of its session. When the session is accepted, it
-takes the transport over from the HTTP connection.
+`websocket_upgrade` makes a connection for each handshake. The connection is the gateway of its session. When the
+session is accepted, the connection takes the transport over from the HTTP connection.
 
 Between two calls of the event loop the phase of the connection implies the states of its session and of its codec;
 tests/server/test_websocket_phases.py reads this table.
@@ -61,7 +61,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._refuse(error)
 
     def eof_received(self) -> bool:
-        """Close, because the client has closed its side; without its close frame, with code 1006."""
+        """Close, because the client has closed its side. Without a close frame of the client the code is 1006."""
         if self.phase is FAILING:
             self._close_faulty()
         self._close()
@@ -79,7 +79,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.session.endpoint.release()
 
     def resume_writing(self) -> None:
-        """Continue sending: the unsent bytes have fallen below the low-water mark."""
+        """Continue sending, because the unsent bytes have fallen below the low-water mark."""
         self.write_paused = False
         self._unsent = None
         pong, self._last_pong = self._last_pong, None
@@ -100,17 +100,17 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong; while writing is paused, keep only the latest for later (section 5.5.3)."""
+        """Send a pong. While writing is paused, keep only the latest pong, and send it later (section 5.5.3)."""
         if self.write_paused:
             self._last_pong = data
         elif self.phase is OPEN:
             self._write(self._codec.encode_pong(data))
 
     def on_pong(self, data: bytes) -> None:
-        """Do nothing: `data_received` has noted that the client is alive."""
+        """Do nothing, because `data_received` has noted that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame: send one, unless that was done before, then close (section 5.5.1)."""
+        """Handle the client's close frame: send one unless one was sent before, then close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # Set first, so that messages that the application sends now are dropped: none may follow a close frame.
@@ -182,12 +182,12 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.resume_receiving()
 
     def pause_receiving(self) -> None:
-        """Keep received input and pause reading: too many messages wait for the application."""
+        """Keep received input and pause reading, because too many messages wait for the application."""
         if self.phase is OPEN:
             self._pause()
 
     def resume_receiving(self) -> None:
-        """Resume reading: the application has caught up."""
+        """Resume reading, because the application has caught up."""
         if self._receiving_paused and not self._resuming:
             self._resuming = True
             self._context.loop.call_soon(self._resume_reading, context=self._context.variables)
@@ -209,7 +209,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._written += len(data)
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a message of `size` bytes may be sent to a slow client; warn if not."""
+        """Return whether a message of `size` bytes may be sent to a slow client. If not, log a warning."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         shortage = self._track_unsent(buffered).shortage(
@@ -217,7 +217,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         )
         if shortage:
             self._context.warnings.warn(
-                self.session.request.client, f"websocket closed: it reads too slowly, {shortage} (1013)"
+                self.session.request.client, f"websocket closed: the client reads too slowly, {shortage} (1013)"
             )
         return not shortage
 

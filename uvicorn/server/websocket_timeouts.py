@@ -139,7 +139,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Drop further input: closing a socket with unread input resets it, which may destroy the last frames."""
+        """Drop further input, because closing a socket with unread input resets it and may destroy the last frames."""
         settings = self._context.settings
         self.phase = LINGERING
         announced = self._codec.announced_bytes
@@ -152,7 +152,8 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
-        """Reset if the client has disconnected, which the event loop does not report while reading is paused.
+        """Reset the connection if the kernel reports a disconnect, because the event loop reports none while reading is
+        paused.
 
         After a FIN, the application has `half_closed_seconds` to receive the remaining messages.
         """
@@ -166,7 +167,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self.reset()
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent; the deadline is that of the closing handshake."""
+        """Close after the unsent bytes have been sent. The closing handshake and this close have the same deadline."""
         if self.phase < LINGERING:
             self.phase = LINGERING
             self._since = self._context.clock.now
@@ -177,7 +178,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._report_disconnect()
 
     def _report_disconnect(self) -> None:
-        """Notify the application that the client has disconnected, once."""
+        """Notify the application once that the client has disconnected."""
         if self.session.state is not SESSION_CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
         self._wake_drainers()

@@ -37,8 +37,8 @@ def start_worker(
 ) -> Worker:
     """Start a process that inherits `sockets`. Raises OSError if the system has no resources left.
 
-    The descriptors of the sockets and of the worker's end of the socket pair, comma-separated, are the last argument of
-    `command`. The worker reads `payload` from its end.
+    The last argument of `command` lists the descriptors of `sockets`, then the worker's end of the socket pair. The
+    descriptors are separated by commas. The worker reads `payload` from its end.
     """
     ours, theirs = socket.socketpair()
     try:

@@ -28,7 +28,7 @@ class WorkerServer(Server):
         self._channel.setblocking(False)
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGTERM. The supervisor acts on the signals that a terminal sends to all processes."""
+        """Stop on SIGTERM. Leave the signals that a terminal sends to all processes to the supervisor."""
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
             # Not SIG_IGN, which the application's own child processes would inherit.
@@ -52,10 +52,10 @@ class WorkerServer(Server):
         await super().shutdown(sockets)
 
     def announce(self, sock: socket.socket) -> None:
-        """Do nothing: the supervisor logs the addresses once for all workers."""
+        """Do nothing, because the supervisor logs the addresses once for all workers."""
 
     def retire(self, reason: str) -> None:
-        """Ask for a successor, once a second, and serve until it is ready."""
+        """Ask the supervisor for a successor once a second, and serve until the successor is ready."""
         self._report(f"retiring {reason}")
 
     def tick(self) -> None:
