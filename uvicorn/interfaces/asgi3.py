@@ -1,4 +1,4 @@
-"""ASGI 3, `async def app(scope, receive, send)`, and ASGI 2, `app(scope)`, which returns a coroutine function."""
+"""ASGI 3, `async def app(scope, receive, send)`, and ASGI 2, where `app(scope)` returns a coroutine function."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class HTTPCall:
         self._exchange = exchange
 
     async def receive(self) -> Message:
-        """Return content in `http.request` events; after all content, wait, and return `http.disconnect`.
+        """Return an `http.request` event with content. After all content, wait to return `http.disconnect`.
 
         Content that arrived before the client disconnected is returned first.
         """
@@ -79,11 +79,10 @@ class HTTPCall:
         return {"type": "http.disconnect"}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event of the response at once; awaiting the result waits while the client is slow.
+        """Send an event of the response at once. Awaiting the result waits while the client is slow.
 
         Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
-        the first event is dropped; each further event yields to tasks that listen for http.disconnect, then raises
-        ClientDisconnected, an OSError. After a response that is complete with its head, events are dropped.
+        drops the first event and raises ClientDisconnected, an OSError, for each further event.
         """
         exchange = self._exchange
         kind = message.get("type")
@@ -157,14 +156,14 @@ class HTTPCall:
         return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
-        """Yield, so that tasks that listen for http.disconnect may cancel the caller; then raise ClientDisconnected."""
+        """Yield, because a task that receives http.disconnect may cancel the caller. Then raise ClientDisconnected."""
         await asyncio.sleep(0)
         raise ClientDisconnected("the client has disconnected")
 
     def flush(self) -> None:
-        """Send the held start of the response: the application has been suspended before sending content.
+        """Send the held start of the response, because the application has been suspended before sending content.
 
-        Does nothing if the application has returned, because a start without content is not a response.
+        Do nothing if the application has returned, because a start without content is not a response.
         """
         headers = self._headers
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
@@ -268,7 +267,7 @@ class ASGI3Interface(Interface):
             await self._lifespan.shutdown(self.settings.graceful_seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call the application. If it returns without a complete response, respond 500 or abort the response."""
+        """Call the application. If it returns before the response is complete, respond 500 or abort the response."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
@@ -362,7 +361,7 @@ class ASGI3Interface(Interface):
 
 
 class ASGI2Interface(ASGI3Interface):
-    """Calls `app(scope)`, then the returned coroutine function with `(receive, send)`."""
+    """Calls `app(scope)`, then calls the returned coroutine function with `(receive, send)`."""
 
     name = "asgi2"
     version = "2.0"

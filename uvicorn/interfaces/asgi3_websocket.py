@@ -1,4 +1,4 @@
-"""ASGI WebSockets: one call of the application for each connection, which receives the events in order."""
+"""ASGI WebSockets. The application is called once for each connection and receives its events in order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WebSocketCall(WebSocketListener):
         session.on_end(self._receivers.wake)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
-        """Handle the end of `task`, which runs the application, and limit its time."""
+        """Watch `task`, which runs the application: handle its end and limit its time."""
         if task.done():
             self._ended(task)
         else:
@@ -53,7 +53,7 @@ class WebSocketCall(WebSocketListener):
             watch_handshake(task, self._session, self._settings)
 
     def failed(self, error: BaseException) -> None:
-        """Handle an exception of the application: respond 500 before accept, close with 1011 after it."""
+        """Handle an exception of the application. Before accept, respond 500. After accept, close with 1011."""
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error, ASGI_FAILURE)
@@ -72,7 +72,7 @@ class WebSocketCall(WebSocketListener):
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Wake the calls of `receive`: the connection has ended."""
+        """Wake the waiting calls of `receive`, because the connection has ended."""
         self._disconnect = (code, reason)
         self._receivers.wake()
 
@@ -97,10 +97,10 @@ class WebSocketCall(WebSocketListener):
         return {"type": "websocket.receive", "text": None, "bytes": message}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event at once; awaiting the result waits while the client is slow.
+        """Send an event at once. Awaiting the result waits while the client is slow.
 
-        Raises LocalProtocolError for an event that is invalid in the current state, and ClientDisconnected, an OSError,
-        after the client has disconnected.
+        Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
+        raises ClientDisconnected, an OSError.
         """
         session = self._session
         kind = message.get("type")
@@ -177,7 +177,7 @@ class WebSocketCall(WebSocketListener):
         self._receivers.wake()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection: the application has returned or failed."""
+        """Close the connection, because the application has returned or failed."""
         session = self._session
         request = session.request
         if task.cancelled():

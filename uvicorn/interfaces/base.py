@@ -1,4 +1,4 @@
-"""Base class of the interfaces; each served application has one interface."""
+"""Base class of the interfaces. Each served application has one interface."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Interface:
         self.returns_awaitables = inspect.iscoroutinefunction(app if is_function else type(app).__call__)
 
     async def startup(self) -> None:
-        """Await the application's `startup` method, if there is one. Called once, before the first exchange (R15)."""
+        """Await the application's `startup` method, if it has one. Called once, before the first exchange (R15)."""
         if self.runs_hooks:
             await call_hook(self.app, "startup")
 
@@ -65,22 +65,22 @@ class Interface:
 
     @property
     def parts(self) -> Sequence[Interface]:
-        """The interfaces of single applications: itself, or those of a Router."""
+        """This interface. For a Router, the interfaces of its applications."""
         return (self,)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface for a WebSocket handshake: itself, or that of one of several applications.
+        """Return the interface for a WebSocket handshake. A Router returns the interface of one of its applications.
 
-        If it has no WebSockets, the request is served by its `serve_http`.
+        If the returned interface does not support WebSockets, its `serve_http` serves the request.
         """
         return self
 
     def contain_exits(self) -> None:
-        """Have SystemExit and KeyboardInterrupt of handlers end their request only; see `HandlerTasks`."""
+        """Contain SystemExit and KeyboardInterrupt of a handler, so that they end its request only."""
         self.tasks.contains_exits = True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call the application, which responds to `exchange`. Never raises: a failure ends the exchange."""
+        """Call the application, which responds to `exchange`. Never raises, because a failure ends the exchange."""
         raise NotImplementedError
 
     def serve_websocket(self, session: WebSocketSession) -> None:
@@ -88,7 +88,7 @@ class Interface:
         raise NotImplementedError
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call a plain function that has not returned an awaitable before; its response is held (`call_held`)."""
+        """Call a plain function that has never returned an awaitable. Its response is held (`call_held`)."""
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned

@@ -37,7 +37,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ReplyChannel(HTTPReply):
-    """`channels['reply']` of one exchange: hashable, always the same object, and usable from any task and thread."""
+    """`channels['reply']` of one exchange. Hashable, and usable from any task and thread."""
 
     __slots__ = ()
 
@@ -46,14 +46,14 @@ class ReplyChannel(HTTPReply):
         self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
-        (`content`, `more_content`); chunks after the end of the response are ignored with a warning.
+        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or its next chunk (`content`,
+        `more_content`). A chunk after the end of the response is ignored with a warning.
 
         The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
-        this client (rule R17). After the client has disconnected, these tasks get ChannelClosed, and messages of other
-        tasks are dropped (rule R6).
+        this client (rule R17). After the client has disconnected, raises ChannelClosed in tasks that serve this client
+        and drops messages of other tasks (rule R6).
 
-        Raises LocalProtocolError for a message that is invalid in the current state; the error names both.
+        Raises LocalProtocolError for a message that is invalid in the current state.
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
@@ -100,22 +100,22 @@ class ReplyChannel(HTTPReply):
         return DONE
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the exchange ends or the client closes its side; at once afterwards."""
+        """Call `callback()` once, when the exchange ends or the client closes its side, or now if this has happened."""
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the response is complete or aborted; at once if the response has ended."""
+        """Call `callback()` once, when the response is complete or aborted, or now if this has happened."""
         self._exchange.on_end(lambda exchange: callback())
 
     def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
-        """Have the server watch the rate of the response (`--min-response-rate`) while `holds_thread()` is true."""
+        """Apply `--min-response-rate` to the response while `holds_thread()` is true."""
         self._exchange.thread_held = holds_thread
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """Return the exchange for an adapter to respond to without messages, or None if messages are needed.
+        """Return the exchange if an adapter may respond to it directly, or None if the adapter must send messages.
 
-        Messages are needed if the application has changed `message`, the request has content, a response has begun, or
-        the caller is not on the event loop's thread.
+        The adapter must send messages if the application has changed `message`, the request has content, a response has
+        begun, or the caller is not on the event loop's thread.
         """
         exchange = self._exchange
         endpoint = exchange.endpoint
@@ -142,7 +142,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send for another thread, which waits while the client is slow, even if the thread serves another client."""
+        """Send a message of another thread, then wait while the client is slow, whichever client that thread serves."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:
@@ -164,7 +164,7 @@ class ReplyChannel(HTTPReply):
 
 @final
 class BodyChannel:
-    """`channels['body']`: receives the request's content, in pieces as they arrive."""
+    """`channels['body']`, which receives the request's content in pieces, as they arrive."""
 
     __slots__ = ("_exchange", "_name")
 
@@ -180,10 +180,10 @@ class BodyChannel:
         return self._name
 
     async def receive(self) -> Message:
-        """Return the next piece, `{'content': bytes, 'more_content': bool}`; after the last piece, an empty one.
+        """Return the next piece, `{'content': bytes, 'more_content': bool}`. After the last piece, return an empty one.
 
-        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading `content` of it
-        raises ClientDisconnected, so that the application cannot mistake partial content for the whole (rule R7).
+        If the client disconnects early, return `{'closed': True, 'more_content': False}`. Reading `content` of this
+        piece raises ClientDisconnected, so that no application mistakes partial content for the whole (rule R7).
         """
         try:
             # As `receive`, without its coroutine.
@@ -203,7 +203,7 @@ class ClosedChunk(dict[str, Any]):
 
 
 def message_template(endpoint: Endpoint) -> Message:
-    """Return the message to copy for each request of a connection; it has every key, so that no copy has to grow."""
+    """Return a message with every key, which is copied for each request of a connection."""
     template: Message = {
         "channel": "http.request",
         "http_version": "",
@@ -224,7 +224,7 @@ def message_template(endpoint: Endpoint) -> Message:
 
 @final
 class ChannelsInterface(Interface):
-    """Calls `app(message, channels)` for each exchange, in a task of its own."""
+    """Calls `app(message, channels)` for each exchange, in a new task."""
 
     name = "channels"
     serves_websockets = True

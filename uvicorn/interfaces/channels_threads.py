@@ -1,6 +1,6 @@
 """Channels applications that are plain functions: `threaded(app)` runs them on a pool of worker threads.
 
-The result is an ordinary channels application, so that it works on every host and in every middleware.
+The result is an ordinary channels application. It works on every host and in every middleware.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class Threaded:
         self.held: dict[str, deque[_Connection]] = {}
 
     def __uvicorn_interface__(self, settings: Settings) -> ChannelsInterface:
-        """Return the interface for a server; the pool has the size that `settings` name."""
+        """Return the interface for a server. The setting `threads` is the size of the pool."""
         self.settings = settings
         return ChannelsInterface(self, settings)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Have a worker thread call the application, after the earlier events of the connection.
 
-        Raises the application's exception. Answers a request or a handshake with 503 if the queue of the pool is full.
+        Raises the application's exception. If the queue of the pool is full, requests and handshakes get 503.
         """
         reply = channels["reply"]
         loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class Threaded:
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
-        """Shut the application down, then end the worker threads, each after its call."""
+        """Shut the application down, then let each worker thread finish its call and end."""
         try:
             await call_hook(self.app, "shutdown")
         finally:
@@ -126,9 +126,9 @@ class Threaded:
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
     """Return a channels application that calls the plain function `app(message, channels)` on worker threads.
 
-    The calls of one connection are made one after another, in the order of its events. In them
-    `channels['reply'].send`, `channels['groups'].send` and `channels['body'].receive` act at once, without `await`, and
-    block while the client is slow. `threads` is the size of the pool, by default the `--threads` of the server.
+    The calls for one connection are made one after another, in the order of its events. During a call,
+    `channels['reply'].send`, `channels['groups'].send` and `channels['body'].receive` need no `await`, and block while
+    the client is slow. `threads` is the size of the pool. By default it is the server's `--threads`.
 
     Raises ConfigError for a coroutine function, and InterfaceError for an object that does not take two arguments.
     """
@@ -136,12 +136,12 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
 
 
 class _Connection:
-    """The calls of one connection, made one at a time. For use on the event loop's thread only."""
+    """The calls for one connection, which are made one at a time. For use on the event loop's thread only."""
 
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is the address whose share of the threads the calls use; empty without a limit."""
+        """The calls count towards the thread share of the address `client`. An empty `client` has no limit."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client
@@ -149,11 +149,11 @@ class _Connection:
         self.loop_calls = loop_calls
 
     def holds_thread(self) -> bool:
-        """Return whether a call has not ended, and so occupies a thread."""
+        """Return whether a call still occupies a thread."""
         return self._is_busy
 
     def add(self, call: _Call) -> None:
-        """Make `call` after the earlier calls."""
+        """Add `call`, which is made after all earlier calls."""
         self._calls.append(call)
         if not self._is_busy:
             self.begin()
@@ -179,7 +179,7 @@ class _Connection:
             calls.popleft()
 
     def ended(self) -> None:
-        """Begin the next call of this connection, and of one that waits for its share or for room in the queue."""
+        """Begin the next call of this connection, and resume waiting connections."""
         app, client = self._app, self._client
         app.posted -= 1
         if client:
@@ -190,7 +190,7 @@ class _Connection:
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Return False if the connection has to wait before the pool can have the call. Raises PoolFull."""
+        """Post the call to the pool. Return False if the connection has to wait first. Raises PoolFull."""
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -230,7 +230,7 @@ class _Connection:
 
 @final
 class _Call:
-    """One call of the application: a job of the pool."""
+    """One call of the application, as a job of the pool."""
 
     __slots__ = ("_connection", "_outcome", "_work", "is_request", "kind")
 
@@ -244,7 +244,7 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether to make the call: its handler still waits, or the call reports the end of a connection."""
+        """Whether the handler still waits for the call. True for `websocket.disconnect`, which is always delivered."""
         return self.kind == "websocket.disconnect" or not self._outcome.done()
 
     def run(self) -> None:
@@ -267,13 +267,13 @@ class _Call:
         post(partial(self._end, self._succeed, returned))
 
     def cancel(self) -> None:
-        """Cancel the call: the pool has been shut down first."""
+        """Cancel the call, because the pool has been shut down."""
         self._connection.loop_calls.post(partial(self._end, self._outcome.cancel))
 
     # On the event loop's thread
 
     def fail(self, error: BaseException) -> None:
-        """Pass `error` to the handler; log it if the handler has been cancelled."""
+        """Pass `error` to the handler, or log it if the handler has been cancelled."""
         if isinstance(error, StopIteration) or not isinstance(error, (Exception, asyncio.CancelledError)):
             # SystemExit would end the event loop.
             error = ApplicationError.of(error)
@@ -295,7 +295,7 @@ class _Call:
 
 @final
 class BlockingBody:
-    """`channels['body']` of a plain function: receives the request's content."""
+    """`channels['body']` of a plain function, which receives the request's content."""
 
     __slots__ = ("_body", "_loop", "_thread")
 

@@ -1,4 +1,4 @@
-"""WebSockets of channels applications: one call of `app(message, channels)` for each event of a connection.
+"""WebSockets of channels applications. `app(message, channels)` is called for each event of a connection.
 
 `websocket.connect` decides on the handshake, `websocket.receive` has one message, and `websocket.disconnect` follows
 once after the end of an accepted connection. Rules R1 to R17 are in docs/rules.md.
@@ -52,7 +52,7 @@ _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
 @final
 class WebSocketReply:
-    """`channels['reply']` of one connection: hashable, one object for all events, usable from any task and thread."""
+    """`channels['reply']` of all events of a connection. Hashable, and usable from any task and thread."""
 
     __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "over")
 
@@ -73,14 +73,15 @@ class WebSocketReply:
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send any of `accept`, `text` or `bytes`, and `close`, in this order; `subprotocol`, `headers` and `reason`
-        are their options. Before the connection is accepted, a response (`status`, ...) rejects it.
+        """Send a message with any of the keys `accept`, `text` or `bytes`, and `close`. They take effect in this order.
+        `subprotocol` and `headers` are options of `accept`. `reason` is an option of `close`. Before the connection is
+        accepted, a response (`status`, ...) rejects it.
 
         The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
-        this client (rule R17). After the client has disconnected, the message is dropped; once the disconnect handler
+        this client (rule R17). After the client has disconnected, the message is dropped. After the disconnect handler
         has ended, tasks that serve this client get ChannelClosed (rule R6).
 
-        Raises LocalProtocolError for a message that is invalid in the current state; the error names both.
+        Raises LocalProtocolError for a message that is invalid in the current state.
         """
         session = self._session
         # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.
@@ -149,14 +150,14 @@ class WebSocketReply:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message would be sent without queueing: the connection is open, and writing is not paused."""
+        """Whether a message would be sent without queueing."""
         return self._session.state is not CONNECTING and not self._session.gateway.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if no waiting is needed; return whether it was sent.
+        """Send `{'text': text}` if no waiting is needed. Return whether it was sent.
 
-        Only for groups, which check a message once for all members, and only on the event loop's thread. Raises
-        LocalProtocolError for text that cannot be encoded.
+        For groups only, because they check a message once for all members. For use on the event loop's thread only.
+        Raises LocalProtocolError for text that cannot be encoded.
         """
         session = self._session
         gateway = session.gateway
@@ -175,7 +176,7 @@ class WebSocketReply:
         await session.drain()
 
     def break_off(self, reason: str) -> None:
-        """Close with 1013, or reject the handshake with 503; ignored once the connection has ended."""
+        """Close with 1013, or reject the handshake with 503. Do nothing if the connection has ended."""
         session = self._session
         if session.state is OPEN:
             session.close(1013, reason)
@@ -206,7 +207,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits for a slow client, or yields; DONE for tasks that serve other clients."""
+        """Return an awaitable that waits while the client is slow. For tasks that serve other clients, return DONE."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -313,7 +314,7 @@ class ChannelsListener(WebSocketListener):
             self._session.gateway.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
-        """Start a handler; return None if the call itself failed, which has been logged."""
+        """Start a handler. Return None if the call failed at once. The failure has been logged."""
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
@@ -362,7 +363,7 @@ class ChannelsListener(WebSocketListener):
         self._reply.over = True
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
-        """Log the failure of a message's handler, which does not close the connection (rule R16)."""
+        """Log the failure of a message's handler. The connection stays open (rule R16)."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log_failure(self._session, error)
 
@@ -373,7 +374,7 @@ class ChannelsListener(WebSocketListener):
 
 
 def _check_keys(message: Message) -> None:
-    """Raise LocalProtocolError for a message without a known key, which may be misspelled."""
+    """Raise LocalProtocolError for a message without a known key, because a key may be misspelled."""
     if _MESSAGE_KEYS.isdisjoint(message):
         raise LocalProtocolError(
             f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"

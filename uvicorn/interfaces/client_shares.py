@@ -1,4 +1,4 @@
-"""`--threads-per-client`: requests of a client beyond its share of the threads wait; those of other clients do not."""
+"""`--threads-per-client`: a client's requests wait while it occupies its share of the threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SharedJob:
     __slots__ = ("_job", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)`, called on any thread, posts a job that was held back, or returns False if the loop is closed."""
+        """`post(job)` posts a job that was held back, from any thread. It returns False if the loop is closed."""
         self._job = job
         self._shares = shares
         self.client = client
@@ -44,16 +44,16 @@ class SharedJob:
 
 @final
 class ClientShares:
-    """Counts the threads that each client occupies, and holds further jobs back. Thread-safe."""
+    """Counts the threads that each client occupies, and holds jobs above its share back. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
-        """Post at most `most` jobs of a client at a time, and hold at most `queue` more of them back."""
+        """For each client, have at most `most` jobs posted and at most `queue` jobs held back."""
         self._most = most
         self._queue = queue
         self._renew()
 
     def _renew(self) -> None:
-        """Begin without jobs: after a fork, they belong to the parent process."""
+        """Begin without jobs, because after a fork the jobs belong to the parent process."""
         self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
@@ -83,7 +83,7 @@ class ClientShares:
                 return
 
     def _next(self, client: str) -> SharedJob | None:
-        """Return the client's next job; without one, decrease the client's count and return None."""
+        """Return the client's next job. If there is none, decrease the client's count and return None."""
         with self._lock:
             waiting = self._waiting.get(client)
             if waiting:
@@ -98,7 +98,7 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """Remove `job` if it is held back: its client has disconnected."""
+        """Remove `job` if it is held back, because its client has disconnected."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)

@@ -1,4 +1,4 @@
-"""Consumers, `app(message)`: the oldest interface, with a single argument (interface rule R9).
+"""Consumers, `app(message)`, the oldest interface (rule R9).
 
 `message` has the keys of a request, its whole content as `body`, and `reply_channel`. Coroutine functions run on the
 event loop, plain functions on worker threads (`consumer_sync`).
@@ -18,13 +18,13 @@ from uvicorn.types import Message
 
 @final
 class ConsumerInterface(Interface):
-    """Calls the coroutine function `app(message)` for each exchange, in a task of its own."""
+    """Calls the coroutine function `app(message)` for each exchange, in a new task."""
 
     name = "consumer"
     expected = "async def app(message)"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler when all content has arrived; respond 413 above `max_inline_bytes`."""
+        """Start the handler when all content has arrived. Respond 413 to content above `max_inline_bytes`."""
         reply = ReplyChannel(exchange)
         content = exchange.receive_whole()
         try:
@@ -53,7 +53,7 @@ class ConsumerInterface(Interface):
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
-    """Return the whole content, or None if it was too large and 413 was sent.
+    """Return the whole content. If it is too large, respond 413 and return None.
 
     Raises ClientDisconnected if the client disconnects before the content is complete.
     """
@@ -76,7 +76,7 @@ async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: in
 
 
 def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Message:
-    """Return the message for a consumer; `content` and `message` repeat the request, as in earlier versions."""
+    """Return the message for a consumer. `content` and `message` repeat the request, for older applications."""
     endpoint = exchange.endpoint
     template = endpoint.template
     if template is None:

@@ -30,7 +30,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ThreadReplyChannel(HTTPReply):
-    """`message['reply_channel']` of a consumer on a worker thread; usable from any thread and the event loop."""
+    """`message['reply_channel']` of a consumer on a worker thread. Usable from any thread."""
 
     __slots__ = ("_call",)
 
@@ -40,15 +40,15 @@ class ThreadReplyChannel(HTTPReply):
         self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or the next chunk of it
-        (`content`, `more_content`).
+        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or its next chunk (`content`,
+        `more_content`).
 
-        The message is sent at once; the result may be awaited or dropped. While the client is slow, `send` blocks every
-        thread but the event loop's. After the client has disconnected, the consumer gets ChannelClosed, and messages of
-        other threads and tasks are dropped.
+        The message is sent at once. The result may be awaited or dropped. While the client is slow, `send` blocks its
+        thread, except the event loop's thread. After the client has disconnected, raises ChannelClosed on the
+        consumer's thread and drops messages of other threads and tasks.
 
-        Raises LocalProtocolError for a message that is invalid in the current state; the error names both. For a
-        message that cannot be encoded, the error is logged and the response is 500.
+        Raises LocalProtocolError for a message that is invalid in the current state. For a message that cannot be
+        encoded, logs the error and responds 500.
         """
         return self._call.send(message)
 
@@ -58,9 +58,9 @@ class ThreadReplyChannel(HTTPReply):
 
 
 class _Send:
-    """Content that a send passes to the event loop; `awaited`: the sending thread waits while the client is slow.
+    """Content that a send passes to the event loop.
 
-    `on_await()` is called when a task awaits the send.
+    If `awaited`, the sending thread waits while the client is slow. `on_await()` is called when a task awaits the send.
     """
 
     __slots__ = ("awaited", "content", "more_content", "on_await")
@@ -185,7 +185,7 @@ class ConsumerCall(ThreadCall):
 
 
 def _head_of(message: Message) -> Head:
-    """Return the head of a response. Raise LocalProtocolError for a mistake here, in the application's own call."""
+    """Return the head of a response. Raise LocalProtocolError for an invalid message, while `send` is being called."""
     status, given = message["status"], message.get("headers") or ()
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
@@ -206,7 +206,7 @@ class ThreadedConsumerInterface(ThreadedInterface):
     name = "consumer"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call when all content has arrived; respond 413 if it is too large, 503 if the queue is full."""
+        """Queue the call when all content has arrived. Respond 413 to too much content, 503 if the queue is full."""
         content = exchange.receive_whole()
         if content is not None and len(content) <= self.settings.max_inline_bytes:
             self.queue(ConsumerCall(self, exchange, content), exchange)

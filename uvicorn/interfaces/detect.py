@@ -41,9 +41,9 @@ _CLASSES: Final = {
 
 
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
-    """Return the interface for `app`: the one that `settings` names, or the detected one.
+    """Return the interface that `settings.interface` names, or the detected interface of `app`.
 
-    Raises InterfaceError if the interface is unknown or not served, or `app` cannot be called through it.
+    Raises InterfaceError for an unknown interface, or if `app` cannot be called through the interface.
     """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
@@ -62,10 +62,10 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
 
 
 def check_interface(app: Any, name: str, source: str = "the application") -> None:
-    """Raise InterfaceError if a call of `app` through interface `name` is sure to fail.
+    """Raise InterfaceError if every call of `app` through interface `name` would fail.
 
-    Checks the outermost function: a decorator may take other arguments than the function it wraps, and may be a plain
-    function around a coroutine function.
+    Checks the outermost function, because a decorator may take other arguments than the function that it wraps, and may
+    be a plain function around a coroutine function.
     """
     if not callable(app):
         raise _not_callable(app, source)
@@ -113,7 +113,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
 
 
 def detect_interface(app: Any, source: str = "the application") -> str:
-    """Return the name of the interface that `app` has; `source` names the application in errors.
+    """Return the name of the interface of `app`. `source` is the application's name in errors.
 
     An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters, such as (scope, receive,
     send). Otherwise the number of required parameters decides: 3 means asgi3, 2 means channels for a coroutine function
@@ -155,7 +155,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
-    """Return the parameters of `app` if their number has decided its interface; empty if their names have."""
+    """Return the parameters of `app` if their number has decided the interface. Empty if their names have decided."""
     if _declared(app) is not None:
         return ()
     try:
@@ -168,8 +168,8 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 def _declared(app: Any) -> Any:
     """Return the application's own `__uvicorn_interface__`: the name of an interface, or a function that builds one.
 
-    An attribute that a middleware forwards from the application it wraps is ignored: the function would build an
-    interface without the middleware.
+    An attribute that a middleware forwards from the application it wraps is ignored, because the function would build
+    an interface without the middleware.
     """
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
@@ -177,7 +177,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return why a Router or a Shift has no interface of its own, and what to do; for others an empty string."""
+    """Return an explanation if `app` is a Router or a Shift, which have no kind; otherwise an empty string."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 
@@ -206,7 +206,7 @@ def _not_callable(app: Any, source: str) -> InterfaceError:
 
 
 def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
-    """Return the function that a call of `app` runs, as far as visible, and whether it is a coroutine function."""
+    """Return the function that a call of `app` probably runs, and whether it is a coroutine function."""
     while (inner := _wrapped_in_object(app)) is not None:
         app = inner
     function: Any = app

@@ -1,4 +1,4 @@
-"""Conversion between requests and WSGI's environ (PEP 3333), both ways."""
+"""Conversion of requests to WSGI's environ (PEP 3333), and back."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
     """Build the environ of a request, without the `wsgi.` keys that concern its content.
 
-    `own` has the interface's keys, the same for all requests. Fields whose name has an underscore are left out, because
-    their environ keys equal those of names with dashes.
+    `own` has the interface's keys, which are the same for all requests. Fields with an underscore in the name are left
+    out, because a name with dashes has the same environ key.
     """
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
@@ -137,7 +137,7 @@ def exchange_from_environ(
 ) -> HTTPExchange:
     """Create an exchange from an environ with possibly missing or invalid keys. Call it on the thread of `loop`.
 
-    `length` is the environ's `content_length` if it is known.
+    `length` is the result of `content_length`, if the caller has it.
     """
     script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
@@ -180,7 +180,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target`, which the host has received; if path or query contradict it, a target made of them."""
+    """Return `target`, which the host has received. If it contradicts `path` or `query`, build a target from these."""
     prefix, octets, query_octets = _octets(script_name), _octets(path), _octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets
@@ -195,7 +195,7 @@ def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that the host has added to an environ, without those of the request and of the process."""
+    """Return the environ keys that the host has added, without keys of the request or of the process environment."""
     return _own_of(environ, _shape_of(environ)[2])
 
 
@@ -295,7 +295,7 @@ def _meaning_of(key: str) -> bytes:
 
 
 def _octets(text: Any) -> bytes:
-    """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if it has other characters."""
+    """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if Latin-1 lacks a character."""
     try:
         return text.encode("latin-1")  # type: ignore[no-any-return]
     except UnicodeEncodeError:

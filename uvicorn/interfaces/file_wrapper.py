@@ -1,4 +1,4 @@
-"""`wsgi.file_wrapper`: a file as a response's content (PEP 3333, "Optional Platform-Specific File Handling")."""
+"""`wsgi.file_wrapper` sends a file as content (PEP 3333, "Optional Platform-Specific File Handling")."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FileWrapper:
         return hasattr(self.filelike, "seek") and hasattr(self.filelike, "tell")
 
     def seek(self, *position: int) -> Any:
-        """Move the file's position; the arguments are those of the file's `seek`."""
+        """Call `seek` of the file."""
         return self.filelike.seek(*position)
 
     def tell(self) -> Any:
@@ -61,8 +61,8 @@ class FilePart(NamedTuple):
 def part_to_send(filelike: Any) -> FilePart | None:
     """Return the rest of a regular file from the position of `filelike`, or None if the file must be read.
 
-    The types are compared exactly: reading a subclass, a `GzipFile` or a `NamedTemporaryFile` may return other bytes
-    than its descriptor has.
+    Subclasses and other types, such as `GzipFile`, must be read, because their `read` may return other bytes than the
+    descriptor has.
     """
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:

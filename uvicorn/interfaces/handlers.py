@@ -1,4 +1,4 @@
-"""Starts handlers, and handles the end of each handler and of its exchange."""
+"""Starts handlers, and reacts to the end of a handler or of its exchange."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class HandlerTasks:
     """The running handlers of one interface."""
 
     def __init__(self, expected: str, alternative: str) -> None:
-        """`expected` is the signature of an application, `alternative` what else to write, for errors."""
+        """For errors, `expected` is the signature of an application, and `alternative` is another way to write it."""
         self._expected = expected
         self._alternative = alternative
         self._has_refused = False
@@ -81,9 +81,10 @@ class HandlerTasks:
         self.contains_exits = False
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
-        """Start a task for `handler`. On Python 3.12 and later the handler runs up to its first suspension at once.
+        """Start a task for `handler`. On Python 3.12 and later, the handler begins to run at once.
 
-        Its context variables are a copy of the connection's, and OWNER is `endpoint`. For the event loop's thread.
+        The handler gets a copy of the connection's context variables, with `endpoint` as OWNER. For use on the event
+        loop's thread only.
         """
         context = endpoint.context
         if context is None:
@@ -135,7 +136,7 @@ class HandlerTasks:
         )
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all handlers to end, then cancel the others; return how many were cancelled."""
+        """Wait up to `seconds` for all handlers to end. Then cancel the others, and return their number."""
         if self.running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self.running, timeout=max(seconds, 0))
@@ -165,7 +166,7 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 class NoAwaitable(InterfaceError):
     """A call of the application returned an object that cannot be awaited, as plain functions do.
 
-    `is_first` is true for the first such call of an application, the only one that is logged.
+    `is_first` is true for the first such call of an application. Only this call is logged.
     """
 
     def __init__(self, message: str, is_first: bool) -> None:
@@ -178,7 +179,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Watch the end of the handler and of `exchange`: the end of either limits the time of the other.
+    """Watch a handler and its `exchange`. When one of the two ends, limit the time of the other.
 
     `reply` is the channel that was passed to the handler.
     """
@@ -207,9 +208,9 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Wait for another task to reply, because the handler has returned and may have passed the channel on (A10.3).
+    """Wait for another task to reply, because the handler may have passed its channel on before it returned (A10.3).
 
-    The reply must begin within `seconds`; a stream may continue as long as its channel is referenced.
+    The reply must begin within `seconds`. A stream may continue as long as its channel is referenced.
     """
     loop = asyncio.get_running_loop()
     # The log shows what the handler returned: it may be a response for another interface.
@@ -244,7 +245,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
 
 def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
-    """Cancel `task`, which handles `exchange`, if it still runs `seconds` after the exchange has ended (rule R6)."""
+    """Cancel `task`, the handler of `exchange`, if it still runs `seconds` after the end of the exchange (rule R6)."""
     exchange.on_end(partial(_exchange_ended, task, seconds))
 
 
@@ -266,7 +267,7 @@ def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
 
 
 def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
-    """Reject a handshake that `task` does not decide in time; cancel `task` if it outlives the connection for long."""
+    """Reject the handshake if `task` does not decide in time. Cancel `task` if it outlives the connection for long."""
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
@@ -281,10 +282,10 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` reports a disconnected client, by our exception or a framework's.
+    """Return whether `error` is an exception of ours, or of a framework, that reports a disconnected client.
 
-    Follows causes but not contexts, because an error in the handling of a disconnect is a failure. `seen` ends cycles:
-    an exception that is raised again out of a group may be its own cause.
+    Follows causes but not contexts, because an error while handling a disconnect is a failure. `seen` is needed because
+    an exception that was raised again from a group may be its own cause.
     """
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -298,7 +299,7 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
 
 
 def is_reported(error: BaseException) -> bool:
-    """Return whether `error` reports a broadcast outage that has been logged, once for all such errors."""
+    """Return whether `error` reports a broadcast outage, which has already been logged."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_reported, error.exceptions))
     return isinstance(error, BroadcastUnavailable) and error.reported
@@ -334,12 +335,12 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def _lacks(key: str, value: object) -> bool:
-    """Return whether `value` is the `channels` of a handler, without the channel `key`."""
+    """Return whether `value` is the `channels` dict of a handler and lacks the channel `key`."""
     return type(value) is dict and "reply" in value and key not in value
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log `error`, raised by the application, and respond to the client, or pass it to the caller of an adapter."""
+    """Log `error`, which the application raised, and end the response. Under an adapter, pass `error` to its caller."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

@@ -1,4 +1,4 @@
-"""Holds the response of a plain function until its return value shows whether the function is an application."""
+"""Holds the response of a plain function, because only the return value shows whether it may be sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.types import Headers
 
 @final
 class HeldResponse(HTTPGateway):
-    """A gateway that holds the response to `exchange`, whose gateway it replaces while a plain function is called."""
+    """A gateway that holds the response to `exchange`. It replaces the gateway during the call of a plain function."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
@@ -34,7 +34,7 @@ class HeldResponse(HTTPGateway):
                 raise
 
     def drop(self) -> None:
-        """Drop the held response, so that the exchange waits for another."""
+        """Drop the held response. The exchange waits for another response."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         if self._steps and exchange.state <= COMPLETE:
@@ -69,9 +69,9 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a plain function with its response held; return its result.
+    """Call a plain function, hold its response, and return its result.
 
-    The response is sent if the function returns an awaitable or raises, and dropped otherwise.
+    If the function returns an awaitable or raises, the response is sent. Otherwise the response is dropped.
     """
     held = HeldResponse(exchange)
     try:

@@ -32,15 +32,15 @@ class HTTPReply:
         return not self._exchange.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """Return False: a response is sent as content, not as text."""
+        """Return False, because a response has content, not text messages."""
         return False
 
     async def wait_ready(self) -> None:
-        """Wait until `is_ready`, or the client has disconnected; call it on the event loop's thread."""
+        """Wait until `is_ready`, or the client has disconnected. For use on the event loop's thread only."""
         await self._exchange.drain()
 
     def break_off(self, reason: str) -> None:
-        """Abort the response so that it does not look complete; call it on the event loop's thread."""
+        """Abort the response, so that it does not look complete. For use on the event loop's thread only."""
         self._exchange.break_off(reason)
 
     def __repr__(self) -> str:

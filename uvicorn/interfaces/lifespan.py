@@ -1,4 +1,4 @@
-"""ASGI lifespan: one call of the application for the life of the process, with a startup and a shutdown event."""
+"""ASGI lifespan: one call of the application per process, which receives a startup and a shutdown event."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Lifespan:
         self._received = False
 
     async def startup(self) -> bool:
-        """Return whether the application supports lifespan and has started; raise StartupError if it failed."""
+        """Return whether the application supports lifespan. Raise StartupError if its startup failed."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         try:
             answer = await self._ask("startup")
@@ -103,7 +103,7 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """Send an event and return the application's answer, or None if its call has ended without an answer."""
+        """Send an event and return the application's answer. Return None if the application ended without an answer."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()
@@ -122,7 +122,7 @@ class Lifespan:
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Log the failure of an application that had started."""
+        """Log the failure of an application whose startup has succeeded."""
         error = self._error()
         if error is not None:
             served = "" if self._asked == "shutdown" else "; its requests are still served"

@@ -25,7 +25,7 @@ _POLL_SECONDS: Final = 0.01
 
 
 class ThreadedInterface(Interface):
-    """Calls its application on a worker thread; `executor` replaces the pool of `settings.threads` threads."""
+    """Calls its application on a thread of `executor`, or of a pool of `settings.threads` threads."""
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings)
@@ -52,7 +52,7 @@ class ThreadedInterface(Interface):
         return loop_calls
 
     def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:
-        """Have a worker run `call`, which responds to `exchange`; respond 503 if the queue is full."""
+        """Have a worker run `call`, which responds to `exchange`. Respond 503 if the queue is full."""
         if self._watches_rate:
             exchange.thread_held = call.holds_thread
         # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
@@ -85,7 +85,7 @@ class ThreadedInterface(Interface):
         exchange.on_end(call.on_end)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Have a worker run `job`; if that is impossible, cancel the job and return False."""
+        """Have a worker run `job`. If no worker can, cancel the job and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)
@@ -102,7 +102,7 @@ class ThreadedInterface(Interface):
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """End the workers; running calls have `seconds` to finish, and one more second to close their resources."""
+        """End the workers. Running calls have `seconds` to finish, and one more second to close their resources."""
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
             job.refuse()
@@ -115,7 +115,7 @@ class ThreadedInterface(Interface):
             time.sleep(_POLL_SECONDS)
 
     def _end_pool(self, seconds: float) -> Iterator[None]:
-        """End the pool; yield at each check that finds workers alive, for `seconds` at most."""
+        """End the pool. For at most `seconds`, yield while workers are alive; the caller sleeps between the checks."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -126,7 +126,7 @@ class ThreadedInterface(Interface):
 
 
 def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
-    """Cancel a call that the executor has not run. `run` never raises, so a failed future means that it has not run."""
+    """Cancel a call that the executor has not run. A failed future means this, because `run` never raises."""
     if future.cancelled():
         call.cancel()
     elif (error := future.exception()) is not None:

@@ -1,7 +1,7 @@
 """WSGI applications, `app(environ, start_response)` (PEP 3333), run by a pool of threads.
 
-A request costs two thread switches: one to a worker thread, one back. Only the worker thread touches the application;
-only the event loop's thread touches the exchange.
+A request costs two thread switches: one to a worker thread, one back. The worker thread calls the application. The
+event loop's thread uses the exchange.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class _OfThread(threading.local):
-    """The state of an ErrorLog in one thread; the class attributes are the initial values."""
+    """The state of an ErrorLog in one thread. The class attributes are the initial values."""
 
     rest = ""
     is_logging = False
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`: logs the complete lines of each `write` as one ERROR record on the logger uvicorn.app.
+    """`wsgi.errors`. Each `write` logs its complete lines as one ERROR record of the logger uvicorn.app.
 
-    Each thread buffers its incomplete line until the rest is written or `flush` is called.
+    An incomplete line is buffered for its thread until the thread writes the rest or calls `flush`.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the kernel send a file, and wait until it is sent; return False if this thread has to read the file."""
+        """Have the kernel send a file, and wait until it is sent. Return False if the kernel cannot send it."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -190,9 +190,9 @@ class WSGICall(ThreadCall):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Send `content` up to content-length; return whether `content` exceeds it.
+        """Send `content` up to content-length, and return whether it has more bytes.
 
-        At content-length the response is complete (PEP 3333, "Handling the Content-Length Header").
+        The response is complete at content-length (PEP 3333, "Handling the Content-Length Header").
         """
         if not isinstance(content, bytes):
             raise not_bytes(content)
@@ -228,7 +228,7 @@ class WSGICall(ThreadCall):
         if self._head_sent:
             return None
         if self._head is None:
-            raise LocalProtocolError("the application has not called start_response before its content (PEP 3333)")
+            raise LocalProtocolError("the application has sent content without a call of start_response (PEP 3333)")
         self._head_sent = True
         status, _, headers = self._head
         if self.exchange.method != "HEAD" and status != 204 and status != 304:
@@ -265,7 +265,7 @@ class WSGICall(ThreadCall):
 
 
 def _is_iterable(returned: object) -> bool:
-    """Return whether an application may return this value: an iterable, but neither bytes nor text with content."""
+    """Return whether an application may return this value: an iterable other than non-empty bytes or text."""
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
@@ -302,7 +302,7 @@ class WSGIInterface(ThreadedInterface):
         return environ
 
     def warn_of_excess(self, exchange: HTTPExchange) -> None:
-        """Log once that the application sends more content than its content-length. For use on any thread."""
+        """Log once that the application sends more content than its content-length announces. For use on any thread."""
         if self._unwarned.acquire(blocking=False):
             logger.warning(
                 "%s: the application sends more content than its content-length; the rest is dropped "

@@ -19,10 +19,10 @@ _AHEAD_BYTES: Final = 131072
 
 
 class ContentReader(io.BufferedIOBase):
-    """Request content as a file: reading it blocks a worker thread, never the event loop.
+    """Request content as a file. Reading it blocks the worker thread until content arrives.
 
     After the first read, the event loop passes arriving content to this file until the response ends. A raw file in an
-    `io.BufferedReader` would be slower, because that reads most blocks in two parts.
+    `io.BufferedReader` would be slower, because a BufferedReader reads most blocks in two parts.
     """
 
     __slots__ = (
@@ -42,7 +42,7 @@ class ContentReader(io.BufferedIOBase):
     )
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
-        """`content` is the whole content if it has arrived, otherwise None."""
+        """`content` is the whole content, or None if it has not arrived yet."""
         self._exchange = exchange
         self._loop_calls = loop_calls
         # The piece that the worker thread reads, and its position in the piece.
@@ -107,7 +107,7 @@ class ContentReader(io.BufferedIOBase):
         return b"".join(parts)
 
     def _next(self) -> bool:
-        """Wait for the next piece, and make it the current one; return False after the last piece."""
+        """Wait for the next piece and make it current. Return False after the last piece."""
         self._taken += len(self._piece)
         self._piece = b""
         self._at = 0
@@ -179,7 +179,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread after this iteration of the event loop, which may receive more content."""
+        """Wake the worker thread at the end of this loop iteration, because more content may arrive in it."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

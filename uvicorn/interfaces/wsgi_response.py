@@ -1,4 +1,4 @@
-"""Conversion between response heads of WSGI (PEP 3333) and of exchanges, both ways."""
+"""Conversion of response heads of WSGI (PEP 3333) to those of exchanges, and back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
 
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
-    """Convert a response's head to arguments of `start_response`. Raises LocalProtocolError for an invalid field."""
+    """Convert a response head to arguments of `start_response`. Raises LocalProtocolError for an invalid field."""
     if reason and (not isinstance(reason, bytes) or has_controls(reason)):
         raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
     if not isinstance(status, int) or not 200 <= status <= 999:
