@@ -44,7 +44,7 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
     "server": CORE | {"wire", "server"},
     "adapters": CORE | {"concurrency", "interfaces", "routing", "adapters"},
     "broadcast": GROUND | {"broadcast"},
-    # Nothing imports it, and nothing else imports Django. Its command `runserver` starts a server.
+    # Nothing imports it, and nothing else imports Django. `runserver` and `LiveServerTestCase` start servers.
     "django": CORE | {"__init__", "interfaces", "routing", "broadcast", "django"},
     # It asks what kinds of application a module has, when a name was not given.
     "importer": frozenset({"errors", "interfaces"}),
@@ -213,6 +213,7 @@ TESTED_ELSEWHERE: Final = {
     "options.py": "test_config.py",
     "django/cleaning.py": "django/test_lanes.py",
     "django/management/commands/runserver.py": "django/test_runserver.py",
+    "django/test.py": "django/test_live_server.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "routing/applications.py": "routing/test_interface.py",
     "server/continuing_handlers.py": "server/test_heads_only.py",

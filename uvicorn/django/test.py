@@ -1,0 +1,93 @@
+"""`LiveServerTestCase`: Django's, with the site's own application on a real port, WebSockets included."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections
+from django.test import LiveServerTestCase as DjangoLiveServerTestCase
+from django.test.testcases import LiveServerThread
+
+from uvicorn import Config, Route, Router, Server
+from uvicorn.django.management.commands.runserver import application
+from uvicorn.errors import InterfaceError
+from uvicorn.interfaces.detect import detect_interface
+
+__all__ = ["LiveServerTestCase"]
+
+
+class _ServerThread(LiveServerThread):  # type: ignore[misc]
+    """Serves the application that the settings name, until `terminate`."""
+
+    port: int
+
+    def run(self) -> None:
+        """Serve. Sets `is_ready`, and `error` if the server cannot start."""
+        try:
+            with socket.create_server((self.host, self.port), backlog=2048) as sock:
+                self.port = sock.getsockname()[1]
+                self.server = Server(Config(self._application(), log_config=None, access_log=False))
+                self.is_ready.set()
+                self.server.run([sock])
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_ready.set()
+            connections.close_all()
+
+    def terminate(self) -> None:
+        """Stop the server and wait for its end."""
+        if hasattr(self, "server"):
+            self.server.should_exit = True
+        self.join()
+
+    def _application(self) -> Router:
+        prefix = urlsplit(settings.STATIC_URL or "").path.rstrip("/")
+        entries = [Route(f"{prefix}/*", self.static_handler(WSGIHandler()))] if prefix else []
+        return Router(*entries, default=application()).mapped(self._with_connections)
+
+    def _with_connections(self, app: Any) -> Any:
+        """Return a WSGI application with the test's connections; all others unchanged."""
+        try:
+            is_wsgi = detect_interface(app) == "wsgi"
+        except InterfaceError:
+            is_wsgi = False
+        return _WithConnections(app, self.connections_override or {}) if is_wsgi else app
+
+
+class _WithConnections:
+    """Calls a WSGI application with the test's connections, and closes the others after the response."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], override: dict[str, Any]) -> None:
+        self._app = app
+        self._override = override
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        for alias, connection in self._override.items():
+            connections[alias] = connection
+        content = self._app(environ, start_response)
+        try:
+            yield from content
+        finally:
+            if hasattr(content, "close"):
+                content.close()
+            for connection in connections.all(initialized_only=True):
+                if connection is not self._override.get(connection.alias):
+                    connection.close()
+
+
+class LiveServerTestCase(DjangoLiveServerTestCase):  # type: ignore[misc]
+    """Serves UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION at `self.live_server_url` during the tests.
+
+    WSGI applications use the connections of the test if the database is sqlite in memory, as in Django's own class.
+    Static files are found as by `manage.py runserver`, without `collectstatic`.
+    """
+
+    server_thread_class = _ServerThread
+    static_handler = StaticFilesHandler
