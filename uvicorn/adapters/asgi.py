@@ -1,4 +1,4 @@
-"""Adapter: a WSGI application, or one of another kind, as a channels application."""
+"""Adapter that makes an application of any kind usable as a channels application."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class ASGIAdapter:
     WebSockets are rejected.
 
     A server that serves the adapter itself runs its startup and shutdown. An application that calls the adapter for
-    some paths may await `startup` and `shutdown` in its own; otherwise startup runs before the first request, and the
-    threads end with the process.
+    some paths may await the adapter's `startup` and `shutdown` in its own. Otherwise the startup runs before the first
+    request, and the threads end with the process.
 
     `interface` selects another kind of application (asgi3, consumer) to adapt.
     """
@@ -84,7 +84,7 @@ class ASGIAdapter:
         return self.app, None if pool == (None, None) else pool
 
     def mapped(self, wrap: Callable[[Any], Any]) -> ASGIAdapter:
-        """Return a like adapter of `wrap(app)`, for middleware that goes between the adapter and the application."""
+        """Return an adapter of `wrap(app)` with the same settings, for middleware inside the adapter."""
         return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
 
     async def startup(self) -> None:
@@ -105,8 +105,8 @@ class ASGIAdapter:
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
-        Raises the application's exception if the response is not complete: unchanged, or as the cause of an
-        ApplicationError if the host would misread it. Raises ResponseAborted if the response is aborted.
+        If the response is not complete, raises the application's exception. If hosts would misread its class, raises an
+        ApplicationError with the exception as the cause. Raises ResponseAborted if the response is aborted.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":
@@ -225,9 +225,9 @@ class ChannelsGateway(MessageGateway):
 
 
 def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: bool) -> HTTPExchange:
-    """Build the exchange of an `http.request` message, whose optional keys may be missing.
+    """Build the exchange of an `http.request` message. Optional keys may be missing.
 
-    Its endpoint belongs to the running event loop, if there is one.
+    If an event loop runs, the endpoint of the exchange belongs to it.
     """
     path: str = message["path"]
     raw_path: bytes | None = message.get("raw_path")

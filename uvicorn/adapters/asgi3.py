@@ -1,4 +1,4 @@
-"""Adapter: an application of another kind as an ASGI 3 application, for any ASGI server."""
+"""Adapter that makes an application of any kind usable as an ASGI 3 application, on any ASGI server."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _HALF_CLOSED_SECONDS: Final = Settings().half_closed_seconds
 class ASGI3Adapter:
     """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, WebSocket and lifespan.
 
-    `app` may be a channels, consumer or WSGI application; `interface` names its kind, by default it is detected from
-    the signature. Its `startup` is awaited on `lifespan.startup`, or before the first request on a host without
-    lifespan support. Pages of `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*` allows any. By
-    default channels applications accept pages of the requested host only. `timeout_half_closed` is the time in seconds
-    that a response may continue after the host has sent `http.disconnect`. WSGI applications and consumers that are
-    plain functions run on `threads` threads, by default 16.
+    `app` may be a channels, consumer or WSGI application; `interface` names the kind of `app`. By default the kind is
+    detected from the signature. The `startup` of `app` is awaited on `lifespan.startup`, or before the first request on
+    a host without lifespan support. Pages of `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*`
+    allows any. By default channels applications accept pages of the requested host only. `timeout_half_closed` is the
+    time in seconds that a response may continue after the host has sent `http.disconnect`. WSGI applications and
+    consumers that are plain functions run on `threads` threads, by default 16.
 
     Raises ConfigError for an application of no known kind, and for an invalid keyword.
     """
@@ -75,10 +75,10 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        If the response is not complete, raises the application's exception, which the host logs; it then responds or
-        aborts. If the host would misread that exception, raises ApplicationError with it as the cause. Raises
-        ResponseAborted if the response is aborted. Raises StartupError if the application's startup fails; the next
-        request retries.
+        If the response is not complete, raises the application's exception. The host logs the exception, and responds
+        or aborts. If hosts would misread the class of the exception, raises an ApplicationError with the exception as
+        the cause. Raises ResponseAborted if the response is aborted. Raises StartupError if the application's startup
+        fails. The next request retries the startup.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -101,7 +101,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The Router's function that builds its interface, since our server needs no adapter; otherwise None."""
+        """For a Router, the function that builds its interface, because our server needs no adapter. Otherwise None."""
         return (
             getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
         )
@@ -143,7 +143,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Have the application respond, and send its messages. Raises its exception, as `deliver` does."""
+        """Have the application respond, and send its messages. Raises the same exceptions as `deliver`."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
@@ -180,7 +180,7 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def _half_close(self) -> None:
-        """Handle http.disconnect: the client may still read, so let the response continue for a bounded time.
+        """Handle http.disconnect. The client may still read, so the response may continue for a bounded time.
 
         After a real disconnect, the host drops messages or raises OSError.
         """
@@ -218,7 +218,7 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Return whether the request announces content. HTTP/2 does so in a frame that the scope does not show."""
+    """Return whether the request may have content. The scope of an HTTP/2 request does not show whether it has."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

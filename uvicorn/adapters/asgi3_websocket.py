@@ -26,7 +26,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
-    """Transfers the events of one connection. Until it is accepted, the handshake is an HTTP exchange."""
+    """Transfers the events of one connection. The handshake is an HTTP exchange until it is accepted."""
 
     __slots__ = (
         "_backlog",
@@ -141,7 +141,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close. The host reports the end of the closing handshake, or ws_close_seconds pass."""
+        """Close. If the host reports no end of the closing handshake, the session ends after `ws_close_seconds`."""
         self._put({"type": "websocket.close", "code": code, "reason": reason})
         self._resumed.set()
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")
@@ -165,7 +165,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Reject the handshake; with 403 if the host does not support other responses."""
+        """Reject the handshake. If the host does not support other responses, reject with 403."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"})
@@ -183,7 +183,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Do nothing: a handshake has no content."""
+        """Do nothing, because a handshake has no content."""
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Wake `serve` and the receiving task."""
@@ -263,7 +263,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put(event)
 
     def _disconnected(self, code: int, reason: str) -> None:
-        """End the handshake or the session: the connection is closed."""
+        """End the handshake or the session, because the connection is closed."""
         request = self.session.request
         if request.state < COMPLETE:
             request.disconnect()

@@ -1,4 +1,4 @@
-"""Exceptions that an adapter raises from the application to its caller."""
+"""Exceptions of an application that an adapter raises to its caller."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def crossing(error: BaseException) -> Exception:
 
 
 def log_uncaught(where: str, error: Exception) -> None:
-    """Log an exception that cannot be raised to the caller. A ResponseAborted has been logged before."""
+    """Log an exception that cannot be raised to the caller. A ResponseAborted has already been logged."""
     if not isinstance(error, ResponseAborted):
         log_failure(where, error)

@@ -1,7 +1,7 @@
-"""Direct call of a WSGI application for a request of our own server that a channels application passed on.
+"""Calls a WSGI application directly when a channels application passes on a request of our own server.
 
-Messages would need a second exchange, copies of the head, and a queue: such a site reached a third of the requests per
-second of the WSGI application alone. With direct calls it reaches two thirds (bench/wsgi.py, `mixed`).
+Messages would need a second exchange, copies of the head, and a queue. With messages such a site reached a third of the
+requests per second of the WSGI application alone. With direct calls it reaches two thirds (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 
 
 async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
-    """Have `interface` respond to `exchange`; raise the application's exception, as `ASGIAdapter` does.
+    """Have `interface` respond to `exchange`. Raise the application's exception, as `ASGIAdapter` does.
 
-    After it has raised or was cancelled, the caller may respond itself.
+    After this function has raised or was cancelled, the caller may respond itself.
     """
     call = DirectCall(interface, exchange)
     interface.queue(call, exchange)
@@ -43,7 +43,7 @@ async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> N
 
 @final
 class DirectCall(WSGICall):
-    """One call of the application, whose exception `answer_directly` raises in the caller."""
+    """One call of the application. `answer_directly` raises the application's exception."""
 
     __slots__ = ("failure", "outcome")
 
@@ -55,7 +55,7 @@ class DirectCall(WSGICall):
         self.failure: Exception | None = None
 
     def end(self) -> None:
-        """Release the exchange: the application's next send raises, unless its response is complete."""
+        """Release the exchange. If the response is not complete, the application's next send raises."""
         if self.exchange.state < COMPLETE:
             self._give_up()
         if self.failure is not None:

@@ -1,4 +1,4 @@
-"""Base of the gateways that send messages to a host: a queue of messages, and the task that sends them."""
+"""The base class of the gateways that send messages to a host: a queue of messages, and a task that sends them."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ class MessageGateway(HTTPGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise after the queued messages: a response that has begun must not become a 500."""
+        """Make `deliver` raise after the queued messages, because a response that has begun must not become a 500."""
         # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Make `deliver` raise `error` unless the response has ended; return whether it is raised."""
+        """Make `deliver` raise `error` unless the response has ended. Return whether `error` is raised."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._fail(crossing(error))
@@ -139,7 +139,7 @@ class MessageGateway(HTTPGateway):
         return self._backlog.last_send()
 
     def _has_room(self, size: int) -> bool:
-        """Return whether `size` more bytes may be queued; abort the response if not."""
+        """Return whether `size` more bytes may be queued. If not, abort the response."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
             logger.warning("%s: response aborted, the host has %s", self.exchange, shortage)

@@ -1,4 +1,4 @@
-"""Checks of a response before a host sends it: valid fields, and content that matches content-length."""
+"""Checks a response before a host sends it. Its fields must be valid, and its content must match content-length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOP_BY_HOP: Final = frozenset(name.decode() for name in fields.HOP_BY_HOP)
 
 @final
 class ResponseChecks:
-    """Checks one response: call `start`, then `count` for each further piece of content."""
+    """Checks one response. Call `start`, then `count` for each further piece of content."""
 
     __slots__ = ("_declared", "_empty", "_method", "_sent")
 
@@ -31,7 +31,7 @@ class ResponseChecks:
     ) -> tuple[str, list[tuple[str, str]], bytes]:
         """Return the status line, the fields and the content to pass to the host. `phrase` replaces an empty reason.
 
-        Raises LocalProtocolError for an invalid response; then nothing has been counted.
+        Raises LocalProtocolError for an invalid response, and counts nothing of it.
         """
         empty = self._method == "HEAD" or status in (204, 304)
         line, fields = decode_response(status, reason, headers, phrase)

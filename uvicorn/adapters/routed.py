@@ -1,4 +1,4 @@
-"""Direct calls of a Router's applications on hosts of their own kind: no queue, no second thread, no conversion.
+"""Calls a Router's applications directly on hosts of the same kind, without a queue, a second thread or a conversion.
 
 A WSGI application is called on the thread of the WSGI host, an ASGI application with `receive` and `send` of the ASGI
 host. A Route passes on the host's environ or scope; a Mount changes a copy of it.
@@ -20,7 +20,7 @@ from uvicorn.routing.table import HTTP, WEBSOCKET, host_name
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return the WSGI application for a request, and the environ to call it with; None for another kind."""
+    """Return the WSGI application for a request, and its environ. Return None for an application of another kind."""
     path_info: str = environ.get("PATH_INFO", "")
     script_name: str = environ.get("SCRIPT_NAME", "")
     if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
@@ -41,7 +41,7 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
 
 
 def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return the ASGI application for a request or WebSocket, and the scope to call it with; None for another kind."""
+    """Return the ASGI application for a connection, and its scope. Return None for an application of another kind."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path") or ""
     below = path

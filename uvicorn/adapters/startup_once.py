@@ -13,7 +13,7 @@ from uvicorn.interfaces.base import Interface
 
 @final
 class StartupOnce:
-    """An interface's startup: the first caller starts it, and callers on all event loops wait for it."""
+    """An interface's startup. The first caller starts it, and callers on all event loops wait for its end."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
@@ -27,7 +27,7 @@ class StartupOnce:
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
     async def ended(self) -> None:
-        """Wait for the end of the startup. Raise StartupError if it fails; the next call retries it."""
+        """Wait for the end of the startup. Raise StartupError if the startup fails. The next call retries it."""
         task = self._task
         if task is None:
             with self._lock:

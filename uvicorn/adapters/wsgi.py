@@ -1,4 +1,4 @@
-"""Adapter: an asynchronous application as a WSGI callable (PEP 3333).
+"""Adapter that makes an asynchronous application usable as a WSGI callable (PEP 3333).
 
 The application runs on the event loop of `loop_thread`, which all requests of the process share. The host's thread
 waits on a queue, reads `wsgi.input` when the application asks for content, and yields the application's content.
@@ -43,8 +43,9 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 class WSGIAdapter:
     """`WSGIAdapter(async_app)` is a WSGI callable, for any host: `app(environ, start_response)`.
 
-    `interface` names the kind of application; by default it is detected from the signature. Its `startup` is awaited
-    before the first request, its `shutdown` when the process ends. Safe to create before a fork.
+    `interface` names the kind of application. By default the kind is detected from the signature. The application's
+    `startup` is awaited before the first request, and its `shutdown` when the process ends. Safe to create before a
+    fork.
     """
 
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
@@ -59,9 +60,9 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        Raises the application's exception if the response has not begun: unchanged, or as the cause of an
-        ApplicationError if the host would misread it. Later exceptions are raised by the iterable. Raises StartupError
-        if the application's startup fails; the next request retries.
+        If the response has not begun, raises the application's exception. If hosts would misread its class, raises an
+        ApplicationError with the exception as the cause. The iterable raises later exceptions. Raises StartupError if
+        the application's startup fails. The next request retries the startup.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
@@ -78,11 +79,11 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The Router's function that builds its interface, since our server needs no adapter; otherwise None."""
+        """For a Router, the function that builds its interface, because our server needs no adapter. Otherwise None."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
-        """Return the interface, started on this process's event loop, and the loop's thread."""
+        """Start the interface on this process's event loop. Return the interface and the loop's thread."""
         thread = loop_thread()
         if thread.is_current:
             raise RuntimeError(
@@ -108,7 +109,7 @@ class WSGIAdapter:
 
 @final
 class WSGIGateway(HTTPGateway):
-    """One request of a WSGI host. Comments name the thread that calls each group of methods."""
+    """One request of a WSGI host. Comments in this class name the thread that calls each group of methods."""
 
     _exchange: HTTPExchange | None
     _checks: ResponseChecks
@@ -171,11 +172,11 @@ class WSGIGateway(HTTPGateway):
             raise
 
     def client_gone(self) -> None:
-        """End the exchange: the host has stopped iterating, with or without the whole response."""
+        """End the exchange, because the host has stopped iterating, perhaps before the end of the response."""
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:
-        """Return the next value from the event loop, or raise the failure. Read request content when it is wanted."""
+        """Return the next value from the event loop, or raise the failure. Meanwhile read request content on demand."""
         while True:
             while not self._queue:
                 self._waker.wait()
@@ -192,7 +193,7 @@ class WSGIGateway(HTTPGateway):
             self._read_piece()
 
     def _read_piece(self) -> None:
-        """Read the next piece of content and post it to the loop. An exception means that the client disconnected."""
+        """Read the next piece of content and pass it to the event loop. An exception counts as a disconnect."""
         left = self._content_left
         content, complete = b"", False
         if self._input is not None and (left > 0 or left == UNTIL_END):
@@ -216,7 +217,7 @@ class WSGIGateway(HTTPGateway):
             self._post(self._on_loop_broken)
 
     def _read_some(self, count: int) -> bytes:
-        """Read up to `count` bytes; with `read1`, since `read` waits for all of them, which may never arrive."""
+        """Read up to `count` bytes. Prefer `read1`, because `read` waits for all bytes and they may never arrive."""
         if self._reads_some and hasattr(self._input, "read1"):
             try:
                 return self._input.read1(count)  # type: ignore[no-any-return]
@@ -294,7 +295,7 @@ class WSGIGateway(HTTPGateway):
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Make the host's thread raise `error` unless the response has ended; return whether it is raised."""
+        """Make the host's thread raise `error` unless the response has ended. Return whether `error` is raised."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)

@@ -109,8 +109,7 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, listen, serve, drain. If given, `sockets` replace the configured addresses.
 
-        Raises ConfigError for an invalid configuration. Raises StartupError if the application's startup fails, or if a
-        signal stops the startup.
+        Raises ConfigError. Raises StartupError if the application's startup fails, or if a signal stops the startup.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()

@@ -1,7 +1,7 @@
 """Requests for gunicorn's access log, statsd and hooks.
 
-These need more than our own log: the duration, the bytes sent, and the response headers. If one of them is configured,
-a gateway that records this data wraps the connection's own.
+They need the duration, the number of bytes sent, and the response headers. If one of them is configured, a gateway that
+records this data wraps the gateway of the connection.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Observer:
         self.post_request = cfg.post_request if cfg.post_request is not config.PostRequest.post_request else None
 
     def log(self, exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
-        """Log an exchange, whose response has ended or was aborted, to gunicorn's access log."""
+        """Log an exchange, complete or aborted, to gunicorn's access log."""
         gateway = exchange.gateway
         # Requests that never reached the application, such as a 503 of an overloaded server, have no recorded duration.
         observed = gateway if isinstance(gateway, ObservedGateway) else ObservedGateway(gateway, exchange, self)
@@ -96,7 +96,7 @@ class ObservedInterface(Interface):
         await self._interface.shutdown(seconds)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return `at` of the wrapped interface, recorded for the same observer."""
+        """Return the interface of the application for `exchange`, and record its exchanges too."""
         interface = self._interface.at(exchange)
         return self if interface is self._interface else ObservedInterface(interface, self._observer)
 
@@ -117,7 +117,7 @@ class ObservedInterface(Interface):
 
 @final
 class ObservedGateway(HTTPGateway):
-    """Forwards to the connection's own gateway, and records the data that gunicorn logs."""
+    """Forwards all calls to the connection's gateway, and records the data that gunicorn logs."""
 
     def __init__(self, gateway: HTTPGateway, exchange: HTTPExchange, observer: Observer) -> None:
         self._gateway = gateway
@@ -148,7 +148,7 @@ class ObservedGateway(HTTPGateway):
         return environ
 
     def _server_path(self, path: str) -> dict[str, str]:
-        """Return the path as the server has it, whatever Mount of a Router the application is at."""
+        """Return the path that the server has received, also for an application below a Mount of a Router."""
         root_path = self._observer.root_path
         if not is_below(self._exchange.path, root_path):
             root_path = ""

@@ -42,7 +42,7 @@ _POLL_SECONDS: Final = 1.0
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
     """Kill this process some time after its arbiter has died, if a blocked event loop keeps it from exiting.
 
-    Runs in a thread. `noticed` is set by the event loop when it stops because the arbiter has died.
+    Runs in a thread. The event loop sets `noticed` when it stops because the arbiter has died.
     """
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
@@ -53,7 +53,7 @@ def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
 
 
 class UvicornWorker(Worker):  # type: ignore[misc]
-    """`gunicorn -k uvicorn.workers.UvicornWorker module:attribute`: any application that `uvicorn` serves.
+    """Serves every application that `uvicorn` serves: `gunicorn -k uvicorn.workers.UvicornWorker module:attribute`.
 
     Settings that gunicorn lacks go into `CONFIG_KWARGS` of a subclass, as keywords of `uvicorn.Config`:
     `CONFIG_KWARGS = {"timeout_header": 5.0}`.
@@ -62,7 +62,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
     def init_process(self) -> None:
-        """Initialize the new process: send our log lines to gunicorn's error log, then continue as gunicorn does."""
+        """Send our log lines to gunicorn's error log, then initialize the process as gunicorn does."""
         self._status = 0
         self._noticed = threading.Event()
         # Started before the application is imported, because the import may block too.
@@ -77,7 +77,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Import the application, of any kind, as gunicorn does, and build the server."""
+        """Import the application as gunicorn does, and build the server."""
         super().load_wsgi()
         source = getattr(self.app, "app_uri", None)
         try:
@@ -139,7 +139,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         return _Server(self, loaded, clock, observer.log if observer.logs else log_exchange)
 
     def install_signal_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handle the arbiter's signals on the event loop, except SIGABRT, which is for a blocked loop."""
+        """Handle the arbiter's signals on the event loop, except SIGABRT, because that is for a blocked loop."""
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._quit)

@@ -1,6 +1,6 @@
 """Decodes the chunked transfer coding, with exact limits (RFC 9112, section 7.1).
 
-llhttp is not used for it: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
+llhttp is not used, because its callbacks carry no offsets and limits on chunk lines and trailers would be inexact.
 Decisions depend only on the bytes received so far, never on how they were cut into pieces.
 """
 
@@ -36,7 +36,7 @@ class ChunkedDecoder:
     """Decodes the content of one message. Call `decode` until `complete`; then `rest` has the bytes that follow."""
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """`field_bytes` and `field_count` measure the header section, whose limits include the trailers."""
+        """`field_bytes` and `field_count` are the size of the header section. Its limits include the trailers."""
         self._on_content = on_content
         self.complete = False
         self.rest = b""

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 
 class DefaultFields:
-    """The default fields of responses, as lines: `server`, `date`, and those that the user configures.
+    """The `server` and `date` fields, and the fields that the user configures, as lines.
 
     The connections of a server share one object. The server's clock calls `update` once a second.
     """

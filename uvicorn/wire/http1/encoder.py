@@ -67,8 +67,8 @@ class ContentTooLong(LocalProtocolError):
 class HTTP1ResponseEncoder:
     """Encodes the responses of one connection, one after another.
 
-    `start` sets `keep_alive`, whether another response may follow on the connection, and `dropped`, the names of the
-    application's fields that are not sent.
+    `start` sets `keep_alive` to whether another response may follow on the connection. It sets `dropped` to the names
+    of the application's fields that are not sent.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:
@@ -91,7 +91,7 @@ class HTTP1ResponseEncoder:
         content: bytes,
         more_content: bool,
     ) -> list[bytes]:
-        """Begin a response. Return the pieces that the caller joins and sends: the head, then the content so far.
+        """Begin a response. Return the head and the content so far as pieces that the caller joins and sends.
 
         Framing is fixed here and cannot change later (RFC 9112, section 6): no content for HEAD, 204 and 304; the
         given content-length; the exact length when `more_content` is false; otherwise chunked, or until close on 1.0.
@@ -165,7 +165,7 @@ class HTTP1ResponseEncoder:
         return self._framing in (_CHUNKED, _UNTIL_CLOSE)
 
     def content(self, content: bytes, more_content: bool) -> bytes:
-        """Frame a piece of content, the last one when `more_content` is false.
+        """Frame a piece of content. It is the last piece if `more_content` is false.
 
         Raises ContentTooLong, or LocalProtocolError when the content ends short of content-length.
         """
@@ -188,9 +188,9 @@ class HTTP1ResponseEncoder:
         return content if framing == _UNTIL_CLOSE else b""
 
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
-        """Return the bytes to send before and after `count` bytes of content that the caller sends itself, from a file.
+        """Return the bytes to send before and after `count` bytes of a file, which the caller sends itself.
 
-        None if the response has no content. `content` or `trailers` must still end the content. Raises
+        Return None if the response has no content. The caller then ends the content by `content` or `trailers`. Raises
         LocalProtocolError if `count` exceeds content-length.
         """
         if self._framing == _NO_CONTENT:
@@ -204,7 +204,7 @@ class HTTP1ResponseEncoder:
         return b"", b""
 
     def trailers(self, headers: Headers) -> bytes:
-        """End the content; if it is chunked, with `headers` as trailers. Other framings cannot carry trailers.
+        """End the content. If it is chunked, send `headers` as trailers. Other framings cannot carry trailers.
 
         Raises LocalProtocolError for a field that is invalid or forbidden in trailers, or when the content ends short
         of content-length.
@@ -223,7 +223,7 @@ class HTTP1ResponseEncoder:
         return b"0\r\n%b\r\n" % b"".join(lines)
 
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
-        """Return the checked line of a field, empty if the encoder drops the field or writes it itself."""
+        """Check a field and return its line. The line is empty if the encoder drops the field or writes it itself."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
         if lower in _SPECIAL:
             if lower == b"content-length":

@@ -1,8 +1,8 @@
 """Parses a complete request head (RFC 9112, sections 2 to 5; RFC 9110, section 5).
 
-A head of the usual form is checked by one regular expression, and by llhttp, which also splits it into fields. Both
-check line ends, names and values independently, so a request can be smuggled only if both err in the same way. A head
-of any other form is read in several steps, which find its error.
+A head of the usual form is checked twice: by one regular expression, and by llhttp. Both check line ends, names and
+values independently, so a request can be smuggled only if both err in the same way. llhttp also splits the head into
+fields. A head of any other form is read in several steps, which find its error.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _DECISIVE: Final = frozenset(
 
 
 class _Shape(NamedTuple):
-    """The properties of a head that depend on the names of its fields only."""
+    """The properties of a head that depend only on the names of its fields."""
 
     #: In lower case.
     names: tuple[bytes, ...]
@@ -110,7 +110,7 @@ class RequestHead:
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that USUAL_HEAD matches. Return whether a repetition of it need not be read again."""
+        """Read a head that USUAL_HEAD matches. Return whether the result holds for an identical head that follows."""
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)
@@ -161,7 +161,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Have llhttp check a head and find its fields; return them by name, as spelled in the head."""
+        """Have llhttp check a head. Return its fields by name, as spelled in the head."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -180,7 +180,10 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read a head with repeated field names again. Return the values by name, repeated ones joined by commas."""
+        """Read a head with repeated field names again. Return the values by name.
+
+        The values of a repeated field are joined by commas.
+        """
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.
@@ -230,7 +233,7 @@ class RequestHead:
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
         """Check the fields that determine framing, connection and host, and set the attributes derived from them.
 
-        `fields` has at least these fields, by name in lower case.
+        `fields` maps names in lower case to values. It contains at least these fields.
         """
         modern = self.http_version == "1.1"
         host = fields.get(b"host")

@@ -1,7 +1,8 @@
 """HTTP/1.1 requests: bytes in, calls out (RFC 9112).
 
-Heads are delimited here and read in head.py; content is read here and in chunked.py. Each decision depends only on the
-bytes of the stream so far, so the requests and errors are the same for any split of the stream into pieces.
+This module finds the end of a head, and head.py parses it. Chunked content is decoded in chunked.py. Each decision
+depends only on the bytes of the stream so far, so the requests and errors are the same for any split of the stream into
+pieces.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RequestSink(Protocol):
     """The methods that the parser calls. They must not call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """Read a complete head from the parser's attributes. Without content, the request is complete too."""
+        """Handle a complete head, which the parser's attributes describe. A request without content is complete."""
 
     def on_content(self, content: bytes) -> None:
         """Receive a piece of the current request's content."""
@@ -47,9 +48,9 @@ class RequestSink(Protocol):
 
 @final
 class HTTP1RequestParser(RequestHead):
-    """Parses the requests of one connection, one at a time. Its own attributes are those of the current head.
+    """Parses the requests of one connection, one at a time. Its attributes describe the current head.
 
-    A subclass of `RequestHead`, because a separate object would cost each request another call.
+    It is a subclass of `RequestHead`, because a separate object would cost each request another call.
     """
 
     def __init__(self, sink: RequestSink, limits: Limits) -> None:
@@ -69,7 +70,7 @@ class HTTP1RequestParser(RequestHead):
 
     @property
     def content_left(self) -> int:
-        """The number of content bytes still to come; -1 if unknown, because the content is chunked."""
+        """The number of content bytes still to come, or -1 if the content is chunked."""
         return self._left if self._state != _CHUNKED else -1
 
     def receive_data(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """permessage-deflate: compressed messages (RFC 7692).
 
-The `websockets` library negotiates the parameters. We inflate ourselves, because its extension object inflates whole
-frames: here a message is inflated as it arrives, in steps, and never beyond its limit.
+The `websockets` library negotiates the parameters. The library's extension object inflates whole frames. This module
+inflates a message in steps as it arrives, and never beyond its limit.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class PerMessageDeflate:
         self._stream_ends = 0
 
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
-        """Inflate a part of a message, the last one if `final`, and yield it in pieces.
+        """Inflate a part of a message and yield it in pieces. `final` is true for the last part.
 
-        `room` is the number of bytes left of the message's limit. If the message exceeds it, `room + 1` bytes are
-        yielded, and the caller rejects it. Raises WebSocketProtocolError for malformed data.
+        `room` is the number of bytes that the message's limit still allows. For a message above its limit, `room + 1`
+        bytes are yielded, and the caller rejects the message. Raises WebSocketProtocolError for malformed data.
         """
         if final:
             data += _TAIL
@@ -114,7 +114,7 @@ class PerMessageDeflate:
             self._decompressor = decompressor
 
     def deflate(self, data: bytes) -> bytes:
-        """Return a message compressed. Send all in the order of compression: a message may refer to earlier ones."""
+        """Compress a message. Send messages in the order of compression, because each may refer to earlier ones."""
         compressor = self._compressor
         if compressor is None:
             compressor = zlib.compressobj(wbits=self._deflate_bits, memLevel=_MEMORY_LEVEL)
@@ -124,7 +124,7 @@ class PerMessageDeflate:
 
 
 def negotiate(offers: Iterable[ExtensionHeader]) -> tuple[str, PerMessageDeflate] | None:
-    """Accept the first acceptable offer (section 5); return the response's extension and its compression."""
+    """Accept the first acceptable offer (section 5). Return the response's extension and its compression."""
     for name, parameters in offers:
         if name == _NAME:
             try:

@@ -91,7 +91,7 @@ class MessageEncoder:
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:
-        """Return a close frame, empty for code 1005. Send nothing after it.
+        """Return a close frame, which is empty for code 1005. Send nothing after it.
 
         Raises LocalProtocolError for a code that must not be sent, and for a reason over 123 bytes.
         """
@@ -116,7 +116,7 @@ def encode_utf8(text: str) -> bytes:
 
 
 def frame(first: int, data: bytes) -> bytes:
-    """Return a frame of any length; `first` is its first byte."""
+    """Return a frame of any length. `first` is its first byte."""
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data
@@ -138,7 +138,7 @@ def is_close_code(code: object) -> bool:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Return code and reason of a close frame (section 5.5.1); the caller has rejected a payload of one byte."""
+    """Return code and reason of a close frame (section 5.5.1). The caller has rejected a payload of one byte."""
     if not payload:
         return NO_STATUS, ""
     try:

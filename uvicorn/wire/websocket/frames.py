@@ -1,4 +1,4 @@
-"""Decodes WebSocket frames and messages, the server's side: bytes in, calls out (RFC 6455, sections 5 to 7).
+"""Decodes the WebSocket frames and messages of a client: bytes in, calls out (RFC 6455, sections 5 to 7).
 
 A fault is reported at its byte, even inside an incomplete frame, so any split of the stream into pieces gives the same
 calls and the same error. A frame's header is checked against the limits before any of its payload is buffered.
@@ -70,7 +70,7 @@ class WebSocketCodec(MessageEncoder):
         deflate: PerMessageDeflate | None = None,
         cache: FrameCache | None = None,
     ) -> None:
-        """`max_message_bytes` limits a message as the application receives it, `max_fragments` its frames.
+        """`max_message_bytes` limits a message after decompression. `max_fragments` limits its number of frames.
 
         `cache` is shared by connections that may be sent the same messages.
         """
@@ -109,15 +109,15 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def announced_bytes(self) -> int:
-        """The number of bytes still to come of the current frame; after a fault, of the rejected frame."""
+        """The number of bytes still to come of the current frame, or after a fault of the rejected frame."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
     def receive_data(self, data: bytes) -> None:
         """Decode bytes from the network and call the sink.
 
-        Raises WebSocketProtocolError for the first fault; the caller closes with its code. After a fault, and after
-        `on_close`, all input is ignored.
+        Raises WebSocketProtocolError for the first fault. The caller closes the connection with the code of the error.
+        After a fault, and after `on_close`, all input is ignored.
         """
         if self._between and len(data) > 7:
             # Fast path: one complete frame, whose length takes at most two bytes.
@@ -158,7 +158,7 @@ class WebSocketCodec(MessageEncoder):
             buffer += data
 
     def pause(self) -> None:
-        """Keep all input in the buffer until `resume`; the caller stops reading from the network."""
+        """Keep all input in the buffer until `resume`. The caller stops reading from the network."""
         if self.state is _OPEN:
             self.state = _PAUSED
             self._between = False
@@ -183,7 +183,7 @@ class WebSocketCodec(MessageEncoder):
     # Reading
 
     def _read(self, data: bytes | bytearray) -> None:
-        """Decode `data`, which is new input or the buffer itself; keep an incomplete rest."""
+        """Decode `data`, which is new input or the buffer itself. Keep an incomplete rest in the buffer."""
         self._between = False
         self._reading = True
         try:
@@ -210,7 +210,7 @@ class WebSocketCodec(MessageEncoder):
             self._position = position
 
     def _read_frames(self, data: bytes | bytearray, position: int) -> int:
-        """Decode frames, and parts of long ones, until the data ends or the sink pauses; return the position."""
+        """Decode frames and parts of long frames until the data ends or the sink pauses. Return the position."""
         end = len(data)
         budget = _FRAMES_IN_A_ROW
         while self.state is _OPEN:
@@ -257,7 +257,7 @@ class WebSocketCodec(MessageEncoder):
         return position
 
     def _read_header(self, data: bytes | bytearray, position: int, end: int) -> int:
-        """Check the header of a frame as far as it has arrived; return its end, or -1 if it is incomplete."""
+        """Check the header of a frame as far as it has arrived. Return its end, or -1 if it is incomplete."""
         if position == end:
             return -1
         first = data[position]
@@ -356,7 +356,7 @@ class WebSocketCodec(MessageEncoder):
             raise self._not_text()
 
     def _check_text(self, piece: bytes) -> None:
-        """Raise at the first byte that cannot be part of valid UTF-8, whatever follows."""
+        """Raise at the first byte that makes valid UTF-8 impossible."""
         if self._character:
             piece = self._character + piece
         elif piece.isascii():

@@ -15,13 +15,13 @@ class WebSocketSink(Protocol):
         """Receive a binary message."""
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong with the same data; of several pings only the last needs one (section 5.5.3)."""
+        """Send a pong with the same data. Of several pings only the last needs a pong (section 5.5.3)."""
 
     def on_pong(self, data: bytes) -> None:
         """Receive a pong, which may answer a ping or be unsolicited."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """Close the connection, as the client asks; code 1005 if it gives none. No call follows this one."""
+        """Close the connection, because the client asks for it. A missing code is 1005. No call follows this one."""
 
     def on_busy(self) -> None:
-        """Pause the codec if other connections should be served first: many frames have been read in a row."""
+        """Called after many frames in a row. Pause the codec if other connections should be served first."""
