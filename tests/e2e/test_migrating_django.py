@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -284,3 +286,22 @@ def test_table_after_a_step_passes_the_check(step: int, sites: list[Path], data:
 @pytest.mark.parametrize("step", [0, *STEPS])
 def test_site_after_a_step_passes_the_system_checks_of_django(step: int, sites: list[Path], data: Data) -> None:
     assert "no issues" in manage(sites[step], data.folder, "check")
+
+
+def test_front_page_in_a_browser_shows_what_is_saved_in_the_styled_admin(
+    browser: Chromium, sites: list[Path], data: Data
+) -> None:
+    with served(sites, 5, data) as server, browser.new_context(base_url=f"http://127.0.0.1:{server.port}") as context:
+        context.set_default_timeout(LONGEST_WAIT * 1000)
+        admin, front = context.new_page(), context.new_page()
+        admin.goto("/admin/login/?next=/admin/guestbook/entry/add/")
+        admin.fill("[name=username]", "admin")
+        admin.fill("[name=password]", PASSWORD)
+        admin.click("[type=submit]")
+        expect(admin.locator("#header")).to_have_css("background-color", "rgb(65, 118, 144)")
+        front.goto("/")
+        server.wait_for_line("/live", "stdout")
+        admin.fill("[name=name]", "Grace")
+        admin.fill("[name=text]", "from a browser")
+        admin.click("[name=_save]")
+        expect(front.locator("#news")).to_have_text("Grace: from a browser\n", timeout=LONGEST_WAIT * 1000)
