@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,11 +18,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.example_site import CLEAN, PASSWORD, Browser, Page
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+from tests.e2e.story import Story, files, plain_gunicorn
 
-ROOT: Final = Path(__file__).parents[2]
-EXAMPLE: Final = ROOT / "examples/django"
-STORY: Final = (ROOT / "docs/migrating-django.md").read_text(encoding="utf-8")
-DIFFS: Final = re.findall(r"^```diff\n(.*?)^```$", STORY, re.MULTILINE | re.DOTALL)
+EXAMPLE: Final = Path(__file__).parents[2] / "examples/django"
+STORY: Final = Story("migrating-django.md")
 STEPS: Final = range(1, 7)
 
 #: What is in the example, and not in the story.
@@ -60,40 +58,12 @@ print(client.cookies["sessionid"].value)
 """
 
 
-class Gunicorn(ServerProcess):
-    """gunicorn with its own workers."""
-
-    @property
-    def port(self) -> int:
-        found = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", self.stderr)
-        assert found is not None, self.stderr
-        return int(found.group(1))
-
-
 class Data(NamedTuple):
     folder: Path
     session: str
 
 
 Serve = Callable[[Path, Data], AbstractContextManager[ServerProcess]]
-
-
-def apply(site: Path, step: int, *options: str) -> None:
-    """Apply the diff of a step as a reader does; with `-R` take it back."""
-    done = subprocess.run(
-        ["git", "apply", *options, "-"],
-        cwd=site,
-        input=DIFFS[step - 1],
-        text=True,
-        capture_output=True,
-        check=False,
-        env={"GIT_CEILING_DIRECTORIES": str(site.parent), "PATH": "/usr/local/bin:/usr/bin:/bin"},
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def files(site: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(site)): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 
 
 def manage(site: Path, data: Path, *arguments: str) -> str:
@@ -110,7 +80,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     shutil.copytree(EXAMPLE, folder / "6", ignore=BESIDE)
     for step in reversed(STEPS):
         shutil.copytree(folder / str(step), folder / str(step - 1))
-        apply(folder / str(step - 1), step, "-R")
+        STORY.apply(folder / str(step - 1), step, "-R")
     return [folder / str(number) for number in range(7)]
 
 
@@ -134,13 +104,8 @@ def variables(data: Data) -> dict[str, str]:
     return CLEAN | {"EXAMPLE_DATA": str(data.folder), "UVICORN_BROADCAST_URL": "memory://"}
 
 
-@contextmanager
-def under_gunicorn(site: Path, data: Data) -> Iterator[ServerProcess]:
-    options = ("project.wsgi:application", "--threads", "4")
-    program = ("-m", "gunicorn")
-    with running_server(site, *options, env=variables(data), program=program, addresses=0, kind=Gunicorn) as server:
-        server.wait_for_line("Booting worker")
-        yield server
+def under_gunicorn(site: Path, data: Data) -> AbstractContextManager[ServerProcess]:
+    return plain_gunicorn(site, "project.wsgi:application", variables(data))
 
 
 @contextmanager
@@ -204,24 +169,18 @@ def live(server: ServerProcess, headers: dict[str, str] | None = None) -> Client
     return connect(f"ws://{root}/live", additional_headers=headers, open_timeout=LONGEST_WAIT)
 
 
-def changed_lines(diff: str) -> int:
-    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
-    return sum(line[0] in "+-" and line[1:].strip() != "" for line in lines)
-
-
-def test_story_has_a_diff_for_each_step() -> None:
-    assert len(DIFFS) == len(STEPS)
+def test_django_story_has_a_diff_for_each_step() -> None:
+    assert STORY.steps == STEPS
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_step_changes_fewer_than_15_lines(step: int) -> None:
-    assert changed_lines(DIFFS[step - 1]) < 15
+    assert STORY.changed_lines(step) < 15
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_each_step_of_the_story_names_the_way_back(step: int) -> None:
-    section = STORY.split("\n## ")[step + 1]
-    assert "\n**Go back:**" in section
+    assert "\n**Go back:**" in STORY.section(step)
 
 
 def test_site_at_the_start_does_not_mention_this_server(sites: list[Path]) -> None:
@@ -229,10 +188,10 @@ def test_site_at_the_start_does_not_mention_this_server(sites: list[Path]) -> No
 
 
 def test_steps_applied_to_the_start_give_the_same_sites_as_steps_taken_back(sites: list[Path], tmp_path: Path) -> None:
-    site = shutil.copytree(sites[0], tmp_path / "site", ignore=BESIDE)
+    site = shutil.copytree(sites[0], tmp_path / "site")
     for step in STEPS:
-        apply(site, step)
-        assert files(site) == files(shutil.copytree(sites[step], tmp_path / str(step), ignore=BESIDE)), step
+        STORY.apply(site, step)
+        assert files(site) == files(sites[step]), step
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -1,0 +1,78 @@
+"""Diffs of a page of docs, applied to a site and taken back; gunicorn with its own workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.e2e.server_process import ServerProcess, running_server
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+
+
+class Story:
+    """A page that changes a site step by step."""
+
+    def __init__(self, page: str) -> None:
+        self.text = (DOCS / page).read_text(encoding="utf-8")
+        self._diffs: list[str] = re.findall(r"^```diff\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
+
+    @property
+    def steps(self) -> range:
+        """The numbers of the steps, from 1."""
+        return range(1, len(self._diffs) + 1)
+
+    def section(self, step: int) -> str:
+        """Return the text of a step."""
+        (found,) = re.findall(rf"^## {step}\. .*?(?=^## |\Z)", self.text, re.MULTILINE | re.DOTALL)
+        return str(found)
+
+    def changed_lines(self, step: int) -> int:
+        """Return the number of lines that a step adds and removes, without blank lines and names of files."""
+        lines = [line for line in self._diffs[step - 1].splitlines() if not line.startswith(("---", "+++"))]
+        return sum(line[0] in "+-" and line[1:].strip() != "" for line in lines)
+
+    def apply(self, site: Path, step: int, *options: str) -> None:
+        """Apply the diff of a step as a reader does; with `-R` take it back."""
+        done = subprocess.run(
+            ["git", "apply", *options, "-"],
+            cwd=site,
+            input=self._diffs[step - 1],
+            text=True,
+            capture_output=True,
+            check=False,
+            # Inside a repository git would skip files that it ignores.
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(site.parent)},
+        )
+        assert done.returncode == 0, done.stderr
+
+
+class _Gunicorn(ServerProcess):
+    @property
+    def port(self) -> int:
+        found = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", self.stderr)
+        assert found is not None, self.stderr
+        return int(found.group(1))
+
+
+@contextmanager
+def plain_gunicorn(site: Path, app: str, env: dict[str, str]) -> Iterator[ServerProcess]:
+    """Serve by gunicorn with its own workers."""
+    arguments, program = (app, "--threads", "4"), ("-m", "gunicorn")
+    with running_server(site, *arguments, env=env, program=program, addresses=0, kind=_Gunicorn) as server:
+        server.wait_for_line("Booting worker")
+        yield server
+
+
+def files(site: Path) -> dict[str, bytes]:
+    """Return path to content, without what Python and a site write."""
+    return {
+        str(path.relative_to(site)): path.read_bytes()
+        for path in site.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }

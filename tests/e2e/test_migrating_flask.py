@@ -1,0 +1,125 @@
+"""The steps of docs/migrating-flask.md lead from examples/flask to a site with live notes, and back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import expect
+
+from tests.e2e.example_site import CLEAN, Browser, example
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command
+from tests.e2e.story import Story, files, plain_gunicorn
+
+EXAMPLE: Final = Path(__file__).parents[2] / "examples/flask"
+STORY: Final = Story("migrating-flask.md")
+STEPS: Final = range(1, 4)
+
+PAGES: Final = ["/notes", "/upload", "/squares.csv", "/static/style.css", "/nowhere"]
+#: What step 3 adds to the page of notes.
+ADDED: Final = b"""<pre id="news" role="status"></pre>
+<script>new WebSocket("live").onmessage = (event) => news.append(event.data + "\\n")</script>
+"""
+
+Answers = dict[str, tuple[int, str | None, bytes]]
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return the site at the start and after each step."""
+    folder = tmp_path_factory.mktemp("sites")
+    shutil.copytree(EXAMPLE, folder / "0", ignore=shutil.ignore_patterns("__pycache__"))
+    for step in STEPS:
+        shutil.copytree(folder / str(step - 1), folder / str(step))
+        STORY.apply(folder / str(step), step)
+    return [folder / str(number) for number in range(4)]
+
+
+def under_gunicorn(site: Path) -> AbstractContextManager[ServerProcess]:
+    return plain_gunicorn(site, "frontpage:app", CLEAN)
+
+
+@contextmanager
+def served(sites: list[Path], step: int) -> Iterator[ServerProcess]:
+    app = "frontpage:app" if step < 2 else "live:app"
+    with example(sites[step], app, UVICORN_BROADCAST_URL="memory://") as server:
+        yield server
+
+
+def answers(server: ServerProcess) -> Answers:
+    """Visit each page; the port is not compared."""
+
+    def answer(path: str) -> tuple[int, str | None, bytes]:
+        page = Browser(server).get(path)
+        content = page.content.replace(ADDED, b"").replace(b":%d/" % server.port, b"/")
+        return page.status, page.headers["content-type"], content
+
+    return {path: answer(path) for path in PAGES}
+
+
+@pytest.fixture(scope="module")
+def at_the_start(sites: list[Path]) -> Answers:
+    with under_gunicorn(sites[0]) as server:
+        return answers(server)
+
+
+def test_flask_story_has_three_steps() -> None:
+    assert STORY.steps == STEPS
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step_of_the_flask_story_changes_fewer_than_15_lines(step: int) -> None:
+    assert STORY.changed_lines(step) < 15
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_of_the_flask_story_names_the_way_back(step: int) -> None:
+    assert "\n**Go back:**" in STORY.section(step)
+
+
+def test_steps_of_the_flask_story_taken_back_in_reverse_order_give_the_same_sites(
+    sites: list[Path], tmp_path: Path
+) -> None:
+    site = shutil.copytree(sites[3], tmp_path / "site")
+    for step in reversed(STEPS):
+        STORY.apply(site, step, "-R")
+        assert files(site) == files(sites[step - 1]), step
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_flask_pages_after_a_step_are_those_of_the_start(step: int, sites: list[Path], at_the_start: Answers) -> None:
+    with served(sites, step) as server:
+        assert answers(server) == at_the_start
+
+
+def test_flask_pages_of_the_finished_site_under_gunicorn_are_those_of_the_start(
+    sites: list[Path], at_the_start: Answers
+) -> None:
+    with under_gunicorn(sites[3]) as server:
+        assert answers(server) == at_the_start
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_table_of_the_flask_story_passes_the_check(step: int, sites: list[Path]) -> None:
+    done = run_command(sites[step], "live:app", "--check", env=CLEAN)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_note_is_saved_without_live_notes_under_gunicorn(sites: list[Path]) -> None:
+    with under_gunicorn(sites[3]) as server:
+        assert "<li>hello</li>" in Browser(server).submit("/notes", {"text": "hello"}).text
+
+
+def test_note_appears_on_a_page_that_is_open_in_a_browser(browser: Chromium, sites: list[Path]) -> None:
+    with served(sites, 3) as server:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/notes")
+        server.wait_for_line("/live", "stdout")
+        Browser(server).submit("/notes", {"text": "naïve <b>"})
+        expect(page.locator("#news")).to_have_text("naïve <b>\n", timeout=LONGEST_WAIT * 1000)
+        page.close()
