@@ -1,4 +1,4 @@
-"""Processes that call a target with listening sockets, for programs that supervise processes themselves."""
+"""Processes that call a function with listening sockets. For programs that supervise processes themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def get_subprocess(config: Config, target: Callable[..., None], sockets: list[socket]) -> SpawnProcess:
-    """Return a process, not yet started, that calls `target(sockets=sockets)`; all three must be picklable."""
+    """Return a new process, to be started, that calls `target(sockets=sockets)`. All arguments must be picklable."""
     try:
         stdin = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):
@@ -27,7 +27,7 @@ def get_subprocess(config: Config, target: Callable[..., None], sockets: list[so
 def subprocess_started(
     config: Config, target: Callable[..., None], sockets: list[socket], stdin_fileno: int | None
 ) -> None:
-    """Set up the new process, with the parent's stdin for debuggers, and call `target`."""
+    """Open the parent's stdin for debuggers, set up logging, and call `target`. Called in the new process."""
     if stdin_fileno is not None:
         sys.stdin = os.fdopen(stdin_fileno, closefd=False)
     config.configure_logging()

@@ -1,7 +1,7 @@
 """The exception that ends a handler whose client has disconnected.
 
-Public as `uvicorn.errors.ChannelClosed`. In a file of its own because it imports asyncio: a supervisor, which does not
-need asyncio, saves 6 MiB.
+Its public name is `uvicorn.errors.ChannelClosed`. It has its own file because it imports asyncio, and a supervisor
+saves 6 MiB without asyncio.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 
 
 class ChannelClosed(asyncio.CancelledError):
-    """Raised by `send` on the reply channel of a disconnected client, in a task of that client's handler.
+    """Raised by `send` on the reply channel of a disconnected client, in tasks that serve this client.
 
-    A CancelledError, so that an endless `while True: await reply.send(...)` ends without a traceback
-    and `except Exception` does not catch it.
+    It is a CancelledError. An endless `while True: await reply.send(...)` therefore ends without a traceback, and
+    `except Exception` does not catch it.
     """
 
     __module__ = "uvicorn.errors"

@@ -1,4 +1,4 @@
-"""Names of channels, the awaitables that their `send` returns, and hooks of applications."""
+"""Names of channels, the awaitables that `send` returns, and the hooks of applications."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
 
 
 class ChannelNames:
-    """Makes channel names, `<kind>.<process>.<number>`, unique among all processes (rule R4), and finds channels."""
+    """Makes channel names that are unique among all processes (rule R4), and finds a channel by its name."""
 
     def __init__(self) -> None:
         self._renew()
@@ -39,14 +39,14 @@ class ChannelNames:
         self._channels: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def new(self, kind: str, channel: Any = None) -> str:
-        """Return a new unique name. `find` returns `channel` for it as long as the channel is alive."""
+        """Return a new name, `<kind>.<process>.<number>`. While `channel` is alive, `find` returns it for this name."""
         name = f"{kind}.{self.process}.{next(self._numbers)}"
         if channel is not None:
             self._channels[name] = channel
         return name
 
     def find(self, name: str) -> Any:
-        """Return the channel of that name, or None if it is gone or belongs to another process."""
+        """Return the channel with this name. None for a freed channel or a channel of another process."""
         return self._channels.get(name)
 
 
@@ -54,7 +54,7 @@ channel_names: Final = ChannelNames()
 
 
 class Done(Coroutine[Any, Any, None]):
-    """The finished, shared awaitable that `send` returns if there is nothing to wait for (rule R5)."""
+    """The awaitable that `send` returns if its caller need not wait (rule R5). All such sends share one."""
 
     __slots__ = ()
     # The exhausted iterator's own method: it answers `await` without a call into Python.
@@ -71,7 +71,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if its caller should wait; it may be dropped without a warning.
+    """The awaitable that `send` returns if its caller should wait. It may be dropped without a warning.
 
     `on_await()` is called once, when `await` or a task first awaits the object.
     """
@@ -122,7 +122,7 @@ def send_from_thread(
     send: Callable[[Message], Coroutine[Any, Any, None]],
     message: Message,
 ) -> Coroutine[Any, Any, None]:
-    """Await `send(message)` on the thread of `loop`; block this thread until it is done."""
+    """Await `send(message)` on the thread of `loop`. Block this thread until then."""
 
     async def on_loop() -> None:
         await send(message)
@@ -137,18 +137,18 @@ def send_from_thread(
 
 
 def check_named(message: Message) -> None:
-    """Raise LocalProtocolError if `message` has its content under a key of another interface, such as 'body'."""
+    """Raise LocalProtocolError if the key of the content in `message` is wrong, such as ASGI's 'body'."""
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 
 
 async def call_hook(app: object, name: str) -> None:
-    """Await `startup` or `shutdown` of an application, if it has a coroutine function of that name (rule R15)."""
+    """Await `startup` or `shutdown` of an application. Do nothing unless it is a coroutine function (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()
 
 
 def shape(message: Any) -> str:
-    """Format a message for an error: its keys, never its content."""
+    """Format a message for an error. Show the keys, never the content."""
     return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

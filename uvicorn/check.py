@@ -1,6 +1,6 @@
-"""`uvicorn module:application --routes` and `--check`: print the table of a site, and the mistakes in it.
+"""`uvicorn module:application --routes` prints the table of a site, and `--check` the mistakes in it.
 
-Both inspect imported objects and settings only: no request and no startup is run.
+Both inspect imported objects and settings only. They run no request and no startup.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Leaf(NamedTuple):
 
     @property
     def entry(self) -> Entry | None:
-        """The entry of the application itself; None if it is the whole site."""
+        """The entry of the application itself. None if the application is the whole site."""
         return self.places[-1][1] if self.places else None
 
     @property
@@ -76,7 +76,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the first application of its entry: the only one, or the old one of a Shift."""
+        """Whether the application is the first of its entry. Only the new application of a Shift is not."""
         return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Leaf(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A mistake in a site; with `is_hint`, a possible mistake."""
+    """A mistake in a site. With `is_hint`, a possible mistake."""
 
     where: str
     what: str
@@ -151,7 +151,7 @@ def table_of(leaves: list[Leaf]) -> list[str]:
 
 
 def _connections(leaves: list[Leaf]) -> str:
-    """Return how many database connections Django's applications may open; empty without Django."""
+    """Return a text about the number of connections that Django's applications may open. Empty without Django."""
     # If the site uses these modules, they have been imported.
     conf, threads = sys.modules.get("django.conf"), sys.modules.get("uvicorn.django.threads")
     if conf is None:
@@ -201,7 +201,7 @@ def _is_bare(leaf: Leaf) -> bool:
 
 
 def name_of(app: Any) -> str:
-    """Return the name by which `app` can be imported if a module has it, else the name of its class."""
+    """Return the name by which `app` can be imported. If no module has it, return the name of its class."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return f"{app.__module__}:{app.__qualname__}"
     # In the order in which imports have ended: the module that has made the object comes first.
@@ -213,7 +213,7 @@ def name_of(app: Any) -> str:
 
 
 def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Finding]:
-    """Yield the mistakes in a site, then hints."""
+    """Yield the mistakes in a site, then the hints."""
     hints: list[Finding] = []
     for leaf in leaves:
         if leaf.is_first:
@@ -238,7 +238,7 @@ def _unreachable(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
-    """Yield path, host, protocol and method of requests that represent all requests to the application."""
+    """Yield `(path, host, protocol, method)` of requests that represent all requests to the application."""
     prefix = "".join(leaf.above)
     entries = [entry for _, entry in leaf.places]
     hosts = {entry.host for entry in entries if entry.host is not None} or {""}
@@ -337,7 +337,7 @@ def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
-    """Yield Flask applications that overwrite each other's session."""
+    """Yield a finding for Flask applications that overwrite each other's session cookie."""
     first: dict[tuple[object, ...], Leaf] = {}
     for leaf in leaves:
         config = getattr(leaf.app, "config", None)
@@ -354,7 +354,7 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def _django_checks() -> Iterator[Finding]:
-    """Yield findings of the system checks of `uvicorn.django`, if it is in the site's INSTALLED_APPS."""
+    """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`."""
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:
         for message in checks.run_checks():
@@ -379,7 +379,7 @@ def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:
-    """Return the lines to print, and the exit code: 1 if `check` has found a mistake."""
+    """Return the lines to print, and the exit code. With `check`, a mistake makes the exit code 1."""
     leaves = leaves_of(app, settings, source)
     lines = table_of(leaves)
     if not check:

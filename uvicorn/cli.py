@@ -42,14 +42,14 @@ class _Option(click.Option):
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Leave out ranges such as x>=0: the error for a value out of range has them."""
+        """Leave out ranges such as x>=0, because the error for a value out of range shows them."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
 
 
 class _Command(click.Command):
-    """The command: its --help has groups, and an address on the command line replaces those of the environment."""
+    """The command, with groups in --help. An address on the command line replaces addresses in the environment."""
 
     def main(
         self,
@@ -59,9 +59,9 @@ class _Command(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command: exit 0 after a graceful shutdown, 2 with one line on stderr for a configuration error.
+        """Run the command. Exit with 0 after a graceful shutdown, and with 2 after a configuration error.
 
-        Without `args`, the process belongs to the command, and ends even if threads of the application still run.
+        Without `args`, the process ends with the command, even if threads of the application still run.
         """
         prog_name = prog_name or "uvicorn"
         if not standalone_mode:
@@ -136,7 +136,7 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    """Keep an option that is no keyword of `Config`."""
+    """Store the value of an option that is not a keyword of `Config`."""
     if value:
         ctx.meta[option.opts[0]] = value
 
@@ -161,7 +161,7 @@ def _serve(app: str, **options: Any) -> int:
 
 
 def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
-    """Print the table of `app`, with `check` also what is wrong with it; return the exit code."""
+    """Print the table of `app`. With `check`, also print its mistakes. Return the exit code."""
     # Imported late: a server does not need it.
     from uvicorn.check import report
     from uvicorn.config import Config
@@ -181,7 +181,7 @@ def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
 
 
 def work(descriptors: str, payload: BinaryIO) -> None:
-    """Run a worker process; `payload` is a stream with its pickled configuration."""
+    """Run a worker process. `payload` is a stream with its pickled configuration."""
     process_end = ProcessEnd()
     with _ended_by(process_end), errors_reported():
         main_script = pickle.load(payload)
@@ -199,7 +199,7 @@ def work(descriptors: str, payload: BinaryIO) -> None:
 
 
 def _run_main_script(preparation: dict[str, Any]) -> None:
-    """Run the parent's main script as `__mp_main__`, as a process of `multiprocessing` does."""
+    """Run the parent's main script as `__mp_main__`, like a process of `multiprocessing`."""
     # Imported late: few programs need it.
     from multiprocessing import process, spawn
 
@@ -330,7 +330,7 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Print one line for an error that the user can correct, and raise SystemExit with the command's exit code."""
+    """Print one line for an error that the user can correct. Then raise SystemExit with the command's exit code."""
     try:
         yield
     except click.UsageError as error:

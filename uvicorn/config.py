@@ -1,4 +1,4 @@
-"""Configuration: turns keywords into settings, sockets and an interface."""
+"""`Config`, which turns keywords into settings, sockets and an interface."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ class Config:
     """The configuration of `uvicorn.run` and `uvicorn.Server`.
 
     `app` is an application, or 'module:attribute'. The address is `bind` (one or several, in the syntax of --bind),
-    `uds`, `fd`, or `host` and `port`. Other keywords are those of the command line.
+    `uds`, `fd`, or `host` and `port`. The command line has options for the other keywords.
 
-    Every keyword is an attribute, and may be changed until `Server` loads the application at its start.
+    Every keyword is an attribute. Programs may change it until the server starts and loads the application.
 
-    Raises ConfigError for an invalid setting; the error for an unknown keyword is also a TypeError.
+    Raises ConfigError for an invalid setting. For an unknown keyword the error is also a TypeError.
     """
 
     #: As given, or those of the first TCP address. With port 0 the system chooses a free port.
@@ -175,7 +175,7 @@ class Config:
             )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
-        """Set `settings` and `addresses` from keywords; return lines to log. If it raises, nothing has changed."""
+        """Set `settings` and `addresses` from keywords, and return lines to log. If it raises, nothing changes."""
         if isinstance(given["port"], str) and given["port"].isdecimal():
             # From an environment variable, as in port=os.environ.get("PORT", 8000).
             given = {**given, "port": int(given["port"])}
@@ -202,7 +202,7 @@ class Config:
         return notes
 
     def __getattr__(self, name: str) -> Any:
-        """Return the value of a keyword, as given or by default."""
+        """Return the given value of a keyword, or its default."""
         if name == "forwarded_allow_ips":
             return self.settings.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED
         if name == "interface" and self._interface_name:
@@ -220,7 +220,7 @@ class Config:
         return getattr(self.settings.limits if field in fields(Limits) else self.settings, field.name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; raise ConfigError for an invalid value of a keyword."""
+        """Set an attribute. Raise ConfigError for an invalid value of a keyword."""
         if name in FIELDS or name in READ_KEYWORDS:
             if name.startswith("ssl_"):
                 self._ssl = None
@@ -229,7 +229,7 @@ class Config:
             super().__setattr__(name, value)
 
     def configure_logging(self) -> None:
-        """Set up the loggers named `uvicorn`; do nothing if `log_config` is None."""
+        """Set up logging from `log_config`. Do nothing if that is None."""
         configure_logging(self.log_config, self.use_colors)
         level = log_level_of(self.log_level)
         if level is not None:
@@ -243,7 +243,7 @@ class Config:
 
     @property
     def asgi_version(self) -> str:
-        """The version of ASGI that an ASGI application is called with."""
+        """The ASGI version that the scope of an ASGI application names."""
         return "2.0" if self.interface == "asgi2" else "3.0"
 
     @property
@@ -258,7 +258,7 @@ class Config:
 
     @property
     def ssl(self) -> SSLContext | None:
-        """The TLS context, or None. A program may set it instead of naming certificates."""
+        """The TLS context, or None. A program may set this attribute instead of `ssl_certfile`."""
         self._ssl = self.ssl_context()
         return self._ssl
 
@@ -282,7 +282,7 @@ class Config:
         return self.loaded_app is not None
 
     def load(self) -> Interface:
-        """Import the application, unless it is loaded, and build its interface."""
+        """Load the application, and build its interface."""
         # Imported late: a supervisor does not need it and saves some MiB.
         from uvicorn.interfaces.detect import build_interface
 
@@ -299,7 +299,7 @@ class Config:
         return interface
 
     def load_app(self) -> Any:
-        """Import or create the application, unless it is loaded, and return it."""
+        """Return the application. Import or create it first, unless it is loaded."""
         if self.loaded_app is None:
             app = self._imported(self.app) if isinstance(self.app, str) else self.app
             self.loaded_app = self._made(app, self._source)
@@ -312,7 +312,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the interface, which programs that call `Server.startup` themselves set as `Server.lifespan`."""
+        """Return the interface. For programs that set `Server.lifespan` and call `Server.startup` themselves."""
         return config.load()
 
     def _imported(self, name: str) -> Any:
@@ -330,7 +330,7 @@ class Config:
         return import_application(name)
 
     def _made(self, app: Any, source: str) -> Any:
-        """Return `app`; if it is a factory, call it and return the result."""
+        """Return `app`. If it is a factory, call it and return the result."""
         if not self.factory:
             if not takes_nothing(app):
                 return app
@@ -371,7 +371,7 @@ class Config:
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:
-        """Return the loop factory for `asyncio.run`; for the loop 'none' None, which means asyncio's default."""
+        """Return the loop factory for `asyncio.run`. None, for the loop 'none', means asyncio's default loop."""
         from uvicorn.server.loops import loop_factory
 
         if self._given.get("loop") == "none":
@@ -379,7 +379,7 @@ class Config:
         return loop_factory(self.settings.loop)
 
     def setup_event_loop(self) -> None:
-        """Do nothing; kept for its callers. Pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`."""
+        """Do nothing, for existing callers. Pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`."""
 
     def bind_socket(self) -> socket:
         """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""

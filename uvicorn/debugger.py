@@ -1,4 +1,4 @@
-"""`--debug`: werkzeug's interactive debugger in place of a 500, for WSGI applications."""
+"""`--debug` responds with werkzeug's interactive debugger instead of a 500, for WSGI applications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
-    """Wrap the WSGI applications of `interface` in the debugger; log that there is none for other kinds.
+    """Wrap the WSGI applications of `interface` in the debugger. For other kinds, log that there is no debugger.
 
     Raises ConfigError unless one process serves on loopback addresses, because a user with the PIN can run code.
     """

@@ -5,7 +5,7 @@ UvicornError
 │   ├── UnknownKeywordError     `Config` has no such keyword; also a TypeError
 │   ├── ImportFromStringError   'module:attribute' cannot be imported
 │   └── InterfaceError          the application's interface is unknown
-├── StartupError                the application's own startup failed
+├── StartupError                the application's startup failed
 ├── ProtocolError
 │   ├── LocalProtocolError      the application broke the contract
 │   └── RemoteProtocolError     the client broke the protocol; has the status code of the response
@@ -16,7 +16,7 @@ UvicornError
 ├── ResponseAborted             a response was aborted behind an adapter
 └── ClientDisconnected          the client disconnected before its request was complete
 
-ChannelClosed is a CancelledError instead: it ends a handler without a traceback, like a cancellation.
+ChannelClosed is a CancelledError instead, because it ends a handler without a traceback, like a cancellation.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class UvicornError(Exception):
 
 
 class ConfigError(UvicornError):
-    """An invalid setting, address or application; the message names the fix."""
+    """An invalid setting, address or application. The message names the fix."""
 
 
 class UnknownKeywordError(ConfigError, TypeError):
@@ -45,7 +45,7 @@ class UnknownKeywordError(ConfigError, TypeError):
 
 
 class ImportFromStringError(ConfigError):
-    """`module:attribute` could not be resolved; a failure inside the module itself is the `__cause__`."""
+    """`module:attribute` cannot be imported. An exception of the module itself is the `__cause__`."""
 
 
 class InterfaceError(ConfigError):
@@ -53,7 +53,7 @@ class InterfaceError(ConfigError):
 
 
 class StartupError(UvicornError):
-    """The application's own startup failed; its exception has been logged."""
+    """The application's startup failed. Its exception has been logged."""
 
 
 class ProtocolError(UvicornError):
@@ -65,14 +65,14 @@ class LocalProtocolError(ProtocolError):
 
 
 class MessageTooLarge(LocalProtocolError):
-    """A message to a group exceeds the limit. Logged as a warning, because its size mostly depends on a client."""
+    """A message to a group exceeds the limit. Logged as a warning, because clients mostly cause the size."""
 
 
 class RemoteProtocolError(ProtocolError):
     """The client sent a malformed request or exceeded a limit.
 
-    `status_hint` is the status code of the response. The message is constant text and our own numbers,
-    never the client's bytes, so it is safe to log.
+    `status_hint` is the status code of the response. The message is safe to log, because it never contains the
+    client's bytes.
     """
 
     def __init__(self, message: str, status_hint: int = 400) -> None:
@@ -81,7 +81,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class WebSocketProtocolError(RemoteProtocolError):
-    """The client broke the WebSocket protocol, or a limit, after the handshake.
+    """The client broke the WebSocket protocol, or exceeded a limit, after the handshake.
 
     `code` is the close code: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` fits into a close frame and, like
     the message, never contains the client's bytes.
@@ -100,7 +100,7 @@ class BroadcastError(UvicornError):
 class BroadcastUnavailable(BroadcastError):
     """A message could not be passed to the backend in time, and probably reaches no subscriber.
 
-    It is not retried automatically, because the backend may have received it nevertheless.
+    The message is not sent again, because the backend may have received it nevertheless.
     """
 
     #: Whether the outage has been logged, once for all messages.
@@ -108,10 +108,10 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Wraps an exception of the application that the adapter's host would misread; that exception is the `__cause__`.
+    """Wraps an exception of the application that the adapter's host would misread. The exception is the `__cause__`.
 
-    Wrapped are: OSError, which hosts treat as a disconnected client; SystemExit, KeyboardInterrupt and others that are
-    not an Exception, which end a host or its thread; StopIteration, which ends an iteration.
+    Hosts treat an OSError as a disconnected client. SystemExit, KeyboardInterrupt and other subclasses of BaseException
+    only would end a host or its thread. StopIteration would end an iteration.
     """
 
     @classmethod
@@ -123,15 +123,14 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """A response behind an adapter was aborted without an exception of the application; the log has the reason.
+    """A response behind an adapter was aborted, but not by an exception of the application. The log has the reason.
 
-    Raised to the adapter's caller, so that the host aborts the response too. An exception of the application is raised
-    to that caller itself.
+    Raised to the adapter's caller, so that the host aborts the response too.
     """
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The request's content ended early: the content received so far is incomplete.
+    """The client disconnected before its request was complete. The content received so far is incomplete.
 
     Also an OSError, which frameworks expect when they read from a disconnected client.
     """
@@ -141,9 +140,9 @@ _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 
 
 def without_our_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback of `error` without the frames of this package, for the log; None if no frame remains.
+    """Return the traceback of `error` without the frames of this package, for the log. None if no frame remains.
 
-    If this package has raised `error`, and it is not a UvicornError, the fault is ours and all frames are kept.
+    If this package has raised an exception other than UvicornError, the fault is ours, and all frames are kept.
     """
     traces = []
     trace = error.__traceback__
@@ -162,7 +161,7 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
 def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
     """Return `exc_info` for the log, without the frames of this package.
 
-    For an exception of ours that no other code has raised: that of its cause, or None.
+    For a UvicornError with no other frames, return the `exc_info` of its cause, or None.
     """
     trace = without_our_frames(error)
     if trace is None and isinstance(error, UvicornError):

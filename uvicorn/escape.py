@@ -43,7 +43,7 @@ def escaped_lines(text: str) -> str:
 
 
 def escaped_report(value: object, longest: int = 4000) -> str:
-    """Escape a text that may be a traceback: several lines are indented, so that none passes for a line of the log."""
+    """Escape a text that may be a traceback. Indent several lines, so that they cannot be taken for log lines."""
     lines = str(value).rstrip()[:longest].splitlines()
     if len(lines) < 2:
         return "".join(escaped(line, longest) for line in lines)

@@ -1,4 +1,4 @@
-"""Checks of field names, field values and lists of tokens (RFC 9110, section 5); WebSocket close codes."""
+"""Checks of field names, field values, lists of tokens (RFC 9110, section 5) and WebSocket close codes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ Fields = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
 def split_pairs(headers: Iterable[Sequence[bytes]]) -> Fields:
-    """Return the names and the values of `[name, value]` pairs."""
+    """Return the names, and the values, of `[name, value]` pairs."""
     pairs = list(headers)
     return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 
@@ -89,7 +89,7 @@ def is_forbidden_trailer(name: bytes) -> bool:
 
 
 def split_tokens(value: bytes) -> list[bytes]:
-    """Return the members of a comma-separated list, in lower case; empty members are left out."""
+    """Return the members of a comma-separated list, in lower case, without empty members."""
     return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
 
@@ -103,7 +103,7 @@ def lower_name(name: object) -> bytes:
 
 
 def encode_field_line(name: bytes, value: object) -> bytes:
-    """Return a response field as a line; `name` has been checked. Raise LocalProtocolError for an invalid value."""
+    """Return a response field as a line. Raise LocalProtocolError for an invalid value. `name` is valid."""
     if not isinstance(value, bytes):
         raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
     # As has_controls, without the call: responses have many fields.

@@ -1,4 +1,4 @@
-"""Forks of a serving process by the application: counts them, and ends those that return to the server."""
+"""Processes that the application forks: counts forks, and ends a child that returns to the server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this process: the application forked it during a call, and the call returns in it.
+    """End this process, which the application forked during a call, because the call has returned.
 
-    The process shares its parent's connections and event loop and must not use either. It ends like a child of
-    multiprocessing, without the parent's exit handlers; its exit code is that of a SystemExit, or 1.
+    The process must not use the connections and the event loop, which belong to its parent. Exit handlers of the parent
+    do not run. The exit code is the code of a SystemExit, otherwise 1.
     """
     code = 1
     if isinstance(error, SystemExit):

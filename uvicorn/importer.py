@@ -1,4 +1,4 @@
-"""Imports the object named by `module:attribute`; errors list the alternatives that were found."""
+"""Imports the object named by `module:attribute`. Errors list the alternatives that were found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: Any) -> Any:
-    """Like `import_application`, for other programs: an exception inside the module is raised as it is."""
+    """Like `import_application`, for other programs. An exception of the module is raised unchanged."""
     try:
         return import_application(source)
     except ImportFromStringError as error:
@@ -35,13 +35,13 @@ def import_from_string(source: Any) -> Any:
 
 
 def import_application(source: Any) -> Any:
-    """Return the object named by `module:attribute`; `module` alone means its `application` or `app`.
+    """Return the object named by `module:attribute`. `module` alone means its `application` or `app`.
 
     An object that is not a str is returned unchanged. If a module has both names, an application takes precedence over
-    our adapter around it, a Router over an application that it serves, and otherwise `application` over `app`.
+    an adapter around it, and a Router over an application that it serves. Otherwise `application` takes precedence.
 
-    Raises ImportFromStringError, also if the names have applications of different kinds. An exception of the module
-    itself is the `__cause__`.
+    Raises ImportFromStringError. If both names exist, they must have applications of the same kind. An exception of
+    the module itself is the `__cause__`.
     """
     if not isinstance(source, str):
         return source
@@ -124,7 +124,7 @@ def _table_in(app: Any) -> str:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Return whether `outer` is `inner` in one or more of our adapters, so that `inner` can be served directly."""
+    """Return whether `outer` consists of adapters of ours around `inner`, so that `inner` can be served directly."""
     # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:
@@ -138,7 +138,7 @@ def _adapts(outer: Any, inner: Any) -> bool:
 
 
 def _wraps(outer: Any, inner: Any) -> bool:
-    """Return whether `inner` can be reached from `outer`, by attributes, closures or used globals."""
+    """Return whether attributes, closures or globals that `outer` uses lead to `inner`."""
     found, searched = [outer], 0
     seen = {id(outer)}
     while searched < len(found) and searched < _MOST_SEARCHED:
@@ -220,7 +220,7 @@ def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> Imp
 
 
 def _could_be_meant(name: str, value: Any, module_name: str) -> bool:
-    """Return whether `value` is a callable that the module has defined, not imported."""
+    """Return whether `value` is a callable that the module has defined itself."""
     if not callable(value) or name.startswith("_"):
         return False
     is_definition = inspect.isroutine(value) or inspect.isclass(value)

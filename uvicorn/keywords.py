@@ -1,4 +1,4 @@
-"""The keywords of `Config`, and the settings built from their values."""
+"""The keywords of `Config`, and how settings are built from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uvicorn.settings import LOOP_NAMES, Limits, Settings
 
 
 def keyword(field: Field[Any]) -> str:
-    """Return the keyword of a setting; its flag and its environment variable are derived from it."""
+    """Return the keyword of a setting, which is the name of its flag with underscores."""
     flag: str = field.metadata["flag"]
     return flag.removeprefix("--").replace("-", "_") or field.name
 
@@ -39,7 +39,7 @@ OTHER_KEYWORDS: Final = frozenset(RunOptions.__annotations__) - frozenset(FIELDS
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:
-    """Build settings from keywords; missing keywords and None mean the default.
+    """Build settings from keywords. A missing keyword, or None, means the default.
 
     Raises ConfigError for an unknown keyword or an invalid value.
     """
@@ -84,7 +84,7 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
 
 
 def workers_of(number: int | None) -> int:
-    """Return the number of worker processes: `number`, or else WEB_CONCURRENCY, or else 1. 0 means 1."""
+    """Return the number of worker processes. Without `number`, use WEB_CONCURRENCY, or else 1. 0 means 1."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
         if not text.isdecimal():
@@ -96,7 +96,7 @@ def workers_of(number: int | None) -> int:
 
 
 def log_level_of(level: str | int | None) -> int | None:
-    """Return the number of a level that is given by its name or its number."""
+    """Return the number of a log level. `level` is its name or its number."""
     if level is None or isinstance(level, int):
         return level
     if level.lower() not in LOG_LEVELS:
@@ -105,7 +105,7 @@ def log_level_of(level: str | int | None) -> int | None:
 
 
 def takes_nothing(app: Any) -> bool:
-    """Return whether `app` is a function or class without parameters, and so a factory instead of an application."""
+    """Return whether `app` is a function or class without parameters. Such an object is a factory."""
     is_plain = (inspect.isfunction(app) or inspect.isclass(app)) and not inspect.iscoroutinefunction(app)
     if not is_plain or hasattr(app, "__uvicorn_interface__"):
         return False
@@ -118,7 +118,7 @@ def takes_nothing(app: Any) -> bool:
 def addresses_of(
     host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
 ) -> tuple[Address, ...]:
-    """Return the addresses that the keywords name. Raise ConfigError for an invalid one, and for several kinds."""
+    """Return the addresses that the keywords name. Raise ConfigError for an invalid address, or for several kinds."""
     for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
         if given == "":
             raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")

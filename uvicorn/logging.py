@@ -1,8 +1,8 @@
-"""Logging: the default configuration, formatters and handler, named as existing configurations expect.
+"""The default logging configuration, formatters and handler, with the names that existing configurations use.
 
-The formatters provide `%(levelprefix)s`, the level and a colon in eight columns. Access lines have `%(client_addr)s`,
+`%(levelprefix)s` is the level and a colon, padded to eight columns. Access lines have `%(client_addr)s`,
 `%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
-`%(ending)s` (the outcome in parentheses, after a space; empty for a complete response).
+`%(ending)s`. The latter is ` (outcome)`, or empty for a complete response.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def _colouring(colours: Mapping[int, str]) -> dict[int, Callable[[str], str]]:
 
 
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
-    """Set up logging from a dict, from the name of a .json, .yaml or .ini file, or from an open .ini file or a
-    ConfigParser that has read one; do nothing if `config` is None.
+    """Set up logging from a dict, a .json, .yaml or .ini file, or a ConfigParser. Do nothing if `config` is None.
 
-    `use_colors`, unless it is None, is passed on to formatters named `default` and `access`. Raises ConfigError.
+    A file is given by its name. An .ini file may also be open. `use_colors`, unless it is None, is set on the
+    formatters named `default` and `access`. Raises ConfigError.
     """
     if config is None:
         return
@@ -131,7 +131,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 def restore_loggers() -> None:
     """Enable our loggers again if the application has disabled all of them.
 
-    `dictConfig` disables every existing logger by default, which is rarely intended.
+    By default `dictConfig` disables all existing loggers, which is rarely intended.
     """
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
@@ -140,7 +140,7 @@ def restore_loggers() -> None:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """A handler that reports write errors, such as a full disk, once a minute and without tracebacks."""
+    """A handler that reports write errors, such as a full disk, at most once a minute, without tracebacks."""
 
     _reported_at = -_MINUTE
 
@@ -156,7 +156,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class ColourizedFormatter(logging.Formatter):
-    """A formatter that uses colours on a terminal only, unless `use_colors` is set."""
+    """A formatter that uses colours on a terminal only, unless `use_colors` decides."""
 
     #: Functions that colour the name of a level; subclasses may have their own.
     level_name_colors: Mapping[int, Callable[[str], str]] = _colouring(
@@ -214,14 +214,14 @@ class ColourizedFormatter(logging.Formatter):
         return "".join(shown.format()).removesuffix("\n")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Format a copy of the record, as other handlers need the original."""
+        """Format a copy of the record, because other handlers need the original."""
         shown = copy(record)
         shown.message = escaped_lines(record.message)
         self.decorate(shown)
         return super().formatMessage(shown)
 
     def decorate(self, record: logging.LogRecord) -> None:
-        """Set the attributes that the format refers to."""
+        """Set the attributes of `record` that the format uses."""
         level = self.color_level_name(record.levelname, record.levelno) if self.use_colors else record.levelname
         record.levelprefix = f"{level}:{' ' * (8 - len(record.levelname))}"
         record.levelname = level + " " * (7 - len(record.levelname))
@@ -236,7 +236,7 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """The formatter for access records on `uvicorn.access`; other records there are formatted as their message."""
+    """The formatter for access records. It formats other records of the logger `uvicorn.access` as their message."""
 
     #: Functions that colour a status, by its first digit; subclasses may have their own.
     status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(
@@ -276,7 +276,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _escape_messages(shown: traceback.TracebackException) -> None:
-    """Escape the messages of all exceptions in a chain; the frames are trusted."""
+    """Escape the messages of all exceptions in a chain. The frames are trusted."""
     left, seen = [shown], set[int]()
     while left:
         one = left.pop()

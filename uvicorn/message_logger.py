@@ -27,7 +27,7 @@ def message_with_placeholders(message: Any) -> Any:
 
 
 def log_messages(interface: Any) -> None:
-    """Wrap the ASGI and channels applications of an interface in a logger of their messages; leave others alone."""
+    """Wrap the ASGI and channels applications of an interface in a logger of their messages."""
     for part in interface.parts:
         wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(part.name)
         if wrapper is not None:
@@ -67,7 +67,7 @@ class MessageLoggerMiddleware:
 
 
 class ChannelsMessageLogger:
-    """Logs what a channels application receives and sends to `reply`, on the logger `uvicorn.asgi`."""
+    """Logs the messages that a channels application receives, and its replies, on the logger `uvicorn.asgi`."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
@@ -82,7 +82,7 @@ class ChannelsMessageLogger:
 
 
 class _LoggedReply:
-    """A reply channel that logs each message and passes it to the reply channel that it wraps."""
+    """A reply channel that logs each message and passes it to the wrapped reply channel."""
 
     def __init__(self, reply: Any, name: str) -> None:
         self._reply = reply

@@ -1,6 +1,6 @@
 """The keywords of `uvicorn.run` and `Config`, for type checkers.
 
-These repeat the settings of `uvicorn.settings`, because a type checker cannot derive them; a test compares both.
+They repeat the settings of `uvicorn.settings`, because a type checker cannot derive them. A test compares both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Options of other servers: translated to ours, ignored if they have no effect, or rejected with a reason."""
+"""Options of other servers. They are translated to ours, ignored without effect, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return `settings` under our names, and a line to log for each value without effect.
 
-    Raises ConfigError, with the reason, for an unsupported one.
+    Raises ConfigError, with the reason, for an unsupported option.
     """
     notes = [*_implementation("http", http, HTTP_NAMES), *_implementation("ws", ws, WS_NAMES)]
     translated = dict(settings)
@@ -54,9 +54,9 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
-    """Return a line to log if `value` names another implementation than ours. Raise ConfigError for an unknown one.
+    """Return a line to log if `value` names another implementation than ours. Raise ConfigError for an unknown name.
 
-    Classes of this package, also as 'module:class', are accepted without effect, because programs import and pass them.
+    Classes of this package, also given as 'module:class', have no effect. Programs import and pass them.
     """
     if value in _OURS[option]:
         return []
@@ -69,7 +69,7 @@ def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> l
 
 
 def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Encode the fields that are added to every response. Raise ConfigError for an invalid one."""
+    """Encode the fields that are added to every response. Raise ConfigError for an invalid field."""
     pairs: list[tuple[bytes, bytes]] = []
     try:
         pairs += ((name.strip().lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers)
@@ -82,7 +82,7 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
 
 
 def load_environment(path: str | os.PathLike[str]) -> None:
-    """Set those variables of an .env file that are not set yet. Raise ConfigError if the file cannot be read."""
+    """Set the variables of an .env file, unless they are set already. Raise ConfigError if the file cannot be read."""
     try:
         from dotenv import load_dotenv
     except ImportError:
@@ -149,7 +149,7 @@ def checked_context(context: Any) -> SSLContext:
 
 
 class UvicornDeprecationWarning(UserWarning):
-    """A warning category that users' warning filters may name; this server never issues it."""
+    """A warning category, for users' warning filters that name it. This server never issues such a warning."""
 
 
 def create_ssl_context(

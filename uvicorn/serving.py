@@ -1,4 +1,4 @@
-"""Serves a configuration: in this process, in worker processes under a supervisor, or as one of the workers."""
+"""Serves a configuration in this process, under a supervisor of worker processes, or as a worker process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
-    """Serve until a signal stops the server; return the exit code, 1 if requests were aborted.
+    """Serve until a signal stops the server. Return the exit code, which is 1 if requests were aborted.
 
     With `process_end`, the process ends when the server has stopped, even if application threads still run. Raises
-    ConfigError for an invalid setting, and StartupError if the application's own startup fails.
+    ConfigError for an invalid setting, and StartupError if the application's startup fails.
     """
     standard_streams.occupy_standard_descriptors()
     # Imported late: a supervisor saves 10 MiB without the server, a single process 0.2 MiB without the supervisor.
@@ -49,9 +49,9 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 def serve_as_worker(
     config: Config, target: Callable[..., object] | None, descriptors: list[int], end: ProcessEnd
 ) -> int:
-    """Serve in a worker process on inherited sockets; the last one is the channel to the supervisor.
+    """Serve in a worker process on inherited sockets. The last socket is the connection to the supervisor.
 
-    `target`, if it is given, is called with the sockets and serves; its return ends the worker.
+    If `target` is given, call it with the sockets instead. The worker ends when `target` returns.
     """
     from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_server import WorkerServer
@@ -81,7 +81,7 @@ def serve_as_worker(
 
 
 def _report(channel: socket, target: Callable[..., object]) -> None:
-    """Report `alive` to the supervisor once a second, as `WorkerServer` does."""
+    """Report `alive` to the supervisor once a second, like `WorkerServer`."""
     line = f"ready {getattr(target, '__qualname__', type(target).__qualname__)}\n"
     try:
         while True:

@@ -1,7 +1,7 @@
-"""Every setting: its name, its default with the reason for it, and its help text.
+"""Every setting, with its default, the reason for this default, and the help text.
 
 The command line, the environment variables and the keywords of `uvicorn.Config` are generated from these fields.
-A field's flag is its name with dashes, unless other servers have an established name for the setting.
+A flag is the field's name with dashes, unless other servers have an established name for the setting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
 def setting(default: Any, group: str, help: str, *, flag: str = "", low: float = 0, **more: Any) -> Any:
-    """Return a dataclass field with the metadata of its command-line option; `low` is the minimum value."""
+    """Return a dataclass field with the metadata of its command-line option. `low` is the minimum value."""
     return field(default=default, metadata={"group": group, "help": help, "flag": flag, "low": low, **more})
 
 
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server behaves. Immutable: the settings of a running server do not change."""
+    """How the server behaves. Immutable, because the settings of a running server do not change."""
 
     limits: Limits = field(default_factory=Limits)
     #: Header fields added to every response.

@@ -1,4 +1,4 @@
-"""Checks of the standard streams, which may be closed or not a terminal."""
+"""Helpers for the standard streams, which may be closed or no terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether `stream` is a terminal; a stream that the parent process has closed is None."""
+    """Return whether `stream` is a terminal. It is None if the parent process has closed the stream."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:

@@ -27,7 +27,7 @@ class ReplyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes; for groups."""
+        """The channel's name, unique among all channels of all processes. Groups need it."""
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a response, a chunk of it, or a WebSocket message. Awaiting the result is optional.
@@ -49,7 +49,7 @@ class BodyChannel(Protocol):
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
 
-        If the client disconnects early, returns `{'closed': True, 'more_content': False}`; reading `content` of this
+        If the client disconnects early, return `{'closed': True, 'more_content': False}`. Reading `content` of this
         chunk raises ClientDisconnected.
         """
 
@@ -62,7 +62,7 @@ class GroupsChannel(Protocol):
         """The name of this client's reply channel."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send `{'group': name}` with any of the keys `add`, `discard` (a channel's name) and `send` (a message)."""
+        """Send `{'group': name}` with any of the keys `add` and `discard` (channel names) and `send` (a message)."""
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
         """Call `callback(event)` when messages may be missing."""
@@ -93,7 +93,7 @@ BREAK_OFF: Final = "uvicorn.break_off"
 
 
 class SharedText(str):
-    """Text for many clients: never compressed, so that one encoded frame serves all of them."""
+    """Text for many clients. It is never compressed, so that all clients can get the same encoded frame."""
 
 
 class SharedBytes(bytes):
@@ -104,8 +104,8 @@ class SharedBytes(bytes):
 class GroupMember(Protocol):
     """The methods of a reply channel that groups need.
 
-    All are called on the thread of the channel's event loop, whose identifier may be the attribute `loop_thread`. Reply
-    channels of other servers have fewer methods and are wrapped (`uvicorn.broadcast.host_reply`).
+    The methods are called on the thread of the channel's event loop. The attribute `loop_thread` may be the identifier
+    of this thread. Reply channels of other servers lack methods and are wrapped (`uvicorn.broadcast.host_reply`).
     """
 
     @property
@@ -114,13 +114,13 @@ class GroupMember(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message sent now goes to the client without waiting; if not, groups await each of their sends."""
+        """Whether a message sent now goes to the client without waiting. If false, groups await each send."""
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if no waiting is needed; return whether it was sent."""
+        """Send `{'text': text}` if no waiting is needed. Return whether it was sent."""
 
     def send(self, message: Message) -> Awaitable[None] | None:
-        """Send a message; the caller awaits the result unless it is None.
+        """Send a message. The caller awaits the result, unless that is None.
 
         Raises LocalProtocolError for an invalid message, and ClientDisconnected if the client has disconnected.
         """
@@ -129,7 +129,7 @@ class GroupMember(Protocol):
         """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """Abort the connection now: a WebSocket with 1013, a response so that it does not look complete."""
+        """Abort the connection now. Close a WebSocket with 1013. A response must not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the client disconnects for any reason; at once if it has disconnected already."""
+        """Call `callback()` once, when the client disconnects for any reason, or now if this has happened."""

@@ -1,4 +1,4 @@
-"""Checks the origin of WebSocket handshakes, because browsers send cookies with those of any page (requirement E1)."""
+"""Checks the origin of WebSocket handshakes, because any page can open a WebSocket with the user's cookies (E1)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
-    """Return whether a page of `origin` may open a WebSocket to `host`. Clients that are not browsers send no origin.
+    """Return whether a page of `origin` may open a WebSocket to `host`. Only browsers send an origin.
 
-    `allowed` lists origins, or `*` for any origin. If it is empty and `checks_origin` is true, only pages of the host
-    itself may open a WebSocket.
+    `allowed` lists origins, or has `*` for any origin. If `allowed` is empty and `checks_origin` is true, only pages of
+    the host itself may open a WebSocket.
     """
     if origin is None or "*" in allowed:
         return True
@@ -27,8 +27,8 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 def is_same_origin(origin: str, host: str) -> bool:
     """Return whether `origin` is an origin of `host`.
 
-    Ports are ignored, because browsers ignore them for cookies. All names of the loopback interface are one host. The
-    opaque origin `null` never matches.
+    Ports are ignored, because browsers ignore them for cookies. All loopback names count as the same host. The opaque
+    origin `null` never matches.
     """
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)

@@ -1,4 +1,4 @@
-"""Loop factories under the public release's names; `uvicorn.server.loops` is their home."""
+"""Loop factories of `uvicorn.server.loops`, under the public release's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.server.loops import loop_factory
 
 
 def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
-    """Return a function that returns the factory of the event loop `name`; its argument has no effect."""
+    """Return a function that returns the factory of the event loop `name`. Its argument has no effect."""
 
     def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
         return loop_factory(name)

@@ -1,6 +1,6 @@
 """Sets client address and scheme from header fields of trusted proxies, for ASGI applications on any server.
 
-With `--proxy-headers` our server does this itself; `uvicorn.server.proxy` has the rules.
+With `--proxy-headers` our server does the same. The rules are in `uvicorn.server.proxy`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uvicorn.server.proxy import TrustedPeers
 
 
 class _TrustedHosts:
-    """A set of trusted peers, for `host in trusted`. Other programs import the class in spite of its private name."""
+    """A set of trusted peers, for `host in trusted`. Other programs import this class, although its name is private."""
 
     def __init__(self, trusted_hosts: list[str] | str) -> None:
         items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts
@@ -29,8 +29,8 @@ class _TrustedHosts:
 class ProxyHeadersMiddleware:
     """`ProxyHeadersMiddleware(app, trusted_hosts)` sets the scope's client and scheme before it calls `app`.
 
-    `trusted_hosts` are addresses, networks, other names such as a test client's, and `*` for every peer: a list, or
-    separated by commas. X-Forwarded-For and X-Forwarded-Proto of other peers are ignored.
+    `trusted_hosts` is a list, or a text with commas, of addresses, networks and other names, such as a test client's.
+    `*` means every peer. X-Forwarded-For and X-Forwarded-Proto of other peers are ignored.
     """
 
     def __init__(self, app: ASGI3Application, trusted_hosts: list[str] | str = "127.0.0.1") -> None:

@@ -1,1 +1,1 @@
-"""Protocol classes of the public release, for imports only; the functions of `utils` work."""
+"""Protocol classes of the public release, for imports only. The functions of `utils` work."""

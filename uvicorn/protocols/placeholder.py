@@ -1,4 +1,4 @@
-"""Base classes of placeholders: classes of the public release that exist for imports, annotations and options."""
+"""Base classes of placeholders, which are classes of the public release for imports, annotations and options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 
 class Placeholder:
-    """A class of the public release that can be imported and named, and has no instances."""
+    """A class of the public release that can be imported and named, but not called."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> NoReturn:
         raise NotImplementedError(
@@ -21,4 +21,4 @@ class RequestResponseCycle(Placeholder):
 
 
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):
-    """A protocol class. As the option `http` or `ws` it means the server's own implementation."""
+    """A protocol class. As a value of the option `http` or `ws`, it means the server's own implementation."""

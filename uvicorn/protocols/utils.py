@@ -1,4 +1,4 @@
-"""Helpers about connections, for programs and middleware that import them from here."""
+"""Helpers for connections, for programs and middleware that import them from here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """Return host and port of the peer; None for a Unix socket."""
+    """Return host and port of the peer. None for a Unix socket."""
     sock = transport.get_extra_info("socket")
     try:
         name = transport.get_extra_info("peername") if sock is None else sock.getpeername()
@@ -27,7 +27,7 @@ def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 def get_local_addr(transport: asyncio.BaseTransport) -> tuple[str, int | None] | None:
-    """Return host and port that the peer connected to; the path and None for a Unix socket with a path."""
+    """Return host and port that the peer connected to. For a Unix socket with a path, return `(path, None)`."""
     sock = transport.get_extra_info("socket")
     name = transport.get_extra_info("sockname") if sock is None else sock.getsockname()
     return (name, None) if isinstance(name, str) and name else _host_and_port(name)

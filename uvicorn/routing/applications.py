@@ -19,7 +19,7 @@ _SHUTDOWN_SECONDS: Final = 1.5
 
 
 class OwningInterface(Interface):
-    """Owns an interface for each entry. Entries with equal applications share one, also across nested tables."""
+    """Owns the interfaces of its entries. Entries with equal applications share an interface, also in nested tables."""
 
     def __init__(self, app: Any, entries: Iterable[Entry], settings: Settings) -> None:
         super().__init__(app, settings)
@@ -32,7 +32,7 @@ class OwningInterface(Interface):
         self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
 
     def place(self, entry: Entry) -> None:
-        """Note the entry of the enclosing table that leads here."""
+        """Note the entry of the enclosing table whose application this is."""
 
     def _join(self, applications: Applications) -> None:
         """Share one interface between entries with equal applications, also across nested Routers and Shifts."""
@@ -61,19 +61,19 @@ class OwningInterface(Interface):
         await self._applications.shutdown(seconds)
 
     def begin(self) -> None:
-        """Begin work beside requests, after the applications have started."""
+        """Begin background work, after the applications have started."""
         for interface in self._interfaces.values():
             if isinstance(interface, OwningInterface):
                 interface.begin()
 
     def end(self) -> None:
-        """End what `begin` has begun."""
+        """End the background work."""
         for interface in self._interfaces.values():
             if isinstance(interface, OwningInterface):
                 interface.end()
 
     def contain_exits(self) -> None:
-        """Have SystemExit and KeyboardInterrupt of handlers end their request only; see `HandlerTasks`."""
+        """Contain SystemExit and KeyboardInterrupt of a handler, so that they end its request only."""
         for interface in self._interfaces.values():
             interface.contain_exits()
 

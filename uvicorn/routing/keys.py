@@ -1,4 +1,4 @@
-"""Keys of a Shift: what decides whether a request goes to the old or to the new application."""
+"""Keys of a Shift. The key of a request decides between the old and the new application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 @final
 @dataclass(frozen=True)
 class Key:
-    """A function of a request's head that returns the key, with a description for `--routes`."""
+    """A function that returns the key of a request head. Its description is for `--routes`."""
 
     description: str
     function: KeyFunction
@@ -34,9 +34,9 @@ class Key:
 
 
 def cookie(name: str) -> Key:
-    """Return the key of `Shift` that is the value of a cookie. Choose a cookie that lasts, and that visitors have.
+    """Return a key for `Shift`: the value of a cookie. Choose a lasting cookie that every visitor has.
 
-    Clients choose their cookies: a key is no access control. Raises ConfigError for an invalid name.
+    A key is no access control, because clients can choose their cookies. Raises ConfigError for an invalid name.
     """
     _check_name("cookie", name)
     wanted = name.encode()
@@ -55,14 +55,14 @@ def cookie(name: str) -> Key:
 
 
 def header(name: str) -> Key:
-    """Return the key of `Shift` that is the value of a header field. Raises ConfigError for an invalid name."""
+    """Return a key for `Shift`: the value of a header field. Raises ConfigError for an invalid name."""
     _check_name("header", name)
     wanted = name.lower().encode()
     return Key(f"header {name.lower()}", lambda head: field_value(head.fields, wanted))
 
 
 def client() -> Key:
-    """Return the key of `Shift` that is the client's address; see `--forwarded-allow-ips` for clients of a proxy."""
+    """Return a key for `Shift`: the client's address. Behind a proxy, set `--forwarded-allow-ips` as well."""
     return Key("client", lambda head: None if head.client is None else head.client[0])
 
 

@@ -1,4 +1,4 @@
-"""`Shift`: an old and a new application for one path, and its interface, which decides for each request."""
+"""`Shift`, with an old and a new application for one path. Its interface chooses one for each request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ERROR_SECONDS: Final = 60.0
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Shift:
-    """`Shift(old, new, weight=5, key=cookie("visitor"))` hands five percent of the visitors to `new`.
+    """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
     It is usable wherever an application is. `weight` is a percentage, or a function that returns it, which is called
     on a thread once a second; until its first answer the weight is 0. `key` is `cookie(name)`, `header(name)`,
@@ -90,7 +90,7 @@ class Shift:
         return ShiftInterface(self, function, settings)
 
     def __call__(self, *arguments: Any) -> NoReturn:
-        """Raise InterfaceError: only servers and adapters of this package can serve it."""
+        """Raise InterfaceError, because only servers and adapters of this package can serve a Shift."""
         raise InterfaceError(_NO_KIND)
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Side(Entry):
         super().__init__(side, app, "", False, None, None, None, None, "auto", None)
 
     def place(self, where: str) -> None:
-        """Add the path of the entry, for errors."""
+        """Add the path of the entry to the name that errors show."""
         object.__setattr__(self, "where", f"Shift({where!r}): {self.path}")
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class Side(Entry):
 
 @final
 class ShiftInterface(OwningInterface):
-    """Serves each exchange by the old or the new application, as its key decides."""
+    """Passes each exchange to the old or to the new application, depending on its key."""
 
     name = "shift"
 
@@ -147,14 +147,14 @@ class ShiftInterface(OwningInterface):
             self._timer = Timer(self._function)
 
     def end(self) -> None:
-        """Call the function that returns the weight no more."""
+        """Stop calling the function that returns the weight."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
         super().end()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Have one of the two applications respond."""
+        """Pass the request to one of the two applications."""
         self._choose(exchange).serve_http(exchange)
 
     def at(self, exchange: HTTPExchange) -> Interface:
@@ -174,7 +174,7 @@ class ShiftInterface(OwningInterface):
         return self._interfaces[side]
 
     def _key_of(self, exchange: HTTPExchange) -> str:
-        """Return the key of a request; empty if it has none, or if the function for it fails."""
+        """Return the key of a request. Empty if the request has no key, or if the key function fails."""
         assert self._key is not None
         try:
             key = self._key(exchange)

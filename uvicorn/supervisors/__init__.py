@@ -1,4 +1,4 @@
-"""Supervisors of the worker processes of a configuration, or of one worker that restarts when a file changes."""
+"""Supervisors of worker processes, and of one worker that restarts when a file changes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
-    If `target` is given and is not `Server.run` of `config`, workers call `target(sockets=...)` and are ready then; it
-    must be picklable. Such workers first run the main script as `__mp_main__`, as `multiprocessing` does. Without
-    `sockets`, those of the configuration are opened.
+    If `target` is given and is not `Server.run` of `config`, workers call `target(sockets=...)`, which must be
+    picklable, and count as ready. Such workers first run the main script as `__mp_main__`, like `multiprocessing`.
+    Without `sockets`, the sockets of the configuration are opened.
     """
 
     what = "workers"
@@ -95,7 +95,7 @@ class Multiprocess:
 
 
 class ChangeReload(Multiprocess):
-    """`ChangeReload(config, target, sockets).run()` serves in one process, restarted when a file changes."""
+    """`ChangeReload(config, target, sockets).run()` serves in one process, and restarts it when a file changes."""
 
     what = "reload"
 
@@ -125,9 +125,9 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return the data with which a worker runs the main script, as a process of `multiprocessing` does.
+    """Return the data with which a worker runs the main script, like a process of `multiprocessing`.
 
-    Raises RuntimeError in such a worker, so that an unguarded script does not start workers there too.
+    Raises RuntimeError in such a worker, so that an unguarded script cannot start further workers.
     """
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
@@ -138,7 +138,7 @@ def _main_script() -> dict[str, Any]:
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Return whether `target` is `Server(config).run` or None, for which workers need no target."""
+    """Return whether `target` is `Server(config).run` or None. Then workers need no target."""
     if target is None:
         return True
     from uvicorn.server.server import Server
