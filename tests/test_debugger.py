@@ -16,6 +16,22 @@ def failing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     raise ValueError("no tea")
 
 
+class Site:
+    """A WSGI application with hooks."""
+
+    def __init__(self) -> None:
+        self.awaited: list[str] = []
+
+    async def startup(self) -> None:
+        self.awaited.append("startup")
+
+    async def shutdown(self) -> None:
+        self.awaited.append("shutdown")
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        raise NotImplementedError
+
+
 def interface_of(app: Any, **options: Any) -> Any:
     return uvicorn.Config(app, debug=True, log_config=None, **options).load()
 
@@ -45,6 +61,23 @@ async def test_M20_debug_applies_to_the_wsgi_applications_of_a_router(caplog: py
     assert sum("enter the PIN" in line for line in caplog.messages) == 1
     await conversation.context.interface.shutdown(0)
     await conversation.lose()
+
+
+async def test_startup_and_shutdown_of_an_application_in_the_debugger_are_awaited() -> None:
+    site = Site()
+    interface = interface_of(site)
+    await interface.startup()
+    await interface.shutdown(0)
+    assert site.awaited == ["startup", "shutdown"]
+
+
+def test_the_logged_pin_is_that_of_every_application_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
+    interface = interface_of(uvicorn.Router(uvicorn.Route("/site", Site()), default=failing))
+    (logged,) = [line.rpartition(" ")[2] for line in caplog.messages if "enter the PIN" in line]
+    for debugger in [part.app for part in interface.parts]:
+        # As werkzeug reads them for each request.
+        assert debugger.pin_cookie_name
+        assert debugger.pin == logged
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,13 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
         )
     from werkzeug.debug import DebuggedApplication
 
-    for part in parts:
-        part.app = DebuggedApplication(part.app, evalex=True)
-    logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", parts[0].app.pin)
+    debuggers = [DebuggedApplication(part.app, evalex=True) for part in parts]
+    pin = debuggers[0].pin
+    for part, debugger in zip(parts, debuggers, strict=True):
+        # Computed before the PIN is set, because werkzeug computes both together.
+        _ = debugger.pin_cookie_name
+        # Werkzeug's own differs from one application to the next.
+        debugger.pin = pin
+        vars(debugger).update({name: getattr(part.app, name, None) for name in ("startup", "shutdown")})
+        part.app = debugger
+    logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", pin)
