@@ -238,6 +238,31 @@ async def test_send_after_the_client_has_left_raises_channel_closed() -> None:
         assert isinstance(raised[0], ChannelClosed)
 
 
+async def test_queued_request_of_a_client_that_has_left_is_not_called(caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Semaphore(0)
+    called: list[str] = []
+
+    def app(message: Message, channels: Channels) -> None:
+        called.append(message["path"])
+        release.acquire()
+        hello(message, channels)
+
+    application = threaded(app)
+    async with http(application, threads=1) as conversation:
+        conversation.send(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: called)
+        left, _ = conversation.connect()
+        stayed, transport = conversation.connect()
+        left.data_received(b"GET /left HTTP/1.1\r\nhost: x\r\n\r\n")
+        stayed.data_received(b"GET /stayed HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: application.posted == 3)
+        left.connection_lost(None)
+        release.release(3)
+        await until(lambda: transport.writes and not application.posted)
+        assert called == ["/first", "/stayed"]
+        assert not caplog.messages
+
+
 async def test_content_of_a_client_that_has_left_is_a_closed_chunk() -> None:
     received: list[Any] = []
     app = threaded(lambda message, channels: received.append(channels["body"].receive()))

@@ -99,6 +99,11 @@ class ReplyChannel(HTTPReply):
             return LazyAwaitable(let_others_run)
         return DONE
 
+    @property
+    def has_lost_client(self) -> bool:
+        """Whether the client has disconnected before the response was complete. For use on any thread."""
+        return self._exchange.state is CLOSED
+
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback()` once, when the exchange ends or the client closes its side, or now if this has happened."""
         self._exchange.on_close(callback)

@@ -232,20 +232,25 @@ class _Connection:
 class _Call:
     """One call of the application, as a job of the pool."""
 
-    __slots__ = ("_connection", "_outcome", "_work", "is_request", "kind")
+    __slots__ = ("_connection", "_outcome", "_reply", "_work", "is_request", "kind")
 
     def __init__(self, connection: _Connection, outcome: asyncio.Future[Any], app: Any, *arguments: Any) -> None:
         self._connection = connection
         self._outcome = outcome
         self.kind: str = arguments[0].get("channel", "http.request")
         self.is_request = self.kind in _REQUESTS
+        self._reply: ReplyChannel | None = None
+        if self.kind == "http.request" and isinstance(reply := arguments[1]["reply"], ReplyChannel):
+            self._reply = reply
         # With the variables that middleware has set for this event.
         self._work: Callable[[], Any] | None = partial(copy_context().run, app, *arguments)
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the handler still waits for the call. True for `websocket.disconnect`, which is always delivered."""
-        return self.kind == "websocket.disconnect" or not self._outcome.done()
+        """Whether handler and client still wait for the call. True for `websocket.disconnect`: always delivered."""
+        if self._outcome.done() or (self._reply is not None and self._reply.has_lost_client):
+            return self.kind == "websocket.disconnect"
+        return True
 
     def run(self) -> None:
         """Call the application. For use on a worker thread."""
@@ -253,6 +258,11 @@ class _Call:
         assert work is not None
         inherited = forks.forks
         post = self._connection.loop_calls.post
+        is_wanted, self._reply = self.is_wanted, None
+        if not is_wanted:
+            del work
+            post(partial(self._end, self._outcome.cancel))
+            return
         try:
             returned = work()
         except BaseException as error:
