@@ -69,14 +69,14 @@ class Recorder:
             raise AssertionError(f"not received; received were {self.events[-10:]!r:.1000}") from None
 
     async def receive(self, count: int) -> list[bytes]:
-        """Wait for that many messages, and return their payloads."""
+        """Wait for `count` messages, and return their payloads."""
         await self.until(lambda: len(self.payloads) >= count)
         return self.payloads
 
 
 @asynccontextmanager
 async def listening(url: str, *groups: str, **options: float | str) -> AsyncIterator[tuple[Backend, Recorder]]:
-    """Start a backend that subscribes to `groups`; yield it and its recorder; stop it."""
+    """Start a backend that subscribes to `groups`. Yield the backend and its recorder."""
     recorder = Recorder()
     # More than the default: a machine that has much else to do may take a second for a TLS handshake.
     options.setdefault("connect_timeout", 5.0)

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A redis-server process on a port and a Unix socket, which stay the same when it is restarted."""
+    """A redis-server process. Its port and its Unix socket stay the same after a restart."""
 
     def __init__(self, folder: Path, *options: str, password: str = "", sentinel: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
@@ -86,7 +86,7 @@ class RedisServer:
         return self._process.poll() is None
 
     def _keep_log(self, process: subprocess.Popen[str], started: threading.Event) -> None:
-        """Read the log to its end: a server hangs when the pipe is full."""
+        """Read the log to its end, because a server hangs when the pipe is full."""
         assert process.stdout is not None
         with process.stdout, open(self.folder / "log", "a", buffering=1) as log:
             for line in process.stdout:
@@ -106,7 +106,7 @@ class RedisServer:
             self._reader.join(PATIENCE_SECONDS)
 
     def halt(self) -> None:
-        """Stop the process: connections stay open, and get no reply."""
+        """Stop the process. Its connections stay open, but get no reply."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
 
@@ -126,7 +126,7 @@ class RedisServer:
             client.close()
 
     def await_answer(self, expected: str, *command: str) -> None:
-        """Repeat a command until `expected` is in the reply: servers need a moment to agree."""
+        """Repeat a command until `expected` is in the reply, because servers need a moment to agree."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         answer = ""
         while expected not in answer:
@@ -139,7 +139,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def running(server: RedisServer) -> Iterator[RedisServer]:
-    """Start a server; stop it at the end."""
+    """Start a server, and stop it at the end."""
     server.start()
     try:
         yield server
@@ -151,7 +151,7 @@ def running(server: RedisServer) -> Iterator[RedisServer]:
 def watched_pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
     """A master, its replica, and a sentinel that fails over on request.
 
-    Without a request it fails over after a minute of silence: on a busy machine a server may be silent for a second,
+    Without a request the sentinel waits for a minute of silence. On a busy machine a server may be silent for a second,
     and a failover would cause a gap that no test expects.
     """
     with running(RedisServer(folder, "--repl-diskless-sync-delay", "0")) as master:
@@ -177,7 +177,7 @@ def fail_over(sentinel: RedisServer) -> None:
 
 @contextlib.contextmanager
 def cluster_of_three(folder: Path) -> Iterator[list[RedisServer]]:
-    """Three masters that share the slots, and serve their own slots when another one is down."""
+    """Three masters that share the slots. Each master serves its own slots even when another master is down."""
     with contextlib.ExitStack() as stack:
         servers = []
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A backend whose messages tests send, and reply channels that record theirs."""
+"""A backend whose messages are sent by the test, and reply channels that record messages."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Reply:
 
 
 async def started_hub(backend: Backend, options: HubOptions = OPTIONS, on_gap: OnClientGap | None = None) -> Hub:
-    """Start a hub with that backend. The test has to stop it."""
+    """Start a hub with `backend`. The test has to stop the hub."""
 
     async def open_backend() -> Backend:
         return backend

@@ -110,7 +110,7 @@ async def test_the_last_event_of_an_asgi_application_closes_the_reply_channel(ki
     assert closed == ["once"]
 
 
-async def test_an_on_close_callback_that_is_registered_late_is_called_at_once() -> None:
+async def test_an_on_close_callback_registered_after_the_end_is_called_at_once() -> None:
     _, reply = await opened("http")
     reply.close()
     closed: list[str] = []
@@ -118,6 +118,6 @@ async def test_an_on_close_callback_that_is_registered_late_is_called_at_once() 
     assert closed == ["late"]
 
 
-async def test_the_reply_channel_of_an_asgi_connection_has_a_name_of_this_process() -> None:
+async def test_the_name_of_an_asgi_reply_channel_contains_this_process() -> None:
     _, reply = await opened("http")
     assert reply.name.startswith("reply.") and reply.name is reply.name

@@ -1,4 +1,4 @@
-"""Making the backend of a URL."""
+"""Creation of the backend for a URL."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ SCHEMES = (
         ("redis+cluster://one,two:1", "redis+cluster://one:6379,two:1"),
     ],
 )
-def test_a_backend_is_shown_by_its_url_without_the_password(url: str, name: str) -> None:
+def test_the_repr_of_a_backend_is_its_url_without_the_password(url: str, name: str) -> None:
     assert repr(backend_from_url(url)) == name
 
 
-def test_the_error_for_an_unknown_scheme_lists_the_known_ones() -> None:
+def test_the_error_for_an_unknown_scheme_lists_the_known_schemes() -> None:
     expected = ", ".join(f"{scheme}://" for scheme in SCHEMES.split(", "))
     with pytest.raises(ConfigError) as caught:
         backend_from_url("kafka://:secret@host")
@@ -68,7 +68,7 @@ def test_the_error_for_an_unusable_redis_py_url_shows_what_was_expected(url: str
         backend_from_url(url)
 
 
-def test_without_redis_py_the_error_for_its_schemes_shows_what_to_install() -> None:
+def test_the_error_for_a_missing_redis_py_shows_what_to_install() -> None:
     code = """
 import sys
 sys.modules["redis"] = None

@@ -1,5 +1,4 @@
-"""A Redis that is busy with a script and refuses all commands with BUSY: every backend, and publishers without an event
-loop (B17b)."""
+"""Backends, and publishers without an event loop, while Redis runs a script and refuses commands with BUSY (B17b)."""
 
 from __future__ import annotations
 
@@ -185,7 +184,7 @@ async def test_a_redis_that_is_busy_at_startup_is_used(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def scripted_redis(answers: dict[bytes, list[bytes]]) -> AsyncIterator[int]:
-    """Yield the port of a server that replies to commands with `answers` in order, and repeats the last one."""
+    """Yield the port of a server that replies to commands with `answers` in order, and repeats the last answer."""
     serving: list[Any] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""`redis+cluster://`: servers restart, and slots move."""
+"""`redis+cluster://` while servers restart and slots move."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_f6_a_cluster_user_with_minimal_rights_can_publish_and_subscribe(c
         await backend.unsubscribe(GROUPS)
 
 
-async def test_a_start_without_a_cluster_connects_later(cluster: list[RedisServer]) -> None:
+async def test_a_backend_that_is_started_while_the_cluster_is_down_connects_later(cluster: list[RedisServer]) -> None:
     for server in cluster:
         server.kill()
     async with listening(url_of(cluster), *GROUPS) as (backend, recorder):

@@ -54,7 +54,7 @@ async def test_a_payload_of_any_bytes_is_received_unchanged(url: str, group: str
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b\r\nc", "ü€😀", "\ud800", "*", "a" * 1000, "$1\r\nPUBLISH"])
-async def test_f2_any_text_is_a_group_name_and_never_a_command(url: str, group: str, name: str) -> None:
+async def test_f2_any_text_is_a_group_name_and_never_interpreted_as_a_command(url: str, group: str, name: str) -> None:
     async with listening(url, group + name) as (backend, recorder):
         await backend.publish(group + name, b"x")
         await recorder.receive(1)
@@ -133,9 +133,7 @@ async def test_no_message_published_after_subscribe_is_lost_in_repeated_races(ur
     assert not recorder.gaps
 
 
-async def test_a_group_that_is_unsubscribed_and_subscribed_repeatedly_is_received_each_time(
-    url: str, group: str
-) -> None:
+async def test_after_each_of_several_subscribes_a_message_of_the_group_is_received(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         for number in range(100):
             await backend.subscribe([group])
@@ -153,7 +151,7 @@ async def test_concurrent_subscribes_to_a_group_both_return(url: str, group: str
         assert await recorder.receive(2) == [b"x", b"end"]
 
 
-async def test_cancelling_a_subscribe_does_not_cancel_a_concurrent_one(url: str, group: str) -> None:
+async def test_cancelling_a_subscribe_does_not_cancel_a_concurrent_subscribe(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         one = asyncio.create_task(backend.subscribe([group]))
         other = asyncio.create_task(backend.subscribe([group]))
@@ -221,7 +219,7 @@ async def test_the_metrics_count_published_and_delivered_payloads(url: str, grou
     assert not backend.metrics.connected
 
 
-async def test_cancelling_a_publish_does_not_affect_others(url: str, group: str) -> None:
+async def test_cancelling_a_publish_does_not_affect_other_publishes(url: str, group: str) -> None:
     async with listening(url, group) as (backend, recorder):
         for _ in range(100):
             task = asyncio.create_task(backend.publish(group, b"maybe"))
@@ -257,7 +255,7 @@ async def test_stopping_a_backend_twice_does_nothing(url: str, group: str) -> No
         await backend.stop()
 
 
-async def test_publishing_before_start_raises_with_the_missing_call(url: str, group: str) -> None:
+async def test_publishing_before_start_raises_an_error_that_names_the_missing_call(url: str, group: str) -> None:
     from uvicorn.broadcast.backend_factory import backend_from_url
 
     with pytest.raises(BroadcastUnavailable, match="not started in this process; await start"):

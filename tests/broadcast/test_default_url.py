@@ -17,7 +17,7 @@ from uvicorn.broadcast.default_url import choose_url, url_of_redis
 
 @asynccontextmanager
 async def answering(answer: bytes | None) -> AsyncIterator[int]:
-    """Yield the port of a server that replies to everything with `answer`; None is no reply."""
+    """Yield the port of a server that replies to everything with `answer`. It never replies if `answer` is None."""
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -29,7 +29,7 @@ def test_every_message_is_decoded_as_it_was_encoded(message: dict[str, Any], num
 
 
 @given(st.binary(max_size=200))
-def test_random_payloads_raise_only_malformed_message(payload: bytes) -> None:
+def test_random_payloads_raise_no_exception_except_MalformedMessage(payload: bytes) -> None:
     try:
         message, _, _ = decode(payload)
     except MalformedMessage:
@@ -37,7 +37,7 @@ def test_random_payloads_raise_only_malformed_message(payload: bytes) -> None:
     assert isinstance(message, dict)
 
 
-def test_a_message_without_bytes_is_plain_json_with_one_key_more() -> None:
+def test_a_message_without_bytes_is_plain_json_with_one_additional_key() -> None:
     payload = encode({"text": "naïve"}).numbered("ab12", 7)
     assert json.loads(payload) == {"text": "naïve", "_uvicorn": ["ab12", 7]}
 
@@ -56,12 +56,12 @@ def test_bytearray_and_memoryview_arrive_as_bytes(kind: Any) -> None:
     assert decode(encode({"bytes": kind(b"ab")}).numbered("s", 1))[0] == {"bytes": b"ab"}
 
 
-def test_plain_json_of_any_publisher_is_a_message_without_a_sender() -> None:
+def test_plain_json_from_another_publisher_is_decoded_without_a_sender() -> None:
     assert decode(b' {"text": "hi"}\n') == ({"text": "hi"}, "", 0)
 
 
 @pytest.mark.parametrize("number", ['["a"]', '["a", "1"]', "[1, 2]", '["a", true]', "7", "null"])
-def test_an_invalid_sequence_number_of_another_publisher_is_ignored(number: str) -> None:
+def test_an_invalid_sequence_number_from_another_publisher_is_ignored(number: str) -> None:
     assert decode(b'{"text": "hi", "_uvicorn": %b}' % number.encode()) == ({"text": "hi"}, "", 0)
 
 
@@ -150,6 +150,6 @@ def test_a_group_name_must_be_text_of_limited_length(name: Any, said: str) -> No
         group_name(name)
 
 
-def test_f5_a_group_name_cannot_be_that_of_a_control_group() -> None:
+def test_f5_an_application_cannot_use_the_name_of_a_control_group() -> None:
     with pytest.raises(LocalProtocolError, match="the prefix 'uvicorn.process.' is reserved"):
         group_name("uvicorn.process.0123456789abcdef")

@@ -54,7 +54,7 @@ async def say_and_hear(backend: Backend, recorder: Recorder, text: bytes) -> Non
 
 
 def course(recorder: Recorder, group: str) -> list[bytes | str]:
-    """Return the received payloads and the reasons of gaps of a group, in order."""
+    """Return a group's received payloads and gap reasons, in order."""
     return [
         event.payload if isinstance(event, Message) else event.reason
         for event in recorder.events
@@ -317,7 +317,7 @@ async def test_a_subscriber_that_redis_disconnects_for_being_slow_gets_a_gap(tmp
         assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
 
 
-async def test_f5_a_message_above_the_size_limit_is_a_gap_of_its_group_only(
+async def test_f5_a_message_above_the_size_limit_causes_a_gap_in_its_group_only(
     own_redis: RedisServer, scheme: str
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
@@ -330,7 +330,9 @@ async def test_f5_a_message_above_the_size_limit_is_a_gap_of_its_group_only(
 # Groups come and go while there is no Redis.
 
 
-async def test_a_start_without_redis_succeeds_and_connects_later(own_redis: RedisServer, scheme: str) -> None:
+async def test_a_backend_that_is_started_while_redis_is_down_connects_later(
+    own_redis: RedisServer, scheme: str
+) -> None:
     own_redis.kill()
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         assert not backend.metrics.connected
@@ -368,7 +370,7 @@ async def test_stopping_while_redis_is_down_returns_at_once(own_redis: RedisServ
 # Passwords and rights.
 
 
-async def test_f4_a_wrong_password_is_logged_without_it_and_retried(
+async def test_f4_a_login_with_a_wrong_password_is_retried_and_logged_without_the_password(
     own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised, "DENIED_SECONDS", 0.1)
@@ -410,7 +412,7 @@ async def test_a_database_that_does_not_exist_is_logged(own_redis: RedisServer, 
             await backend.publish("one", b"x")
 
 
-async def test_a_denied_group_is_logged_and_the_others_are_subscribed(
+async def test_a_denied_group_is_logged_and_other_groups_are_subscribed(
     tmp_path: Path, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
@@ -423,7 +425,7 @@ async def test_a_denied_group_is_logged_and_the_others_are_subscribed(
             await say_and_hear(backend, recorder, b"x")
 
 
-async def test_groups_denied_after_a_reconnect_do_not_affect_the_others(tmp_path: Path, scheme: str) -> None:
+async def test_groups_denied_after_a_reconnect_do_not_affect_other_groups(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three &odd -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         url = url_of(server, scheme, user="narrow", password="word")

@@ -33,7 +33,9 @@ def end_interval(hub: Hub) -> None:
     hub._gaps._report_pending()
 
 
-async def test_B17c_many_sequence_gaps_are_reported_at_once_and_then_together(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B17c_the_first_of_many_sequence_gaps_is_reported_at_once_and_the_rest_together(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     backend, hub, _, recorder = await with_member("a", "b")
     for number in range(1, 100, 2):
         backend.receive("a", {}, number=number)
@@ -49,7 +51,7 @@ async def test_B17c_many_sequence_gaps_are_reported_at_once_and_then_together(ca
     await hub.stop()
 
 
-async def test_B17c_many_messages_above_the_size_limit_are_reported_at_once_and_then_together(
+async def test_B17c_the_first_of_many_too_large_messages_is_reported_at_once_and_the_rest_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend, hub, _, recorder = await with_member("chat")
@@ -61,7 +63,7 @@ async def test_B17c_many_messages_above_the_size_limit_are_reported_at_once_and_
     await hub.stop()
 
 
-async def test_the_first_message_after_joining_a_group_is_no_gap() -> None:
+async def test_the_first_message_after_joining_a_group_causes_no_gap() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {"text": "57"}, number=57)
     await settle()
@@ -69,7 +71,7 @@ async def test_the_first_message_after_joining_a_group_is_no_gap() -> None:
     await hub.stop()
 
 
-async def test_the_first_message_after_leaving_and_joining_a_group_again_is_no_gap() -> None:
+async def test_the_first_message_after_rejoining_a_group_causes_no_gap() -> None:
     backend, hub, reply, recorder = await with_member("chat")
     backend.receive("chat", {"text": "1"}, number=1)
     hub.discard("chat", reply.name)
@@ -99,7 +101,7 @@ async def test_a_sender_that_restarts_its_sequence_numbers_causes_no_gap() -> No
     await hub.stop()
 
 
-async def test_a_gap_that_the_backend_has_reported_is_not_reported_again_for_its_sequence_numbers() -> None:
+async def test_missing_sequence_numbers_in_a_gap_from_the_backend_are_not_reported_again() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {}, number=1)
     backend.lose("chat", since=77.0)

@@ -119,7 +119,7 @@ async def test_cancelling_a_send_does_not_withdraw_the_message() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_one_groups_message_can_add_discard_and_send_in_this_order() -> None:
+async def test_one_message_can_add_discard_and_send_in_this_order() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -164,7 +164,7 @@ async def test_an_invalid_groups_message_raises_at_once(message: Any, said: str)
             _ = client.send(message)
 
 
-async def test_groups_send_from_another_thread_blocks_until_it_is_done() -> None:
+async def test_sending_to_a_group_from_another_thread_blocks_until_the_message_is_sent() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         returned: list[str] = []
@@ -184,7 +184,7 @@ async def test_groups_send_from_another_thread_blocks_until_it_is_done() -> None
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_groups_send_from_another_thread_raises_its_error() -> None:
+async def test_sending_to_a_group_from_another_thread_raises_the_error_of_the_publish() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         raised: list[BaseException] = []
@@ -203,12 +203,12 @@ async def test_groups_send_from_another_thread_raises_its_error() -> None:
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_groups_name_is_the_name_of_the_reply_channel() -> None:
+async def test_the_name_of_the_groups_channel_is_the_name_of_the_reply_channel() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 
 
-async def test_groups_name_raises_without_a_reply_channel() -> None:
+async def test_reading_the_name_of_a_groups_channel_without_a_reply_channel_raises() -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

@@ -65,7 +65,7 @@ async def test_a_client_that_has_disconnected_does_not_become_a_member() -> None
     await hub.stop()
 
 
-async def test_joining_and_leaving_repeatedly_registers_one_callback() -> None:
+async def test_a_client_that_joins_and_leaves_repeatedly_has_one_on_close_callback() -> None:
     _, hub, reply, _ = await with_member()
     for _ in range(100):
         hub.add("chat", reply.name, reply, Context())
@@ -165,7 +165,7 @@ async def test_a_message_that_the_backend_rejects_raises_and_is_logged_once(capl
     await hub.stop()
 
 
-async def test_an_outage_that_ends_while_nothing_is_sent_is_logged_within_a_minute(
+async def test_the_end_of_an_outage_is_logged_within_a_minute_while_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.hub.LOG_SECONDS", 0.001)
@@ -196,7 +196,7 @@ async def test_a_failed_publish_that_is_not_awaited_logs_no_unretrieved_exceptio
     await hub.stop()
 
 
-async def test_with_unavailable_drop_a_message_that_the_backend_rejects_does_not_raise() -> None:
+async def test_the_option_unavailable_drop_prevents_an_exception_for_a_rejected_message() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))
@@ -205,7 +205,7 @@ async def test_with_unavailable_drop_a_message_that_the_backend_rejects_does_not
 
 
 async def test_B17c_random_payloads_raise_nothing_and_are_logged_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """Random messages to a group and to the control channel: nothing raises, and the log stays short."""
+    """The payloads are sent to a group and to the control channel."""
     random = Random(1)
     atoms: list[Any] = [
         None,
@@ -321,7 +321,7 @@ async def test_a_hub_that_stops_while_it_starts_leaves_no_connection() -> None:
     assert slow.stopped and connecting.stopped
 
 
-async def test_a_hub_that_has_not_started_has_counters() -> None:
+async def test_a_hub_has_counters_before_it_has_started() -> None:
     hub = Hub(lambda: asyncio.sleep(0, ScriptedBackend()), HubOptions())
     assert hub.snapshot()["members"] == 0
     await hub.stop()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.any_loop
 
 
 class Group:
-    """The group `chat`, with members and messages of the test."""
+    """The group `chat`. The test adds members and sends messages."""
 
     def __init__(self, messages: int = 3, octets: int = 10_000, policy: str = "close") -> None:
         self.backend = ScriptedBackend()
@@ -63,7 +63,7 @@ async def test_a_client_that_keeps_up_gets_messages_at_once() -> None:
         assert reply.sent == ["a", "b"]
 
 
-async def test_a_message_with_other_keys_than_text_is_sent_at_once() -> None:
+async def test_a_message_with_keys_besides_text_is_sent_at_once() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.receive_payload("chat", b'{"text": "a", "close": true}')
@@ -78,7 +78,7 @@ async def test_a_group_message_whose_text_is_not_str_is_passed_to_the_reply_chan
         assert reply.sent == [1]
 
 
-async def test_each_message_is_counted_once_in_every_outcome() -> None:
+async def test_each_message_is_counted_once_whatever_its_outcome() -> None:
     async with Group() as group:
         (await group.member()).failure = LocalProtocolError("no")
         await group.member()
@@ -108,7 +108,7 @@ async def test_a_slow_client_does_not_delay_other_members() -> None:
         assert other.sent == ["a", "b"]
 
 
-async def test_slow_close_disconnects_a_client_with_too_many_queued_messages() -> None:
+async def test_the_policy_close_disconnects_a_client_with_too_many_queued_messages() -> None:
     async with Group(messages=3) as group:
         slow, other = await group.member(), await group.member()
         slow.is_ready = False
@@ -121,7 +121,7 @@ async def test_slow_close_disconnects_a_client_with_too_many_queued_messages() -
         assert (group.hub.metrics.closed_slow, group.hub.metrics.dropped_slow) == (1, 4)
 
 
-async def test_slow_close_disconnects_a_client_with_too_many_queued_bytes() -> None:
+async def test_the_policy_close_disconnects_a_client_with_too_many_queued_bytes() -> None:
     async with Group(messages=100, octets=50) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -131,7 +131,7 @@ async def test_slow_close_disconnects_a_client_with_too_many_queued_bytes() -> N
         assert slow.broken_off == "slow consumer"
 
 
-async def test_drop_oldest_puts_a_gap_before_the_first_remaining_message() -> None:
+async def test_the_policy_drop_oldest_puts_a_gap_before_the_first_remaining_message() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -144,7 +144,7 @@ async def test_drop_oldest_puts_a_gap_before_the_first_remaining_message() -> No
         assert group.hub.metrics.dropped_slow == 2
 
 
-async def test_drop_newest_puts_a_gap_after_the_last_queued_message() -> None:
+async def test_the_policy_drop_newest_puts_a_gap_after_the_last_queued_message() -> None:
     async with Group(messages=2, policy="drop_newest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -170,7 +170,7 @@ async def test_consecutive_dropped_messages_cause_one_gap(policy: str, kept: lis
         assert group.hub.metrics.gaps == 1
 
 
-async def test_the_metrics_have_the_maximum_length_of_a_client_queue() -> None:
+async def test_the_metrics_contain_the_maximum_length_of_a_client_queue() -> None:
     async with Group() as group:
         slow = await group.member()
         slow.is_ready = False
@@ -278,7 +278,7 @@ async def test_queued_messages_of_a_group_are_dropped_on_discard() -> None:
         assert reply.sent == ["b"]
 
 
-async def test_a_queued_gap_in_several_groups_keeps_the_groups_that_are_not_left() -> None:
+async def test_a_client_that_leaves_one_group_keeps_a_queued_gap_in_its_other_groups() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
@@ -318,7 +318,7 @@ async def test_gaps_are_merged_when_discard_drops_the_messages_between_them() ->
         assert slow.sent == [Gap({"two"}, "reconnect", 77.0), "c", "d"]
 
 
-async def test_a_client_that_leaves_its_only_group_while_it_is_slow_is_sent_nothing() -> None:
+async def test_a_slow_client_that_leaves_its_only_group_gets_no_queued_message() -> None:
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
@@ -361,7 +361,7 @@ async def test_a_client_whose_wait_ready_raises_is_forgotten(caplog: pytest.LogC
         assert (reply.sent, group.hub.members) == ([], {})
 
 
-async def test_a_message_that_arrives_while_the_last_queued_one_is_sent_follows_it() -> None:
+async def test_a_message_that_arrives_during_the_last_queued_send_is_sent_after_it() -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.may_send.set()
@@ -374,7 +374,7 @@ async def test_a_message_that_arrives_while_the_last_queued_one_is_sent_follows_
         assert reply.sent == ["a", "b", "c"]
 
 
-async def test_each_delivery_error_is_logged_once_within_a_limited_memory_of_errors(
+async def test_each_delivery_error_is_logged_once_and_the_number_of_stored_errors_is_limited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(members, "_REFUSED_LINES", 1000)
@@ -458,7 +458,7 @@ async def test_each_send_of_a_foreign_reply_channel_is_awaited() -> None:
         assert reply.sent == ["a", "b"]
 
 
-async def test_a_slow_foreign_reply_channel_is_closed_by_a_message() -> None:
+async def test_a_slow_foreign_reply_channel_gets_a_close_message() -> None:
     async with Group(messages=1) as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
@@ -471,7 +471,7 @@ async def test_a_slow_foreign_reply_channel_is_closed_by_a_message() -> None:
         assert reply.sent == ["1013"]
 
 
-async def test_a_foreign_reply_channel_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_of_a_foreign_reply_channel_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.failure = OSError("gone")

@@ -54,7 +54,7 @@ async def test_publishing_in_memory_raises_when_the_queue_stays_full_for_the_pub
         assert backend.metrics.publish_failures == 1
 
 
-async def test_backends_in_memory_with_different_prefixes_do_not_share_groups() -> None:
+async def test_memory_backends_with_different_prefixes_do_not_share_groups() -> None:
     async with listening("memory://", "chat", prefix="a.") as (first, recorder):
         async with listening("memory://", "chat", prefix="b.") as (second, other):
             await second.publish("chat", b"of the second")
@@ -62,7 +62,7 @@ async def test_backends_in_memory_with_different_prefixes_do_not_share_groups() 
             assert (await recorder.receive(1), await other.receive(1)) == ([b"of the first"], [b"of the second"])
 
 
-async def test_a_message_in_memory_reaches_the_subscribers_of_the_time_it_was_published() -> None:
+async def test_a_message_in_memory_reaches_only_backends_that_subscribed_before_the_publish() -> None:
     async with listening("memory://") as (backend, recorder):
         await backend.publish("group", b"before")
         await backend.subscribe(["group"])
@@ -70,7 +70,7 @@ async def test_a_message_in_memory_reaches_the_subscribers_of_the_time_it_was_pu
         assert await recorder.receive(1) == [b"after"]
 
 
-async def test_a_backend_in_memory_that_unsubscribes_before_delivery_gets_nothing() -> None:
+async def test_a_memory_backend_that_unsubscribes_before_delivery_gets_nothing() -> None:
     async with listening("memory://", "group", "other") as (backend, recorder):
         await backend.publish("group", b"x")
         await backend.unsubscribe(["group"])

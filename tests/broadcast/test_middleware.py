@@ -55,7 +55,9 @@ async def visit(app: Any, **settings: Any) -> WebSocketConversation:
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi"])
-async def test_a_group_message_that_is_too_large_is_one_warning(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_group_message_that_is_too_large_causes_one_warning(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def asgi(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -164,7 +166,7 @@ async def test_a_rejected_handshake_gets_no_group_message() -> None:
         await client.lose()
 
 
-async def test_B14b_a_connect_handler_that_adds_succeeds_while_the_backend_is_down() -> None:
+async def test_B14b_a_connect_handler_can_add_to_a_group_while_the_backend_is_down() -> None:
     async with running(chat) as (app, backend):
         backend.failure = BroadcastUnavailable("Redis is down")
         client = await visit(app)
@@ -194,7 +196,7 @@ async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message()
         await client.lose()
 
 
-async def test_a_gap_callback_of_one_client_replaces_the_call_of_the_application() -> None:
+async def test_the_application_is_not_called_with_gaps_of_a_client_that_has_a_gap_callback() -> None:
     events: list[Message] = []
 
     async def called_back(message: Message, channels: Channels) -> None:
@@ -215,7 +217,7 @@ async def test_a_gap_callback_of_one_client_replaces_the_call_of_the_application
         assert next(iter(app._hubs.values())).gap_callbacks == {}
 
 
-async def test_with_gaps_false_the_application_is_not_notified_of_gaps() -> None:
+async def test_the_option_gaps_false_turns_gap_events_off() -> None:
     async def untold(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         await chat(message, channels)
@@ -244,7 +246,7 @@ async def test_B9_all_clients_share_one_frame_of_a_group_message() -> None:
             await client.lose()
 
 
-async def test_B10_a_client_that_reads_nothing_is_closed_with_1013_and_the_others_go_on() -> None:
+async def test_B10_a_client_that_reads_nothing_is_closed_with_1013_and_other_clients_go_on() -> None:
     async with running(chat, queue_messages=10) as (app, backend):
         slow, other = await visit(app), await visit(app)
         slow.transport.client_takes = False
@@ -307,7 +309,7 @@ async def test_a_group_message_can_be_the_response_to_a_pending_request() -> Non
         assert client.responses()[0].content == b"now"
 
 
-async def test_a_group_message_that_is_no_valid_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_group_message_that_is_not_a_valid_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def poll(message: Message, channels: Channels) -> None:
         await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
 
@@ -469,7 +471,7 @@ async def test_an_application_that_fails_in_its_lifespan_is_served_without_it(
     assert backend.stopped
 
 
-async def test_an_application_that_fails_after_its_lifespan_startup_fails_through_the_middleware() -> None:
+async def test_the_middleware_raises_the_error_of_an_application_that_fails_after_its_startup() -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -500,7 +502,7 @@ def test_the_middleware_forgets_closed_event_loops() -> None:
     assert len(middleware._hubs) == 1
 
 
-def test_a_consumer_in_a_thread_without_a_started_middleware_gets_an_error() -> None:
+def test_a_consumer_on_a_thread_gets_an_error_if_the_middleware_has_not_started() -> None:
     with pytest.raises(BroadcastUnavailable, match="the server has to await `startup` first"):
         BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 
@@ -580,7 +582,7 @@ def test_a_call_with_unknown_arguments_raises() -> None:
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_spellings_and_import_paths_of_the_middleware_are_one_class() -> None:
+def test_both_spellings_and_import_paths_of_the_middleware_name_one_class() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware
@@ -633,7 +635,7 @@ async def test_the_middleware_uses_the_url_in_the_environment(monkeypatch: pytes
     await app.shutdown()
 
 
-async def test_B17c_with_a_secret_requests_that_are_not_signed_are_ignored() -> None:
+async def test_B17c_unsigned_requests_are_ignored_if_there_is_a_secret() -> None:
     app = BroadcastMiddleware(chat, url="memory://", secret="a secret that is long enough")
     await app.startup()
     await settle()

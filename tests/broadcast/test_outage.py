@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_an_outage_is_logged_at_its_begin_each_minute_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     outage = Outage(clock)
     for _ in range(150):
@@ -101,7 +101,7 @@ class Site:
 
 
 @pytest.mark.parametrize("kind", ["channels", "in_a_task_group", "consumer", "consumer_thread", "asgi", "wsgi"])
-async def test_a_request_whose_publish_fails_is_a_500_without_a_traceback(
+async def test_a_request_whose_publish_fails_is_answered_with_500_and_logs_no_traceback(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):
@@ -116,7 +116,7 @@ async def test_a_request_whose_publish_fails_is_a_500_without_a_traceback(
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi"])
-async def test_a_websocket_whose_publish_fails_has_no_traceback(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_websocket_whose_publish_fails_logs_no_traceback(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):
         backend.failure = BroadcastUnavailable("Redis is down")
         client = WebSocketConversation(app)
@@ -126,7 +126,7 @@ async def test_a_websocket_whose_publish_fails_has_no_traceback(kind: str, caplo
         await client.lose()
 
 
-async def test_failed_publishes_of_websocket_messages_have_no_traceback(
+async def test_failed_publishes_of_websocket_messages_log_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(message: Message, channels: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ async def test_failed_publishes_of_websocket_messages_have_no_traceback(
         await client.lose()
 
 
-async def test_a_gap_handler_whose_publish_fails_has_no_traceback(
+async def test_a_gap_handler_whose_publish_fails_logs_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(message: Message, channels: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ async def test_a_gap_handler_whose_publish_fails_has_no_traceback(
         await client.lose()
 
 
-async def test_an_unreported_broadcast_error_has_a_traceback(
+async def test_an_unreported_broadcast_error_is_logged_with_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:

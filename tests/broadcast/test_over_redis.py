@@ -127,7 +127,7 @@ async def test_F6_a_redis_user_with_minimal_rights_can_publish_and_subscribe(own
         assert "secret" not in str(refused.value)
 
 
-async def test_F6_a_redis_user_with_rights_to_some_channels_can_use_these_channels(
+async def test_F6_a_redis_user_can_use_the_channels_that_its_rights_allow(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.ask(

@@ -1,4 +1,4 @@
-"""Publishing without an event loop; redis-py receives the messages."""
+"""Publishing without an event loop. The tests receive messages through redis-py."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_publisher_follows_the_sentinels_to_the_master(tmp_path: Path) -> None
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
-def test_a_publisher_asks_the_other_sentinels_when_one_hangs(tmp_path: Path) -> None:
+def test_a_publisher_asks_the_other_sentinels_when_one_sentinel_hangs(tmp_path: Path) -> None:
     with watched_pair(tmp_path) as (master, _, sentinel), patient_server() as hanging:
         url = f"redis+sentinel://127.0.0.1:{hanging.getsockname()[1]},127.0.0.1:{sentinel.port}/chat"
         with listening(master, "news") as listener, Publisher(url, timeout=2) as publisher:
@@ -263,7 +263,7 @@ def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
     return server, thread
 
 
-def test_a_server_named_by_sentinels_that_is_not_the_master_is_rejected() -> None:
+def test_a_server_that_is_not_the_master_is_rejected_although_a_sentinel_names_it() -> None:
     master, its_thread = scripted_redis(b"*1\r\n$5\r\nslave\r\n")
     port = b"%d" % master.getsockname()[1]
     answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)
@@ -276,7 +276,7 @@ def test_a_server_named_by_sentinels_that_is_not_the_master_is_rejected() -> Non
 
 
 class RoundAndRound:
-    """A cluster server that gives each command the same reply; `%d` is its own port."""
+    """A cluster server that gives each command the same reply. `%d` in the reply is the server's own port."""
 
     def __init__(self, answer: bytes) -> None:
         self.asked: list[bytes] = []
@@ -400,7 +400,7 @@ def test_a_thread_that_waits_too_long_for_other_publishing_threads_raises(own_re
             publisher.publish("chat", {})
 
 
-def test_a_forked_process_publishes_on_a_connection_of_its_own(redis_server: RedisServer) -> None:
+def test_a_forked_process_publishes_on_its_own_connection(redis_server: RedisServer) -> None:
     with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
         publisher.publish("chat", {"of": "parent"})
         # Held during the fork by a thread that does not exist in the child.
@@ -442,7 +442,7 @@ async def started(url: str) -> tuple[BroadcastMiddleware, Reply]:
 
 
 @pytest.mark.parametrize("named", [False, True])
-async def test_publish_uses_the_running_middleware_of_the_process(named: bool) -> None:
+async def test_the_function_publish_uses_the_running_middleware_of_its_process(named: bool) -> None:
     middleware, reply = await started("memory://here")
     url = "memory://here" if named else None
     await asyncio.to_thread(publish, "chat", {"text": "from a thread"}, url=url)
@@ -466,7 +466,7 @@ async def test_publishing_an_invalid_message_through_a_middleware_raises() -> No
     await middleware.shutdown()
 
 
-async def test_publish_on_the_event_loop_thread_uses_its_own_connection(redis_server: RedisServer) -> None:
+async def test_publishing_on_the_thread_of_the_event_loop_uses_a_separate_connection(redis_server: RedisServer) -> None:
     middleware, reply = await started(redis_server.url)
     publish("chat", {"text": "hi"})
     await until(lambda: reply.sent)
@@ -474,7 +474,7 @@ async def test_publish_on_the_event_loop_thread_uses_its_own_connection(redis_se
     await middleware.shutdown()
 
 
-async def test_publish_uses_the_middleware_that_started_first() -> None:
+async def test_the_function_publish_uses_the_middleware_that_started_first() -> None:
     started_first = [await started(f"memory://{number}") for number in range(10)]
     publish("chat", {"text": "hi"})
     await settle()
@@ -483,7 +483,7 @@ async def test_publish_uses_the_middleware_that_started_first() -> None:
         await middleware.shutdown()
 
 
-async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_its_thread(
+async def test_the_function_publish_does_not_deadlock_with_an_event_loop_that_waits_for_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)
@@ -494,7 +494,7 @@ async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_its_t
     await middleware.shutdown()
 
 
-async def test_publish_raises_when_the_server_stops_before_it_has_sent_the_message(
+async def test_the_function_publish_raises_when_the_server_stops_before_it_has_sent_the_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     middleware, _ = await started("memory://here")
@@ -518,7 +518,7 @@ def test_publishing_to_memory_without_a_middleware_raises() -> None:
         publish("chat", {}, url="memory://")
 
 
-def test_without_an_event_loop_the_groups_of_environ_can_send(redis_server: RedisServer) -> None:
+def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["uvicorn.groups"].send({"group": "chat", "send": {"text": "hi"}})
         return []
@@ -537,7 +537,7 @@ def test_without_an_event_loop_the_groups_of_environ_can_send(redis_server: Redi
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "this host has none"),
     ],
 )
-def test_without_an_event_loop_the_groups_of_environ_reject_all_but_send(message: Any, said: str) -> None:
+def test_wsgi_groups_without_an_event_loop_reject_all_keys_but_send(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 

@@ -1,4 +1,4 @@
-"""Channels of other processes; a second hub with names of its own plays the other process."""
+"""Channels of other processes. A second hub with its own channel names acts as the other process."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ async def test_B17c_a_replayed_request_is_ignored(monkeypatch: pytest.MonkeyPatc
     await asking.stop()
 
 
-async def test_with_a_secret_requested_memberships_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requested_memberships_are_not_limited_if_there_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 1)
     async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
         reply = owning.client()
@@ -371,7 +371,7 @@ async def test_a_channel_of_another_event_loop_of_this_process_is_added_by_a_req
 
 
 @pytest.mark.parametrize("action", ["add", "discard"])
-async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_there(action: str) -> None:
+async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_of_that_loop(action: str) -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -382,7 +382,7 @@ async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_
     await hub.stop()
 
 
-async def test_of_two_hubs_with_one_backend_url_the_first_adds_a_channel_on_request() -> None:
+async def test_only_the_first_of_two_hubs_with_one_backend_url_adds_a_channel_on_request() -> None:
     backends = ScriptedBackend(), ScriptedBackend()
     hubs = [await started_hub(backend) for backend in backends]
     for hub in hubs:

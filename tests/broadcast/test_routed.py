@@ -19,7 +19,7 @@ Message = dict[str, Any]
 
 
 def table(**keywords: Any) -> Router:
-    """One application of each kind, below a path of its number; the last is in an adapter."""
+    """One application of each kind. The path of each is its number. The last application is in an adapter."""
     entries: list[Any] = [Mount(f"/{number}", app) for number, (_, app) in enumerate(KINDS)]
     return Router(*entries, Mount("/in", Router(Route("/6", ASGIAdapter(wsgi, threads=2)))), **keywords)
 

@@ -1,4 +1,4 @@
-"""`redis+sentinel://`: clients follow a change of the master."""
+"""`redis+sentinel://` when the master changes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def test_missing_sequence_numbers_are_counted_as_lost_messages() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "x", 6), ("a", "x", 9)) == [0, 0, 2]
 
 
-def test_a_first_or_smaller_sequence_number_of_a_sender_is_no_gap() -> None:
+def test_the_first_or_a_smaller_sequence_number_of_a_sender_causes_no_gap() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "y", 9), ("a", "x", 1)) == [0, 0, 0]
 
 

@@ -1,4 +1,4 @@
-"""Signatures of control messages: each is valid once, for a minute."""
+"""Signatures of control messages. Each signature is valid once, within a minute."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_signed_message_is_accepted_once() -> None:
     assert owning.reject("owner", message) == "it was received before"
 
 
-def test_a_signed_message_is_rejected_after_a_later_one_of_its_sender() -> None:
+def test_a_signed_message_is_rejected_after_a_later_message_of_its_sender() -> None:
     asking, owning, _, _ = pair()
     first, second = asking.sign("owner", "asker", COMMAND), asking.sign("owner", "asker", COMMAND)
     assert owning.reject("owner", second) == ""
@@ -171,7 +171,7 @@ def test_the_secret_option_accepts_one_secret_or_several(given: Any, secrets: tu
 
 
 @pytest.mark.parametrize("given", ["", "x" * 15, [], ["x" * 16, "short"], [1], 17, {"x" * 16}])
-def test_the_error_for_an_invalid_secret_does_not_show_it(given: Any) -> None:
+def test_the_error_for_an_invalid_secret_does_not_show_the_secret(given: Any) -> None:
     with pytest.raises(ConfigError, match="BroadcastMiddleware: secret: expected") as caught:
         check_secrets(given)
     assert "xxx" not in str(caught.value) and "short" not in str(caught.value)

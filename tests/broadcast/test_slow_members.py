@@ -1,4 +1,4 @@
-"""Slow clients: each policy with each kind of member."""
+"""Each policy for slow clients, with each kind of group member."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Visit:
         client.transport.client_takes = False
 
     async def receive(self, *letters: str) -> None:
-        """Send messages to the group, each of one letter repeated."""
+        """Send messages to the group. Each message repeats one letter."""
         for letter in letters:
             text = letter * SIZE
             message: Message = (
@@ -139,7 +139,9 @@ async def visit(kind: str, policy: str) -> AsyncIterator[tuple[Site, Visit, Broa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_close_ends_the_connection_of_a_slow_member(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_B10_the_policy_close_ends_the_connection_of_a_slow_member(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with visit(kind, "close") as (site, client, app):
         await client.receive(*"abc")
         assert not client.is_closed
@@ -152,7 +154,7 @@ async def test_B10_close_ends_the_connection_of_a_slow_member(kind: str, caplog:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
+async def test_B10_the_policy_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
     async with visit(kind, "drop_oldest") as (site, client, app):
         await client.receive(*"abcde")
         await client.read_on()
@@ -162,7 +164,7 @@ async def test_B10_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_drop_newest_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
+async def test_B10_the_policy_drop_newest_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
     async with visit(kind, "drop_newest") as (site, client, app):
         await client.receive(*"abcde")
         await client.read_on()
@@ -192,7 +194,7 @@ async def test_a_wsgi_request_that_reads_groups_name_gets_an_error() -> None:
         await client.interface.shutdown(1)
 
 
-def test_every_own_reply_channel_is_a_group_member() -> None:
+def test_every_reply_channel_of_this_package_is_a_group_member() -> None:
     wanted = {name for name in vars(GroupMember) if not name.startswith("_")}
     assert wanted == {"name", "is_ready", "offer_text", "send", "wait_ready", "break_off", "on_close"}
     from uvicorn.broadcast.asgi3 import ASGI3Reply
@@ -233,7 +235,7 @@ class Host:
         self.events.append(event)
 
 
-async def test_under_a_host_without_the_break_off_event_the_task_of_a_slow_event_stream_is_cancelled() -> None:
+async def test_the_task_of_a_slow_event_stream_is_cancelled_if_its_host_has_no_break_off_event() -> None:
     host, outcomes = Host(), []
 
     async def stream(scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:

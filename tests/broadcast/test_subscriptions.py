@@ -17,7 +17,7 @@ pytestmark = pytest.mark.any_loop
 
 
 class RecordingBackend:
-    """A backend whose calls return when the test lets them."""
+    """A backend whose calls return when the test releases them."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[str]]] = []
@@ -63,7 +63,7 @@ async def test_a_caller_waits_until_its_group_is_subscribed() -> None:
     assert backend.subscriptions.want("a") is None
 
 
-async def test_ten_thousand_members_of_a_group_are_one_backend_call() -> None:
+async def test_ten_thousand_members_of_a_group_need_one_backend_call() -> None:
     backend = RecordingBackend()
     waiting = {backend.subscriptions.want("a") for _ in range(10_000)}
     await settle()
@@ -71,7 +71,7 @@ async def test_ten_thousand_members_of_a_group_are_one_backend_call() -> None:
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_groups_wanted_during_a_backend_call_share_the_next_one() -> None:
+async def test_groups_wanted_during_a_backend_call_share_the_next_call() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -135,7 +135,7 @@ async def test_a_failed_call_to_subscribe_releases_waiting_callers_and_is_logged
     assert backend.subscriptions.active == {"a"}
 
 
-async def test_a_failed_subscription_does_not_prevent_unsubscribing_others(
+async def test_a_failed_subscription_does_not_prevent_unsubscribing_other_groups(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()

@@ -1,4 +1,4 @@
-"""A path with parameters, as other routers have them."""
+"""A path with parameters in the syntax of other routers."""
 
 from uvicorn import Route, Router
 

@@ -1,4 +1,4 @@
-"""A site without mistakes, whose hints are for a WSGI host."""
+"""A site without mistakes. Its hints concern a WSGI host."""
 
 from flask import Flask
 

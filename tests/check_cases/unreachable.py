@@ -1,4 +1,4 @@
-"""Entries below an exact path, below another prefix, and behind entries for both protocols."""
+"""Entries that no request can reach."""
 
 from uvicorn import Route, Router
 

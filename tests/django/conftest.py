@@ -68,7 +68,7 @@ def admin(postgres: Path) -> Iterator[Admin]:
 
 @pytest.fixture
 def threads_of(postgres: Path) -> Iterator[Callable[..., DjangoThreads]]:
-    """Return a function that makes `DjangoThreads`; their threads and connections end with the test."""
+    """Return a function that makes `DjangoThreads`. All threads and connections end with the test."""
     made: list[DjangoThreads] = []
 
     def make(app: Any, threads: int = 4, wait: float = 60.0) -> DjangoThreads:

@@ -26,7 +26,7 @@ def executable(name: str) -> str:
 
 
 def account() -> dict[str, Any]:
-    """Return the user arguments of `subprocess`: PostgreSQL refuses to run as root."""
+    """Return the user arguments for `subprocess`, because PostgreSQL refuses to run as root."""
     if os.getuid() != 0:
         return {}
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -36,7 +36,7 @@ def account() -> dict[str, Any]:
 
 @contextmanager
 def postgres_server() -> Iterator[Path]:
-    """Run a server, and yield the folder of its socket, which is the host for clients."""
+    """Run a server. Yield the folder of its socket, which clients use as the host."""
     # Not below pytest's folder, which only its owner may enter; and the path of a socket is short.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     run_as = account()

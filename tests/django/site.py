@@ -1,6 +1,6 @@
 """A Django site with asynchronous views, and helpers that call it.
 
-All database aliases name one database; they differ in CONN_MAX_AGE and in the pool.
+All database aliases name the same database. They differ in CONN_MAX_AGE and in the pool.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class TenantMiddleware(MiddlewareMixin):
 
 
 def found() -> set[str]:
-    """Return the users that this thread, its connection and its session in the database belong to."""
+    """Return the users that are stored on this thread, on its connection and in its database session."""
     return {local.user, connections["kept"].tenant, execute("SHOW app.tenant")}
 
 
@@ -108,7 +108,7 @@ urlpatterns = [path("", call_view, name="index"), path("login/", call_view, name
 
 
 def django_site(answer: View, *middleware: str) -> ASGIHandler:
-    """Return Django's own ASGI application, where `answer` answers `/`."""
+    """Return Django's own ASGI application. `answer` is the view for `/`."""
     global view
     view = answer
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, *middleware]):
@@ -139,7 +139,7 @@ def scope_of(path: str = "/", headers: dict[str, str] | None = None, **special: 
 
 
 class Client:
-    """One request to an ASGI application, whose client stays connected until `leave`."""
+    """One request to an ASGI application. The client stays connected until `leave` is called."""
 
     def __init__(self, app: Callable[..., Awaitable[Any]], **headers: str) -> None:
         self._app = app

@@ -36,7 +36,7 @@ CHANGED = SessionStore()
 CHANGED["cart"] = 1
 
 
-def test_arguments_of_returns_those_of_the_call_that_asgiref_submits() -> None:
+def test_arguments_are_taken_from_the_call_that_asgiref_submits() -> None:
     assert arguments_of(partial(print, "loop", partial(int, "5"))) == ("5",)
     assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 
@@ -162,7 +162,7 @@ def test_middleware_that_resolves_a_path_by_a_converter_of_the_site_may_leave_st
     assert not leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 
 
-def test_middleware_that_resolves_a_path_by_converters_of_django_leaves_nothing() -> None:
+def test_middleware_that_resolves_a_path_by_converters_of_django_leaves_no_state() -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 

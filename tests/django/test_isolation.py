@@ -1,6 +1,6 @@
 """No request finds state of another request on its thread, on its connection or in its database session.
 
-Each test tries to make a request see data of another one.
+Each test tries to make a request see the data of another request.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ async def test_task_that_outlives_its_request_runs_on_no_thread_of_another_reque
     assert of_requests
 
 
-async def test_context_of_an_ended_request_runs_calls_on_no_thread_of_another_request(threads_of: Make) -> None:
+async def test_calls_in_the_context_of_an_ended_request_run_on_no_thread_of_another_request(threads_of: Make) -> None:
     kept: list[contextvars.Context] = []
 
     async def keep() -> None:
@@ -328,7 +328,7 @@ async def test_unread_rows_of_an_abandoned_iteration_do_not_reach_the_next_reque
 async def test_iteration_stays_on_one_thread_while_other_requests_use_theirs(
     kind: str, threads_of: Make, admin: Admin
 ) -> None:
-    """CONN_MAX_AGE is 0: a connection that was given back would be closed with the rows on it."""
+    """CONN_MAX_AGE is 0, so giving the connection back would close it with its unread rows."""
 
     async def read() -> None:
         numbers = []
@@ -425,7 +425,7 @@ async def test_child_process_forked_in_a_call_opens_connections_of_its_own(threa
 async def test_child_process_forked_in_a_call_does_not_use_the_connections_of_its_parent(
     returns: bool, code: int, threads_of: Make, postgres: Any
 ) -> None:
-    """Otherwise it would close them at the end of the call, and then wait for ever."""
+    """Otherwise the child would close the parent's connections at the end of the call, and then wait for ever."""
 
     def fork() -> int:
         execute("SELECT 5", "default")
@@ -552,7 +552,9 @@ async def test_request_finds_the_user_that_the_login_middleware_has_looked_up(th
 
 
 @pytest.mark.parametrize("what", ["the session is saved", "the request is finished"])
-async def test_state_that_an_event_has_left_on_its_thread_is_not_found_when(what: str, threads_of: Make) -> None:
+async def test_signal_receivers_do_not_find_state_that_an_event_has_left_on_their_thread(
+    what: str, threads_of: Make
+) -> None:
     seen: list[Any] = []
 
     def receive(**named: Any) -> None:

@@ -1,4 +1,4 @@
-"""No request finds another's state in its database session, however connections are kept and requests end."""
+"""No request finds another request's state in its database session, whatever the connection settings are."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def wait_for_threads(site: DjangoThreads) -> None:
 
 
 @pytest.mark.parametrize("alias", [*ALIASES, "unlimited"])
-async def test_120_concurrent_requests_find_their_own_tenant_and_locks_however_connections_are_kept(
+async def test_120_concurrent_requests_find_their_own_tenant_and_locks_with_each_connection_setting(
     alias: str, unlimited: None, threads_of: Make
 ) -> None:
     together = asyncio.Barrier(4)
@@ -89,7 +89,7 @@ class Router:
         return "kept"
 
 
-async def test_requests_of_a_site_with_two_databases_find_their_own_tenant_on_both(threads_of: Make) -> None:
+async def test_requests_of_a_site_with_two_databases_find_their_own_tenant_in_both_databases(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +110,7 @@ async def test_requests_of_a_site_with_two_databases_find_their_own_tenant_on_bo
 
 
 @pytest.mark.parametrize("cancels_twice", [False, True])
-async def test_requests_beside_one_that_is_cancelled_at_any_step_find_their_own_tenant(
+async def test_requests_find_their_own_tenant_while_another_request_is_cancelled_at_any_step(
     cancels_twice: bool, threads_of: Make
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -140,7 +140,7 @@ async def test_requests_beside_one_that_is_cancelled_at_any_step_find_their_own_
     await wait_for_threads(site)
 
 
-async def test_storm_of_requests_that_fail_time_out_and_leave_everything_open_mixes_up_no_tenants(
+async def test_many_requests_that_fail_time_out_or_leave_transactions_open_mix_up_no_tenants(
     threads_of: Make,
 ) -> None:
     dice = random.Random(5)
@@ -171,7 +171,7 @@ async def test_storm_of_requests_that_fail_time_out_and_leave_everything_open_mi
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_streams_find_their_own_tenant_to_their_end(leaves: bool, threads_of: Make) -> None:
+async def test_streams_find_their_own_tenant_until_they_end(leaves: bool, threads_of: Make) -> None:
     clients: dict[str, Client] = {}
     seen: dict[str, set[str]] = {user: set() for user in USERS}
 

@@ -37,7 +37,7 @@ def thread() -> int:
 
 
 def submitted(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """Return what asgiref submits for a call."""
+    """Return the function that asgiref submits for a call."""
     return partial(lambda *all_arguments: all_arguments[-1](), "loop", partial(function, *arguments))
 
 
@@ -164,7 +164,7 @@ async def test_second_call_of_a_refused_request_is_refused_at_once(lanes: Lanes)
         blocker.release()
 
 
-async def test_events_have_threads_while_requests_hold_all_of_theirs(lanes: Lanes) -> None:
+async def test_events_have_threads_while_requests_hold_all_request_threads(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     assert await asyncio.wrap_future(Lease(lanes, is_request=False).submit(int, "5")) == 5
     for blocker in blockers:
@@ -224,7 +224,7 @@ async def test_refused_calls_are_freed_while_all_threads_are_busy(
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_call_of_an_event_that_was_refused_before_waits_for_a_thread_again(lanes: Lanes) -> None:
+async def test_event_whose_call_was_refused_waits_for_a_thread_again_at_its_next_call(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -357,10 +357,10 @@ def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_t
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_connection_of_an_iterator_that_another_thread_collects_is_closed_for_the_next_owner(
+def test_connection_of_an_iterator_that_another_thread_collects_is_closed_before_the_next_owner(
     lanes: Lanes, admin: Admin
 ) -> None:
-    """Its `finally` may be using the connection at that time."""
+    """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
     process = lease.submit(submitted(next, iterator)).result()
@@ -467,7 +467,7 @@ def test_failed_transaction_begun_by_sql_does_not_fail_the_next_owner(lanes: Lan
     assert once(lanes._replace(calls=lanes.requests)).submit(execute, "SELECT 5").result() == 5
 
 
-def test_driver_that_cannot_report_its_state_is_in_no_transaction() -> None:
+def test_driver_that_cannot_report_its_state_counts_as_outside_a_transaction() -> None:
     class Broken:
         @property
         def info(self) -> Any:
@@ -492,7 +492,7 @@ def test_transaction_left_open_by_a_single_call_is_rolled_back(lanes: Lanes, adm
     assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False
 
 
-def test_connection_of_max_age_zero_is_closed_when_the_request_ends(lanes: Lanes, admin: Admin) -> None:
+def test_connection_with_conn_max_age_zero_is_closed_when_the_request_ends(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     process = lease.submit(execute, "SELECT pg_backend_pid()", "default").result()
     assert lease.submit(execute, "SELECT pg_backend_pid()", "default").result() == process
@@ -516,6 +516,6 @@ def test_threads_close_their_connections_when_they_end(admin: Admin) -> None:
 
 
 def wait_until_idle(lane: Lane) -> None:
-    """Wait until no lease has a thread: a thread works on after the outcome of its call."""
+    """Wait until no lease has a thread, because a thread still works after it has set the outcome of a call."""
     while lane.leases:
         os.sched_yield()

@@ -1,4 +1,4 @@
-"""`publish_on_commit`: messages after a commit, never after a rollback; a failure does not affect the save."""
+"""`publish_on_commit`: messages are sent after a commit, never after a rollback."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_message_is_sent_at_once_without_a_transaction(published_messages: Publi
     assert published_messages == [("news", {"text": "saved"})]
 
 
-def test_message_is_sent_after_the_commit_of_the_database_that_using_names(published_messages: Published) -> None:
+def test_message_waits_for_the_commit_of_the_database_in_the_argument_using(published_messages: Published) -> None:
     with transaction.atomic("kept"):
         with transaction.atomic():
             publish_on_commit("news", {"text": "saved"}, using="kept")

@@ -56,7 +56,7 @@ def source(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
 # request_of
 
 
-def test_request_of_has_the_method_query_cookies_and_fields_of_the_message(
+def test_django_request_has_the_method_query_cookies_and_fields_of_its_message(
     source: Callable[..., dict[str, Any]],
 ) -> None:
     headers = {"cookie": "a=1; b=2", "user-agent": "test", "accept-language": "de"}
@@ -67,7 +67,7 @@ def test_request_of_has_the_method_query_cookies_and_fields_of_the_message(
     assert request.LANGUAGE_CODE == "de"
 
 
-def test_request_of_raises_for_an_unknown_host_when_get_host_is_called() -> None:
+def test_unknown_host_raises_when_get_host_is_called() -> None:
     assert request_of(message_of()).get_host() == "site.example"
     request = request_of(message_of(headers={"host": "other.example"}))
     with pytest.raises(DisallowedHost):
@@ -75,14 +75,16 @@ def test_request_of_raises_for_an_unknown_host_when_get_host_is_called() -> None
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True), ("ws", False), ("wss", True)])
-def test_request_of_a_handshake_has_the_method_GET_and_the_scheme_of_its_page(scheme: str, secure: bool) -> None:
+def test_django_request_for_a_handshake_has_the_method_GET_and_the_scheme_of_its_page(
+    scheme: str, secure: bool
+) -> None:
     message = message_of("websocket.connect", scheme=scheme)
     del message["method"]
     request = request_of(message)
     assert request.method == "GET" and request.is_secure() is secure
 
 
-def test_request_of_parses_a_form_from_the_content() -> None:
+def test_django_request_parses_a_form_from_the_content() -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
     assert request_of(message_of(method="POST", headers=headers), b"a=1").POST["a"] == "1"
     assert request_of(message_of(method="POST", headers=headers, body=b"a=2")).POST["a"] == "2"
@@ -130,7 +132,7 @@ async def test_session_signed_with_an_earlier_secret_is_valid_and_keeps_its_key(
     assert await sync_to_async(SessionStore().exists)(session_key)
 
 
-def test_request_of_a_site_without_sessions_has_no_session_attribute() -> None:
+def test_django_request_on_a_site_without_sessions_has_no_session_attribute() -> None:
     with override_settings(INSTALLED_APPS=["django.contrib.contenttypes"]):
         assert not hasattr(request_of(message_of()), "session")
 

@@ -1,4 +1,4 @@
-"""`manage.py runserver`, in a process of its own, with a site as `startproject` makes it."""
+"""`manage.py runserver` in its own process, with a site like the one that `startproject` makes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def project(tmp_path: Path) -> Path:
 
 
 class RunServer(ServerProcess):
-    """A running command; it prints its address on stdout."""
+    """A running `manage.py runserver`. It prints its address on stdout."""
 
     @property
     def port(self) -> int:
@@ -87,7 +87,7 @@ def runserver(project: Path, *options: str) -> Iterator[RunServer]:
 
 
 def change_until(is_noticed: Callable[[], bool], change: Callable[[], object]) -> None:
-    """Change a file until the reloader has noticed: a change before its first look at the files is not seen."""
+    """Change a file until the reloader notices it, because the reloader misses a change before its first scan."""
     last = time.monotonic() + LONGEST_WAIT
     changes = 0
     while time.monotonic() < last:

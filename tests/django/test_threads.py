@@ -360,7 +360,7 @@ async def test_request_that_finds_no_thread_is_answered_with_503(
     await check_overload(site, work, caplog)
 
 
-async def test_request_of_django_that_finds_no_thread_is_answered_with_503(
+async def test_request_to_django_that_finds_no_thread_is_answered_with_503(
     threads_of: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Holding()
@@ -424,7 +424,7 @@ async def test_handshake_that_finds_no_thread_is_answered_with_503(interface: st
 
 
 async def hold_calls(site: DjangoThreads) -> Callable[[], None]:
-    """Occupy the only thread of calls. Call the result to give the thread back."""
+    """Occupy the only thread for calls. Call the result to give the thread back."""
     begun, release = threading.Event(), threading.Event()
     once(site.lanes).submit(lambda: (begun.set(), release.wait()))
     begun.wait()
@@ -518,7 +518,9 @@ def test_django_threads_rejects_an_invalid_wait(wait: Any) -> None:
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_with_variable_arguments_is_called_with_those_of_its_interface(threads_of: Make) -> None:
+async def test_middleware_with_variable_arguments_is_called_with_the_arguments_of_its_interface(
+    threads_of: Make,
+) -> None:
     class Middleware:
         async def __call__(self, *arguments: Any) -> None:
             called.append(len(arguments))

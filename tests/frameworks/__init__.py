@@ -1,4 +1,4 @@
-"""The same small site in five frameworks: its responses must not depend on the server.
+"""The same small site in five frameworks. Its responses must not depend on the server.
 
 Paths that every site has: `/`, `/redirect`, `/show/ANYTHING`, `/environ`, `/cookies`, `/form`, `/upload`, `/raw`,
 `/json`, `/stream`, `/fail`, `/fail-midway`, `/nothing`, `/file`, `/big`.
@@ -34,7 +34,7 @@ _OF_THE_REQUEST: Final = (
 
 
 def environ_of(environ: dict[str, Any]) -> str:
-    """Return the request in an environ, as text."""
+    """Return the request that an environ describes, as text."""
     shown = {key: environ.get(key) or "" for key in _OF_THE_REQUEST}
     shown |= {key: value for key, value in environ.items() if key.startswith("HTTP_") and key != "HTTP_CONNECTION"}
     return json.dumps(shown, sort_keys=True, indent=1)

@@ -87,7 +87,7 @@ async def go() -> Response:
 
 @get("/background")
 async def background() -> Response:
-    """BlackSheep has no background tasks of its own."""
+    """Start a task, because BlackSheep has no background tasks of its own."""
     task = asyncio.create_task(parts.work())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)

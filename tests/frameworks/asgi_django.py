@@ -1,4 +1,4 @@
-"""The site in Django, its websocket one of channels' consumers."""
+"""The site in Django. Its WebSocket is a consumer of the package channels."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def go(request: HttpRequest) -> HttpResponse:
 
 
 async def background(request: HttpRequest) -> HttpResponse:
-    """Django has no background tasks of its own."""
+    """Start a task, because Django has no background tasks of its own."""
     task = asyncio.create_task(parts.work())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -107,7 +107,7 @@ class Echo(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 class Threaded(JsonWebsocketConsumer):  # type: ignore[misc]
-    """A synchronous consumer, which channels runs on threads, in a group with all others."""
+    """A synchronous consumer, which the package channels runs on threads. All consumers are in one group."""
 
     groups = ["everybody"]
 

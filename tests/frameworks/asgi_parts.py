@@ -1,4 +1,4 @@
-"""The same small asynchronous site in six frameworks, and its event streams in nine, for the servers that they run on.
+"""The same small asynchronous site in six frameworks. Three more frameworks have only its event streams.
 
 Paths that every site has: `/idle` and `/busy` (event streams that only their client ends). Paths of the six: `/json`,
 `/upload` (how much, and its checksum), `/download` (BIG, in pieces), `/events` (one event, another after `/go`, which
@@ -50,7 +50,7 @@ async def events() -> AsyncGenerator[str, None]:
 
 
 async def idle() -> AsyncGenerator[str, None]:
-    """An event stream of one event, which is the line that is printed when the stream is closed."""
+    """An event stream of one event. When the stream is closed, the event's text is printed."""
     end = f"the idle stream {next(_numbers)} has ended"
     try:
         yield f"data: {end}\n\n"
@@ -60,7 +60,7 @@ async def idle() -> AsyncGenerator[str, None]:
 
 
 async def busy() -> AsyncGenerator[str, None]:
-    """An event stream of 50 events a second, each the line that is printed when the stream is closed."""
+    """An event stream of 50 events a second. When the stream is closed, the event's text is printed."""
     end = f"the busy stream {next(_numbers)} has ended"
     try:
         while True:
@@ -83,7 +83,7 @@ async def broken_pieces() -> AsyncIterator[bytes]:
 
 
 async def endless() -> AsyncIterator[bytes]:
-    """A stream that ends when its client leaves, and prints that."""
+    """A stream that prints a line when its client leaves."""
     try:
         while True:
             yield b"still here\n" * 100

@@ -24,7 +24,7 @@ class Page:
 
 
 class Form(Page):
-    """The same for POST."""
+    """A resource that answers POST with the result of a function."""
 
     def on_post(self, req: Any, resp: Any) -> None:
         self._answer(req, resp)
@@ -34,7 +34,7 @@ class Form(Page):
 
 
 class Both(Page):
-    """The same for GET and POST."""
+    """A resource that answers GET and POST with the result of a function."""
 
     def on_post(self, req: Any, resp: Any) -> None:
         self._answer(req, resp)

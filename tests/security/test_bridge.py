@@ -1,4 +1,4 @@
-"""Requirements C1 to C12 through whole requests; tests of single modules have the others."""
+"""Requirements C1 to C12, tested with whole requests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def behind_two_bridges(environ: Environ) -> Environ:
 
 
 async def served(stream: bytes, **settings: Any) -> Environ | None:
-    """The environ of a request on our server; None if it was refused."""
+    """Return the environ of a request to our server, or None if the request was refused."""
     conversation = Conversation(wsgi_apps.show, **settings)
     conversation.send(stream)
     await until(lambda: conversation.received and not conversation.context.requests)
@@ -148,7 +148,7 @@ def test_C6_script_name_and_path_info_are_the_same_behind_two_adapters(script: s
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script, info or ("" if script else "/"))
 
 
-def test_C6_options_for_the_whole_server_is_outside_every_mount() -> None:
+def test_C6_an_OPTIONS_request_for_the_whole_server_is_outside_every_mount() -> None:
     environ = environ_of(b"*", root_path="/app")
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("", "*")
 

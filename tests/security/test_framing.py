@@ -22,7 +22,7 @@ FAULTY_CONTENT = ("A5", "A6", "A7", "A8")
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if not name.startswith(FAULTY_CONTENT)])
 async def test_a_request_with_an_invalid_head_is_refused_and_never_reaches_the_application(name: str) -> None:
-    """A1 to A4, A9 to A13, A16, A18, C8, D1: each stream's name begins with its requirement."""
+    """Covers A1 to A4, A9 to A13, A16, A18, C8 and D1. Each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
@@ -37,8 +37,8 @@ async def test_a_request_with_an_invalid_head_is_refused_and_never_reaches_the_a
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if name.startswith(FAULTY_CONTENT)])
-async def test_a_request_with_invalid_content_is_refused_and_never_complete_for_the_application(name: str) -> None:
-    """A5 to A8: each stream's name begins with its requirement."""
+async def test_invalid_content_is_refused_and_the_application_never_gets_a_complete_request(name: str) -> None:
+    """Covers A5 to A8. Each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     bodies: list[bytes] = []
 
@@ -134,7 +134,7 @@ async def test_A14_nothing_after_refused_content_is_served() -> None:
     await conversation.lose()
 
 
-async def test_A15_unread_content_is_drained_and_the_next_request_served() -> None:
+async def test_A15_unread_content_is_drained_and_the_next_request_is_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 60000"))
@@ -322,7 +322,7 @@ def test_A19_the_installed_httptools_satisfies_setup_py() -> None:
 async def test_A19_framing_that_llhttp_accepts_by_mistake_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A parser that accepts everything replaces llhttp, which cannot be made to have the fault."""
+    """llhttp cannot be made to have the fault, so a parser that accepts everything replaces it."""
 
     class Lenient:
         def __init__(self, protocol: Any) -> None:

@@ -138,7 +138,7 @@ async def test_B2_hop_by_hop_fields_are_dropped_with_one_warning(caplog: pytest.
     assert caplog.text.count("keep-alive") == 1
 
 
-async def test_B2_connection_close_of_an_application_closes_the_connection() -> None:
+async def test_B2_the_field_connection_close_of_an_application_closes_the_connection() -> None:
     conversation = Conversation(replying(headers=[[b"Connection", b"Close"]]))
     conversation.send(GET)
     await settle()

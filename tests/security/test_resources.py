@@ -1,4 +1,4 @@
-"""Requirements D1 to D16: limits of what one client can use, checked by mechanism. `faults/` measures them."""
+"""Requirements D1 to D16 limit what one client can use. `faults/` measures the limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_D1_a_header_above_the_size_limit_is_refused_before_it_is_stored()
     await conversation.lose()
 
 
-async def test_D1_input_after_a_refused_head_is_dropped_and_the_connection_closed() -> None:
+async def test_D1_input_after_a_refused_head_is_dropped_and_the_connection_is_closed() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: " + b"b" * 70000)
     dropped = 0
@@ -269,7 +269,7 @@ async def test_D7_reading_stops_during_a_flood_of_pipelined_requests() -> None:
 
 @pytest.mark.any_loop
 async def test_D8_a_head_that_arrives_byte_by_byte_is_scanned_once() -> None:
-    """Counts work instead of time: each byte may be searched a bounded number of times."""
+    """Counts work instead of time. Each byte may be searched a bounded number of times."""
 
     class CountingBuffer(bytearray):
         looked_at = 0
@@ -477,7 +477,7 @@ async def test_D16_pipelined_requests_of_a_half_closed_client_are_all_answered()
     assert conversation.transport.closing
 
 
-async def test_D16_a_truncated_upload_of_a_half_closed_client_is_400() -> None:
+async def test_D16_a_truncated_upload_of_a_half_closed_client_is_answered_with_400() -> None:
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 5", content=b"hel"))

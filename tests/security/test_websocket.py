@@ -1,6 +1,6 @@
-"""Requirements E1 to E11: limits of what a WebSocket client can do, checked by mechanism.
+"""Requirements E1 to E11 limit what a WebSocket client can do.
 
-`faults/` measures those with figures; `scripts/autobahn` runs a suite for E6.
+`faults/` measures the limits that have figures. `scripts/autobahn` runs a test suite for E6.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
 
 
 async def answer(*fields: bytes, host: bytes = b"host: example.org", app: Any = nothing, **settings: Any) -> int:
-    """The status of the response to a handshake with these fields."""
+    """Return the status of the response to a handshake with `fields`."""
     conversation = Conversation(app, **settings)
     conversation.send(request(GET, *fields, host=host))
     await settle()
@@ -187,7 +187,7 @@ async def test_E2_a_websocket_upgrade_in_HTTP_1_0_is_ignored() -> None:
     await conversation.lose()
 
 
-async def test_E2_a_handshake_with_content_is_refused_and_the_content_not_parsed_as_frames() -> None:
+async def test_E2_a_handshake_with_content_is_refused_and_its_content_is_not_parsed_as_frames() -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(request(GET, *HANDSHAKE, b"content-length: 8", content=frame(TEXT, b"hi")))

@@ -1,4 +1,4 @@
-"""The WebSocket Protocol, by section; tests/server has the sections about connections."""
+"""The WebSocket Protocol (RFC 6455), by section. tests/server has the sections about connections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_refused(name: str) -> None:
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
-def test_1_3_the_accept_value_for_the_key_of_the_rfc_example_is_that_of_the_rfc() -> None:
+def test_1_3_the_key_of_the_rfc_example_gives_the_accept_value_of_the_rfc() -> None:
     asked = handshake()
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in asked.accept(None, [], DefaultFields(), compression=True)[0]
 

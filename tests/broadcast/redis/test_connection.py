@@ -11,7 +11,7 @@ from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
 
 
 class RecordedConnection(RedisConnection):
-    """A connection without a server: the test sends the replies."""
+    """A connection without a server. The test sends the replies."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,9 @@ class RecordedConnection(RedisConnection):
         self.aborted = True
 
 
-async def test_closing_a_connection_whose_driver_reports_no_end_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_returns_if_the_driver_never_reports_the_end_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)
     connection = RecordedConnection()
     await connection.close("enough")
@@ -75,7 +77,7 @@ async def test_a_command_on_a_lost_connection_raises_at_once() -> None:
     assert connection.sent == []
 
 
-async def test_the_first_reason_of_an_abort_is_reported() -> None:
+async def test_the_reason_of_the_first_abort_is_reported() -> None:
     connection = RecordedConnection()
     connection.abort("enough")
     connection.abort("again")
@@ -90,14 +92,14 @@ async def test_an_unexpected_reply_aborts_the_connection() -> None:
     assert connection.aborted
 
 
-async def test_an_unexpected_error_reply_is_the_reported_reason_of_the_lost_connection() -> None:
+async def test_an_unexpected_error_reply_is_reported_as_the_reason_for_the_lost_connection() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
     connection.connection_lost("closed")
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
-async def test_every_reply_goes_to_the_callback_after_receive_pushes() -> None:
+async def test_after_receive_pushes_every_reply_is_passed_to_the_callback() -> None:
     connection = RecordedConnection()
     pushes: list[Reply] = []
     connection.receive_pushes(pushes.append, lambda: None)
@@ -153,7 +155,7 @@ async def test_after_three_seconds_without_a_byte_the_connection_is_aborted() ->
     assert connection.lost.result() == "no byte received for 3 s, not even a reply to PING"
 
 
-async def test_a_received_byte_restarts_the_liveness_count() -> None:
+async def test_a_received_byte_restarts_the_liveness_check() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     for _ in range(5):
@@ -163,7 +165,9 @@ async def test_a_received_byte_restarts_the_liveness_count() -> None:
     connection.connection_lost("done")
 
 
-async def test_a_blocked_event_loop_counts_as_one_liveness_step(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_in_which_the_event_loop_is_blocked_counts_as_one_liveness_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "_STEP_SECONDS", 0.001)
     connection = RecordedConnection()
     connection.connection_made()

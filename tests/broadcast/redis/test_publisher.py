@@ -134,7 +134,7 @@ async def test_held_messages_that_are_refused_again_keep_their_order() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_a_publish_is_not_retried_after_a_later_one_to_its_group_was_accepted() -> None:
+async def test_a_publish_is_not_retried_after_redis_accepted_a_later_publish_to_the_same_group() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, TAKEN)
@@ -145,7 +145,7 @@ async def test_a_publish_is_not_retried_after_a_later_one_to_its_group_was_accep
         assert talk.texts == [b"a", b"b"]
 
 
-async def test_a_publish_is_retried_after_a_later_one_to_another_group_was_accepted() -> None:
+async def test_a_publish_is_retried_after_redis_accepted_a_later_publish_to_another_group() -> None:
     async with conversation() as talk:
         (first,) = await talk.publish(b"a")
         (second,) = await talk.publish(b"b", channel=b"other")
@@ -156,7 +156,7 @@ async def test_a_publish_is_retried_after_a_later_one_to_another_group_was_accep
         await first
 
 
-async def test_a_publish_that_is_refused_until_the_timeout_raises_with_the_reason() -> None:
+async def test_a_publish_that_is_refused_until_its_timeout_raises_an_error_with_the_reason() -> None:
     async with conversation(publish_timeout=0.05) as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)

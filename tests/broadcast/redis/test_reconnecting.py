@@ -27,7 +27,7 @@ class ObedientConnection(RecordedConnection):
 
 
 class Recorded(ReconnectingConnection):
-    """Records its connections."""
+    """Records the connections that replace each other."""
 
     log_level = logging.WARNING
 
@@ -107,7 +107,9 @@ async def test_a_driver_that_swallows_a_cancellation_is_stopped(
     assert all(connection.lost.done() for connection in connections)
 
 
-async def test_a_reason_is_logged_once_in_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_reason_for_a_failed_connection_is_logged_once_in_an_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     reconnecting = Recorded(refuse)
     await reconnecting.start()
     await until(lambda: reconnecting.attempts > 5)
@@ -141,7 +143,7 @@ async def test_an_unexpected_driver_exception_is_retried(caplog: pytest.LogCaptu
     assert "there: unexpected error; reconnecting" in caplog.text
 
 
-async def test_an_exception_in_on_connected_reconnects() -> None:
+async def test_an_exception_in_on_connected_causes_a_reconnect() -> None:
     reconnecting = Recorded(ObedientConnection)
     reconnecting.failure = ZeroDivisionError("a fault")
     await reconnecting.start()
@@ -201,7 +203,7 @@ async def test_start_returns_if_the_connection_never_becomes_ready(
     await reconnecting.stop()
 
 
-async def test_a_denied_connection_is_one_error_line_and_retried_every_30_s(
+async def test_a_denied_connection_logs_one_error_and_is_retried_every_30_s(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)

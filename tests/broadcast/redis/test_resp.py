@@ -13,7 +13,7 @@ from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
 
 
 def read(data: bytes, *, piece: int = 0, max_payload_bytes: int = 1000) -> list[Any]:
-    """Return all replies in `data`. An error reply is `!` and its text."""
+    """Return all replies in `data`. An error reply becomes `!` followed by the error's text."""
     replies: list[Any] = []
 
     def take(reply: Any) -> None:
@@ -74,7 +74,7 @@ def test_messages_are_parsed_however_they_are_split(messages: list[tuple[bytes, 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_random_bytes_raise_only_not_redis(data: bytes) -> None:
+def test_random_bytes_raise_no_exception_except_NotRedis(data: bytes) -> None:
     try:
         read(data)
     except NotRedis:
@@ -83,7 +83,7 @@ def test_random_bytes_raise_only_not_redis(data: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 60), st.binary(min_size=1, max_size=3))
-def test_mutated_replies_raise_only_not_redis(place: int, change: bytes) -> None:
+def test_mutated_replies_raise_no_exception_except_NotRedis(place: int, change: bytes) -> None:
     good = message(b"group", b"payload") + b":1\r\n-ERR x\r\n"
     try:
         read(good[:place] + change + good[place + len(change) :])
@@ -92,7 +92,7 @@ def test_mutated_replies_raise_only_not_redis(place: int, change: bytes) -> None
 
 
 @pytest.mark.parametrize("piece", [0, 1, 100])
-def test_a_payload_above_the_limit_is_skipped_and_the_next_message_parsed(piece: int) -> None:
+def test_a_payload_above_the_limit_is_skipped_and_the_next_message_is_parsed(piece: int) -> None:
     data = message(b"a", b"x" * 5000) + message(b"a", b"y")
     assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
 
@@ -124,12 +124,12 @@ def test_a_payload_at_the_limit_is_parsed() -> None:
         (b"+" + b"x" * 20000, "expected a line of 16384 bytes at most"),
     ],
 )
-def test_malformed_resp_raises_not_redis(data: bytes, complaint: str) -> None:
+def test_malformed_resp_raises_NotRedis(data: bytes, complaint: str) -> None:
     with pytest.raises(NotRedis, match=complaint):
         read(data)
 
 
-def test_a_closed_resp_reader_calls_back_no_more() -> None:
+def test_a_closed_resp_reader_reports_no_more_replies() -> None:
     replies: list[Any] = []
 
     def close_after_one(reply: Any) -> None:

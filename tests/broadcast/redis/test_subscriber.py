@@ -1,4 +1,4 @@
-"""Acknowledgements, error replies and gaps; the test sends the replies of Redis."""
+"""Acknowledgements, error replies and gaps. The test sends the replies of Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .test_reconnecting import ObedientConnection
 
 
 class Conversation:
-    """A subscriber, its recorded messages, and its connections, to which the test replies."""
+    """A subscriber and its recorded messages. The test sends replies on the subscriber's connections."""
 
     def __init__(self, verbs: Verbs = PLAIN) -> None:
         self.recorder = Recorder()
@@ -137,7 +137,7 @@ async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> N
         await subscribing
 
 
-async def test_a_pending_subscribe_returns_when_the_connection_is_lost_and_its_group_gets_a_gap() -> None:
+async def test_a_lost_connection_ends_a_pending_subscribe_with_a_gap_in_its_group() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -148,7 +148,7 @@ async def test_a_pending_subscribe_returns_when_the_connection_is_lost_and_its_g
         assert [(gap.group, gap.reason) for gap in talk.recorder.gaps] == [("a", RECONNECT)]
 
 
-async def test_an_unreported_gap_is_merged_with_the_next() -> None:
+async def test_an_unreported_gap_is_merged_with_the_next_gap() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -215,7 +215,7 @@ async def test_an_exception_in_on_gap_does_not_stop_messages(monkeypatch: pytest
 # Of a cluster.
 
 
-async def test_a_group_whose_slot_has_moved_is_handed_back_with_a_gap() -> None:
+async def test_a_group_whose_slot_has_moved_is_passed_to_on_moved_with_a_gap() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -225,7 +225,7 @@ async def test_a_group_whose_slot_has_moved_is_handed_back_with_a_gap() -> None:
         assert not talk.subscriber.channels
 
 
-async def test_a_group_that_redis_unsubscribes_by_itself_is_handed_back_once() -> None:
+async def test_a_group_that_redis_unsubscribes_by_itself_is_passed_to_on_moved_once() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -236,7 +236,7 @@ async def test_a_group_that_redis_unsubscribes_by_itself_is_handed_back_once() -
         assert not talk.connection.aborted
 
 
-async def test_the_gap_of_an_adopted_group_is_reported_when_it_is_subscribed() -> None:
+async def test_the_gap_of_an_adopted_group_is_reported_when_the_group_is_subscribed() -> None:
     async with conversation(SHARDED) as talk:
         entry = Subscription("a", b"a")
         entry.gap_since = 1.0

@@ -1,4 +1,4 @@
-"""Subscriptions that Redis refuses: transient errors are retried soon, denials every 30 s (B17b)."""
+"""Subscriptions that Redis refuses (B17b). Transient errors are retried soon, denials every 30 s."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def joined(talk: Conversation, *groups: str) -> None:
 
 
 @pytest.mark.parametrize("said", PASSING)
-async def test_a_group_with_a_transient_error_is_retried_until_subscribed_without_a_gap(said: str) -> None:
+async def test_a_subscription_with_a_transient_error_is_retried_and_leaves_no_gap(said: str) -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -55,7 +55,7 @@ async def test_a_group_with_a_transient_error_is_retried_until_subscribed_withou
         assert (talk.recorder.payloads, talk.recorder.gaps) == ([b"x"], [])
 
 
-async def test_an_error_code_that_only_begins_like_a_transient_one_is_a_denial() -> None:
+async def test_an_error_code_that_only_begins_like_a_transient_code_is_a_denial() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -64,7 +64,7 @@ async def test_an_error_code_that_only_begins_like_a_transient_one_is_a_denial()
         assert talk.metrics.denied_groups == 1
 
 
-async def test_several_groups_with_a_transient_error_are_retried_in_one_command() -> None:
+async def test_subscriptions_with_a_transient_error_are_retried_in_one_command() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -74,7 +74,9 @@ async def test_several_groups_with_a_transient_error_are_retried_in_one_command(
         await subscribing
 
 
-async def test_after_a_reconnect_all_subscribed_waits_for_every_group(caplog: pytest.LogCaptureFixture) -> None:
+async def test_after_a_reconnect_all_subscribed_is_false_until_every_group_is_subscribed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -92,7 +94,7 @@ async def test_after_a_reconnect_all_subscribed_waits_for_every_group(caplog: py
         assert talk.recorder.gap_calls == 1
 
 
-async def test_a_group_with_a_transient_error_clears_all_subscribed_until_it_is_subscribed() -> None:
+async def test_all_subscribed_is_false_until_a_group_with_a_transient_error_is_subscribed() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -169,7 +171,7 @@ async def test_a_group_that_is_subscribed_again_before_its_unsubscribe_is_accept
         assert talk.connection.sent.count((b"UNSUBSCRIBE", b"a")) == 1
 
 
-async def test_a_denied_group_is_logged_once_with_group_and_command_and_retried(
+async def test_a_denied_group_is_retried_and_logged_once_with_its_name_and_the_command(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -197,7 +199,7 @@ async def test_a_denied_group_gets_a_gap_when_it_is_subscribed() -> None:
         assert talk.metrics.denied_groups == 0
 
 
-async def test_a_denied_group_does_not_delay_all_subscribed_after_a_reconnect() -> None:
+async def test_after_a_reconnect_all_subscribed_does_not_wait_for_a_denied_group() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -207,7 +209,9 @@ async def test_a_denied_group_does_not_delay_all_subscribed_after_a_reconnect() 
         assert [gap.group for gap in talk.recorder.gaps] == ["a"]
 
 
-async def test_a_denied_group_does_not_slow_others_down_at_the_next_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_denied_group_does_not_delay_other_groups_at_the_next_reconnect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
     async with conversation() as talk:
         await joined(talk, "a", "b")
@@ -273,7 +277,7 @@ async def test_a_group_that_moves_while_it_is_refused_is_not_retried_on_the_old_
         assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
-async def test_the_gap_of_a_refused_group_begins_with_the_last_byte_before_it() -> None:
+async def test_the_gap_of_a_refused_group_begins_with_the_last_byte_before_the_refusal() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.connection.last_byte_at -= 100

@@ -26,7 +26,7 @@ _UNESCAPED = (
 
 @pytest.mark.parametrize("rest", _UNESCAPED)
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+py", "redis+sentinel", "redis+cluster"])
-def test_f4_the_error_for_a_url_with_an_unescaped_password_does_not_show_it(scheme: str, rest: str) -> None:
+def test_f4_the_error_for_an_unescaped_password_in_a_url_does_not_show_the_password(scheme: str, rest: str) -> None:
     for use in (backend_from_url, Publisher):
         with pytest.raises(ConfigError, match="^broadcast URL: ") as caught:
             use(f"{scheme}://:" + rest % "SECRET")
@@ -53,7 +53,7 @@ def test_the_last_value_of_a_repeated_url_option_is_used() -> None:
     assert parse_redis_url("redis+py://host?a=1&a=2&b=%26").options == {"a": "2", "b": "&"}
 
 
-def test_a_sentinel_url_has_hosts_a_service_a_database_and_a_second_password() -> None:
+def test_a_sentinel_url_contains_hosts_a_service_a_database_and_a_second_password() -> None:
     url = parse_redis_url("redis+sentinel://user:one@a,b:1/chat/3?sentinel_password=two")
     assert url.hosts == (("a", 26379), ("b", 1))
     assert (url.service, url.database, url.password, url.sentinel_password) == ("chat", 3, "one", "two")
@@ -80,13 +80,13 @@ def address_of(url: str) -> RedisAddress:
         ("redis://[::1]:7000", ("::1", 7000, "", "", 0)),
     ],
 )
-def test_a_redis_url_has_host_port_user_password_and_database(url: str, expected: tuple[object, ...]) -> None:
+def test_host_port_user_password_and_database_are_read_from_a_redis_url(url: str, expected: tuple[object, ...]) -> None:
     address = address_of(url)
     assert (address.host, address.port, address.username, address.password, address.database) == expected
     assert address.tls is None
 
 
-def test_a_unix_url_has_the_path_of_its_socket() -> None:
+def test_a_unix_url_contains_the_path_of_the_socket() -> None:
     address = address_of("unix://user:secret@/run/redis%20one.sock?db=2")
     assert (address.path, address.username, address.password, address.database) == (
         "/run/redis one.sock",
@@ -127,7 +127,7 @@ def test_an_address_is_shown_as_a_url_without_its_password() -> None:
     assert repr(address_of("redis://user:secret@[::1]:1/2")) == "redis://user@[::1]:1/2"
 
 
-def test_f3_certificates_are_verified_unless_the_url_disables_it() -> None:
+def test_f3_certificates_are_verified_unless_the_url_disables_verification() -> None:
     strict = address_of("rediss://host").tls
     assert strict is not None
     assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
