@@ -275,7 +275,7 @@ async def coroutine_application(message: Any, channels: Any) -> None: ...
         (wsgi_apps.app, {"interface": "asgi"}, "interface: expected one of .*, wsgi, .*, got 'asgi'"),
     ],
 )
-def test_asgi_adapter_rejects_an_unsuitable_application_when_it_is_made(
+def test_constructor_of_asgi_adapter_rejects_an_unsuitable_application(
     app: Any, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -358,7 +358,7 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_executor_that_pickles_its_calls_is_503_with_a_logged_reason(caplog: pytest.LogCaptureFixture) -> None:
+async def test_executor_that_pickles_its_calls_gives_503_and_a_logged_reason(caplog: pytest.LogCaptureFixture) -> None:
     class ProcessLikeExecutor(ThreadPoolExecutor):
         """An executor that pickles its calls, as one of processes does."""
 

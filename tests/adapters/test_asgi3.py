@@ -313,7 +313,7 @@ async def test_timeout_half_closed_0_drops_a_response_that_follows_http_disconne
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("seconds", [-1, "5", None, True, float("nan")])
-async def test_an_invalid_timeout_half_closed_is_rejected_when_the_adapter_is_made(seconds: Any) -> None:
+async def test_constructor_of_asgi3_adapter_rejects_an_invalid_timeout_half_closed(seconds: Any) -> None:
     with pytest.raises(ConfigError, match="ASGI3Adapter: timeout_half_closed: expected a number not below 0, got"):
         ASGI3Adapter(for_ever, timeout_half_closed=seconds)
 
@@ -478,7 +478,7 @@ async def test_failed_startup_is_retried_by_the_next_request() -> None:
     assert app.hooks == ["startup", "startup"]
 
 
-async def test_asgi3_adapter_rejects_an_ambiguous_application_when_it_is_made() -> None:
+async def test_constructor_of_asgi3_adapter_rejects_an_ambiguous_application() -> None:
     with pytest.raises(Exception, match="cannot detect the interface"):
         ASGI3Adapter(lambda a, b, c, d: None)
 
@@ -666,7 +666,7 @@ ORIGIN: Message = {**WEBSOCKET, "headers": [(b"host", b"example.org"), (b"origin
 @pytest.mark.parametrize(
     ("allowed", "types"), [((), ["start", "body"]), (("https://evil.example",), ["accept"]), (("*",), ["accept"])]
 )
-async def test_E1_websocket_of_a_page_of_another_host_is_rejected_unless_listed(
+async def test_E1_websocket_from_another_origin_is_rejected_unless_the_origin_is_allowed(
     allowed: tuple[str, ...], types: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     host = Host(Recorder({"accept": True}), ORIGIN, CONNECT, allowed_origins=allowed)
@@ -737,7 +737,9 @@ async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None
 # Responses without content
 
 
-async def test_HEAD_of_an_endless_stream_ends_the_call_and_then_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_HEAD_request_for_an_endless_stream_returns_and_then_cancels_the_handler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     raised: list[type[BaseException]] = []
 
     async def app(message: Message, channels: Message) -> None:

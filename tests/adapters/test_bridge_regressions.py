@@ -56,7 +56,7 @@ def test_response_that_has_begun_does_not_become_500(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_environ_keys_of_the_host_reappear_in_the_applications_environ(way: str) -> None:
+def test_environ_keys_of_the_wsgi_host_reappear_in_the_applications_environ(way: str) -> None:
     own = object()
     _, seen = serve(Script(calls=(Start(),)), Request(own=(("test.own", own), ("REMOTE_USER", "me"))), way)
     assert (seen.environ.get("test.own"), seen.environ.get("REMOTE_USER")) == (own, "me")
@@ -77,14 +77,14 @@ def test_read_of_content_after_a_response_without_content_does_not_block(way: st
 
 
 @pytest.mark.parametrize("key", ["HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"])
-def test_headers_named_like_content_keys_of_environ_change_nothing(key: str) -> None:
+def test_request_header_that_resembles_CONTENT_LENGTH_or_CONTENT_TYPE_is_not_in_environ(key: str) -> None:
     request = Request("POST", fields=(("CONTENT_TYPE", "a/b"), (key, "7")), content_bytes=2, ended_by="length")
     _, seen = serve(Script(calls=(Read("read()"), Start())), request)
     assert (seen.environ["CONTENT_TYPE"], seen.environ["CONTENT_LENGTH"]) == ("a/b", "2")
     assert key not in seen.environ
 
 
-def test_environ_has_no_remote_port_if_the_host_gave_none() -> None:
+def test_environ_has_no_remote_port_if_the_wsgi_host_gave_none() -> None:
     _, seen = serve(Script(calls=(Start(),)), Request(fields=(("REMOTE_ADDR", "1.2.3.4"),)))
     assert "REMOTE_PORT" not in seen.environ
 

@@ -252,19 +252,19 @@ async def test_content_shorter_than_content_length_aborts_the_response_and_is_lo
     assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
 
 
-async def test_client_disconnected_raised_before_the_response_of_a_direct_call_is_400() -> None:
+async def test_direct_call_that_raises_client_disconnected_before_its_response_is_400() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
 
 
-async def test_client_disconnected_raised_within_the_response_of_a_direct_call_aborts_it() -> None:
+async def test_direct_call_that_raises_client_disconnected_midway_aborts_its_response() -> None:
     site = Site(breaks(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
 
 
-async def test_direct_call_for_a_head_request_ends_with_the_response_head() -> None:
+async def test_direct_call_for_a_HEAD_request_ends_after_the_response_head() -> None:
     [response] = await Site(wsgi_apps.generator).responses(request(b"HEAD / HTTP/1.1"))
     assert (response.status, response.content, response.complete) == (201, b"", True)
 

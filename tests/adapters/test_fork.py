@@ -27,7 +27,7 @@ def ended_child(host: str, app: str, target: str) -> bytes:
 
 
 @pytest.mark.parametrize(("host", "app"), [*_BY_THREADS, *_ON_A_LOOP])
-def test_C12_child_process_that_exits_in_an_application_ends(host: str, app: str) -> None:
+def test_C12_sys_exit_in_a_forked_child_ends_the_child(host: str, app: str) -> None:
     assert ended_child(host, app, "/?exit") == b"5"
 
 
@@ -37,16 +37,16 @@ def test_C12_sys_exit_in_a_task_of_a_forked_child_ends_the_child(host: str, app:
 
 
 @pytest.mark.parametrize(("host", "app"), [_BY_THREADS[0], _ON_A_LOOP[0]])
-def test_C12_child_process_that_raises_in_an_application_ends(host: str, app: str) -> None:
+def test_C12_exception_in_a_forked_child_ends_the_child(host: str, app: str) -> None:
     assert ended_child(host, app, "/?raise") == b"1"
 
 
-def test_C12_child_process_that_exits_with_a_message_has_exit_code_1() -> None:
+def test_C12_sys_exit_with_a_message_in_a_forked_child_gives_exit_code_1() -> None:
     assert ended_child(*_BY_THREADS[0], "/?exit-with-a-word") == b"1"
 
 
 @pytest.mark.parametrize(("host", "app"), _BY_THREADS)
-def test_C12_child_process_that_returns_from_an_application_serves_no_requests(host: str, app: str) -> None:
+def test_C12_forked_child_that_returns_from_the_application_serves_no_requests(host: str, app: str) -> None:
     assert ended_child(host, app, "/?return") == b"1"
 
 
@@ -145,7 +145,7 @@ def test_C12_normal_exit_of_a_child_process_does_not_affect_its_parent() -> None
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
 
-def test_C12_application_may_fork_by_multiprocessing() -> None:
+def test_C12_program_with_an_adapter_may_fork_by_multiprocessing() -> None:
     script = "import multiprocessing\ncontext = multiprocessing.get_context('fork')\n"
     script += "with context.Pool(1) as pool: assert pool.apply(answers)"
     ended = run_command(ROOT, "-c", FORKING + script, program=())

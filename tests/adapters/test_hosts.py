@@ -51,13 +51,13 @@ def on(names: list[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("host", names, indirect=True, scope="module")
 
 
-def test_host_sends_a_complete_response(host: Host) -> None:
+def test_wsgi_host_sends_a_complete_response(host: Host) -> None:
     answer = ask(host.port, "/a?c=d")
     assert (answer.status, answer.values("x-app"), answer.content) == (201, ["yes"], b"GET /a c=d ")
 
 
 @pytest.mark.parametrize("size", [0, 1, 3000000])
-def test_host_passes_request_and_response_content(host: Host, size: int) -> None:
+def test_wsgi_host_passes_request_and_response_content(host: Host, size: int) -> None:
     assert ask(host.port, "/", method="POST", content=b"x" * size).content == b"POST /  " + b"x" * size
 
 
@@ -79,13 +79,13 @@ def test_wsgiref_validator_around_the_application_finds_no_fault(host: Host, nam
 
 
 @on(_CHUNKED)
-def test_host_passes_chunked_request_content(host: Host) -> None:
+def test_wsgi_host_passes_chunked_request_content(host: Host) -> None:
     answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000, b"b", b"c" * 50000])
     assert answer.content == b"POST /  " + b"a" * 100000 + b"b" + b"c" * 50000
 
 
 @on([name for name in _WSGI_HOSTS if name not in _CHUNKED])
-def test_chunked_content_that_the_host_does_not_decode_is_rejected(host: Host) -> None:
+def test_chunked_content_that_the_wsgi_host_does_not_decode_is_rejected(host: Host) -> None:
     answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000])
     assert answer.status in (400, 411, 501)
 
@@ -95,11 +95,11 @@ def test_unread_content_does_not_block_the_response(host: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["stream", "double/stream"])
-def test_host_sends_a_streamed_response(host: Host, name: str) -> None:
+def test_wsgi_host_sends_a_streamed_response(host: Host, name: str) -> None:
     assert ask(host.port, f"/{name}").content == b"".join(b"%d" % number * 20000 for number in range(5))
 
 
-def test_host_sends_a_streamed_response_of_a_declared_length(host: Host) -> None:
+def test_wsgi_host_sends_a_streamed_response_of_a_declared_length(host: Host) -> None:
     answer = ask(host.port, "/declared")
     assert (answer.values("content-length"), answer.content) == (["100000"], b"x" * 100000)
 
@@ -124,7 +124,7 @@ def test_response_to_a_slow_client_arrives_complete(host: Host) -> None:
     assert received.endswith(b"POST /  " + content)
 
 
-def test_host_passes_header_fields_both_ways(host: Host) -> None:
+def test_wsgi_host_passes_request_and_response_fields(host: Host) -> None:
     answer = ask(
         host.port, "/fields", fields=[("X-Some", "thing, other"), ("X-Latin", "J\xfcrgen"), ("Cookie", "c=1; d=2")]
     )
@@ -132,7 +132,7 @@ def test_host_passes_header_fields_both_ways(host: Host) -> None:
     assert (answer.values("set-cookie"), answer.values("x-two")) == (["a=1", "b=2; path=/"], ["1", "2"])
 
 
-def test_host_passes_the_path_unchanged(host: Host) -> None:
+def test_wsgi_host_passes_the_path_unchanged(host: Host) -> None:
     assert ask(host.port, "/%C3%BC/a%20b%25//c/").content == b"GET /%C3%BC/a%20b%25//c/  "
 
 
@@ -148,18 +148,18 @@ def test_C4_a_path_that_is_not_UTF_8_arrives_byte_for_byte(host: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "stream", "declared", "double/stream"])
-def test_HEAD_has_no_content(host: Host, name: str) -> None:
+def test_response_to_HEAD_has_no_content(host: Host, name: str) -> None:
     answer = ask(host.port, f"/{name}", method="HEAD")
     assert (answer.status // 100, answer.content) == (2, b"")
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_host_sends_204_without_content(host: Host, status: int) -> None:
+def test_wsgi_host_sends_204_without_content(host: Host, status: int) -> None:
     answer = ask(host.port, f"/{status}")
     assert (answer.status, answer.values("etag"), answer.content, answer.complete) == (status, ['"e"'], b"", True)
 
 
-def test_host_serves_concurrent_requests(host: Host) -> None:
+def test_wsgi_host_serves_concurrent_requests(host: Host) -> None:
     answers: list[bytes] = []
     threads = [
         threading.Thread(target=lambda number=number: answers.append(ask(host.port, f"/{number}").content))
@@ -175,7 +175,7 @@ def test_host_serves_concurrent_requests(host: Host) -> None:
 @pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
 class TestAnApplicationThatRaises:
     @on([name for name in _WSGI_HOSTS if not name.startswith("uwsgi")])
-    def test_application_that_fails_before_its_response_is_500(self, host: Host, error: str) -> None:
+    def test_exception_before_the_response_is_500(self, host: Host, error: str) -> None:
         assert ask(host.port, f"/{error}-before").status == 500
 
     @on(_FRAMED)

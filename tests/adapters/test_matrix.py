@@ -69,38 +69,38 @@ def only(cells: list[tuple[str, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("cell", cells, indirect=True, ids=name)
 
 
-def test_get_is_answered_by_every_kind_on_every_host(cell: Host) -> None:
+def test_every_kind_of_application_answers_GET_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/get")
     assert (answer.status, answer.content) == (200, b"got")
 
 
 @only(OURS)
-def test_complete_response_of_every_kind_has_its_content_length(cell: Host) -> None:
+def test_complete_response_of_every_kind_of_application_has_a_content_length(cell: Host) -> None:
     assert ask(cell.port, "/get").values("content-length") == ["3"]
 
 
-def test_upload_to_every_kind_on_every_host_arrives_complete(cell: Host) -> None:
+def test_upload_to_every_kind_of_application_arrives_complete_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", content=UPLOAD)
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_chunked_upload_to_every_kind_on_every_host_arrives_complete(cell: Host) -> None:
+def test_chunked_upload_to_every_kind_of_application_arrives_complete_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", chunks=[UPLOAD[:7], UPLOAD[7:]])
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_streamed_response_of_every_kind_arrives_on_every_host(cell: Host) -> None:
+def test_streamed_response_of_every_kind_of_application_arrives_on_every_host(cell: Host) -> None:
     answer = ask(cell.port, "/streamed")
     assert (answer.status, answer.content, answer.complete) == (200, b"".join(PIECES), True)
 
 
-def test_head_request_to_every_kind_on_every_host_has_no_content(cell: Host) -> None:
+def test_response_to_HEAD_has_no_content_on_any_host(cell: Host) -> None:
     answer = ask(cell.port, "/get", method="HEAD")
     assert (answer.status, answer.content) == (200, b"")
 
 
 @only(OURS)
-def test_disconnect_ends_a_stream_of_every_kind_on_every_host(cell: Host) -> None:
+def test_disconnect_ends_a_stream_of_every_kind_of_application_on_every_host(cell: Host) -> None:
     with connect(cell.port) as connection:
         connection.sendall(head_of("GET", "/endless"))
         while b"still here" not in connection.recv(65536):
@@ -108,17 +108,17 @@ def test_disconnect_ends_a_stream_of_every_kind_on_every_host(cell: Host) -> Non
     cell.wait_for_line("the endless response has ended")
 
 
-def test_error_of_every_kind_is_500_on_every_host(cell: Host) -> None:
+def test_exception_in_every_kind_of_application_is_500_on_every_host(cell: Host) -> None:
     assert ask(cell.port, "/error").status == 500
     assert ask(cell.port, "/get").status == 200
 
 
-def test_error_midway_of_every_kind_never_looks_complete_on_any_host(cell: Host) -> None:
+def test_response_that_fails_midway_never_looks_complete_on_any_host(cell: Host) -> None:
     assert not ask(cell.port, "/midway").complete
 
 
 @only(WITH_WEBSOCKET)
-def test_websocket_is_served_where_kind_and_host_support_it(cell: Host) -> None:
+def test_websocket_is_served_if_application_and_host_support_websockets(cell: Host) -> None:
     with open_websocket(f"ws://127.0.0.1:{cell.port}/", open_timeout=LONGEST_WAIT) as websocket:
         for message in ("text", b"\x00\xff", "x" * 100000):
             websocket.send(message)
@@ -128,13 +128,13 @@ def test_websocket_is_served_where_kind_and_host_support_it(cell: Host) -> None:
 
 
 @only([cell for cell in CELLS if cell[0] in ("channels", "asgi3") and cell not in WITH_WEBSOCKET])
-def test_websocket_to_a_kind_without_websockets_is_denied(cell: Host) -> None:
+def test_websocket_to_an_application_without_websockets_is_rejected(cell: Host) -> None:
     with pytest.raises(InvalidStatus, match="HTTP 403"):
         open_websocket(f"ws://127.0.0.1:{cell.port}/", open_timeout=LONGEST_WAIT)
 
 
 @only(WITH_LIFESPAN)
-def test_startup_runs_before_the_first_request_of_every_kind(cell: Host) -> None:
+def test_startup_of_every_kind_of_application_runs_before_the_first_request(cell: Host) -> None:
     assert ask(cell.port, "/state").content.decode() == STARTED
 
 

@@ -28,7 +28,7 @@ def on_wsgi(adapter: Any, path: str, script_name: str = "", method: str = "GET",
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("script_name", ["", "/base", "/bäse"])
-def test_M13_root_and_path_of_each_kind_on_a_wsgi_host(kind: str, script_name: str) -> None:
+def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_a_wsgi_host(kind: str, script_name: str) -> None:
     app = KINDS[kind]
     adapter = WSGIAdapter(Router(Route("/shop/*", app), Mount("/möunt", Router(Mount("/in", app)))))
     assert on_wsgi(adapter, "/shop/cart", script_name) == [kind, script_name, script_name + "/shop/cart"]
@@ -43,13 +43,13 @@ def test_M10_an_unknown_path_on_a_wsgi_host_is_404() -> None:
     assert on_wsgi(adapter, "/in/x") == 404
 
 
-def test_M6_the_host_of_an_environ_decides() -> None:
+def test_M6_the_host_field_in_environ_selects_the_application() -> None:
     adapter = WSGIAdapter(Router(Route("/*", channels_app, host="shop.example"), default=wsgi_app))
     assert on_wsgi(adapter, "/x", HTTP_HOST="Shop.example:80")[0] == "channels"
     assert on_wsgi(adapter, "/x", HTTP_HOST="other.example")[0] == "wsgi"
 
 
-def test_M5_a_preflight_on_a_wsgi_host_goes_where_its_method_would_go() -> None:
+def test_M5_a_preflight_on_a_wsgi_host_reaches_the_application_of_its_requested_method() -> None:
     adapter = WSGIAdapter(Router(Route("/a", channels_app, methods=("PUT",)), default=wsgi_app))
     fields = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"}
     assert on_wsgi(adapter, "/a", method="OPTIONS", **fields)[0] == "channels"
@@ -60,7 +60,7 @@ def test_M5_a_preflight_on_a_wsgi_host_goes_where_its_method_would_go() -> None:
     ("script_name", "path_info", "status"),
     [("", "", 200), ("/base", "", 404), ("", "a/x", 404), ("/base", "a/x", 200), ("", "/a/\u20ac", 200)],
 )
-def test_M33_paths_of_odd_hosts_are_the_same_for_applications_of_every_kind(
+def test_M33_unusual_path_from_a_wsgi_host_is_routed_the_same_for_every_kind_of_application(
     script_name: str, path_info: str, status: int
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -74,7 +74,7 @@ def test_M33_paths_of_odd_hosts_are_the_same_for_applications_of_every_kind(
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "wsgi"), (100, "channels")])
-def test_M36_a_shift_on_a_wsgi_host_has_the_place_of_its_entry(weight: int, kind: str) -> None:
+def test_M36_an_application_of_a_shift_gets_the_root_path_of_its_mount_on_a_wsgi_host(weight: int, kind: str) -> None:
     shift = Shift(wsgi_app, channels_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"
@@ -87,7 +87,7 @@ def test_M41_the_key_of_a_request_on_a_wsgi_host_decides() -> None:
     assert [on_wsgi(adapter, "/x", HTTP_COOKIE=text)[0] for text in ("v=", f"a=b; v={visitor}")] == ["wsgi", "channels"]
 
 
-def test_M64_a_handshake_on_a_wsgi_host_is_a_get() -> None:
+def test_M64_a_websocket_handshake_on_a_wsgi_host_is_routed_as_a_GET_request() -> None:
     adapter = WSGIAdapter(Router(Route("/live", channels_app, protocol="websocket"), default=wsgi_app))
     assert on_wsgi(adapter, "/live", HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade") == ["wsgi", "", "/live"]
 
@@ -105,7 +105,7 @@ def test_M61_a_wsgi_application_is_called_on_the_hosts_thread() -> None:
     assert threads == [threading.get_ident()] * 3
 
 
-def test_M61_a_route_passes_on_the_hosts_own_environ_and_a_mount_a_copy() -> None:
+def test_M61_a_route_passes_the_hosts_environ_and_a_mount_passes_a_copy() -> None:
     seen: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -144,7 +144,7 @@ def test_M61_all_applications_are_started_before_the_first_request() -> None:
     assert events == ["live started", "pages started", "pages called", "live called"]
 
 
-def test_an_exception_of_a_wsgi_application_is_raised_to_the_host_as_it_is() -> None:
+def test_an_exception_of_a_routed_wsgi_application_is_raised_to_the_host_unchanged() -> None:
     def failing(environ: Any, start_response: Any) -> list[bytes]:
         raise OSError("of the application")
 
@@ -209,7 +209,9 @@ async def on_asgi(adapter: Any, path: str, root_path: str = "", **changes: Any) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("root_path", "cut"), [("", False), ("/base", False), ("/base", True)])
-async def test_M13_root_and_path_of_each_kind_on_an_asgi_host(kind: str, root_path: str, cut: bool) -> None:
+async def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_an_asgi_host(
+    kind: str, root_path: str, cut: bool
+) -> None:
     app = KINDS[kind]
     adapter = ASGI3Adapter(Router(Route("/shop/*", app), Mount("/in", Router(Mount("/in", app)))))
     sent = "" if cut else root_path
@@ -246,7 +248,7 @@ async def test_M10_an_unknown_websocket_on_an_asgi_host_is_404() -> None:
         assert host.sent[0]["type"] == ("websocket.http.response.start" if first else "websocket.close")
 
 
-async def test_M62_an_asgi_application_has_the_hosts_receive_and_send() -> None:
+async def test_M62_an_asgi_application_is_called_with_the_hosts_receive_and_send() -> None:
     seen: list[Any] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -266,7 +268,7 @@ async def test_M62_an_asgi_application_has_the_hosts_receive_and_send() -> None:
 
 
 @pytest.mark.parametrize("app", [asgi3_app, channels_app])
-async def test_M62_a_websocket_has_the_place_of_its_entry(app: Any) -> None:
+async def test_M62_a_websocket_application_gets_the_root_path_of_its_mount(app: Any) -> None:
     adapter = ASGI3Adapter(Router(Mount("/live", app)))
     host = Host({"type": "websocket.connect"})
     await adapter({**WEBSOCKET, "path": "/live/x", "raw_path": b"/live/x"}, host.receive, host.send)
@@ -274,7 +276,7 @@ async def test_M62_a_websocket_has_the_place_of_its_entry(app: Any) -> None:
     assert json.loads(host.sent[1]["text"])[1:] == ["/live", "/live/x"]
 
 
-async def test_M62_the_lifespan_reaches_all_applications_in_order_with_states_of_their_own() -> None:
+async def test_M62_the_applications_of_a_router_run_their_lifespans_in_order_with_separate_states() -> None:
     events: list[Any] = []
 
     def application(name: str) -> Any:
@@ -316,7 +318,7 @@ async def test_M62_the_lifespan_reaches_all_applications_in_order_with_states_of
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-async def test_M26_allowed_origins_hold_for_asgi_applications_of_a_router() -> None:
+async def test_M26_allowed_origins_apply_to_asgi_applications_of_a_router() -> None:
     adapter = ASGI3Adapter(Router(default=asgi3_app), allowed_origins=["https://a.example"])
     headers = [(b"host", b"b.example"), (b"origin", b"https://b.example")]
     host = Host({"type": "websocket.connect"})

@@ -25,7 +25,7 @@ def test_exception_before_the_response_is_500(host: Host, error: str) -> None:
 
 @pytest.mark.parametrize("when", ["midway", "after"])
 @pytest.mark.parametrize("error", ERRORS)
-def test_iterable_is_closed_if_the_application_raises_later(host: Host, error: str, when: str) -> None:
+def test_iterable_is_closed_if_the_application_raises_during_the_response(host: Host, error: str, when: str) -> None:
     ask(host.port, f"/{error}-{when}?{error}-{when}")
     host.wait_for_line(f"{error}-{when} ended")
 

@@ -179,14 +179,14 @@ async def echo_pieces(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_content_is_read_as_it_arrives_if_wsgi_input_has_read1(known: bool) -> None:
+def test_request_content_is_read_as_it_arrives_if_wsgi_input_has_read1(known: bool) -> None:
     more = {"CONTENT_LENGTH": "19"} if known else {"wsgi.input_terminated": True}
     environ = environ_of("/", "POST", **{"wsgi.input": Arriving(b"first,", b"second,", b"third.")}, **more)
     answer = call(WSGIAdapter(echo_pieces, interface="asgi3"), environ, validate=False)
     assert [chunk for chunk in answer.chunks if chunk] == [b"first,", b"second,", b"third."]
 
 
-def test_content_is_read_by_read_if_read1_is_not_supported() -> None:
+def test_read_is_used_if_wsgi_input_does_not_support_read1() -> None:
     class ReadOnly(Arriving):
         read1 = io.BufferedIOBase.read1
 
@@ -292,7 +292,7 @@ def test_C12_forked_process_has_its_own_event_loop() -> None:
     assert exit_code_in_child(in_child) == 0
 
 
-def test_wsgi_adapter_rejects_an_ambiguous_application_when_it_is_made() -> None:
+def test_constructor_of_wsgi_adapter_rejects_an_ambiguous_application() -> None:
     with pytest.raises(Exception, match="not callable"):
         WSGIAdapter(3)  # type: ignore[arg-type]
 

@@ -100,7 +100,7 @@ def test_application_that_stops_the_event_loop_does_not_affect_other_requests() 
         assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_response_after_a_rejected_one_of_wrong_length_reaches_the_host() -> None:
+def test_response_that_replaces_a_rejected_response_reaches_the_host() -> None:
     async def app(message: Message, channels: Channels) -> None:
         try:
             await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
@@ -161,7 +161,7 @@ def test_application_may_send_all_content_of_a_response_without_content(method: 
     assert ended == [None]
 
 
-def test_204_has_no_content_length_and_HEAD_has_that_of_GET() -> None:
+def test_204_has_no_content_length_and_HEAD_has_the_content_length_of_GET() -> None:
     async def app(message: Message, channels: Channels) -> None:
         status = int(message["query_string"])
         await channels["reply"].send({"status": status, "headers": [[b"content-length", b"3"]], "content": b"abc"})
@@ -171,7 +171,7 @@ def test_204_has_no_content_length_and_HEAD_has_that_of_GET() -> None:
     assert (answer.headers, answer.content) == ([("content-length", "3")], b"")
 
 
-def test_HEAD_of_a_streamed_response_equals_that_of_a_complete_response() -> None:
+def test_HEAD_gets_the_same_fields_for_streamed_and_complete_responses() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["reply"].send({"content": b"abc"})
@@ -346,14 +346,14 @@ for _ in range(2):
 """
 
 
-def test_failing_shutdown_of_one_adapter_does_not_prevent_that_of_another() -> None:
+def test_failing_shutdown_of_one_adapter_does_not_prevent_the_shutdown_of_another() -> None:
     process = run_python(FAILING_SHUTDOWN)
     assert (process.stdout, process.returncode) == ("shut down\n" * 2, 0)
     assert process.stderr.count("exception in the application's shutdown") == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("not yet"), SystemExit(3), asyncio.CancelledError()])
-def test_failed_startup_raises_in_its_request_and_the_next_one_retries(error: BaseException) -> None:
+def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(error: BaseException) -> None:
     class App:
         starts = 0
 
@@ -383,14 +383,14 @@ def test_wsgi_adapter_called_on_its_own_loop_raises() -> None:
     assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_invalid_environ_raises_to_the_host_and_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_for_an_invalid_environ_is_raised_to_the_host_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AttributeError):
         WSGIAdapter(hello)({"SERVER_PROTOCOL": None}, ignore)
     assert caplog.messages == []
     assert call(WSGIAdapter(hello)).content == b"hello"
 
 
-def test_an_application_that_never_replies_is_500() -> None:
+def test_an_application_that_returns_without_a_reply_gives_500() -> None:
     async def app(message: Message, channels: Channels) -> None:
         return None
 
@@ -404,7 +404,7 @@ def nested(app: Callable[..., Any], depth: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_C9_adapters_nested_both_ways_do_not_block_each_other_with_one_thread_each(depth: int) -> None:
+def test_C9_nested_adapters_with_one_thread_each_do_not_deadlock(depth: int) -> None:
     app = nested(wsgi_apps.app, depth)
     with ThreadPoolExecutor(8) as threads:
         calls = [threads.submit(call, app, environ_of("/generator")) for _ in range(16)]

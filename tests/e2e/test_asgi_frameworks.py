@@ -88,7 +88,7 @@ def test_framework_stream_ends_when_its_client_disconnects(site: Host) -> None:
     site.wait_for_line("the endless stream has ended")
 
 
-def test_exception_of_a_view_is_the_frameworks_500(site: Host) -> None:
+def test_exception_of_a_view_gives_the_500_page_of_the_framework(site: Host) -> None:
     assert ask(site.port, "/fail").status == 500
     assert ask(site.port, "/json").status == 200
 
@@ -97,7 +97,7 @@ def test_framework_response_that_fails_midway_never_looks_complete(site: Host) -
     assert not ask(site.port, "/fail-midway").complete
 
 
-def test_unknown_path_is_the_frameworks_404(site: Host) -> None:
+def test_unknown_path_gives_the_404_page_of_the_framework(site: Host) -> None:
     assert ask(site.port, "/nowhere").status == 404
 
 

@@ -196,7 +196,7 @@ def test_without_redis_one_process_uses_memory_and_logs_one_line(document: Path)
 
 
 @pytest.mark.parametrize("asgi_worker", [False, True], ids=["ours", "gunicorn's"])
-def test_starlette_site_broadcasts_on_our_server_and_on_another(
+def test_starlette_site_broadcasts_on_our_server_and_on_another_server(
     asgi_worker: bool, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "site_app.py").write_text(STARLETTE)
@@ -230,7 +230,9 @@ def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, 
         assert WARNING not in server.stderr
 
 
-def test_B12_member_of_one_process_is_added_and_discarded_by_another(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_B12_one_process_adds_and_discards_a_member_that_lives_in_another_process(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
     (tmp_path / "inviting.py").write_text(INVITING)
     with ExitStack() as stack:
         first, second = (
@@ -251,7 +253,7 @@ def test_B12_member_of_one_process_is_added_and_discarded_by_another(tmp_path: P
         assert hear(guest, 1) == ["and again"]
 
 
-def test_restart_of_redis_is_one_gap_for_each_member(attentive: Path, redis_server: RedisServer) -> None:
+def test_restart_of_redis_reports_one_gap_to_each_member(attentive: Path, redis_server: RedisServer) -> None:
     with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server:
         with talk(server) as first, talk(server) as second:
             first.send("before")
@@ -268,7 +270,7 @@ def test_restart_of_redis_is_one_gap_for_each_member(attentive: Path, redis_serv
         assert "Traceback" not in server.stderr
 
 
-def test_member_that_was_added_before_redis_started_gets_later_messages(attentive: Path, tmp_path: Path) -> None:
+def test_member_added_before_redis_starts_gets_messages_sent_after_it(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()

@@ -81,7 +81,7 @@ def looks(page: Page) -> list[str]:
     ]
 
 
-def test_the_chat_of_make_run_is_a_page_of_the_site(browser: Browser) -> None:
+def test_chat_page_of_make_run_has_the_layout_of_the_site(browser: Browser) -> None:
     with running_server(EXAMPLES, "showcase:app", env={"PYTHONDONTWRITEBYTECODE": "1"}) as server:
         pages = [browser.new_page() for _ in range(2)]
         for page in pages:

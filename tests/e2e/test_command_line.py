@@ -131,7 +131,7 @@ def test_application_is_served_on_each_event_loop(folder: Path, loop: str) -> No
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_module_name_alone_serves_its_application_or_app(folder: Path, name: str) -> None:
+def test_module_name_without_attribute_serves_its_application_or_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")
@@ -190,7 +190,7 @@ def test_fd_option_serves_an_inherited_socket(folder: Path, option: str) -> None
             assert server.get(port=inherited.getsockname()[1]) == (200, "hello")
 
 
-def test_each_of_several_bind_options_is_served(folder: Path) -> None:
+def test_each_address_of_several_bind_options_is_served(folder: Path) -> None:
     with running_server(
         folder, "app:hello", "--bind", "127.0.0.1:0", "--bind", "unix:web.sock", "-b", "127.0.0.1:0", addresses=3
     ) as server:
@@ -592,34 +592,36 @@ def test_help_option_prints_no_warning(folder: Path) -> None:
 # From Python
 
 
-def test_run_serves_an_application(folder: Path) -> None:
+def test_uvicorn_run_serves_an_application(folder: Path) -> None:
     (folder / "start.py").write_text("import uvicorn\nfrom app import hello\n\nuvicorn.run(hello, port=0)\n")
     with running_server(folder, program=("start.py",)) as server:
         assert server.get() == (200, "hello")
         assert server.stop(signal.SIGINT) == 0
 
 
-def test_run_serves_an_application_by_its_name(folder: Path) -> None:
+def test_uvicorn_run_serves_an_application_given_by_name(folder: Path) -> None:
     (folder / "start.py").write_text("import uvicorn\n\nuvicorn.run('app:hello', host='127.0.0.1', port=0)\n")
     with running_server(folder, program=("start.py",)) as server:
         assert server.get() == (200, "hello")
 
 
-def test_run_returns_when_the_server_has_been_stopped(folder: Path) -> None:
+def test_uvicorn_run_returns_after_the_server_was_stopped(folder: Path) -> None:
     (folder / "start.py").write_text("import uvicorn\n\nuvicorn.run('app:hello', port=0)\nprint('and after that')\n")
     with running_server(folder, program=("start.py",)) as server:
         server.stop()
         assert server.stdout == "and after that\n"
 
 
-def test_run_exits_with_one_line_if_its_port_is_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_uvicorn_run_exits_with_one_line_if_the_port_is_in_use(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(SystemExit) as caught:
         uvicorn.run(hello, port=other.getsockname()[1], log_config=None)
     error = capsys.readouterr().err
     assert (caught.value.code, error.count("\n"), "in use" in error) == (2, 1, True)
 
 
-def test_run_exits_3_after_a_failed_startup(folder: Path) -> None:
+def test_uvicorn_run_exits_3_after_a_failed_startup(folder: Path) -> None:
     (folder / "start.py").write_text(
         "import uvicorn\n\nclass Failing:\n    async def startup(self):\n        raise RuntimeError('no database')\n\n"
         "    async def __call__(self, message, channels): ...\n\nuvicorn.run(Failing(), port=0)\n"
@@ -652,7 +654,7 @@ async def get(sock: socket.socket) -> bytes:
         writer.close()
 
 
-def test_serve_can_be_awaited_beside_other_tasks_until_should_exit() -> None:
+def test_server_serve_can_be_awaited_beside_other_tasks_until_should_exit() -> None:
     async def main() -> bytes:
         server, sock = listening(hello)
         serving = asyncio.create_task(server.serve([sock]))
@@ -664,7 +666,7 @@ def test_serve_can_be_awaited_beside_other_tasks_until_should_exit() -> None:
     assert asyncio.run(main()).endswith(b"hello")
 
 
-def test_serve_opens_the_sockets_of_its_configuration(folder: Path) -> None:
+def test_server_serve_opens_the_configured_sockets(folder: Path) -> None:
     path = folder / "web.sock"
 
     class Telling:
@@ -682,14 +684,14 @@ def test_serve_opens_the_sockets_of_its_configuration(folder: Path) -> None:
     assert found == [True]
 
 
-def test_serve_returns_if_should_exit_was_set_before_it() -> None:
+def test_server_serve_returns_at_once_if_should_exit_is_already_set() -> None:
     server, sock = listening(hello)
     server.should_exit = True
     asyncio.run(asyncio.wait_for(server.serve([sock]), LONGEST_WAIT))
     assert sock.fileno() == -1
 
 
-def test_started_stays_true_after_the_server_has_stopped() -> None:
+def test_server_started_stays_true_after_the_server_has_stopped() -> None:
     async def main() -> list[bool]:
         server, sock = listening(hello)
         told = [server.started]

@@ -192,7 +192,7 @@ def behind_nginx(folder: Path) -> Iterator[int]:
         yield port
 
 
-def test_nginx_passes_on_client_scheme_and_host(folder: Path) -> None:
+def test_nginx_forwards_the_client_address_the_scheme_and_the_host_field(folder: Path) -> None:
     with behind_nginx(folder) as port:
         for _ in range(2):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONGEST_WAIT)
@@ -200,7 +200,7 @@ def test_nginx_passes_on_client_scheme_and_host(folder: Path) -> None:
             assert read(connection) == (200, b"http 127.0.0.1 example.org:8080")
 
 
-def test_nginx_passes_websockets_of_its_own_pages_through(folder: Path) -> None:
+def test_nginx_forwards_websockets_from_pages_of_the_same_site(folder: Path) -> None:
     with behind_nginx(folder) as port:
         with connect(f"ws://127.0.0.1:{port}/", origin=Origin(f"http://127.0.0.1:{port}")) as client:
             client.send("hello")

@@ -126,13 +126,13 @@ def test_embedded_server_logs_the_same_lines_as_the_command(folder: Path) -> Non
         server.wait_for_line('"GET / HTTP/1.1" 200', "stdout")
 
 
-def test_program_continues_after_run_returns(folder: Path) -> None:
+def test_program_continues_after_uvicorn_run_returns(folder: Path) -> None:
     with running_server(folder, program=program(folder, ONE)) as server:
         assert server.stop() == 0
         assert "after" in server.stdout
 
 
-def test_run_of_a_server_raises_keyboard_interrupt_after_a_graceful_stop_by_ctrl_c(folder: Path) -> None:
+def test_server_run_raises_keyboard_interrupt_after_a_graceful_stop_by_ctrl_c(folder: Path) -> None:
     with running_server(folder, program=program(folder, INTERRUPTED)) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.stdout == "interrupted in run True None\n"
@@ -167,7 +167,9 @@ def test_signal_handler_of_the_program_is_called_after_the_server_has_stopped(fo
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_the_programs_handler_is_there_again_after_the_application_has_used_the_signal(folder: Path, loop: str) -> None:
+def test_signal_handler_of_the_program_is_restored_after_the_application_has_used_the_signal(
+    folder: Path, loop: str
+) -> None:
     with running_server(folder, program=program(folder, RELEASED.format(loop=loop))) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.stdout == "mine 2\nafter\n"

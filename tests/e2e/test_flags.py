@@ -308,13 +308,13 @@ def test_websocket_client_that_answers_no_ping_is_closed_with_1011(folder: Path)
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_ws_none_switches_websockets_off(folder: Path) -> None:
+def test_ws_option_none_switches_websockets_off(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
 
 
-def test_ws_explicit_accept_rejects_a_websocket_that_the_application_does_not_accept(folder: Path) -> None:
+def test_ws_explicit_accept_option_rejects_a_websocket_that_the_application_does_not_accept(folder: Path) -> None:
     for server in serving(folder, "app", "--no-ws-implicit-accept"):
         with pytest.raises(InvalidStatus, match="403"):
             talk(server)

@@ -54,7 +54,7 @@ def refused_start(*arguments: str) -> tuple[int, str]:
 @covers("wsgi_app", "worker_class", "workers", "bind")
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
 @pytest.mark.parametrize("shape", ["plain", "two workers", "unix"])
-def test_consumers_of_the_first_readme_run_under_gunicorn(name: str, shape: str, tmp_path: Path) -> None:
+def test_consumers_of_the_original_readme_run_under_gunicorn(name: str, shape: str, tmp_path: Path) -> None:
     arguments = ["-b", f"unix:{tmp_path}/socket"] if shape == "unix" else []
     with running_gunicorn(SEEDS, f"consumers:{name}", *arguments, workers=2 if shape == "two workers" else 1) as server:
         with Client(server, path=f"{tmp_path}/socket" if shape == "unix" else "") as client:
@@ -63,7 +63,7 @@ def test_consumers_of_the_first_readme_run_under_gunicorn(name: str, shape: str,
 
 @covers("certfile", "keyfile")
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
-def test_consumers_of_the_first_readme_run_under_gunicorn_with_tls(
+def test_consumers_of_the_original_readme_run_under_gunicorn_with_tls(
     name: str, certificates: Certificates, tls: list[str]
 ) -> None:
     with running_gunicorn(SEEDS, f"consumers:{name}", *tls) as server:
@@ -80,7 +80,7 @@ def test_consumers_of_the_first_readme_run_under_gunicorn_with_tls(
         "uvicorn.workers.UvicornH11Worker",
     ],
 )
-def test_worker_is_found_by_its_other_names(worker_class: str) -> None:
+def test_gunicorn_finds_the_worker_by_its_other_names(worker_class: str) -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class=worker_class) as server:
         assert server.get()[0] == 200
 
@@ -88,7 +88,7 @@ def test_worker_is_found_by_its_other_names(worker_class: str) -> None:
 @pytest.mark.skipif(
     not entry_points(group="gunicorn.workers", name="uvicorn"), reason="this environment was made before it was one"
 )
-def test_worker_is_found_by_its_entry_point() -> None:
+def test_gunicorn_finds_the_worker_by_its_entry_point() -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class="egg:uvicorn#uvicorn") as server:
         assert server.get()[0] == 200
 
@@ -389,7 +389,7 @@ def test_wsgi_multiprocess_is_true_with_several_gunicorn_workers(tmp_path: Path,
         assert content_of(client.get()) == repr((workers > 1, True)).encode()
 
 
-def test_wsgi_file_longer_than_content_length_ends_there_and_keeps_the_connection(tmp_path: Path) -> None:
+def test_wsgi_file_longer_than_content_length_is_truncated_and_the_connection_stays_open(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '70000')])\n"

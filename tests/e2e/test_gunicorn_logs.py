@@ -158,7 +158,7 @@ def test_the_applications_output_goes_to_gunicorns_error_log_with_capture_output
         text_of(errors, "lifespan began")
 
 
-def test_USR1_reopens_the_logs(tmp_path: Path) -> None:
+def test_SIGUSR1_reopens_the_logs_of_gunicorn(tmp_path: Path) -> None:
     errors, access, address = tmp_path / "errors", tmp_path / "access", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--access-logfile", str(access))
     with running_gunicorn(HOSTED, "app:app", *arguments, said=False) as server:

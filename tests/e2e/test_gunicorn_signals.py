@@ -139,7 +139,7 @@ def test_killed_gunicorn_worker_loses_only_its_own_requests() -> None:
             assert server.get()[0] == 200
 
 
-def test_TTIN_and_TTOU_change_the_number_of_gunicorn_workers() -> None:
+def test_SIGTTIN_and_SIGTTOU_change_the_number_of_gunicorn_workers() -> None:
     with running_gunicorn(HOSTED, "app:app") as server:
         server.send_signal(signal.SIGTTIN)
         server.wait_for_workers(2)
@@ -219,7 +219,7 @@ def test_gunicorn_reload_setting_reloads_changed_code(changed: str, tmp_path: Pa
 # Stopping
 
 
-def test_TERM_finishes_requests_in_flight_under_gunicorn() -> None:
+def test_SIGTERM_finishes_requests_in_flight_under_gunicorn() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Waiting for connections to close")
@@ -228,7 +228,7 @@ def test_TERM_finishes_requests_in_flight_under_gunicorn() -> None:
 
 
 @covers("graceful_timeout")
-def test_TERM_resets_requests_that_outlast_the_grace_period() -> None:
+def test_SIGTERM_resets_gunicorn_requests_that_outlast_the_grace_period() -> None:
     with running_gunicorn(HOSTED, "app:app", "--graceful-timeout", "1") as server, Held(server) as held:
         assert server.stop() == 0
         assert held.receive() == b""
@@ -236,7 +236,7 @@ def test_TERM_resets_requests_that_outlast_the_grace_period() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_INT_and_QUIT_reset_requests_at_once_under_gunicorn(number: int) -> None:
+def test_SIGINT_and_SIGQUIT_reset_requests_at_once_under_gunicorn(number: int) -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         assert server.stop(number) == 0
         assert held.receive() == b""
@@ -259,7 +259,7 @@ def test_gunicorn_worker_with_a_blocked_event_loop_is_replaced(tmp_path: Path) -
         assert server.get()[0] == 200
 
 
-def test_WINCH_does_not_stop_a_gunicorn_worker() -> None:
+def test_SIGWINCH_does_not_stop_a_gunicorn_worker() -> None:
     with running_gunicorn(HOSTED, "app:app", "--log-level", "debug") as server:
         server.signal_worker(signal.SIGWINCH)
         server.wait_for_line("worker: SIGWINCH ignored.")

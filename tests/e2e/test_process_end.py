@@ -125,7 +125,7 @@ def test_failed_startup_exits_3_although_a_thread_still_runs(folder: Path) -> No
         assert WARNING in server.stderr
 
 
-def test_program_that_calls_run_waits_for_its_threads(folder: Path) -> None:
+def test_program_that_calls_uvicorn_run_waits_for_its_threads(folder: Path) -> None:
     (folder / "main.py").write_text(
         "import threading, time, uvicorn\n"
         "from uvicorn.server import process_end\n"

@@ -109,7 +109,7 @@ class Load(threading.Thread):
         self.join()
 
 
-def test_M31_hangup_under_load_with_open_websockets_fails_no_request(folder: Path) -> None:
+def test_M31_SIGHUP_under_load_with_open_websockets_fails_no_request(folder: Path) -> None:
     with (
         running_server(folder, "site_table", "--workers", "2", "--no-access-log") as server,
         ExitStack() as connections,
@@ -140,7 +140,7 @@ def test_M31_hangup_under_load_with_open_websockets_fails_no_request(folder: Pat
             ]  # fmt: skip
 
 
-def test_M63_the_gunicorn_worker_serves_a_table_and_its_log_has_each_request(folder: Path) -> None:
+def test_M63_the_gunicorn_worker_serves_a_router_and_logs_each_request(folder: Path) -> None:
     with running_gunicorn(folder, "site_table", "--access-logfile", "-", "--access-logformat", "%(s)s %(U)s") as server:
         for path, name in PATHS.items():
             assert server.get(path) == (200, name)

@@ -51,7 +51,7 @@ def pieces(content: bytes) -> Iterator[bytes]:
         yield content[start : start + 50_000]
 
 
-def test_seed_hello_world(loop: str) -> None:
+def test_seed_hello_world_is_served(loop: str) -> None:
     for server in serving("hello_world", loop):
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"Hello, world")

@@ -118,7 +118,7 @@ def test_D15_tls_handshake_has_a_deadline(made: Certificates, tmp_path: Path) ->
         assert plain.recv(1) == b""
 
 
-def test_hangup_reloads_the_certificates(server: ServerProcess, made: Certificates) -> None:
+def test_SIGHUP_reloads_the_certificates(server: ServerProcess, made: Certificates) -> None:
     before = serial_of(server, made.client())
     made.issue()
     server.send_signal(signal.SIGHUP)
@@ -126,14 +126,14 @@ def test_hangup_reloads_the_certificates(server: ServerProcess, made: Certificat
     assert serial_of(server, made.client()) != before
 
 
-def test_hangup_with_broken_certificates_keeps_the_old_ones(server: ServerProcess, made: Certificates) -> None:
+def test_SIGHUP_with_invalid_certificates_keeps_the_old_certificates(server: ServerProcess, made: Certificates) -> None:
     made.chain.write_text("Hello")
     server.send_signal(signal.SIGHUP)
     server.wait_for_line("cannot reload certificates")
     assert ask(server, made.client()) == b"https "
 
 
-def test_hangup_with_a_certificate_that_does_not_match_its_key_keeps_the_old_ones(
+def test_SIGHUP_with_a_certificate_of_another_key_keeps_the_old_certificate(
     server: ServerProcess, made: Certificates, tmp_path: Path
 ) -> None:
     before = serial_of(server, made.client())
@@ -146,7 +146,7 @@ def test_hangup_with_a_certificate_that_does_not_match_its_key_keeps_the_old_one
     assert serial_of(server, made.client()) == before
 
 
-def test_hangup_makes_workers_reload_the_certificates(made: Certificates, tmp_path: Path) -> None:
+def test_SIGHUP_makes_workers_reload_the_certificates(made: Certificates, tmp_path: Path) -> None:
     with running_server(
         tmp_path, "app:app", "--ssl-certfile", "chain.pem", "--ssl-keyfile", "key.pem", "--workers", "2"
     ) as server:

@@ -89,7 +89,7 @@ def test_workers_serve_a_unix_socket_and_the_supervisor_removes_it(folder: Path)
     assert not (folder / "app.sock").exists()
 
 
-def test_run_with_workers_needs_no_main_guard(folder: Path) -> None:
+def test_uvicorn_run_with_workers_needs_no_main_guard(folder: Path) -> None:
     (folder / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0, workers=2)\n")
     with running_server(folder, program=["main.py"]) as server:
         wait_until_ready(server, 2)
@@ -191,7 +191,7 @@ def test_workers_stop_when_their_supervisor_has_been_killed(server: ServerProces
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_ttin_and_ttou_change_the_number_of_workers(server: ServerProcess) -> None:
+def test_SIGTTIN_and_SIGTTOU_change_the_number_of_workers(server: ServerProcess) -> None:
     server.send_signal(signal.SIGTTIN)
     wait_until_ready(server, 3)
     assert "workers: 3" in server.stderr
@@ -201,7 +201,7 @@ def test_ttin_and_ttou_change_the_number_of_workers(server: ServerProcess) -> No
     assert answering(server) in workers(server)[:2]
 
 
-def test_last_worker_is_not_removed_by_ttou(folder: Path) -> None:
+def test_last_worker_is_not_removed_by_SIGTTOU(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)
         server.send_signal(signal.SIGTTOU)
@@ -241,7 +241,7 @@ class Load(threading.Thread):
         self.join()
 
 
-def test_hangup_replaces_workers_one_by_one_and_loses_no_request(server: ServerProcess) -> None:
+def test_SIGHUP_replaces_workers_one_by_one_and_loses_no_request(server: ServerProcess) -> None:
     before = workers(server)
     load = Load(server)
     try:
@@ -256,7 +256,7 @@ def test_hangup_replaces_workers_one_by_one_and_loses_no_request(server: ServerP
     assert after not in before
 
 
-def test_hangup_keeps_the_old_workers_if_the_new_application_does_not_start(
+def test_SIGHUP_keeps_the_old_workers_if_the_new_application_does_not_start(
     server: ServerProcess, folder: Path
 ) -> None:
     (folder / "app.py").write_text("syntax error")

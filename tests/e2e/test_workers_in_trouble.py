@@ -107,7 +107,7 @@ def test_D13_sigterm_to_the_process_group_finishes_requests_in_flight(folder: Pa
         assert server.wait() == 0
 
 
-def test_second_hangup_replaces_the_workers_that_the_first_one_started(server: ServerProcess, folder: Path) -> None:
+def test_second_SIGHUP_replaces_the_workers_that_the_first_SIGHUP_started(server: ServerProcess, folder: Path) -> None:
     before = workers(server)
     (folder / "wait").touch()
     server.send_signal(signal.SIGHUP)
@@ -122,7 +122,7 @@ def test_second_hangup_replaces_the_workers_that_the_first_one_started(server: S
     assert len(workers(server)) == 4
 
 
-def test_replacement_that_hangs_during_startup_is_stopped_at_the_next_hangup(folder: Path) -> None:
+def test_new_worker_that_hangs_during_its_startup_is_stopped_at_the_next_SIGHUP(folder: Path) -> None:
     with running_server(folder, "app:stuck", "--workers", "2", "--no-access-log") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -134,7 +134,7 @@ def test_replacement_that_hangs_during_startup_is_stopped_at_the_next_hangup(fol
         assert answering(server) in workers(server)[2:]
 
 
-def test_hangup_before_the_first_worker_is_ready_restarts_it(folder: Path) -> None:
+def test_SIGHUP_before_the_first_worker_is_ready_restarts_the_worker(folder: Path) -> None:
     (folder / "wait").touch()
     with running_server(folder, "app:app", "--workers", "2", addresses=0) as server:
         server.wait_for_line("waiting")
@@ -162,7 +162,7 @@ def test_signal_during_a_rolling_restart_stops_all_workers(server: ServerProcess
     assert server.stop(signal.SIGTERM) == 0
 
 
-def test_ttou_during_the_replacement_of_a_worker_removes_one(folder: Path) -> None:
+def test_SIGTTOU_during_the_replacement_of_a_worker_removes_one_worker(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--limit-max-requests", "1") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -176,7 +176,7 @@ def test_ttou_during_the_replacement_of_a_worker_removes_one(folder: Path) -> No
         assert "aborted" not in server.stderr
 
 
-def test_ttin_and_ttou_in_quick_succession_end_at_the_right_number(server: ServerProcess) -> None:
+def test_SIGTTIN_and_SIGTTOU_in_quick_succession_end_at_the_right_number_of_workers(server: ServerProcess) -> None:
     for count in range(1, 5):
         server.send_signal(signal.SIGTTIN)
         server.wait_for_line("INFO    workers: 3", count=count)

@@ -194,7 +194,7 @@ async def test_closed_acceptor_leaves_no_reader_in_the_event_loop() -> None:
             assert not context.loop.remove_reader(number)
 
 
-async def test_sockets_of_an_acceptor_has_its_listening_socket_until_it_is_closed() -> None:
+async def test_sockets_attribute_of_an_acceptor_is_empty_after_close() -> None:
     with listening() as sock:
         async with accepting(sock) as (acceptor, _):
             before = acceptor.sockets

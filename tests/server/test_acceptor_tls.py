@@ -142,7 +142,9 @@ async def test_D15_tls_handshake_ends_at_the_deadline_of_the_request_head(made: 
         assert await end_of(reader) == b""
 
 
-async def test_D15_tls_handshake_ends_at_its_own_deadline_if_that_is_shorter(made: Certificates) -> None:
+async def test_D15_tls_handshake_ends_at_the_handshake_deadline_if_the_head_deadline_is_later(
+    made: Certificates,
+) -> None:
     async with serving(made, ssl_handshake_timeout=0.1) as server, plain_client(server) as (reader, _):
         assert await end_of(reader) == b""
 

@@ -38,7 +38,7 @@ class PlainConnection(TransportConnection):
         return self._has_stalled(unsent)
 
 
-async def test_drain_returns_at_once_while_writing_is_not_paused() -> None:
+async def test_drain_call_returns_at_once_while_writing_is_not_paused() -> None:
     await asyncio.wait_for(PlainConnection(Conversation(hello)).drain(), 10)
 
 
@@ -63,7 +63,7 @@ async def test_a_cancelled_drain_call_leaves_no_waiter_behind() -> None:
     assert not connection._drainers
 
 
-async def test_last_send_is_none_unless_writing_is_paused() -> None:
+async def test_last_send_callback_is_none_unless_writing_is_paused() -> None:
     connection = PlainConnection(Conversation(hello))
     assert connection.last_send() is None
     connection.pause_writing()

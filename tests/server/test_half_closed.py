@@ -35,7 +35,7 @@ class Waiting:
             raise
 
 
-async def test_on_close_is_called_when_the_client_closes_its_side() -> None:
+async def test_on_close_callback_is_called_when_the_client_closes_its_side() -> None:
     app = Waiting()
     conversation = Conversation(app)
     conversation.send(GET)
@@ -47,7 +47,7 @@ async def test_on_close_is_called_when_the_client_closes_its_side() -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_on_close_registered_after_the_client_closed_its_side_is_called_at_once() -> None:
+async def test_on_close_callback_is_called_at_once_if_the_client_has_already_closed_its_side() -> None:
     called: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

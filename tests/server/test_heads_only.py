@@ -114,7 +114,7 @@ async def test_pipelined_request_cancels_the_handler_that_continues_after_a_resp
     assert (app.running, len(conversation.responses(*["HEAD"] * 20, "GET"))) == (0, 21)
 
 
-async def test_content_sent_after_a_response_to_head_is_dropped_without_a_log_line(
+async def test_content_sent_after_a_response_to_HEAD_is_dropped_without_a_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Endless()
@@ -199,7 +199,7 @@ async def test_wsgi_iterable_is_closed_after_a_response_without_content() -> Non
     await conversation.interface.shutdown(0)
 
 
-async def test_wsgi_write_after_a_response_to_head_drops_content_and_raises_once_cancelled() -> None:
+async def test_wsgi_write_after_a_response_to_HEAD_drops_content_and_raises_after_the_cancellation() -> None:
     writes = 0
     raised: list[type[BaseException]] = []
 
@@ -228,7 +228,7 @@ async def test_wsgi_write_after_a_response_to_head_drops_content_and_raises_once
     await conversation.interface.shutdown(0)
 
 
-async def test_synchronous_consumer_continues_after_a_response_to_head_until_cancelled() -> None:
+async def test_synchronous_consumer_continues_after_a_response_to_HEAD_until_its_cancellation() -> None:
     sent = 0
     raised: list[type[BaseException]] = []
 
@@ -259,7 +259,7 @@ async def test_synchronous_consumer_continues_after_a_response_to_head_until_can
     await conversation.interface.shutdown(0)
 
 
-async def test_coroutine_consumer_continues_after_a_response_to_head_until_the_next_request() -> None:
+async def test_coroutine_consumer_continues_after_a_response_to_HEAD_until_the_next_request() -> None:
     running = 0
 
     async def app(message: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ async def test_failed_stream_to_an_http_1_0_client_is_reset_so_that_it_looks_inc
     assert conversation.transport.aborted
 
 
-async def test_response_to_head_is_followed_by_the_next_response() -> None:
+async def test_response_to_HEAD_is_followed_by_the_next_response() -> None:
     conversation = Conversation(echo)
     conversation.send(request(b"HEAD / HTTP/1.1") + GET)
     await settle()
@@ -150,7 +150,7 @@ async def test_receive_of_an_ended_exchange_does_not_affect_the_next_request() -
     await conversation.lose()
 
 
-async def test_all_tasks_that_wait_in_send_are_woken() -> None:
+async def test_all_waiting_sends_return_when_the_client_reads_again() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         reply.send({"status": 200, "content": b"x" * 100000, "more_content": True})
@@ -195,7 +195,7 @@ async def test_connection_is_closed_silently_if_the_client_ends_in_the_middle_of
     assert conversation.statuses == [200]
 
 
-async def test_connection_with_an_incomplete_pipelined_head_is_closed_after_the_response_before() -> None:
+async def test_connection_with_an_incomplete_pipelined_head_is_closed_after_the_previous_response() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -211,7 +211,7 @@ async def test_connection_with_an_incomplete_pipelined_head_is_closed_after_the_
     assert conversation.transport.closing
 
 
-async def test_malformed_pipelined_request_is_rejected_after_the_response_before_it() -> None:
+async def test_malformed_pipelined_request_is_rejected_after_the_previous_response() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -368,7 +368,7 @@ async def test_D7_later_requests_of_a_client_that_does_not_read_are_not_served()
     assert conversation.transport.closing
 
 
-async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_responses_before_it() -> None:
+async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_previous_responses() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET + b"\0")
@@ -381,7 +381,7 @@ async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_respo
     await conversation.lose()
 
 
-async def test_D7_connection_that_is_lost_while_requests_are_held_back_serves_none_of_them() -> None:
+async def test_D7_requests_held_back_are_not_served_after_the_connection_is_lost() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET * 3)
@@ -480,7 +480,7 @@ async def test_pipelined_head_larger_than_the_read_buffer_is_served() -> None:
     assert conversation.statuses == [200, 200]
 
 
-async def test_reading_pauses_for_the_content_of_a_request_behind_one_that_is_answered_at_once() -> None:
+async def test_reading_pauses_for_the_content_of_the_second_pipelined_request() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -609,7 +609,7 @@ async def test_lost_connection_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-async def test_failed_tick_of_a_connection_does_not_prevent_ticks_of_others(
+async def test_failed_tick_of_one_connection_does_not_prevent_the_ticks_of_other_connections(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = Conversation(hello)

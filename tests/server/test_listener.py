@@ -75,7 +75,7 @@ def folder() -> Iterator[Path]:
         ("fd://0", Address(descriptor=0)),
     ],
 )
-def test_parse_bind_reads_addresses_in_gunicorns_syntax(text: str, address: Address) -> None:
+def test_bind_address_is_parsed_in_gunicorns_syntax(text: str, address: Address) -> None:
     assert parse_bind(text) == address
 
 
@@ -114,7 +114,7 @@ def test_malformed_bind_address_is_quoted_in_the_error_with_the_expected_form(te
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8001", "[::1]:8001", "unix:/run/web.sock", "fd://3"])
-def test_text_of_an_address_is_the_bind_that_it_was_parsed_from(text: str) -> None:
+def test_text_of_an_address_is_the_bind_option_that_it_was_parsed_from(text: str) -> None:
     assert str(parse_bind(text)) == text
 
 
@@ -183,7 +183,7 @@ def test_missing_address_of_a_host_name_is_skipped_if_another_can_be_opened(monk
 # What cannot be listened on
 
 
-def test_error_for_a_port_in_use_names_it_and_the_remedy() -> None:
+def test_error_for_a_port_in_use_names_the_port_and_the_remedy() -> None:
     with listening(ANY_PORT) as [sock]:
         port = sock.getsockname()[1]
         assert complaint(Address("127.0.0.1", port)) == (
@@ -192,20 +192,20 @@ def test_error_for_a_port_in_use_names_it_and_the_remedy() -> None:
         )
 
 
-def test_error_for_an_address_given_twice_names_it() -> None:
+def test_error_for_an_address_given_twice_names_the_address() -> None:
     with listening(ANY_PORT) as [sock]:
         port = sock.getsockname()[1]
     assert f"cannot listen on 127.0.0.1:{port}: " in complaint(*2 * [Address("127.0.0.1", port)])
 
 
-def test_error_for_an_address_that_the_machine_lacks_names_it() -> None:
+def test_error_for_an_address_of_another_machine_names_the_address() -> None:
     # TEST-NET-1 (RFC 5737): nobody's address.
     assert complaint(Address("192.0.2.1", 0)) == (
         "cannot listen on 192.0.2.1:0: this machine has no such address; 0.0.0.0 means all of its addresses"
     )
 
 
-def test_error_for_an_unknown_host_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_an_unknown_host_name_contains_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*arguments: object, **options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -218,14 +218,16 @@ def test_invalid_host_name_is_reported_as_unknown() -> None:
     assert "is unknown" in complaint(Address("x" * 64 + ".example", 8000))
 
 
-def test_failure_of_one_address_closes_the_sockets_of_the_others(folder: Path) -> None:
+def test_failure_of_one_address_closes_the_sockets_of_the_other_addresses(folder: Path) -> None:
     path = folder / "web.sock"
     complaint(Address(path=str(path)), Address("192.0.2.1", 0))
     assert not path.exists()
 
 
 @needs_ipv6
-def test_failure_of_one_address_of_a_host_name_closes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_one_address_of_a_host_name_closes_the_sockets_of_its_other_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # A socket that is left open is a ResourceWarning, which fails the test.
     with listening(ANY_PORT) as [sock]:
         names = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, sock.getsockname())]
@@ -249,14 +251,14 @@ def test_new_unix_socket_has_mode_0666(folder: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
 
 
-def test_close_sockets_removes_the_file_of_a_unix_socket(folder: Path) -> None:
+def test_file_of_a_unix_socket_is_removed_by_close_sockets(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         pass
     assert not path.exists()
 
 
-def test_close_sockets_removes_a_relative_unix_socket_after_a_change_of_folder(
+def test_relative_unix_socket_is_removed_after_a_change_of_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -265,14 +267,14 @@ def test_close_sockets_removes_a_relative_unix_socket_after_a_change_of_folder(
     assert not (folder / "web.sock").exists()
 
 
-def test_close_sockets_ignores_a_missing_unix_socket_file(folder: Path) -> None:
+def test_missing_unix_socket_file_is_ignored_by_close_sockets(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         path.unlink()
     assert not path.exists()
 
 
-def test_close_sockets_leaves_a_unix_socket_file_that_another_server_has_replaced(folder: Path) -> None:
+def test_unix_socket_file_that_another_server_has_replaced_is_not_removed(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         # Kept under another name, so that the new file cannot have the same inode.
@@ -290,7 +292,7 @@ def test_a_stale_unix_socket_is_replaced(folder: Path) -> None:
         client.connect(str(path))
 
 
-def test_new_unix_socket_gets_the_permissions_of_the_stale_one(folder: Path) -> None:
+def test_new_unix_socket_gets_the_permissions_of_the_stale_unix_socket(folder: Path) -> None:
     path = folder / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -299,7 +301,7 @@ def test_new_unix_socket_gets_the_permissions_of_the_stale_one(folder: Path) -> 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_error_for_a_unix_socket_in_use_names_it_and_the_remedy(folder: Path) -> None:
+def test_error_for_a_unix_socket_in_use_names_the_socket_and_the_remedy(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         assert complaint(Address(path=str(path))).startswith(
@@ -322,7 +324,7 @@ def test_file_other_than_a_socket_is_not_replaced(folder: Path) -> None:
     assert path.read_text() == "Dear diary"
 
 
-def test_error_for_a_path_that_is_not_a_socket_names_it(folder: Path) -> None:
+def test_error_for_a_path_that_is_not_a_socket_names_the_path(folder: Path) -> None:
     path = folder / "diary.txt"
     path.write_text("Dear diary")
     assert complaint(Address(path=str(path))) == (
@@ -330,12 +332,12 @@ def test_error_for_a_path_that_is_not_a_socket_names_it(folder: Path) -> None:
     )
 
 
-def test_error_for_a_unix_socket_in_a_missing_folder_names_it(folder: Path) -> None:
+def test_error_for_a_unix_socket_in_a_missing_folder_names_the_socket(folder: Path) -> None:
     path = folder / "nowhere" / "web.sock"
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: No such file or directory; ")
 
 
-def test_error_for_a_unix_socket_below_a_file_names_it(folder: Path) -> None:
+def test_error_for_a_unix_socket_below_a_file_names_the_socket(folder: Path) -> None:
     (folder / "diary.txt").write_text("Dear diary")
     path = folder / "diary.txt" / "web.sock"
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")
@@ -388,7 +390,7 @@ def test_an_inherited_unix_socket_is_not_removed(folder: Path) -> None:
     assert path.exists()
 
 
-def test_error_for_a_closed_descriptor_names_it() -> None:
+def test_error_for_a_closed_descriptor_names_the_descriptor() -> None:
     with tempfile.TemporaryFile() as file:
         number = file.fileno()
     assert complaint(Address(descriptor=number)) == (
@@ -396,7 +398,7 @@ def test_error_for_a_closed_descriptor_names_it() -> None:
     )
 
 
-def test_error_for_a_descriptor_of_a_file_names_it() -> None:
+def test_error_for_a_descriptor_of_a_file_names_the_descriptor() -> None:
     with tempfile.TemporaryFile() as file:
         assert complaint(Address(descriptor=file.fileno())).startswith(f"cannot listen on fd://{file.fileno()}: ")
 
@@ -415,7 +417,7 @@ def test_inherited_datagram_socket_is_rejected() -> None:
         assert "expected a stream socket" in complaint(Address(descriptor=inherited.fileno()))
 
 
-def test_error_for_an_inherited_socket_that_cannot_listen_names_it() -> None:
+def test_error_for_an_inherited_socket_that_cannot_listen_names_the_descriptor() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         assert f"fd://{client.fileno()}" in complaint(Address(descriptor=client.fileno()))
 
@@ -445,12 +447,12 @@ def test_a_unix_socket_is_described_by_its_path(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "mode"), [("", None), ("660", 0o660), ("0600", 0o600), ("0o770", 0o770)])
-def test_parse_mode_reads_octal_digits(text: str, mode: int | None) -> None:
+def test_uds_mode_is_parsed_from_octal_digits(text: str, mode: int | None) -> None:
     assert parse_mode(text) == mode
 
 
 @pytest.mark.parametrize("text", ["66", "888", "rw", "6660", "-660"])
-def test_parse_mode_rejects_anything_but_three_octal_digits(text: str) -> None:
+def test_uds_mode_other_than_three_octal_digits_is_rejected(text: str) -> None:
     with pytest.raises(ConfigError, match="uds_mode: expected three octal digits such as 660, got"):
         parse_mode(text)
 

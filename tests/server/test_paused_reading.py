@@ -101,7 +101,7 @@ class Transport(asyncio.Transport):
         super().__init__({"socket": sock})
 
 
-def test_peer_state_distinguishes_half_closed_connected_and_reset_clients() -> None:
+def test_kernel_state_of_half_closed_connected_and_reset_clients_is_distinguished() -> None:
     here, there = tcp_pair()
     transport = Transport(here)
     there.sendall(b"unread")

@@ -38,7 +38,7 @@ def test_place_of_a_thread_is_shown_on_one_line(thread: threading.Thread) -> Non
     assert places([thread]).startswith("line\\nfeed at ")
 
 
-def test_places_lists_at_most_twenty_threads(thread: threading.Thread) -> None:
+def test_list_of_running_threads_has_at_most_twenty_entries(thread: threading.Thread) -> None:
     assert places([thread] * 23).endswith("; and 3 more")
 
 

@@ -122,7 +122,7 @@ def test_C7_client_is_the_last_address_that_is_not_a_trusted_proxy(forwarded_for
     assert client_of("10.0.0.0/8", forwarded_for) == client
 
 
-def test_C7_with_all_peers_trusted_the_client_is_the_first_address() -> None:
+def test_C7_client_is_the_first_address_if_all_peers_are_trusted() -> None:
     assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
 
 

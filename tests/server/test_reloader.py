@@ -110,13 +110,13 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["app"], ["*.html", ".*"], ["*.py"], ["app"]),
     ],
 )
-def test_the_watched_folders_are_those_named_without_subfolders(
+def test_subfolders_of_a_named_folder_are_not_watched_separately(
     tree: Path, folders: list[str], includes: list[str], excludes: list[str], watched: list[str]
 ) -> None:
     assert reload_folders(folders, includes, excludes) == [(tree / name).resolve() for name in watched]
 
 
-def test_the_current_folder_is_watched_with_a_warning_if_no_named_one_exists(
+def test_the_current_folder_is_watched_with_a_warning_if_no_named_folder_exists(
     tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="uvicorn.error"):

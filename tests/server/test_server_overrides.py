@@ -27,7 +27,7 @@ async def test_on_tick_of_a_subclass_is_called_with_a_counter_until_it_returns_t
     assert counters == [0, 1, 2]
 
 
-async def test_a_subclass_with_on_tick_stops_when_it_should_exit() -> None:
+async def test_a_subclass_with_on_tick_stops_when_should_exit_is_set() -> None:
     class Ticking(uvicorn.Server):
         async def on_tick(self, counter: int) -> bool:
             self.should_exit = True

@@ -40,16 +40,16 @@ def test_minimum_rate_of_0_accepts_any_rate() -> None:
     assert set(reasons(*seconds_steady(1000, 1), least_rate=0)) == {""}
 
 
-def test_pause_of_content_is_rejected_after_the_idle_time() -> None:
+def test_client_that_pauses_its_content_is_rejected_after_the_idle_time() -> None:
     pause = [(1.0, 1_000_000)] * 21
     assert [bool(reason) for reason in reasons(*pause)] == [False] * 20 + [True]
 
 
-def test_reason_for_a_rejected_pause_has_its_length() -> None:
+def test_reason_for_a_rejected_pause_contains_the_length_of_the_pause() -> None:
     assert reasons((1.0, 0), (2.5, 0), idle_seconds=2.5)[-1] == "no request content for 2.5 seconds"
 
 
-def test_byte_of_content_restarts_the_idle_time() -> None:
+def test_received_byte_of_content_restarts_the_idle_time() -> None:
     steps = [(19.0, 1_000_000 + second) for second in range(10)]
     assert set(reasons(*steps)) == {""}
 

@@ -127,7 +127,7 @@ async def test_a_message_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_drain_waits_until_the_client_has_received_enough_or_has_disconnected(ending: str) -> None:
+async def test_drain_call_returns_when_the_client_has_received_enough_or_has_disconnected(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())
@@ -152,7 +152,7 @@ async def test_drain_waits_until_the_client_has_received_enough_or_has_disconnec
     await conversation.lose()
 
 
-async def test_drain_returns_at_once_for_a_client_that_keeps_up() -> None:
+async def test_drain_call_returns_at_once_for_a_client_that_keeps_up() -> None:
     conversation = await opened()
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)

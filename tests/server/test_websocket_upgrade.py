@@ -81,7 +81,7 @@ async def test_response_of_an_application_for_http_only_rejects_the_handshake() 
         ("http://example.org", "https://a.example", 403),
     ],
 )
-async def test_e1_handshake_of_a_page_of_another_host_is_rejected(
+async def test_e1_handshake_from_another_origin_is_rejected(
     origin: str | None, allowed: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = await opened(origin=origin, ws_allowed_origins=allowed)

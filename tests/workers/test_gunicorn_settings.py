@@ -57,7 +57,7 @@ def test_SCRIPT_NAME_in_the_environment_sets_the_root_path(
     assert settings_of().root_path == root_path
 
 
-def test_a_proxy_cuts_the_root_path_unless_it_is_from_SCRIPT_NAME(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_cuts_the_root_path_unless_SCRIPT_NAME_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCRIPT_NAME", raising=False)
     assert settings_of().root_path_cut == "yes"
     monkeypatch.setenv("SCRIPT_NAME", "/mounted")
@@ -68,7 +68,7 @@ def test_gunicorns_default_limits_of_a_head_do_not_narrow_ours() -> None:
     assert settings_of().limits == Limits()
 
 
-def test_a_changed_limit_of_header_fields_is_taken_over() -> None:
+def test_a_changed_gunicorn_limit_of_header_fields_is_applied() -> None:
     assert settings_of(limit_request_fields=7).limits.max_header_fields == 7
 
 

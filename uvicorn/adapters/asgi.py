@@ -105,8 +105,8 @@ class ASGIAdapter:
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
-        If the response is not complete, raises the application's exception. If hosts would misread its class, raises an
-        ApplicationError with the exception as the cause. Raises ResponseAborted if the response is aborted.
+        If the response is not complete, raises the application's exception. An exception that hosts would misread
+        becomes the cause of an ApplicationError. Raises ResponseAborted if the response is aborted.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":

@@ -76,9 +76,9 @@ class ASGI3Adapter:
         """Serve one request, one WebSocket, or the process's lifespan.
 
         If the response is not complete, raises the application's exception. The host logs the exception, and responds
-        or aborts. If hosts would misread the class of the exception, raises an ApplicationError with the exception as
-        the cause. Raises ResponseAborted if the response is aborted. Raises StartupError if the application's startup
-        fails. The next request retries the startup.
+        or aborts. An exception that hosts would misread becomes the cause of an ApplicationError. Raises
+        ResponseAborted if the response is aborted. Raises StartupError if the application's startup fails. The next
+        request retries the startup.
         """
         kind = scope["type"]
         if kind == "lifespan":

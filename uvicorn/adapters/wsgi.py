@@ -60,9 +60,9 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        If the response has not begun, raises the application's exception. If hosts would misread its class, raises an
-        ApplicationError with the exception as the cause. The iterable raises later exceptions. Raises StartupError if
-        the application's startup fails. The next request retries the startup.
+        If the response has not begun, raises the application's exception. An exception that hosts would misread becomes
+        the cause of an ApplicationError. The iterable raises later exceptions. Raises StartupError if the application's
+        startup fails. The next request retries the startup.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:

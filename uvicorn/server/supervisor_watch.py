@@ -86,6 +86,6 @@ class SupervisorWatch:
 
     def _say(self) -> None:
         logger.critical(
-            "the supervisor has died, and this worker does not stop; killing it, at %s",
+            "the supervisor has died, and this worker does not stop; killing it while it runs %s",
             places([threading.main_thread()]),
         )

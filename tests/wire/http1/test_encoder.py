@@ -86,13 +86,13 @@ def test_the_last_response_of_a_connection_has_connection_close() -> None:
 
 
 @pytest.mark.parametrize(("content", "expected"), [(b"hello", b"content-length: 5\r\n"), (b"", b"")])
-def test_a_response_to_head_has_the_content_length_that_get_would_have_if_it_is_known(
+def test_a_response_to_HEAD_has_the_content_length_of_GET_if_the_length_is_known(
     content: bytes, expected: bytes
 ) -> None:
     assert start(encoder(), content, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
 
 
-def test_a_response_to_head_keeps_the_applications_content_length() -> None:
+def test_a_response_to_HEAD_keeps_the_applications_content_length() -> None:
     head = start(encoder(), method="HEAD", headers=[(b"content-length", b"7")])
     assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
 
@@ -219,7 +219,7 @@ def test_invalid_trailers_raise(headers: Any, message: str) -> None:
         ({"status": 304}, None, b""),
     ],
 )
-def test_framing_around_returns_the_chunk_framing_for_content_sent_by_the_caller(
+def test_chunk_framing_is_returned_for_content_that_the_caller_sends_itself(
     changes: Any, framing: tuple[bytes, bytes] | None, end: bytes
 ) -> None:
     response = encoder()
@@ -228,13 +228,13 @@ def test_framing_around_returns_the_chunk_framing_for_content_sent_by_the_caller
     assert response.content(b"", more_content=False) == end
 
 
-def test_framing_around_an_empty_piece_is_empty() -> None:
+def test_chunk_framing_of_an_empty_piece_is_empty() -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_content_sent_by_the_caller_counts_towards_content_length() -> None:
+def test_content_that_the_caller_sends_itself_counts_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
@@ -245,7 +245,7 @@ def test_content_sent_by_the_caller_counts_towards_content_length() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Keep-Alive", b"transfer-encoding", b"te", b"upgrade", b"proxy-connection"])
-def test_a_hop_by_hop_field_is_dropped_and_named(name: bytes) -> None:
+def test_a_hop_by_hop_field_is_dropped_and_its_name_is_reported(name: bytes) -> None:
     response = encoder()
     assert start(response, headers=[[name, b"x"]]) == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
     assert response.dropped == (name.lower(),)

@@ -54,7 +54,7 @@ def test_chunked_content_has_no_known_length() -> None:
     assert (parser.content_length, parser.content_left) == (-1, -1)
 
 
-def test_parser_stops_after_a_message_until_next_message() -> None:
+def test_parser_stops_after_a_message_until_next_message_is_called() -> None:
     parser, log = parse(request() + request(b"GET /2 HTTP/1.1"))
     assert (log.calls, parser.target) == (["request"], b"/")
     parser.next_message()
@@ -83,7 +83,7 @@ def test_large_head_is_freed_between_requests(stream: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_parser_holds_input_that_arrives_before_next_message() -> None:
+def test_parser_holds_input_that_arrives_before_the_call_of_next_message() -> None:
     parser, log = parse(request())
     parser.receive_data(request(b"GET /2 HTTP/1.1"))
     assert bytes(parser.buffer) == request(b"GET /2 HTTP/1.1")
@@ -121,7 +121,7 @@ def test_input_after_a_malformed_request_is_ignored() -> None:
     assert log.calls == []
 
 
-def test_input_after_stop_is_ignored() -> None:
+def test_input_after_the_parser_was_stopped_is_ignored() -> None:
     parser, log = parse(request(POST, b"content-length: 5", content=b"he"))
     parser.stop()
     parser.receive_data(b"llo" + request())
@@ -224,7 +224,7 @@ def test_meaning_of_a_head_does_not_depend_on_earlier_heads() -> None:
             assert meaning(parser) == alone[stream]
 
 
-def test_pairs_of_a_repeated_head_are_its_fields_and_never_those_of_another_head() -> None:
+def test_repeated_head_never_has_the_fields_of_another_head() -> None:
     first, second = request(), request(b"GET / HTTP/1.1", b"Cookie: a=b")
     parser, log = parse(first)
     pairs_of_each = [parser.pairs]

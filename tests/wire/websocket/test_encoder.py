@@ -47,7 +47,7 @@ def test_encoding_a_lone_surrogate_as_utf_8_raises() -> None:
         encode_utf8("\udc80")
 
 
-def test_the_valid_close_codes_are_those_of_rfc_6455_and_the_registry() -> None:
+def test_close_codes_of_rfc_6455_and_of_the_registry_are_valid() -> None:
     assert [code for code in range(3000) if is_close_code(code)] == [*range(1000, 1004), *range(1007, 1015)]
     assert all(is_close_code(code) for code in range(3000, 5000))
     assert not any(is_close_code(code) for code in (5000, 65535, -1, None, "1000"))
@@ -69,7 +69,7 @@ def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_forget_clears_frame_and_message_of_the_cache() -> None:
+def test_frame_cache_is_empty_after_forget() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
     cache.message, cache.frame = "a", frame(0x81, b"a")

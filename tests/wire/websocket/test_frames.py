@@ -215,7 +215,7 @@ def test_a_fault_that_arrives_during_a_pause_is_raised_by_resume() -> None:
     assert client.calls == [("text", "one")]
 
 
-def test_resume_with_an_empty_buffer_calls_nothing() -> None:
+def test_resumed_codec_with_an_empty_buffer_calls_nothing() -> None:
     client = Client()
     client.codec.pause()
     client.codec.pause()
