@@ -91,7 +91,7 @@ class MessageGateway(HTTPGateway):
         """React to an empty queue while the response is incomplete."""
 
     def end(self) -> None:
-        """End the exchange: stop sending and receiving."""
+        """End the exchange, and stop sending and receiving."""
         self.exchange.disconnect()
         if self._failure is not None:
             # The host abandoned the response before the exception was raised.
@@ -173,5 +173,5 @@ class MessageGateway(HTTPGateway):
             self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
-        """Receive content; set `_reading` to None at the end."""
+        """Receive content. Set `_reading` to None at the end."""
         raise NotImplementedError

@@ -61,7 +61,7 @@ class Acceptor:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening socket in a tuple, like `asyncio.Server.sockets`; empty after `close`."""
+        """A tuple with the listening socket, like `asyncio.Server.sockets`. The tuple is empty after `close`."""
         return (self._sock,) if self._is_open else ()
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class Acceptor:
             self.abort()
 
     def abort(self) -> None:
-        """Close the listening socket; the kernel resets the connections in its queue."""
+        """Close the listening socket. The kernel resets the connections in its queue."""
         if self._is_open:
             self._is_open = False
             self._pause()

@@ -29,7 +29,7 @@ _WARNINGS_A_SECOND: Final = 10
 
 
 def printable(text: str | bytes) -> str:
-    r"""Truncate `text` to 1,000 characters; escape quotes, backslashes and all but printable ASCII as `\xNN`."""
+    r"""Truncate `text` to 1,000 characters. Escape quotes, backslashes and all but printable ASCII as `\xNN`."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     cut = data[:_LONGEST]
     shown = cut.decode("ascii") if _HARMLESS.fullmatch(cut) else "".join(map(_ESCAPED.__getitem__, cut))
@@ -37,7 +37,7 @@ def printable(text: str | bytes) -> str:
 
 
 def peer_name(client: tuple[str, int] | None) -> str:
-    """Return `host:port`, or `[host]:port` for IPv6; "a local client" for a Unix socket."""
+    """Return `host:port`, or `[host]:port` for IPv6. For a client of a Unix socket, return "a local client"."""
     if client is None:
         return "a local client"
     host, port = client
@@ -53,10 +53,11 @@ def trace(client: tuple[str, int] | None, event: str) -> None:
 def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
     """Log one line for an exchange whose response has ended.
 
-    `sent` is the number of content bytes, `seconds` the duration, `outcome` why the response is incomplete, or empty.
+    `sent` is the number of content bytes, and `seconds` is the duration. `outcome` is the reason why the response is
+    incomplete, and is empty for a complete response.
 
-    `record.args` has five values, client, method, target, HTTP version and status, because other servers' access
-    formatters unpack exactly these. Size, duration and outcome are attributes of the record.
+    `record.args` has the client, the method, the target, the HTTP version and the status, because access formatters of
+    other servers unpack these five values. Size, duration and outcome are attributes of the record.
     """
     target, query = exchange.raw_path, exchange.query_string
     if query:

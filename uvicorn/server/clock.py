@@ -1,6 +1,6 @@
 """The server's clock: one tick a second, on which all connections check their deadlines.
 
-A timer for each request would cost more than calling the application; deadlines of seconds do not need one.
+A timer for each request would cost more than calling the application, and deadlines of seconds do not need timers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Clock:
         return self.now - since >= seconds + self._longest
 
     def monotonic(self) -> float:
-        """Return the monotonic time; tests override this."""
+        """Return the monotonic time. Tests override this method."""
         return time.monotonic()
 
     def unix_seconds(self) -> float:

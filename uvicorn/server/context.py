@@ -76,7 +76,7 @@ def keep_freed_memory() -> None:
 
 
 class ServerConfig(Protocol):
-    """The configuration that a server needs; `uvicorn.Config` is one."""
+    """The configuration that a server needs, such as `uvicorn.Config`."""
 
     @property
     def settings(self) -> Settings: ...

@@ -105,7 +105,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._written += len(data)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Have the kernel send a file after the unsent bytes; with TLS, read the file and send it as content."""
+        """Have the kernel send a file after the unsent bytes. With TLS, read the file and send it as content."""
         transport = self._transport
         sock = transport.get_extra_info("socket")
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
@@ -213,7 +213,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._content_sent += count
 
     def _update_reading(self) -> None:
-        """Pause reading while more than `read_buffer_bytes` are buffered; otherwise resume it."""
+        """Pause reading if more than `read_buffer_bytes` are buffered. Otherwise resume reading."""
         # In other phases the limits on heads suffice.
         if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:

@@ -181,7 +181,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _end_idle_stream(self) -> None:
-        """End an event stream that has been idle for some time; its client reconnects by itself."""
+        """End an event stream that has been idle for some time, because its client reconnects by itself."""
         exchange = self._exchange
         if (
             exchange is not None

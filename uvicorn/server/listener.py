@@ -88,7 +88,7 @@ def parse_bind(text: str) -> Address:
 
 
 def parse_mode(text: str) -> int | None:
-    """Parse octal permissions such as 660; return None for an empty text.
+    """Parse octal permissions such as 660. Return None for an empty text.
 
     Raises ConfigError unless the text has three octal digits. `0` or `0o` may stand before them.
     """

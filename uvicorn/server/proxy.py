@@ -140,7 +140,7 @@ def _address(text: str) -> _Address | None:
 
 
 def _host_and_port(hop: bytes) -> tuple[_Address, int] | None:
-    """Parse `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5`; the port is 0 if it is missing."""
+    """Parse `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5`. A missing port is 0."""
     text = hop.decode("latin-1")
     port = ""
     if text.startswith("["):

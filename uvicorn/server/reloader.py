@@ -58,9 +58,10 @@ def _resolved(folders: Sequence[Any]) -> set[Path]:
 
 
 class Selection:
-    """The files to watch: those in `folders` whose name or path matches one of `includes` and none of `excludes`.
+    """The files to watch in `folders`.
 
-    A pattern that is the path of a folder matches all files in it.
+    The name or path of a watched file matches one of `includes` and none of `excludes`. A pattern that is the path of a
+    folder matches all files in the folder.
     """
 
     def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
@@ -106,7 +107,7 @@ class Reloader(Supervisor):
         self._broken = False
 
     def run(self) -> int:
-        """Serve until a stop signal; return the exit code."""
+        """Serve until a stop signal. Return the exit code."""
         stop = threading.Event()
         arguments = (self._selection, self._interval, self._changed, stop)
         threading.Thread(target=self._watch, args=arguments, name="reloader", daemon=True).start()
@@ -197,7 +198,7 @@ def _watch_by_looking(
 
 
 def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
-    """Yield each selected file and its modification time; `chosen` caches which files are selected."""
+    """Yield each selected file and its modification time. `chosen` caches which files are selected."""
     for top in selection.folders:
         for folder, folders, files in os.walk(top):
             # Installed packages: there are thousands, and they change in installations only.

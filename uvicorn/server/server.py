@@ -40,7 +40,7 @@ _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 class Server:
     """Serves one application until `should_exit` is set, or SIGINT or SIGTERM arrives.
 
-    Requests in flight then have up to `graceful_seconds` to finish; a second signal, or `force_exit`, aborts them.
+    Requests in flight then have up to `graceful_seconds` to finish. A second signal or `force_exit` aborts them.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
@@ -82,7 +82,7 @@ class Server:
 
     @property
     def should_exit(self) -> bool:
-        """Whether to stop; may be set by any thread."""
+        """Whether to stop. Any thread may set it."""
         return self._should_exit
 
     @should_exit.setter
@@ -92,7 +92,7 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Whether to stop without waiting for requests in flight; may be set by any thread."""
+        """Whether to stop without waiting for requests in flight. Any thread may set it."""
         return self._force_exit
 
     @force_exit.setter
@@ -128,7 +128,7 @@ class Server:
                 await self._shut_down(0)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Start accepting connections: the first part of `serve`."""
+        """Start accepting connections. This is the first part of `serve`."""
         self.started = False
         interface = self.lifespan = self.lifespan or self.config.load()
         settings = self.config.settings
@@ -178,7 +178,7 @@ class Server:
             )
 
     async def main_loop(self) -> None:
-        """Wait until the server has to stop: the second part of `serve`."""
+        """Wait until the server has to stop. This is the second part of `serve`."""
         assert self._changed is not None, "main_loop comes after startup"
         settings = self.config.settings
         notify = self._notify if settings.callback_notify is not None else None
@@ -207,7 +207,7 @@ class Server:
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish requests in flight, then shut the application down: the third part of `serve`."""
+        """Finish requests in flight, then shut the application down. This is the third part of `serve`."""
         assert self._context is not None, "shutdown comes after startup"
         for acceptor in self.servers:
             acceptor.close()

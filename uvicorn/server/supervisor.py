@@ -90,7 +90,7 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        """Serve until a stop signal; return the exit code."""
+        """Serve until a stop signal. Return the exit code."""
         self._log_start()
         self._waking.setblocking(False)
         self._wakeup.setblocking(False)
@@ -124,7 +124,7 @@ class Supervisor:
         return self._status
 
     def wake(self) -> None:
-        """Have `run` check the workers now; may be called from any thread."""
+        """Make `run` check the workers now. May be called from any thread."""
         # OSError if it has ended, or if its socket is full of such calls.
         with suppress(OSError):
             self._waking.send(b"\0")
@@ -323,7 +323,7 @@ class Supervisor:
         logger.info("workers: %d", self._count)
 
     def _stop_all(self) -> None:
-        """Stop all workers gracefully; on the second call, at once."""
+        """Stop all workers gracefully. On the second call, stop them at once."""
         if self._stopping:
             for worker in self._workers:
                 self._break_off(worker)

@@ -16,7 +16,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """Build the context that `settings` describe; return None if they name no certificate.
+    """Build the context that `settings` describe. Return None if `settings` name no certificate.
 
     Raises ConfigError, which names the option, the value found, and the value expected.
     """

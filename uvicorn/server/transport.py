@@ -20,7 +20,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once and drop the unsent bytes; on TCP, send a reset."""
+    """Close at once and drop the unsent bytes. On TCP, send a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
         # OSError if the connection is closed already.
@@ -101,8 +101,8 @@ async def send_file(
 def unacknowledged_bytes(sock: Any) -> int:
     """Return the number of written bytes that the client has not acknowledged. Return 0 if the number is unknown.
 
-    On Linux, the socket of a slow client accepts bytes in bursts of up to a third of the kernel's buffer. So the bytes
-    that the socket accepts in a minute differ from those that the client receives.
+    On Linux, the socket of a slow client accepts bytes in bursts of up to a third of the kernel's buffer. So the number
+    of bytes that the socket accepts in a minute differs from the number that the client receives.
     """
     try:
         taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))

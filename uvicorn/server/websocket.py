@@ -3,8 +3,8 @@
 `websocket_upgrade` makes a connection for each handshake. The connection is the gateway of its session. When the
 session is accepted, the connection takes the transport over from the HTTP connection.
 
-Between two calls of the event loop the phase of the connection implies the states of its session and of its codec;
-tests/server/test_websocket_phases.py reads this table.
+Between two calls of the event loop the phase of the connection implies the states of its session and of its codec, as
+in this table, which tests/server/test_websocket_phases.py reads.
 
     phase       session              codec
     OPENING     CONNECTING, CLOSED   -
@@ -110,7 +110,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         """Do nothing, because `data_received` has noted that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame: send one unless one was sent before, then close (section 5.5.1)."""
+        """Handle the client's close frame. Send our close frame if it is not sent yet, then close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # Set first, so that messages that the application sends now are dropped: none may follow a close frame.

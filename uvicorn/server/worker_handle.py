@@ -1,4 +1,4 @@
-"""A worker process as its supervisor sees it: how to start it, and its state."""
+"""Starts a worker process, and holds its state for the supervisor."""
 
 from __future__ import annotations
 

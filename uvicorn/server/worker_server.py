@@ -1,4 +1,4 @@
-"""The server in a worker process: it reports to its supervisor, and stops on SIGTERM."""
+"""The server in a worker process. It reports to its supervisor, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """A server that reports to its supervisor, by lines on `channel`: `ready`, `alive`, `retiring REASON`."""
+    """A server that reports to its supervisor by the lines `ready`, `alive` and `retiring REASON` on `channel`."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
@@ -64,9 +64,9 @@ class WorkerServer(Server):
         self._report("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop gracefully; a further SIGTERM does not force the exit.
+        """Stop gracefully.
 
-        systemd sends one to all processes, and the supervisor then sends another.
+        A further SIGTERM does not force the exit, because both systemd and the supervisor send one.
         """
         self.should_exit = True
 

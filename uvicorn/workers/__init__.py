@@ -1,4 +1,4 @@
-"""Worker for gunicorn: `gunicorn -k uvicorn.workers.UvicornWorker app:hello_world`."""
+"""The worker for gunicorn, as in `gunicorn -k uvicorn.workers.UvicornWorker app:hello_world`."""
 
 from __future__ import annotations
 

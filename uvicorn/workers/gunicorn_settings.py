@@ -1,4 +1,4 @@
-"""Translation of gunicorn's settings to ours; docs/gunicorn.md lists them all."""
+"""Translates gunicorn's settings to ours. docs/gunicorn.md lists all settings."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Response:
 
 
 class Observer:
-    """The consumers of request data in gunicorn: its access log, statsd, `pre_request` and `post_request`."""
+    """The parts of gunicorn that use request data: the access log, statsd, `pre_request` and `post_request`."""
 
     def __init__(self, worker: Any) -> None:
         cfg = worker.cfg

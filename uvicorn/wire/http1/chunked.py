@@ -77,7 +77,7 @@ class ChunkedDecoder:
             line += data[position:]
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> int:
-        """Decode as far as possible and return the position reached; an incomplete line starts there."""
+        """Decode as far as possible. Return the position reached, at which an incomplete line may start."""
         position = 0
         end = len(data)
         while position < end:

@@ -93,8 +93,9 @@ class HTTP1ResponseEncoder:
     ) -> list[bytes]:
         """Begin a response. Return the head and the content so far as pieces that the caller joins and sends.
 
-        Framing is fixed here and cannot change later (RFC 9112, section 6): no content for HEAD, 204 and 304; the
-        given content-length; the exact length when `more_content` is false; otherwise chunked, or until close on 1.0.
+        The framing cannot change later (RFC 9112, section 6). Responses to HEAD, 204 and 304 have no content. Other
+        responses have the given content-length, or the exact length when `more_content` is false. Without a known
+        length the content is chunked, or on 1.0 ends at the close.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.
@@ -249,7 +250,7 @@ class HTTP1ResponseEncoder:
 def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Return lines for `DefaultFields`.
 
-    Raises LocalProtocolError for an invalid field, and for one whose value differs from response to response.
+    Raises LocalProtocolError for an invalid field, and for a field whose value differs between responses.
     """
     lines = []
     for name, value in fields:

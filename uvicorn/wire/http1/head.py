@@ -203,7 +203,7 @@ class RequestHead:
         return {name: b",".join(of_name) for name, of_name in values.items()}
 
     def _read_request_line(self, line: bytes) -> bytes:
-        """Read a request line of any form; return the authority of an absolute-form target."""
+        """Read a request line of any form. Return the authority of an absolute-form target."""
         check_first_byte(line)
         match = _REQUEST_LINE.fullmatch(line)
         if match is None or len(match[1]) > _METHOD_BYTES:

@@ -76,7 +76,7 @@ class HTTP1RequestParser(RequestHead):
     def receive_data(self, data: bytes) -> None:
         """Parse bytes from the network and call the sink.
 
-        Stops after the end of a message and keeps the rest until `next_message`. Raises RemoteProtocolError; after
+        Stops after the end of a message and keeps the rest until `next_message`. Raises RemoteProtocolError. After
         that, all input is ignored, so that nothing after a rejected request is parsed as a request.
         """
         try:
@@ -119,7 +119,7 @@ class HTTP1RequestParser(RequestHead):
         self._sink = None  # type: ignore[assignment]  # Never called in this state.
 
     def stop(self) -> None:
-        """Ignore all further bytes: the connection is about to be closed."""
+        """Ignore all further bytes, because the connection is about to be closed."""
         self._state = _REFUSED
         self.buffer.clear()
 

@@ -48,7 +48,7 @@ _NOT_UTF8: Final = "text is not valid UTF-8"
 
 
 class CodecState(IntEnum):
-    """State of a codec: decoding input, keeping it in the buffer, or ignoring it."""
+    """Whether a codec decodes its input, keeps it in the buffer, or ignores it."""
 
     OPEN = 0
     PAUSED = 1
