@@ -87,19 +87,21 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
 
 
 @pytest.mark.parametrize("case", MISTAKES, ids="-".join)
-def test_check_prints_one_line_for_each_mistake_and_exits_with_1(case: tuple[str, ...], invoke: Invoke) -> None:
+def test_check_option_prints_one_line_for_each_mistake_and_exits_with_1(case: tuple[str, ...], invoke: Invoke) -> None:
     lines, status = invoke(*case, "--check")
     below = [line for line in lines[-len(MISTAKES[case]) :] if not line.startswith("hint: ")]
     assert (below, status) == (MISTAKES[case], 1)
 
 
 @pytest.mark.parametrize("options", [("below_root", "--root-path", "/other"), ("never_accepts",)], ids="-".join)
-def test_check_of_the_same_site_with_other_options_finds_nothing(options: tuple[str, ...], invoke: Invoke) -> None:
+def test_check_option_finds_no_mistake_in_the_same_site_with_other_options(
+    options: tuple[str, ...], invoke: Invoke
+) -> None:
     _, status = invoke(*options, "--check")
     assert status == 0
 
 
-def test_check_runs_the_system_checks_of_a_django_site() -> None:
+def test_check_option_runs_the_system_checks_of_a_django_site() -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.stdout.splitlines()[-1], result.returncode) == (
@@ -123,7 +125,7 @@ up to 38 threads a process
 """
 
 
-def test_routes_prints_the_table_and_exits_with_0(invoke: Invoke) -> None:
+def test_routes_option_prints_the_table_and_exits_with_0(invoke: Invoke) -> None:
     lines, status = invoke("sound", "--routes")
     assert (lines, status) == (TABLE.splitlines(), 0)
 
@@ -149,7 +151,7 @@ def test_routes_prints_the_old_and_the_new_side_of_a_shift_and_its_share(invoke:
     assert (lines, status) == (SHIFTED_TABLE.splitlines(), 0)
 
 
-def test_hints_of_check_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
+def test_hints_of_the_check_option_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
     lines, status = invoke("sound", "--check")
     assert (lines[len(TABLE.splitlines()) :], status) == (
         [
@@ -168,7 +170,7 @@ def test_hints_of_check_are_printed_and_leave_the_exit_code_0(invoke: Invoke) ->
     )
 
 
-def test_routes_of_a_single_application_is_a_table_of_one_entry(invoke: Invoke) -> None:
+def test_routes_option_prints_a_table_of_one_entry_for_a_single_application(invoke: Invoke) -> None:
     lines, status = invoke("two_kinds:app", "--check")
     assert (lines, status) == (
         [
@@ -180,12 +182,14 @@ def test_routes_of_a_single_application_is_a_table_of_one_entry(invoke: Invoke) 
     )
 
 
-def test_routes_of_a_module_that_cannot_be_imported_exits_with_2(invoke: Invoke) -> None:
+def test_routes_option_exits_with_2_if_the_module_cannot_be_imported(invoke: Invoke) -> None:
     lines, status = invoke("fails", "--routes")
     assert (lines, status) == ([], 2)
 
 
-def test_routes_and_check_are_not_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+def test_options_routes_and_check_are_not_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, invoke: Invoke
+) -> None:
     monkeypatch.setenv("UVICORN_CHECK", "1")
     lines, _ = invoke("two_kinds:app", "--routes")
     assert lines[0].startswith("entry")

@@ -93,7 +93,7 @@ def test_log_level_may_be_changed_before_logging_is_configured_again() -> None:
     assert logging.getLogger("uvicorn").level == logging.DEBUG
 
 
-def test_config_attribute_of_an_unknown_name_may_be_set_and_raises_before_that() -> None:
+def test_unknown_attribute_of_config_raises_until_it_is_set() -> None:
     made = config()
     assert not hasattr(made, "mine")
     made.mine = 1
@@ -162,7 +162,7 @@ def test_changing_the_certificate_of_config_replaces_the_tls_context(certificate
     assert made.ssl is not first
 
 
-def test_config_should_reload_only_an_application_given_by_name() -> None:
+def test_should_reload_is_true_only_for_an_application_given_by_name() -> None:
     assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
 
 
@@ -171,7 +171,7 @@ def test_config_use_subprocess_is_true_for_workers_and_for_reload(options: dict[
     assert config(**options).use_subprocess is expected
 
 
-def test_config_setup_event_loop_does_nothing() -> None:
+def test_calling_setup_event_loop_of_config_does_nothing() -> None:
     config().setup_event_loop()
 
 

@@ -174,7 +174,7 @@ def test_M35_router_and_an_unrelated_application_in_one_module_are_rejected(writ
         ),
     ],
 )
-def test_application_is_preferred_to_app_with_one_log_line(
+def test_application_takes_precedence_over_app_and_one_line_is_logged(
     source: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
@@ -363,13 +363,13 @@ def test_package_that_needs_a_missing_module_is_not_reported_as_missing(write: W
 # What other programs call
 
 
-def test_import_from_string_raises_an_exception_of_the_module_unchanged(write: Write) -> None:
+def test_exception_of_a_module_is_raised_unchanged_by_import_from_string(write: Write) -> None:
     write("shop.py", "1 / 0")
     with pytest.raises(ZeroDivisionError) as caught:
         import_from_string("shop:app")
     assert caught.value.__suppress_context__
 
 
-def test_import_from_string_raises_import_from_string_error_for_a_missing_module(write: Write) -> None:
+def test_missing_module_makes_import_from_string_raise_import_from_string_error(write: Write) -> None:
     with pytest.raises(ImportFromStringError, match="no module 'shop'"):
         import_from_string("shop:app")

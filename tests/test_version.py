@@ -42,7 +42,7 @@ def test_next_public_release_is_newer_than_our_version() -> None:
     assert Version("0.55.0") > OURS > Version("0.54.0")
 
 
-def test_an_older_python_is_rejected_with_the_version_that_is_needed() -> None:
+def test_error_for_an_older_python_names_the_version_that_is_needed() -> None:
     program = "import sys; sys.version_info = (3, 10, 13); import uvicorn"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert f"ImportError: uvicorn {uvicorn.__version__} needs Python 3.11 or newer" in done.stderr

@@ -82,7 +82,7 @@ def test_page_of_another_host_is_not_of_the_same_origin(origin: str, host: str) 
         ("https://evil.com", ("https://a.example",), False, False),
     ],
 )
-def test_allowed_origins_are_the_requested_host_or_the_listed_ones(
+def test_origin_is_allowed_if_it_is_the_requested_host_or_listed(
     origin: str | None, allowed: tuple[str, ...], checks_origin: bool, may: bool
 ) -> None:
     assert is_allowed_origin(origin, "example.com", allowed, checks_origin) == may

@@ -27,13 +27,13 @@ async def test_producer_is_woken_below_the_high_water_mark() -> None:
     await waiting
 
 
-async def test_consumed_returns_false_without_a_waiting_producer() -> None:
+async def test_flow_control_reports_no_wake_up_without_a_waiting_producer() -> None:
     flow = FlowControl(10)
     flow.put += 21
     assert not flow.consumed(21)
 
 
-async def test_cancelled_wait_of_a_producer_does_not_prevent_the_wake_up_of_another() -> None:
+async def test_cancelled_wait_of_a_producer_does_not_prevent_the_wake_up_of_another_producer() -> None:
     flow = FlowControl(0)
     flow.put += 1
     given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))

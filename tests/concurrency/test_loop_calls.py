@@ -66,7 +66,7 @@ async def test_flush_within_a_loop_call_runs_each_remaining_call_once() -> None:
     assert made == ["later"]
 
 
-async def test_loop_calls_post_to_a_closed_event_loop_returns_false() -> None:
+async def test_posting_a_call_to_a_closed_event_loop_returns_false() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     assert not LoopCalls(loop).post(lambda: None)

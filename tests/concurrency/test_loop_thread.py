@@ -58,7 +58,7 @@ def test_threads_that_request_a_loop_thread_concurrently_share_one() -> None:
     assert len(set(found)) == 1
 
 
-def test_is_current_is_true_on_the_loop_thread_only() -> None:
+def test_loop_thread_is_current_on_its_own_thread_only() -> None:
     thread = LoopThread()
 
     async def is_current() -> bool:
@@ -135,7 +135,7 @@ def test_system_exit_of_a_posted_callback_does_not_prevent_the_next_callback(thr
     assert called.wait(30)
 
 
-def test_post_to_a_stopped_loop_thread_raises(thread: LoopThread) -> None:
+def test_posting_to_a_stopped_loop_thread_raises(thread: LoopThread) -> None:
     thread.stop()
     with pytest.raises(RuntimeError, match="the event loop has stopped"):
         thread.post(int)

@@ -69,7 +69,7 @@ async def test_application_that_raises_system_exit_on_a_thread_ends_its_request_
     assert [type(error) for error in call.failures] == [SystemExit]
 
 
-async def test_thread_call_is_skipped_if_its_client_has_disconnected_in_the_queue() -> None:
+async def test_queued_thread_call_is_skipped_if_its_client_has_disconnected() -> None:
     made, _ = exchange()
     called: list[str] = []
     call = Call(made, lambda: called.append("called"))
@@ -122,7 +122,7 @@ async def test_cancelled_thread_call_is_answered_with_503() -> None:
     assert gateway.calls == [(503, b"Service Unavailable\n", False)]
 
 
-def test_refuse_sends_nothing_if_the_client_has_disconnected() -> None:
+def test_refused_thread_call_sends_nothing_if_the_client_has_disconnected() -> None:
     made, gateway = exchange()
     made.disconnect()
     refuse(made)

@@ -26,7 +26,7 @@ def test_waker_wakes_the_thread_that_waits(kind: type[EventWaker | QueueWaker]) 
 
 
 @kinds
-def test_waker_wait_returns_at_once_after_an_earlier_wake(kind: type[EventWaker | QueueWaker]) -> None:
+def test_wait_of_a_waker_returns_at_once_after_an_earlier_wake(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waker.wake()
     waker.wait()
@@ -56,7 +56,9 @@ def test_waker_uses_a_queue_on_systems_without_eventfd(monkeypatch: pytest.Monke
     assert isinstance(waker, QueueWaker)
 
 
-def test_waker_raises_if_eventfd_fails_and_is_freed_without_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_eventfd_is_raised_and_the_waker_is_freed_without_another_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def none_left(value: int, flags: int) -> int:
         raise OSError(24, "Too many open files")
 

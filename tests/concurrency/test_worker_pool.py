@@ -81,7 +81,7 @@ async def test_pool_with_a_full_queue_raises_pool_full() -> None:
     pool.shutdown()
 
 
-def test_pool_submit_returns_a_future_like_other_executors() -> None:
+def test_submit_of_the_pool_returns_a_future_like_other_executors() -> None:
     with WorkerPool(threads=2) as pool:
         assert pool.submit(pow, 2, 10).result(30) == 1024
         with pytest.raises(ZeroDivisionError):
@@ -208,7 +208,7 @@ def test_pool_does_not_run_a_cancelled_future() -> None:
     assert not ran.is_set()
 
 
-def test_pool_wakes_another_worker_for_a_second_event_loop_behind_jobs_of_the_first() -> None:
+def test_pool_wakes_another_worker_for_a_job_of_a_second_event_loop() -> None:
     pool = WorkerPool(threads=2)
     release = threading.Event()
 

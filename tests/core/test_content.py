@@ -76,7 +76,7 @@ def test_taking_content_that_ended_early_raises_after_its_last_piece() -> None:
         content.take()
 
 
-def test_take_whole_returns_all_content_which_is_no_longer_buffered() -> None:
+def test_content_is_no_longer_buffered_after_take_whole_has_returned_it() -> None:
     content = content_of(b"a" * 20000, b"b")
     assert content.take_whole() is None
     content.feed_eof()
@@ -119,7 +119,7 @@ def test_content_taker_of_content_that_ended_early_is_notified_at_once() -> None
     assert taker.taken == [False]
 
 
-def test_content_object_that_requests_without_content_share_never_changes() -> None:
+def test_content_object_shared_by_requests_without_content_never_changes() -> None:
     taker = Taker()
     NO_CONTENT.feed(b"x")
     NO_CONTENT.break_off()

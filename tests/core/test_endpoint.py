@@ -44,7 +44,7 @@ def test_endpoint_of_a_router_entry_is_kept_for_the_next_request_to_that_entry()
 
 
 @pytest.mark.parametrize(("entry", "root_path"), [("/cart", "/base/shop"), ("/shop", "/shop")])
-def test_endpoint_of_another_router_entry_or_root_path_is_a_new_one(entry: str, root_path: str) -> None:
+def test_request_to_another_router_entry_or_root_path_gets_a_new_endpoint(entry: str, root_path: str) -> None:
     endpoint = Endpoint()
     seen = endpoint.seen_by("/shop", "/base/shop")
     seen.context = copy_context()

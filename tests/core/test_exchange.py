@@ -238,7 +238,7 @@ def test_content_above_the_takers_high_water_mark_is_counted_as_buffered() -> No
     assert (made.content.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
-def test_pass_content_asks_the_gateway_for_content_even_if_some_has_arrived() -> None:
+def test_gateway_is_asked_for_more_content_by_pass_content_even_if_some_has_arrived() -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"all")
     made.content.feed_eof()
@@ -288,7 +288,7 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
         yield opened
 
 
-async def test_write_file_sends_the_file_as_content_and_ends_the_response(file: FileIO) -> None:
+async def test_calling_write_file_sends_the_file_as_content_and_ends_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     await made.write_file(file, 70000)
     assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
@@ -296,20 +296,20 @@ async def test_write_file_sends_the_file_as_content_and_ends_the_response(file: 
     assert made.state == COMPLETE
 
 
-async def test_write_file_aborts_the_response_if_the_file_is_too_short(file: FileIO) -> None:
+async def test_file_too_short_for_write_file_aborts_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="the file is 1 bytes shorter than when it was opened"):
         await made.write_file(file, len(CONTENT) + 1)
     assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
 
 
-async def test_write_file_does_not_read_the_file_for_a_disconnected_client(file: FileIO) -> None:
+async def test_file_is_not_read_if_the_client_has_disconnected_before_write_file(file: FileIO) -> None:
     made, gateway = in_state(CLOSED)
     await made.write_file(file, 10)
     assert (gateway.calls, file.tell()) == ([], 0)
 
 
-async def test_write_file_before_the_response_head_raises(file: FileIO) -> None:
+async def test_calling_write_file_before_the_response_head_raises(file: FileIO) -> None:
     made, gateway = in_state(WAITING)
     with pytest.raises(LocalProtocolError, match="WAITING"):
         await made.write_file(file, 10)

@@ -41,7 +41,7 @@ def test_half_closed_exchange_calls_on_close_callbacks_and_no_on_end_callbacks()
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callbacks_are_called_once_at_the_first_end_of_the_exchange(end: str) -> None:
+def test_on_close_callbacks_are_called_once_even_if_the_exchange_ends_after_a_half_close(end: str) -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_close(lambda: called.append("first"))
@@ -52,7 +52,7 @@ def test_on_close_callbacks_are_called_once_at_the_first_end_of_the_exchange(end
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callback_of_a_half_closed_exchange_is_called_at_once(end: str) -> None:
+def test_on_close_callback_of_a_half_closed_or_ended_exchange_is_called_at_once(end: str) -> None:
     made, _ = exchange()
     ENDS[end](made)
     called: list[str] = []
@@ -84,7 +84,7 @@ def test_exception_in_an_exchange_callback_is_logged_and_the_next_callback_is_ca
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
-async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
+async def test_call_of_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
     made, _ = exchange()
     waiting = asyncio.ensure_future(made.wait_disconnect())
     await asyncio.sleep(0)
@@ -94,7 +94,7 @@ async def test_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> N
     await made.wait_disconnect()
 
 
-async def test_cancelled_wait_disconnect_does_not_end_another_wait() -> None:
+async def test_cancelling_one_call_of_wait_disconnect_does_not_end_another() -> None:
     made, _ = exchange()
     first = asyncio.ensure_future(made.wait_disconnect())
     second = asyncio.ensure_future(made.wait_disconnect())

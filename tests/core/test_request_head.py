@@ -21,12 +21,12 @@ def test_headers_of_a_request_are_new_lists_on_each_access() -> None:
     assert made.headers == [[b"host", b"x.example"], [b"accept", b"*/*"]]
 
 
-def test_client_and_scheme_of_a_direct_request_are_those_of_the_connection() -> None:
+def test_client_and_scheme_of_a_direct_request_come_from_the_connection() -> None:
     made = head(Endpoint(scheme="https", client=("192.0.2.1", 5)))
     assert (made.client, made.scheme) == (("192.0.2.1", 5), "https")
 
 
-def test_client_and_scheme_of_a_forwarded_request_are_those_that_the_proxy_names() -> None:
+def test_client_and_scheme_of_a_forwarded_request_come_from_the_proxy() -> None:
     made = head(Endpoint(client=("192.0.2.1", 5)))
     made.forwarded = (("198.51.100.7", 0), "https")
     assert (made.client, made.scheme) == (("198.51.100.7", 0), "https")

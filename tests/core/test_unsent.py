@@ -56,7 +56,7 @@ def test_awaited_send_counts_toward_neither_limit_of_unawaited_sends() -> None:
     assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
 
 
-def test_awaiting_the_send_that_exceeded_the_high_water_mark_counts_it_as_awaited() -> None:
+def test_send_that_exceeded_the_high_water_mark_counts_as_awaited_after_an_await() -> None:
     client = Client()
     client.sends.last_send()()
     assert client.shortage(1000, messages=1) == ""
@@ -72,7 +72,7 @@ def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_part_of_an_awaited_send_that_the_client_has_taken_is_deducted_once() -> None:
+def test_part_of_an_awaited_send_is_deducted_once_when_the_client_has_taken_it() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -136,7 +136,7 @@ def test_send_above_the_limit_leaves_room_for_unawaited_sends(awaited: bool) -> 
     assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
-def test_only_one_unawaited_send_above_the_limit_is_exempt_from_it() -> None:
+def test_only_one_large_unawaited_send_is_exempt_from_the_limit() -> None:
     client = Client()
     for size in (2000, 3000):
         assert client.shortage(size) == ""

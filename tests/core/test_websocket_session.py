@@ -271,7 +271,7 @@ def test_disconnect_closes_a_session_without_a_listener() -> None:
     assert made.session.state == CLOSED
 
 
-def test_flow_control_of_a_session_is_that_of_its_gateway() -> None:
+def test_session_uses_the_flow_control_of_its_gateway() -> None:
     made = Made(OPEN)
     asyncio.run(made.session.drain())
     assert made.gateway.calls == ["drain"]

@@ -663,13 +663,13 @@ async def test_pathsend_to_a_head_request_sends_only_the_length(file: Path) -> N
     assert conversation.received.endswith(b"content-length: 262144\r\n\r\n")
 
 
-async def test_pathsend_of_a_grown_file_sends_the_declared_length(file: Path) -> None:
+async def test_pathsend_of_a_file_that_has_grown_sends_up_to_its_content_length(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"100000")]}
     conversation = await answered_with_a_file(App(start, pathsend(file)))
     assert conversation.responses()[0].content == CONTENT[:100000]
 
 
-async def test_pathsend_of_a_file_below_its_declared_length_is_500(file: Path) -> None:
+async def test_pathsend_of_a_file_shorter_than_its_content_length_is_500(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"262145")]}
     assert (await answered_with_a_file(App(start, pathsend(file)))).statuses == [500]
 

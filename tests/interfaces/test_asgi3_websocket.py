@@ -218,7 +218,9 @@ async def test_asgi_denial_response_left_unfinished_is_aborted() -> None:
 # How the application ends
 
 
-async def test_asgi_websocket_application_that_returns_undecided_is_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_websocket_application_that_returns_without_a_decision_is_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
 
@@ -409,7 +411,7 @@ async def test_asgi_accept_with_an_invalid_subprotocol_or_header_is_500(event: d
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
     ],
 )
-async def test_asgi_accept_with_a_subprotocol_not_offered_raises_and_may_be_repeated_without(
+async def test_asgi_accept_may_be_repeated_after_it_raised_for_a_subprotocol_not_offered(
     fields: dict[str, Any], expected: str
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -424,7 +426,7 @@ async def test_asgi_accept_with_a_subprotocol_not_offered_raises_and_may_be_repe
     await conversation.lose()
 
 
-async def test_asgi_second_websocket_close_is_ignored() -> None:
+async def test_second_close_of_an_asgi_websocket_is_ignored() -> None:
     conversation = await opened(App(ACCEPT, {**CLOSE, "code": 4001, "reason": "bye"}, CLOSE))
     assert conversation.close_code == 4001
     await conversation.lose()
@@ -474,7 +476,7 @@ async def test_asgi_websocket_send_waits_for_a_slow_client() -> None:
     await conversation.lose()
 
 
-async def test_asgi_websocket_waiting_send_ends_when_the_client_disconnects() -> None:
+async def test_waiting_send_of_an_asgi_websocket_ends_when_the_client_disconnects() -> None:
     app = App(ACCEPT, {"type": "websocket.send", "bytes": bytes(70000)})
     conversation = WebSocketConversation(app)
     conversation.transport.client_takes = False
@@ -483,7 +485,7 @@ async def test_asgi_websocket_waiting_send_ends_when_the_client_disconnects() ->
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_asgi_websocket_endless_sender_lets_other_tasks_run() -> None:
+async def test_endless_sender_of_an_asgi_websocket_lets_other_tasks_run() -> None:
     turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -390,7 +390,7 @@ async def test_R7_reading_content_of_a_closed_chunk_raises() -> None:
         chunk["other"]
 
 
-async def test_R7_content_left_unread_until_the_reply_is_reported_as_closed() -> None:
+async def test_R7_receive_after_the_reply_returns_a_closed_chunk() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -652,7 +652,7 @@ async def test_R15_shutdown_waits_for_handlers_and_then_cancels_them(caplog: pyt
 
 
 @pytest.mark.parametrize("ending", ["reply", "loss", "failure", "late"])
-async def test_R15_on_close_calls_back_once_however_the_exchange_ends(ending: str) -> None:
+async def test_R15_on_close_callback_is_called_once_however_the_exchange_ends(ending: str) -> None:
     calls: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -693,7 +693,7 @@ async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_is_c
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_tasks_of_other_clients_never_wait_and_excess_unsent_bytes_abort_the_connection() -> None:
+async def test_R17_task_of_another_client_never_waits_but_too_many_unsent_bytes_abort_the_connection() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -988,7 +988,7 @@ async def test_R5_waiting_awaitable_of_send_may_be_driven_by_its_coroutine_metho
     await conversation.lose()
 
 
-async def test_late_reply_is_not_answered_twice_when_its_channel_is_freed_afterwards() -> None:
+async def test_late_reply_is_the_only_response_when_its_channel_is_freed_afterwards() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1060,7 +1060,7 @@ async def test_reply_sent_after_the_event_loop_has_closed_is_dropped() -> None:
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
 
 
-async def test_http_reply_channel_takes_no_offered_text() -> None:
+async def test_http_reply_channel_does_not_send_offered_text() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

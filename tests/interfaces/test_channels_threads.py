@@ -263,7 +263,7 @@ async def test_queued_request_of_a_client_that_has_left_is_not_called(caplog: py
         assert not caplog.messages
 
 
-async def test_content_of_a_client_that_has_left_is_a_closed_chunk() -> None:
+async def test_receive_after_the_client_has_left_returns_a_closed_chunk() -> None:
     received: list[Any] = []
     app = threaded(lambda message, channels: received.append(channels["body"].receive()))
     async with http(app) as conversation:
@@ -274,7 +274,7 @@ async def test_content_of_a_client_that_has_left_is_a_closed_chunk() -> None:
         assert received == [{"closed": True, "more_content": False}]
 
 
-async def test_threaded_requests_of_a_client_beyond_its_share_wait_and_those_of_others_do_not() -> None:
+async def test_threaded_requests_beyond_a_clients_share_wait_while_other_clients_are_served() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -617,7 +617,7 @@ def test_threaded_pool_has_the_size_of_the_server_setting_unless_given(threads: 
     assert app.pool.threads == expected
 
 
-async def test_threaded_application_has_its_hooks_called_and_its_threads_ended_at_shutdown() -> None:
+async def test_hooks_of_a_threaded_application_are_called_and_its_threads_end_at_shutdown() -> None:
     class App:
         def __init__(self) -> None:
             self.hooks: list[str] = []
@@ -661,7 +661,9 @@ async def test_threaded_call_that_no_thread_has_begun_at_shutdown_is_cancelled()
         await tasks[1]
 
 
-async def test_threaded_event_behind_a_call_that_outlasts_the_shutdown_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_threaded_event_raises_if_the_call_before_it_outlasts_the_shutdown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     app = Blocking()
     application = threaded(app)
     reply = type("Reply", (), {})()

@@ -78,7 +78,7 @@ async def test_channels_websocket_messages_have_every_key() -> None:
     }
 
 
-async def test_websocket_events_share_the_reply_channel_and_no_channels_dict() -> None:
+async def test_events_of_a_websocket_share_the_reply_channel_but_not_the_channels_dict() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     await conversation.say("a")
@@ -252,7 +252,7 @@ async def test_exception_in_a_receive_handler_does_not_close_the_websocket(caplo
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_websocket_reading_pauses_while_ws_handlers_messages_are_handled() -> None:
+async def test_websocket_reading_pauses_while_as_many_messages_as_ws_handlers_are_handled() -> None:
     waiting: list[asyncio.Future[None]] = []
 
     async def app(message: Message, channels: Channels) -> None:

@@ -87,7 +87,7 @@ async def test_connect_handler_may_continue_after_it_has_rejected() -> None:
     assert (conversation.status, log) == (403, ["cleaned up"])
 
 
-async def test_reply_channel_is_over_when_the_disconnect_handler_has_ended_even_if_others_run() -> None:
+async def test_reply_channel_ends_with_the_disconnect_handler_even_if_other_handlers_run() -> None:
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     replies: list[Any] = []
     over: list[bool] = []
@@ -228,7 +228,7 @@ async def test_malformed_websocket_message_raises_and_names_the_expected_form(me
     await conversation.lose()
 
 
-async def test_send_of_a_thread_of_the_client_raises_after_the_disconnect() -> None:
+async def test_send_from_a_thread_that_serves_the_client_raises_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -250,7 +250,7 @@ async def test_send_of_a_thread_of_the_client_raises_after_the_disconnect() -> N
 
 
 @pytest.mark.parametrize("when", ["connect", "accepted", "receive", "disconnect", "on_close"])
-async def test_exception_in_any_websocket_event_leaves_other_clients_served(
+async def test_exception_in_a_websocket_handler_does_not_affect_other_clients(
     when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -323,7 +323,7 @@ async def test_denial_response_begun_before_ws_accept_timeout_continues_after_it
     assert conversation.responses()[0].complete
 
 
-async def test_connect_handler_that_decides_late_but_in_time_is_accepted() -> None:
+async def test_websocket_is_accepted_if_the_connect_handler_decides_late_but_in_time() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -383,7 +383,7 @@ async def test_websocket_reply_channel_takes_offered_text_only_if_it_can_be_sent
     assert not reply.offer_text("late")
 
 
-async def test_break_off_ends_a_websocket_before_and_after_its_acceptance() -> None:
+async def test_calling_break_off_ends_a_websocket_before_and_after_its_acceptance() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     refused = await opened(app)

@@ -23,7 +23,7 @@ from uvicorn.settings import Settings
 MORE = {"content": b"x" * 10_000, "more_content": True}
 
 
-async def test_blocked_sync_consumer_does_not_stall_others() -> None:
+async def test_blocked_sync_consumer_does_not_stall_other_requests() -> None:
     release = threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -237,7 +237,7 @@ async def test_chunks_sent_by_several_threads_arrive_whole() -> None:
     assert sorted(content[start : start + 9] for start in range(0, 72, 9)) == [b"%d" % n * 9 for n in range(8)]
 
 
-async def test_content_that_is_changed_after_send_is_sent_as_it_was() -> None:
+async def test_change_of_content_after_send_does_not_affect_the_response() -> None:
     def app(message: dict[str, Any]) -> None:
         content = bytearray(b"first")
         message["reply_channel"].send({"status": 200, "content": content, "more_content": True})

@@ -342,7 +342,7 @@ def test_every_interface_name_is_a_choice_of_the_setting() -> None:
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}
 
 
-def test_interface_of_a_middleware_object_is_that_of_the_application_it_wraps() -> None:
+def test_middleware_object_has_the_interface_of_the_application_it_wraps() -> None:
     class Middleware:
         def __init__(self, app: Any) -> None:
             self.__wrapped__ = app

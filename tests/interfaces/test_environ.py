@@ -167,7 +167,7 @@ def test_content_length_of_an_environ_is_the_declared_length_or_until_end_or_unr
     assert content_length(environ) == length
 
 
-def test_keys_that_the_host_added_to_environ_are_passed_on() -> None:
+def test_environ_keys_that_the_wsgi_host_added_are_passed_on() -> None:
     own = object()
     environ = build_environ(read(REMOTE_USER="me", **{"test.own": own, "wsgi.run_once": True}))
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
@@ -179,7 +179,7 @@ def test_environs_with_equal_keys_have_their_own_values() -> None:
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})
 
 
-def test_environ_is_converted_after_more_key_sets_than_the_cache_holds() -> None:
+def test_environ_is_converted_when_the_cache_of_key_sets_is_full() -> None:
     for number in range(1000):
         assert read(**{f"HTTP_X_{number}": "a"}).headers == [[b"x-%d" % number, b"a"]]
     assert len(_SHAPES) <= 256
@@ -220,7 +220,7 @@ def test_environment_variables_of_the_process_are_not_passed_on(cgi: dict[str, s
     assert subprocess.run(python, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip() == seen
 
 
-def test_environ_key_of_the_host_is_passed_on_after_more_keys_than_the_cache_holds() -> None:
+def test_environ_key_of_the_wsgi_host_is_passed_on_when_the_cache_of_keys_is_full() -> None:
     own = {f"host.{number}": number for number in range(1000)}
     for _ in range(2):
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own

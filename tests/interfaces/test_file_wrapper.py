@@ -285,7 +285,7 @@ async def test_werkzeug_range_response_seeks_in_the_file_instead_of_reading_up_t
     assert (response.status, response.content == CONTENT[-1000:], Watched.read) == (206, True, 1000)
 
 
-def test_file_wrapper_is_seekable_if_its_file_is(path: Path) -> None:
+def test_file_wrapper_is_seekable_if_its_file_is_seekable(path: Path) -> None:
     with open(path, "rb") as file:
         wrapper = FileWrapper(file)
         assert (wrapper.seekable(), wrapper.seek(10), wrapper.tell(), next(wrapper)[:5]) == (

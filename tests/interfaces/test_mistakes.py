@@ -114,7 +114,7 @@ def threaded_consumer_answering(request: Message) -> Message:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("app", [answering, consumer_answering, threaded_consumer_answering])
-async def test_a_returned_response_is_named_in_the_log(
+async def test_log_line_for_a_returned_response_shows_the_keys_of_the_response(
     app: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     line, _ = await logged(app, caplog)
@@ -154,7 +154,7 @@ async def test_key_error_for_a_dict_of_the_application_is_logged_without_an_expl
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("arguments", [(), ([],), (1,)])
-async def test_a_key_error_of_any_arguments_is_logged(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_key_error_with_any_arguments_is_logged(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Message) -> None:
         raise KeyError(*arguments)
 
@@ -213,7 +213,7 @@ async def keyword(message: Message, channels: Message, *, database: object) -> N
         (keyword, "a coroutine function that takes (message, channels, *, database)"),
     ],
 )
-def test_channels_application_with_a_third_parameter_is_rejected_and_its_parameters_named(app: Any, found: str) -> None:
+def test_error_for_a_channels_application_with_a_third_parameter_names_its_parameters(app: Any, found: str) -> None:
     with pytest.raises(InterfaceError) as caught:
         build_interface(app, Settings(), "'shop:app'")
     assert str(caught.value) == (

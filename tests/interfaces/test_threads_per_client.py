@@ -134,7 +134,7 @@ async def test_one_client_may_use_every_thread_by_default() -> None:
     await clients.end()
 
 
-async def test_thread_share_behind_a_trusted_proxy_is_that_of_the_forwarded_client() -> None:
+async def test_thread_share_behind_a_trusted_proxy_belongs_to_the_forwarded_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name, client in (("a1", "192.0.2.1"), ("a2", "192.0.2.1"), ("b1", "192.0.2.2")):

@@ -148,7 +148,7 @@ async def test_unread_wsgi_input_above_128_KiB_counts_as_buffered() -> None:
     await reading.result()
 
 
-async def test_wsgi_input_asks_for_more_when_the_worker_has_read_all() -> None:
+async def test_wsgi_input_asks_for_more_content_when_the_worker_has_read_everything() -> None:
     reading = Reading(lambda reader: (reader.read(10), reader.read(10)))
     await reading.begun()
     for letter in (b"a", b"b"):

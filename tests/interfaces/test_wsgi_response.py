@@ -29,7 +29,7 @@ def test_repeated_wsgi_status_is_parsed_to_the_same_result() -> None:
     assert [encode_response("299 Odd", [])[:2] for _ in range(2)] == [(299, b"Odd")] * 2
 
 
-def test_wsgi_status_is_parsed_after_more_statuses_than_the_cache_holds() -> None:
+def test_wsgi_status_is_parsed_when_the_cache_of_statuses_is_full() -> None:
     for number in range(1000):
         assert encode_response(f"200 {number}", [])[1] == b"%d" % number
     assert len(_STATUSES) <= 256
@@ -65,7 +65,7 @@ def test_wsgi_header_value_may_be_any_latin_1_text_with_tabs() -> None:
     assert encode_response("404", [("X-A", "\tcaf\xe9\xa0")]) == (404, b"", [[b"X-A", b"\tcaf\xe9\xa0"]])
 
 
-def test_wsgi_header_name_is_encoded_after_more_names_than_the_cache_holds() -> None:
+def test_wsgi_header_name_is_encoded_when_the_cache_of_names_is_full() -> None:
     names = [f"x-{number}" for number in range(1000)]
     assert [name.decode() for name, value in encode_response("200 OK", [(name, "") for name in names])[2]] == names
 
@@ -94,7 +94,7 @@ def test_malformed_header_of_a_message_is_rejected(field: Any) -> None:
         decode_response(200, b"", [field], "OK")
 
 
-def test_header_name_of_a_message_is_decoded_after_more_names_than_the_cache_holds() -> None:
+def test_header_name_of_a_message_is_decoded_when_the_cache_of_names_is_full() -> None:
     names = [b"X-M-%d" % number for number in range(1000)]
     fields = decode_response(200, b"", [(name, b"") for name in names], "OK")[1]
     assert fields == [(name.decode().lower(), "") for name in names]

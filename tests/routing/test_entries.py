@@ -87,7 +87,7 @@ def test_M5_an_entry_rejects_methods_that_are_not_tokens_in_upper_case(methods: 
         Route("/a", pages, methods=methods)
 
 
-def test_M5_an_entry_rejects_a_protocol_besides_http_and_websocket() -> None:
+def test_M5_an_entry_rejects_a_protocol_other_than_http_and_websocket() -> None:
     with pytest.raises(ConfigError, match="expected 'http' or 'websocket', got 'https'"):
         Route("/a", pages, protocol="https")
 

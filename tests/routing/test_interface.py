@@ -81,7 +81,9 @@ BETWEEN: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("between", BETWEEN)
-async def test_M17_the_place_of_an_application_is_the_same_with_something_between(between: str, kind: str) -> None:
+async def test_M17_an_application_behind_adapters_or_middleware_gets_the_root_and_path_of_its_entry(
+    between: str, kind: str
+) -> None:
     for entry, root_path in (
         (lambda app: Mount("/shop", app), "/base/shop"),
         (lambda app: Route("/shop/*", app), "/base"),
@@ -113,7 +115,7 @@ async def test_M13_the_bytes_of_a_path_reach_a_mounted_wsgi_application_unchange
     assert environs[0]["PATH_INFO"].encode("latin-1") == b"/\xff/x"
 
 
-async def test_M15_routers_nest_below_the_root_of_the_outer_one() -> None:
+async def test_M15_a_nested_router_serves_below_the_root_path_of_the_outer_router() -> None:
     inner = Router(Route("/cart", channels_app), Mount("/old", wsgi_app), Route("/*", asgi3_app))
     table = Router(Mount("/shop", inner), Route("/flat/*", Router(Route("/flat/cart", channels_app))))
     assert await answers(
@@ -213,7 +215,7 @@ class Recording:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M19_a_route_is_invisible_to_its_application(kind: str) -> None:
+async def test_M19_an_application_at_a_route_gets_the_same_request_as_without_a_router(kind: str) -> None:
     alone, routed = Recording(KINDS[kind]), Recording(KINDS[kind])
     request = get("/shop/caf%C3%A9?x=1", b"cookie: a=b", b"upgrade: h2c")
     for app in (alone, Router(Route("/shop/*", routed), default=hello)):
@@ -246,7 +248,7 @@ class Site:
         return wsgi_app(environ, start_response)
 
 
-def test_M20_equal_applications_have_one_interface_through_adapters_and_bound_methods() -> None:
+def test_M20_equal_applications_share_an_interface_also_in_adapters_and_as_bound_methods() -> None:
     site = Site()
     one, two, three = interfaces_of(
         Router(Route("/a", site.wsgi), Mount("/b", ASGIAdapter(site.wsgi)), default=site.wsgi)
@@ -256,7 +258,7 @@ def test_M20_equal_applications_have_one_interface_through_adapters_and_bound_me
     assert [*nested._interfaces.values()] == [default]
 
 
-def test_M20_different_applications_have_interfaces_of_their_own() -> None:
+def test_M20_different_applications_share_no_interface() -> None:
     one, two = interfaces_of(Router(Route("/a", Site().wsgi), Route("/b", Site().wsgi)))
     assert one is not two
 
@@ -515,7 +517,7 @@ async def test_M18_a_router_passes_on_the_response_of_the_application_unchanged(
     assert received[0] == received[1]
 
 
-def test_an_entry_uses_the_settings_of_the_server_except_its_own() -> None:
+def test_an_entry_uses_the_settings_of_the_server_unless_it_has_its_own() -> None:
     settings = replace(Settings(), threads=5, reply_seconds=7.0)
     interface: Any = build_interface(
         Router(Route("/a", wsgi_app, threads=2, interface="wsgi"), default=wsgi_app), settings

@@ -37,7 +37,7 @@ OTHER = Route("/*", application)
         (b"\xff:::", OTHER),
     ],
 )
-def test_M6_a_host_is_compared_without_case_port_and_final_dot(field: bytes, entry: Entry) -> None:
+def test_M6_a_host_field_is_compared_without_case_port_and_final_dot(field: bytes, entry: Entry) -> None:
     fields = split_pairs([[b"accept", b"*/*"], [b"host", field], [b"x-forwarded-host", b"shop.example"]])
     assert find_entry(Table([SHOP, SIX, OTHER]), "/a", fields, "http", "GET") is entry
 
@@ -54,7 +54,7 @@ def test_M33_a_request_with_any_bytes_in_path_and_host_gets_an_entry_or_a_refusa
                 assert refusal(table, path, fields, protocol).status in (404, 405)
 
 
-def test_M6_a_request_without_a_host_matches_entries_without_a_host() -> None:
+def test_M6_a_request_without_a_host_field_matches_entries_without_a_host() -> None:
     assert find_entry(Table([SHOP, OTHER]), "/a", split_pairs([]), "http", "GET") is OTHER
 
 

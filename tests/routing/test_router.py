@@ -115,7 +115,7 @@ async def test_M24_an_application_of_another_kind_behind_channels_middleware_is_
     await conversation.lose()
 
 
-async def test_M24_an_event_of_a_client_without_a_request_is_dropped() -> None:
+async def test_M24_a_websocket_event_before_the_connect_event_is_dropped() -> None:
     class Reply: ...
 
     await Router(default=hello)({"channel": "websocket.receive", "path": "/"}, {"reply": Reply()})

@@ -147,7 +147,7 @@ def test_M5_a_get_entry_takes_head_and_no_websocket() -> None:
     assert find(entry, path="/a", protocol="websocket") is None
 
 
-def test_M7_a_handshake_goes_to_the_entry_for_websockets_before_one_for_both_protocols() -> None:
+def test_M7_a_handshake_prefers_an_entry_for_websockets_to_an_entry_for_both_protocols() -> None:
     websocket, both, http = route("/a", protocol="websocket"), route("/a"), route("/a", protocol="http")
     assert find(websocket, both, http, path="/a", protocol="websocket") is websocket
     assert find(both, http, path="/a", protocol="websocket") is both

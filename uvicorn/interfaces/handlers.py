@@ -272,7 +272,11 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
             seconds = settings.ws_accept_seconds
-            logger.error("%s: neither accepted nor rejected within %g seconds; rejected with 403", session, seconds)
+            logger.error(
+                "%s: the handshake was neither accepted nor rejected within %g seconds; rejected with 403",
+                session,
+                seconds,
+            )
             session.request.respond(403)
 
     if session.state is CONNECTING:
