@@ -22,6 +22,7 @@ from uvicorn.adapters import ASGI3Adapter, WSGIAdapter
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.channel import DONE
 from uvicorn.errors import ChannelClosed, ConfigError, InterfaceError
+from uvicorn.interfaces import channels_websocket
 from uvicorn.interfaces.channels import ChannelsInterface
 from uvicorn.interfaces.channels_threads import BlockingBody, Threaded
 from uvicorn.interfaces.detect import build_interface, detect_interface
@@ -456,6 +457,33 @@ async def test_threaded_handshake_is_rejected_with_503_when_the_queue_of_the_poo
         assert late.status == 503
         app.release.release(2)
         await until(lambda: "waits" in app.events)
+
+
+async def test_endless_send_of_a_threaded_websocket_ends_after_1000_drops_when_the_client_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channels_websocket, "_DISCONNECT_SECONDS", 3600.0)
+    left = threading.Event()
+    events: list[str] = []
+    drops = 0
+
+    def app(message: Message, channels: Channels) -> None:
+        nonlocal drops
+        events.append(message["channel"])
+        if message["channel"] == "websocket.receive":
+            left.wait()
+            while True:
+                channels["reply"].send({"text": "tick"})
+                drops += 1
+
+    async with opened(threaded(app), timeout_disconnect=3600) as conversation:
+        await conversation.say("go")
+        await until(lambda: len(events) == 2)
+        await conversation.lose()
+        left.set()
+        # Called after the endless call has ended.
+        await until(lambda: "websocket.disconnect" in events)
+        assert drops == 1000
 
 
 async def test_exception_of_a_threaded_event_is_logged_and_the_websocket_stays_open(

@@ -54,7 +54,7 @@ _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 class WebSocketReply:
     """`channels['reply']` of all events of a connection. Hashable, and usable from any task and thread."""
 
-    __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "over")
+    __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "_thread_drops", "over")
 
     def __init__(self, session: WebSocketSession) -> None:
         self._session = session
@@ -62,6 +62,8 @@ class WebSocketReply:
         self._thread = session.endpoint.thread
         self._name = ""
         self._drops = 0
+        # Drops of threads that serve this client.
+        self._thread_drops = 0
         #: Whether the connection and its disconnect handler have ended.
         self.over = False
 
@@ -79,14 +81,14 @@ class WebSocketReply:
 
         The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
         this client (rule R17). After the client has disconnected, the message is dropped. After the disconnect handler
-        has ended, tasks that serve this client get ChannelClosed (rule R6).
+        has ended, tasks that serve this client get ChannelClosed (rule R6); threads after 1,000 dropped messages, too.
 
         Raises LocalProtocolError for a message that is invalid in the current state.
         """
         session = self._session
         # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.
         if _get_running_loop() is not self._loop and get_ident() != self._thread:
-            return send_from_thread(session.endpoint.loop, self.send, message)
+            return send_from_thread(session.endpoint.loop, self._send_for_thread, message)
         try:
             text = message.get("text")
         except AttributeError:
@@ -215,6 +217,19 @@ class WebSocketReply:
         if session.write_paused:
             return LazyAwaitable(session.drain, session.gateway.last_send())
         return LazyAwaitable(let_others_run)
+
+    def _send_for_thread(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send for another thread. Raise ChannelClosed after DROPS_IN_A_ROW drops, if the thread serves this client.
+
+        The disconnect handler of a threaded application begins after the calls before it, one of which may send in an
+        endless loop.
+        """
+        session = self._session
+        if session.state is CLOSED and OWNER.get() is session.endpoint:
+            self._thread_drops += 1
+            if self._thread_drops > DROPS_IN_A_ROW:
+                raise ChannelClosed("the client has disconnected")
+        return self.send(message)
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         own = OWNER.get() is self._session.endpoint
