@@ -63,7 +63,7 @@ async def test_a_local_redis_that_responds_is_chosen(
         (b"x" * 100_000, "no Redis is running"),
     ],
 )
-async def test_a_local_server_that_is_no_usable_redis_is_not_chosen(
+async def test_a_local_server_that_is_not_a_usable_redis_is_not_chosen(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not answer:
@@ -77,7 +77,9 @@ async def test_a_local_server_that_is_no_usable_redis_is_not_chosen(
     assert re.search(said, text)
 
 
-async def test_without_a_local_redis_memory_is_chosen_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_memory_backend_is_chosen_with_one_warning_if_no_local_redis_responds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert await choose_url("127.0.0.1", 1) == "memory://"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "no Redis is running on 127.0.0.1:1" in caplog.text

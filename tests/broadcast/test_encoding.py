@@ -1,4 +1,4 @@
-"""Encoding and decoding of messages, also of malformed ones."""
+"""Encoding and decoding of valid and malformed messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=5), st.integers(1, 2**60))
-def test_every_message_is_decoded_as_it_was_encoded(message: dict[str, Any], number: int) -> None:
+def test_every_message_is_unchanged_after_encoding_and_decoding(message: dict[str, Any], number: int) -> None:
     assert decode(encode(message).numbered("sender", number)) == (message, "sender", number)
 
 

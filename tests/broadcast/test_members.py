@@ -407,7 +407,7 @@ async def test_B17c_a_queued_message_of_many_small_objects_counts_with_its_size_
         assert slow.broken_off == "slow consumer"
 
 
-async def test_a_message_that_one_member_rejects_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_one_member_rejects_reaches_all_other_members(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         members = [await group.member() for _ in range(3)]
         for unfit in members[:2]:

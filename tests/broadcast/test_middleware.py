@@ -368,7 +368,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "app"), KINDS)
-def test_the_middleware_is_detected_as_the_interface_of_its_application(kind: str, app: Any) -> None:
+def test_the_detected_interface_of_the_middleware_is_the_interface_of_its_application(kind: str, app: Any) -> None:
     assert detect_interface(BroadcastMiddleware(BroadcastMiddleware(app, url="memory://"), url="memory://")) == kind
 
 
@@ -399,7 +399,7 @@ async def test_the_middleware_serves_asgi_2_and_3_when_called_as_asgi_2(app: Any
     await middleware.shutdown()
 
 
-async def test_a_wsgi_application_in_an_adapter_has_groups_too() -> None:
+async def test_a_wsgi_application_in_an_adapter_has_groups() -> None:
     app = BroadcastMiddleware(ASGIAdapter(BroadcastMiddleware(wsgi, backend=ScriptedBackend())), url="memory://")
     client = Conversation(app)
     await client.interface.startup()
@@ -455,7 +455,7 @@ async def test_an_asgi3_application_is_started_and_stopped_by_its_lifespan() -> 
     assert len(backend.published) == 2 and backend.stopped
 
 
-async def test_an_application_that_fails_in_its_lifespan_is_served_without_it(
+async def test_an_application_that_fails_in_its_lifespan_is_served_without_lifespan(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -598,7 +598,7 @@ def test_both_spellings_and_import_paths_of_the_middleware_name_one_class() -> N
         ((), None),
     ],
 )
-def test_host_and_port_arguments_become_a_redis_url(arguments: tuple[Any, ...], url: str | None) -> None:
+def test_the_arguments_host_and_port_become_a_redis_url(arguments: tuple[Any, ...], url: str | None) -> None:
     assert BroadcastMiddleware(chat, *arguments).url == url
 
 

@@ -29,7 +29,9 @@ class Clock:
         return self.now
 
 
-def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_at_its_beginning_at_its_end_and_each_minute_between(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = Clock()
     outage = Outage(clock)
     for _ in range(150):

@@ -306,7 +306,7 @@ OLD, NEW = b"o" * 16, b"n" * 16
     ("asking_secrets", "owning_secrets"),
     [((NEW,), (NEW,)), ((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD)), ((NEW, OLD), (OLD, NEW))],
 )
-async def test_processes_that_share_a_secret_add_each_other_s_clients(
+async def test_processes_that_share_a_secret_can_add_clients_of_each_other(
     monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...], owning_secrets: tuple[bytes, ...]
 ) -> None:
     async with two_processes(monkeypatch, asking_secrets, (*owning_secrets, *asking_secrets)) as (asking, owning):

@@ -1,4 +1,4 @@
-"""`BroadcastMiddleware` around a Router: rules M23 and M25."""
+"""`BroadcastMiddleware` around a Router (rules M23 and M25)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_M25_applications_of_every_kind_have_groups_of_one_hub() -> None:
     await client.lose()
 
 
-async def test_M25_the_hub_ends_with_the_last_application_that_uses_it() -> None:
+async def test_M25_the_hub_stops_after_its_last_application_has_stopped() -> None:
     events: list[str] = []
     backend = ScriptedBackend()
 

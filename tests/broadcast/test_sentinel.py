@@ -49,7 +49,9 @@ async def test_messages_go_to_the_new_master_after_a_manual_failover(
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
 
 
-async def test_one_reachable_sentinel_is_enough(pair: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+async def test_one_reachable_sentinel_is_enough_to_find_the_master(
+    pair: tuple[RedisServer, RedisServer, RedisServer],
+) -> None:
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{pair[2].port}"
     async with listening(f"redis+sentinel://{hosts}/chat", *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"x")

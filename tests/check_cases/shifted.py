@@ -1,4 +1,4 @@
-"""Shifts: with a weight, with a function for it, below another one, and of Routers."""
+"""Shifts with a weight, with a weight function, in a Mount, with a Router, and the wrong way round."""
 
 from uvicorn import Mount, Route, Router, Shift, cookie
 

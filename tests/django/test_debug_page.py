@@ -52,13 +52,13 @@ async def test_exception_is_an_internal_server_error_without_debug(app: Any) -> 
     assert (response.status, response.content) == (500, b"Internal Server Error\n")
 
 
-async def test_exception_is_logged_with_debug_as_well(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_is_logged_even_if_debug_is_on(caplog: pytest.LogCaptureFixture) -> None:
     with override_settings(DEBUG=True):
         await asked(channels_app)
     assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [LookupError]
 
 
-async def test_response_that_has_begun_is_aborted_with_debug_as_without() -> None:
+async def test_response_that_has_begun_is_aborted_with_and_without_debug() -> None:
     with override_settings(DEBUG=True):
         conversation = await asked(late_app)
     assert b"LookupError" not in conversation.received and conversation.transport.aborted

@@ -86,7 +86,7 @@ def request_with(**attributes: Any) -> HttpRequest:
         ({"session": object()}, {}, False),
     ],
 )
-def test_session_middleware_may_leave_state_on_its_thread_when_it_saves(
+def test_session_middleware_may_leave_state_on_its_thread_when_it_saves_the_session(
     attributes: dict[str, Any], changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
@@ -96,7 +96,7 @@ def test_session_middleware_may_leave_state_on_its_thread_when_it_saves(
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_messages_middleware_may_leave_state_on_its_thread_when_it_stores(
+def test_messages_middleware_may_leave_state_on_its_thread_when_it_stores_messages(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
@@ -208,7 +208,7 @@ async def test_views_that_use_no_database_hold_no_thread(threads_of: Make) -> No
 
 
 @pytest.mark.parametrize("uses", ["a middleware of the site", "a receiver of the site", "a query"])
-async def test_request_keeps_its_thread_once_it_may_have_left_state_on_it(uses: str, threads_of: Make) -> None:
+async def test_request_keeps_its_thread_after_a_call_that_may_have_left_state(uses: str, threads_of: Make) -> None:
     def receive(**named: Any) -> None: ...
 
     async def view(request: HttpRequest) -> HttpResponse:

@@ -325,7 +325,7 @@ async def test_unread_rows_of_an_abandoned_iteration_do_not_reach_the_next_reque
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_iteration_stays_on_one_thread_while_other_requests_use_theirs(
+async def test_iteration_stays_on_one_thread_while_other_requests_use_other_threads(
     kind: str, threads_of: Make, admin: Admin
 ) -> None:
     """CONN_MAX_AGE is 0, so giving the connection back would close it with its unread rows."""
@@ -361,7 +361,7 @@ async def test_streaming_response_gives_its_thread_back_when_its_client_disconne
     site.lanes.requests.join()
 
 
-async def test_request_that_closes_its_connection_gets_another_one_in_its_next_call(threads_of: Make) -> None:
+async def test_request_that_closes_its_connection_gets_a_new_connection_in_its_next_call(threads_of: Make) -> None:
     async def close() -> None:
         await sync_to_async(leave_traces)("x")
         await sync_to_async(connections.close_all)()

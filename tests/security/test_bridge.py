@@ -191,7 +191,7 @@ async def test_C10_a_worker_thread_never_calls_a_transport(path: bytes) -> None:
     await conversation.lose()
 
 
-async def test_C10_a_client_that_disconnects_frees_the_worker_thread_that_waits_for_it() -> None:
+async def test_C10_a_client_that_disconnects_frees_the_worker_thread_that_waits_for_the_client() -> None:
     raised: list[BaseException] = []
 
     def app(environ: Environ, start_response: Any) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Requirements A1 to A19: bytes are parsed in one way, so no request can be smuggled behind another."""
+"""Requirements A1 to A19: bytes are parsed in one way only, so no request can hide inside another request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broadcast: messages to groups of connections, in all processes."""
+"""Broadcast sends messages to groups of connections in all processes."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Replaces `{"_uvicorn_bytes": length}` by the bytes. The JSON parser calls it for each object, in order."""
+    """Replaces `{"_uvicorn_bytes": length}` by the bytes value. The JSON parser calls it for each object, in order."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -1,4 +1,4 @@
-"""The groups of one event loop: their local members, and the messages that are published and delivered."""
+"""The groups of one event loop. Adds local members, publishes messages and delivers them."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class HubOptions:
 
 @final
 class Hub:
-    """The groups of one event loop; only the thread of that event loop accesses the hub.
+    """The groups of one event loop. Only the thread of that event loop may use the hub.
 
-    `open_backend` is awaited once, when the hub starts; `on_gap(reply, gap)` is awaited for each member and gap.
+    The hub awaits `open_backend` once, when it starts. It awaits `on_gap(reply, gap)` for each member and gap.
     """
 
     def __init__(

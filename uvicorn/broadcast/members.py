@@ -41,7 +41,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A place in a client's queue where messages may be missing. They were sent to `groups` after `since`."""
+    """A place in a client's queue. Messages that were sent to `groups` after `since` may be missing there."""
 
     groups: set[str]
     reason: str
@@ -109,7 +109,7 @@ class Member:
     """A reply channel that has been added to groups.
 
     `reply` is the application's object. `target` is the same object, or a GroupMember made of `reply`. `context` holds
-    the client's context variables, which are set when the application is notified of a gap.
+    the client's context variables. The application is notified of gaps in this context.
     """
 
     reply: Any

@@ -54,8 +54,8 @@ class BroadcastMiddleware:
     for a message that cannot be published. With `unavailable='drop'`, such a message is only counted.
 
     `secret` authenticates the requests by which processes add each other's clients to groups. Without a secret, any
-    publisher can send such requests. A secret has at least 16 bytes and is the same in all processes. `secret` may be a
-    sequence of secrets. The first of them signs.
+    publisher can send such requests. A secret has at least 16 bytes and is the same in all processes. If `secret` is a
+    sequence of secrets, the first secret signs.
 
     Raises ConfigError for invalid arguments.
     """

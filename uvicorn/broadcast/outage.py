@@ -52,7 +52,7 @@ class Outage:
                 self._next_line = now + LOG_SECONDS
 
     def count(self) -> None:
-        """Log the number of failures since the last line, if any."""
+        """If messages have failed since the last line, log how many."""
         if self._counted:
             logger.warning(
                 "messages to groups still cannot be published: %d failed since the last line: %s",

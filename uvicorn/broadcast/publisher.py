@@ -1,4 +1,4 @@
-"""Publishes messages to groups from code without an event loop: views, management commands, task queues, cron."""
+"""Publishes messages to groups from code without an event loop, such as views, commands, task queues and cron jobs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOOP_SECONDS: Final = 5.0
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
 
-    Without `url`, the first BroadcastMiddleware that has started in this process names the backend. If none has
+    Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If none has
     started, the URL is UVICORN_BROADCAST_URL if it is set, else Redis on localhost. Call this in any thread or forked
     process.
 
@@ -51,7 +51,7 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 
 @final
 class Publisher:
-    """Publishes on its own connection. The first message connects. A lost connection is reopened.
+    """Publishes on its own connection. The first message opens the connection. A lost connection is reopened.
 
     `prefix` and `max_message_bytes` must have the same values as in the middleware. Any thread may publish. Threads
     publish one at a time. A forked child opens its own connection.
@@ -65,7 +65,7 @@ class Publisher:
         timeout: float = PUBLISH_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Raises ConfigError for an invalid URL. The first message connects."""
+        """Raises ConfigError for an invalid URL. The first message opens the connection."""
         self._url = url or named_url() or LOCAL_REDIS
         self._client = None
         if not self._url.startswith(MEMORY):
@@ -121,7 +121,7 @@ class Publisher:
         return error
 
     def close(self) -> None:
-        """Close the connection. The next message opens another one."""
+        """Close the connection. The next message opens a new connection."""
         with self._lock:
             if self._client is not None:
                 self._client.close()

@@ -1,6 +1,6 @@
-"""Django for coroutines: its databases, its requests, and broadcast messages after a commit.
+"""Django's databases and requests for coroutines, and broadcast messages after a commit.
 
-An application for INSTALLED_APPS, which adds system checks. No other part of `uvicorn` imports Django.
+Add this application to INSTALLED_APPS to run its system checks. No other part of `uvicorn` imports Django.
 """
 
 from __future__ import annotations

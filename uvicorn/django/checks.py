@@ -97,7 +97,7 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
 
 
 def _router(app: Any) -> Router | None:
-    """Return the Router that a server would serve for `app`; a Shift as the default of one."""
+    """Return the Router that a server would serve for `app`. A Shift becomes the default of a new Router."""
     try:
         interface = build_interface(app, Settings())
     except InterfaceError:
@@ -125,7 +125,7 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
 
 
 def _inside(app: Any) -> list[Any]:
-    """Return the application inside middleware and adapters; both if it is a Shift."""
+    """Return the application inside middleware and adapters. A Shift has two such applications."""
     while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
         app = inner
     return [*_inside(app.old), *_inside(app.new)] if isinstance(app, Shift) else [app]

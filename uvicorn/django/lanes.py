@@ -7,7 +7,7 @@ that owner may need this state again:
 - A WebSocket event, or a task that outlives its request, has a thread for one call. It keeps the thread while a
   transaction is open, or while an iterator over rows is unfinished.
 
-Before the first call of an owner and after the last one, the thread closes broken and expired connections, as Django
+Before the first call of an owner and after the last call, the thread closes broken and expired connections, as Django
 does around a request, and rolls back a transaction that is still open.
 """
 

@@ -38,8 +38,8 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 
     The request has META, COOKIES, GET and LANGUAGE_CODE. It also has `session` and `auser()` if their applications are
     installed. Using `session` or `auser()` reads the database. `get_host()` obeys ALLOWED_HOSTS. Do not change the
-    session, because the client gets no cookie. POST and FILES are parsed from `body`. The default is the message's
-    content.
+    session, because the client gets no cookie. POST and FILES are parsed from `body`. The default of `body` is the
+    message's content.
 
     Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """
@@ -75,7 +75,7 @@ def login_required(handler: Handler) -> Handler:
     POST, need the CSRF token in the field X-CSRFToken. Without the token they are answered with 403. Each HTTP response
     has `Vary: Cookie`.
 
-    The login is checked once: a WebSocket stays open after a logout.
+    The login is checked once, so a WebSocket stays open after a logout.
     """
 
     @wraps(handler)

@@ -1,4 +1,4 @@
-"""`LiveServerTestCase`: Django's, with the site's own application on a real port, WebSockets included."""
+"""`LiveServerTestCase`: serves the site's own application and its WebSockets on a real port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
     port: int
 
     def run(self) -> None:
-        """Serve. Sets `is_ready`, and `error` if the server cannot start."""
+        """Serve. Set `is_ready` after the start, and `error` if the server cannot start."""
         try:
             with socket.create_server((self.host, self.port), backlog=2048) as sock:
                 self.port = sock.getsockname()[1]
@@ -53,7 +53,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         return Router(*entries, default=application()).mapped(self._with_connections)
 
     def _with_connections(self, app: Any) -> Any:
-        """Return a WSGI application with the test's connections; all others unchanged."""
+        """Wrap a WSGI application so that it uses the test's connections. Return any other application unchanged."""
         try:
             is_wsgi = detect_interface(app) == "wsgi"
         except InterfaceError:
@@ -62,7 +62,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
 
 
 class _WithConnections:
-    """Calls a WSGI application with the test's connections, and closes the others after the response."""
+    """Calls a WSGI application with the test's connections. Closes all other connections after the response."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], override: dict[str, Any]) -> None:
         self._app = app
@@ -85,8 +85,8 @@ class _WithConnections:
 class LiveServerTestCase(DjangoLiveServerTestCase):  # type: ignore[misc]
     """Serves UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION at `self.live_server_url` during the tests.
 
-    WSGI applications use the connections of the test if the database is sqlite in memory, as in Django's own class.
-    Static files are found as by `manage.py runserver`, without `collectstatic`.
+    As in Django's own class, WSGI applications use the test's connections if the database is sqlite in memory. As with
+    `manage.py runserver`, static files need no `collectstatic`.
     """
 
     server_thread_class = _ServerThread

@@ -133,7 +133,7 @@ def take_steps(connection: RedisConnection, count: int) -> None:
         connection._take_step()
 
 
-async def test_after_a_second_without_a_byte_one_ping_is_sent() -> None:
+async def test_one_ping_is_sent_after_a_second_without_a_byte() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     take_steps(connection, 1)
@@ -144,7 +144,7 @@ async def test_after_a_second_without_a_byte_one_ping_is_sent() -> None:
     await settle()
 
 
-async def test_after_three_seconds_without_a_byte_the_connection_is_aborted() -> None:
+async def test_the_connection_is_aborted_after_three_seconds_without_a_byte() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     take_steps(connection, 6)

@@ -185,7 +185,7 @@ async def test_a_publish_that_has_timed_out_is_not_retried() -> None:
         assert talk.texts == [b"a", b"a", b"b"]
 
 
-async def test_cancelling_a_held_publish_withdraws_it() -> None:
+async def test_a_held_publish_that_is_cancelled_is_not_sent() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)

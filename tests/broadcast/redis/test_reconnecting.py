@@ -176,7 +176,7 @@ async def test_retry_now_skips_the_delay_before_the_next_attempt(monkeypatch: py
     await reconnecting.stop()
 
 
-async def test_stopping_a_reconnecting_connection_closes_it() -> None:
+async def test_a_reconnecting_connection_is_closed_when_it_is_stopped() -> None:
     reconnecting = Recorded(ObedientConnection)
     await reconnecting.start()
     connection = reconnecting.current

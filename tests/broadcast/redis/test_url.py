@@ -80,7 +80,7 @@ def address_of(url: str) -> RedisAddress:
         ("redis://[::1]:7000", ("::1", 7000, "", "", 0)),
     ],
 )
-def test_host_port_user_password_and_database_are_read_from_a_redis_url(url: str, expected: tuple[object, ...]) -> None:
+def test_a_redis_url_contains_host_port_user_password_and_database(url: str, expected: tuple[object, ...]) -> None:
     address = address_of(url)
     assert (address.host, address.port, address.username, address.password, address.database) == expected
     assert address.tls is None
@@ -123,7 +123,7 @@ def test_f4_an_address_does_not_show_its_password(url: str) -> None:
     assert "secret" not in repr(address_of(url))
 
 
-def test_an_address_is_shown_as_a_url_without_its_password() -> None:
+def test_an_address_is_shown_as_a_url_without_the_password() -> None:
     assert repr(address_of("redis://user:secret@[::1]:1/2")) == "redis://user@[::1]:1/2"
 
 

@@ -1,1 +1,1 @@
-"""The Redis backends: standalone, Sentinel and Cluster."""
+"""The Redis backends for one server, for Sentinel and for Cluster."""

@@ -58,7 +58,7 @@ class RedisPublisher(ReconnectingConnection):
     """Publishes within the publish timeout, or raises. A late reply ends the connection, because replies come in order.
 
     While Redis gives transient error replies (BUSY, LOADING), each message is held until its timeout. Only the oldest
-    message is retried. When Redis accepts it, the other messages follow in order.
+    message is retried. When Redis accepts that message, the other messages follow in order.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class RedisPublisher(ReconnectingConnection):
             self._resending = asyncio.get_running_loop().create_task(self._resend(), context=Context())
 
     async def _resend(self) -> None:
-        """Retry the oldest message until Redis accepts it. Then send the others."""
+        """Retry the oldest message until Redis accepts it. Then send the other messages."""
         delay = FIRST_RETRY_SECONDS
         try:
             while self._held:

@@ -72,7 +72,7 @@ class SyncClient:
         return connection
 
     def close(self) -> None:
-        """Close all connections. The next publish opens new ones."""
+        """Close all connections. The next publish opens a new connection."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             connection.close()

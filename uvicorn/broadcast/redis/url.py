@@ -45,7 +45,7 @@ class RedisAddress:
 class RedisURL:
     """A parsed URL of one of these forms:
 
-    - `redis://user:password@host:port/database`, `unix://user:password@/path?db=0`; with `+py` by redis-py
+    - `redis://user:password@host:port/database` or `unix://user:password@/path?db=0` (`+py` selects redis-py)
     - `redis+sentinel://user:password@host:port,host:port/service/database?sentinel_password=…`
     - `redis+cluster://user:password@host:port,host:port`
 
