@@ -105,8 +105,8 @@ def test_check_option_runs_the_system_checks_of_a_django_site() -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.stdout.splitlines()[-1], result.returncode) == (
-        "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces it "
-        "in all URLs; Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount",
+        "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces that "
+        "name in all URLs; Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount",
         1,
     )
 

@@ -154,7 +154,7 @@ async def test_a_channel_added_and_discarded_in_one_message_is_not_a_member() ->
         ({"group": "chat", "add": object}, "the name of a reply channel"),
         ({"group": "chat", "add": "Ada"}, "the name of a reply channel, .*, got 'Ada'"),
         ({"group": "chat", "discard": "reply..1"}, "the name of a reply channel"),
-        ({"group": "chat", "send": "text"}, "expected 'send' to be a message, a dict, got str"),
+        ({"group": "chat", "send": "text"}, "expected 'send' to be a dict, got str"),
         ({"group": "chat", "send": {"text": "x" * 2_000_000}}, "of 1048576 bytes at most"),
     ],
 )

@@ -606,7 +606,7 @@ def test_the_arguments_host_and_port_become_a_redis_url(arguments: tuple[Any, ..
     ("options", "said"),
     [
         ({"url": "carrier-pigeon://x"}, "scheme 'carrier-pigeon'"),
-        ({"host": "a", "url": "memory://"}, "more than one of them"),
+        ({"host": "a", "url": "memory://"}, "exclude each other"),
         ({"url": "memory://", "slow": "wait"}, "expected one of close, drop_oldest, drop_newest, got 'wait'"),
         ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
         ({"host": "redis://:secret@localhost"}, "host: expected a name or an address, without a port; pass a URL as"),

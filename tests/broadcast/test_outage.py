@@ -43,7 +43,7 @@ def test_an_outage_is_logged_at_its_beginning_at_its_end_and_each_minute_between
         "messages to groups cannot be published: Redis is down",
         "messages to groups still cannot be published: 60 failed since the last line: Redis is down",
         "messages to groups still cannot be published: 60 failed since the last line: Redis is down",
-        "messages to groups are published again after 150.0 s; failed: 150",
+        "messages to groups are published again after 150.0 s; 150 messages failed",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 

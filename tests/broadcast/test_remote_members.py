@@ -102,7 +102,7 @@ async def test_a_request_to_an_ended_process_is_logged(
     async with two_processes(monkeypatch) as (asking, _):
         asking.enter()
         await asking.channel.send({"group": "chat", "add": "reply.0123456789abcdef.1"})
-        assert "no answer to 'add' of channel reply.0123456789abcdef.1" in caplog.text
+        assert "no answer to the request to add channel reply.0123456789abcdef.1" in caplog.text
 
 
 async def test_a_request_that_cannot_be_published_raises(monkeypatch: pytest.MonkeyPatch) -> None:

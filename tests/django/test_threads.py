@@ -497,7 +497,7 @@ def wsgi(environ: Any, start_response: Any) -> None: ...
 
 @pytest.mark.parametrize(("app", "name"), [(consumer, "consumer"), (wsgi, "wsgi")])
 def test_django_threads_rejects_wsgi_applications_and_plain_functions(app: Any, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"got a {name} one"):
+    with pytest.raises(ConfigError, match=f"got the interface {name}"):
         DjangoThreads(app)
 
 

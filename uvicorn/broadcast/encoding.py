@@ -64,7 +64,7 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
     Raises LocalProtocolError for a value that is neither JSON nor bytes, and MessageTooLarge above `most` bytes.
     """
     if not isinstance(message, dict):
-        raise LocalProtocolError(f"groups.send: expected 'send' to be a message, a dict, got {type(message).__name__}")
+        raise LocalProtocolError(f"groups.send: expected 'send' to be a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
     try:
         try:

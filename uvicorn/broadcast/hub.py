@@ -279,7 +279,9 @@ class Hub:
             if not self._malformed_logged:
                 self._malformed_logged = True
                 logger.warning(
-                    "group %.200r: malformed message dropped: %s; further ones are only counted", group, escaped(error)
+                    "group %.200r: malformed message dropped: %s; further malformed messages are only counted",
+                    group,
+                    escaped(error),
                 )
             return
         if members is None or is_control:

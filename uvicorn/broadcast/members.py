@@ -222,7 +222,7 @@ class Member:
     def _close_slow(self) -> None:
         self.shared.metrics.closed_slow += 1
         self.shared.metrics.dropped_slow += self._waiting + 1
-        logger.warning("%s: the client does not read the messages of its groups; closed (1013)", self._shown_name)
+        logger.warning("%s: the client does not read the messages of its groups; closed with 1013", self._shown_name)
         self.shared.forget(self)
         try:
             self.target.break_off("slow consumer")

@@ -126,7 +126,7 @@ class MemoryBackend(Backend):
         try:
             self._on_message(group, payload)
         except Exception:
-            logger.exception("%r: group %.200r: handling a message failed; dropped", self, group)
+            logger.exception("%r: group %.200r: handling a message failed; the message is dropped", self, group)
 
     def __repr__(self) -> str:
         return f"memory://{self._name}"

@@ -79,7 +79,7 @@ class BroadcastMiddleware:
         secret: Secret | Sequence[Secret] | None = None,
     ) -> None:
         if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
-            raise ConfigError("BroadcastMiddleware: expected host and port, url or backend, got more than one of them")
+            raise ConfigError("BroadcastMiddleware: host and port, url and backend exclude each other")
         if host is not None and (
             not isinstance(host, str) or host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host)
         ):
@@ -284,7 +284,9 @@ class BroadcastMiddleware:
 
     def _publisher(self) -> Publisher:
         if self._backend is not None:
-            raise BroadcastUnavailable("BroadcastMiddleware: backend= needs a host with an event loop; pass url=")
+            raise BroadcastUnavailable(
+                "BroadcastMiddleware: backend= needs a host with an event loop; pass url= instead"
+            )
         if self._own_publisher is None:
             timeout, limit = self._publish_timeout, self._options.max_message_bytes
             self._own_publisher = Publisher(self.url, prefix=self._prefix, timeout=timeout, max_message_bytes=limit)

@@ -68,5 +68,7 @@ class Outage:
         if since is not None and self._is_logged:
             self._counted = 0
             logger.warning(
-                "messages to groups are published again after %.1f s; failed: %d", self._clock() - since, self._total
+                "messages to groups are published again after %.1f s; %d messages failed",
+                self._clock() - since,
+                self._total,
             )

@@ -112,7 +112,9 @@ class RemoteMembers:
         finally:
             del self._requests[number]
         why = "its process has ended" if self._signer is None else "its process has ended, or has another secret"
-        logger.warning("group %.200r: no answer to '%s' of channel %s: %s", group, action, escaped(name, 500), why)
+        logger.warning(
+            "group %.200r: no answer to the request to %s channel %s: %s", group, action, escaped(name, 500), why
+        )
 
     def on_message(self, message: Message) -> None:
         """Handle a control message to this process. Never raises."""

@@ -169,7 +169,7 @@ def _no_threads(leaf: Leaf) -> Iterator[CheckMessage]:
         yield Warning(
             f"{_name(leaf.app)} runs coroutines outside of DjangoThreads, and CONN_MAX_AGE of {', '.join(kept)} is"
             " not 0. So broken connections are not replaced, and leaked connections are not closed.",
-            hint="Wrap the application: DjangoThreads(app). Silence this check if it uses no database.",
+            hint="Wrap the application: DjangoThreads(app). Silence this check if the application uses no database.",
             id="uvicorn.W001",
         )
 

@@ -61,8 +61,8 @@ class DjangoThreads:
             interface = "asgi3"
         if interface not in ("asgi3", "channels"):
             raise ConfigError(
-                f"DjangoThreads: expected an ASGI 3 or a channels application, got a {interface} one; WSGI applications"
-                " and plain functions have threads of their own"
+                f"DjangoThreads: expected an ASGI 3 or a channels application, got the interface {interface}; WSGI"
+                " applications and plain functions have their own threads"
             )
         #: Interface detection reads `__wrapped__`.
         self.app = self.__wrapped__ = app

@@ -95,7 +95,7 @@ class ClusterBackend(Backend):
         place = self._owners.get(slot)
         if place is None:
             self.metrics.publish_failures += 1
-            raise BroadcastUnavailable(f"{self!r}: no server is known to own slot {slot}; the message was not sent")
+            raise BroadcastUnavailable(f"{self!r}: the owner of slot {slot} is unknown; the message was not sent")
         try:
             await self._servers[place].publisher.publish(SHARDED.publish, channel, payload)
         except BroadcastUnavailable as error:

@@ -127,7 +127,7 @@ class RedisPublisher(ReconnectingConnection):
         """Wait until Redis accepts a message. Raises BroadcastUnavailable at `deadline`."""
         if len(self._held) >= MAX_UNANSWERED or (self._held and self._held_bytes + message.size > MAX_UNSENT_BYTES):
             raise BroadcastUnavailable(
-                f"{self.where}: {len(self._held)} messages, {self._held_bytes} bytes, are waiting for Redis (at most"
+                f"{self.where}: {len(self._held)} messages of {self._held_bytes} bytes are waiting for Redis (at most"
                 f" {MAX_UNANSWERED} and {MAX_UNSENT_BYTES}); the message was not sent"
             )
         self._insert(message)

@@ -223,7 +223,9 @@ class Subscriber(ReconnectingConnection):
         try:
             self._on_message(entry.name, payload)
         except Exception:
-            logger.exception("%s: group %.200r: handling a message failed; dropped", self.where, entry.name)
+            logger.exception(
+                "%s: group %.200r: handling a message failed; the message is dropped", self.where, entry.name
+            )
 
     def _on_acknowledgement(self, verb: bytes, channel: bytes) -> None:
         command = self._commands[0] if self._commands else None
