@@ -54,7 +54,7 @@ def _response_differences(request: Request, host: Received, far_host: Received) 
 
 
 def _differences_before_the_client_left(host: Received, far_host: Received) -> Iterator[str]:
-    """Compare up to the disconnect only: behind an adapter the application runs ahead of the client."""
+    """Compare only up to the disconnect, because behind an adapter the application runs ahead of the client."""
     count = min(len(host.content), len(far_host.content))
     if host.content[:count] != far_host.content[:count]:
         yield "other content before the client left"
@@ -68,9 +68,9 @@ def _differences_before_the_client_left(host: Received, far_host: Received) -> I
 
 
 def _differences_on_truncated_content(request: Request, host: Received, far_host: Received) -> Iterator[str]:
-    """An application that leaves ClientDisconnected to the bridge is answered for with 400, or broken off (rule R7).
+    """If the application does not catch ClientDisconnected, the response is 400 or is aborted (rule R7).
 
-    It may come earlier than from the input itself: a bridge reads ahead, 64 KiB at a time.
+    A bridge raises ClientDisconnected earlier than the input itself, because the bridge reads ahead up to 64 KiB.
     """
     if far_host.complete and far_host.code not in (400, 500) and not _stops_at_the_head(request, host):
         yield f"an unhandled failure of the input ended in {far_host.status}, complete"
@@ -79,9 +79,10 @@ def _differences_on_truncated_content(request: Request, host: Received, far_host
 
 
 def _differences_in_contradicted_length(host: Received, far_host: Received) -> Iterator[str]:
-    """Content that contradicts its length is 500 if that shows in time, else broken off; or cut, if there is more.
+    """Content that contradicts its content-length must not look complete.
 
-    PEP 3333 leaves open which. It must not end as if it were whole.
+    The response is 500 if it has not begun, and is aborted otherwise. Surplus content may also be cut off, because PEP
+    3333 allows that.
     """
     if far_host.failed or (far_host.code == 500 and far_host.complete):
         return
@@ -128,10 +129,10 @@ def _environ_differences(seen: Seen, far_seen: Seen) -> Iterator[str]:
 
 
 def _environ_as_bridged(environ: dict[str, Any]) -> dict[str, Any]:
-    """What is the host's, not the request's, is each host's own (`wsgi.input` and the like).
+    """Return the part of `environ` that must be equal behind a bridge, without keys of the host like `wsgi.input`.
 
-    HTTP_PROXY is dropped (C2), and so are the namesakes of CONTENT_TYPE and CONTENT_LENGTH, which are no header
-    fields of their own (PEP 3333, "environ Variables").
+    HTTP_PROXY is dropped (C2). HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH are dropped too (PEP 3333, "environ
+    Variables").
     """
     dropped = ("HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
     kept = ("wsgi.version", "wsgi.url_scheme")
@@ -158,7 +159,7 @@ def _with_a_reason(status: str) -> str:
 
 
 def _stops_at_the_head(request: Request, host: Received) -> bool:
-    """Stop after the head of a response without content: the application is not asked for content."""
+    """Return whether the response ends after its head, so that the application is not asked for content."""
     return request.method == "HEAD" or host.has_no_content
 
 

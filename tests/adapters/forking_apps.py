@@ -1,4 +1,4 @@
-"""Applications that fork, and whose child process returns from them; the response has the child's end."""
+"""Applications that fork. Their response is the exit code of the child process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fork() -> int:
 
 
 def come_back(how: str) -> None:
-    """Return how a child process has ended."""
+    """Return the exit code of a child process."""
     if how == "exit":
         sys.exit(5)
     if how == "exit-with-a-word":

@@ -82,7 +82,7 @@ async def _endless(message: Message, channels: Channels) -> None:
 
 
 async def _wait(message: Message, channels: Channels) -> None:
-    """Report that it waits, and respond when another request has opened the gate."""
+    """Print a line, then respond when another request has opened the gate."""
     name = message["query_string"].decode()
     gate = _gate.setdefault(name, asyncio.Event())
     _say(f"{name} waits")
@@ -96,7 +96,7 @@ async def _open(message: Message, channels: Channels) -> None:
 
 
 async def _upload(message: Message, channels: Channels) -> None:
-    """Respond with the end of the upload: complete, or the exception."""
+    """Respond with the result of the upload, which is its size or the exception."""
     name = message["query_string"].decode()
     try:
         body = await read_body(message, channels)
@@ -185,7 +185,7 @@ def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterab
 
 
 class Pieces:
-    """An iterable that fails, or never ends; it reports `close`."""
+    """An iterable that fails or never ends, and that reports its `close`."""
 
     def __init__(self, environ: dict[str, Any], error: type[BaseException] | None, when: str) -> None:
         self._name = environ["QUERY_STRING"]
@@ -243,7 +243,7 @@ if "USED_BEFORE" in os.environ:
 
 
 class Lifecycle:
-    """Reports startup and shutdown; its unfinished task must not delay the end."""
+    """Reports startup and shutdown. Its unfinished task must not delay the end of the process."""
 
     async def startup(self) -> None:
         self._task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
@@ -266,7 +266,7 @@ _MOUNTED: dict[str, Callable[..., Iterable[bytes]]] = {
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The application behind one adapter; below certain paths behind the validator, or behind two adapters."""
+    """The application behind one adapter. For some paths it is behind the validator, or behind two adapters."""
     mounted = _MOUNTED.get(environ["PATH_INFO"].split("/")[1])
     if mounted is None:
         return adapted(environ, start_response)

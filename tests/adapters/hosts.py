@@ -97,7 +97,7 @@ class Host:
             self._changed.wait_for(lambda: happened() or not self._reader.is_alive(), LONGEST_WAIT)
 
     def stop(self) -> int:
-        """Stop it as an operator does. Return its exit code, negative if only SIGKILL ended it."""
+        """Stop the host as an operator does. Return its exit code, which is negative after SIGKILL."""
         self.process.terminate()
         try:
             return self.process.wait(LONGEST_WAIT)
@@ -132,7 +132,7 @@ class Host:
 
 @contextmanager
 def hosted(name: str, app: str, env: Mapping[str, str] | None = None, prefix: str = "") -> Iterator[Host]:
-    """Host `name` with `app`, which is MODULE:NAME, on a socket that listens before it starts: clients need not wait.
+    """Start the host `name` with the application `app` (MODULE:NAME) on a socket that already listens.
 
     `prefix` is `wsgi:` for hypercorn with a WSGI application.
     """

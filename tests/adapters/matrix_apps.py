@@ -1,4 +1,4 @@
-"""The same small application of each kind.
+"""The same small application for each kind of interface.
 
 `/get`, `/upload` (how much, and its checksum), `/streamed` (in pieces), `/endless` (reports its end), `/error`,
 `/midway` (fails in the middle), `/state` (whether startup has been), and a websocket that echoes where there is one.
@@ -210,7 +210,7 @@ asgi3_on_asgi3 = asgi3_app
 
 
 def below_channels(app: Any) -> Any:
-    """Return a channels application that passes everything to `app`, another channels application."""
+    """Return a channels application that passes everything to the channels application `app`."""
 
     async def middleware(message: Message, channels: Message) -> None:
         await app(message, channels)

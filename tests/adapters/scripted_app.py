@@ -13,7 +13,7 @@ from wsgiref.validate import check_environ  # type: ignore[attr-defined]
 
 @dataclass(frozen=True)
 class Start:
-    """Call start_response; with exc_info if `again`, whose exception is `caught` if it is raised again."""
+    """Call start_response. If `again`, pass exc_info. If `caught`, catch an exception of start_response."""
 
     status: str = "200 OK"
     headers: tuple[tuple[str, str], ...] = ()
@@ -37,7 +37,7 @@ class Yield:
 
 @dataclass(frozen=True)
 class Read:
-    """Read content. After an exception read no more; continue if it is `caught`."""
+    """Read content. After an exception read no more. If `caught`, continue with the script."""
 
     how: str
     count: int = 0
@@ -56,7 +56,7 @@ Step = Start | Write | Yield | Read | Raise
 
 @dataclass(frozen=True)
 class Script:
-    """`calls` runs when the application is called, `iterates` in the iterable of the kind `returns`."""
+    """`calls` runs when the application is called. `iterates` runs in the iterable, whose kind is `returns`."""
 
     returns: str = "list"
     calls: tuple[Step, ...] = ()

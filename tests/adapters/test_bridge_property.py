@@ -1,6 +1,6 @@
-"""The double and the triple bridge are invisible, to clients and to applications: a property, and all short paths.
+"""Clients and applications notice no difference behind two or three adapters.
 
-BRIDGE_EXAMPLES=10000 in the environment tries so many random exchanges; otherwise it is the same 300 every time.
+With BRIDGE_EXAMPLES=10000 in the environment, 10,000 random exchanges are tried. The default is a fixed set of 300.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Bridge:
         self._adapters.append(self.callable)
 
     def expect(self, script: Script) -> None:
-        """Prepare for a request; an endless response is stopped after a time."""
+        """Prepare for a request. An endless response is stopped after a time."""
         for adapter in self._adapters:
             adapter._settings = replace(
                 adapter._settings, disconnect_seconds=0.05 if script.returns == "endless" else 30

@@ -27,7 +27,7 @@ Message = dict[str, Any]
 
 
 class Site:
-    """A conversation with a channels application that awaits `ASGIAdapter(app)`; `raised` has its exceptions."""
+    """A conversation with a channels application that awaits `ASGIAdapter(app)`. `raised` has its exceptions."""
 
     def __init__(self, app: Callable[..., Any], **keywords: Any) -> None:
         self.adapter = ASGIAdapter(app, **{"threads": 1, **keywords})
@@ -43,7 +43,7 @@ class Site:
         raise self.raised[-1]
 
     async def responses(self, data: bytes = GET) -> list[Any]:
-        """Send `data`; return the responses when all handlers and threads have ended."""
+        """Send `data`. Return the responses when all handlers and threads have ended."""
         self.conversation.send(data)
         await until(lambda: self.conversation.received or self.conversation.transport.closing)
         await until(lambda: self.conversation.context.requests == 0)

@@ -19,7 +19,7 @@ _ON_A_LOOP: Final = [("uvicorn", "channels"), ("gunicorn gthread", "channels_on_
 
 
 def ended_child(host: str, app: str, target: str) -> bytes:
-    """Return how the application's child process has ended; check that the server still serves."""
+    """Return the exit code of the application's child process. Check that the server still serves."""
     with hosted(host, f"tests.adapters.forking_apps:{app}") as server:
         code = ask(server.port, target).content
         assert [ask(server.port).status for _ in range(10)] == [200] * 10

@@ -64,7 +64,7 @@ def running_gunicorn(
     worker_class: str = WORKER,
     said: bool = True,
 ) -> Iterator[Gunicorn]:
-    """gunicorn that runs in `folder` and serves, with as many `workers`; killed at the end, its workers too.
+    """Run gunicorn in `folder` with the number `workers` of workers. Kill gunicorn and its workers at the end.
 
     It listens on a free port of 127.0.0.1 unless `arguments` say where. With `said` false nothing on stderr shows when
     it serves, so it may not have begun to.

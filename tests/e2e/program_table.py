@@ -1,4 +1,4 @@
-"""Programs that run this package in place of the public release: how each is started and used.
+"""Programs that run this package in place of the public release, and how to start and use each of them.
 
 `scripts/programs` installs and tries all of them; `test_programs.py` tries those whose packages the tests have anyway.
 """
@@ -131,7 +131,7 @@ def Page():
 
 
 def _use_api(visitor: Visitor) -> None:
-    """Use either of the applications above."""
+    """Use one of the two applications above."""
     status, content = visitor.get("/items/7")
     _expect((status, json.loads(content)), (200, {"number": 7, "greeting": "hello"}))
     _expect(visitor.get("/items/seven")[0] in (404, 422), True)

@@ -1,4 +1,4 @@
-"""A program that runs this package: start it in a terminal, use it, press Ctrl-C, and look at its end."""
+"""Starts a program that runs this package in a terminal, uses it, presses Ctrl-C, and checks how it ends."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a program has shown. `fault` is empty if it could be used."""
+    """The result of a run of a program. `fault` is empty if the program could be used."""
 
     fault: str
     exit_code: int
@@ -92,7 +92,7 @@ class Outcome:
     text: str
 
     def lines(self) -> list[str]:
-        """Return what it has printed, without what differs from run to run."""
+        """Return the output of the program without the parts that differ between runs."""
         return [line.rstrip() for line in normal(self.text).splitlines() if line.strip()]
 
 
@@ -128,7 +128,9 @@ def free_port() -> int:
 
 
 def try_program(program: Program, programs: Path, folder: Path, environ: Mapping[str, str]) -> Outcome:
-    """Start it in `folder`, use it, press Ctrl-C, and wait until it has ended. `programs` holds the commands."""
+    """Start the program in `folder`, use it, press Ctrl-C, and wait for its end. The folder `programs` has its
+    command.
+    """
     port = free_port()
     for name, text in program.files.items():
         file = folder / name
@@ -162,6 +164,6 @@ def try_program(program: Program, programs: Path, folder: Path, environ: Mapping
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `environ` without what would change what a program does."""
+    """Return `environ` without the variables that change the behaviour of a program."""
     foreign = ("PYTHON", "UVICORN_", "GUNICORN_", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "PYTEST_", "COV_")
     return {name: value for name, value in environ.items() if not name.startswith(foreign)}

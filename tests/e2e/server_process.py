@@ -22,7 +22,7 @@ _LISTENING: Final = re.compile(r"Uvicorn running on (unix socket )?(\S+)")
 
 
 class ServerProcess:
-    """A running server. `port` is that of the first address it listens on; 0 for a Unix socket."""
+    """A running server. `port` is the port of the first address, or 0 for a Unix socket."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -60,7 +60,7 @@ class ServerProcess:
         self._wait_until(lambda: sum(text in line for line in self._lines[name]) >= count, f"{text!r} on {name}")
 
     def wait(self) -> int:
-        """Wait for its end. Return the exit code, negative if a signal has killed it."""
+        """Wait for the end of the server. Return its exit code, which is negative after a fatal signal."""
         code = self.process.wait(LONGEST_WAIT)
         for reader in self._readers:
             reader.join(LONGEST_WAIT)
@@ -147,7 +147,7 @@ def running_server(
     pass_fds: Sequence[int] = (),
     kind: type[Any] = ServerProcess,
 ) -> Iterator[Any]:
-    """Start a server in `folder`, wait until its log names as many `addresses`, and kill it at the end.
+    """Start a server in `folder`, wait until its log has the number `addresses` of addresses, and kill it at the end.
 
     It listens on a free port of 127.0.0.1 unless `arguments` or `env` say where. `program` is what Python runs.
     """

@@ -49,7 +49,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it has printed so far, without colours."""
+        """The output of the program so far, without colours."""
         with self._changed:
             printed = bytes(self._printed)
         return _ESCAPE_SEQUENCE.sub("", printed.decode(errors="replace")).replace("\r\n", "\n")
@@ -72,7 +72,7 @@ class Terminal:
         os.write(self._screen, b"\x03")
 
     def wait(self, seconds: float = LONGEST_WAIT) -> int:
-        """Wait until it ends; its exit code, negative if a signal has killed it."""
+        """Wait for the end of the program. Return its exit code, which is negative after a fatal signal."""
         return self.process.wait(seconds)
 
     def has_left_processes(self) -> bool:
@@ -84,7 +84,7 @@ class Terminal:
         return True
 
     def close(self) -> None:
-        """Kill what still runs."""
+        """Kill all processes of the program that still run."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()

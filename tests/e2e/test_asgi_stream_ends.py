@@ -1,6 +1,6 @@
-"""Event streams of nine ASGI frameworks whose clients leave: the `finally` of the generator runs.
+"""When the client of an event stream leaves, the `finally` of the generator runs, in nine ASGI frameworks.
 
-Timeouts are an hour where they are not to matter, so that a generator that is closed by them would be noticed.
+In some tests the timeouts are an hour, so that a test fails if only a timeout would close the generator.
 """
 
 from __future__ import annotations

@@ -670,7 +670,7 @@ def test_server_serve_opens_the_configured_sockets(folder: Path) -> None:
     path = folder / "web.sock"
 
     class Telling:
-        """Stops the server when it has started: where it listens is known by then."""
+        """Stops the server as soon as it has started and its address is known."""
 
         async def startup(self) -> None:
             found.append(path.exists())

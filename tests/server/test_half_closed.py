@@ -198,7 +198,7 @@ async def test_return_of_the_http_disconnect_handler_does_not_end_a_streamed_res
 
 
 async def test_pipelined_request_of_a_half_closed_client_begins_half_closed() -> None:
-    """Its missing content raises, instead of being waited for until the server stops."""
+    """To read the missing content raises. A wait for it would last until the server stops."""
     outcomes: list[object] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -277,7 +277,7 @@ async def test_worker_thread_of_a_half_closed_wsgi_stream_is_released_at_its_nex
 
 
 async def test_wsgi_input_of_a_pipelined_request_raises_when_the_client_has_closed_its_side() -> None:
-    """16 such connections once held every worker for good."""
+    """Earlier, 16 such connections blocked all worker threads for ever."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read()

@@ -69,7 +69,7 @@ def test_excluded_pattern_replaces_an_equal_default_include(tmp_path: Path) -> N
 def test_files_created_in_a_new_folder_before_it_is_watched_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event for the folder is all that there is: which files come before the watch is a matter of luck."""
+    """Only the folder itself causes an event, because its files may exist before the folder is watched."""
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "module.py").touch()

@@ -198,7 +198,7 @@ async def test_an_exception_of_a_task_of_the_program_reaches_the_previous_except
 
 
 async def test_server_may_be_cancelled_after_its_shutdown() -> None:
-    """Fixtures of real projects do this."""
+    """Test fixtures of real projects cancel the server after its shutdown."""
     app = Application()
     server = server_of(app)
     task = asyncio.create_task(server.serve())

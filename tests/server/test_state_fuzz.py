@@ -1,7 +1,7 @@
-"""Seeded conversations with random pipelines, cuts and ends: whatever happens, nothing is left behind afterwards.
+"""Conversations with random pipelines, pieces and ends leave no objects behind.
 
-What was true of one exchange (the client has closed its side, the server is stopping, the limit is exceeded) has to be
-true of the one that comes next on the connection, too; each pair of a state and an event is met here sooner or later.
+A state of one exchange, such as a half-closed client or a stopping server, has to hold for the next exchange on the
+connection. With enough seeds the tests reach each pair of a state and an event.
 """
 
 from __future__ import annotations

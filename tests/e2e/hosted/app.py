@@ -1,4 +1,4 @@
-"""What the tests of gunicorn serve: applications of each kind, and some that a test holds up as long as it likes."""
+"""The applications of the gunicorn tests: one of each kind, and some that wait until a test releases them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ begun = threading.Barrier(2)
 
 
 def backlogs() -> list[int]:
-    """Of each listening TCP socket of this process, how many connections the kernel holds for it."""
+    """Return the number of connections that the kernel queues for each listening TCP socket of this process."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         if not os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2].startswith("socket:"):
@@ -55,7 +55,7 @@ def about(message: dict[str, Any]) -> bytes:
 
 
 async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
-    """`/hold` begins to answer, and goes on when it has all of the request's content; `/block` never does."""
+    """`/hold` begins a response, and ends it after the request's content. `/block` blocks the event loop."""
     reply = channels["reply"]
     if message["channel"] == "websocket.receive":
         await reply.send({"text": message["text"]})
@@ -94,7 +94,7 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[by
 
 
 async def asgi3(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-    """`/file` is answered with this file, `/trailers` with a field behind the content."""
+    """`/file` responds with this file. `/trailers` responds with a trailer field."""
     if scope["type"] == "http":
         trailers = scope["path"] == "/trailers"
         await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": trailers})
@@ -107,7 +107,7 @@ async def asgi3(scope: dict[str, Any], receive: Callable[..., Any], send: Callab
 
 
 async def lifespan(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-    """Takes part in lifespan, and says so."""
+    """Takes part in lifespan, and prints each event."""
     if scope["type"] == "lifespan":
         say("lifespan began")
         await receive()
