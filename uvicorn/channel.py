@@ -143,7 +143,7 @@ def check_named(message: Message) -> None:
 
 
 async def call_hook(app: object, name: str) -> None:
-    """Await `startup` or `shutdown` of an application. Do nothing unless it is a coroutine function (rule R15)."""
+    """Await `startup` or `shutdown` of an application, if the application has such a coroutine function (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()

@@ -30,7 +30,7 @@ _OTHER_METHOD: Final = "OTHER"
 
 
 class Leaf(NamedTuple):
-    """An application of a site, and its place: the Routers above it, each with the entry that leads to it."""
+    """An application of a site, with the Routers and entries that lead to it."""
 
     places: tuple[tuple[Router, Entry], ...]
     app: Any
@@ -189,7 +189,7 @@ def _row(leaf: Leaf) -> tuple[str, ...]:
 
 
 def _share(shift: Shift) -> str:
-    """Return the percentage of requests for the new application, and what decides: `5 % by cookie visitor`."""
+    """Return the percentage of requests for the new application, and the key, such as `5 % by cookie visitor`."""
     weight = f"{name_of(shift.weight)}()" if callable(shift.weight) else f"{shift.weight:g}"
     if shift.key is None:
         return f"{weight} %"

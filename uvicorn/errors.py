@@ -2,14 +2,14 @@
 
 UvicornError
 ├── ConfigError                 the user can correct it: a setting, an address, a module
-│   ├── UnknownKeywordError     `Config` has no such keyword; also a TypeError
+│   ├── UnknownKeywordError     `Config` has no such keyword
 │   ├── ImportFromStringError   'module:attribute' cannot be imported
 │   └── InterfaceError          the application's interface is unknown
 ├── StartupError                the application's startup failed
 ├── ProtocolError
 │   ├── LocalProtocolError      the application broke the contract
-│   └── RemoteProtocolError     the client broke the protocol; has the status code of the response
-│       └── WebSocketProtocolError  on an open WebSocket; has the close code
+│   └── RemoteProtocolError     the client broke the protocol
+│       └── WebSocketProtocolError  the client broke the protocol of an open WebSocket
 ├── BroadcastError
 │   └── BroadcastUnavailable    a message could not be passed to the backend in time
 ├── ApplicationError            wraps an application's exception that the adapter's host would misread
@@ -132,7 +132,7 @@ class ResponseAborted(UvicornError):
 class ClientDisconnected(UvicornError, ConnectionError):
     """The client disconnected before its request was complete. The content received so far is incomplete.
 
-    Also an OSError, which frameworks expect when they read from a disconnected client.
+    It is also an OSError, because frameworks expect one when they read from a disconnected client.
     """
 
 

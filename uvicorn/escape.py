@@ -1,6 +1,6 @@
 """Escapes untrusted text for log lines.
 
-Text from a client, a peer or an exception must not end a line, forge another one, or control a terminal.
+Text from a client, a peer or an exception must not end a line, forge a line, or control a terminal.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ _LONGEST: Final = 200
 def escaped(value: object, longest: int = _LONGEST) -> str:
     r"""Return `str(value)` on one line, truncated after `longest` characters.
 
-    Characters that are not printable, such as controls, invisible ones and spaces besides U+0020, are shown as `\n`,
-    `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
+    Controls, invisible characters and spaces other than U+0020 are shown as `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
     """
     try:
         text = str(value)
@@ -38,7 +37,7 @@ def escaped(value: object, longest: int = _LONGEST) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Escape the control characters of a multi-line text, except line feeds and tabs; do not truncate it."""
+    """Escape the control characters of a multi-line text, except line feeds and tabs."""
     return _CONTROLS_IN_LINES.sub(lambda match: _escape(match[0]), text)
 
 

@@ -1,4 +1,4 @@
-"""Processes that the application forks: counts forks, and ends a child that returns to the server."""
+"""Counts the forks that an application makes, and ends a forked process that returns to the server."""
 
 from __future__ import annotations
 

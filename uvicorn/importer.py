@@ -113,7 +113,7 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Return `Router` or `Shift` if `app` is one, or middleware around one; otherwise an empty string."""
+    """Return `Router` or `Shift` if `app` is one, also inside middleware; otherwise an empty string."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:

@@ -18,8 +18,8 @@ Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 class ThreadCall:
     """One call of an application, which responds to `exchange`. Call either `run` on a worker thread or `cancel`, once.
 
-    `_over`: the client has disconnected, and the application's next send raises. `_answered`: the response is already
-    complete, further content is dropped, and the application may continue for `seconds`.
+    `_over` is set when the client has disconnected: the application's next send raises. `_answered` is set when the
+    response is complete: further content is dropped, and the application may continue for `seconds`.
     """
 
     __slots__ = (

@@ -29,7 +29,7 @@ class ContentTaker(Protocol):
         """Take `content`. Return the number of bytes buffered above the high-water mark."""
 
     def end_content(self, whole: bool) -> None:
-        """Handle the end of the content; `whole` is false if it ended early."""
+        """Handle the end of the content. If the content ended early, `whole` is false."""
 
 
 @final

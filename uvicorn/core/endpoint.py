@@ -14,7 +14,7 @@ from uvicorn import forks
 
 @final
 class Endpoint:
-    """The addresses, root path and event loop of a connection; shared by its exchanges."""
+    """The addresses, root path and event loop of a connection. Its exchanges share them."""
 
     __slots__ = (
         "client",

@@ -121,11 +121,11 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` within `seconds`, unless the handler ends before and calls the returned callback."""
+        """Call `cancel` after at most `seconds`. The returned callback, for the end of the handler, prevents this."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise an exception of the application in the adapter's caller; return False if there is no such caller."""
+        """Raise an exception of the application in the caller of the adapter. Return False if there is no adapter."""
         return False
 
     async def drain(self) -> None:
@@ -273,8 +273,8 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError if a response has begun. Also raises it for an invalid response, but then the caller
-        may respond again.
+        Raises LocalProtocolError if a response has begun, or for an invalid response. After an invalid response, the
+        caller may respond again.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:

@@ -34,7 +34,7 @@ from uvicorn.types import Headers
 
 
 class SessionState(IntEnum):
-    """The state of a connection; the docstring of this module has the transitions."""
+    """The state of a connection. The docstring of this module has the transitions."""
 
     CONNECTING = 0
     OPEN = 1

@@ -39,7 +39,7 @@ _RESPONSE_EVENTS: Final = frozenset(
 
 @final
 class HTTPCall:
-    """One call of an ASGI application for a request: its `receive` and `send`."""
+    """One call of an ASGI application for a request, with `receive` and `send` for this call."""
 
     # Initial values are in the class, because most calls never change them, and each request makes a call.
 
@@ -181,7 +181,7 @@ class HTTPCall:
         return self.offers_pathsend and begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
-        """End the response with a file. Unlike other events, this one is sent only when it is awaited."""
+        """End the response with a file. Nothing is sent before the call is awaited, unlike for other events."""
         exchange = self._exchange
         # Taken now, so that `flush` does not send the start while the file is opened: opening may fail.
         headers, self._headers = self._headers, None

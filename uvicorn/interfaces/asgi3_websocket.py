@@ -25,7 +25,7 @@ _INTERNAL_ERROR: Final = 1011
 
 @final
 class WebSocketCall(WebSocketListener):
-    """One call of an ASGI application for a WebSocket: its `receive` and `send`."""
+    """One call of an ASGI application for a WebSocket, with `receive` and `send` for this call."""
 
     __slots__ = ("_connected", "_denial", "_disconnect", "_queue", "_queued", "_receivers", "_session", "_settings")
 
@@ -45,7 +45,7 @@ class WebSocketCall(WebSocketListener):
         session.on_end(self._receivers.wake)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
-        """Watch `task`, which runs the application: handle its end and limit its time."""
+        """Watch `task`, which runs the application. Handle its end, and limit its time."""
         if task.done():
             self._ended(task)
         else:

@@ -247,7 +247,7 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether handler and client still wait for the call. True for `websocket.disconnect`: always delivered."""
+        """Whether handler and client still wait for the call. Always true for `websocket.disconnect`."""
         if self._outcome.done() or (self._reply is not None and self._reply.has_lost_client):
             return self.kind == "websocket.disconnect"
         return True
@@ -321,7 +321,7 @@ class BlockingBody:
         return name
 
     def receive(self) -> Any:
-        """Block until the next piece has arrived, and return it; see `BodyChannel.receive`."""
+        """Block until the next piece has arrived, and return it, like `BodyChannel.receive`."""
         if threading.get_ident() == self._thread:
             return self._body.receive()
         try:

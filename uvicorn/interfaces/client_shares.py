@@ -1,4 +1,4 @@
-"""`--threads-per-client`: a client's requests wait while it occupies its share of the threads."""
+"""`--threads-per-client`, which makes a client's requests wait while the client occupies its share of the threads."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ClientShares:
             return False
 
     def give_back(self, job: SharedJob) -> None:
-        """Post the client's next job in place of `job`, which has ended."""
+        """Post the client's next job, because `job` has ended."""
         while (following := self._next(job.client)) is not None:
             if following.post(following):
                 return

@@ -180,7 +180,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target`, which the host has received. If it contradicts `path` or `query`, build a target from these."""
+    """Return `target`, which the WSGI host has received. If it contradicts `path` or `query`, rebuild it from them."""
     prefix, octets, query_octets = _octets(script_name), _octets(path), _octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets
@@ -195,7 +195,7 @@ def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the environ keys that the host has added, without keys of the request or of the process environment."""
+    """Return the environ keys that the WSGI host has added. Exclude keys of the request and of the process."""
     return _own_of(environ, _shape_of(environ)[2])
 
 
@@ -220,7 +220,7 @@ def content_length(environ: Mapping[str, Any]) -> int:
 
 
 def parse_length(text: str) -> int | None:
-    """Parse a content-length of 1 to 18 digits; return None for any other text."""
+    """Parse a content-length of 1 to 18 digits. Return None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 

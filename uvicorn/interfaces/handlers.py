@@ -154,7 +154,7 @@ def _close(handler: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
 
 
 async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
-    """Run `handler`; raise ApplicationError instead of SystemExit and KeyboardInterrupt."""
+    """Run `handler`. Raise ApplicationError if the handler raises SystemExit or KeyboardInterrupt."""
     try:
         return await handler
     except (SystemExit, KeyboardInterrupt) as error:
@@ -312,7 +312,7 @@ def is_reported(error: BaseException) -> bool:
 def log_failure(where: object, error: BaseException, general: str = _FAILURE) -> None:
     """Log an exception that the application raised while serving `where`, unless it has been reported.
 
-    `general` is the text of the log line unless the exception calls for a more specific text.
+    The log line has the text `general`, unless the exception calls for a more specific text.
     """
     if isinstance(error, MessageTooLarge):
         logger.warning("%s: %s", where, error)

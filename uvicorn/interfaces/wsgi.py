@@ -288,7 +288,7 @@ class WSGIInterface(ThreadedInterface):
         self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call; respond 503 if the queue is full."""
+        """Queue the call. Respond 503 if the queue is full."""
         loop_calls = self.loop_calls()
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 

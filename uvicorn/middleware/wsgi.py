@@ -28,7 +28,7 @@ _WSGIMiddleware = WSGIMiddleware
 
 
 class WSGIResponder(Placeholder):
-    """A class for imports and annotations, without instances; `ASGI3Adapter` does its work."""
+    """A class for imports and annotations, without instances. `ASGI3Adapter` does its work."""
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:

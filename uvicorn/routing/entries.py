@@ -92,7 +92,7 @@ class Entry:
 
 
 def adapted(app: Any) -> tuple[Any, object]:
-    """Return `(app, None)`. For one of our adapters, return its application and its pool of threads instead."""
+    """Return the application and the pool of an adapter of ours. For another application, return `(app, None)`."""
     parts: tuple[Any, object] = getattr(app, "__uvicorn_adapted__", (app, None))
     return parts
 

@@ -34,7 +34,7 @@ class Key:
 
 
 def cookie(name: str) -> Key:
-    """Return a key for `Shift`: the value of a cookie. Choose a lasting cookie that every visitor has.
+    """Return a key for `Shift` that is the value of a cookie. Choose a lasting cookie that every visitor has.
 
     A key is no access control, because clients can choose their cookies. Raises ConfigError for an invalid name.
     """
@@ -55,14 +55,14 @@ def cookie(name: str) -> Key:
 
 
 def header(name: str) -> Key:
-    """Return a key for `Shift`: the value of a header field. Raises ConfigError for an invalid name."""
+    """Return a key for `Shift` that is the value of a header field. Raises ConfigError for an invalid name."""
     _check_name("header", name)
     wanted = name.lower().encode()
     return Key(f"header {name.lower()}", lambda head: field_value(head.fields, wanted))
 
 
 def client() -> Key:
-    """Return a key for `Shift`: the client's address. Behind a proxy, set `--forwarded-allow-ips` as well."""
+    """Return a key for `Shift` that is the client's address. Behind a proxy, set `--forwarded-allow-ips`."""
     return Key("client", lambda head: None if head.client is None else head.client[0])
 
 

@@ -163,7 +163,7 @@ class Router:
 
 
 def _applications_in(app: Any) -> list[Any]:
-    """Return the applications of a Router or a Shift; `app` itself if it is another application."""
+    """Return the applications of a Router or a Shift. For another application, return the application itself."""
     if isinstance(app, Shift):
         return [*_applications_in(app.old), *_applications_in(app.new)]
     return app.applications if isinstance(app, Router) else [app]

@@ -135,7 +135,7 @@ class ShiftInterface(OwningInterface):
         return {side.path: self._interfaces[side] for side in (self._old, self._new)}
 
     def place(self, entry: Entry) -> None:
-        """Take the path of the entry as the name, unless one is given."""
+        """Use the path of the entry as the name, unless the Shift has a name."""
         self._name = self._given_name or entry.path
         for side in (self._old, self._new):
             side.place(entry.path)

@@ -1,4 +1,4 @@
-"""The weight of a Shift: the percentage of keys that go to the new application."""
+"""The weight of a Shift, which is the percentage of keys that go to the new application."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALL: Final = 2**64
 
 
 def check_weight(weight: Any, has_key: bool) -> float:
-    """Return `weight`. Raise ConfigError unless it is a percentage that can be decided with or without a key."""
+    """Return `weight`. Raise ConfigError unless it is a percentage. Without a key, only 0 and 100 are valid."""
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 100:
         raise ConfigError(f"weight: expected a number from 0 to 100, got {weight!r:.100}")
     if 0 < weight < 100 and not has_key:
@@ -42,7 +42,7 @@ def is_new(weight: float, name: str, key: str) -> bool:
 
 @final
 class WeightFunction:
-    """Keeps the last weight that a function has returned; 0 until it has returned one."""
+    """Keeps the last weight that a function has returned. The weight is 0 until then."""
 
     def __init__(
         self, function: Callable[[], Any], has_key: bool, where: object, clock: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""`BaseReload`, under the public release's module name: another name of `ChangeReload`."""
+"""`BaseReload`, another name of `ChangeReload`, under the public release's module name."""
 
 from uvicorn.supervisors import ChangeReload as BaseReload
 

@@ -1,4 +1,4 @@
-"""`StatReload`, under the public release's module name: another name of `ChangeReload`."""
+"""`StatReload`, another name of `ChangeReload`, under the public release's module name."""
 
 from uvicorn.supervisors import ChangeReload as StatReload
 

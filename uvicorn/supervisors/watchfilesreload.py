@@ -1,4 +1,4 @@
-"""`WatchFilesReload`, under the public release's module name: another name of `ChangeReload`."""
+"""`WatchFilesReload`, another name of `ChangeReload`, under the public release's module name."""
 
 from uvicorn.supervisors import ChangeReload as WatchFilesReload
 
