@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,14 +102,22 @@ def test_check_option_finds_no_mistake_in_the_same_site_with_other_options(
     assert status == 0
 
 
-def test_check_option_runs_the_system_checks_of_a_django_site() -> None:
+ERROR = (
+    "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces that "
+    "name in all URLs; Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount"
+)
+
+
+@pytest.mark.parametrize(("forced", "errors", "status"), [("/old", [ERROR], 1), (None, [], 0)])
+def test_check_option_exits_with_1_for_errors_of_djangos_system_checks_and_with_0_for_warnings(
+    forced: str | None, errors: list[str], status: int
+) -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.stdout.splitlines()[-1], result.returncode) == (
-        "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces that "
-        "name in all URLs; Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount",
-        1,
-    )
+    environ = {**os.environ, **({} if forced is None else {"FORCED": forced})}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    found = [line for line in result.stdout.splitlines() if "uvicorn." in line and "  " not in line]
+    assert [line for line in found if not line.startswith("hint: uvicorn.W001: ")] == errors
+    assert (len(found), result.returncode) == (len(errors) + 1, status)
 
 
 TABLE = """\

@@ -354,12 +354,16 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def _django_checks() -> Iterator[Finding]:
-    """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`."""
+    """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`.
+
+    A warning of Django is a hint: the site works.
+    """
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:
         for message in checks.run_checks():
             if str(message.id).startswith("uvicorn.") and not message.is_silenced():
-                yield Finding(message.id, message.msg.rstrip("."), str(message.hint).rstrip("."))
+                is_hint = not message.is_serious()
+                yield Finding(message.id, message.msg.rstrip("."), str(message.hint).rstrip("."), is_hint)
 
 
 def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
