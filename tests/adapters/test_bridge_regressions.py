@@ -95,7 +95,7 @@ def test_wsgi_input_of_the_host_is_not_read_beyond_the_content() -> None:
     assert seen.content == Request(content_bytes=9).content
 
 
-def test_raw_target_outside_ascii_becomes_the_path_that_it_encodes() -> None:
+def test_raw_target_with_bytes_outside_ascii_is_decoded_to_the_path() -> None:
     paths: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

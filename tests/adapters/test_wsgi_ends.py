@@ -475,7 +475,7 @@ def test_announced_content_without_wsgi_input_counts_as_a_disconnect() -> None:
     assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
 
 
-def test_wsgi_adapter_starts_a_new_event_loop_after_the_old_one_was_stopped() -> None:
+def test_wsgi_adapter_starts_a_new_event_loop_after_the_old_loop_was_stopped() -> None:
     adapter = WSGIAdapter(hello)
     call(adapter)
     loop_thread().stop()

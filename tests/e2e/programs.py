@@ -128,9 +128,7 @@ def free_port() -> int:
 
 
 def try_program(program: Program, programs: Path, folder: Path, environ: Mapping[str, str]) -> Outcome:
-    """Start the program in `folder`, use it, press Ctrl-C, and wait for its end. The folder `programs` has its
-    command.
-    """
+    """Start the program in `folder`, use it, press Ctrl-C, and wait for its end."""
     port = free_port()
     for name, text in program.files.items():
         file = folder / name

@@ -109,7 +109,7 @@ def test_an_idle_stream_of_server_sent_events_is_closed_after_the_timeouts(
 @of(QUIET, "0.1")
 @pytest.mark.parametrize("path", ["/idle", "/busy"])
 @either_end
-def test_a_client_that_leaves_a_stream_is_not_logged_as_an_error(
+def test_disconnect_during_a_stream_is_not_logged_as_an_error(
     site: Host, path: str, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, path, leave))

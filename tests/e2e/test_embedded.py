@@ -189,7 +189,7 @@ def test_LOGGING_CONFIG_may_be_changed_in_place(folder: Path, workers: int) -> N
         server.wait_for_line("MINE INFO:     127.0.0.1:", "stdout")
 
 
-def test_modules_beside_a_script_have_priority_over_those_in_the_current_folder(folder: Path) -> None:
+def test_modules_beside_a_script_have_priority_over_modules_in_the_current_folder(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner" / "app.py").write_text(APP.replace("hello", "inner"))
     (folder / "inner" / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0)\n")

@@ -196,7 +196,7 @@ def test_django_asynchronous_view_reads_the_database(django_site: ServerProcess)
     assert json.loads(browser.get("/recent").content)["entries"][0] == {"name": "Ada", "text": "the newest"}
 
 
-def test_django_file_comes_back_as_it_was_uploaded(django_site: ServerProcess) -> None:
+def test_django_returns_an_uploaded_file_unchanged(django_site: ServerProcess) -> None:
     browser = Browser(django_site)
     page = browser.submit("/", {"name": "Ada", "text": "with a file"}, LARGE)
     link = re.search("/entries/[0-9]+/file", page.text)

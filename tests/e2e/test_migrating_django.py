@@ -195,7 +195,7 @@ def test_steps_applied_to_the_start_give_the_same_sites_as_steps_taken_back(site
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_pages_after_a_step_are_those_of_the_start(
+def test_pages_are_the_same_after_each_migration_step(
     step: int, sites: list[Path], data: Data, at_the_start: dict[tuple[str, str], Answer]
 ) -> None:
     with served(sites, step, data) as server:
@@ -203,7 +203,7 @@ def test_pages_after_a_step_are_those_of_the_start(
 
 
 @pytest.mark.parametrize("serve", [under_gunicorn, by_wsgi])
-def test_pages_of_the_finished_site_by_wsgi_are_those_of_the_start(
+def test_pages_of_the_migrated_site_are_the_same_under_wsgi(
     serve: Serve, sites: list[Path], data: Data, at_the_start: dict[tuple[str, str], Answer]
 ) -> None:
     with serve(sites[6], data) as server:

@@ -92,14 +92,14 @@ def test_steps_of_the_flask_story_taken_back_in_reverse_order_give_the_same_site
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_flask_pages_after_a_step_are_those_of_the_start(step: int, sites: list[Path], at_the_start: Answers) -> None:
+def test_flask_pages_are_the_same_after_each_migration_step(
+    step: int, sites: list[Path], at_the_start: Answers
+) -> None:
     with served(sites, step) as server:
         assert answers(server) == at_the_start
 
 
-def test_flask_pages_of_the_finished_site_under_gunicorn_are_those_of_the_start(
-    sites: list[Path], at_the_start: Answers
-) -> None:
+def test_flask_pages_of_the_migrated_site_are_the_same_under_gunicorn(sites: list[Path], at_the_start: Answers) -> None:
     with under_gunicorn(sites[3]) as server:
         assert answers(server) == at_the_start
 

@@ -154,7 +154,7 @@ def test_a_worker_with_a_target_runs_the_main_script_as_multiprocessing_does(fol
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_a_script_that_starts_workers_without_a_guard_does_not_start_them_in_the_workers_too(folder: Path) -> None:
+def test_script_without_a_main_guard_does_not_start_further_workers_in_its_workers(folder: Path) -> None:
     (folder / "main.py").write_text(UNGUARDED_SCRIPT)
     with running_server(folder, program=["main.py"], addresses=0) as server:
         assert server.wait() == 0

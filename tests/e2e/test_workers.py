@@ -150,7 +150,7 @@ def test_D14_killed_worker_is_replaced(server: ServerProcess) -> None:
     assert f"Child process [{killed}] died: it was killed by SIGKILL, and is replaced" in server.stderr
 
 
-def test_D14_other_workers_continue_when_one_is_killed(server: ServerProcess) -> None:
+def test_D14_other_workers_continue_after_a_worker_is_killed(server: ServerProcess) -> None:
     killed, other = workers(server)
     os.kill(killed, signal.SIGKILL)
     server.wait_for_line("was killed by SIGKILL")

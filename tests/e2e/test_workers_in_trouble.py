@@ -194,7 +194,7 @@ def test_SIGTTIN_and_SIGTTOU_in_quick_succession_end_at_the_right_number_of_work
     assert answering(server) in workers(server)
 
 
-def test_supervisor_that_cannot_start_a_worker_continues_with_the_others(server: ServerProcess) -> None:
+def test_supervisor_that_cannot_start_a_worker_continues_with_the_other_workers(server: ServerProcess) -> None:
     killed, other = workers(server)
     with no_descriptors_left(server.process.pid):
         os.kill(killed, signal.SIGKILL)

@@ -134,7 +134,7 @@ class FailingSocket(socket.socket):
         return super().accept()
 
 
-async def test_connection_queued_behind_a_reset_one_is_accepted_in_the_same_iteration() -> None:
+async def test_connection_queued_behind_a_reset_connection_is_accepted_in_the_same_iteration() -> None:
     with FailingSocket(errno.ECONNABORTED) as sock, waiting_clients(sock, 3):
         async with accepting(sock) as (_, context):
             assert await accepted_on_each_turn(context, 3) == [3]

@@ -59,7 +59,7 @@ def test_loop_uvloop_is_the_event_loop_of_uvloop() -> None:
 
 
 @pytest.mark.usefixtures("with_uvloop")
-def test_loop_auto_is_uvloop_if_it_is_installed() -> None:
+def test_loop_auto_is_uvloop_if_uvloop_is_installed() -> None:
     assert loop_module("auto") == "uvloop"
 
 

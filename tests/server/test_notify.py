@@ -26,7 +26,7 @@ async def test_notify_callback_is_called_at_once_and_after_each_interval() -> No
         await until(lambda: calls >= 3)
 
 
-async def test_notify_callback_is_not_called_while_it_runs() -> None:
+async def test_notify_callback_is_not_called_again_while_a_call_runs() -> None:
     calls = 0
     go_on = asyncio.Event()
 

@@ -30,7 +30,7 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return []
 
 
-def test_foreign_threads_are_those_that_are_not_daemons(thread: threading.Thread) -> None:
+def test_only_non_daemon_threads_count_as_foreign_threads(thread: threading.Thread) -> None:
     assert thread in foreign_threads()
 
 

@@ -302,7 +302,7 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGTERM, signal.SIGINT, True),
     ],
 )
-def test_a_second_signal_forces_the_exit_unless_it_is_sigterm_after_ctrl_c(
+def test_a_second_signal_forces_the_exit_except_a_sigterm_after_ctrl_c(
     first: int, second: int, is_forced: bool
 ) -> None:
     server = server_of(Application())

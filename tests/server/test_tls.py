@@ -127,7 +127,7 @@ def test_ssl_ciphers_selects_the_ciphers(made: Certificates) -> None:
     assert old == {"ECDHE-RSA-AES128-GCM-SHA256"}
 
 
-def test_invalid_new_certificates_leave_the_old_ones_in_use(made: Certificates) -> None:
+def test_old_certificates_stay_in_use_if_the_new_certificates_are_invalid(made: Certificates) -> None:
     context = context_of(ssl_certfile=made.both)
     made.both.write_text("Hello")
     with pytest.raises(ConfigError):

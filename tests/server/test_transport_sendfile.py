@@ -213,7 +213,7 @@ async def test_cancelled_handler_aborts_the_response_with_its_file(file: Path) -
         assert not parse_responses(data, closed=True)[0].complete
 
 
-async def test_file_longer_than_content_length_is_not_sent_beyond_it(file: Path) -> None:
+async def test_file_longer_than_content_length_is_sent_only_up_to_content_length(file: Path) -> None:
     app = Files(file, length=1000)
     async with served(app) as conversation:
         await conversation.send(GET)

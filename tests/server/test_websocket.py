@@ -199,7 +199,7 @@ async def test_the_handshake_is_one_request_in_the_access_log(caplog: pytest.Log
     assert conversation.context.requests == 0
 
 
-async def test_compression_is_used_with_clients_that_offer_it() -> None:
+async def test_compression_is_used_with_clients_that_offer_compression() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.receive":
             await channels["reply"].send({"text": message["text"]})

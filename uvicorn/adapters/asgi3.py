@@ -218,7 +218,7 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Return whether the request may have content. The scope of an HTTP/2 request does not show whether it has."""
+    """Return whether the request may have content. The scope of an HTTP/2 request does not show that."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

@@ -35,7 +35,7 @@ _RETRY_SECONDS: Final = 0.1
 class Acceptor:
     """Accepts the connections of one listening socket.
 
-    `context.arriving` holds a connection until it has a transport. With TLS it has one after the handshake. A
+    `context.arriving` holds a connection until it has a transport. With TLS the transport exists after the handshake. A
     connection above `limit_concurrency` gets no handshake, because TLS buffers take 300 KiB on asyncio.
     """
 

@@ -1,4 +1,4 @@
-"""Log lines about clients: the access log, and a bounded number of warnings about faulty or slow clients.
+"""The access log, and a bounded number of warnings about faulty or slow clients.
 
 Text from a client is escaped and truncated, so that it cannot end a line, control a terminal or fill the log.
 """

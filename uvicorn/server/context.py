@@ -157,7 +157,7 @@ class ServerContext:
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log once for each field in `names` that the application sends it and that only the server may send it."""
+        """Log each field in `names` once. The application sends these fields, but only the server may send them."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)

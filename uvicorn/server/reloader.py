@@ -1,4 +1,4 @@
-"""`--reload`: one worker, restarted when a file changes.
+"""`--reload` runs one worker and restarts it when a file changes.
 
 The package `watchfiles` watches the files if it is installed. Otherwise the files are scanned every 0.25 seconds. The
 worker's socket stays open during a restart, so that requests wait instead of failing. Changes at about the same time
@@ -92,7 +92,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Restarts its one worker after each change. After a failed start it waits for the next change."""
+    """Restarts its one worker after each change. After a failed start the reloader waits for the next change."""
 
     kind = "reloader"
     level = logging.DEBUG

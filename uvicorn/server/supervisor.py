@@ -137,8 +137,8 @@ class Supervisor:
     def _adjust_workers(self) -> None:
         """Start missing workers, and stop surplus ones.
 
-        Until the first worker is ready, only one is started, so that an error in its startup is logged once rather than
-        by each worker.
+        Only one worker is started until it is ready, so that an error in the startup is logged once rather than by each
+        worker.
         """
         if self._stopping:
             return
@@ -365,7 +365,7 @@ class Supervisor:
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
-        """Return the seconds until the next deadline, at most one."""
+        """Return the seconds until the next deadline, but at most one second."""
         now = time.monotonic()
         dues = [worker.deadline - now for worker in self._workers if worker.deadline]
         if self._not_before > now and not self._stopping:

@@ -42,7 +42,7 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Start serving, and report it to the supervisor."""
+        """Start serving, and report `ready` to the supervisor."""
         await super().startup(sockets)
         self._report("ready")
 
@@ -66,7 +66,7 @@ class WorkerServer(Server):
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         """Stop gracefully.
 
-        A further SIGTERM does not force the exit, because both systemd and the supervisor send one.
+        A further SIGTERM does not force the exit, because both systemd and the supervisor send a SIGTERM.
         """
         self.should_exit = True
 

@@ -1,7 +1,7 @@
-"""Requests for gunicorn's access log, statsd and hooks.
+"""Passes requests to gunicorn's access log, statsd and hooks.
 
-They need the duration, the number of bytes sent, and the response headers. If one of them is configured, a gateway that
-records this data wraps the gateway of the connection.
+These need the duration, the number of bytes sent, and the response headers. If one consumer is configured, a gateway
+that records this data wraps the gateway of the connection.
 """
 
 from __future__ import annotations

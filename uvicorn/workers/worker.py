@@ -40,7 +40,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process some time after its arbiter has died, if a blocked event loop keeps it from exiting.
+    """Kill this process some time after its arbiter has died, unless the process has exited by then.
 
     Runs in a thread. The event loop sets `noticed` when it stops because the arbiter has died.
     """

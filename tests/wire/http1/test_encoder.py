@@ -132,7 +132,7 @@ def test_too_little_content_raises_with_the_number_of_bytes_sent() -> None:
         response.content(b"i", False)
 
 
-def test_a_response_can_begin_after_an_invalid_one_was_rejected() -> None:
+def test_a_response_can_begin_after_an_invalid_response_was_rejected() -> None:
     response = encoder()
     with pytest.raises(LocalProtocolError):
         start(response, headers=[[b"a", b"b\n"]])

@@ -160,7 +160,7 @@ def test_content_is_unlimited_with_max_content_bytes_0() -> None:
 @pytest.mark.parametrize(
     "stream", [request(POST, b"content-length: 11"), chunked(b"a\r\n0123456789\r\n1\r\n"), chunked(b"b\r\n")]
 )
-def test_content_over_its_limit_is_413_before_it_is_read(stream: bytes) -> None:
+def test_content_over_the_limit_is_rejected_with_413_before_it_is_read(stream: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="content over 10 bytes") as raised:
         parse(stream, Limits(max_content_bytes=10))
     assert raised.value.status_hint == 413

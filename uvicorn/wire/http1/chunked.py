@@ -54,7 +54,7 @@ class ChunkedDecoder:
     def decode(self, data: bytes) -> None:
         """Pass the content in `data` to `on_content`, joined into one piece.
 
-        Raises RemoteProtocolError at a malformed byte, after the content before it has been passed on.
+        Before RemoteProtocolError is raised at a malformed byte, the valid content is passed on.
         """
         line = self._line
         if line:

@@ -233,7 +233,7 @@ class RequestHead:
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
         """Check the fields that determine framing, connection and host, and set the attributes derived from them.
 
-        `fields` maps names in lower case to values. It contains at least these fields.
+        `fields` maps names in lower case to values, and has at least these fields.
         """
         modern = self.http_version == "1.1"
         host = fields.get(b"host")
