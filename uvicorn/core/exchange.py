@@ -54,6 +54,12 @@ logger = logging.getLogger("uvicorn.app")
 # Unpacked, not Final: after a comparison with a Final, mypy assumes that no call changes the state.
 WAITING, STREAMING, COMPLETE, CLOSED = ExchangeState
 
+# What a twin shares.
+_HEAD: Final = (
+    "endpoint", "fields", "forwarded", "has_content", "http_version", "method", "pairs", "path", "query_string",
+    "raw_path", "target",
+)  # fmt: skip
+
 # Bytes of a file that are read at a time: the high-water mark of a connection.
 _FILE_BYTES: Final = 65536
 
@@ -207,6 +213,17 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self._warned = False
         #: Returns whether the application holds a worker thread; set only for `min_response_rate`.
         self.thread_held: Callable[[], bool] | None = None
+
+    def twin(self, gateway: HTTPGateway) -> HTTPExchange:
+        """Return another exchange for the same request, which has no content. `gateway` gets the response."""
+        twin = HTTPExchange.__new__(HTTPExchange)
+        for name in _HEAD:
+            setattr(twin, name, getattr(self, name))
+        twin.state, twin.status, twin.sends = WAITING, 0, 0
+        twin.gateway, twin.content, twin.thread_held = gateway, NO_CONTENT, None
+        twin._end_callbacks = twin._close_callbacks = twin._watchers = None
+        twin.half_closed = twin.ended_early = twin._warned = False
+        return twin
 
     @property
     def write_paused(self) -> bool:

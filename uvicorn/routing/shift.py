@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, NoReturn, final
 
-from uvicorn.core.exchange import HTTPExchange
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import WAITING, HTTPExchange
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.entries import Entry
 from uvicorn.routing.keys import KeyFunction
+from uvicorn.routing.trial import TrialGateway, check_fallback
 from uvicorn.routing.weight import Timer, WeightFunction, check_weight, is_new
 from uvicorn.settings import Settings
 
@@ -26,6 +28,7 @@ _NO_KIND: Final = (
     "pass WSGIAdapter(shift) to a WSGI host, and ASGI3Adapter(shift) to an ASGI host"
 )
 _ERROR_SECONDS: Final = 60.0
+_FALLING_BACK: Final = ("GET", "HEAD")
 
 
 @final
@@ -39,6 +42,9 @@ class Shift:
     application. A request without a key goes to `old`, unless the weight is 100. `name` makes shifts with the same name
     decide alike; by default it is the path of the entry. A WebSocket is decided at its handshake.
 
+    With `fallback`, `old` responds to a GET or HEAD request without content if the response of `new` has one of these
+    status codes, or a field `x-uvicorn-pass: 1`; that response is dropped.
+
     Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
     """
 
@@ -48,6 +54,7 @@ class Shift:
     weight: float | Callable[[], float] = 0
     key: KeyFunction | None = None
     name: str | None = None
+    fallback: Iterable[int] | None = None
 
     #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
     __uvicorn_no_kind__ = _NO_KIND
@@ -59,6 +66,7 @@ class Shift:
             raise ConfigError(
                 f"Shift: key: expected cookie(name), header(name), client() or a plain function, got {self.key!r:.100}"
             )
+        object.__setattr__(self, "fallback", check_fallback(self.fallback))
         has_key = self.key is not None
         function = None
         if inspect.iscoroutinefunction(self.weight):
@@ -124,6 +132,7 @@ class ShiftInterface(OwningInterface):
         self._function = function
         self._weight = shift.weight if isinstance(shift.weight, (int, float)) else 0
         self._key = shift.key
+        self._fallback = None if shift.fallback is None else frozenset(shift.fallback)
         self._name = shift.name or "*"
         self._given_name = shift.name
         self._timer: Timer | None = None
@@ -155,20 +164,34 @@ class ShiftInterface(OwningInterface):
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Pass the request to one of the two applications."""
-        self._choose(exchange).serve_http(exchange)
+        side, endpoint = self._choose(exchange), exchange.endpoint
+        interface = self._place(exchange, side, endpoint)
+        if self._fallback is None or side is self._old or exchange.has_content or exchange.method not in _FALLING_BACK:
+            interface.serve_http(exchange)
+            return
+
+        def fall_back() -> None:
+            if exchange.state is WAITING:
+                exchange.thread_held = None
+                self._place(exchange, self._old, endpoint).serve_http(exchange)
+
+        trial = TrialGateway(exchange, self._fallback, fall_back).begin()
+        interface.serve_http(trial)
+        exchange.thread_held = exchange.thread_held or trial.thread_held
 
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface for a WebSocket handshake."""
-        return self._choose(exchange).at(exchange)
+        return self._place(exchange, self._choose(exchange), exchange.endpoint).at(exchange)
 
-    def _choose(self, exchange: HTTPExchange) -> Interface:
+    def _choose(self, exchange: HTTPExchange) -> Side:
         weight = self._weight if self._function is None else self._function.weight
         is_for_new = weight == 100
         if 0 < weight < 100:
             key = self._key_of(exchange)
             is_for_new = bool(key) and is_new(weight, self._name, key)
-        side = self._new if is_for_new else self._old
-        endpoint = exchange.endpoint
+        return self._new if is_for_new else self._old
+
+    def _place(self, exchange: HTTPExchange, side: Side, endpoint: Endpoint) -> Interface:
         # Each interface keeps what it needs for the next request at an endpoint of its own.
         exchange.endpoint = endpoint.seen_by(side, endpoint.root_path)
         return self._interfaces[side]
