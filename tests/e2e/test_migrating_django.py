@@ -75,7 +75,7 @@ def manage(site: Path, data: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Return the site at the start and after each step: the example, with the steps taken back one after another."""
+    """Return the site at the start and after each step, made from the example by undoing one step after another."""
     folder = tmp_path_factory.mktemp("sites")
     shutil.copytree(EXAMPLE, folder / "6", ignore=BESIDE)
     for step in reversed(STEPS):
@@ -86,7 +86,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def seeded(sites: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Make the data of the site at its start: an administrator, who is logged in, and two entries."""
+    """Make the initial data of the site, with a logged-in administrator and two entries."""
     folder = tmp_path_factory.mktemp("data")
     manage(sites[0], folder, "migrate")
     manage(sites[0], folder, "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.com")
@@ -95,7 +95,7 @@ def seeded(sites: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 @pytest.fixture
 def data(seeded: Data, tmp_path: Path) -> Data:
-    """Return a copy, which a test may change."""
+    """Return a copy of the data, which a test may change."""
     shutil.copytree(seeded.folder, tmp_path / "data")
     return seeded._replace(folder=tmp_path / "data")
 
@@ -134,7 +134,7 @@ class Answer(NamedTuple):
 
 
 def answer(page: Page, port: int) -> Answer:
-    """Return the parts that are equal at each step: all but random tokens, the port and added lines."""
+    """Return a response without random tokens, the port and added lines, so that it is equal at each step."""
     fields = [
         # The values of cookies are random.
         (name.lower(), value.partition("=")[0] if name.lower() == "set-cookie" else value)
@@ -169,17 +169,17 @@ def live(server: ServerProcess, headers: dict[str, str] | None = None) -> Client
     return connect(f"ws://{root}/live", additional_headers=headers, open_timeout=LONGEST_WAIT)
 
 
-def test_django_story_has_a_diff_for_each_step() -> None:
+def test_django_migration_guide_has_a_diff_for_each_step() -> None:
     assert STORY.steps == STEPS
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_step_changes_fewer_than_15_lines(step: int) -> None:
+def test_each_step_of_the_django_migration_changes_fewer_than_15_lines(step: int) -> None:
     assert STORY.changed_lines(step) < 15
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_each_step_of_the_story_names_the_way_back(step: int) -> None:
+def test_each_step_of_the_django_migration_explains_how_to_go_back(step: int) -> None:
     assert "\n**Go back:**" in STORY.section(step)
 
 
@@ -187,7 +187,7 @@ def test_site_at_the_start_does_not_mention_this_server(sites: list[Path]) -> No
     assert [name for name, content in files(sites[0]).items() if b"uvicorn" in content] == []
 
 
-def test_steps_applied_to_the_start_give_the_same_sites_as_steps_taken_back(sites: list[Path], tmp_path: Path) -> None:
+def test_django_migration_steps_give_the_same_sites_forwards_and_backwards(sites: list[Path], tmp_path: Path) -> None:
     site = shutil.copytree(sites[0], tmp_path / "site")
     for step in STEPS:
         STORY.apply(site, step)
@@ -211,7 +211,7 @@ def test_pages_of_the_migrated_site_are_the_same_under_wsgi(
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_form_with_an_upload_works_after_a_step(step: int, sites: list[Path], data: Data) -> None:
+def test_form_with_an_upload_works_after_each_django_migration_step(step: int, sites: list[Path], data: Data) -> None:
     with served(sites, step, data) as server:
         page = Browser(server).submit("/", {"name": "Eve", "text": f"step {step}"}, b"a file")
         newest = json.loads(Browser(server).get("/recent").content)["entries"][0]
@@ -237,13 +237,17 @@ def test_websocket_of_an_anonymous_user_is_rejected(sites: list[Path], data: Dat
 
 
 @pytest.mark.parametrize("step", [3, 4, 5, 6])
-def test_table_after_a_step_passes_the_check(step: int, sites: list[Path], data: Data) -> None:
+def test_routing_table_after_each_django_migration_step_passes_the_check_option(
+    step: int, sites: list[Path], data: Data
+) -> None:
     done = run_command(sites[step], "project.asgi:app", "--check", env=variables(data))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("step", [0, *STEPS])
-def test_site_after_a_step_passes_the_system_checks_of_django(step: int, sites: list[Path], data: Data) -> None:
+def test_site_after_each_migration_step_passes_the_system_checks_of_django(
+    step: int, sites: list[Path], data: Data
+) -> None:
     assert "no issues" in manage(sites[step], data.folder, "check")
 
 

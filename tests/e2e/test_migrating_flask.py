@@ -52,7 +52,7 @@ def served(sites: list[Path], step: int) -> Iterator[ServerProcess]:
 
 
 def answers(server: ServerProcess) -> Answers:
-    """Visit each page; the port is not compared."""
+    """Visit each page. Return the responses without the port."""
 
     def answer(path: str) -> tuple[int, str | None, bytes]:
         page = Browser(server).get(path)
@@ -68,23 +68,21 @@ def at_the_start(sites: list[Path]) -> Answers:
         return answers(server)
 
 
-def test_flask_story_has_three_steps() -> None:
+def test_flask_migration_guide_has_three_steps() -> None:
     assert STORY.steps == STEPS
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_step_of_the_flask_story_changes_fewer_than_15_lines(step: int) -> None:
+def test_each_step_of_the_flask_migration_changes_fewer_than_15_lines(step: int) -> None:
     assert STORY.changed_lines(step) < 15
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_each_step_of_the_flask_story_names_the_way_back(step: int) -> None:
+def test_each_step_of_the_flask_migration_explains_how_to_go_back(step: int) -> None:
     assert "\n**Go back:**" in STORY.section(step)
 
 
-def test_steps_of_the_flask_story_taken_back_in_reverse_order_give_the_same_sites(
-    sites: list[Path], tmp_path: Path
-) -> None:
+def test_flask_migration_steps_undone_in_reverse_order_give_the_same_sites(sites: list[Path], tmp_path: Path) -> None:
     site = shutil.copytree(sites[3], tmp_path / "site")
     for step in reversed(STEPS):
         STORY.apply(site, step, "-R")
@@ -105,7 +103,7 @@ def test_flask_pages_of_the_migrated_site_are_the_same_under_gunicorn(sites: lis
 
 
 @pytest.mark.parametrize("step", [2, 3])
-def test_table_of_the_flask_story_passes_the_check(step: int, sites: list[Path]) -> None:
+def test_routing_table_of_the_flask_migration_passes_the_check_option(step: int, sites: list[Path]) -> None:
     done = run_command(sites[step], "live:app", "--check", env=CLEAN)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -52,8 +52,9 @@ class ResponseChecks:
         return line, fields, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
-        """Return the content to pass to the host. Raise LocalProtocolError for content that contradicts
-        content-length.
+        """Return the content to pass to the host.
+
+        Raises LocalProtocolError for content that contradicts content-length.
         """
         if self._empty:
             return b""
