@@ -55,7 +55,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The prefixes of the Mounts above the application, joined, and the prefix of a Route below them."""
+        """The joined prefixes of all Mounts above the application, and the prefix of a Route below these Mounts."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -261,7 +261,7 @@ def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bo
 
 
 def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
-    """Yield a finding if the entry repeats the first segment of the root path, which requests no longer have."""
+    """Yield a finding if the path of the entry begins like the root path, because a proxy may remove that part."""
     if leaf.places and settings.root_path:
         entry = leaf.places[0][1]
         if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:
@@ -292,7 +292,7 @@ def _websockets(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
 
 
 def _words_of(app: Any) -> set[str]:
-    """Return the names and text constants in the code of a function or of a callable object's class."""
+    """Return the names and text constants in the code of `app`. For a callable object, search its class."""
     function = inspect.unwrap(app if inspect.isroutine(app) else type(app).__call__)
     code = getattr(function, "__code__", None)
     found: set[str] = set()

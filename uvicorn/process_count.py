@@ -1,4 +1,4 @@
-"""The number of processes that serve the application. With several, in-memory state is not shared."""
+"""The number of processes that serve the application. Processes do not share in-memory state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for the standard streams, which may be closed or no terminal."""
+"""Helpers for the standard streams, which may be closed, and may not be terminals."""
 
 from __future__ import annotations
 

@@ -495,7 +495,7 @@ async def test_asgi_application_that_returns_without_a_response_is_500_at_once(e
     assert (await answered(App(*events))).statuses == [500]
 
 
-async def test_asgi_response_left_unfinished_is_aborted() -> None:
+async def test_unfinished_asgi_response_is_aborted() -> None:
     conversation = await answered(App(START, MORE))
     assert conversation.transport.aborted
     assert not conversation.responses()[0].complete
@@ -732,7 +732,7 @@ async def test_pathsend_out_of_order_raises_an_error_that_names_the_expected_eve
     assert expected in str(app.errors[0])
 
 
-async def test_pathsend_event_that_was_not_offered_raises(file: Path) -> None:
+async def test_pathsend_event_raises_if_the_extension_was_not_offered(file: Path) -> None:
     app = App(START, pathsend(file))
     conversation = await answered(app)
     assert [str(error) for error in app.errors] == [

@@ -210,7 +210,7 @@ async def test_asgi_streamed_denial_response_rejects_the_handshake() -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_asgi_denial_response_left_unfinished_is_aborted() -> None:
+async def test_unfinished_asgi_denial_response_is_aborted() -> None:
     conversation = await opened(App(DENIAL, {**DENIAL_BODY, "more_body": True}, returns=True))
     assert conversation.transport.aborted
 
@@ -349,7 +349,7 @@ async def test_asgi_websocket_receive_may_be_called_again_after_a_timeout() -> N
     assert received == [{"type": "websocket.receive", "text": "a", "bytes": None}]
 
 
-async def test_asgi_websocket_message_that_arrives_as_receive_is_cancelled_is_kept() -> None:
+async def test_asgi_websocket_message_that_arrives_while_receive_is_cancelled_is_not_lost() -> None:
     received = []
     waiting: list[asyncio.Future[Any]] = []
     gave_up = asyncio.Event()

@@ -1051,7 +1051,7 @@ def test_reply_channel_may_outlive_its_event_loop() -> None:
     assert conversation.received == b""
 
 
-async def test_reply_sent_after_the_event_loop_has_closed_is_dropped() -> None:
+async def test_reply_after_the_event_loop_has_closed_is_dropped() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

@@ -299,7 +299,7 @@ async def test_threaded_requests_beyond_a_clients_share_wait_while_other_clients
         assert not application.held
 
 
-async def test_threaded_request_cancelled_while_it_waits_for_its_share_lets_the_next_one_begin() -> None:
+async def test_cancelling_a_threaded_request_that_waits_for_its_share_lets_the_next_request_begin() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -425,7 +425,7 @@ async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_i
     assert app.events.count("disconnect") == 6
 
 
-async def test_threaded_event_cancelled_while_it_waits_lets_another_connection_begin() -> None:
+async def test_cancelling_a_threaded_event_that_waits_lets_another_connection_begin() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     loop = asyncio.get_running_loop()

@@ -137,7 +137,7 @@ def test_environ_has_the_first_of_two_content_lengths() -> None:
     assert environ["CONTENT_LENGTH"] == "5"
 
 
-def test_environ_value_that_is_not_text_is_not_a_header() -> None:
+def test_environ_value_other_than_text_is_no_header_field() -> None:
     assert read(HTTP_X=3).headers == []
 
 

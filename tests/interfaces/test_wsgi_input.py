@@ -128,7 +128,7 @@ async def test_wsgi_input_returns_arrived_content_before_it_raises_for_a_disconn
     assert seen == [b"some"]
 
 
-async def test_unread_wsgi_input_above_128_KiB_counts_as_buffered() -> None:
+async def test_unread_wsgi_input_of_more_than_128_KiB_counts_as_buffered() -> None:
     may_go_on, may_end = threading.Event(), threading.Event()
 
     def work(reader: ContentReader) -> None:

@@ -22,7 +22,7 @@ OLD = next(f"v{number}" for number in range(100) if not is_new(50, "*", f"v{numb
 
 @pytest.mark.parametrize("make", [cookie, header])
 @pytest.mark.parametrize("name", ["", "a b", "a=b", None])
-def test_M41_the_name_of_a_cookie_or_field_is_checked(make: Callable[[Any], Any], name: Any) -> None:
+def test_M41_an_invalid_name_of_a_cookie_or_field_is_rejected(make: Callable[[Any], Any], name: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{make.__name__}: expected a name such as 'visitor', got "):
         make(name)
 
@@ -36,14 +36,14 @@ KEYS: dict[str, tuple[KeyFunction, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-async def test_M41_the_key_of_a_request_decides(kind: str) -> None:
+async def test_M41_the_key_of_a_request_selects_the_old_or_the_new_application(kind: str) -> None:
     key, field = KEYS[kind]
     shift = Shift(wsgi_app, channels_app, weight=50, key=key)
     requests = [get("/x", field % visitor.encode()) for visitor in (NEW, OLD)]
     assert [answer[0] for answer in await answers(shift, *requests)] == ["channels", "wsgi"]
 
 
-async def test_M41_the_address_of_the_client_decides() -> None:
+async def test_M41_the_address_of_the_client_may_be_the_key() -> None:
     by_address = {is_new(50, "*", address): address for address in (f"10.0.0.{number}" for number in range(1, 30))}
     conversation = Conversation(Shift(asgi3_app, channels_app, weight=50, key=client()))
     found = []

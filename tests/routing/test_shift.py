@@ -85,7 +85,7 @@ async def test_M37_requests_of_one_connection_may_alternate_between_applications
     assert await sides(shift, old, new, new, old, new) == ["asgi3", "channels", "channels", "asgi3", "channels"]
 
 
-async def test_M37_the_sides_may_be_routers() -> None:
+async def test_M37_the_old_and_the_new_application_may_be_routers() -> None:
     shift = Shift(Router(Mount("/a", wsgi_app)), Router(Route("/a/x", channels_app), default=asgi3_app), weight=100)
     assert await answers(Router(Mount("/in", shift)), get("/in/a/x"), get("/in/b")) == [
         ["channels", "/in", "/in/a/x"],
@@ -126,7 +126,7 @@ def test_M41_a_weight_is_a_number_from_0_to_100(weight: Any) -> None:
         Shift(wsgi_app, channels_app, weight=weight, key=client())
 
 
-def test_M41_a_share_of_the_requests_needs_a_key() -> None:
+def test_M41_a_weight_between_0_and_100_needs_a_key() -> None:
     with pytest.raises(
         ConfigError, match=r"^Shift: weight: 0\.5 percent needs a key, such as key=cookie\('visitor'\)$"
     ):

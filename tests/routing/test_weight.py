@@ -25,7 +25,7 @@ def test_M42_no_key_moves_back_when_the_weight_is_raised() -> None:
     assert all(lower <= higher for lower, higher in zip(chosen, chosen[1:], strict=False))
 
 
-def test_M42_another_process_decides_alike() -> None:
+def test_M42_every_process_makes_the_same_decision_for_a_key() -> None:
     code = (
         "from uvicorn.routing.weight import is_new; "
         "print(*(int(is_new(25, '/search/*', f'visitor-{number}')) for number in range(10_000)), sep='')"

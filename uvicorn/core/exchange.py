@@ -82,11 +82,11 @@ class HTTPGateway:
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Begin the response. Raises LocalProtocolError, with nothing sent, for an invalid response."""
+        """Begin the response. For an invalid response, send nothing and raise LocalProtocolError."""
         raise NotImplementedError
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Continue the response. Raises LocalProtocolError, with the connection ended, for invalid content."""
+        """Continue the response. For invalid content, end the connection and raise LocalProtocolError."""
         raise NotImplementedError
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:

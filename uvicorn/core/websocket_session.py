@@ -58,7 +58,7 @@ class WebSocketGateway:
     write_paused = False
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
-        """Open the connection. Raises LocalProtocolError, with nothing sent, for invalid arguments."""
+        """Open the connection. For invalid arguments, send nothing and raise LocalProtocolError."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:

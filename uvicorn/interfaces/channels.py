@@ -147,7 +147,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message of another thread, then wait while the client is slow, whichever client that thread serves."""
+        """Send a message from another thread. That thread waits while the client is slow, even if it serves another."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:

@@ -166,7 +166,7 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 
 
 def _declared(app: Any) -> Any:
-    """Return the application's own `__uvicorn_interface__`: the name of an interface, or a function that builds one.
+    """Return `__uvicorn_interface__` of an application, which is an interface's name or a function that builds one.
 
     An attribute that a middleware forwards from the application it wraps is ignored, because the function would build
     an interface without the middleware.

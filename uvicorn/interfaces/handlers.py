@@ -164,7 +164,7 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 
 
 class NoAwaitable(InterfaceError):
-    """A call of the application returned an object that cannot be awaited, as plain functions do.
+    """A call of the application returned an object that cannot be awaited, such as the result of a plain function.
 
     `is_first` is true for the first such call of an application. Only this call is logged.
     """

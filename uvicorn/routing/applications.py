@@ -1,4 +1,4 @@
-"""The base class of interfaces that own the interfaces of several applications, and their startup and shutdown."""
+"""The base class of interfaces with several applications, and the startup and shutdown of these applications."""
 
 from __future__ import annotations
 
