@@ -235,7 +235,7 @@ async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: 
         assert any("bytes in this process" in str(outcome) for outcome in outcomes)
 
 
-async def test_subscribe_returns_while_redis_is_halted_and_takes_effect_later(
+async def test_subscribing_returns_while_redis_is_halted_and_takes_effect_later(
     own_redis: RedisServer, scheme: str, quick_liveness: None
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):

@@ -38,7 +38,7 @@ async def groups() -> AsyncIterator[Groups]:
     await hub.stop()
 
 
-async def test_B7_add_returns_when_the_group_is_subscribed() -> None:
+async def test_B7_adding_a_member_returns_when_the_group_is_subscribed() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         adding = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -50,7 +50,7 @@ async def test_B7_add_returns_when_the_group_is_subscribed() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_add_takes_effect_without_being_awaited() -> None:
+async def test_adding_a_member_takes_effect_without_being_awaited() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()
@@ -58,7 +58,7 @@ async def test_add_takes_effect_without_being_awaited() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_add_to_a_subscribed_group_returns_at_once() -> None:
+async def test_adding_a_member_to_a_subscribed_group_returns_at_once() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name})
         other = Reply()
@@ -100,7 +100,7 @@ async def test_a_discarded_member_gets_no_message_sent_after_the_discard() -> No
         assert client.reply.sent == []
 
 
-async def test_B6_send_raises_when_the_backend_rejects_the_message() -> None:
+async def test_B6_sending_to_a_group_raises_when_the_backend_rejects_the_message() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         sending = client.send({"group": "chat", "send": {"text": "a"}})

@@ -319,7 +319,7 @@ def test_a_sentinel_url_without_a_service_is_rejected() -> None:
         Publisher("redis+sentinel://127.0.0.1:1")
 
 
-def test_a_publisher_whose_connection_is_refused_raises_at_once_with_the_address() -> None:
+def test_a_publisher_whose_connection_is_refused_raises_an_error_with_the_address() -> None:
     with pytest.raises(BroadcastUnavailable, match="redis://127.0.0.1:1/0: .*refused"):
         publish("chat", {}, url="redis://127.0.0.1:1")
 

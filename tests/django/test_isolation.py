@@ -372,7 +372,7 @@ async def test_request_that_closes_its_connection_gets_a_new_connection_in_its_n
     await call(site)
 
 
-async def test_release_thread_rolls_back_the_open_transaction_of_the_request(threads_of: Make) -> None:
+async def test_the_function_release_thread_rolls_back_the_open_transaction_of_the_request(threads_of: Make) -> None:
     async def stream() -> None:
         await sync_to_async(transaction.atomic("kept").__enter__)()
         release_thread()

@@ -215,7 +215,7 @@ async def test_calls_of_a_request_have_one_connection(place: Any, threads_of: Ma
 
 @pytest.mark.parametrize("alias", ["kept", "checked"])
 @pytest.mark.parametrize("place", ["asgi", "django"])
-async def test_120_requests_and_events_at_once_open_at_most_twice_as_many_connections_as_threads(
+async def test_120_concurrent_requests_and_events_open_at_most_two_connections_for_each_thread(
     alias: str, place: str, threads_of: Make, admin: Admin
 ) -> None:
     most = 0
@@ -286,7 +286,7 @@ async def test_released_thread_is_free_while_the_request_goes_on(threads_of: Mak
     await call(site)
 
 
-async def test_release_thread_outside_of_a_request_does_nothing() -> None:
+async def test_the_function_release_thread_does_nothing_outside_of_a_request() -> None:
     release_thread()
 
 

@@ -172,7 +172,7 @@ async def test_B4_an_access_line_contains_no_control_character(caplog: pytest.Lo
     assert line == r'127.0.0.1:51234 - "GET /%0a%1b[31m?\x5cx HTTP/1.1" 200 0 0.0ms'
 
 
-async def test_B4_the_log_line_of_a_failing_handler_has_its_path_escaped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B4_the_path_in_the_log_line_of_a_failing_handler_is_escaped(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         raise ValueError("boom")
 

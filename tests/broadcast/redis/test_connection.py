@@ -25,7 +25,7 @@ class RecordedConnection(RedisConnection):
         self.aborted = True
 
 
-async def test_close_returns_if_the_driver_never_reports_the_end_of_the_connection(
+async def test_closing_a_connection_returns_if_the_driver_never_reports_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)

@@ -73,7 +73,7 @@ async def test_lost_redis_connection_is_replaced() -> None:
     await reconnecting.stop()
 
 
-async def test_start_returns_when_the_first_connection_attempt_has_failed() -> None:
+async def test_starting_a_connection_returns_when_the_first_attempt_has_failed() -> None:
     reconnecting = Recorded(refuse)
     await reconnecting.start()
     assert (reconnecting.current, reconnecting.failure_reason, reconnecting.attempts) == (None, "refused", 1)
@@ -165,7 +165,7 @@ async def test_a_connection_attempt_is_limited_by_connect_timeout() -> None:
     await reconnecting.stop()
 
 
-async def test_retry_now_skips_the_delay_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_method_retry_now_skips_the_delay_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 1000.0)
     reconnecting = Recorded(refuse)
     await reconnecting.start()
@@ -189,7 +189,7 @@ async def test_stopping_a_connection_that_was_never_started_does_nothing() -> No
     await Recorded(ObedientConnection).stop()
 
 
-async def test_start_returns_if_the_connection_never_becomes_ready(
+async def test_starting_a_connection_that_never_becomes_ready_returns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Never(Recorded):

@@ -88,7 +88,7 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "_LONGEST_DELAY_SECONDS", 0.001)
 
 
-async def test_subscribe_waits_for_the_acknowledgement_of_each_group() -> None:
+async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()

@@ -74,7 +74,7 @@ async def test_subscriptions_with_a_transient_error_are_retried_in_one_command()
         await subscribing
 
 
-async def test_after_a_reconnect_all_subscribed_is_false_until_every_group_is_subscribed(
+async def test_after_a_reconnect_the_flag_all_subscribed_is_false_until_every_group_is_subscribed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -94,7 +94,7 @@ async def test_after_a_reconnect_all_subscribed_is_false_until_every_group_is_su
         assert talk.recorder.gap_calls == 1
 
 
-async def test_all_subscribed_is_false_until_a_group_with_a_transient_error_is_subscribed() -> None:
+async def test_the_flag_all_subscribed_is_false_until_a_group_with_a_transient_error_is_subscribed() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -106,7 +106,7 @@ async def test_all_subscribed_is_false_until_a_group_with_a_transient_error_is_s
         assert changes == [False, True]
 
 
-async def test_subscribe_returns_while_redis_stays_busy_and_the_group_gets_a_gap_later(
+async def test_subscribing_returns_while_redis_stays_busy_and_the_group_gets_a_gap_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SUBSCRIBE_SECONDS", 0.01)
@@ -131,7 +131,7 @@ async def test_transient_errors_are_logged_in_one_line(caplog: pytest.LogCapture
         assert "Redis refuses SUBSCRIBE: BUSY" in caplog.text
 
 
-async def test_start_returns_while_redis_is_busy() -> None:
+async def test_starting_a_backend_returns_while_redis_is_busy() -> None:
     talk = Conversation()
     await talk.subscriber.subscribe([])
     talk.subscribe("a")
@@ -199,7 +199,7 @@ async def test_a_denied_group_gets_a_gap_when_it_is_subscribed() -> None:
         assert talk.metrics.denied_groups == 0
 
 
-async def test_after_a_reconnect_all_subscribed_does_not_wait_for_a_denied_group() -> None:
+async def test_after_a_reconnect_the_flag_all_subscribed_does_not_wait_for_a_denied_group() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")

@@ -119,7 +119,7 @@ def test_the_error_for_an_invalid_redis_url_shows_the_expected_form(url: str, co
 
 
 @pytest.mark.parametrize("url", ["redis://user:secret@host:1/2", "rediss://:secret@host", "unix://:secret@/path"])
-def test_f4_an_address_does_not_show_its_password(url: str) -> None:
+def test_f4_the_repr_of_an_address_does_not_show_the_password(url: str) -> None:
     assert "secret" not in repr(address_of(url))
 
 

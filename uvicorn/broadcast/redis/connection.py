@@ -55,7 +55,7 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Call `ask(host, port)` for each host, at most `seconds` long. Return the first result, or raise ConnectFailed."""
+    """Return the first result of `ask(host, port)`. Each call has `seconds`. Raises ConnectFailed if all fail."""
     reasons = []
     for host, port in hosts:
         try:

@@ -163,7 +163,7 @@ class ReconnectingConnection:
 def is_cancelled() -> bool:
     """Return whether the current task was cancelled, even if redis-py has swallowed the CancelledError.
 
-    Before Python 3.12, `asyncio.wait_for` in redis-py can do so. Waiting for the task would then never end.
+    Before Python 3.12, `asyncio.wait_for` in redis-py can swallow it. Waiting for the task would then never end.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
