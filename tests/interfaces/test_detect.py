@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from uvicorn import Route, Router
+from uvicorn.adapters import WSGIAdapter
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.channels import ChannelsInterface
+from uvicorn.interfaces.channels_threads import Threaded
 from uvicorn.interfaces.consumer import ConsumerInterface
 from uvicorn.interfaces.detect import INTERFACE_NAMES, build_interface, detect_interface
 from uvicorn.settings import Settings
@@ -217,6 +220,12 @@ def test_configured_interface_takes_precedence_over_the_declared_one() -> None:
 def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
     with pytest.raises(InterfaceError, match="'app:thing' is not callable: expected an application, got int"):
         build_interface(3, Settings(interface="channels"), "'app:thing'")
+
+
+@pytest.mark.parametrize("kind", [Router, WSGIAdapter, Threaded])
+def test_class_of_an_application_in_its_place_is_rejected(kind: type) -> None:
+    with pytest.raises(InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object of it"):
+        Route("/a", kind)
 
 
 async def coroutine_wsgi_app(environ: Any, start_response: Any) -> Any: ...

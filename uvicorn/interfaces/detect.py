@@ -169,11 +169,14 @@ def _declared(app: Any) -> Any:
     """Return `__uvicorn_interface__` of an application, which is an interface's name or a function that builds one.
 
     An attribute that a middleware forwards from the application it wraps is ignored, because the function would build
-    an interface without the middleware.
+    an interface without the middleware. Raises InterfaceError for a class whose objects have such a function.
     """
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
-    return app.__uvicorn_interface__
+    declared = app.__uvicorn_interface__
+    if inspect.isclass(app) and not isinstance(declared, str):
+        raise InterfaceError(f"{app.__name__} is a class; expected an object of it, {app.__name__}(...)")
+    return declared
 
 
 def _why_no_kind(app: Any) -> str:
