@@ -708,6 +708,29 @@ async def test_threaded_event_raises_if_the_call_before_it_outlasts_the_shutdown
         await second
 
 
+async def test_threaded_disconnect_event_behind_a_call_that_outlasts_the_shutdown_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = Blocking()
+    application = threaded(app)
+    reply = type("Reply", (), {})()
+    receive, disconnect = (
+        asyncio.create_task(application({"channel": f"websocket.{kind}", "text": "x"}, {"reply": reply}))
+        for kind in ("receive", "disconnect")
+    )
+    await until(lambda: app.running)
+    receive.cancel()
+    disconnect.cancel()
+    await asyncio.wait((receive, disconnect))
+    await application.shutdown()
+    app.release.release()
+    await until(lambda: not application.posted)
+    # A call now would be made after the application's own shutdown, by a thread that nothing ends.
+    await settle()
+    assert (app.running, caplog.messages) == (0, [])
+    assert application._own_pool is None
+
+
 async def test_threaded_websocket_message_raises_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

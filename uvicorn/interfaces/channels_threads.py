@@ -138,7 +138,7 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
 class _Connection:
     """The calls for one connection, which are made one at a time. For use on the event loop's thread only."""
 
-    __slots__ = ("_app", "_calls", "_client", "_is_busy", "loop_calls")
+    __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
         """The calls count towards the thread share of the address `client`. An empty `client` has no limit."""
@@ -146,6 +146,8 @@ class _Connection:
         self._calls: deque[_Call] = deque()
         self._client = client
         self._is_busy = False
+        # That of the first call: the application's next pool, after a shutdown, gets no late events.
+        self._pool: WorkerPool | None = None
         self.loop_calls = loop_calls
 
     def holds_thread(self) -> bool:
@@ -175,7 +177,8 @@ class _Connection:
             except RuntimeError as error:
                 # The pool has been shut down meanwhile.
                 self._is_busy = False
-                call.fail(error)
+                if call.is_awaited:
+                    call.fail(error)
             calls.popleft()
 
     def ended(self) -> None:
@@ -199,7 +202,9 @@ class _Connection:
             held.append(self)
             return False
         try:
-            app.pool.post(call)
+            if self._pool is None:
+                self._pool = app.pool
+            self._pool.post(call)
         except PoolFull:
             if call.is_request or not app.posted:
                 raise
@@ -246,9 +251,14 @@ class _Call:
         self._work: Callable[[], Any] | None = partial(copy_context().run, app, *arguments)
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether the handler still waits for the call."""
+        return not self._outcome.done()
+
+    @property
     def is_wanted(self) -> bool:
         """Whether handler and client still wait for the call. Always true for `websocket.disconnect`."""
-        if self._outcome.done() or (self._reply is not None and self._reply.has_lost_client):
+        if not self.is_awaited or (self._reply is not None and self._reply.has_lost_client):
             return self.kind == "websocket.disconnect"
         return True
 
