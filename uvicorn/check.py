@@ -356,7 +356,7 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 def _django_checks() -> Iterator[Finding]:
     """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`.
 
-    A warning of Django is a hint: the site works.
+    A warning of Django is a hint, because the site works.
     """
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:

@@ -379,7 +379,7 @@ class Config:
         return loop_factory(self.settings.loop)
 
     def setup_event_loop(self) -> None:
-        """Do nothing, for existing callers. Pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`."""
+        """Do nothing. Programs pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`, instead."""
 
     def bind_socket(self) -> socket:
         """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""

@@ -1,4 +1,4 @@
-"""Conversion of response heads of WSGI (PEP 3333) to those of exchanges, and back."""
+"""Conversion of WSGI response heads (PEP 3333) to response heads of exchanges, and back."""
 
 from __future__ import annotations
 

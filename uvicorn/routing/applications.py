@@ -80,14 +80,14 @@ class OwningInterface(Interface):
 
 @final
 class Applications:
-    """The distinct applications of a Router or Shift, including nested ones, in the order of their entries."""
+    """The distinct applications of a Router or Shift and of nested tables, in the order of their entries."""
 
     def __init__(self) -> None:
         self._found: list[Application] = []
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface that equal applications with the same pool share: `interface`, if this is the first."""
+        """Return the interface of an equal application with the same pool. If there is none yet, add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry

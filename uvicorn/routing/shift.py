@@ -84,7 +84,7 @@ class Shift:
         self.__uvicorn_interface__(Settings())
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Shift:
-        """Return a like Shift of wrapped applications. Routers and adapters inside stay where they are."""
+        """Return an equal Shift with wrapped applications. Nested Routers and adapters are kept."""
         shift = copy(self)
         for side in ("old", "new"):
             app = getattr(self, side)

@@ -1,4 +1,4 @@
-"""A trial of the new application of a Shift: the head of its response decides whether the old one responds instead."""
+"""A trial of a Shift's new application. The head of its response decides which application responds."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
 
 @final
 class TrialGateway(HTTPGateway):
-    """The gateway of a trial exchange, which forwards the response to the client's exchange, or drops all of it."""
+    """The gateway of a trial exchange. It forwards the whole response to the client's exchange, or drops it."""
 
     def __init__(self, exchange: HTTPExchange, fallback: frozenset[int], fall_back: Callable[[], object]) -> None:
-        """`exchange` is the client's. `fall_back` is called soon after the response was dropped."""
+        """The client waits for the response to `exchange`. `fall_back` is called soon after a response was dropped."""
         self._exchange = exchange
         self._fallback = fallback
         self._fall_back = fall_back
@@ -48,7 +48,7 @@ class TrialGateway(HTTPGateway):
         self.pushes_content = exchange.gateway.pushes_content
 
     def begin(self) -> HTTPExchange:
-        """Return the exchange for the new application, which ends with the client's."""
+        """Return the exchange for the new application. It ends together with the client's exchange."""
         exchange = self._exchange
         trial = exchange.twin(self)
 
@@ -107,7 +107,7 @@ class TrialGateway(HTTPGateway):
             await self._exchange.gateway.send_file(self._exchange, file, count, start)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Do nothing: the request has no content."""
+        """Do nothing, because the request has no content."""
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self._forward(self._exchange.abort, reason)
