@@ -44,9 +44,10 @@ class GroupsChannel:
         - `'discard': channel_name` ends the membership. The channel gets no more messages of the group.
         - `'send': message` sends a message to every member's reply channel, in all processes.
 
-        Awaiting the result is optional. On a thread without an event loop, the call blocks until all is done.
+        Awaiting the result is optional. On another thread than the event loop, the call blocks until all is done.
 
-        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable after a failed publish.
+        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if the message or the
+        request to another process could not be published.
         """
         hub = self._hub
         if get_ident() != hub.thread:

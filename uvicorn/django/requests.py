@@ -68,12 +68,12 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 
 
 def login_required(handler: Handler) -> Handler:
-    """Call `handler` only for users that are logged in. `handler` is a channels or an ASGI application.
+    """Call `handler` only for users that are logged in.
 
-    The message or scope of a request or a handshake then has the keys `request` and `user`. Without a login, a request
-    is redirected to LOGIN_URL with 302, and a handshake is rejected with 403. Requests with an unsafe method, such as
-    POST, need the CSRF token in the field X-CSRFToken. Without the token they are answered with 403. Each HTTP response
-    has `Vary: Cookie`.
+    `handler` is `async def handler(message, channels)` or an ASGI application. In a request or a handshake, its message
+    or scope has the keys `request` and `user`. Without a login, a request is redirected to LOGIN_URL with 302, and a
+    handshake is rejected with 403. Requests with an unsafe method, such as POST, need the CSRF token in the field
+    X-CSRFToken. Without the token they are answered with 403. Each HTTP response has `Vary: Cookie`.
 
     The login is checked once, so a WebSocket stays open after a logout.
     """
