@@ -80,7 +80,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner`. It is made in this process, because an inherited lock may never be released."""
+        """Return the lock of `owner`. Each process makes its own lock, because an inherited lock may stay locked."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -128,7 +128,7 @@ class WorkerPool(Executor):
             raise error
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Implement `Executor.submit`. Wake a worker for each job, because no event loop may check the progress."""
+        """Implement `Executor.submit`. Wake a worker for each job, because perhaps no event loop checks progress."""
         if self._forks != forks.forks:
             self._renew()
         job: _Submitted[T] = _Submitted(fn, args, kwargs)

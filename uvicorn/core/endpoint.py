@@ -43,7 +43,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """Create an endpoint, on the thread of `loop`, the event loop that serves the connection."""
+        """Create an endpoint on the thread of `loop`, which serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).
@@ -100,7 +100,7 @@ class Endpoint:
 
     @property
     def via(self) -> str:
-        """The entries of Routers that a request has passed, for log lines: `" via /shop"`."""
+        """A text for log lines that names the Router entries of a request, such as `" via /shop"`."""
         name = str(self._entry) if self._entry else ""
         return f"{self._above} via {name}" if name else self._above
 
@@ -115,7 +115,7 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has removed the root path from `path`. `auto` tests whether `path` begins with it."""
+        """Return whether a proxy has removed the root path from `path`. For `auto`, the beginning of `path` decides."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"

@@ -127,7 +127,7 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` after at most `seconds`. The returned callback, for the end of the handler, prevents this."""
+        """Call `cancel` after at most `seconds`, unless the handler ends before and calls the returned callback."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:

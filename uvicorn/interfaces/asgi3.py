@@ -63,7 +63,7 @@ class HTTPCall:
         self._exchange = exchange
 
     async def receive(self) -> Message:
-        """Return an `http.request` event with content. After all content, wait to return `http.disconnect`.
+        """Return an `http.request` event with content. After all content, wait, then return `http.disconnect`.
 
         Content that arrived before the client disconnected is returned first.
         """

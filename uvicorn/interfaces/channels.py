@@ -208,7 +208,7 @@ class ClosedChunk(dict[str, Any]):
 
 
 def message_template(endpoint: Endpoint) -> Message:
-    """Return a message with every key, which is copied for each request of a connection."""
+    """Return a message with every key. Each request of a connection gets a copy of this message."""
     template: Message = {
         "channel": "http.request",
         "http_version": "",

@@ -1,4 +1,4 @@
-"""Channels applications that are plain functions: `threaded(app)` runs them on a pool of worker threads.
+"""Channels applications that are plain functions. `threaded(app)` runs them on a pool of worker threads.
 
 The result is an ordinary channels application. It works on every host and in every middleware.
 """

@@ -219,10 +219,10 @@ class WebSocketReply:
         return LazyAwaitable(let_others_run)
 
     def _send_for_thread(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send for another thread. Raise ChannelClosed after DROPS_IN_A_ROW drops, if the thread serves this client.
+        """Send a message from another thread. A thread of this client gets ChannelClosed after DROPS_IN_A_ROW drops.
 
-        The disconnect handler of a threaded application begins after the calls before it, one of which may send in an
-        endless loop.
+        Otherwise a call that sends in an endless loop would never end, and the disconnect handler of a threaded
+        application begins only after earlier calls.
         """
         session = self._session
         if session.state is CLOSED and OWNER.get() is session.endpoint:

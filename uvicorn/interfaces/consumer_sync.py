@@ -43,8 +43,8 @@ class ThreadReplyChannel(HTTPReply):
         """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or its next chunk (`content`,
         `more_content`).
 
-        The message is sent at once. The result may be awaited or dropped. While the client is slow, `send` blocks its
-        thread, except the event loop's thread. After the client has disconnected, raises ChannelClosed on the
+        The message is sent at once. The result may be awaited or dropped. While the client is slow, `send` blocks
+        every thread except the event loop's. After the client has disconnected, raises ChannelClosed on the
         consumer's thread and drops messages of other threads and tasks.
 
         Raises LocalProtocolError for a message that is invalid in the current state. For a message that cannot be
@@ -185,7 +185,7 @@ class ConsumerCall(ThreadCall):
 
 
 def _head_of(message: Message) -> Head:
-    """Return the head of a response. Raise LocalProtocolError for an invalid message, while `send` is being called."""
+    """Return the head of a response. Raise LocalProtocolError for an invalid message."""
     status, given = message["status"], message.get("headers") or ()
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")

@@ -166,7 +166,7 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 
 
 def _declared(app: Any) -> Any:
-    """Return `__uvicorn_interface__` of an application, which is an interface's name or a function that builds one.
+    """Return an application's `__uvicorn_interface__`: the name of an interface, or a function that builds one.
 
     An attribute that a middleware forwards from the application it wraps is ignored, because the function would build
     an interface without the middleware. Raises InterfaceError for a class whose objects have such a function.
@@ -188,7 +188,7 @@ def _why_no_kind(app: Any) -> str:
 def _wrapped_in_object(app: Any) -> Any:
     """Return the application inside a middleware object with the same interface, or None for any other object.
 
-    The middleware names it as `__wrapped__`, as decorators do.
+    The middleware has the application as its attribute `__wrapped__`, like a decorator.
     """
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
