@@ -21,7 +21,8 @@ class UnsentSends:
     """The sends to one client since it became slow. Drop this object when the client has caught up.
 
     In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Call a
-    `shortage` method before each send is written, and `add` afterwards.
+    `shortage` method before each send is written, and `add` afterwards. Bytes leave in order, so the position at which
+    a send ends in the output identifies the send.
     """
 
     __slots__ = (

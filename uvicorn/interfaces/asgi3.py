@@ -82,7 +82,8 @@ class HTTPCall:
         """Send an event of the response at once. Awaiting the result waits while the client is slow.
 
         Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
-        drops the first event and raises ClientDisconnected, an OSError, for each further event.
+        drops the first event and raises ClientDisconnected, an OSError, for each further event. After a response that
+        is complete with its head, such as a response to HEAD, drops further events.
         """
         exchange = self._exchange
         kind = message.get("type")
