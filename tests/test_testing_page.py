@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +27,12 @@ def test_file_shown_on_the_testing_page_passes(name: str, tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert f"{FILES[name].count('def test_')} passed" in done.stdout
+
+
+def test_django_tests_shown_on_the_testing_page_pass_in_the_django_example(tmp_path: Path) -> None:
+    site = shutil.copytree(DOCS.parent / "examples" / "django", tmp_path / "site")
+    (site / "guestbook" / "tests.py").write_text(FILES["tests.py"])
+    command = [sys.executable, "manage.py", "test"]
+    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", "UVICORN_BROADCAST_URL": "memory://"}
+    done = subprocess.run(command, cwd=site, env=environ, capture_output=True, text=True)
+    assert (done.returncode, "Ran 2 tests" in done.stderr) == (0, True), done.stderr

@@ -200,6 +200,12 @@ def test_check_w004_reports_middleware_that_does_not_run_for_coroutines_outside_
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected
 
 
+def test_hint_of_check_w004_names_the_case_in_which_to_silence_it() -> None:
+    with override_settings(UVICORN_APPLICATION=f"{HERE}.in_threads", MIDDLEWARE=[f"{HERE}.Async"]):
+        (message,) = found()
+    assert "Silence this check if" in (message.hint or "")
+
+
 @pytest.mark.parametrize(("version", "expected"), [("3.8.1", ["uvicorn.W005"]), ("3.9.0", []), ("4.0", [])])
 def test_check_w005_reports_an_asgiref_that_shares_context_between_requests(
     version: str, expected: list[str], monkeypatch: pytest.MonkeyPatch

@@ -228,7 +228,8 @@ def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:
     elif skipped := [name for name in settings.MIDDLEWARE if name not in _DEFAULTS]:
         yield Warning(
             f"{', '.join(skipped)}: this middleware does not run for {_name(leaf.app)}, which is outside of Django.",
-            hint="Make the application an asynchronous view of Django, or protect it (uvicorn.django.login_required).",
+            hint="Make the application an asynchronous view of Django, or protect it (uvicorn.django.login_required)."
+            " Silence this check if the application needs none of this middleware.",
             id="uvicorn.W004",
         )
 
