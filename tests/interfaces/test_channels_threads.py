@@ -708,6 +708,37 @@ async def test_threaded_event_raises_if_the_call_before_it_outlasts_the_shutdown
         await second
 
 
+def test_threaded_application_serves_clients_at_their_share_on_several_event_loops() -> None:
+    calls: list[str] = []
+    application = threaded(lambda message, channels: calls.append(message["channel"]), threads=3)
+    application.__uvicorn_interface__(Settings(thread_queue=5, threads_per_client=2))
+    failed: list[BaseException] = []
+
+    async def send(reply: Any, number: int) -> None:
+        client = f"192.0.2.{number % 2}", 1
+        await application({"channel": "websocket.receive", "client": client}, {"reply": reply})
+
+    async def serve() -> None:
+        for number in range(200):
+            replies = [type("Reply", (), {})() for _ in range(4)]
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(send(reply, number) for reply in replies))
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            failed.append(error)
+
+    loops = [threading.Thread(target=run) for _ in range(4)]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join()
+    assert (failed, len(calls), application.posted) == ([], 3200, 0)
+    asyncio.run(application.shutdown())
+
+
 async def test_threaded_disconnect_event_behind_a_call_that_outlasts_the_shutdown_is_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

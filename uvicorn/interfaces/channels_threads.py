@@ -50,8 +50,8 @@ class Threaded:
         self._threads = threads
         self.settings = Settings()
         self._own_pool: WorkerPool | None = None
-        # Event loops of several threads may share the application.
-        self._lock = threading.Lock()
+        #: Protects the attributes below: event loops of several threads may share the application.
+        self.lock = threading.RLock()
         self._loop_calls: LoopCalls | None = None
         self._connections: weakref.WeakKeyDictionary[Any, _Connection] = weakref.WeakKeyDictionary()
         #: Connections whose next event waits for room in the queue of the pool.
@@ -111,7 +111,7 @@ class Threaded:
     @property
     def pool(self) -> WorkerPool:
         """The pool of worker threads, made on first use."""
-        with self._lock:
+        with self.lock:
             if self._own_pool is None:
                 self._own_pool = WorkerPool(self._threads or self.settings.threads, self.settings.thread_queue)
             return self._own_pool
@@ -169,7 +169,9 @@ class _Connection:
             try:
                 if call.is_wanted:
                     self._is_busy = True
-                    if not self._post(call):
+                    with self._app.lock:
+                        is_posted = self._post(call)
+                    if not is_posted:
                         return
             except PoolFull as error:
                 self._is_busy = False
@@ -184,16 +186,20 @@ class _Connection:
     def ended(self) -> None:
         """Begin the next call of this connection, and resume waiting connections."""
         app, client = self._app, self._client
-        app.posted -= 1
-        if client:
-            app.shares[client] -= 1
-            if not app.shares[client]:
-                del app.shares[client]
+        with app.lock:
+            app.posted -= 1
+            if client:
+                app.shares[client] -= 1
+                if not app.shares[client]:
+                    del app.shares[client]
         self.begin()
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Post the call to the pool. Return False if the connection has to wait first. Raises PoolFull."""
+        """Post the call to the pool. Return False if the connection has to wait first. The caller holds `app.lock`.
+
+        Raises PoolFull.
+        """
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -218,13 +224,16 @@ class _Connection:
     def _let_another_begin(self) -> None:
         """Resume two waiting connections: one of the same client, and one that waits for room in the queue."""
         app = self._app
-        held = app.held.get(self._client)
-        for queue in (held, app.waiting):
-            if queue:
-                connection = queue.popleft()
-                connection.loop_calls.post(connection._begin_after_waiting)
-        if held is not None and not held:
-            del app.held[self._client]
+        with app.lock:
+            held = app.held.get(self._client)
+            for queue in (held, app.waiting):
+                while queue:
+                    connection = queue.popleft()
+                    # Otherwise its event loop has ended.
+                    if connection.loop_calls.post(connection._begin_after_waiting):
+                        break
+            if held is not None and not held:
+                del app.held[self._client]
 
     def _begin_after_waiting(self) -> None:
         self.begin()
