@@ -35,4 +35,4 @@ def test_django_tests_shown_on_the_testing_page_pass_in_the_django_example(tmp_p
     command = [sys.executable, "manage.py", "test"]
     environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", "UVICORN_BROADCAST_URL": "memory://"}
     done = subprocess.run(command, cwd=site, env=environ, capture_output=True, text=True)
-    assert (done.returncode, "Ran 2 tests" in done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "Ran 3 tests" in done.stderr) == (0, True), done.stderr
