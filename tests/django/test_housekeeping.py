@@ -96,7 +96,7 @@ def test_session_middleware_may_leave_state_on_its_thread_when_it_saves_the_sess
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_messages_middleware_may_leave_state_on_its_thread_when_it_stores_messages(
+def test_django_message_middleware_leaves_something_on_the_thread_only_if_it_stores_messages(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))

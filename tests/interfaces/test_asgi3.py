@@ -188,7 +188,7 @@ async def test_asgi_stream_continues_after_its_response_start_was_sent() -> None
     assert (response.content, response.complete) == (b"more", True)
 
 
-async def test_asgi_body_event_without_body_or_with_none_is_empty_content() -> None:
+async def test_asgi_body_event_has_empty_content_if_body_is_missing_or_is_None() -> None:
     conversation = await answered(App(START, {"type": "http.response.body", "body": None}))
     assert conversation.responses()[0].header(b"content-length") == b"0"
 

@@ -252,7 +252,7 @@ async def test_second_answer_to_a_lifespan_event_raises_in_the_application(caplo
     await interface.startup()
     await settle()
     await interface.shutdown(1)
-    assert "expected nothing more to lifespan.startup" in caplog.text
+    assert "lifespan.startup is already answered" in caplog.text
 
 
 async def test_startup_attribute_of_an_asgi_application_is_not_called() -> None:

@@ -248,7 +248,7 @@ class Site:
         return wsgi_app(environ, start_response)
 
 
-def test_M20_equal_applications_share_an_interface_also_in_adapters_and_as_bound_methods() -> None:
+def test_M20_equal_applications_share_an_interface_inside_adapters_and_as_bound_methods_too() -> None:
     site = Site()
     one, two, three = interfaces_of(
         Router(Route("/a", site.wsgi), Mount("/b", ASGIAdapter(site.wsgi)), default=site.wsgi)

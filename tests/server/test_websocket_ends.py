@@ -113,7 +113,7 @@ async def test_e8_client_is_pinged_while_reading_is_paused() -> None:
     await conversation.lose()
 
 
-async def test_application_is_notified_of_a_websocket_reset_at_once() -> None:
+async def test_application_is_notified_at_once_when_a_websocket_is_reset() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.context.connections.pop().reset()

@@ -131,7 +131,7 @@ class HTTPGateway:
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise an exception of the application in the caller of the adapter. Return False if there is no adapter."""
+        """Raise the application's exception to the caller of the adapter. Return False if there is no adapter."""
         return False
 
     async def drain(self) -> None:

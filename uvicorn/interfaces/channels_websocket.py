@@ -158,7 +158,8 @@ class WebSocketReply:
     def offer_text(self, text: str) -> bool:
         """Send `{'text': text}` if no waiting is needed. Return whether it was sent.
 
-        For groups only, because they check a message once for all members. For use on the event loop's thread only.
+        For groups only: the message is not checked here, because a group has checked it for all members. For use on
+        the event loop's thread only.
         Raises LocalProtocolError for text that cannot be encoded.
         """
         session = self._session
@@ -221,8 +222,8 @@ class WebSocketReply:
     def _send_for_thread(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send a message from another thread. A thread of this client gets ChannelClosed after DROPS_IN_A_ROW drops.
 
-        Otherwise a call that sends in an endless loop would never end, and the disconnect handler of a threaded
-        application begins only after earlier calls.
+        The exception ends a call that sends in an endless loop. The disconnect handler of a threaded application waits
+        for that call.
         """
         session = self._session
         if session.state is CLOSED and OWNER.get() is session.endpoint:

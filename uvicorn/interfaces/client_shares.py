@@ -18,7 +18,7 @@ class SharedJob:
     __slots__ = ("_job", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)` posts a job that was held back, from any thread. It returns False if the loop is closed."""
+        """`post(job)` posts a held-back job. It returns False if the loop is closed. Any thread may call it."""
         self._job = job
         self._shares = shares
         self.client = client

@@ -99,7 +99,9 @@ class Lifespan:
                 f"send: expected lifespan.{self._asked}.complete or .failed, got {kind!r:.60} in {shape(message)}"
             )
         if answer is None or answer.done():
-            raise LocalProtocolError(f"send: expected nothing more to lifespan.{self._asked}, got {kind!r}")
+            raise LocalProtocolError(
+                f"send: lifespan.{self._asked} is already answered; expected no message, got {kind!r}"
+            )
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:

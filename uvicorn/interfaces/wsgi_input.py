@@ -179,7 +179,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread at the end of this loop iteration, because more content may arrive in it."""
+        """Wake the worker thread at the end of this loop iteration, because the iteration may bring more content."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

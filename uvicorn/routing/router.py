@@ -107,7 +107,7 @@ class Router:
         return RouterInterface(self, self._table, settings)
 
     def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:
-        """Serve a message for middleware of the channels kind. Such middleware reaches channels applications only.
+        """Serve a message that middleware of the channels kind passes on. Only channels applications can be called so.
 
         Raises InterfaceError for an application of another kind, and for a call with other arguments.
         """

@@ -1,4 +1,6 @@
-"""The table of a Router, which finds the entry for a request. Without I/O; the table bounds the work.
+"""The table of a Router, which finds the entry for a request. It does no I/O.
+
+The size of the table limits the work, however long the path is.
 
 The most specific entry wins, regardless of the order in which the entries were written. An entry with a host comes
 first, then an exact path, then a longer prefix, then an entry with a protocol, then an entry with methods. An entry

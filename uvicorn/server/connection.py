@@ -92,7 +92,7 @@ class TransportConnection:
             drainers.wake()
 
     def _has_stalled(self, unsent: int) -> bool:
-        """Return whether the client has received none of `unsent` bytes for as long as the write timeout."""
+        """Return whether the client has received nothing during the whole write timeout while `unsent` bytes waited."""
         if not unsent:
             self._stall = None
             return False

@@ -54,7 +54,7 @@ class ServedInterface(Protocol):
 
 
 class Connection(Protocol):
-    """A connection as the server calls it, HTTP/1.1 or WebSocket."""
+    """The methods that the server calls on a connection, which speaks HTTP/1.1 or WebSocket."""
 
     def tick(self) -> None:
         """Check the deadlines. Called once a second."""

@@ -228,9 +228,9 @@ class HTTP1Connection(HTTP1Gateway):
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` at the next request, when the server stops, or after `seconds`.
+        """Have `cancel` called later: at the next request, when the server stops, or after `seconds`.
 
-        The caller calls the returned function when the handler has ended.
+        Return a function that the handler's end must call; `cancel` is then no longer called.
         """
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:

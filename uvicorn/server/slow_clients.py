@@ -83,9 +83,9 @@ class WriteTimeout:
         self._seconds = 0.0
 
     def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Return how many seconds the client has received nothing. `unsent` and `written` are numbers of bytes.
+        """Return for how many seconds the client has received nothing. `unsent` and `written` are numbers of bytes.
 
-        Of `written`, only the increase counts.
+        `written` may begin at any number, because only its increase counts.
         """
         taken = written - unsent
         self._seconds = self._seconds + elapsed if taken == self._taken else 0.0

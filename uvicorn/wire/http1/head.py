@@ -180,7 +180,7 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read a head with repeated field names again. Return the values by name.
+        """Read again a head that has repeated field names. Return the values by name.
 
         The values of a repeated field are joined by commas.
         """
