@@ -104,7 +104,7 @@ def test_check_option_finds_no_mistake_in_the_same_site_with_other_options(
 
 ERROR = (
     "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces that "
-    "name in all URLs; Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount"
+    "name in all URLs; remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount"
 )
 
 

@@ -363,7 +363,8 @@ def _django_checks() -> Iterator[Finding]:
         for message in checks.run_checks():
             if str(message.id).startswith("uvicorn.") and not message.is_silenced():
                 is_hint = not message.is_serious()
-                yield Finding(message.id, message.msg.rstrip("."), str(message.hint).rstrip("."), is_hint)
+                remedy = str(message.hint).rstrip(".")
+                yield Finding(message.id, message.msg.rstrip("."), remedy[:1].lower() + remedy[1:], is_hint)
 
 
 def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
