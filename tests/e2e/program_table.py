@@ -239,7 +239,8 @@ PROGRAMS: Final = (
     Program(
         "gunicorn, uvicorn-worker",
         ("gunicorn", "uvicorn-worker", "fastapi", "websockets"),
-        ("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}", "main:app"),
+        # One worker: gunicorn reports a worker that Ctrl-C finds in its startup, and another may answer before.
+        ("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-w", "1", "-b", "127.0.0.1:{port}", "main:app"),
         _use_api,
         {"main.py": _FASTAPI},
     ),

@@ -159,6 +159,26 @@ async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: 
     assert (server.started, caplog.messages) == (False, ["stopped before the application's startup was complete"])
 
 
+async def test_serve_returns_if_a_signal_stops_the_startup_and_passes_the_signal_on() -> None:
+    class Slow(Application):
+        async def startup(self) -> None:
+            await super().startup()
+            await asyncio.Event().wait()
+
+    app = Slow()
+    server = server_of(app)
+    passed_on: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: passed_on.append(number))
+    try:
+        task = asyncio.create_task(server.serve())
+        await until(lambda: app.events)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert (server.started, passed_on) == (False, [signal.SIGTERM])
+
+
 async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

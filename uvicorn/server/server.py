@@ -109,7 +109,7 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, listen, serve, drain. If given, `sockets` replace the configured addresses.
 
-        Raises ConfigError. Raises StartupError if the application's startup fails, or if a signal stops the startup.
+        Raises ConfigError, and StartupError if the startup fails; under `run` also if a signal stops the startup.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -119,7 +119,7 @@ class Server:
                 await self.main_loop()
                 await self.shutdown(sockets=sockets)
             except StartupError as error:
-                if self._captured or not self._should_exit:
+                if not self._should_exit or (self._is_alone and self._captured):
                     raise
                 logger.info("%s", error)
             finally:
