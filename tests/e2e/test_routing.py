@@ -24,12 +24,12 @@ class App:
         self.name = name
 
     async def startup(self):
-        print(self.name, "startup", os.getpid(), flush=True)
+        print(f"{self.name} startup {os.getpid()}\\n", end="", flush=True)
         if os.environ.get("FAILS") == self.name:
             raise RuntimeError("no database")
 
     async def shutdown(self):
-        print(self.name, "shutdown", os.getpid(), flush=True)
+        print(f"{self.name} shutdown {os.getpid()}\\n", end="", flush=True)
 
 class Pages(App):
     def __call__(self, environ, start_response):
