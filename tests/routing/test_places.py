@@ -1,4 +1,4 @@
-"""Rule M17: an application is at the same place whoever hosts the Router, and however deep it is nested."""
+"""Rule M17: an application is at the same place under every host of the Router and at every depth of nesting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SITES: Final = ("flask", "django", "starlette", "channels", "consumer")
 STYLE: Final = (Path(__file__).parent / "static" / "site.css").read_bytes()
 
 BASE: Final = "/base"
-#: How the root path reaches the host: there is none, a proxy has cut it off the path, or the path has it.
+#: How the root path reaches the host: the server has no root path, a proxy has cut it off the path, or the path has it.
 ROOTS: Final = ("none", "cut", "kept")
 NESTED: Final = ("", "/one", "/one/two")
 #: Hosts whose root path is a setting have a server for each.

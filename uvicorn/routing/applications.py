@@ -87,7 +87,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface of an equal application with the same pool. If there is none yet, add `interface`."""
+        """Return the interface of an equal application with the same pool. Without one, add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
@@ -146,7 +146,7 @@ class Application:
         self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
 
     def interface(self, pool: object, new: Interface) -> Interface:
-        """Return the interface that uses `pool`. If there is none yet, add `new`."""
+        """Return the interface that uses `pool`. Without one, add `new`."""
         for known, interface in self._interfaces:
             if known == pool:
                 return interface

@@ -11,7 +11,7 @@ from uvicorn.core.request_head import RequestHead
 from uvicorn.errors import ConfigError
 from uvicorn.routing.matching import field_value
 
-#: Returns the key in a request's head; None or empty text if there is none.
+#: Returns the key in a request's head; None or empty text if the head has no key.
 KeyFunction = Callable[[RequestHead], str | None]
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
