@@ -35,7 +35,7 @@ class Trial(Protocol):
         """Raise CannotRun if the program for the load is missing."""
 
     def ask(self, port: int) -> str:
-        """Send one request; return the fault of its response, empty if it is right. Raises OSError if there is none."""
+        """Send one request; return the fault of its response, or "". Raises OSError without a response."""
 
     def load(self, port: int, connections: int, seconds: int) -> AbstractContextManager[list[str]]:
         """Return the command that makes the load and reports like wrk; it runs in this context."""

@@ -64,7 +64,7 @@ def read_frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
 
 
 def read_close_code(sock: socket.socket) -> int:
-    """Return the code of the server's close frame: 1005 if it is empty, 1006 if there is none."""
+    """Return the code of the server's close frame: 1005 for an empty frame, 1006 without a frame."""
     for first, payload in read_frames(sock):
         if first == CLOSE:
             return int.from_bytes(payload[:2]) if payload else 1005

@@ -51,8 +51,7 @@ MISTAKES = {
         f"Route('/page'): {UNREACHABLE}",
     ],
     ("below_root", "--root-path", "/base"): [
-        "Route('/base/page'): its path begins like the root path '/base'; write entries without the root path, or pass "
-        "--root-path-cut yes or no"
+        "Route('/base/page'): its path begins like the root path '/base'; write entries without the root path"
     ],
     ("never_accepts", "--no-ws-implicit-accept"): [
         "Route('/echo', protocol='websocket'): the connect handler never accepts, and a handshake without a decision "

@@ -213,6 +213,7 @@ TESTED_ELSEWHERE: Final = {
     "options.py": "test_config.py",
     "django/cleaning.py": "django/test_lanes.py",
     "django/management/commands/runserver.py": "django/test_runserver.py",
+    "django/site.py": "django/test_runserver.py",
     "django/test.py": "django/test_live_server.py",
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "routing/applications.py": "routing/test_interface.py",

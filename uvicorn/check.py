@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
+from uvicorn.adapters import WSGIAdapter
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface, guessed_from
 from uvicorn.interfaces.threaded import ThreadedInterface
@@ -224,7 +225,7 @@ def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Findi
     yield from _session_cookies(leaves)
     yield from _django_checks()
     yield from hints
-    if type(app).__name__ == "WSGIAdapter" and type(app).__module__ == "uvicorn.adapters.wsgi":
+    if isinstance(app, WSGIAdapter):
         yield from _on_wsgi_hosts(leaves)
 
 
@@ -268,7 +269,7 @@ def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 repr(entry),
                 f"its path begins like the root path {settings.root_path!r}",
-                "write entries without the root path, or pass --root-path-cut yes or no",
+                "write entries without the root path",
             )
 
 

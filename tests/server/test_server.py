@@ -143,12 +143,15 @@ async def test_failed_startup_closes_all_sockets(caplog: pytest.LogCaptureFixtur
     assert not server.started
 
 
-async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: pytest.LogCaptureFixture) -> None:
-    class Slow(Application):
-        async def startup(self) -> None:
-            await super().startup()
-            await asyncio.Event().wait()
+class Slow(Application):
+    """An application whose startup does not end."""
 
+    async def startup(self) -> None:
+        await super().startup()
+        await asyncio.Event().wait()
+
+
+async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: pytest.LogCaptureFixture) -> None:
     app = Slow()
     server = server_of(app)
     task = asyncio.create_task(server.serve())
@@ -160,11 +163,6 @@ async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: 
 
 
 async def test_serve_returns_if_a_signal_stops_the_startup_and_passes_the_signal_on() -> None:
-    class Slow(Application):
-        async def startup(self) -> None:
-            await super().startup()
-            await asyncio.Event().wait()
-
     app = Slow()
     server = server_of(app)
     passed_on: list[int] = []

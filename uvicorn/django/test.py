@@ -5,17 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connections
 from django.test import LiveServerTestCase as DjangoLiveServerTestCase
 from django.test.testcases import LiveServerThread
 
-from uvicorn import Config, Route, Router, Server
-from uvicorn.django.management.commands.runserver import application
+from uvicorn import Config, Router, Server
+from uvicorn.django.site import application, with_static_files
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.detect import detect_interface
 
@@ -48,9 +46,8 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         self.join()
 
     def _application(self) -> Router:
-        prefix = urlsplit(settings.STATIC_URL or "").path.rstrip("/")
-        entries = [Route(f"{prefix}/*", self.static_handler(WSGIHandler()))] if prefix else []
-        return Router(*entries, default=application()).mapped(self._with_connections)
+        app = with_static_files(application(), self.static_handler(WSGIHandler()))
+        return app.mapped(self._with_connections)
 
     def _with_connections(self, app: Any) -> Any:
         """Wrap a WSGI application so that it uses the test's connections. Return any other application unchanged."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.fields import is_token
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.routing.table import HTTP, WEBSOCKET
 from uvicorn.settings import Settings
 
-_METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 # A name, an IPv4 address, or an IPv6 address in brackets; without port.
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
@@ -207,6 +207,10 @@ def check_host(where: str, host: object) -> str | None:
     return text
 
 
+def _is_method(name: object) -> bool:
+    return isinstance(name, str) and is_token(name.encode("utf-8", "replace")) and name == name.upper()
+
+
 def check_protocol(
     where: str, protocol: str | None, methods: Iterable[str] | None
 ) -> tuple[str | None, frozenset[str] | None]:
@@ -216,7 +220,7 @@ def check_protocol(
     if methods is None:
         return protocol, None
     names = [] if isinstance(methods, (str, bytes)) or not isinstance(methods, Iterable) else list(methods)
-    if not names or not all(isinstance(name, str) and _METHOD.fullmatch(name) for name in names):
+    if not names or not all(map(_is_method, names)):
         raise ConfigError(
             f"{where}: methods: expected names in upper case, such as ('GET', 'POST'), got {methods!r:.200}"
         )

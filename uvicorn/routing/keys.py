@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 from uvicorn.core.request_head import RequestHead
 from uvicorn.errors import ConfigError
+from uvicorn.fields import is_token
 from uvicorn.routing.matching import field_value
 
 #: Returns the key in a request's head; None or empty text if the head has no key.
 KeyFunction = Callable[[RequestHead], str | None]
-
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @final
@@ -67,5 +65,5 @@ def client() -> Key:
 
 
 def _check_name(where: str, name: object) -> None:
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+    if not isinstance(name, str) or not is_token(name.encode("utf-8", "replace")):
         raise ConfigError(f"{where}: expected a name such as 'visitor', got {name!r:.100}")

@@ -12,14 +12,13 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
 from django.core.servers.basehttp import get_internal_wsgi_application
-from django.utils.module_loading import import_string
 
-from uvicorn import Config, Route, Router, Server
+from uvicorn import Config, Server
+from uvicorn.django.site import application, with_static_files
 
 # Without static files of its own, the command of Django's core.
 if apps.is_installed("django.contrib.staticfiles"):
@@ -30,14 +29,6 @@ else:
 
 # For handlers to finish when the command ends or restarts: people wait for it.
 _GRACEFUL_SECONDS: Final = 1.0
-
-
-def application() -> Any:
-    """Return the application that the settings name."""
-    for setting in ("UVICORN_APPLICATION", "ASGI_APPLICATION"):
-        if name := getattr(settings, setting, None):
-            return import_string(name.replace(":", "."))
-    return get_internal_wsgi_application()
 
 
 class DevelopmentServer:
@@ -80,11 +71,7 @@ class Command(RunserverCommand):  # type: ignore[misc]
         """Return the application, behind a handler for static files if the options ask for it."""
         app = application()
         if options.get("use_static_handler") and (settings.DEBUG or options["insecure_serving"]):
-            # Files on another host, or at the root, are not served from here.
-            url = urlsplit(settings.STATIC_URL or "")
-            if not url.netloc and (prefix := url.path.rstrip("/")):
-                files = StaticFilesHandler(get_internal_wsgi_application())
-                app = Router(Route(prefix, app), Route(f"{prefix}/*", files), default=app)
+            app = with_static_files(app, StaticFilesHandler(get_internal_wsgi_application()))
         return app
 
     def on_bind(self, server_port: int) -> None:

@@ -1,0 +1,30 @@
+"""The application that `manage.py runserver` and `LiveServerTestCase` serve."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.servers.basehttp import get_internal_wsgi_application
+from django.utils.module_loading import import_string
+
+from uvicorn.routing import Route, Router
+
+
+def application() -> Any:
+    """Return the application that the settings name."""
+    for setting in ("UVICORN_APPLICATION", "ASGI_APPLICATION"):
+        if name := getattr(settings, setting, None):
+            return import_string(name.replace(":", "."))
+    return get_internal_wsgi_application()
+
+
+def with_static_files(app: Any, files: Any) -> Router:
+    """Return a Router that passes paths below STATIC_URL to `files`, a WSGI application, and all others to `app`."""
+    url = urlsplit(settings.STATIC_URL or "")
+    prefix = url.path.rstrip("/")
+    # Files on another host, or at the root of the site, are not served from here.
+    if url.netloc or not prefix:
+        return Router(default=app)
+    return Router(Route(prefix, app), Route(f"{prefix}/*", files), default=app)
