@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 import uvicorn
 from tests.helpers import GET, Conversation, hello, until
 from uvicorn.errors import ConfigError
+from uvicorn.server.listener import describe
 
 
 def failing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -93,6 +97,46 @@ def test_debug_is_rejected_for_several_workers_and_for_public_addresses(where: d
     with pytest.raises(ConfigError, match="^debug: expected one worker that listens on 127.0.0.1") as caught:
         interface_of(failing, **where)
     assert str(caught.value).endswith(found)
+
+
+def listening_on(address: str) -> socket.socket:
+    if not address.startswith("/"):
+        return socket.create_server((address, 0))
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(address)
+    return sock
+
+
+@pytest.mark.parametrize("public", ["0.0.0.0", "/socket"])
+async def test_debug_is_rejected_for_a_socket_that_is_not_on_loopback(public: str, tmp_path: Path) -> None:
+    address = f"{tmp_path}{public}" if public.startswith("/") else public
+    sockets = [listening_on("127.0.0.1"), listening_on(address)]
+    found = describe(sockets[1]).removeprefix("http://")
+    site = Site()
+    server = uvicorn.Server(uvicorn.Config(site, debug=True, log_config=None))
+    with pytest.raises(ConfigError, match="^debug: expected one worker that listens on 127.0.0.1") as caught:
+        await server.serve(sockets)
+    assert (str(caught.value).partition("; got ")[2], site.awaited) == (found, [])
+
+
+async def test_debug_serves_sockets_on_loopback() -> None:
+    server = uvicorn.Server(uvicorn.Config(failing, debug=True, log_config=None))
+    task = asyncio.create_task(server.serve([listening_on("127.0.0.1")]))
+    await until(lambda: server.started or task.done())
+    server.should_exit = True
+    await task
+    assert server.started
+
+
+def test_without_a_pin_the_log_says_that_all_users_can_run_code(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WERKZEUG_DEBUG_PIN", "off")
+    interface_of(failing)
+    assert caplog.messages == [
+        "debug: exceptions are shown in the browser, and every user of this machine can run code there, because "
+        "WERKZEUG_DEBUG_PIN is off"
+    ]
 
 
 def test_debug_has_no_effect_on_an_application_that_is_not_wsgi(caplog: pytest.LogCaptureFixture) -> None:

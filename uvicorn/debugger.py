@@ -6,12 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from uvicorn.errors import ConfigError
-from uvicorn.server.listener import Address
+from uvicorn.server.listener import Address, check_for_debug
 
 logger = logging.getLogger("uvicorn.error")
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
@@ -25,13 +22,7 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
             "debug has no effect: the debugger is for WSGI applications, not for the interface %s", interface.name
         )
         return
-    elsewhere = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
-    if elsewhere or workers > 1:
-        found = f"{workers} workers" if workers > 1 else ", ".join(elsewhere)
-        raise ConfigError(
-            f"debug: expected one worker that listens on {' or '.join(_LOOPBACK)}, because users of the debugger can "
-            f"run code; got {found}"
-        )
+    check_for_debug(addresses, workers=workers)
     from werkzeug.debug import DebuggedApplication
 
     debuggers = [DebuggedApplication(part.app, evalex=True) for part in parts]
@@ -43,4 +34,12 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
         debugger.pin = pin
         vars(debugger).update({name: getattr(part.app, name, None) for name in ("startup", "shutdown")})
         part.app = debugger
-    logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", pin)
+    # The server checks the sockets too, because a program may pass others than the configured addresses.
+    interface.has_debugger = True
+    if pin is None:
+        logger.warning(
+            "debug: exceptions are shown in the browser, and every user of this machine can run code there, because "
+            "WERKZEUG_DEBUG_PIN is off"
+        )
+    else:
+        logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", pin)

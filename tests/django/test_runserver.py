@@ -39,10 +39,15 @@ application = Router(
 
 URLS = """
 from django.contrib import admin
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import path
 
-urlpatterns = [path("admin/", admin.site.urls), path("page", lambda request: render(request, "page.txt"))]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("page", lambda request: render(request, "page.txt")),
+    path("multithread", lambda request: HttpResponse(request.environ["wsgi.multithread"])),
+]
 """
 
 
@@ -116,6 +121,14 @@ def test_runserver_nostatic_and_insecure_decide_about_static_files(option: str, 
     settings.write_text(f"{settings.read_text()}\nDEBUG = {option == '--nostatic'}\nALLOWED_HOSTS = ['*']\n")
     with runserver(project, "--noreload", option) as server:
         assert server.get("/static/admin/css/base.css")[0] == status
+
+
+@pytest.mark.parametrize(("options", "expected"), [((), "True"), (("--nothreading",), "False")])
+def test_runserver_nothreading_calls_the_site_on_one_thread(
+    options: tuple[str, ...], expected: str, project: Path
+) -> None:
+    with runserver(project, "--noreload", *options) as server:
+        assert server.get("/multithread") == (200, expected)
 
 
 def test_runserver_reports_unapplied_migrations(project: Path) -> None:

@@ -26,6 +26,8 @@ class Interface:
     serves_websockets = False
     #: Whether only pages of the server's own host may open a WebSocket, unless the settings list other origins.
     checks_origin = True
+    #: Whether clients can run code in a debugger, which the server then serves on loopback addresses only.
+    has_debugger = False
     #: The signature of an application of this kind, for errors.
     expected = "async def"
     #: What else to write for a plain function, for errors.

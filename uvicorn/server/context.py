@@ -41,6 +41,8 @@ class ServedInterface(Protocol):
     serves_websockets: bool
     #: Whether, by default, only pages of the requested host may open a WebSocket.
     checks_origin: bool
+    #: Whether clients can run code in a debugger, which is served on loopback addresses only.
+    has_debugger: bool
 
     async def startup(self) -> None: ...
 

@@ -22,6 +22,8 @@ RUNNING: Final = "Uvicorn running on %s (Press CTRL+C to quit)"
 
 _UDS_MODE: Final = 0o666
 
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -123,6 +125,23 @@ def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | Non
         close_sockets(sockets)
         raise
     return sockets
+
+
+def check_for_debug(addresses: Sequence[Address] = (), sockets: Sequence[socket.socket] = (), workers: int = 1) -> None:
+    """Raise ConfigError for several workers, and for an address or socket that is not on loopback."""
+    public = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
+    public += [describe(sock).removeprefix("http://") for sock in sockets if not _is_on_loopback(sock)]
+    if public or workers > 1:
+        found = f"{workers} workers" if workers > 1 else ", ".join(public)
+        raise ConfigError(
+            f"debug: expected one worker that listens on {' or '.join(_LOOPBACK)}, because users of the debugger can "
+            f"run code; got {found}"
+        )
+
+
+def _is_on_loopback(sock: socket.socket) -> bool:
+    is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+    return is_tcp and (sock.getsockname()[0] == "::1" or sock.getsockname()[0].startswith("127."))
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:

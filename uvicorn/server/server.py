@@ -22,7 +22,7 @@ from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerConfig, ServerContext
-from uvicorn.server.listener import RUNNING, close_sockets, describe, running_on
+from uvicorn.server.listener import RUNNING, check_for_debug, close_sockets, describe, running_on
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
 from uvicorn.server.server_state import ServerState
@@ -143,6 +143,8 @@ class Server:
         context.loop_handler = loop.get_exception_handler()
         loop.set_exception_handler(context.loop_exception)
         try:
+            if interface.has_debugger:
+                check_for_debug(sockets=self._sockets)
             # Before the application starts, to report to the supervisor during a long startup.
             clock.start()
             await self._start_up(interface)

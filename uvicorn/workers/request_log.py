@@ -88,6 +88,7 @@ class ObservedInterface(Interface):
         self.name = interface.name
         self.serves_websockets = interface.serves_websockets
         self.checks_origin = interface.checks_origin
+        self.has_debugger = interface.has_debugger
 
     async def startup(self) -> None:
         await self._interface.startup()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import logging
 import socket
+import socketserver
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -47,7 +48,9 @@ class DevelopmentServer:
     def serve_forever(self) -> None:
         """Serve until Ctrl-C, or until the reloader ends the process."""
         assert self._app is not None
-        server = Server(Config(self._app, timeout_graceful_shutdown=_GRACEFUL_SECONDS))
+        # Django mixes this class in unless --nothreading is given.
+        threads = None if isinstance(self, socketserver.ThreadingMixIn) else 1
+        server = Server(Config(self._app, threads=threads, timeout_graceful_shutdown=_GRACEFUL_SECONDS))
         # The command has printed where the server runs.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         if threading.current_thread() is not threading.main_thread():
