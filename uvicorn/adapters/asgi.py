@@ -35,13 +35,11 @@ logger = logging.getLogger("uvicorn.app")
 class ASGIAdapter:
     """`ASGIAdapter(wsgi_app)` is an application `async def app(message, channels)`.
 
-    The WSGI application runs on a pool of `threads` long-lived threads, off the event loop, or on `executor`, which
-    may be any `concurrent.futures.Executor` of threads. If too many requests wait for a thread, the next one gets 503.
-    WebSockets are rejected.
+    The WSGI application runs on `threads` threads, or on `executor`, which may be any `concurrent.futures.Executor` of
+    threads. If too many requests wait for a thread, the next one gets 503. WebSockets are rejected.
 
-    A server that serves the adapter itself runs its startup and shutdown. An application that calls the adapter for
-    some paths may await the adapter's `startup` and `shutdown` in its own. Otherwise the startup runs before the first
-    request, and the threads end with the process.
+    A server that serves the adapter itself runs its startup and shutdown. Another application may await the adapter's
+    `startup` and `shutdown` in its own. Otherwise the startup runs before the first request.
 
     `interface` selects another kind of application (asgi3, consumer) to adapt.
     """
@@ -105,8 +103,8 @@ class ASGIAdapter:
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
-        If the response is not complete, raises the application's exception. An exception that hosts would misread
-        becomes the cause of an ApplicationError. Raises ResponseAborted if the response is aborted.
+        Raises the application's exception if the response is not complete. The exception may be the cause of an
+        ApplicationError. Raises ResponseAborted if the response is aborted.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":
@@ -187,7 +185,6 @@ class ChannelsGateway(MessageGateway):
             self._put({"content": content, "more_content": more_content}, content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Receive the next piece from the body channel."""
         if self._body is not None:
             self._read_on()
 
@@ -225,10 +222,7 @@ class ChannelsGateway(MessageGateway):
 
 
 def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: bool) -> HTTPExchange:
-    """Build the exchange of an `http.request` message. Optional keys may be missing.
-
-    If an event loop runs, the endpoint of the exchange belongs to it.
-    """
+    """Build the exchange of an `http.request` message. Optional keys may be missing."""
     path: str = message["path"]
     raw_path: bytes | None = message.get("raw_path")
     if raw_path is None or unquote_to_bytes(raw_path).decode("utf-8", "replace") != path:

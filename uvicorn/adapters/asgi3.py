@@ -38,12 +38,11 @@ _HALF_CLOSED_SECONDS: Final = Settings().half_closed_seconds
 class ASGI3Adapter:
     """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, WebSocket and lifespan.
 
-    `app` may be a channels, consumer or WSGI application; `interface` names the kind of `app`. By default the kind is
-    detected from the signature. The `startup` of `app` is awaited on `lifespan.startup`, or before the first request on
-    a host without lifespan support. Pages of `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*`
-    allows any. By default channels applications accept pages of the requested host only. `timeout_half_closed` is the
-    time in seconds that a response may continue after the host has sent `http.disconnect`. WSGI applications and
-    consumers that are plain functions run on `threads` threads, by default 16.
+    `app` may be a channels, consumer or WSGI application. `interface` names its kind, by default detected from the
+    signature. The `startup` of `app` is awaited on `lifespan.startup`, or else before the first request. Pages of
+    `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*` allows any. By default channels
+    applications accept pages of the requested host only. `timeout_half_closed` is the time in seconds that a response
+    may continue after `http.disconnect`. WSGI applications and plain functions run on `threads` threads, by default 16.
 
     Raises ConfigError for an application of no known kind, and for an invalid keyword.
     """
@@ -75,10 +74,8 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        If the response is not complete, raises the application's exception. The host logs the exception, and responds
-        or aborts. An exception that hosts would misread becomes the cause of an ApplicationError. Raises
-        ResponseAborted if the response is aborted. Raises StartupError if the application's startup fails. The next
-        request retries the startup.
+        Raises the application's exception if the response is not complete. The exception may be the cause of an
+        ApplicationError. Raises ResponseAborted if the response is aborted, and StartupError if the startup fails.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -154,7 +151,6 @@ class ASGI3Gateway(MessageGateway):
             self.end()
 
     def all_sent(self) -> None:
-        """Wait for http.disconnect."""
         if self._content_ended and not self.exchange.half_closed:
             self._read_on()
 
@@ -180,10 +176,7 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def _half_close(self) -> None:
-        """Handle http.disconnect. The client may still read, so the response may continue for a bounded time.
-
-        After a real disconnect, the host drops messages or raises OSError.
-        """
+        """Handle http.disconnect. The client may still read, so the response may continue for a bounded time."""
         exchange = self.exchange
         exchange.half_close()
         timer = asyncio.get_running_loop().call_later(self._settings.half_closed_seconds, exchange.disconnect)

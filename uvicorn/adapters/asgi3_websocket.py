@@ -119,7 +119,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         return self._backlog.above_high_water
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
-        """Accept the handshake."""
         if subprotocol is not None and subprotocol not in session.subprotocols:
             raise LocalProtocolError(
                 f"subprotocol: expected None or one of those offered, {session.subprotocols!r:.200}, "
@@ -182,11 +181,9 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         if self._takes_responses:
             self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
 
-    def want_content(self, exchange: HTTPExchange) -> None:
-        """Do nothing, because a handshake has no content."""
+    def want_content(self, exchange: HTTPExchange) -> None: ...
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Wake `serve` and the receiving task."""
         self._decided.set()
         self._changed.set()
 

@@ -1,7 +1,6 @@
 """Calls a WSGI application directly when a channels application passes on a request of our own server.
 
-Messages would need a second exchange, copies of the head, and a queue. With messages such a site reached a third of the
-requests per second of the WSGI application alone. With direct calls it reaches two thirds (bench/wsgi.py, `mixed`).
+With direct calls such a site reaches twice the requests per second (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 
 
 async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
-    """Have `interface` respond to `exchange`. Raise the application's exception, as `ASGIAdapter` does.
-
-    After this function has raised or was cancelled, the caller may respond itself.
-    """
+    """Have `interface` respond to `exchange`. Raises the application's exception."""
     call = DirectCall(interface, exchange)
     interface.queue(call, exchange)
     if exchange.state >= COMPLETE:
@@ -43,8 +39,6 @@ async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> N
 
 @final
 class DirectCall(WSGICall):
-    """One call of the application. `answer_directly` raises the application's exception."""
-
     __slots__ = ("failure", "outcome")
 
     def __init__(self, interface: WSGIInterface, exchange: HTTPExchange) -> None:

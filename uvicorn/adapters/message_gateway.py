@@ -105,7 +105,6 @@ class MessageGateway(HTTPGateway):
         return self._backlog.above_high_water
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Wake `deliver`."""
         self._wake()
         self._backlog.wake()
 
@@ -163,7 +162,6 @@ class MessageGateway(HTTPGateway):
         self._wake()
 
     def _wake(self) -> None:
-        """Wake `deliver`, which checks its queue and state again."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -1,8 +1,4 @@
-"""Calls a Router's applications directly on hosts of the same kind, without a queue, a second thread or a conversion.
-
-A WSGI application is called on the thread of the WSGI host, an ASGI application with `receive` and `send` of the ASGI
-host. A Route passes on the host's environ or scope; a Mount changes a copy of it.
-"""
+"""Calls a Router's applications directly on hosts of the same kind, without a queue, a thread or a conversion."""
 
 from __future__ import annotations
 

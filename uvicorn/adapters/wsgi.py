@@ -1,7 +1,7 @@
 """Adapter that makes an asynchronous application usable as a WSGI callable (PEP 3333).
 
 The application runs on the event loop of `loop_thread`, which all requests of the process share. The host's thread
-waits on a queue, reads `wsgi.input` when the application asks for content, and yields the application's content.
+reads `wsgi.input` when the application asks for content, and yields the application's content.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 class WSGIAdapter:
     """`WSGIAdapter(async_app)` is a WSGI callable, for any host: `app(environ, start_response)`.
 
-    `interface` names the kind of application. By default the kind is detected from the signature. The application's
-    `startup` is awaited before the first request, and its `shutdown` when the process ends. Safe to create before a
-    fork.
+    `interface` names the kind of application, by default detected from the signature. The application's `startup` is
+    awaited before the first request, and its `shutdown` when the process ends. Safe to create before a fork.
     """
 
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
@@ -60,9 +59,8 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        If the response has not begun, raises the application's exception. An exception that hosts would misread becomes
-        the cause of an ApplicationError. The iterable raises later exceptions. Raises StartupError if the application's
-        startup fails. The next request retries the startup.
+        Raises the application's exception if the response has not begun. The exception may be the cause of an
+        ApplicationError. The iterable raises later exceptions. Raises StartupError if the application's startup fails.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
@@ -282,7 +280,6 @@ class WSGIGateway(HTTPGateway):
             self._put("want", None)
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Wake the waiters on both sides."""
         # Break the reference cycle between gateway and exchange.
         self._exchange = None
         self._backlog.wake()

@@ -1,4 +1,4 @@
-"""A reply channel that translates group messages from the channels format to ASGI 3 events."""
+"""The reply channel of an ASGI 3 connection, for group messages."""
 
 from __future__ import annotations
 
@@ -37,20 +37,18 @@ class ASGI3Reply(AwaitedMember):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("reply", self)
         return self._name
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` when the connection ends, or immediately if the connection has already ended."""
         if self._over:
             callback()
         else:
             self._callbacks.append(callback)
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
-        """Send an event to the client. This method is the `send` callable that the application gets."""
+        """Send an event to the client. The application gets this method as `send`."""
         if self._breaking_off is not None:
             raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)
@@ -61,11 +59,10 @@ class ASGI3Reply(AwaitedMember):
             self.close()
 
     async def wait_ready(self) -> None:
-        """Wait until the connection is open or has ended."""
         await self._opened.wait()
 
     def break_off(self, reason: str) -> None:
-        """Close a WebSocket with code 1013. Reset an HTTP response, or cancel its task if the host cannot reset."""
+        """Close a WebSocket with code 1013. Break off an HTTP response."""
         if not self._over and self._breaking_off is None:
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
 
@@ -83,14 +80,12 @@ class ASGI3Reply(AwaitedMember):
             task.cancel()
 
     async def send(self, message: Message) -> None:
-        """Wait until the connection is open, then send a group message."""
         await self._opened.wait()
         for event in self._events(message):
             if not self._over:
                 await self._send(event)
 
     def close(self) -> None:
-        """End the channel after the connection has ended."""
         self._over = True
         self._opened.set()
         callbacks, self._callbacks = self._callbacks, []

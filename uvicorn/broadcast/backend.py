@@ -1,8 +1,4 @@
-"""The contract of broadcast backends.
-
-A *backend* carries payloads between processes. A Redis backend connects by a *driver*, which is the package
-asyncio_redis or redis-py.
-"""
+"""The contract of broadcast backends, which carry payloads between processes."""
 
 from __future__ import annotations
 
@@ -61,12 +57,10 @@ class BackendOptions:
 class Backend:
     """Carries each payload to every process that has subscribed to the payload's group.
 
-    Delivery is at most once. Payloads that one backend publishes to one group arrive in order. All subscribers in one
-    process receive payloads in the same order. A backend that has subscribed to a group also receives its own payloads.
+    Delivery is at most once. Payloads of one backend to one group arrive in order. A backend receives its own payloads.
 
-    A backend belongs to the event loop and the process in which it was started. A forked child must start it again.
-    Call all methods on that loop. Callbacks run on the same loop, but never during a method call. A callback must not
-    block. An exception from a callback is logged.
+    A backend belongs to one event loop and one process. A forked child must start it again. Callbacks run on the event
+    loop, but never during a method call. A callback must not block. An exception from a callback is logged.
     """
 
     def __init__(self) -> None:
@@ -75,17 +69,15 @@ class Backend:
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
-        A lost connection is replaced. `on_gap` is called once for each gap of a group, after the gap has ended and
-        before the next message of the group.
+        The backend reconnects after a loss. It calls `on_gap` once for each gap, before the group's next message.
         """
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        """Subscribe to `groups`. Every payload published after this method returns is received.
+        """Subscribe to `groups`. Return when the server has subscribed them.
 
-        Returns early if there is no connection, or if the server denies a group or stays busy. The backend then
-        subscribes as soon as it can, and calls `on_gap`. Groups that are already subscribed are ignored. Cancelling the
-        caller unsubscribes no group.
+        Returns early without a connection, or if the server denies a group or stays busy. The backend then subscribes
+        as soon as it can, and calls `on_gap`. Cancelling the caller unsubscribes no group.
         """
         raise NotImplementedError
 
@@ -96,9 +88,7 @@ class Backend:
     async def publish(self, group: str, payload: bytes) -> None:
         """Publish `payload`, and return when the server has confirmed it.
 
-        Raises BroadcastUnavailable at once if there is no connection, and within the publish timeout for any other
-        failure. The backend retries only while the server replies that it is busy. After any other failure the payload
-        may have arrived.
+        Raises BroadcastUnavailable within the publish timeout. The payload may have arrived nevertheless.
         """
         raise NotImplementedError
 

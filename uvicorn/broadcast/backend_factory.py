@@ -1,4 +1,4 @@
-"""Creates the backend for a broadcast URL."""
+"""Makes the backend for a broadcast URL."""
 
 from __future__ import annotations
 
@@ -21,13 +21,9 @@ BACKENDS: Final = {
 
 
 def backend_from_url(
-    url: str,
-    *,
-    publish_timeout: float = PUBLISH_TIMEOUT,
-    connect_timeout: float = CONNECT_TIMEOUT,
-    prefix: str = "",
+    url: str, *, publish_timeout: float = PUBLISH_TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT, prefix: str = ""
 ) -> Backend:
-    """Make the backend for `url`. Start the backend before use. `BackendOptions` describes the other arguments.
+    """Make the backend for `url`. Start the backend before use.
 
     Raises ConfigError for a malformed URL or a missing driver.
     """

@@ -32,10 +32,9 @@ def named_url() -> str:
 
 
 async def choose_url(host: str = "localhost", port: int = 6379) -> str:
-    """Return UVICORN_BROADCAST_URL if it is set, else the URL of the local Redis if Redis responds, else `memory://`.
+    """Return UVICORN_BROADCAST_URL, else the URL of a local Redis that responds, else `memory://` with a warning.
 
-    The last choice logs a warning. A server with several processes gets the URL of the local Redis instead of
-    `memory://`.
+    A server with several processes never gets `memory://`.
     """
     if named := named_url():
         return named

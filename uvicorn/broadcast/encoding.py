@@ -1,11 +1,8 @@
 """Encodes messages as payloads, and decodes them. The first byte of a payload shows its format:
 
-- `{`: plain JSON, for a message without bytes values. The key `_uvicorn` holds the sender and the sequence number.
-  This key is optional, so that any Redis client can publish JSON.
-- 1: an envelope, for a message with bytes values. It begins with the header's length in four bytes. Then come
-  the header and the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
-
-Pickle is not used because any Redis client could then run code in every subscribed process.
+- `{`: plain JSON, for a message without bytes values. The optional key `_uvicorn` holds sender and sequence number.
+- 1: an envelope, for a message with bytes values: the header's length in four bytes, the header, the bytes values.
+  The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
 """
 
 from __future__ import annotations
@@ -32,6 +29,7 @@ _OVERHEAD_BYTES: Final = 1024
 _OBJECT_BYTES: Final = 72
 _FEW_KEYS: Final = 16
 
+# Pickle is not used, because any Redis client could then run code in every subscribed process.
 _ENVELOPE: Final = b"\x01"
 _BYTES: Final = "_uvicorn_bytes"
 _JSON: Final[dict[str, Any]] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
@@ -39,12 +37,12 @@ _plain: Final = json.JSONEncoder(**_JSON)
 
 
 class MalformedMessage(UvicornError):
-    """A payload cannot be decoded. Another program or a later version may have published it."""
+    """A payload cannot be decoded."""
 
 
 @dataclass(slots=True)
 class Encoded:
-    """A serialized message, before its sequence number is assigned."""
+    """A serialized message without a sequence number."""
 
     header: bytes
     body: bytes | None
@@ -59,10 +57,7 @@ class Encoded:
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """Serialize a message.
-
-    Raises LocalProtocolError for a value that is neither JSON nor bytes, and MessageTooLarge above `most` bytes.
-    """
+    """Serialize a message. Raises LocalProtocolError for an invalid value, and MessageTooLarge above `most` bytes."""
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
@@ -121,7 +116,7 @@ def only_text(message: Message) -> str | None:
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Estimate how many bytes of memory a queued message takes. For example, 1 MB of empty lists takes 30 MB."""
+    """Estimate the memory of a queued message in bytes. For example, 1 MB of empty lists takes 30 MB."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))
@@ -150,7 +145,7 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Replaces `{"_uvicorn_bytes": length}` by the bytes value. The JSON parser calls it for each object, in order."""
+    """Replaces each `{"_uvicorn_bytes": length}` by its bytes value."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -33,12 +33,10 @@ class GapReports:
         self._log = LogLimit()
 
     def close(self) -> None:
-        """Cancel the pending reports."""
         if self._timer is not None:
             self._timer.cancel()
 
     def forget(self, group: str) -> None:
-        """Forget the sequence numbers of a group without members."""
         self._received.forget(group)
 
     def on_sequence(self, group: str, sender: str, sequence: int) -> None:
@@ -64,7 +62,7 @@ class GapReports:
         self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
-        """Report a gap that any publisher can cause. At most one report is sent in each interval."""
+        """Report a gap that any publisher can cause. Send at most one report in each interval."""
         gaps = self._pending.setdefault(reason, {})
         gaps[group] = min(since, gaps.get(group, since))
         if self._timer is None:

@@ -36,18 +36,15 @@ class GroupsChannel:
         return name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send `{'group': name}` with one or more of the following keys. The keys are handled in this order:
+        """Send `{'group': name}` with one or more of these keys, which are handled in this order:
 
-        - `'add': channel_name` makes a channel a member. Await the result to wait for the subscription. The member
-          then gets all messages sent afterwards. While Redis is down the wait ends at once. After the reconnect the
-          group is subscribed, and the member gets a gap event.
+        - `'add': channel_name` makes a channel a member. Await the result to wait for the subscription.
         - `'discard': channel_name` ends the membership. The channel gets no more messages of the group.
         - `'send': message` sends a message to every member's reply channel, in all processes.
 
         Awaiting the result is optional. On another thread than the event loop, the call blocks until all is done.
 
-        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if the message or the
-        request to another process could not be published.
+        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if publishing fails.
         """
         hub = self._hub
         if get_ident() != hub.thread:

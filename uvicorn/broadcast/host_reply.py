@@ -9,7 +9,7 @@ from uvicorn.types import GroupMember, Message
 
 
 class AwaitedMember:
-    """A group member whose host reports no slow client. Each message is awaited before the next one is sent."""
+    """A group member that awaits each message before the next one is sent."""
 
     is_ready = False
 
@@ -19,11 +19,7 @@ class AwaitedMember:
 
 @final
 class HostReply(AwaitedMember):
-    """Makes a GroupMember of an object that has only `name` and a coroutine function `send`.
-
-    An object with `on_close` is a member until its client disconnects. Other objects are members while they are in a
-    group.
-    """
+    """Makes a GroupMember of an object that has only `name` and a coroutine function `send`."""
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply

@@ -1,4 +1,4 @@
-"""The groups of one event loop. Adds local members, publishes messages and delivers them."""
+"""The groups of one event loop: adds members, publishes messages and delivers them."""
 
 from __future__ import annotations
 
@@ -42,8 +42,6 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """The options of `BroadcastMiddleware` that its hubs use."""
-
     queueing: Queueing = Queueing()
     max_message_bytes: int = MAX_MESSAGE_BYTES
     #: Whether a failed publish raises BroadcastUnavailable, besides being counted.
@@ -54,16 +52,10 @@ class HubOptions:
 
 @final
 class Hub:
-    """The groups of one event loop. Only the thread of that event loop may use the hub.
-
-    The hub awaits `open_backend` once, when it starts. It awaits `on_gap(reply, gap)` for each member and gap.
-    """
+    """The groups of one event loop, for use on that loop's thread only."""
 
     def __init__(
-        self,
-        open_backend: Callable[[], Awaitable[Backend]],
-        options: HubOptions,
-        on_gap: OnClientGap | None = None,
+        self, open_backend: Callable[[], Awaitable[Backend]], options: HubOptions, on_gap: OnClientGap | None = None
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread = get_ident()
@@ -103,7 +95,7 @@ class Hub:
     # Start and stop.
 
     async def start(self) -> None:
-        """Connect, unless connected. Concurrent callers wait, then continue in the order of their calls."""
+        """Connect, unless connected. Concurrent callers continue in the order of their calls."""
         if self.backend is not None and not self._entering:
             return
         self._entering += 1
@@ -172,17 +164,14 @@ class Hub:
         return getattr(reply, "loop_thread", self.thread) == self.thread
 
     def adds_on_request(self) -> bool:
-        """Return whether this hub adds channels when another process requests it.
-
-        All hubs with the same backend and prefix receive the request. Only the first one on each event loop adds the
-        channel, because a client that joined through two hubs would get each message twice.
-        """
+        """Return whether this hub adds channels when another process requests it."""
+        # Only the first hub of its event loop: a client that joined through two hubs would get each message twice.
         key = (self.thread, self.url, self.prefix)
         same = (hub for hub in tuple(_running.values()) if (hub.thread, hub.url, hub.prefix) == key)
         return not self.url or next(same, self) is self
 
     def discard(self, group: str, name: str) -> None:
-        """End a membership. The channel gets no more messages of the group."""
+        """End a membership."""
         member = self.members.get(name)
         if member is None or group not in member.groups:
             return
@@ -215,9 +204,9 @@ class Hub:
     # Sending.
 
     def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
-        """Send a message to all members in all processes. Sending starts when the futures in `after` are done.
+        """Start a task that sends a message to all members in all processes, after the futures in `after`.
 
-        Raises LocalProtocolError for an invalid message. The returned task may raise BroadcastUnavailable.
+        Raises LocalProtocolError for an invalid message. The task may raise BroadcastUnavailable.
         """
         encoded = encode(message, self.options.max_message_bytes)
         return self.start_sending(self._publish(group, encoded, after))
@@ -256,7 +245,7 @@ class Hub:
             self._outage.succeeded()
 
     def _check_outage(self) -> None:
-        """Log how many messages failed since the last line. End the outage if the backend is connected again."""
+        """Log how many messages failed since the last line. End the outage if the backend is connected."""
         self._outage_timer = None
         if self._outage:
             self._outage.count()

@@ -21,7 +21,7 @@ class LogLimit:
         self._count = 0
 
     def admits(self, count: int = 1) -> int:
-        """Add `count` events. Return the number of events to log, or 0 if this minute's limit is reached."""
+        """Add `count` events. Return the number of events to log, or 0 at the limit."""
         self._count += count
         now = self._clock()
         if now >= self._window_ends:

@@ -1,4 +1,4 @@
-"""Members of groups. Each member has a queue of messages and gaps for times when its client is slow."""
+"""Members of groups, with their queues for slow clients."""
 
 from __future__ import annotations
 
@@ -41,14 +41,13 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A place in a client's queue. Messages that were sent to `groups` after `since` may be missing there."""
+    """A place in a client's queue where messages to `groups`, sent after `since`, may be missing."""
 
     groups: set[str]
     reason: str
     since: float
 
     def merge(self, other: Gap) -> None:
-        """Merge the adjacent gap into this one."""
         self.groups |= other.groups
         self.since = min(self.since, other.since)
 
@@ -106,11 +105,7 @@ class MemberContext:
 @final
 @dataclass(slots=True, eq=False)
 class Member:
-    """A reply channel that has been added to groups.
-
-    `reply` is the application's object. `target` is the same object, or a GroupMember made of `reply`. `context` holds
-    the client's context variables. The application is notified of gaps in this context.
-    """
+    """A reply channel that has been added to groups. `reply` is the application's object."""
 
     reply: Any
     name: str
@@ -132,16 +127,13 @@ class Member:
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
-        """Send a text message if the client can take it now. Return whether the message was sent.
-
-        The caller counts the message. After an exception, return False. `deliver` then meets the same exception and
-        handles it.
-        """
+        """Send a text message if the client can take it now. Return whether the message was sent."""
         if self._pump is not None:
             return False
         try:
             return self.target.offer_text(text)
         except (Exception, asyncio.CancelledError):
+            # `deliver` meets the same exception, and handles it.
             return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
@@ -206,7 +198,7 @@ class Member:
             self.shared.metrics.delivered += 1
 
     def _refuse(self, error: BaseException) -> None:
-        """Count a message that the client's connection did not accept, and log the error."""
+        """Count a message that the client's connection rejected, and log the error."""
         self.shared.metrics.dropped_refused += 1
         if isinstance(error, ClientDisconnected):
             return

@@ -22,7 +22,7 @@ MAX_WAITING_BYTES: Final = 16 << 20
 
 
 class _Exchange:
-    """The subscribers and queued messages that all backends with the same name on one event loop share."""
+    """The subscribers and queued messages of all backends with the same name on one event loop."""
 
     def __init__(self) -> None:
         # Immutable tuples, because a queued message keeps its subscribers.
@@ -119,7 +119,6 @@ class MemoryBackend(Backend):
         self.metrics.connected = False
 
     def deliver(self, group: str, payload: bytes) -> None:
-        """Pass a message to the hub if the group is still subscribed."""
         if group not in self._groups:
             return
         self.metrics.delivered += 1

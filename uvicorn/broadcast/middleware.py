@@ -1,9 +1,4 @@
-"""`BroadcastMiddleware`: groups of connections for an application of any interface.
-
-The arguments of a call show the interface: `(message, channels)`, `(message)`, `(scope, receive, send)` or
-`(environ, start_response)`. So the middleware works under any host. A host can also detect the interface before the
-first call, because `__wrapped__` is the application.
-"""
+"""`BroadcastMiddleware`: groups of connections for an application of any interface."""
 
 from __future__ import annotations
 
@@ -45,17 +40,15 @@ class BroadcastMiddleware:
     `scope['groups']`, and WSGI applications `environ['uvicorn.groups']`.
 
     Choose the backend by `host` and `port` of Redis, by `url`, or by a `backend` object. Without these arguments, the
-    URL is UVICORN_BROADCAST_URL if it is set, else Redis on localhost if Redis responds at startup, else `memory://`.
-    The last choice logs a warning. A backend that you have chosen is never replaced.
+    URL is UVICORN_BROADCAST_URL, else a Redis on localhost that responds at startup, else `memory://` with a warning.
 
     `prefix` separates the groups of several applications. At most `queue_messages` messages and `queue_bytes` bytes are
     queued for a slow client. When the queue is full, `slow` decides: `'close'` (with 1013), `'drop_oldest'` or
     `'drop_newest'`. `gaps=False` turns gap events off. With `unavailable='raise'`, `send` raises BroadcastUnavailable
     for a message that cannot be published. With `unavailable='drop'`, such a message is only counted.
 
-    `secret` authenticates the requests by which processes add each other's clients to groups. Without a secret, any
-    publisher can send such requests. A secret has at least 16 bytes and is the same in all processes. If `secret` is a
-    sequence of secrets, the first secret signs.
+    `secret` authenticates the requests by which processes add each other's clients to groups. A secret has at least 16
+    bytes and is the same in all processes. In a sequence of secrets, the first one signs.
 
     Raises ConfigError for invalid arguments.
     """
@@ -130,7 +123,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The entry point of a Router for our server, with groups for all its applications. None without a Router."""
+        """The Router's entry point for our server, with groups for all applications. None without a Router."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
@@ -142,7 +135,6 @@ class BroadcastMiddleware:
         return around
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the application with groups."""
         if len(arguments) == 3:
             return self._serve_asgi(self.app, *arguments)
         if len(arguments) == 2:
@@ -230,7 +222,7 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Connect before the lifespan and disconnect after it. If the application ignores the lifespan, complete it."""
+        """Connect before the lifespan and disconnect after it. Complete a lifespan that the application ignores."""
         received: set[str] = set()
         sent: set[str] = set()
 
@@ -266,7 +258,6 @@ class BroadcastMiddleware:
     # Hubs.
 
     def _hub(self) -> Hub:
-        """Return the hub of the running event loop."""
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
@@ -276,7 +267,7 @@ class BroadcastMiddleware:
         return hub
 
     def _find_hub(self) -> Hub | None:
-        """Return the hub of the running event loop, else the hub of a running loop in another thread, else None."""
+        """Return the hub of the running event loop, else of a running loop in another thread, else None."""
         try:
             return self._hub()
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""Logs an outage of the backend. Logs one line at the beginning, a count each minute, and one line at the end."""
+"""Logs an outage of the backend: its beginning, a count each minute, and its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @final
 class Outage:
-    """The outages of one publisher. Sets `reported` on each error, so that servers log no traceback for the error."""
+    """The outages of one publisher."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,11 +30,12 @@ class Outage:
         self._error = ""
 
     def __bool__(self) -> bool:
-        """Whether the last message failed."""
+        """Return whether the last message failed."""
         return self._since is not None
 
     def failed(self, error: BroadcastUnavailable) -> None:
         """Count a message that failed."""
+        # Servers then log no traceback for it.
         error.reported = True
         now = self._clock()
         if self._since is None:
@@ -52,7 +53,7 @@ class Outage:
                 self._next_line = now + LOG_SECONDS
 
     def count(self) -> None:
-        """If messages have failed since the last line, log how many."""
+        """Log how many messages have failed since the last line, if any."""
         if self._counted:
             logger.warning(
                 "messages to groups still cannot be published: %d failed since the last line: %s",

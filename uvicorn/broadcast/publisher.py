@@ -1,4 +1,4 @@
-"""Publishes messages to groups from code without an event loop, such as views, commands, task queues and cron jobs."""
+"""Publishes messages to groups from code without an event loop, such as views, commands and cron jobs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
 
     Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If none has
-    started, the URL is UVICORN_BROADCAST_URL if it is set, else Redis on localhost. Call this in any thread or forked
-    process.
+    started, the URL is UVICORN_BROADCAST_URL, else Redis on localhost. Call this in any thread or forked process.
 
     Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
     message.
@@ -51,10 +50,10 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 
 @final
 class Publisher:
-    """Publishes on its own connection. The first message opens the connection. A lost connection is reopened.
+    """Publishes on its own connection, which the first message opens. A lost connection is reopened.
 
-    `prefix` and `max_message_bytes` must have the same values as in the middleware. Any thread may publish. Threads
-    publish one at a time. A forked child opens its own connection.
+    `prefix` and `max_message_bytes` must have the same values as in the middleware. Any thread may publish. A forked
+    child opens its own connection.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Publisher:
         timeout: float = PUBLISH_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Raises ConfigError for an invalid URL. The first message opens the connection."""
+        """Raises ConfigError for an invalid URL."""
         self._url = url or named_url() or LOCAL_REDIS
         self._client = None
         if not self._url.startswith(MEMORY):
@@ -82,9 +81,8 @@ class Publisher:
     def publish(self, group: str, message: Message) -> None:
         """Send `message` to all members of `group`. Return when Redis has accepted the message.
 
-        Raises BroadcastUnavailable when the timeout ends. Only error replies that Redis is busy (BUSY, LOADING) lead to
-        a retry. After any other failure the message may have arrived. Raises LocalProtocolError for an invalid or too
-        large message.
+        Raises BroadcastUnavailable when the timeout ends; the message may have arrived. Raises LocalProtocolError for
+        an invalid message.
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
@@ -145,7 +143,6 @@ class Publisher:
         self._outage = Outage()
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child, because the connection and the lock belong to the parent's threads."""
         self._reset()
         if self._client is not None:
             self._client.close()
@@ -170,7 +167,7 @@ class SendingGroups:
 
 
 def _retry(deadline: float, call: Callable[[], None]) -> None:
-    """Repeat `call` while Redis gives transient error replies, which show that Redis has not executed the command."""
+    """Repeat `call` while Redis replies that it is busy."""
     from uvicorn.broadcast.redis.resp import RedisRefusal
 
     delay = _FIRST_RETRY_SECONDS
@@ -186,7 +183,7 @@ def _retry(deadline: float, call: Callable[[], None]) -> None:
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
-    """Send through a hub of this process. Return False if the hub's loop has ended or runs in the calling thread."""
+    """Send through a hub of this process. Return False if the hub's loop has ended or is the caller's."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False

@@ -1,9 +1,7 @@
-"""Adds channels of other processes, and of other event loops of this process, to groups.
+"""Adds channels of other processes and event loops to groups, by requests between hubs.
 
-Each hub subscribes to the control group of its process. The name of a channel, `reply.<process>.<number>`, contains its
-process. To add or discard a channel, a hub sends a request to the control group of the channel's process. That process
-answers. Any publisher can send such requests, so each request is validated. With `secret=` each request is also
-authenticated.
+A request goes to the control group of the process that the channel's name, `reply.<process>.<number>`, contains. Any
+publisher can send requests, so each is validated. `secret=` adds authentication.
 """
 
 from __future__ import annotations
@@ -93,11 +91,9 @@ class RemoteMembers:
         self._full_log = LogLimit()
 
     async def request(self, action: str, group: str, name: str) -> None:
-        """Request that the channel's process adds the channel to `group` or discards it. Return when the process
-        answers.
+        """Request that the channel's process adds or discards the channel. Return when that process answers.
 
-        Raises BroadcastUnavailable if the request cannot be published. Without an answer, log a warning and return,
-        because a process that has ended has no clients any more.
+        Raises BroadcastUnavailable if the request cannot be published. Without an answer, log a warning and return.
         """
         number = next(self._numbers)
         answer = self._requests[number] = self._hub.loop.create_future()

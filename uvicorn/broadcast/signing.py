@@ -1,8 +1,4 @@
-"""Signatures of control messages.
-
-A message contains its sender, a sequence number, the time, the command and an HMAC. The HMAC also covers the target
-process. Each message is accepted once, within a minute.
-"""
+"""Signatures of control messages. Each message is accepted once, within a minute."""
 
 from __future__ import annotations
 
@@ -47,13 +43,13 @@ class Signer:
         self._received: dict[str, tuple[int, float]] = dict(_past)
 
     def sign(self, target: str, sender: str, command: Message) -> Message:
-        """Return the command with its signature."""
+        """Return the command with its signature, which is valid for `target` only."""
         self._number += 1
         signed = {**command, "sender": sender, "sequence": self._number, "time": round(self._clock(), 3)}
         return {**signed, _SIGNATURE: _digest(self._secrets[0], target, signed)}
 
     def reject(self, target: str, message: Message) -> str:
-        """Return the reason to reject a message, or '' to accept it. Each message is accepted once."""
+        """Return the reason to reject a message, or '' to accept it."""
         signed = dict(message)
         signature = signed.pop(_SIGNATURE, None)
         sender, sequence, sent = signed.get("sender"), signed.get("sequence"), signed.get("time")

@@ -57,7 +57,7 @@ class Subscriptions:
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Subscribe to `group`. Return a future that is done when the group is subscribed, or None if it already is."""
+        """Subscribe to `group`. Return a future that is done then, or None if the group is already subscribed."""
         self._wanted.add(group)
         if group in self.active:
             return None

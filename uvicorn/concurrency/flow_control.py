@@ -34,25 +34,20 @@ class FlowControl:
 
     @property
     def above_high_water(self) -> bool:
-        """Whether producers have to wait."""
         return self.put - self._consumed > self._high_water_bytes
 
     @property
     def untaken(self) -> int:
-        """The number of bytes that producers have added and the consumer has not consumed."""
+        """The number of bytes that the consumer has not consumed."""
         return self.put - self._consumed
 
     def add(self, size: int) -> None:
-        """Count one send of `size` bytes."""
         self.put += size
         if self._unsent is not None:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Return a warning if a send of `size` bytes would exceed a limit of rule R17, otherwise an empty string.
-
-        `most_messages` limits the unawaited messages. 0 means no limit.
-        """
+        """Return a warning if a send of `size` bytes would exceed a limit of rule R17, otherwise an empty string."""
         untaken = self.put - self._consumed
         if untaken <= self._high_water_bytes:
             self._unsent = None
@@ -82,7 +77,7 @@ class FlowControl:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the buffer is below the high-water mark, or `wake` is called after `is_over()` has become true."""
+        """Wait until the buffer is below the high-water mark, or `wake` is called and `is_over()` is true."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

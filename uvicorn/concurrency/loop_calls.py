@@ -11,7 +11,7 @@ from typing import final
 
 @final
 class LoopCalls:
-    """Calls that worker threads post to an event loop. Calls run in order. One wake-up of the loop runs many calls."""
+    """Calls that worker threads post to an event loop. One wake-up of the loop runs many calls, in order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

@@ -1,7 +1,6 @@
 """One event loop in a thread of its own, shared by all adapters of a process.
 
-The thread starts at the first use, which is after the forks of a pre-forking host. A process forked later starts a
-thread of its own.
+The thread starts at the first use, which is after the forks of a pre-forking host.
 """
 
 from __future__ import annotations
@@ -57,7 +56,6 @@ class LoopThread:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the loop rejects new work."""
         return self._stopping
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -80,7 +78,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner`. Each process makes its own lock, because an inherited lock may stay locked."""
+        """Return the lock of `owner` in this process. An inherited lock may stay locked."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -183,7 +181,6 @@ _current: LoopThread | None = None
 
 
 def loop_thread() -> LoopThread:
-    """Return the loop thread of this process."""
     global _current
     current = _current
     if current is None or current.process != os.getpid() or current.is_stopped:

@@ -16,11 +16,7 @@ Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 
 
 class ThreadCall:
-    """One call of an application, which responds to `exchange`. Call either `run` on a worker thread or `cancel`, once.
-
-    `_over` is set when the client has disconnected: the application's next send raises. `_answered` is set when the
-    response is complete: further content is dropped, and the application may continue for `seconds`.
-    """
+    """One call of an application, which responds to `exchange`. Call either `run` on a worker thread or `cancel`."""
 
     __slots__ = (
         "_answered",
@@ -89,7 +85,6 @@ class ThreadCall:
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
-        """Return whether the call still occupies a thread."""
         return not self._returned
 
     def _wait_for_room(self) -> None:
@@ -127,7 +122,7 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log `error`, which the application has raised or its invalid response has caused, and respond."""
+        """Log a failure of the application or of its response, and respond."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:

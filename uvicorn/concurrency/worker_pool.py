@@ -1,8 +1,7 @@
 """Threads that run blocking applications, off the event loop.
 
-One worker takes all jobs as long as it makes progress, because handing a job to another thread costs more than a short
-job itself. If jobs wait while the awake workers take no job or use little CPU time, these workers are probably blocked.
-Then the pool wakes one more worker.
+One worker takes all jobs while it makes progress, because handing a job to another thread costs more than a short job.
+The pool wakes one more worker if jobs wait and the awake workers seem to be blocked.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ class PoolFull(Exception):
 class Job(Protocol):
     """Work for one worker. Either `run` or `cancel` is called, once."""
 
-    def run(self) -> object:
-        """Run the job. Called by a worker."""
+    def run(self) -> object: ...
 
     def cancel(self) -> object:
         """Cancel the job. Called instead of `run` if the pool is shut down first."""
@@ -60,7 +58,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Begin without threads, in a new pool or in a forked process, because a fork inherits no threads."""
+        """Begin without threads, in a new pool or in a forked process."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
@@ -122,13 +120,12 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Remove the job and raise `error`. Do nothing if a worker has taken the job, or the job was cancelled."""
+        """Remove the job and raise `error`. Do nothing if the job was taken or cancelled."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Implement `Executor.submit`. Wake a worker for each job, because perhaps no event loop checks progress."""
         if self._forks != forks.forks:
             self._renew()
         job: _Submitted[T] = _Submitted(fn, args, kwargs)

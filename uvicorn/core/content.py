@@ -86,8 +86,7 @@ class RequestContent:
     def take(self) -> tuple[bytes, bool] | None:
         """Return arrived content as `(content, more_follows)`. After the last piece, return `(b"", False)`.
 
-        Returns None if no content has arrived. If the content ended early, raises ClientDisconnected after the last
-        piece.
+        Returns None if no content has arrived. Raises ClientDisconnected if the content ended early.
         """
         pieces = self._pieces
         if pieces is None:
@@ -140,12 +139,11 @@ NO_CONTENT.asked = True
 
 
 def as_bytes(content: Any) -> bytes:
-    """Return a response's content as bytes. Raise LocalProtocolError if it is not bytes, bytearray or memoryview."""
+    """Return a response's content as bytes. Raises LocalProtocolError for another type."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     raise not_bytes(content)
 
 
 def not_bytes(content: object) -> LocalProtocolError:
-    """Return the error for content of another type."""
     return LocalProtocolError(f"content: expected bytes, got {type(content).__name__} {content!r:.100}")

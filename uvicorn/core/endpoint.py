@@ -68,7 +68,7 @@ class Endpoint:
         self._seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return a copy of this endpoint for the application at a Router's `entry`, with `root_path` as its root path.
+        """Return a copy of this endpoint for the application at a Router's `entry`, with its root path.
 
         The last copy is reused if the next request has the same entry. Older copies are dropped to save memory.
         """
@@ -106,7 +106,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether this process was forked after the connection was made, so that the parent owns the connection."""
+        """Whether the parent process owns the connection, because this process was forked later."""
         return self.forks != forks.forks
 
     @property

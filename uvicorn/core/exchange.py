@@ -1,10 +1,10 @@
 """One HTTP request and its response, between a gateway and an interface. RFC 9110 calls both an exchange.
 
 A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
-content, and responds. Neither knows the other. An exchange is for use on the event loop's thread only.
+content, and responds. Only the event loop's thread may use an exchange.
 
-The table shows the states of the response. A cell names the effects of an event, then the next state if it changes;
-`error` raises LocalProtocolError, `-` never happens. tests/core/test_exchange.py reads the table.
+The table shows the states of the response. A cell names the effects of an event, then the next state if it changes.
+`error` raises LocalProtocolError. `-` never happens. tests/core/test_exchange.py reads the table.
 
     event               WAITING           STREAMING              COMPLETE   CLOSED
     respond, last       COMPLETE          error                  error      drop
@@ -24,9 +24,8 @@ The table shows the states of the response. A cell names the effects of an event
     disconnect          CLOSED            CLOSED                 ignore     ignore
     switch_protocols    COMPLETE          -                      -          -
 
-A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head, even if the application announces
-more content (RFC 9110, section 9.3.2). `ended_early` is true then, and after `finish`: content that the application
-still sends is dropped without a warning.
+A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head (RFC 9110, section 9.3.2). If the
+application has announced content, `ended_early` is true, and the content is dropped without a warning.
 
 This file has over 400 lines, because the gateway and the exchange define one contract, which the table describes.
 """
@@ -127,7 +126,7 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` after at most `seconds`, unless the handler ends before and calls the returned callback."""
+        """Call `cancel` after `seconds`. The handler calls the returned callback if it ends before."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
@@ -178,7 +177,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         has_content: bool,
         pairs: Sequence[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """`target` is the request target in origin-form (RFC 9112, section 3.2.1): the raw path, with any query."""
+        """`target` is the request target in origin-form (RFC 9112, section 3.2.1)."""
         raw_path, _, self.query_string = target.partition(b"?")
         path = raw_path.decode("latin-1")
         if "%" in path:
@@ -215,7 +214,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.thread_held: Callable[[], bool] | None = None
 
     def twin(self, gateway: HTTPGateway) -> HTTPExchange:
-        """Return another exchange for the same request, which has no content. `gateway` gets the response."""
+        """Return another exchange for the same request, without content. `gateway` gets the response."""
         twin = HTTPExchange.__new__(HTTPExchange)
         for name in _HEAD:
             setattr(twin, name, getattr(self, name))
@@ -235,7 +234,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     async def receive(self) -> tuple[bytes, bool]:
         """Wait for content and return `(content, more_follows)`. After the last piece, return `(b"", False)`.
 
-        Raises ClientDisconnected if the content ended early, or if it was discarded after a complete response.
+        Raises ClientDisconnected if the content ended early, or was discarded after a complete response.
         """
         return self.receive_now() or await self.receive_later()
 
@@ -290,8 +289,8 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError if a response has begun, or for an invalid response. After an invalid response, the
-        caller may respond again.
+        Raises LocalProtocolError for an invalid response, after which the caller may respond again, and for a second
+        response.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -340,10 +339,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response with trailers. If the framing allows no trailers, leave them out.
-
-        Raises LocalProtocolError like `write`, and for a field that is forbidden in trailers.
-        """
+        """End the response with trailers. If the framing allows no trailers, leave them out. Raises like `write`."""
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
         try:
@@ -356,10 +352,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of a file, from `start`, and end the response. Callers write nothing meanwhile.
-
-        Raises like `write`. If an error occurs or the call is cancelled, aborts the response.
-        """
+        """Send `count` bytes of a file, from `start`, and end the response. After an error, abort the response."""
         if self.state is STREAMING:
             try:
                 await self.gateway.send_file(self, file, count, start)
@@ -384,7 +377,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
-        """Respond 500 if the failed application has not responded yet; otherwise abort its response. Logs nothing."""
+        """Respond 500 if the response has not begun; otherwise abort it. Logs nothing."""
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
         elif self.state is STREAMING:
@@ -405,7 +398,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Note that the client has closed its side and may still read. With `content_follows`, content follows."""
+        """Note that the client has closed its side. It may still read."""
         if not content_follows:
             self.content.break_off()
         self._client_closed()

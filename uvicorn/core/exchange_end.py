@@ -25,7 +25,7 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 
 
 class ExchangeEnd:
-    """Base class of `HTTPExchange` with the callbacks for its end and for a client that closes its side earlier."""
+    """Base class of `HTTPExchange` with the callbacks for its end."""
 
     __slots__ = ("_close_callbacks", "_end_callbacks", "_watchers", "half_closed", "state")
 
@@ -78,7 +78,7 @@ class ExchangeEnd:
 
 
 def run_callbacks(owner: object, name: str, callbacks: Iterable[Callable[..., object]], *arguments: object) -> None:
-    """Call each of the callbacks. Log an exception of a callback and continue with the next callback."""
+    """Call each of the callbacks. Log an exception of a callback and continue."""
     for callback in callbacks:
         try:
             callback(*arguments)

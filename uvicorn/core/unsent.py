@@ -1,7 +1,7 @@
 """Limits on the unsent bytes and messages of a slow client (interface rule R17).
 
-A send counts as unawaited until its result is awaited. The limit on unawaited sends is low. The limit on awaited sends
-is higher, because their senders stop while they wait. A client above a limit is disconnected.
+A send counts as unawaited until its result is awaited. The limit on awaited sends is higher, because their senders
+stop while they wait.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ class UnsentSends:
     """The sends to one client since it became slow. Drop this object when the client has caught up.
 
     In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Call a
-    `shortage` method before each send is written, and `add` afterwards. Bytes leave in order, so the position at which
-    a send ends in the output identifies the send.
+    `shortage` method before each send is written, and `add` afterwards.
     """
 
     __slots__ = (
@@ -39,7 +38,7 @@ class UnsentSends:
     )
 
     def __init__(self, unsent: int) -> None:
-        # The send that has made the client slow has been written, and is the last one.
+        # Bytes leave in order, so the position at which a send ends in the output identifies the send.
         self._start = self._position = self._last_bytes = unsent
         self._ends: deque[int] = deque()
         # A heap of (end, bytes): senders may begin to wait in another order than that of their sends.
@@ -73,10 +72,7 @@ class UnsentSends:
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """Like `shortage`, for unawaited sends only. The limits are `most` bytes and `most_messages` (0: no limit).
-
-        A single send above the limit is not counted, because it alone must not disconnect a client.
-        """
+        """Like `shortage`, for unawaited sends only. With `most_messages` 0, only bytes are limited."""
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
             return f"over {most_messages} unread messages that were not awaited"

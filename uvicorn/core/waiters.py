@@ -37,7 +37,6 @@ class Waiters:
         self._futures = tuple(other for other in self._futures if other is not future)
 
     def wake(self) -> None:
-        """Wake all waiting coroutines."""
         futures, self._futures = self._futures, ()
         for future in futures:
             if not future.done():

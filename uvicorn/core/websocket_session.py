@@ -1,7 +1,7 @@
 """One WebSocket connection, between a gateway and an interface (RFC 6455).
 
 The opening handshake is an HTTP exchange (section 1.3). A response rejects the handshake. After `accept`, the session
-carries messages.
+carries messages. Only the event loop's thread may use a session.
 
 The table shows the states, in the notation of `exchange`. `notify` is one call of the listener's `on_disconnect`.
 tests/core/test_websocket_session.py reads the table.
@@ -16,8 +16,6 @@ tests/core/test_websocket_session.py reads the table.
     disconnect            CLOSED       notify, CLOSED   notify, CLOSED   ignore
     handshake denied      CLOSED       -                -                -
     client gone           CLOSED       -                -                -
-
-A session is for use on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -34,8 +32,6 @@ from uvicorn.types import Headers
 
 
 class SessionState(IntEnum):
-    """The state of a connection. The docstring of this module has the transitions."""
-
     CONNECTING = 0
     OPEN = 1
     CLOSING = 2
@@ -62,11 +58,9 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:
-        """Send a text message."""
         raise NotImplementedError
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message."""
         raise NotImplementedError
 
     def send_close(self, code: int, reason: str) -> None:
@@ -97,11 +91,9 @@ class WebSocketListener:
     __slots__ = ()
 
     def on_text(self, text: str) -> None:
-        """Receive a text message."""
         raise NotImplementedError
 
     def on_bytes(self, data: bytes) -> None:
-        """Receive a binary message."""
         raise NotImplementedError
 
     def on_disconnect(self, code: int, reason: str) -> None:
@@ -190,7 +182,7 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End the session, because the connection has ended. Notify the listener if the session was accepted."""
+        """End the session, because the connection has ended. Notify the listener of an accepted session."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:
@@ -240,7 +232,6 @@ def _wrong_type(key: str, expected: str, value: object) -> LocalProtocolError:
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether `text` can be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """Django's databases and requests for coroutines, and broadcast messages after a commit.
 
-Add this application to INSTALLED_APPS to run its system checks. No other part of `uvicorn` imports Django.
+Add this application to INSTALLED_APPS to run its system checks.
 """
 
 from __future__ import annotations

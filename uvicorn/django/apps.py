@@ -7,8 +7,6 @@ from django.core.checks import register
 
 
 class UvicornConfig(AppConfig):
-    """Registers the system checks."""
-
     name = "uvicorn.django"
     # The default label would be `django`.
     label = "uvicorn_django"

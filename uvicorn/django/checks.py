@@ -1,7 +1,4 @@
-"""System checks of `manage.py check`, for the application that UVICORN_APPLICATION or ASGI_APPLICATION names.
-
-The checks read settings, the URL configuration and the application object. They do not read source code.
-"""
+"""System checks of `manage.py check`, for the application that UVICORN_APPLICATION or ASGI_APPLICATION names."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
 
 
 class Leaf(NamedTuple):
-    """The asynchronous application inside all middleware. `threads` is the `DjangoThreads` around it, or None."""
+    """The asynchronous application inside all middleware, and its `DjangoThreads` or None."""
 
     app: Any
     threads: DjangoThreads | None

@@ -15,7 +15,7 @@ _UNFINISHED: Final = (1, 2, 3)
 
 
 def opened() -> list[Any]:
-    """Return all connection wrappers of this thread, even if their connections are closed."""
+    """Return all connection wrappers of this thread."""
     try:
         return list(connections.all(initialized_only=True))
     except Exception:
@@ -24,7 +24,7 @@ def opened() -> list[Any]:
 
 
 def in_transaction(connection: Any) -> bool:
-    """Return whether Django or, as far as the driver reports it, a plain SQL statement has begun a transaction."""
+    """Return whether a transaction has begun, by Django or by a plain SQL statement."""
     driver = connection.connection
     if connection.in_atomic_block or driver is None:
         return bool(connection.in_atomic_block)
@@ -42,10 +42,9 @@ def _reports_transaction(driver: Any) -> bool:
 
 
 def clean_connections(closes: bool = False) -> bool:
-    """Close this thread's broken and expired connections, and roll back transactions that are left open.
+    """Close this thread's broken and expired connections, and roll back open transactions.
 
-    With `closes`, close every connection, because an iterator has rows left to read. Return whether an `atomic` block
-    was rolled back.
+    With `closes`, close every connection. Return whether an `atomic` block was rolled back.
     """
     rolled_back = False
     for connection in opened():

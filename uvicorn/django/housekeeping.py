@@ -1,8 +1,7 @@
 """Recognises calls that do not use the database and do not call the site's code.
 
-Django sends its signals and runs hooks of its own middleware for each request. If such a call took a thread for the
-request, an asynchronous view that never uses the database would hold a thread. A call is recognised by the function
-that is passed to asgiref. Any unknown function counts as a call that uses the database.
+Such a call needs no thread, so an asynchronous view without database does not hold one. Any function that is not
+recognised counts as a call that uses the database.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ _MIDDLEWARE: Final = frozenset(
 def leaves_nothing(function: Callable[[], Any]) -> bool:
     """Return whether the call that asgiref submits as `function` leaves no state on its thread.
 
-    Such a call is a hook of Django's own middleware that uses no database, or a signal whose receivers all belong to
-    Django. `response.close()` also sends such a signal.
+    Such a call is a hook of Django's own middleware, or a signal that only Django receives.
     """
     inner = _inner(function)
     if inner is None:

@@ -1,14 +1,8 @@
-"""Lends threads to requests and events, so that their ORM calls find the database connections they have used before.
+"""Lends threads to requests and events, so that ORM calls find the database connections they have used before.
 
-Django stores connections on a thread, and sites store a tenant or a user there. A thread therefore has one owner while
-that owner may need this state again:
-
-- A request keeps its thread from its first call to its end.
-- A WebSocket event, or a task that outlives its request, has a thread for one call. It keeps the thread while a
-  transaction is open, or while an iterator over rows is unfinished.
-
-Before the first call of an owner and after the last call, the thread closes broken and expired connections, as Django
-does around a request, and rolls back a transaction that is still open.
+A request keeps its thread from its first call to its end. A WebSocket event, or a task that outlives its request, has a
+thread for one call, and keeps it while a transaction is open or an iterator over rows is unfinished. Before the first
+call of an owner and after the last one, the thread cleans its connections.
 """
 
 from __future__ import annotations
@@ -47,18 +41,14 @@ class ThreadsBusy(UvicornError):
 
 
 class RequestRefused(BaseException):
-    """No thread was free in time for a request. The request is answered with 503.
+    """No thread was free in time for a request. The request is answered with 503."""
 
-    A BaseException, because Django logs and mails an Exception as a fault of the view.
-    """
+    # A BaseException, because Django logs and mails an Exception as a fault of the view.
 
 
 @final
 class Lane:
-    """A pool of at most `threads` threads. Threads start when they are needed. The last used thread is lent first.
-
-    A call that finds no free thread within `wait` seconds is refused.
-    """
+    """A pool of at most `threads` threads. A call that finds no free thread within `wait` seconds is refused."""
 
     def __init__(self, threads: int, wait: float) -> None:
         self.threads = threads
@@ -67,7 +57,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Begin without threads. A forked process also begins like this, because threads do not survive a fork."""
+        """Begin without threads, in a new lane or in a forked process."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -99,7 +89,7 @@ class Lane:
             self.leases += 1
 
     def withdraw(self, serve: Callable[[], None]) -> bool:
-        """Remove `serve`, which has waited too long, from the queue. Return False if a thread has already called it."""
+        """Remove `serve`, which has waited too long. Return False if a thread has already called it."""
         with self._lock:
             if serve not in self._waiting:
                 return False
@@ -113,10 +103,7 @@ class Lane:
             self._closed = False
 
     def close(self) -> None:
-        """End the threads that no lease needs any more, and close their connections.
-
-        A later lease gets a thread that ends with the lease.
-        """
+        """End the threads that no lease needs any more, and close their connections."""
         with self._lock:
             self._closed = True
             while self._idle:
@@ -124,7 +111,6 @@ class Lane:
                 self._lasting -= 1
 
     def join(self) -> None:
-        """Wait until all threads have ended."""
         for thread in self._threads:
             thread.join()
 
@@ -199,10 +185,7 @@ class _Call:
 
 @final
 class Lease(Executor):
-    """The executor of one request or event handler. Runs calls one at a time, in the order in which they are submitted.
-
-    Any thread may call `submit`, even after `end`.
-    """
+    """The executor of one request or event handler. Runs calls one at a time, in the order of `submit`."""
 
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
         self._lanes = lanes
@@ -263,7 +246,7 @@ class Lease(Executor):
         return call.future
 
     def end(self) -> None:
-        """Give the thread back after all submitted calls, because the request or the event handler has ended."""
+        """Give the thread back after all submitted calls."""
         if self._ended:
             return
         self._keeps_thread = False
@@ -293,12 +276,7 @@ class Lease(Executor):
             self._waiting_calls -= 1
 
     def _serve(self, seconds: float) -> None:
-        """Run the submitted calls on the calling thread until this lease no longer needs the thread.
-
-        After `end`, a thread with an unfinished iterator waits `seconds` for the next call, then closes its
-        connections. It does not wait longer, because an abandoned iterator may not be garbage-collected for a long
-        time. It does not close at once, because a collected iterator may still be running its `finally`.
-        """
+        """Run the submitted calls on the calling thread until this lease no longer needs the thread."""
         self._thread = threading.get_ident()
         self._thread_request = None
         used = False
@@ -307,6 +285,7 @@ class Lease(Executor):
                 call = self._calls.get(timeout=self._patience(seconds) if used else 0)
             except Empty:
                 if used:
+                    # Not at once, because a collected iterator may still run its `finally`.
                     if clean_connections(closes=bool(self._iterators)):
                         # A task that continues would commit only the second half of the transaction.
                         self._broken = partial(TransactionManagementError, "rolled back: it outlived its handler")

@@ -24,8 +24,7 @@ def publish_on_commit(group: str, message: Message, using: str | None = None) ->
     """Send `message` to all members of `group` after the current transaction of the database `using` is committed.
 
     Without a transaction the message is sent at once. After a rollback the message is dropped. An outage of the
-    broadcast backend is logged, but not raised, because the data has already been saved. Call this where Django allows
-    synchronous database access. From a coroutine, use `sync_to_async`.
+    broadcast backend is logged, but not raised. From a coroutine, use `sync_to_async`.
 
     Raises LocalProtocolError for an invalid group name or message.
     """

@@ -36,10 +36,9 @@ _REQUESTS: Final = frozenset(("http", "http.request"))
 def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
     """Return a Django request for an HTTP request or a WebSocket handshake. `message` may be an ASGI scope.
 
-    The request has META, COOKIES, GET and LANGUAGE_CODE. It also has `session` and `auser()` if their applications are
-    installed. Using `session` or `auser()` reads the database. `get_host()` obeys ALLOWED_HOSTS. Do not change the
-    session, because the client gets no cookie. POST and FILES are parsed from `body`. The default of `body` is the
-    message's content.
+    The request has META, COOKIES, GET and LANGUAGE_CODE, and `session` and `auser()` if their applications are
+    installed. Do not change the session, because the client gets no cookie. POST and FILES are parsed from `body`,
+    by default the message's content.
 
     Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """
@@ -126,7 +125,7 @@ def _login_redirect(request: HttpRequest) -> HttpResponse:
 
 
 def _csrf_failure(request: HttpRequest, handler: Handler) -> HttpResponse | None:
-    """Return CsrfViewMiddleware's response if it rejects the request. Runs on a thread, as it may read the session."""
+    """Return CsrfViewMiddleware's response if it rejects the request. Runs on a thread."""
     middleware = CsrfViewMiddleware(_no_response)
     middleware.process_request(request)
     rejection: HttpResponse | None = middleware.process_view(request, handler, (), {})
@@ -139,11 +138,8 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 @lru_cache(maxsize=8)
 def _session_class(engine: str) -> Any:
-    """Return a subclass of the session store that never changes a session's key.
-
-    `auser()` changes the key of a session that was signed with one of SECRET_KEY_FALLBACKS, and the client would not
-    get the new key.
-    """
+    """Return a subclass of the session store that never changes a session's key."""
+    # `auser()` would change the key of a session that a key of SECRET_KEY_FALLBACKS has signed.
     store = import_module(engine).SessionStore
 
     async def acycle_key(self: Any) -> None: ...

@@ -13,7 +13,6 @@ from uvicorn.routing import Route, Router
 
 
 def application() -> Any:
-    """Return the application that the settings name."""
     for setting in ("UVICORN_APPLICATION", "ASGI_APPLICATION"):
         if name := getattr(settings, setting, None):
             return import_string(name.replace(":", "."))

@@ -40,7 +40,6 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
             connections.close_all()
 
     def terminate(self) -> None:
-        """Stop the server and wait for its end."""
         if hasattr(self, "server"):
             self.server.should_exit = True
         self.join()
@@ -82,8 +81,8 @@ class _WithConnections:
 class LiveServerTestCase(DjangoLiveServerTestCase):  # type: ignore[misc]
     """Serves UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION at `self.live_server_url` during the tests.
 
-    As in Django's own class, WSGI applications use the test's connections if the database is sqlite in memory. As with
-    `manage.py runserver`, static files need no `collectstatic`.
+    WSGI applications use the test's connections if the database is sqlite in memory. Static files need no
+    `collectstatic`.
     """
 
     server_thread_class = _ServerThread

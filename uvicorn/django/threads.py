@@ -1,11 +1,7 @@
 """`DjangoThreads`: runs the ORM calls of coroutines on a bounded number of threads. Each request has its own thread.
 
-Django passes the ORM calls of coroutines to asgiref, which runs them on the executor of the task's
-`ThreadSensitiveContext`. Without such a context, all tasks share one thread. `DjangoThreads` gives each request, and
+asgiref runs ORM calls on the executor of the task's `ThreadSensitiveContext`. `DjangoThreads` gives each request, and
 each event of a WebSocket or channels application, a context whose executor is a `Lease` of one of its threads.
-
-The context variable is set, but the context is not entered, because a task that outlives its request could make no
-calls after the context's exit. Django's own handler enters another context. Inside of ours, asgiref ignores it.
 """
 
 from __future__ import annotations
@@ -37,10 +33,9 @@ _BUSY_HEADERS: Final = [*ERROR_HEADERS, (b"retry-after", b"1")]
 class DjangoThreads:
     """Middleware for an ASGI or a channels application whose coroutines use Django's ORM.
 
-    A request has one of `threads` threads to itself from its first ORM call to its end.
-    WebSocket events and tasks that outlive their request have a thread for each call, from a second pool of `threads`
-    threads. So there are at most `2 * threads` connections to each database. If no thread is free within `wait`
-    seconds, a request is answered with 503. Any other call raises ThreadsBusy.
+    A request has one of `threads` threads to itself from its first ORM call to its end. WebSocket events and tasks that
+    outlive their request have a thread for each call, from a second pool of `threads` threads. If no thread is free
+    within `wait` seconds, a request is answered with 503. Any other call raises ThreadsBusy.
 
     With DEBUG, an exception of the application is shown by Django's debug page.
 
@@ -71,7 +66,6 @@ class DjangoThreads:
         self._refusals = LogLimit()
 
     async def __call__(self, *arguments: Any) -> Any:
-        """Call the application. The arguments are `(scope, receive, send)` or `(message, channels)`."""
         if len(arguments) == 3:
             scope, _, send = arguments
             kind = scope["type"]
@@ -84,6 +78,7 @@ class DjangoThreads:
         lease = Lease(self.lanes, is_request=kind in ("http", "http.request"))
         context = ThreadSensitiveContext()
         SyncToAsync.context_to_thread_executor[context] = lease
+        # Set, but not entered: a task that outlives its request could make no calls after the exit.
         token = SyncToAsync.thread_sensitive_context.set(context)
         script_prefix = get_script_prefix()
         try:
@@ -140,8 +135,8 @@ class DjangoThreads:
 def release_thread() -> None:
     """Give this request's thread back before the request ends. Call this before a long wait or a long stream.
 
-    An open transaction is rolled back. Later ORM calls of the request run on any thread. They do not find state that
-    middleware has left on the request's thread. They may find state that other requests have left.
+    An open transaction is rolled back. Later ORM calls of the request run on any thread, without the state that
+    middleware has left on the request's thread.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None

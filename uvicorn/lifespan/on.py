@@ -4,4 +4,4 @@ from uvicorn.protocols.placeholder import Placeholder
 
 
 class LifespanOn(Placeholder):
-    """A class for imports and annotations, without instances."""
+    pass

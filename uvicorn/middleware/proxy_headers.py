@@ -1,7 +1,4 @@
-"""Sets client address and scheme from header fields of trusted proxies, for ASGI applications on any server.
-
-With `--proxy-headers` our server does the same. The rules are in `uvicorn.server.proxy`.
-"""
+"""Sets client address and scheme from header fields of trusted proxies, for ASGI applications on any server."""
 
 from __future__ import annotations
 

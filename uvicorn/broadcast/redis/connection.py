@@ -1,4 +1,4 @@
-"""One connection to Redis, independent of the driver. Handles replies, checks liveness and reports the loss."""
+"""One connection to Redis, independent of the driver."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ CLOSE_SECONDS: Final = 1.0
 
 
 class ConnectFailed(Exception):
-    """An attempt to connect has failed. The message never shows a password.
-
-    `denied`: Redis has rejected the user's rights or password.
-    """
+    """An attempt to connect has failed. The message never shows a password."""
 
     def __init__(self, reason: str, denied: bool = False) -> None:
         super().__init__(reason)
@@ -99,7 +96,6 @@ class RedisConnection:
         raise NotImplementedError
 
     def fileno(self) -> int:
-        """Return the socket's file descriptor."""
         raise NotImplementedError
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
@@ -116,10 +112,8 @@ class RedisConnection:
         return reply
 
     async def check_alive(self) -> None:
-        """Wait for a reply to PING. Raises RedisRefusal or ConnectionLost.
-
-        A connection alone proves nothing, because the kernel accepts connections even if Redis hangs.
-        """
+        """Wait for a reply to PING. Raises RedisRefusal or ConnectionLost."""
+        # A connection alone proves nothing: the kernel accepts connections even if Redis hangs.
         try:
             await self.execute(b"PING")
         except RedisRefusal as refusal:
@@ -162,7 +156,6 @@ class RedisConnection:
         self._silent_steps = 0
 
     def reply_received(self, reply: Reply) -> None:
-        """Handle a complete reply."""
         if self._on_push is not None:
             self._on_push(reply)
             return

@@ -15,11 +15,9 @@ from uvicorn.broadcast.redis.url import RedisAddress
 
 
 class _Protocol(RedisProtocol):  # type: ignore[misc]
-    """The protocol of asyncio_redis with our parser.
+    """The protocol of asyncio_redis with our parser."""
 
-    The original parser starts a task for each push and queues pushes without bound. In subscribed mode it cannot parse
-    acknowledgements and PONG. It loses authentication errors, and fails on the reply to a cancelled command.
-    """
+    # The original parser cannot parse acknowledgements, loses authentication errors, and queues pushes without bound.
 
     def __init__(self, connection: AsyncioRedisConnection) -> None:
         super().__init__(encoder=BytesEncoder(), enable_typechecking=False)

@@ -36,7 +36,7 @@ LONGEST_RETRY_SECONDS: Final = 0.4
 
 @final
 class _Held:
-    """A message that got a transient error reply, or is queued behind such a message."""
+    """A message that Redis was too busy to accept, or a message behind such a message."""
 
     __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
 
@@ -55,10 +55,10 @@ class _Held:
 
 
 class RedisPublisher(ReconnectingConnection):
-    """Publishes within the publish timeout, or raises. A late reply ends the connection, because replies come in order.
+    """Publishes within the publish timeout, or raises.
 
-    While Redis gives transient error replies (BUSY, LOADING), each message is held until its timeout. Only the oldest
-    message is retried. When Redis accepts that message, the other messages follow in order.
+    While Redis is busy, messages are held until their timeout. Only the oldest one is retried. When Redis accepts it,
+    the others follow in order.
     """
 
     def __init__(

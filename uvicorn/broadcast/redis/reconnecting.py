@@ -28,10 +28,7 @@ _MAX_REASONS: Final = 10
 
 
 class ReconnectingConnection:
-    """A connection that is replaced when it is lost. Subclasses implement `on_connected` and `on_lost`.
-
-    `where` names the server in messages, without a password.
-    """
+    """A connection that is replaced when it is lost. Subclasses implement `on_connected` and `on_lost`."""
 
     #: The level at which disconnects and reconnects are logged.
     log_level: int = logging.DEBUG
@@ -74,7 +71,7 @@ class ReconnectingConnection:
         self._retry_now.set()
 
     def ready(self) -> None:
-        """Report that the connection is usable. `start` then returns. A subclass calls this after `on_connected`."""
+        """Report that the connection is usable. `start` then returns."""
         self._tried.set()
         if self._failed_since:
             logger.log(self.log_level, "%s: connected after %.1f s", self.where, time.monotonic() - self._failed_since)
@@ -161,10 +158,7 @@ class ReconnectingConnection:
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task was cancelled, even if redis-py has swallowed the CancelledError.
-
-    Before Python 3.12, `asyncio.wait_for` in redis-py can swallow it. Waiting for the task would then never end.
-    """
+    """Return whether the current task was cancelled, even if redis-py has swallowed the CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -73,7 +73,8 @@ class RedisPyConnection(RedisConnection):
         return self._connection._writer.transport
 
     def _watch_bytes(self) -> None:
-        """Report bytes before the reply is complete, because a long reply can take longer than the limit of silence."""
+        """Report bytes before the reply is complete."""
+        # A long reply can take longer than the limit of silence.
         reader: Any = self._connection._reader
         feed = reader.feed_data
 
@@ -115,18 +116,18 @@ class RedisPyConnection(RedisConnection):
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Return whether `error` is an error reply of Redis, either a ResponseError or another error with a code."""
+    """Return whether `error` is an error reply of Redis."""
     return isinstance(error, ResponseError) or getattr(error, "status_code", None) is not None
 
 
 def _text(error: BaseException) -> str:
-    """Return the text of an error. Restore the code of an error reply, which redis-py removes."""
+    """Return the text of an error, with the code that redis-py removes from an error reply."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)
 
 
 def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
-    """Build a connection. Raises TypeError for an option that redis-py does not know or that this function sets."""
+    """Build a connection. Raises TypeError for an unknown or reserved option."""
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return options.get("connection_class", Connection)(
         **others,

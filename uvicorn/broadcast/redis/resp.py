@@ -42,7 +42,7 @@ class RedisRefusal(Exception):
 
     @property
     def redirection(self) -> tuple[str, int] | None:
-        """The host and port in an ASK or MOVED reply, as in "MOVED 3999 host:6381". Host '' is the replying server."""
+        """The host and port in an ASK or MOVED reply. Host '' is the replying server."""
         words = str(self).split(" ")
         if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
             return None
@@ -62,7 +62,7 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """A reply is incomplete. It needs at least `need` bytes from the start of the data. 0 if the length is unknown."""
+    """A reply is incomplete. It ends at least `need` bytes after the start of the data."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need
@@ -81,7 +81,7 @@ class RedisReader:
         self._closed = False
 
     def close(self) -> None:
-        """Stop calling `on_reply`, even for replies in bytes that `feed` has already received."""
+        """Stop calling `on_reply`."""
         self._closed = True
         self._pieces.clear()
 

@@ -25,11 +25,7 @@ _SWITCH: Final = "+switch-master"
 
 
 class SentinelBackend(RedisBackend):
-    """A Redis whose master may change. The sentinels announce a change on a channel.
-
-    A deposed master closes its connections up to 10 s late. Until then, processes on the new master would not receive
-    messages that are published on the old master.
-    """
+    """A Redis whose master may change. The sentinels announce a change on a channel."""
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:
         driver = driver_options(url)

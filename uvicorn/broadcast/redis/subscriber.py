@@ -38,8 +38,7 @@ _GROUPS_IN_COMMAND: Final = 500
 class Subscriber(ReconnectingConnection):
     """Keeps groups subscribed, and reports each gap once.
 
-    A refused subscription is retried soon after a transient error reply (BUSY, LOADING), and after 30 s for any other
-    error reply. Until the subscription is active, the group has a gap.
+    A refused subscription is retried soon if Redis is busy, and after 30 s otherwise.
     """
 
     log_level = logging.WARNING
@@ -85,7 +84,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions. Return when all are acknowledged or denied, or after 5 s. Do not wait if not connected."""
+        """Add subscriptions. Wait at most 5 s until all are acknowledged or denied. Return at once if not connected."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
@@ -105,7 +104,7 @@ class Subscriber(ReconnectingConnection):
                 known.begin_gap(since)
 
     def adopt(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions, without waiting until Redis acknowledges them."""
+        """Add subscriptions, without waiting."""
         for entry in subscriptions:
             self._by_channel[entry.channel] = entry
             if self.current is None:
@@ -247,7 +246,7 @@ class Subscriber(ReconnectingConnection):
             entry.settle()
 
     def _on_removal(self, verb: bytes, channel: bytes) -> None:
-        """Handle the unexpected acknowledgement that a cluster sends when a group has moved to another server."""
+        """Handle the acknowledgement that a cluster sends when a group has moved to another server."""
         entry = self._by_channel.get(channel)
         if verb == SHARDED.unsubscribe and self._on_moved is not None:
             if entry is not None and entry.active:

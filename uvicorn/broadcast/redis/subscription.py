@@ -50,7 +50,7 @@ class Subscription:
 
 
 class Command:
-    """A command whose replies have not all arrived. Replies come in the order of the commands."""
+    """A command whose replies have not all arrived."""
 
     __slots__ = ("verb", "subscriptions", "then")
 

@@ -25,7 +25,7 @@ FAILURES: Final = (OSError, RedisRefusal)
 
 
 def open_client(url: str) -> SyncClient:
-    """Make the client for a URL. The client connects when it is first used. Raises ConfigError for an invalid URL."""
+    """Make the client for a URL. The client connects when it is first used. Raises ConfigError."""
     scheme = split_url(url).scheme.removesuffix("+py")
     if scheme not in SCHEMES:
         raise ConfigError(
@@ -41,7 +41,7 @@ def open_client(url: str) -> SyncClient:
 
 
 class SyncClient:
-    """Publishes to one server. Keeps the connection, and connects again if the server has closed it."""
+    """Publishes to one server. Connects again if the server has closed the connection."""
 
     verb = b"PUBLISH"
     failures = FAILURES
@@ -83,7 +83,7 @@ class SyncClient:
 
 @final
 class SentinelClient(SyncClient):
-    """Publishes to the master of `service`. Asks the sentinels for its address before each new connection."""
+    """Publishes to the master of `service`, whose address the sentinels know."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
         super().__init__(sentinels)
@@ -121,7 +121,7 @@ class SentinelClient(SyncClient):
 
 @final
 class ClusterClient(SyncClient):
-    """Publishes to the server that owns the channel's slot. Any other server of the cluster redirects to the owner."""
+    """Publishes to the server that owns the channel's slot. Other servers redirect to this owner."""
 
     verb = b"SPUBLISH"
 
@@ -130,7 +130,7 @@ class ClusterClient(SyncClient):
         self._last: RedisAddress | None = None
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish, and follow redirections. A server that redirects has not published the message. Raises FAILURES."""
+        """Publish, and follow redirections. Raises FAILURES."""
         address = self.find(deadline)
         asking = False
         try:
@@ -154,7 +154,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
     def find(self, deadline: float) -> RedisAddress:
-        """Connect to a server of the cluster, and return the server's address. Try the last usable server first."""
+        """Connect to a server of the cluster, and return its address."""
         reasons = []
         last = [] if self._last is None else [self._last]
         candidates = list(dict.fromkeys(last + self.addresses))
@@ -170,7 +170,7 @@ class ClusterClient(SyncClient):
         raise ConnectionError("; ".join(reasons))
 
     def _pass_over(self, address: RedisAddress) -> None:
-        """Try this server last from now on. A server may accept connections although it hangs or has no slots."""
+        """Try this server last from now on."""
         self._last = None
         if address in self.addresses:
             self.addresses.remove(address)

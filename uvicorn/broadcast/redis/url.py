@@ -1,7 +1,4 @@
-"""Parses Redis URLs.
-
-Errors show no part of a malformed URL, because after an unescaped `/` the rest of a password looks like a port.
-"""
+"""Parses Redis URLs."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from uvicorn.errors import ConfigError
 
+# Errors show no part of a malformed URL: after an unescaped `/` the rest of a password looks like a port.
 HOW_TO_ESCAPE: Final = "in a password, / ? # @ : [ ] % are written as %2F %3F %23 %40 %3A %5B %5D %25"
 
 
@@ -79,10 +77,10 @@ class RedisURL:
         return self.scheme.partition("+")[2]
 
     def addresses(self) -> list[RedisAddress]:
-        """Return the address of each host in the URL.
+        """Return the address of each host in the URL. Raises ConfigError for an unknown option.
 
         The TLS options `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` name files. `ssl_cert_reqs=none` disables the
-        verification of certificates. Raises ConfigError for any other option.
+        verification of certificates.
         """
         options = dict(self.options)
         tls = _tls_context(options) if self.base == "rediss" else None

@@ -9,4 +9,4 @@ HIGH_WATER_LIMIT: Final = 65536
 
 
 class FlowControl(Placeholder):
-    """A class for imports and annotations, without instances."""
+    pass

@@ -5,4 +5,4 @@ from uvicorn.protocols.placeholder import RequestResponseCycle as RequestRespons
 
 
 class ZttpProtocol(ProtocolPlaceholder):
-    """A class for imports and annotations, without instances."""
+    pass

@@ -1,8 +1,4 @@
-"""Decodes the chunked transfer coding, with exact limits (RFC 9112, section 7.1).
-
-llhttp is not used, because its callbacks carry no offsets and limits on chunk lines and trailers would be inexact.
-Decisions depend only on the bytes received so far, never on how they were cut into pieces.
-"""
+"""Decodes the chunked transfer coding, with exact limits (RFC 9112, section 7.1)."""
 
 from __future__ import annotations
 
@@ -35,6 +31,8 @@ _TRAILER: Final = 3
 class ChunkedDecoder:
     """Decodes the content of one message. Call `decode` until `complete`; then `rest` has the bytes that follow."""
 
+    # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
+
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
         """`field_bytes` and `field_count` are the size of the header section. Its limits include the trailers."""
         self._on_content = on_content
@@ -52,10 +50,7 @@ class ChunkedDecoder:
         self._line_limit = 0
 
     def decode(self, data: bytes) -> None:
-        """Pass the content in `data` to `on_content`, joined into one piece.
-
-        Before RemoteProtocolError is raised at a malformed byte, the valid content is passed on.
-        """
+        """Pass the content in `data` to `on_content`, joined into one piece. Raises RemoteProtocolError afterwards."""
         line = self._line
         if line:
             # Parse the line again only if its end, a CR without LF, or its length can decide it.

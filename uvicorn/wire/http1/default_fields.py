@@ -6,10 +6,7 @@ from email.utils import formatdate
 
 
 class DefaultFields:
-    """The `server` and `date` fields, and the fields that the user configures, as lines.
-
-    The connections of a server share one object. The server's clock calls `update` once a second.
-    """
+    """The `server` and `date` fields and the user's fields, as lines. All connections of a server share them."""
 
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
         """`more` has the user's checked field lines. A `server` line in it replaces ours."""

@@ -93,9 +93,8 @@ class HTTP1ResponseEncoder:
     ) -> list[bytes]:
         """Begin a response. Return the head and the content so far as pieces that the caller joins and sends.
 
-        The framing cannot change later (RFC 9112, section 6). Responses to HEAD, 204 and 304 have no content. Other
-        responses have the given content-length, or the exact length when `more_content` is false. Without a known
-        length the content is chunked, or on 1.0 ends at the close.
+        The framing cannot change later (RFC 9112, section 6). Content without a known length is chunked, or on 1.0 ends
+        at the close.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.
@@ -189,10 +188,9 @@ class HTTP1ResponseEncoder:
         return content if framing == _UNTIL_CLOSE else b""
 
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
-        """Return the bytes to send before and after `count` bytes of a file, which the caller sends itself.
+        """Return the bytes to send before and after `count` bytes of a file, or None without content.
 
-        Return None if the response has no content. The caller then ends the content by `content` or `trailers`. Raises
-        LocalProtocolError if `count` exceeds content-length.
+        The caller then ends the content by `content` or `trailers`. Raises LocalProtocolError above content-length.
         """
         if self._framing == _NO_CONTENT:
             return None
@@ -207,8 +205,7 @@ class HTTP1ResponseEncoder:
     def trailers(self, headers: Headers) -> bytes:
         """End the content. If it is chunked, send `headers` as trailers. Other framings cannot carry trailers.
 
-        Raises LocalProtocolError for a field that is invalid or forbidden in trailers, or when the content ends short
-        of content-length.
+        Raises LocalProtocolError for an invalid or forbidden field, or when the content is too short.
         """
         if self._framing != _CHUNKED:
             return self.content(b"", more_content=False)
@@ -224,7 +221,7 @@ class HTTP1ResponseEncoder:
         return b"0\r\n%b\r\n" % b"".join(lines)
 
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
-        """Check a field and return its line. The line is empty if the encoder drops the field or writes it itself."""
+        """Check a field and return its line, or b"" if the application's field is not sent."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
         if lower in _SPECIAL:
             if lower == b"content-length":
@@ -248,10 +245,7 @@ class HTTP1ResponseEncoder:
 
 
 def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return lines for `DefaultFields`.
-
-    Raises LocalProtocolError for an invalid field, and for a field whose value differs between responses.
-    """
+    """Return lines for `DefaultFields`. Raises LocalProtocolError for an invalid field."""
     lines = []
     for name, value in fields:
         lower = lower_name(name)

@@ -1,8 +1,7 @@
 """Parses a complete request head (RFC 9112, sections 2 to 5; RFC 9110, section 5).
 
-A head of the usual form is checked twice: by one regular expression, and by llhttp. Both check line ends, names and
-values independently, so a request can be smuggled only if both err in the same way. llhttp also splits the head into
-fields. A head of any other form is read in several steps, which find its error.
+One regular expression and llhttp check a head of the usual form independently, so a request can be smuggled only if
+both err in the same way. A head of any other form is read in several steps, which find its error.
 """
 
 from __future__ import annotations
@@ -155,7 +154,6 @@ class RequestHead:
         self._apply_fields(fields, authority)
 
     def _forget(self) -> None:
-        """Free the bytes of the head."""
         self.target = b""
         self.fields = (), ()
         self._seen.clear()
@@ -180,10 +178,7 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read again a head that has repeated field names. Return the values by name.
-
-        The values of a repeated field are joined by commas.
-        """
+        """Read again a head that has repeated field names. Return the values by name, joined by commas."""
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.
@@ -231,10 +226,7 @@ class RequestHead:
         return authority
 
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
-        """Check the fields that determine framing, connection and host, and set the attributes derived from them.
-
-        `fields` maps names in lower case to values, and has at least these fields.
-        """
+        """Check the fields that determine framing, connection and host, and set the attributes derived from them."""
         modern = self.http_version == "1.1"
         host = fields.get(b"host")
         if host is None:

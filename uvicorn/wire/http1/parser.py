@@ -1,9 +1,4 @@
-"""HTTP/1.1 requests: bytes in, calls out (RFC 9112).
-
-This module finds the end of a head, and head.py parses it. Chunked content is decoded in chunked.py. Each decision
-depends only on the bytes of the stream so far, so the requests and errors are the same for any split of the stream into
-pieces.
-"""
+"""HTTP/1.1 requests: bytes in, calls out (RFC 9112). Any split of the stream gives the same requests and errors."""
 
 from __future__ import annotations
 
@@ -39,8 +34,7 @@ class RequestSink(Protocol):
     def on_request(self) -> None:
         """Handle a complete head, which the parser's attributes describe. A request without content is complete."""
 
-    def on_content(self, content: bytes) -> None:
-        """Receive a piece of the current request's content."""
+    def on_content(self, content: bytes) -> None: ...
 
     def on_message_complete(self) -> None:
         """Handle the end of the current request's content."""
@@ -48,10 +42,9 @@ class RequestSink(Protocol):
 
 @final
 class HTTP1RequestParser(RequestHead):
-    """Parses the requests of one connection, one at a time. Its attributes describe the current head.
+    """Parses the requests of one connection, one at a time. Its attributes describe the current head."""
 
-    It is a subclass of `RequestHead`, because a separate object would cost each request another call.
-    """
+    # A subclass of RequestHead, because a separate object would cost each request another call.
 
     def __init__(self, sink: RequestSink, limits: Limits) -> None:
         super().__init__(limits)

@@ -1,8 +1,4 @@
-"""permessage-deflate: compressed messages (RFC 7692).
-
-The `websockets` library negotiates the parameters. The library's extension object inflates whole frames. This module
-inflates a message in steps as it arrives, and never beyond its limit.
-"""
+"""permessage-deflate (RFC 7692): compressed messages, which are inflated in steps within their limit."""
 
 from __future__ import annotations
 
@@ -56,7 +52,7 @@ _INFLATE_BITS: Final = -zlib.MAX_WBITS
 
 @final
 class PerMessageDeflate:
-    """The compression of one connection. Allocates nothing before the first compressed message."""
+    """The compression of one connection."""
 
     def __init__(self, parameters: Parameters) -> None:
         self._deflate_bits = -parameters.local_max_window_bits
@@ -69,8 +65,8 @@ class PerMessageDeflate:
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
         """Inflate a part of a message and yield it in pieces. `final` is true for the last part.
 
-        `room` is the number of bytes that the message's limit still allows. For a message above its limit, `room + 1`
-        bytes are yielded, and the caller rejects the message. Raises WebSocketProtocolError for malformed data.
+        Yields at most `room + 1` bytes; the caller rejects a message of more than `room` bytes. Raises
+        WebSocketProtocolError for malformed data.
         """
         if final:
             data += _TAIL

@@ -1,7 +1,4 @@
-"""Encodes the frames that a server sends, and parses close frames (RFC 6455, sections 5.2 and 7.4).
-
-Each message is sent in one frame, unmasked.
-"""
+"""Encodes the frames that a server sends, and parses close frames (RFC 6455, sections 5.2 and 7.4)."""
 
 from __future__ import annotations
 
@@ -51,10 +48,7 @@ class MessageEncoder:
         self._cache = FrameCache() if cache is None else cache
 
     def encode_text(self, text: str) -> bytes:
-        """Return a text message as a frame. Send frames in the order in which they are encoded.
-
-        Raises LocalProtocolError for a lone surrogate, which UTF-8 cannot encode.
-        """
+        """Return a text message as a frame. Send frames in the order of encoding. Raises LocalProtocolError."""
         cache = self._cache
         plain = self._deflate is None or type(text) is SharedText
         if text is cache.message and (plain or len(cache.frame) < MIN_COMPRESSED_BYTES):
@@ -83,11 +77,9 @@ class MessageEncoder:
         return whole
 
     def encode_ping(self, data: bytes) -> bytes:
-        """Return a ping frame. Raise LocalProtocolError for more than 125 bytes of data."""
         return control_frame(PING, data)
 
     def encode_pong(self, data: bytes) -> bytes:
-        """Return a pong frame. Raise LocalProtocolError for more than 125 bytes of data."""
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:

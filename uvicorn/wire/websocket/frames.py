@@ -1,7 +1,6 @@
 """Decodes the WebSocket frames and messages of a client: bytes in, calls out (RFC 6455, sections 5 to 7).
 
-A fault is reported at its byte, even inside an incomplete frame, so any split of the stream into pieces gives the same
-calls and the same error. A frame's header is checked against the limits before any of its payload is buffered.
+A fault is reported at its byte. Any split of the stream gives the same calls and the same error.
 """
 
 from __future__ import annotations
@@ -70,10 +69,7 @@ class WebSocketCodec(MessageEncoder):
         deflate: PerMessageDeflate | None = None,
         cache: FrameCache | None = None,
     ) -> None:
-        """`max_message_bytes` limits a message after decompression. `max_fragments` limits its number of frames.
-
-        `cache` is shared by connections that may be sent the same messages.
-        """
+        """`max_message_bytes` limits a message after decompression. `max_fragments` limits its frames."""
         super().__init__(deflate, cache)
         self._sink: WebSocketSink = sink
         self._limit = max_message_bytes
@@ -336,7 +332,6 @@ class WebSocketCodec(MessageEncoder):
         self._sink.on_text(text)
 
     def _add(self, payload: bytes, is_last: bool) -> None:
-        """Add a part to the incomplete message."""
         message = self._message
         is_text = self._opcode == TEXT
         if self._compressed:
@@ -372,7 +367,6 @@ class WebSocketCodec(MessageEncoder):
         self._character = rest
 
     def _deliver(self) -> None:
-        """Pass the complete message to the sink."""
         message, opcode = self._message, self._opcode
         self._message = bytearray()
         self._opcode = self._fragments = self._wire_bytes = 0

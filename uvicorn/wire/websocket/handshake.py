@@ -29,15 +29,13 @@ _RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 class WebSocketHandshake:
     """A valid request of a client to upgrade to WebSocket.
 
-    `subprotocols` has the offered names in the client's order. `host` is the Host field. `origin` is None for clients
-    that are not browsers.
+    `subprotocols` has the offered names in the client's order. `origin` is None for clients that are not browsers.
     """
 
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
         """Check a request. The names of `headers` are in lower case.
 
-        Raises RemoteProtocolError, with status 426 for a version other than 13, otherwise 400. The caller adds the
-        field `sec-websocket-version: 13` to a 426 (section 4.4).
+        Raises RemoteProtocolError, with status 426 for a version other than 13, otherwise 400.
         """
         if method != "GET":
             raise RemoteProtocolError("websocket handshake with a method other than GET")
@@ -70,10 +68,8 @@ class WebSocketHandshake:
     ) -> tuple[bytes, PerMessageDeflate | None]:
         """Return the response that opens the WebSocket, and the negotiated compression or None.
 
-        `headers` are the application's fields. If `compression` is false, the client's offer of compression is ignored.
-
-        Raises LocalProtocolError for a subprotocol that was not offered, for an invalid field, and for a field that
-        only the server may set. After that, `accept` may be called again.
+        Raises LocalProtocolError for a subprotocol that was not offered, and for a field that is invalid or reserved.
+        After that, `accept` may be called again.
         """
         if subprotocol is not None and subprotocol not in self.subprotocols:
             raise LocalProtocolError(

@@ -8,17 +8,14 @@ from typing import Protocol
 class WebSocketSink(Protocol):
     """The methods that the codec calls. They may pause or stop the codec, but not feed it."""
 
-    def on_text(self, text: str) -> None:
-        """Receive a text message."""
+    def on_text(self, text: str) -> None: ...
 
-    def on_bytes(self, data: bytes) -> None:
-        """Receive a binary message."""
+    def on_bytes(self, data: bytes) -> None: ...
 
     def on_ping(self, data: bytes) -> None:
         """Send a pong with the same data. Of several pings only the last needs a pong (section 5.5.3)."""
 
-    def on_pong(self, data: bytes) -> None:
-        """Receive a pong, which may answer a ping or be unsolicited."""
+    def on_pong(self, data: bytes) -> None: ...
 
     def on_close(self, code: int, reason: str) -> None:
         """Close the connection, because the client asks for it. A missing code is 1005. No call follows this one."""

@@ -1,7 +1,4 @@
-"""`manage.py runserver` with this server. It uses Django's reloader, system checks and static files.
-
-The first of UVICORN_APPLICATION, ASGI_APPLICATION and WSGI_APPLICATION that is set names the application.
-"""
+"""`manage.py runserver` with this server. It uses Django's reloader, system checks and static files."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _GRACEFUL_SECONDS: Final = 1.0
 
 
 class DevelopmentServer:
-    """The server that `django.core.servers.basehttp.run` creates. Binds its socket at once, then serves until exit."""
+    """The server that `django.core.servers.basehttp.run` creates. Binds its socket at once."""
 
     def __init__(self, address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
@@ -42,7 +39,6 @@ class DevelopmentServer:
         self._app: Callable[..., Any] | None = None
 
     def set_app(self, app: Callable[..., Any]) -> None:
-        """Set the application to serve."""
         self._app = app
 
     def serve_forever(self) -> None:
@@ -65,13 +61,10 @@ def _stop(server: Server, thread: threading.Thread) -> None:
 
 
 class Command(RunserverCommand):  # type: ignore[misc]
-    """Starts this server for development."""
-
     help = "Starts a web server for development, which serves WebSockets and coroutines too."
     server_cls = DevelopmentServer
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
-        """Return the application, behind a handler for static files if the options ask for it."""
         app = application()
         if options.get("use_static_handler") and (settings.DEBUG or options["insecure_serving"]):
             app = with_static_files(app, StaticFilesHandler(get_internal_wsgi_application()))
