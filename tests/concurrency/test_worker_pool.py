@@ -254,7 +254,7 @@ async def test_pool_that_cannot_start_a_thread_raises_pool_full(monkeypatch: pyt
 async def test_C12_pool_in_a_forked_process_starts_without_threads(way: str) -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
-    workers = pool._workers
+    [worker] = pool._workers
     # What a child sees, and a test in a child could not report.
     pool._forks = -1
     ways: dict[str, Callable[[], object]] = {
@@ -263,7 +263,7 @@ async def test_C12_pool_in_a_forked_process_starts_without_threads(way: str) -> 
         "shutdown": pool.shutdown,
     }
     ways[way]()
-    assert workers[0] not in pool._workers
+    assert worker not in pool._workers
     pool.shutdown()
 
 
@@ -288,3 +288,94 @@ def test_pool_does_not_reject_a_job_that_a_worker_has_taken() -> None:
     pool = WorkerPool(threads=1)
     pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
     assert len(pool._jobs) == 0
+
+
+class Detaching:
+    """A job that detaches its worker, then blocks until `release` is set."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self.pool = pool
+        self.thread: threading.Thread | None = None
+        self.detached, self.release = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        self.thread = threading.current_thread()
+        self.pool.detach(threading.get_ident())
+        self.detached.set()
+        self.release.wait()
+
+    def cancel(self) -> None:
+        raise AssertionError
+
+
+async def test_job_on_a_detached_worker_occupies_no_thread_of_the_pool() -> None:
+    pool = WorkerPool(threads=1)
+    jobs = [Detaching(pool) for _ in range(3)]
+    for job in jobs:
+        pool.post(job)
+        await until(job.detached.is_set)
+    done = threading.Event()
+    pool.post(Calling(done.set))
+    await until(done.is_set)
+    assert (pool.alive, pool.detached) == (1, 3)
+    for job in jobs:
+        job.release.set()
+    pool.shutdown()
+
+
+async def test_detached_worker_ends_after_its_job() -> None:
+    pool = WorkerPool(threads=1)
+    job = Detaching(pool)
+    pool.post(job)
+    await until(job.detached.is_set)
+    job.release.set()
+    await until(lambda: not pool.detached)
+    assert job.thread is not None
+    job.thread.join()
+    assert pool.submit(threading.current_thread).result(30) is not job.thread
+    pool.shutdown()
+
+
+async def test_job_queued_behind_a_worker_that_is_detached_runs_on_another_worker() -> None:
+    pool = WorkerPool(threads=1)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+    running: list[int] = []
+    pool.post(Calling(lambda: (running.append(threading.get_ident()), begun.set(), release.wait())))
+    await until(begun.is_set)
+    pool.post(Calling(done.set))
+    pool.detach(running[0])
+    # Blocks the loop, which could otherwise wake a worker.
+    assert done.wait(30)
+    release.set()
+    pool.shutdown()
+
+
+async def test_detaching_an_idle_worker_changes_nothing() -> None:
+    pool = WorkerPool(threads=1)
+    worker = pool.submit(threading.get_ident).result(30)
+    await until(lambda: not pool._awake)
+    pool.detach(worker)
+    assert (pool.alive, pool.detached) == (1, 0)
+    assert pool.submit(threading.get_ident).result(30) == worker
+    pool.shutdown()
+
+
+async def test_detaching_a_thread_of_another_pool_changes_nothing() -> None:
+    pool = WorkerPool(threads=1)
+    pool.submit(int).result(30)
+    pool.detach(threading.get_ident())
+    assert (pool.alive, pool.detached) == (1, 0)
+    pool.shutdown()
+
+
+async def test_pool_shutdown_waits_for_detached_workers() -> None:
+    pool = WorkerPool(threads=1)
+    job = Detaching(pool)
+    pool.post(job)
+    await until(job.detached.is_set)
+    waiting = threading.Thread(target=pool.shutdown)
+    waiting.start()
+    assert waiting.is_alive()
+    job.release.set()
+    waiting.join()
+    assert job.thread is not None and not job.thread.is_alive()

@@ -65,7 +65,11 @@ class WorkerPool(Executor):
         self._jobs: deque[Job] = deque()
         # Each idle worker waits for a lock of its own; releasing the lock wakes the worker.
         self._idle: list[threading.Lock] = []
-        self._workers: list[threading.Thread] = []
+        # The workers with their numbers, and the numbers of the workers that have not been started.
+        self._workers: dict[threading.Thread, int] = {}
+        self._unused = list(range(self.threads))[::-1]
+        # The workers that have been detached and have not ended, by their identifiers.
+        self._detached: dict[int, threading.Thread] = {}
         # A byte for each worker, 1 while it has a job. Workers write without the lock, each to its own byte.
         self._busy = bytearray(self.threads)
         self._awake = 0
@@ -81,8 +85,13 @@ class WorkerPool(Executor):
 
     @property
     def alive(self) -> int:
-        """The number of workers that have not ended."""
-        return sum(worker.is_alive() for worker in self._workers)
+        """The number of workers that have not ended, without detached workers."""
+        return sum(worker.is_alive() for worker in tuple(self._workers))
+
+    @property
+    def detached(self) -> int:
+        """The number of detached workers that have not ended."""
+        return len(self._detached)
 
     def post(self, job: Job) -> None:
         """Have a worker run `job`. Raise PoolFull if too many jobs wait, and RuntimeError after `shutdown`."""
@@ -159,8 +168,27 @@ class WorkerPool(Executor):
         for job in cancelled:
             job.cancel()
         if wait:
-            for worker in self._workers:
+            for worker in (*self._workers, *self._detached.values()):
                 worker.join()
+
+    def detach(self, thread: int) -> None:
+        """Remove the worker with the identifier `thread`. It ends after its current job. Another worker may replace it.
+
+        For a job that blocks for long, so that it does not occupy a thread of the pool. For use on any thread.
+        """
+        with self._lock:
+            worker = next((worker for worker in self._workers if worker.ident == thread), None)
+            # An idle worker has ended its job meanwhile.
+            if worker is None or not self._busy[self._workers[worker]]:
+                return
+            number = self._workers.pop(worker)
+            worker.name += "-detached"
+            self._detached[thread] = worker
+            self._unused.append(number)
+            self._busy[number] = 0
+            self._awake -= 1
+            if self._jobs:
+                self._wake_one()
 
     def _wake_first(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake a worker for jobs that were posted while no worker was awake."""
@@ -200,9 +228,9 @@ class WorkerPool(Executor):
             self._awake += 1
             self._idle.pop().release()
             return True
-        number = len(self._workers)
-        if number == self.threads:
+        if not self._unused:
             return False
+        number = self._unused[-1]
         worker = threading.Thread(
             # Daemons: an application that blocks for ever must not keep the process from ending.
             target=self._work,
@@ -216,7 +244,7 @@ class WorkerPool(Executor):
             logger.warning("worker pool: thread %d of %d cannot be started: %s", number + 1, self.threads, error)
             return False
         self._awake += 1
-        self._workers.append(worker)
+        self._workers[worker] = self._unused.pop()
         return True
 
     def _work(self, number: int) -> None:
@@ -228,6 +256,8 @@ class WorkerPool(Executor):
                 job = jobs.popleft()
             except IndexError:
                 with self._lock:
+                    if self._has_left():
+                        return
                     self._awake -= 1
                     if jobs:
                         self._awake += 1
@@ -246,6 +276,12 @@ class WorkerPool(Executor):
                 logger.exception("worker pool: a job raised; the worker continues")
             # Free the job now: the next one may come much later.
             del job
+            if self._detached and self._has_left():
+                return
+
+    def _has_left(self) -> bool:
+        """Return whether the calling worker has been detached. If so, forget the worker."""
+        return self._detached.pop(threading.get_ident(), None) is not None
 
 
 @final
